@@ -1,0 +1,1 @@
+"""What every room stands on: errors written for people, files that are whole or absent, progress."""

@@ -1,0 +1,43 @@
+"""Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def track(items: Iterable[Item], what: str, *, total: int | None = None, unit: str = "it") -> Iterator[Item]:
+    """Yield `items`, showing progress on stderr.
+
+    Args:
+        items: What to go through.
+        what: A few words in front of the bar.
+        total: Number of items, when `items` has no length.
+        unit: What one item is called.
+    """
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, desc=what, total=total, unit=unit, dynamic_ncols=True, leave=False)
+    else:
+        yield from _lines(items, what, total, unit)
+
+
+def say(message: str) -> None:
+    """One line for the person at the terminal, on stderr (stdout is for results)."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def _lines(items: Iterable[Item], what: str, total: int | None, unit: str, every_s: float = 10.0) -> Iterator[Item]:
+    start = shown = time.monotonic()
+    for count, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - shown >= every_s:
+            shown, rate = now, count / (now - start)
+            left = f", {(total - count) / rate:.0f} s left" if total else ""
+            say(f"{what}: {count}/{total or '?'} {unit}, {rate:.1f} {unit}/s{left}")

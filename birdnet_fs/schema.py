@@ -1,0 +1,409 @@
+"""What can be chosen: every setting with its unit, default and check.
+
+Frozen dataclasses, standard library only. `config.py` says what we set, as differences from these
+defaults; `override` applies `key=value` from the command line and names the nearest key when one is
+unknown. A setting's type is its annotation: values are read by that type and never guessed
+(`0123` stays the text `0123` where text is wanted).
+"""
+
+import ast
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from birdnet_fs.plumbing.errors import UserError, nearest
+
+
+def _check(holds: bool, what: str, received: object) -> None:
+    if not holds:
+        raise UserError(f"{what}. Received: {received!r}")
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """Waveform -> log-mel features, step by step in this order (numbers of each system: frontend/presets.py).
+
+    The waveform is float32 in +-1 at `sample_rate_hz`; the features are [n_frames, n_mels], time first.
+    """
+
+    preset: str = "custom"  # name of the preset these numbers came from
+    sample_rate_hz: int = 32_000
+    segment_s: float = 5.0  # model input length; longer is cropped, shorter is zero-padded on the right
+    preemphasis: float = 0.0  # y[t] = x[t] - preemphasis * x[t-1], first sample kept; 0 = off
+    n_fft: int = 1024
+    win_length: int = 1024  # samples; Hann, periodic, centred in n_fft
+    hop_length: int = 512  # samples
+    pad_mode: Literal["constant", "reflect", "none"] = "constant"  # at both ends, n_fft // 2; "none" = not centred
+    stft_scale: Literal["none", "window_power"] = "none"  # "window_power" divides by sqrt(sum(window ** 2))
+    power: float = 2.0  # exponent of the magnitude: 2 = power, 1 = magnitude
+    bands: Literal["mel_slaney", "mel_htk", "linear"] = "mel_slaney"  # mel_slaney is Slaney scale and norm
+    mel_norm: Literal["slaney", "none"] = "slaney"  # area norm of the mel triangles
+    n_mels: int = 128  # bands; for "linear" the bins are resized to this many
+    fmin_hz: float = 50.0
+    fmax_hz: float = 14_000.0
+    compression: Literal["db", "log", "none"] = "db"  # 10 log10, natural log, none
+    amin: float = 1e-10  # power floor, max(S, amin)
+    floor_offset: float = 0.0  # added to the power before the floor (few-shot: 2e-16)
+    ref: Literal["one", "max"] = "one"  # 0 dB is 1.0, or the segment's own maximum
+    top_db: float = 80.0  # dB below the segment's maximum that are kept; 0 = no limit
+    keep_frames: int = 0  # first frames kept (shorter is zero-padded on the right); 0 = all
+    resize: tuple[int, int] = (0, 0)  # (n_frames, n_mels) after resizing; (0, 0) = as they are
+    resize_method: Literal["bilinear", "lanczos5"] = "bilinear"  # half-pixel centres, no antialias
+    normalise: Literal["none", "min_max", "z_score", "db_range"] = "none"
+    # min_max: (x - min) / (max - min + normalise_eps), per segment
+    # z_score: (x - mean) / std, per segment, left as is when std <= normalise_eps
+    # db_range: clip((x + 80) / 100, 0, 1)
+    normalise_eps: float = 0.0
+    n_channels: int = 1  # copies of the features the network is given
+
+    def __post_init__(self) -> None:
+        _check(self.sample_rate_hz >= 1000, "frontend.sample_rate_hz must be 1000 or more", self.sample_rate_hz)
+        _check(self.segment_s > 0, "frontend.segment_s must be above 0 s", self.segment_s)
+        _check(16 <= self.n_fft, "frontend.n_fft must be 16 or more samples", self.n_fft)
+        _check(
+            0 < self.win_length <= self.n_fft,
+            f"frontend.win_length must be in 1..n_fft ({self.n_fft}) samples",
+            self.win_length,
+        )
+        _check(0 < self.hop_length, "frontend.hop_length must be 1 or more samples", self.hop_length)
+        _check(
+            0 <= self.fmin_hz < self.fmax_hz <= self.sample_rate_hz / 2,
+            "frontend.fmin_hz < fmax_hz <= sample_rate_hz / 2 "
+            f"({self.sample_rate_hz / 2:g} Hz) must hold; set frontend.fmin_hz or frontend.fmax_hz",
+            (self.fmin_hz, self.fmax_hz),
+        )
+        _check(self.n_mels >= 1, "frontend.n_mels must be 1 or more", self.n_mels)
+        _check(
+            self.n_samples >= (1 if self.pad_mode != "none" else self.n_fft),
+            "frontend.segment_s must hold at least one frame",
+            self.segment_s,
+        )
+        _check(
+            self.pad_mode != "reflect" or self.n_samples > self.n_fft // 2,
+            "frontend.segment_s must be longer than n_fft / 2 for pad_mode=reflect",
+            self.segment_s,
+        )
+
+    @property
+    def n_samples(self) -> int:
+        """Samples in one segment."""
+        return round(self.segment_s * self.sample_rate_hz)
+
+    @property
+    def n_frames_stft(self) -> int:
+        """STFT frames in one segment, before `keep_frames` and `resize`."""
+        if self.pad_mode == "none":
+            return 1 + (self.n_samples - self.n_fft) // self.hop_length
+        return 1 + self.n_samples // self.hop_length
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_frames, n_mels) of the features of one segment."""
+        if self.resize != (0, 0):
+            return self.resize
+        return (self.keep_frames or self.n_frames_stft, self.n_mels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the recordings and their labels are, and how they become segments and splits."""
+
+    root: str = "."  # folder every path in the table is relative to
+    table: str = ""  # CSV inside root; empty = look at the folder itself
+    layout: Literal["auto", "manifest", "folders", "csv", "raven", "birdclef", "dcase", "animal_spot", "audacity"] = (
+        "auto"
+    )
+    audio: str = ""  # folder inside root that holds the audio, when the table does not say
+    where: str = ""  # rows to use: "set=birds10" or "set=xc171,role=base|val|novel"
+    background: str = ""  # rows used as background noise in training, same syntax; never labelled
+    label_column: str = "label"
+    group_column: str = "group"  # segments of one group never sit on both sides of a split
+    fold_column: str = "fold"  # used when present, else folds are drawn
+    multi_label: bool = False  # sigmoid and any number of labels, else softmax and one
+    segment_hop_s: float = 0.0  # between segments of one clip; 0 = segment_s
+    min_overlap_s: float = 0.1  # an event labels a segment when they share at least this much
+    n_folds: int = 5
+    fold: int = 0  # held-out fold of `train`; -1 trains on everything
+    val_fraction: float = 0.0  # of the training groups, for keep="best" and the curves; 0 = none
+    limit: int = 0  # use at most this many segments; 0 = all (debug uses 1000)
+
+    def __post_init__(self) -> None:
+        _check(self.n_folds >= 2, "data.n_folds must be 2 or more", self.n_folds)
+        _check(-1 <= self.fold < self.n_folds, f"data.fold must be in -1..{self.n_folds - 1}", self.fold)
+        _check(0 <= self.val_fraction < 1, "data.val_fraction must be in [0, 1)", self.val_fraction)
+        _check(self.segment_hop_s >= 0, "data.segment_hop_s must be 0 or more seconds", self.segment_hop_s)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network."""
+
+    name: str = "cnn/small"  # family or family/variant; `birdnet-fs models` lists them
+    dropout: float = 0.2  # before the last layer
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.dropout < 1, "model.dropout must be in [0, 1)", self.dropout)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to training segments; every one is drawn from (seed, epoch, index). 0 = off."""
+
+    crop: Literal["random", "active"] = "random"  # "active" prefers the loud parts of a clip
+    gain_db: float = 0.0  # +- uniform
+    noise_p: float = 0.0  # chance of adding background or white noise
+    noise_snr_db: tuple[float, float] = (0.0, 20.0)
+    eq_db: float = 0.0  # random smooth equaliser over the bands, +- dB
+    mixup_p: float = 0.0  # chance of adding another segment's power
+    mixup_alpha: float = 0.4  # of Beta(alpha, alpha)
+    time_masks: int = 0
+    time_mask_max: float = 0.15  # share of the frames
+    freq_masks: int = 0
+    freq_mask_max: float = 0.15  # share of the bands
+    freq_shift: int = 0  # +- bands
+
+    def __post_init__(self) -> None:
+        for name in ("noise_p", "mixup_p", "time_mask_max", "freq_mask_max"):
+            _check(0 <= getattr(self, name) <= 1, f"augmentation.{name} must be in [0, 1]", getattr(self, name))
+        _check(self.mixup_alpha > 0, "augmentation.mixup_alpha must be above 0", self.mixup_alpha)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the network learns."""
+
+    epochs: int = 30
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4  # AdamW, decoupled
+    warmup_epochs: float = 1.0  # linear, then cosine to zero
+    clip_norm: float = 1.0  # global norm of the gradient; 0 = off
+    label_smoothing: float = 0.0
+    ema: float = 0.0  # decay of the weight average that is kept, per step; 0 = off
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 on a GPU, else float32
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    keep: Literal["last", "best"] = "last"  # best needs data.val_fraction and goes by val macro_auroc
+    views: int = 1  # random crops of every clip in one epoch
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "views"):
+            _check(getattr(self, name) >= 1, f"training.{name} must be 1 or more", getattr(self, name))
+        _check(self.learning_rate > 0, "training.learning_rate must be above 0", self.learning_rate)
+        _check(0 <= self.label_smoothing < 1, "training.label_smoothing must be in [0, 1)", self.label_smoothing)
+        _check(0 <= self.ema < 1, "training.ema must be in [0, 1)", self.ema)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training run from recordings to scores."""
+
+    name: str = "experiment"
+    seed: int = 42
+    data: Data = field(default_factory=Data)
+    frontend: FrontEnd = field(default_factory=FrontEnd)
+    model: Model = field(default_factory=Model)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    training: Training = field(default_factory=Training)
+    pretrain: "Experiment | None" = None  # trained first; its weights start this one (all but the last layer)
+    debug: bool = False  # 1000 segments, 2 epochs, fold 0
+
+    def __post_init__(self) -> None:
+        _check(
+            not (self.training.keep == "best" and self.data.val_fraction == 0),
+            "training.keep=best needs validation segments: set data.val_fraction (for example 0.2)",
+            self.data.val_fraction,
+        )
+
+
+def debugged(experiment: Experiment) -> Experiment:
+    """The same experiment as a quick sanity check when `debug` is set: 1000 segments, 2 epochs, fold 0."""
+    if not experiment.debug:
+        return experiment
+    return dataclasses.replace(
+        experiment,
+        data=dataclasses.replace(experiment.data, limit=experiment.data.limit or 1000, fold=0),
+        training=dataclasses.replace(experiment.training, epochs=min(2, experiment.training.epochs)),
+        pretrain=experiment.pretrain and debugged(dataclasses.replace(experiment.pretrain, debug=True)),
+    )
+
+
+Group = Callable[[str], Any]
+
+
+def override(experiment: Experiment, settings: Sequence[str], groups: Mapping[str, Group] | None = None) -> Experiment:
+    """Apply `key=value` settings in the order given.
+
+    Args:
+        experiment: What to start from.
+        settings: `training.batch_size=32`, `model.name=cnn/small`, `seed=1`, `frontend.resize=[256,256]`.
+        groups: What a whole group set by name becomes: `{"frontend": preset}` reads `frontend=panns`.
+            `model=NAME` is short for `model.name=NAME`.
+
+    Raises:
+        UserError: No `=`, an unknown key (the nearest is named) or a value of the wrong type.
+
+    >>> override(Experiment(), ["training.batch_size=8", "model=cnn/small"]).training.batch_size
+    8
+    """
+    plain = _plain(experiment)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"A setting must be key=value. Received: {setting!r}")
+        _set(plain, type(experiment), key.strip(), value.strip(), groups or {})
+    return _from_dict(type(experiment), plain, "")
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    return {
+        f.name: _plain(value) if dataclasses.is_dataclass(value := getattr(settings, f.name)) else value
+        for f in dataclasses.fields(settings)
+    }
+
+
+def _set(plain: dict[str, Any], cls: Any, key: str, text: str, groups: Mapping[str, Group]) -> None:
+    """Put one setting where it belongs in `plain`; checks that span settings wait until all are set."""
+    node, names = plain, key.split(".")
+    for depth, name in enumerate(names):
+        hints = _hints(cls)
+        if name not in hints:
+            prefix = "".join(f"{n}." for n in names[:depth])
+            raise UserError(f"Unknown setting {key!r}.{nearest(key, [prefix + k for k in _names(cls)])}")
+        hint, last, group = hints[name], depth == len(names) - 1, _group_class(hints[name])
+        if last and name in groups:
+            node[name] = _plain(groups[name](text))
+        elif last and group and "name" in _hints(group):
+            node[name]["name"] = text
+        elif last and group and text.lower() != "none":
+            raise UserError(f"{key!r} is a group of settings; set one of them: {', '.join(_names(group)[:6])}, ...")
+        elif last:
+            node[name] = _parse(text, hint, key)
+        elif group is None or node[name] is None:
+            raise UserError(f"Setting {key!r} does not exist: {'.'.join(names[: depth + 1])!r} holds one value.")
+        else:
+            node, cls = node[name], group
+
+
+def _group_class(hint: Any) -> Any:
+    """The dataclass behind an annotation (`X` or `X | None`), or None."""
+    options = [o for o in typing.get_args(hint) or (hint,) if dataclasses.is_dataclass(o)]
+    return options[0] if options else None
+
+
+def _names(cls: Any, prefix: str = "") -> list[str]:
+    """Every key below a group, dotted; a group within itself is not entered."""
+    found = []
+    for name, hint in _hints(cls).items():
+        inner = _group_class(hint)
+        found += [prefix + name] if inner is None or inner is cls else _names(inner, f"{prefix}{name}.")
+    return found
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def _leaves(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for f in dataclasses.fields(node):
+        value = getattr(node, f.name)
+        if dataclasses.is_dataclass(value):
+            found += _leaves(value, f"{prefix}{f.name}.")
+        else:
+            found.append((prefix + f.name, value))
+    return found
+
+
+def _parse(text: str, hint: Any, key: str) -> Any:
+    wanted = _describe(hint)
+    if hint is str:
+        return text
+    if typing.get_origin(hint) is Literal:
+        options = typing.get_args(hint)
+        if text in options:
+            return text
+        raise UserError(f"{key} must be one of {', '.join(options)}.{nearest(text, options)} Received: {text!r}")
+    if hint is bool:
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise UserError(f"{key} must be true or false. Received: {text!r}")
+    if typing.get_origin(hint) in (types.UnionType, typing.Union) and text.lower() in ("none", "null"):
+        return None
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise UserError(f"{key} must be {wanted}. Received: {text!r}") from None
+    return _coerce(value, hint, key)
+
+
+def _coerce(value: Any, hint: Any, key: str) -> Any:
+    """A value read from the command line or JSON as the annotated type, or a UserError."""
+    error = UserError(f"{key} must be {_describe(hint)}. Received: {value!r}")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is float and number:
+        return float(value)
+    if hint is int and number and value == int(value):
+        return int(value)
+    if hint in (str, bool) and isinstance(value, hint):
+        return value
+    if typing.get_origin(hint) is Literal and value in typing.get_args(hint):
+        return value
+    if typing.get_origin(hint) is tuple and isinstance(value, (list, tuple)):
+        inner = typing.get_args(hint)
+        inner = (inner[0],) * len(value) if inner[-1] is Ellipsis else inner
+        if len(inner) == len(value):
+            return tuple(_coerce(v, h, key) for v, h in zip(value, inner, strict=True))
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        for option in typing.get_args(hint):
+            if option is type(None) and value is None:
+                return None
+            if option is not type(None) and value is not None:
+                return _coerce(value, option, key)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _from_dict(hint, value, f"{key}.")
+    raise error
+
+
+def _describe(hint: Any) -> str:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return "one of " + ", ".join(typing.get_args(hint))
+    if origin is tuple:
+        return "a list [" + ", ".join(_describe(h) for h in typing.get_args(hint) if h is not Ellipsis) + "]"
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(_describe(h) for h in typing.get_args(hint))
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "none"}
+    return names.get(hint, "a group of settings")
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """Settings as plain JSON values (tuples become lists)."""
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
+
+
+def from_dict(value: Mapping[str, Any]) -> Experiment:
+    """An experiment from what `to_dict` gave; unknown keys and wrong types are refused."""
+    return _from_dict(Experiment, value, "")
+
+
+def _from_dict(cls: type, value: Mapping[str, Any], prefix: str) -> Any:
+    hints = _hints(cls)
+    for name in value:
+        if name not in hints:
+            raise UserError(f"Unknown setting {prefix + name!r}.{nearest(name, hints)}")
+    return cls(**{name: _coerce(v, hints[name], prefix + name) for name, v in value.items()})
+
+
+def show(experiment: Experiment) -> str:
+    """The resolved settings, one `key=value` a line, as `override` reads them."""
+    lines = []
+    for name, value in _leaves(experiment):
+        if isinstance(value, tuple):
+            value = "[" + ",".join(str(v) for v in value) + "]"
+        lines.append(f"{name}={str(value).lower() if isinstance(value, bool) else value}")
+    return "\n".join(lines)

@@ -1,0 +1,192 @@
+"""The run folder: the only truth about a run.
+
+`weights.safetensors` (nothing pickled; the network is rebuilt from code), `config.json`, `classes.txt`,
+`versions.json`, and what training adds: `metrics.json`, `scores.csv`, `history.csv`, `report.html`.
+Predicting, evaluating and exporting read it and nothing else. Opening a stranger's run executes nothing.
+"""
+
+import importlib.metadata
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from birdnet_fs import __version__, schema
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import atomic_path, write_json, write_text
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+WEIGHTS, CONFIG, CLASSES, VERSIONS = "weights.safetensors", "config.json", "classes.txt", "versions.json"
+_LIBRARIES = ("keras", "torch", "tensorflow-cpu", "tensorflow", "numpy", "scipy", "numba", "soundfile", "soxr")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run: its settings, its classes in model order, and where it lies."""
+
+    path: Path
+    experiment: schema.Experiment
+    classes: tuple[str, ...]
+
+    @property
+    def frontend(self) -> schema.FrontEnd:
+        """The front-end the network was trained on."""
+        return self.experiment.frontend
+
+    @property
+    def activation(self) -> str:
+        """What turns logits into probabilities: "sigmoid" (multi-label) or "softmax"."""
+        return "sigmoid" if self.experiment.data.multi_label else "softmax"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(n_frames, n_mels, n_channels) the network reads."""
+        return (*self.frontend.shape, self.frontend.n_channels)
+
+    def build_model(self) -> "keras.Model":
+        """The network from code with this run's weights, float32, on the Keras backend in use.
+
+        Returns:
+            A Keras model: features [batch, n_frames, n_mels, n_channels] -> logits [batch, n_classes].
+
+        Raises:
+            UserError: The weights do not fit the network that the settings describe.
+        """
+        model = build_network(self.experiment, n_classes=len(self.classes))
+        load_weights(model, self.path / WEIGHTS)
+        return model
+
+
+def build_network(experiment: schema.Experiment, n_classes: int) -> "keras.Model":
+    """The untrained network of an experiment: features [batch, *input_shape] -> logits [batch, n_classes]."""
+    from birdnet_fs import models
+
+    spec = experiment.frontend
+    return models.build(
+        experiment.model.name,
+        input_shape=(*spec.shape, spec.n_channels),
+        n_classes=n_classes,
+        dropout=experiment.model.dropout,
+    )
+
+
+def load_run(path: Path | str) -> Run:
+    """Open a run folder.
+
+    Raises:
+        UserError: The folder is not a run, or one of its files is missing or unreadable.
+    """
+    path = Path(path)
+    for name in (CONFIG, CLASSES, WEIGHTS):
+        if not (path / name).is_file():
+            raise UserError(f"A run folder with {name} was expected at {path}; it holds no such file.")
+    try:
+        settings = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path / CONFIG} is not readable JSON ({error}); copy the run again.") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path / CONFIG} must hold a JSON object of settings.")
+    classes = tuple((path / CLASSES).read_text(encoding="utf-8").splitlines())
+    if not classes or len(set(classes)) != len(classes):
+        raise UserError(f"{path / CLASSES} must name one or more classes, each once, a line each.")
+    return Run(path=path, experiment=schema.from_dict(settings), classes=classes)
+
+
+def save_run(
+    path: Path | str, experiment: schema.Experiment, classes: tuple[str, ...], weights: "dict[str, np.ndarray]"
+) -> Run:
+    """Write what makes a folder a run; every file is whole or absent, `config.json` comes last.
+
+    Args:
+        path: The folder; made when absent.
+        experiment: The resolved settings.
+        classes: Class names in model order.
+        weights: Arrays by Keras variable path, as `weights_of` gives them.
+
+    Raises:
+        UserError: A class name holds a line break, or a weight is not finite.
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    broken = [name for name in classes if name.splitlines() != [name]]
+    if broken:
+        raise UserError(f"Class names must be one line of text each. Received: {broken[0]!r}")
+    bad = [name for name, value in weights.items() if not np.isfinite(value).all()]
+    if bad:
+        raise UserError(f"Weights must be finite; {bad[0]!r} (and {len(bad) - 1} more) holds NaN or infinity.")
+    with atomic_path(path / WEIGHTS) as part:
+        save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, part)
+    write_text(path / CLASSES, "".join(f"{name}\n" for name in classes))
+    write_json(path / VERSIONS, versions())
+    write_json(path / CONFIG, schema.to_dict(experiment))
+    return Run(path=path, experiment=experiment, classes=tuple(classes))
+
+
+def weights_of(model: "keras.Model") -> "dict[str, np.ndarray]":
+    """The weights of a model as float32 arrays by variable path (random-number state is left out)."""
+    import keras
+
+    return {
+        v.path: keras.ops.convert_to_numpy(v.value).astype("float32", copy=True)
+        for v in model.weights
+        if "seed_generator" not in v.path
+    }
+
+
+def load_weights(model: "keras.Model", file: Path | str, *, skip: tuple[str, ...] = ()) -> list[str]:
+    """Set a model's weights from a `weights.safetensors`.
+
+    Args:
+        model: The network; its variables are set in place.
+        file: The weights.
+        skip: Variables whose path starts with one of these keep their values (`("logits",)` for transfer).
+
+    Returns:
+        The paths that were set.
+
+    Raises:
+        UserError: The file is unreadable, or names or shapes differ; the first difference is named.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        stored = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is not a readable safetensors file ({error}); copy the run again.") from None
+    wanted = {
+        v.path: v
+        for v in model.weights
+        if "seed_generator" not in v.path and not v.path.startswith(tuple(skip) or "\0")
+    }
+    offered = {name for name in stored if not name.startswith(tuple(skip) or "\0")}
+    odd = sorted(offered ^ set(wanted))
+    if odd:
+        side = "is missing from" if odd[0] in wanted else "is not in the network but in"
+        raise UserError(f"The network and {file} do not fit: {odd[0]!r} {side} the file ({len(odd)} differ).")
+    for name, variable in wanted.items():
+        if tuple(stored[name].shape) != tuple(variable.shape):
+            raise UserError(
+                f"The network and {file} do not fit: {name!r} has shape {tuple(stored[name].shape)} in the file, "
+                f"{tuple(variable.shape)} in the network."
+            )
+        variable.assign(stored[name])
+    return sorted(wanted)
+
+
+def versions() -> dict[str, Any]:
+    """Versions of Python, this package and the libraries that decide the numbers."""
+    found: dict[str, Any] = {"birdnet_fs": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
