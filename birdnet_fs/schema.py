@@ -28,6 +28,7 @@ class FrontEnd:
     """Waveform -> log-mel features, step by step in this order (numbers of each system: frontend/presets.py).
 
     The waveform is float32 in +-1 at `sample_rate_hz`; the features are [n_frames, n_mels], time first.
+    Every reduction (maximum, mean, ...) is over one segment, never over a batch.
     """
 
     preset: str = "custom"  # name of the preset these numbers came from
@@ -39,22 +40,23 @@ class FrontEnd:
     hop_length: int = 512  # samples
     pad_mode: Literal["constant", "reflect", "none"] = "constant"  # at both ends, n_fft // 2; "none" = not centred
     stft_scale: Literal["none", "window_power"] = "none"  # "window_power" divides by sqrt(sum(window ** 2))
-    power: float = 2.0  # exponent of the magnitude: 2 = power, 1 = magnitude
-    bands: Literal["mel_slaney", "mel_htk", "linear"] = "mel_slaney"  # mel_slaney is Slaney scale and norm
-    mel_norm: Literal["slaney", "none"] = "slaney"  # area norm of the mel triangles
-    n_mels: int = 128  # bands; for "linear" the bins are resized to this many
+    bands: Literal["mel_slaney", "mel_htk", "linear"] = "mel_slaney"  # of the power spectrum
+    # mel_slaney: Slaney scale and area norm (librosa); mel_htk: HTK scale, triangles of height 1
+    # linear: the bins from fmin_hz to fmax_hz, the nearest one for each of n_mels bands
+    n_mels: int = 128
     fmin_hz: float = 50.0
     fmax_hz: float = 14_000.0
     compression: Literal["db", "log", "none"] = "db"  # 10 log10, natural log, none
-    amin: float = 1e-10  # power floor, max(S, amin)
-    floor_offset: float = 0.0  # added to the power before the floor (few-shot: 2e-16)
+    amin: float = 1e-10  # power floor before the logarithm
     ref: Literal["one", "max"] = "one"  # 0 dB is 1.0, or the segment's own maximum
     top_db: float = 80.0  # dB below the segment's maximum that are kept; 0 = no limit
-    keep_frames: int = 0  # first frames kept (shorter is zero-padded on the right); 0 = all
+    normalise_when: Literal["last", "first"] = "last"  # after keep_frames and resize, or before them
+    keep_frames: int = 0  # frames kept (fewer are padded with zeros); 0 = all
+    keep_from: Literal["start", "centre"] = "start"  # "centre" crops and pads on both sides
     resize: tuple[int, int] = (0, 0)  # (n_frames, n_mels) after resizing; (0, 0) = as they are
     resize_method: Literal["bilinear", "lanczos5"] = "bilinear"  # half-pixel centres, no antialias
     normalise: Literal["none", "min_max", "z_score", "db_range"] = "none"
-    # min_max: (x - min) / (max - min + normalise_eps), per segment
+    # min_max: (x - min) / (max - min + normalise_eps), per segment; a constant segment gives 0
     # z_score: (x - mean) / std, per segment, left as is when std <= normalise_eps
     # db_range: clip((x + 80) / 100, 0, 1)
     normalise_eps: float = 0.0
@@ -63,13 +65,14 @@ class FrontEnd:
     def __post_init__(self) -> None:
         _check(self.sample_rate_hz >= 1000, "frontend.sample_rate_hz must be 1000 or more", self.sample_rate_hz)
         _check(self.segment_s > 0, "frontend.segment_s must be above 0 s", self.segment_s)
-        _check(16 <= self.n_fft, "frontend.n_fft must be 16 or more samples", self.n_fft)
+        _check(self.n_fft >= 16, "frontend.n_fft must be 16 or more samples", self.n_fft)
+        _check(self.n_fft % 2 == 0, "frontend.n_fft must be even", self.n_fft)
         _check(
             0 < self.win_length <= self.n_fft,
             f"frontend.win_length must be in 1..n_fft ({self.n_fft}) samples",
             self.win_length,
         )
-        _check(0 < self.hop_length, "frontend.hop_length must be 1 or more samples", self.hop_length)
+        _check(self.hop_length > 0, "frontend.hop_length must be 1 or more samples", self.hop_length)
         _check(
             0 <= self.fmin_hz < self.fmax_hz <= self.sample_rate_hz / 2,
             "frontend.fmin_hz < fmax_hz <= sample_rate_hz / 2 "
@@ -77,16 +80,25 @@ class FrontEnd:
             (self.fmin_hz, self.fmax_hz),
         )
         _check(self.n_mels >= 1, "frontend.n_mels must be 1 or more", self.n_mels)
+        _check(self.amin > 0, "frontend.amin must be above 0", self.amin)
+        _check(self.top_db >= 0, "frontend.top_db must be 0 (no limit) or more dB", self.top_db)
+        _check(self.keep_frames >= 0, "frontend.keep_frames must be 0 (all) or more", self.keep_frames)
         _check(
-            self.n_samples >= (1 if self.pad_mode != "none" else self.n_fft),
-            "frontend.segment_s must hold at least one frame",
+            self.resize == (0, 0) or min(self.resize) > 0,
+            "frontend.resize must be [n_frames, n_mels], both above 0, or [0, 0]",
+            self.resize,
+        )
+        _check(self.n_channels >= 1, "frontend.n_channels must be 1 or more", self.n_channels)
+        _check(
+            self.n_samples >= self.min_samples,
+            f"frontend.segment_s must be {self.min_samples / self.sample_rate_hz:g} s or more (one frame)",
             self.segment_s,
         )
-        _check(
-            self.pad_mode != "reflect" or self.n_samples > self.n_fft // 2,
-            "frontend.segment_s must be longer than n_fft / 2 for pad_mode=reflect",
-            self.segment_s,
-        )
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "FrontEnd":
+        """The front-end that `to_dict` gave as `value`; unknown keys and wrong types are refused."""
+        return _from_dict(cls, value, "frontend.")
 
     @property
     def n_samples(self) -> int:
@@ -94,11 +106,20 @@ class FrontEnd:
         return round(self.segment_s * self.sample_rate_hz)
 
     @property
+    def min_samples(self) -> int:
+        """Samples of the shortest waveform that gives a frame."""
+        return {"none": self.n_fft, "reflect": self.n_fft // 2 + 1, "constant": 1}[self.pad_mode]
+
+    @property
     def n_frames_stft(self) -> int:
         """STFT frames in one segment, before `keep_frames` and `resize`."""
+        return self.n_frames_of(self.n_samples)
+
+    def n_frames_of(self, n_samples: int) -> int:
+        """STFT frames of a waveform of `n_samples`."""
         if self.pad_mode == "none":
-            return 1 + (self.n_samples - self.n_fft) // self.hop_length
-        return 1 + self.n_samples // self.hop_length
+            return 1 + (n_samples - self.n_fft) // self.hop_length
+        return 1 + n_samples // self.hop_length
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -188,6 +209,8 @@ class Training:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     keep: Literal["last", "best"] = "last"  # best needs data.val_fraction and goes by val macro_auroc
     views: int = 1  # random crops of every clip in one epoch
+    threads: int = 0  # of torch on the CPU; 0 = as torch decides
+    workers: int = 0  # processes that prepare batches; 0 = in this one
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "views"):
@@ -274,11 +297,13 @@ def _set(plain: dict[str, Any], cls: Any, key: str, text: str, groups: Mapping[s
             prefix = "".join(f"{n}." for n in names[:depth])
             raise UserError(f"Unknown setting {key!r}.{nearest(key, [prefix + k for k in _names(cls)])}")
         hint, last, group = hints[name], depth == len(names) - 1, _group_class(hints[name])
-        if last and name in groups:
+        if last and group and text.lower() == "none" and hint is not group:
+            node[name] = None
+        elif last and name in groups:
             node[name] = _plain(groups[name](text))
         elif last and group and "name" in _hints(group):
             node[name]["name"] = text
-        elif last and group and text.lower() != "none":
+        elif last and group:
             raise UserError(f"{key!r} is a group of settings; set one of them: {', '.join(_names(group)[:6])}, ...")
         elif last:
             node[name] = _parse(text, hint, key)
@@ -364,7 +389,7 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
                 return None
             if option is not type(None) and value is not None:
                 return _coerce(value, option, key)
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return _from_dict(hint, value, f"{key}.")
     raise error
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # some tests import keras before the package, which would set it
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -1,3 +1,73 @@
 """Every tolerance of the tests, with its reason. A test names its row; nothing is loosened elsewhere."""
 
 # name = value  # reason
+
+# scoring
+ACTIVATION = 1e-6  # softmax and sigmoid in float32 against float64, values in 0..1
+ENGINE_LOGITS = 2e-5  # lowered and BatchNorm-folded torch against the Keras call, float32 sums in another order
+ARTEFACT_MATMUL = (
+    1e-3  # TFLite float32 dot products of 4,000 terms (|sum| up to 300; of dB features, up to 1e4: relative)
+)
+
+# export
+EXPORT_READER_FEATURES = 2e-4  # float64 NumPy against the package's blocked float32 FFT, relative to the largest value
+EXPORT_FP32_LOGITS = 1e-4  # the budget of fp32 itself; what is measured is 1e-5 or less
+EXPORT_FP16_LOGITS = 5e-2  # the budget of fp16 itself: weights keep 11 bits
+
+# training
+LOSS = 1e-5  # float32 log-sum-exp against float64 or torch's own order of sums
+BACKENDS_LOGITS = 1e-5  # torch and TensorFlow sum float32 convolutions in another order; logits are of order 1
+LOOP_WEIGHTS = (
+    2e-5  # six AdamW steps of 1e-2 over lowered against plain Keras layers; Adam divides rounding by its own size
+)
+
+# models
+LOWERED_OUTPUT = 2e-5  # of the largest value: float32 sums in another order over up to 40 layers (seen: 2e-6)
+LOWERED_STATISTICS = 1e-5  # of the largest value: moving mean and variance, float32 (seen: 1e-6)
+LOWERED_GRADIENT = 1e-3  # of a variable's largest gradient, float32 against float64; a wrong rule is off by .01 or more
+DROPPED_SHARE = 0.04  # four standard errors of a share of .25 over 2,000 draws
+BFLOAT16_OUTPUT = 0.1  # of the largest logit: bfloat16 has 8 bits, .4 % a layer
+KERAS_TWIN = 1e-4  # EfficientNetV2-B0 against keras.applications, same weights, logits of order 1
+BACKENDS = 1e-4  # one .keras file under torch and TensorFlow, logits of order 1 (measured: 6e-6)
+BATCH_NEIGHBOURS = 1e-5  # of the largest logit: kernels differ with the batch size, the result must not
+DECIBELS_FLOAT32 = 1e-4  # dB: float32 means over 50 frames of values up to 80
+
+# metrics
+EXACT_METRIC = 1e-12  # integer counts and one float64 division; scikit-learn sums trapezoids
+SAME_DRAWS = 1e-9  # the same bootstrap draws; only repeated rows differ
+COVERAGE_OF_100 = (88, 100)  # of 95 % intervals: binomial error is 2.2, the percentile method loses a little
+FLOAT32_LOG = 1e-6  # Keras logs pass through float32
+
+# aviary
+SONG_IN_BAND = 0.98  # notes are short: their edges spread a little power outside the pitch
+PHASE_STEP = 2e-3  # the trapezoid rule at 32 against 128 kHz on a sweep
+ALIASED_POWER = 1e-6  # -60 dB above the Nyquist frequency
+SNR_DB = 0.1  # the edges of the band fall between two bins
+
+# recordings
+SAME_RESAMPLER = 2e-6  # float32 soxr HQ against librosa's call of the same: summation order of the channel mean
+PART_OF_WHOLE = 2e-6  # a part is resampled from another start: float32 rounding of the filter (measured 3e-7)
+ODD_RATE_PART = 2e-5  # 44,101 Hz: soxr rounds the ratio, its phase drifts with time (measured 3e-6 after 10 s)
+MP3_PART = 1e-5  # mpg123 keeps filter state across frames in float32 after the run-up
+
+# frontend
+FRONTEND_DB = 1e-3  # dB to librosa on real audio, the package's promise (measured: 2e-5, float32 logarithm)
+FRONTEND_FLOAT64 = 5e-5  # features of in_numpy and in_tf (float64 FFT, float32 after it) against librosa in float64
+FRONTEND_HARD_CASES = 5e-5  # as FRONTEND_FLOAT64: clipping and an impulse
+FRONTEND_GRAPH_DB = 0.02  # dB: a float32 FFT rounds to 1e-7 of the frame's loudest bin, bands 80 dB below it feel that
+FRONTEND_GRAPH_DB_UNLIMITED = 0.2  # dB: the same where bands further down are kept (panns, animal_spot, tilenet)
+FRONTEND_FLOAT32 = {  # features of in_keras and TFLite (float32 throughout) against in_numpy, synthetic segments
+    "cnn_32k": 2e-4,  # min_max and (dB + 80) / 100 are dB / 80 to dB / 100: 0.02 dB
+    "birdnet_3s_48k": 2e-4,
+    "birdclef2025": 2e-4,
+    "echo_engine": 2e-4,
+    "echo_benchmark": 2e-4,
+    "torch_impl": 2e-4,
+    "animal_spot": 2e-4,
+    "panns": 0.02,  # dB
+    "fewshot": 2e-3,  # dB over a deviation of 10 dB and more
+    "tilenet": 5e-3,  # dB / 4.3
+}
+FRONTEND_POOLED = 1e-3  # sum of 96 averages of min_max features over two backends' float32 DFT
+FRONTEND_RESIZE = 1e-4  # of the largest value: tf.image.resize computes its Lanczos weights in float32
+FRONTEND_MATRIX = 1e-12  # of the largest weight: float64 in another order

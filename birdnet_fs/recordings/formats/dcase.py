@@ -1,0 +1,47 @@
+"""DCASE few-shot bioacoustic event detection: one CSV per recording, columns Audiofilename, Starttime, Endtime and
+one per class with POS, NEG or UNK (https://dcase.community/challenge2024/task-few-shot-bioacoustic-event-detection).
+
+POS labels the event, NEG says that the class is absent, UNK says nothing.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from birdnet_fs.recordings.formats.source import Row, Source, read_table
+
+TIMES = ("Audiofilename", "Starttime", "Endtime")
+
+
+def detect(source: Source) -> bool:
+    """Whether the table, or the first CSV below the root when no table is set, is of this kind."""
+    if source.table is not None:
+        return set(TIMES) <= set(source.table.columns)
+    return next(_tables(source), None) is not None
+
+
+def read(source: Source) -> Iterator[Row]:
+    """One row per event."""
+    for path in [source.table_path] if source.table_path else _tables(source):
+        table = read_table(path, source.notes)
+        classes = [name for name in table.columns if name and name not in TIMES]
+        for number, cells in table.rows:
+            said = {name: cells[name].upper() for name in classes}
+            yield Row(
+                f"{path.name} row {number}",
+                cells["Audiofilename"],
+                tuple(name for name in classes if said[name] == "POS"),
+                negatives=tuple(name for name in classes if said[name] == "NEG"),
+                onset=cells["Starttime"],
+                offset=cells["Endtime"],
+                beside=str(path.parent),
+                labelled="POS" in said.values(),
+                cells=cells,
+            )
+
+
+def _tables(source: Source) -> Iterator[Path]:
+    for path in source.text_files:
+        if path.suffix.lower() == ".csv":
+            with open(path, "rb") as file:
+                if file.readline().lstrip(b"\xef\xbb\xbf").startswith(b"Audiofilename"):
+                    yield path

@@ -1,0 +1,153 @@
+"""Clips -> segments: fixed-length model inputs with their labels, and the multi-hot targets.
+
+Padding rule: segments start every `segment_hop_s` from the start of a clip as long as a whole one fits; the rest
+becomes a last, shorter segment when it is at least half a segment long (`MIN_LAST`), and a clip shorter than
+one segment always gives one. Shorter segments are zero-padded on the right when they are read.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from birdnet_fs.plumbing.errors import UserError, nearest
+from birdnet_fs.plumbing.progress import say
+from birdnet_fs.recordings.audio import AudioError
+from birdnet_fs.recordings.ledger import escaped
+from birdnet_fs.recordings.manifest import Clip, Manifest
+
+MIN_LAST = 0.5  # of a segment: shorter rests are dropped
+TOUCH_S = 1e-6  # times in tables are rounded; less than this is no difference
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One model input: where to read it and what is called in it."""
+
+    clip_index: int  # in manifest.clips; of the first clip that labels it
+    path: Path
+    onset_s: float  # in the recording
+    duration_s: float  # seconds to read; less than segment_s at the end of a clip (zero-pad on the right)
+    labels: tuple[str, ...]
+    negatives: tuple[str, ...]
+    group: str
+    fold: int | None
+    split: str
+
+
+def windows(length_s: float, segment_s: float, hop_s: float) -> list[tuple[float, float]]:
+    """(onset, duration) of the segments of a stretch of `length_s` seconds, from 0.
+
+    >>> windows(12.0, 5.0, 5.0)
+    [(0.0, 5.0), (5.0, 5.0)]
+    >>> windows(13.0, 5.0, 5.0)[-1], windows(0.2, 5.0, 5.0)
+    ((10.0, 3.0), [(0.0, 0.2)])
+    """
+    n_whole = max(0, math.floor((length_s - segment_s + TOUCH_S) / hop_s) + 1)
+    found = [(float(i * hop_s), float(segment_s)) for i in range(n_whole)]
+    covered = found[-1][0] + segment_s if found else 0.0
+    start = n_whole * hop_s
+    rest = length_s - start
+    if not found or (length_s - covered > TOUCH_S and rest >= MIN_LAST * segment_s - TOUCH_S):
+        found.append((float(start), float(rest)))
+    return found
+
+
+def cut(manifest: Manifest, *, segment_s: float, segment_hop_s: float, min_overlap_s: float) -> list[Segment]:
+    """Cut clips into segments.
+
+    Clips are cut one by one, and every segment has the labels of its clip. Where the manifest holds timed events
+    (`manifest.events`), whole recordings are cut instead, and an event labels every segment that it shares
+    `min_overlap_s` with (or all of itself, when the event is shorter than that).
+
+    Args:
+        manifest: Clips; files that prove unreadable here become quarantined in its ledger.
+        segment_s: Seconds of one segment, above 0.
+        segment_hop_s: Seconds from one segment to the next; 0 = `segment_s`.
+        min_overlap_s: Seconds.
+
+    Raises:
+        UserError: Nothing is left to cut.
+    """
+    hop = segment_hop_s or segment_s
+    if not (segment_s > 0 and hop > 0):
+        raise UserError(
+            f"segment_s must be above 0 and segment_hop_s 0 or more. Received: {segment_s}, {segment_hop_s}"
+        )
+    segments: list[Segment] = []
+    if manifest.events:
+        by_path: dict[Path, list[int]] = {}
+        for index, clip in enumerate(manifest.clips):
+            by_path.setdefault(clip.path, []).append(index)
+        for path, indices in by_path.items():
+            length = _length(manifest, path)
+            if length is not None:
+                segments += _cut_recording(manifest.clips, indices, length, segment_s, hop, min_overlap_s)
+    else:
+        for index, clip in enumerate(manifest.clips):
+            end = clip.offset_s if clip.offset_s is not None else _length(manifest, clip.path)
+            if end is None:
+                continue
+            for onset, duration in windows(max(0.0, end - clip.onset_s), segment_s, hop):
+                segments.append(_segment(clip, index, clip.onset_s + onset, duration, clip.labels, clip.negatives))
+    segments = [segment for segment in segments if segment.duration_s > 0]
+    if not segments:
+        raise UserError(f"No segment can be cut from {len(manifest.clips)} clips. {manifest.ledger.summary()}")
+    return segments
+
+
+def _length(manifest: Manifest, path: Path) -> float | None:
+    try:
+        return manifest.recording_s(path)
+    except AudioError as error:
+        manifest.ledger.quarantine(path, error.reason)
+        say(f"Left out: {escaped(path)}: {error.reason}")
+        return None
+
+
+def _cut_recording(
+    clips: Sequence[Clip], indices: list[int], length: float, segment_s: float, hop: float, min_overlap_s: float
+) -> list[Segment]:
+    """Segments of a whole recording, labelled by the events in it."""
+    indices = sorted(indices, key=lambda i: clips[i].onset_s)
+    onsets = np.array([clips[i].onset_s for i in indices])
+    offsets = np.array([length if (end := clips[i].offset_s) is None else end for i in indices])
+    wanted = np.maximum(np.minimum(min_overlap_s, offsets - onsets), TOUCH_S) - TOUCH_S / 2
+    found = []
+    for onset, duration in windows(length, segment_s, hop):
+        shared = np.minimum(offsets, onset + duration) - np.maximum(onsets, onset)
+        inside = [indices[i] for i in np.flatnonzero(shared >= wanted)]
+        labels = tuple(dict.fromkeys(label for i in inside for label in clips[i].labels))
+        absent = dict.fromkeys(label for i in inside for label in clips[i].negatives)
+        first = inside[0] if inside else indices[0]
+        negatives = tuple(label for label in absent if label not in labels)
+        found.append(_segment(clips[first], first, onset, duration, labels, negatives))
+    return found
+
+
+def _segment(
+    clip: Clip, index: int, onset: float, duration: float, labels: tuple[str, ...], negatives: tuple[str, ...]
+) -> Segment:
+    return Segment(index, clip.path, onset, duration, labels, negatives, clip.group, clip.fold, clip.split)
+
+
+def targets(segments: Sequence[Segment], classes: Sequence[str]) -> np.ndarray:
+    """Multi-hot targets.
+
+    Returns:
+        float32 [n_segments, n_classes], 1 where the class is called.
+
+    Raises:
+        UserError: A label is not one of the classes.
+    """
+    place = {name: i for i, name in enumerate(classes)}
+    hot = np.zeros((len(segments), len(classes)), np.float32)
+    for row, segment in enumerate(segments):
+        for label in segment.labels:
+            if label not in place:
+                hint = nearest(label, classes)
+                raise UserError(f"Label {label!r} of {escaped(segment.path)} is not one of the classes.{hint}")
+            hot[row, place[label]] = 1
+    return hot

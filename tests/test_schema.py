@@ -1,0 +1,105 @@
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from birdnet_fs import schema
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.schema import Data, Experiment, FrontEnd, Training, override
+
+
+def test_settings_are_applied_by_type() -> None:
+    e = override(
+        Experiment(),
+        [
+            "model=efficientnet_v2",
+            "training.batch_size=32",
+            "training.learning_rate=1e-4",
+            "frontend.resize=[256, 256]",
+            "data.multi_label=true",
+            "name=0123",
+        ],
+    )
+    assert (e.model.name, e.training.batch_size, e.training.learning_rate) == ("efficientnet_v2", 32, 1e-4)
+    assert e.frontend.resize == (256, 256)
+    assert e.data.multi_label is True
+    assert e.name == "0123"  # text stays text
+    assert e.augmentation == Experiment().augmentation
+
+
+def test_checks_that_span_settings_wait_for_all_of_them() -> None:
+    settings = ["frontend.fmax_hz=20000", "frontend.sample_rate_hz=48000"]
+    assert override(Experiment(), settings) == override(Experiment(), settings[::-1])
+    assert override(Experiment(), ["training.keep=best", "data.val_fraction=0.2"]).training.keep == "best"
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("trainig.batch_size=3", "Did you mean 'training.batch_size'"),
+        ("training.batchsize=3", "Did you mean 'training.batch_size'"),
+        ("training.epochs=many", "training.epochs must be a whole number. Received: 'many'"),
+        ("training.epochs=0", "training.epochs must be 1 or more. Received: 0"),
+        ("training.epochs=2.5", "must be a whole number"),
+        ("training=3", "'training' is a group of settings"),
+        ("seed", "A setting must be key=value. Received: 'seed'"),
+        ("training.keep=bets", "Did you mean 'best'?"),
+        ("training.keep=best", "set data.val_fraction"),
+        ("data.multi_label=yes", "must be true or false"),
+        ("data.fold.x=1", "'data.fold' holds one value"),
+        ("frontend.resize=[1]", "must be a list [a whole number, a whole number]"),
+        ("frontend.fmax_hz=20000", "16000 Hz"),
+        ("pretrain.seed=1", "'pretrain' holds one value"),
+    ],
+)
+def test_wrong_settings_get_one_sentence(setting: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        override(Experiment(), [setting])
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_groups_are_set_by_name_and_pretrain_can_be_dropped() -> None:
+    e = override(
+        Experiment(pretrain=Experiment(name="first")), ["frontend=x"], {"frontend": lambda n: FrontEnd(preset=n)}
+    )
+    assert e.frontend.preset == "x"
+    assert override(e, ["pretrain.training.epochs=3"]).pretrain.training.epochs == 3
+    assert override(e, ["pretrain=none"]).pretrain is None
+
+
+def test_an_experiment_survives_json() -> None:
+    e = Experiment(pretrain=Experiment(name="first"), training=Training(epochs=3), frontend=FrontEnd(resize=(4, 5)))
+    assert schema.from_dict(schema.to_dict(e)) == e
+    with pytest.raises(UserError, match="Did you mean 'training'"):
+        schema.from_dict({"trainin": {}})
+    with pytest.raises(UserError, match=r"training\.epochs must be a whole number"):
+        schema.from_dict({"training": {"epochs": "x"}})
+
+
+def test_shown_settings_can_be_given_back() -> None:
+    e = Experiment(name="a=b", seed=3, data=Data(where="set=x,role=a|b"), frontend=FrontEnd(resize=(4, 5)))
+    assert override(Experiment(), schema.show(e).splitlines()) == e
+
+
+def test_debug_cuts_down() -> None:
+    e = schema.debugged(Experiment(debug=True, data=Data(fold=3), pretrain=Experiment()))
+    assert (e.data.limit, e.data.fold, e.training.epochs, e.pretrain.training.epochs) == (1000, 0, 2, 2)
+    assert schema.debugged(Experiment()) == Experiment()
+
+
+def test_every_setting_is_explained() -> None:
+    source = Path(schema.__file__).read_text(encoding="utf-8")
+    for cls in (FrontEnd, Data, schema.Model, schema.Augmentation, Training):
+        assert cls.__doc__
+        for f in dataclasses.fields(cls):
+            assert f"    {f.name}: " in source
+
+
+def test_schema_needs_the_standard_library_only() -> None:
+    code = (
+        "import sys, birdnet_fs.schema; print({m for m in sys.modules} & {'numpy', 'torch', 'keras', 'typer', 'tqdm'})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
