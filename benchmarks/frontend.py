@@ -1,0 +1,133 @@
+"""Log-mel front-end: speed against librosa, and how far each execution is from librosa in dB.
+
+    python benchmarks/frontend.py            # 5 s at 32 kHz, n_fft 1024, hop 512, 128 mels; one thread
+    python benchmarks/frontend.py --parity   # every preset, 200 real segments of ../shared/data, else noise
+
+Speed: process CPU time, the sides in turn, medians. Parity: largest difference over all segments, frames
+and bands before normalising and resizing; the columns of each Keras backend come from a process of its own.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "frontend")]
+
+import librosa  # noqa: E402
+import numpy as np  # noqa: E402
+import reference_frontend as reference  # noqa: E402
+
+from birdnet_fs.frontend import PRESETS  # noqa: E402
+from birdnet_fs.frontend.in_numpy import log_mel  # noqa: E402
+from birdnet_fs.schema import FrontEnd  # noqa: E402
+
+
+def speed(rounds: int) -> None:
+    """Print ms of CPU per clip of librosa and of ours, and the ratio."""
+    spec = FrontEnd()
+    waveform = (np.random.default_rng(0).standard_normal((32, spec.n_samples)) * 0.1).astype(np.float32)
+
+    def by_librosa(x: np.ndarray) -> np.ndarray:
+        return librosa.power_to_db(
+            librosa.feature.melspectrogram(
+                y=x, sr=spec.sample_rate_hz, n_fft=spec.n_fft, hop_length=spec.hop_length, n_mels=spec.n_mels,
+                fmin=spec.fmin_hz, fmax=spec.fmax_hz,
+            )
+        )  # fmt: skip
+
+    print(f"{'':12}{'librosa ms':>12}{'ours ms':>12}{'ratio':>8}   (CPU time per clip, median of {rounds})")
+    for name, x, n in (("single", waveform[0], 1), ("batch of 32", waveform, 32)):
+        sides = {"librosa": by_librosa, "ours": lambda x: log_mel(x, spec)}
+        times: dict[str, list[float]] = {side: [] for side in sides}
+        repeat = max(1, 8 // n)
+        for turn in range(rounds + 1):
+            for side, call in sides.items():
+                start = time.process_time()
+                for _ in range(repeat):
+                    call(x)
+                if turn:  # the first is for compiling and caches
+                    times[side].append((time.process_time() - start) / repeat / n * 1e3)
+        peer, ours = (statistics.median(times[side]) for side in ("librosa", "ours"))
+        print(f"{name:12}{peer:12.3f}{ours:12.3f}{peer / ours:8.2f}")
+
+
+def parity(n_segments: int) -> None:
+    """Print the table of differences."""
+    columns: dict[str, dict[str, float]] = {}
+    for backend in ("torch", "tensorflow"):
+        environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        command = [sys.executable, __file__, "--child", "--segments", str(n_segments)]
+        result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+        if result.returncode:
+            print(f"{backend}: did not run (status {result.returncode}); its columns are left out")
+            continue
+        for column, values in json.loads(result.stdout.splitlines()[-1]).items():
+            columns[column] = values
+    print("max difference to librosa in dB, before normalising and resizing")
+    print(f"{'preset':16}" + "".join(f"{column:>14}" for column in columns))
+    for name in PRESETS:
+        print(f"{name:16}" + "".join(f"{values[name]:14.1e}" for values in columns.values()))
+
+
+def child(n_segments: int) -> None:
+    """One backend's columns, as one line of JSON."""
+    from keras import backend, ops
+
+    from birdnet_fs.frontend import in_keras
+
+    executions = {
+        f"{'tf' if backend.backend() == 'tensorflow' else 'torch'} {transform}": (
+            lambda x, spec, transform=transform: ops.convert_to_numpy(in_keras.log_mel(x, spec, transform))
+        )
+        for transform in ("rfft", "dft")
+    }
+    if backend.backend() == "torch":
+        executions = {"in_numpy": log_mel, **executions}
+    else:
+        from birdnet_fs.frontend import in_tf
+
+        executions["in_tf"] = lambda x, spec: in_tf.log_mel(x, spec).numpy()
+    worst = {column: dict.fromkeys(PRESETS, 0.0) for column in executions}
+    data = ROOT.parent / "shared" / "data"
+    for name, preset in PRESETS.items():
+        spec = dataclasses.replace(preset, normalise="none", keep_frames=0, resize=(0, 0))
+        unit = 10 / math.log(10) if spec.compression == "log" else 1.0
+        if data.is_dir():
+            segments = reference.real_segments(
+                data, n_segments, sample_rate_hz=spec.sample_rate_hz, duration_s=spec.segment_s
+            )
+        else:
+            shape = (n_segments, spec.n_samples)
+            segments = (np.random.default_rng(0).standard_normal(shape) * 0.1).astype(np.float32)
+        for start in range(0, len(segments), 4):
+            x = segments[start : start + 4]
+            expected = np.stack([reference.decibels(segment, spec) for segment in x])
+            for column, call in executions.items():
+                worst[column][name] = max(worst[column][name], float(np.abs(call(x, spec) - expected).max()) * unit)
+    print(json.dumps(worst))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parity", action="store_true", help="the table of differences instead of the speed")
+    parser.add_argument("--segments", type=int, default=200, help="segments of the table (default 200)")
+    parser.add_argument("--rounds", type=int, default=40, help="rounds of the speed (default 40)")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        child(given.segments)
+    elif given.parity:
+        parity(given.segments)
+    else:
+        speed(given.rounds)

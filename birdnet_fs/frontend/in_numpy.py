@@ -1,0 +1,212 @@
+"""Log-mel features on the CPU with numpy arrays: the fast execution, and the float64 reference.
+
+`log_mel` is what caches, loaders and prediction call. It goes through a segment in blocks of frames:
+windowed frames (numba), FFT (scipy's pocketfft), banded sums (numba), then the steps of `definition`;
+`benchmarks/frontend.py` measures it against librosa. Everything runs on the calling thread: FFTs and
+matrix products with a thread pool (MKL, OpenBLAS) are a little faster alone on a machine and ten times
+slower on a busy one. Use one process or thread per core; the loops release the GIL.
+`log_mel_reference` is the same definition in plain numpy float64, for checks.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from birdnet_fs.frontend.definition import STEPS, Definition, define, finish
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.schema import FrontEnd
+
+# A band below this share of its frame's energy, for its largest weight, is computed again in float64: rounding in a
+# float32 FFT leaves about 2e-14 of a frame's energy in every bin, and 1e-3 dB allows 7e-10 of the band's.
+BLUR = 3e-5
+BLOCK_SAMPLES = 32_768  # of frames at a time: the block, its spectrum and its power stay in a 1 MB cache
+
+
+def log_mel(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
+    """Log-mel features of one segment or a batch of them.
+
+    A segment's result is the same to the last bit whatever else is in the batch. The FFT is in float64: in
+    float32 the rounding of a loud band is heard in a quiet one (up to 0.01 dB at 80 dB below, 0.1 dB further
+    down). Everything after the power spectrum is in float32.
+
+    Args:
+        waveform: float32 or float64 in +-1, or int16, [batch, n_samples] or [n_samples], at
+            `spec.sample_rate_hz`. Any n_samples that gives a frame; nothing is cropped or padded to
+            `spec.segment_s`.
+        spec: The front-end.
+
+    Returns:
+        float32 [batch, n_frames, n_mels]; `spec.shape` for waveforms of `spec.n_samples`.
+
+    Raises:
+        UserError: Wrong type or shape, NaN or infinite samples, or too short for one frame.
+
+    >>> from birdnet_fs.frontend import preset
+    >>> log_mel(np.zeros(160_000, np.float32), preset("panns")).shape
+    (1, 501, 64)
+    """
+    waveform = as_waveform(waveform)
+    definition = define(spec, waveform.shape[1])
+    out = np.empty((len(waveform), *definition.shape), np.float32)
+    for segment, features in zip(waveform, out, strict=True):
+        features[:] = finish(_energies(segment, definition)[None], definition, np, _FAST_STEPS)[0]
+    return out
+
+
+def log_mel_reference(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
+    """As `log_mel`, in plain numpy float64 [batch, n_frames, n_mels]; slow, for checks."""
+    x = as_waveform(waveform).astype(np.float64)
+    definition = define(spec, x.shape[1])
+    if spec.preemphasis:
+        x = np.concatenate([x[:, :1], x[:, 1:] - spec.preemphasis * x[:, :-1]], axis=1)
+    if spec.pad_mode != "none":
+        x = np.pad(x, ((0, 0), (definition.pad, definition.pad)), mode=spec.pad_mode)
+    frames = np.lib.stride_tricks.sliding_window_view(x, spec.n_fft, axis=1)[:, :: spec.hop_length]
+    power = np.abs(np.fft.rfft(frames * definition.window)) ** 2
+    return finish(power @ definition.bands.T, definition, np)
+
+
+def as_waveform(waveform: Any) -> np.ndarray:
+    """A waveform as float32 or float64 [batch, n_samples], checked.
+
+    Raises:
+        UserError: Not float32, float64 or int16; not one or two axes; no samples; NaN or infinite samples.
+    """
+    x = np.asarray(waveform)
+    if x.dtype not in (np.float32, np.float64, np.int16):
+        raise UserError(f"A waveform must be float32 or float64 in +-1, or int16. Received: {x.dtype}")
+    if x.ndim not in (1, 2) or not x.shape[-1]:
+        raise UserError(f"A waveform must be [batch, n_samples] or [n_samples]. Received shape: {x.shape}")
+    x = np.atleast_2d(x)
+    if x.dtype == np.int16:
+        return x.astype(np.float32) / np.float32(32_768.0)
+    if not np.isfinite(x).all():
+        row, column = np.argwhere(~np.isfinite(x))[0]
+        raise UserError(
+            f"A waveform must hold finite samples; sample {column} of segment {row} is {x[row, column]}: "
+            "leave the recording out, or set such samples to 0"
+        )
+    return x
+
+
+class _Banded(NamedTuple):
+    """A matrix of which each row is zero outside one stretch: row m holds weights[offset[m]:][: end[m] - begin[m]]."""
+
+    begin: np.ndarray
+    end: np.ndarray
+    offset: np.ndarray
+    weights: np.ndarray
+
+
+def _banded(matrix: np.ndarray) -> _Banded:
+    used = matrix != 0
+    empty = ~used.any(axis=1)
+    begin = np.where(empty, int(used.any(axis=0).argmax()), used.argmax(axis=1))
+    end = np.where(empty, begin, used.shape[1] - used[:, ::-1].argmax(axis=1))
+    rows = [row[a:b] for row, a, b in zip(matrix, begin, end, strict=True)]
+    return _Banded(begin, end, np.concatenate([[0], np.cumsum(end - begin)]), np.concatenate(rows).astype(np.float32))
+
+
+class _Numbers(NamedTuple):
+    """What the loops need, in one precision."""
+
+    window: np.ndarray  # [n_fft]
+    turn: np.ndarray  # [2, n_bins]: cosine and sine of -2 pi k / n_fft
+    bands: _Banded
+    largest: np.ndarray  # [n_mels]: largest weight of each band
+
+
+@functools.lru_cache(maxsize=64)
+def _numbers(definition: Definition, dtype: str) -> _Numbers:
+    angle = -2.0 * np.pi / definition.spec.n_fft * np.arange(definition.spec.n_fft // 2 + 1)
+    turn = np.stack([np.cos(angle), np.sin(angle)]).astype(dtype)
+    largest = definition.bands.max(axis=1).astype(np.float32)
+    return _Numbers(definition.window.astype(dtype), turn, _banded(definition.bands), largest)
+
+
+@functools.lru_cache(maxsize=64)
+def _resize_weights(definition: Definition) -> list[_Banded | None]:
+    both = (definition.resize_frames, definition.resize_bands)
+    return [None if matrix is None else _banded(matrix) for matrix in both]
+
+
+def _energies(waveform: np.ndarray, definition: Definition) -> np.ndarray:
+    """Band energies [n_frames, n_mels] of one waveform [n_samples]."""
+    spec = definition.spec
+    waveform = np.ascontiguousarray(waveform)
+    if spec.preemphasis:
+        waveform = waveform.astype(np.float64)
+        waveform = np.concatenate([waveform[:1], waveform[1:] - spec.preemphasis * waveform[:-1]])
+    out = np.empty((definition.n_frames, spec.n_mels), np.float32)
+    every = np.arange(definition.n_frames)
+    if spec.top_db == 0:
+        _transform(waveform, every, definition, "float64", out)
+    else:
+        least, energy = _transform(waveform, every, definition, "float32", out)
+        again = _blurred(out, least, energy, definition)
+        if len(again):
+            _transform(waveform, again, definition, "float64", out)
+    return out
+
+
+def _blurred(out: np.ndarray, least: np.ndarray, energy: np.ndarray, definition: Definition) -> np.ndarray:
+    """Numbers of the frames with a band so far below the frame's loudness that float32 blurs it, and not cut off."""
+    spec = definition.spec
+    suspect = np.flatnonzero(least < BLUR * energy)
+    if not len(suspect):
+        return suspect
+    floor = max(spec.amin, float(out.max()) * 10.0 ** (-spec.top_db / 10.0)) * 0.99
+    limit = BLUR * energy[suspect, None] * _numbers(definition, "float32").largest
+    rows = out[suspect]
+    return suspect[((rows < limit) & (limit > floor) & (rows > 0.5 * floor)).any(axis=1)]
+
+
+def _transform(
+    waveform: np.ndarray, which: np.ndarray, definition: Definition, dtype: str, out: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Band energies of the frames `which` into their rows of `out`, with an FFT in `dtype`.
+
+    Returns `least` and `energy` [n_frames] of these frames, see kernels.
+    """
+    import scipy.fft
+
+    from birdnet_fs.frontend.kernels import kernels
+
+    spec, loops, numbers = definition.spec, kernels(), _numbers(definition, dtype)
+    n_fft, block = spec.n_fft, max(16, BLOCK_SAMPLES // spec.n_fft)
+    # rows a power of two apart would share the same few cache lines
+    frames = np.empty((block, n_fft + 64 // np.dtype(dtype).itemsize), dtype)
+    power = np.empty((block, n_fft // 2 + 1), np.float32)
+    lines = np.empty((n_fft // 2 + 1, block), np.float32)
+    least, energy = np.zeros((2, len(out)), np.float32)
+    for first in range(0, len(which), block):
+        part = which[first : first + block]
+        loops.frames(
+            waveform, part, definition.pad, spec.pad_mode == "reflect", spec.hop_length, numbers.window, frames, energy
+        )
+        # in place and as half as many complex numbers: a fresh array for every block costs as much as its FFT
+        halves = frames[: len(part), :n_fft].view(np.result_type(dtype, np.complex64))
+        transformed = scipy.fft.fft(halves, overwrite_x=True, workers=1)
+        if not np.may_share_memory(transformed, halves):  # scipy may work in place, and does
+            halves[...] = transformed
+        loops.bands(frames, part, numbers.turn, *numbers.bands, numbers.largest, power, lines, out, least)
+    return least, energy
+
+
+def _resize(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
+    """As `definition`'s step, for one segment [1, n_frames, n_mels], with the zeros of the matrices left out."""
+    from birdnet_fs.frontend.kernels import kernels
+
+    low = x.min()
+    x = x - low
+    for matrix, axis in zip(_resize_weights(definition), (0, 1), strict=True):
+        if matrix is not None:
+            lines = np.ascontiguousarray(np.moveaxis(x[0], axis, 0))
+            mixed = np.empty((len(matrix.begin), lines.shape[1]), lines.dtype)
+            kernels().rows(lines, *matrix, mixed)
+            x = np.moveaxis(mixed, 0, axis)[None]
+    return x + low
+
+
+_FAST_STEPS = {**STEPS, "resize": _resize}

@@ -1,0 +1,189 @@
+"""The front-ends of the systems built here, one row each, every number with its source.
+
+A row is a whole `schema.FrontEnd`; what differs from it in an experiment is set as
+`frontend=panns frontend.segment_s=10`.
+"""
+
+from birdnet_fs.plumbing.errors import UserError, nearest
+from birdnet_fs.schema import FrontEnd
+
+_ROWS = (
+    # Ours, for the small networks: the bands of birdclef2025, neither resized nor stretched in time.
+    FrontEnd(preset="cnn_32k", normalise="min_max"),
+    # Ours, for hosts that feed 144,000 samples (48 kHz, 3 s; the `birdnet` package, BirdNET-Analyzer).
+    # It is not BirdNET's own front-end: 10 ms hop, 96 bands that all hold at least one bin of n_fft
+    # 1024, and a matrix small enough for a device (2.6 MB as a DFT). Pre-emphasis because wind below the
+    # bands, 60 dB louder than a song, costs a float32 DFT its last digits in the quiet bands.
+    FrontEnd(
+        preset="birdnet_3s_48k",
+        sample_rate_hz=48_000,
+        segment_s=3.0,
+        preemphasis=0.97,
+        n_fft=1024,
+        win_length=1024,
+        hop_length=480,
+        n_mels=96,
+        fmin_hz=150.0,
+        fmax_hz=15_000.0,
+        normalise="min_max",
+    ),
+    # BirdCLEF 2025 project plan and its repository: librosa mel, power_to_db, min-max, then bilinear to
+    # 256 x 256. (Theirs is (frequency, time); features are time first here.)
+    FrontEnd(
+        preset="birdclef2025",
+        segment_s=5.0,
+        n_fft=1024,
+        win_length=1024,
+        hop_length=512,
+        n_mels=128,
+        fmin_hz=50.0,
+        fmax_hz=14_000.0,
+        normalise="min_max",
+        normalise_when="first",
+        resize=(256, 256),
+        resize_method="bilinear",
+    ),
+    # Project Echo, Engine/echo_engine: the window is n_fft (its JSON says 500, the code overwrites it),
+    # the first 1200 of 1201 frames, tf.image.resize(LANCZOS5, antialias=False), three channels.
+    FrontEnd(
+        preset="echo_engine",
+        sample_rate_hz=48_000,
+        segment_s=5.0,
+        n_fft=2048,
+        win_length=2048,
+        hop_length=200,
+        n_mels=260,
+        fmin_hz=20.0,
+        fmax_hz=13_000.0,
+        keep_frames=1200,
+        resize=(260, 260),
+        resize_method="lanczos5",
+        normalise="min_max",
+        normalise_eps=1e-7,
+        n_channels=3,
+    ),
+    # Project Echo, benchmarking pipeline: as echo_engine with hop = int(5 * 48000 / 260) and no frame cut.
+    # Networks of another input side: n_mels = side, resize = [side, side] (224, 299).
+    FrontEnd(
+        preset="echo_benchmark",
+        sample_rate_hz=48_000,
+        segment_s=5.0,
+        n_fft=2048,
+        win_length=2048,
+        hop_length=923,
+        n_mels=260,
+        fmin_hz=20.0,
+        fmax_hz=13_000.0,
+        resize=(260, 260),
+        resize_method="lanczos5",
+        normalise="min_max",
+        normalise_eps=1e-7,
+        n_channels=3,
+    ),
+    # Project Echo, torch_impl/dataset.py: 0 dB is the segment's own maximum, no resize.
+    FrontEnd(
+        preset="torch_impl",
+        sample_rate_hz=48_000,
+        segment_s=5.0,
+        n_fft=2048,
+        win_length=2048,
+        hop_length=923,
+        n_mels=260,
+        fmin_hz=20.0,
+        fmax_hz=13_000.0,
+        ref="max",
+        normalise="min_max",
+        normalise_eps=1e-6,
+    ),
+    # PANNs (Kong et al. 2020, audioset_tagging_cnn): reflect padding, dB with no limit below the maximum.
+    # The networks take any length; AudioSet's clips are 10 s.
+    FrontEnd(
+        preset="panns",
+        segment_s=5.0,
+        n_fft=1024,
+        win_length=1024,
+        hop_length=320,
+        pad_mode="reflect",
+        n_mels=64,
+        fmin_hz=50.0,
+        fmax_hz=14_000.0,
+        top_db=0.0,
+    ),
+    # ANIMAL-SPOT (Bergler et al. 2022) with the fork's n_fft 1024 and hop 172: pre-emphasis, frames that
+    # do not overhang, linear bins 11..232 to 256 by nearest, (dB + 80) / 100, zeros on both sides to 256.
+    FrontEnd(
+        preset="animal_spot",
+        sample_rate_hz=44_100,
+        segment_s=1.0,
+        preemphasis=0.98,
+        n_fft=1024,
+        win_length=1024,
+        hop_length=172,
+        pad_mode="none",
+        stft_scale="window_power",
+        bands="linear",
+        n_mels=256,
+        fmin_hz=500.0,
+        fmax_hz=10_000.0,
+        top_db=0.0,
+        normalise="db_range",
+        normalise_when="first",
+        keep_frames=256,
+        keep_from="centre",
+    ),
+    # Few-shot ProtoNet: z-score over the clip's own frames, then 512 frames. Clips come in any length and
+    # are not padded before (give `log_mel` the clip); segment_s is the 512 frames. Their `+ 2e-16` before
+    # the floor of 1e-10 moves nothing by more than 1e-5 dB and is left out.
+    FrontEnd(
+        preset="fewshot",
+        sample_rate_hz=22_050,
+        segment_s=511 * 256 / 22_050,
+        n_fft=1024,
+        win_length=1024,
+        hop_length=256,
+        n_mels=128,
+        fmin_hz=50.0,
+        fmax_hz=11_025.0,
+        normalise="z_score",
+        normalise_when="first",
+        normalise_eps=1e-8,
+        keep_frames=512,
+    ),
+    # BirdCLEF 2022 TileNet v2/v3 (nnAudio's MelSpectrogram: Slaney, reflect). Theirs is linear power, which
+    # gave NaN; the logarithm is the default here and frontend.compression=none is theirs.
+    # v4: the same. v5, v6: frontend.n_mels=128 frontend.hop_length=1227.
+    FrontEnd(
+        preset="tilenet",
+        segment_s=5.0,
+        n_fft=4096,
+        win_length=4096,
+        hop_length=2474,
+        pad_mode="reflect",
+        n_mels=64,
+        fmin_hz=0.0,
+        fmax_hz=16_000.0,
+        compression="log",
+        top_db=0.0,
+    ),
+)
+
+PRESETS: dict[str, FrontEnd] = {row.preset: row for row in _ROWS}
+
+
+def preset(name: str) -> FrontEnd:
+    """The front-end of this name.
+
+    Args:
+        name: One of `PRESETS`.
+
+    Raises:
+        UserError: There is none of this name; the nearest is named.
+
+    >>> preset("birdclef2025").shape
+    (256, 256)
+    >>> preset("birdnet_3s_48k").n_samples
+    144000
+    """
+    if name not in PRESETS:
+        raise UserError(f"Front-end {name!r} does not exist; there are {', '.join(PRESETS)}.{nearest(name, PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,123 @@
+"""The front-ends again, written against librosa, torch and plain loops: what the package is compared with.
+
+Nothing here is shared with the package but the settings themselves.
+"""
+
+import math
+from pathlib import Path
+
+import librosa
+import numpy as np
+import soundfile
+import soxr
+import torch
+
+
+def decibels(waveform, spec):
+    """Band energies of one waveform in dB (or natural log, or power), [n_frames, n_mels], by librosa."""
+    x = np.asarray(waveform, np.float64)
+    if spec.preemphasis:
+        x = librosa.effects.preemphasis(x, coef=spec.preemphasis, zi=[0.0])
+    centre = spec.pad_mode != "none"
+    spectrum = librosa.stft(
+        x,
+        n_fft=spec.n_fft,
+        hop_length=spec.hop_length,
+        win_length=spec.win_length,
+        center=centre,
+        pad_mode=spec.pad_mode if centre else "constant",
+    )
+    power = np.abs(spectrum) ** 2
+    if spec.stft_scale == "window_power":
+        power /= (librosa.filters.get_window("hann", spec.n_fft) ** 2).sum()
+    if spec.bands == "linear":
+        first = math.floor(spec.n_fft * spec.fmin_hz / spec.sample_rate_hz)
+        last = math.ceil(spec.n_fft * spec.fmax_hz / spec.sample_rate_hz)
+        lines = torch.from_numpy(power[first:last].T.copy())[None]
+        energies = torch.nn.functional.interpolate(lines, size=spec.n_mels, mode="nearest")[0].numpy()
+    else:
+        htk = spec.bands == "mel_htk"
+        mel = librosa.filters.mel(
+            sr=spec.sample_rate_hz,
+            n_fft=spec.n_fft,
+            n_mels=spec.n_mels,
+            fmin=spec.fmin_hz,
+            fmax=spec.fmax_hz,
+            htk=htk,
+            norm=None if htk else "slaney",
+            dtype=np.float64,
+        )
+        energies = (mel @ power).T
+    if spec.compression == "none":
+        return energies
+    db = librosa.power_to_db(
+        energies, ref=np.max if spec.ref == "max" else 1.0, amin=spec.amin, top_db=spec.top_db or None
+    )
+    return db if spec.compression == "db" else db * math.log(10) / 10
+
+
+def features(waveform, spec):
+    """All steps of one waveform, [n_frames, n_mels]."""
+    x = decibels(waveform, spec)
+    if spec.normalise_when == "first":
+        return fit(normalise(x, spec), spec)
+    return normalise(fit(x, spec), spec)
+
+
+def normalise(x, spec):
+    if spec.normalise == "min_max":
+        return (x - x.min()) / (x.max() - x.min() + spec.normalise_eps) if x.max() > x.min() else x * 0
+    if spec.normalise == "z_score":
+        return (x - x.mean()) / x.std() if x.std() > max(spec.normalise_eps, 1e-9) else x
+    if spec.normalise == "db_range":
+        return np.clip((x - 20 + 100) / 100, 0, 1)
+    return x
+
+
+def fit(x, spec):
+    if spec.keep_frames:
+        short = spec.keep_frames - len(x)
+        if spec.keep_from == "start":
+            x = x[: spec.keep_frames] if short <= 0 else np.pad(x, ((0, short), (0, 0)))
+        elif short <= 0:
+            x = x[-short // 2 : -short // 2 + spec.keep_frames]
+        else:
+            x = np.pad(x, ((short // 2, short - short // 2), (0, 0)))
+    if spec.resize == (0, 0):
+        return x
+    if spec.resize_method == "bilinear":
+        image = torch.from_numpy(x)[None, None]
+        return torch.nn.functional.interpolate(image, size=spec.resize, mode="bilinear", align_corners=False)[
+            0, 0
+        ].numpy()
+    return lanczos5(lanczos5(x, spec.resize[0]).T, spec.resize[1]).T
+
+
+def lanczos5(x, n_out):
+    """Lanczos-5 along the first axis, without antialias, one output at a time."""
+    n_in, out = len(x), np.zeros((n_out, x.shape[1]))
+    for i in range(n_out):
+        centre, total = (i + 0.5) * n_in / n_out, 0.0
+        for j in range(max(0, math.ceil(centre - 5.5)), min(n_in - 1, math.floor(centre + 4.5)) + 1):
+            d = j + 0.5 - centre
+            weight = 1.0 if abs(d) <= 1e-3 else np.sinc(d) * np.sinc(d / 5) if abs(d) <= 5 else 0.0
+            out[i] += weight * x[j]
+            total += weight
+        out[i] /= total
+    return out
+
+
+def real_segments(data: Path, n: int, *, sample_rate_hz: int, duration_s: float) -> np.ndarray:
+    """`n` cuts of real recordings, float32 [n, n_samples]: every set in turn, at places spread over the files."""
+    files = sorted((data / "audio").iterdir())
+    files = [files[i * len(files) // n] for i in range(n)]
+    n_samples = round(duration_s * sample_rate_hz)
+    out = np.zeros((n, n_samples), np.float32)
+    for i, path in enumerate(files):
+        with soundfile.SoundFile(path) as file:
+            need = math.ceil(duration_s * file.samplerate)
+            file.seek(int(max(0, file.frames - need) * (i % 5) / 4))
+            x = file.read(need, dtype="float32", always_2d=True).mean(axis=1)
+            x = x if file.samplerate == sample_rate_hz else soxr.resample(x, file.samplerate, sample_rate_hz)
+        out[i, : len(x)] = x[:n_samples]
+    return out

@@ -1,0 +1,32 @@
+"""Synthetic segments that every front-end test uses."""
+
+import numpy as np
+
+TFLITE_PRESETS = ("birdnet_3s_48k", "birdclef2025", "panns", "animal_spot")  # resize, reflect padding, zeros around
+
+
+def sounds(spec, n, n_samples=0):
+    """Chirps over pink-like noise, float32 [n, n_samples]; different for every row."""
+    rng = np.random.default_rng(5)
+    n_samples = n_samples or spec.n_samples
+    t = np.arange(n_samples) / spec.sample_rate_hz
+    rows = []
+    for _ in range(n):
+        noise = np.convolve(rng.standard_normal(n_samples), np.exp(-np.arange(64) / 12), "same")
+        tone = np.sin(2 * np.pi * rng.uniform(1500, 6000) * t * (1 + 0.1 * t))
+        rows.append(0.003 * noise + 0.3 * tone * (np.sin(2 * np.pi * 2 * t) > 0.3))
+    return np.stack(rows).astype(np.float32)
+
+
+def hard_cases(spec):
+    """Silence, a constant, clipping and one impulse: {name: float32 [n_samples]}."""
+    n = spec.n_samples
+    impulse = np.zeros(n, np.float32)
+    impulse[n // 3] = 1.0
+    clipped = np.clip(30 * sounds(spec, 1)[0], -1, 1)
+    return {
+        "silence": np.zeros(n, np.float32),
+        "constant": np.full(n, 0.25, np.float32),
+        "clipping": clipped,
+        "impulse": impulse,
+    }
