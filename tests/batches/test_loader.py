@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from birdnet_fs.batches.loader import TrainingBatches
+from birdnet_fs.batches.waveforms import Waveforms, clip_windows
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.recordings.manifest import Clip
+from birdnet_fs.schema import Augmentation, Experiment, FrontEnd, Training
+
+SPEC = FrontEnd(
+    segment_s=0.5, n_mels=16, sample_rate_hz=16_000, n_fft=512, win_length=512, hop_length=256, fmax_hz=8000
+)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    folder = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(7):
+        path = folder / f"{i}.wav"
+        soundfile.write(path, rng.normal(0, 0.1, 16_000), 16_000)
+        found.append(Clip(path=path, onset_s=0.0, offset_s=None, labels=(f"bird{i % 2}",), group=str(i)))
+    return found
+
+
+def batches(clips: list[Clip], workers: int = 0, **training: object) -> TrainingBatches:
+    experiment = Experiment(
+        seed=3,
+        frontend=SPEC,
+        augmentation=Augmentation(mixup_p=0.5, noise_p=0.5, time_masks=1),
+        training=Training(batch_size=3, workers=workers, **training),
+    )
+    waveforms = Waveforms(clips, 16_000)
+    return TrainingBatches(waveforms, np.eye(2, dtype=np.float32)[[i % 2 for i in range(7)]], experiment)
+
+
+def test_batches_have_shapes_and_every_clip_comes(clips: list[Clip]) -> None:
+    one = batches(clips)
+    epoch = list(one.epoch(0))
+    assert len(epoch) == len(one) == 2  # 7 = 3 + 3 + 1; the single one is left out
+    for features, targets, indices in epoch:
+        assert features.shape == (3, *SPEC.shape, 1)
+        assert features.dtype == targets.dtype == torch.float32
+        assert targets.shape == (3, 2)
+        assert indices.shape == (3,)
+    several = batches(clips, views=3)
+    indices = torch.cat([batch[2] for batch in several.epoch(0)])
+    assert torch.bincount(indices).tolist() == [3] * 7
+
+
+def test_epochs_differ_and_come_back_the_same(clips: list[Clip]) -> None:
+    one, other = batches(clips), batches(clips)
+    first = [b[0] for b in one.epoch(0)]
+    second = [b[0] for b in one.epoch(1)]
+    assert not torch.equal(first[0], second[0])
+    for a, b in zip(second, (b[0] for b in other.epoch(1)), strict=True):  # without drawing epoch 0 before
+        assert torch.equal(a, b)
+
+
+def test_workers_change_nothing(clips: list[Clip]) -> None:
+    for a, b in zip(batches(clips).epoch(2), batches(clips, workers=2).epoch(2), strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_little_memory_gives_the_same_waveforms(clips: list[Clip]) -> None:
+    roomy, tight = Waveforms(clips, 16_000), Waveforms(clips, 16_000, memory_bytes=100_000)
+    for i in range(len(clips)):
+        np.testing.assert_array_equal(roomy[i], tight[i])
+
+
+def test_broken_clips_are_listed_and_left_out(clips: list[Clip], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"<html>not found</html>")
+    bad = Clip(path=broken, onset_s=0.0, offset_s=None, labels=("bird0",))
+    waveforms = Waveforms([clips[0], bad, clips[1]], 16_000)
+    assert [c.path for c in waveforms.clips] == [clips[0].path, clips[1].path]
+    assert waveforms.ledger.counts()["quarantined"] == 1
+    with pytest.raises(UserError, match=r"None of the 1 clips could be read; the first, .*broken\.wav"):
+        Waveforms([bad], 16_000)
+
+
+@pytest.mark.parametrize("n", [1, 99, 100, 101, 150, 151, 1000])
+def test_windows_cover_the_clip(n: int) -> None:
+    clip = np.arange(1, n + 1, dtype=np.float32)
+    windows = clip_windows(clip, 100)
+    assert windows.shape[1] == 100
+    assert set(windows.ravel()) - {0.0} == set(clip)
+    onsets = windows[:, 0]
+    assert np.all(np.diff(onsets) <= 50)
