@@ -1,0 +1,91 @@
+"""The networks: one family per file, its sizes in one cited table; `build("family/variant", ...)` makes one.
+
+Every network takes features [batch, n_frames, n_mels, n_channels] (input name "features"), has its pooled
+vector in a layer named "embedding" and gives float32 logits [batch, n_classes] from a layer named "logits".
+Layer names are the same in every build, because a run folder finds its weights by variable path.
+
+A new family is one file named as the family (holding SOURCE, MIN_SHAPE, VARIANTS and `build`) and one row below.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from birdnet_fs.plumbing.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import keras
+
+# family = file -> its variants, the default first; kept here so that a name is checked without importing Keras
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "cnn": ("small", "tiny"),
+    "efficientnet_v2": ("b0", "b1", "b2", "b3", "s"),
+}
+
+
+def names() -> list[str]:
+    """Every network there is, as "family/variant".
+
+    >>> names()[:2]
+    ['cnn/small', 'cnn/tiny']
+    """
+    return [f"{family}/{variant}" for family, variants in FAMILIES.items() for variant in variants]
+
+
+def resolve(name: str) -> str:
+    """The full "family/variant" of `name`; a family alone stands for its first variant.
+
+    Raises:
+        UserError: No such network; the nearest name is given.
+
+    >>> resolve("efficientnet_v2")
+    'efficientnet_v2/b0'
+    """
+    family, slash, _ = name.partition("/")
+    if not slash and family in FAMILIES:
+        return f"{family}/{FAMILIES[family][0]}"
+    if name in names():
+        return name
+    known = [f"{family}/{variant}" for variant in FAMILIES[family]] if family in FAMILIES else [*names(), *FAMILIES]
+    raise UserError(
+        f"model.name must be one of {', '.join(names())}.{nearest(name, known) or nearest(name, names())} "
+        f"Received: {name!r}"
+    )
+
+
+def family(name: str) -> Any:
+    """The module of a network's family, which holds its SOURCE (paper, URL), MIN_SHAPE and VARIANTS."""
+    return importlib.import_module(f"birdnet_fs.models.{resolve(name).partition('/')[0]}")
+
+
+def build(name: str, *, input_shape: tuple[int, int, int], n_classes: int, dropout: float = 0.2) -> "keras.Model":
+    """A network with fresh random weights.
+
+    Args:
+        name: "family/variant", or a family alone for its first variant.
+        input_shape: (n_frames, n_mels, n_channels) of the features, time first, channels last.
+        n_classes: Width of the logits, 1 or more.
+        dropout: Share of the values dropped in front of the last layers while training, in [0, 1).
+
+    Returns:
+        A Functional Keras model: features [batch, n_frames, n_mels, n_channels] -> logits float32 [batch, n_classes].
+
+    Raises:
+        UserError: Unknown name, features of a wrong layout or too small for the network, or no class.
+    """
+    name = resolve(name)
+    shape = tuple(input_shape)
+    if len(shape) != 3 or not all(isinstance(n, int) and n >= 1 for n in shape):
+        raise UserError(
+            "input_shape must be three whole numbers (n_frames, n_mels, n_channels), each 1 or more. "
+            f"Received: {input_shape!r}"
+        )
+    module = family(name)
+    if shape[0] < module.MIN_SHAPE[0] or shape[1] < module.MIN_SHAPE[1]:
+        raise UserError(
+            f"{name} needs features of at least {module.MIN_SHAPE[0]} frames x {module.MIN_SHAPE[1]} mels "
+            f"(input_shape is (n_frames, n_mels, n_channels)); use a longer segment_s, a shorter hop_length, "
+            f"more n_mels or another model. Received: {shape}"
+        )
+    if n_classes < 1:
+        raise UserError(f"n_classes must be 1 or more; are there labels in the training data? Received: {n_classes}")
+    return module.build(name.partition("/")[2], input_shape=shape, n_classes=n_classes, dropout=dropout)

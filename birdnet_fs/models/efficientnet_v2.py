@@ -1,0 +1,153 @@
+"""EfficientNetV2 B0-B3 and S: fused and plain inverted residual blocks with squeeze-and-excitation.
+
+Source: Tan, Le 2021, "EfficientNetV2: Smaller Models and Faster Training", ICML, https://arxiv.org/abs/2104.00298;
+the table of S is the paper's table 4, B0-B3 are the authors' own scaling of their base table
+(https://github.com/google/automl/tree/master/efficientnetv2). As published: SiLU, BatchNorm epsilon 1e-3 and
+momentum .9, stochastic depth that falls linearly to a survival of .8. The features are taken as they are: no
+rescaling inside, and any number of channels.
+"""
+
+import math
+from dataclasses import dataclass
+
+import keras
+from keras import layers
+
+SOURCE = "Tan & Le 2021, https://arxiv.org/abs/2104.00298"
+MIN_SHAPE = (32, 32)  # (n_frames, n_mels): five halvings
+SURVIVAL = 0.8  # of the last block's branch in training; the first always survives
+EPSILON, MOMENTUM = 1e-3, 0.9
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the paper's table: blocks of one kind."""
+
+    fused: bool  # Fused-MBConv: one 3x3 convolution in place of 1x1 and depthwise 3x3, no squeeze-and-excitation
+    expand: int  # width inside a block / width of its input
+    channels: int  # of its output
+    n_blocks: int
+    stride: int  # of the first block
+
+
+BASE = (
+    Stage(fused=True, expand=1, channels=16, n_blocks=1, stride=1),
+    Stage(fused=True, expand=4, channels=32, n_blocks=2, stride=2),
+    Stage(fused=True, expand=4, channels=48, n_blocks=2, stride=2),
+    Stage(fused=False, expand=4, channels=96, n_blocks=3, stride=2),
+    Stage(fused=False, expand=6, channels=112, n_blocks=5, stride=1),
+    Stage(fused=False, expand=6, channels=192, n_blocks=8, stride=2),
+)
+S = (
+    Stage(fused=True, expand=1, channels=24, n_blocks=2, stride=1),
+    Stage(fused=True, expand=4, channels=48, n_blocks=4, stride=2),
+    Stage(fused=True, expand=4, channels=64, n_blocks=4, stride=2),
+    Stage(fused=False, expand=4, channels=128, n_blocks=6, stride=2),
+    Stage(fused=False, expand=6, channels=160, n_blocks=9, stride=1),
+    Stage(fused=False, expand=6, channels=256, n_blocks=15, stride=2),
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """One variant: a table of stages and how it is scaled."""
+
+    stages: tuple[Stage, ...]
+    stem: int
+    width: float = 1.0  # factor of all channels, rounded to multiples of 8
+    depth: float = 1.0  # factor of all n_blocks, rounded up
+
+
+VARIANTS = {
+    "b0": Size(BASE, stem=32),
+    "b1": Size(BASE, stem=32, depth=1.1),
+    "b2": Size(BASE, stem=32, width=1.1, depth=1.2),
+    "b3": Size(BASE, stem=32, width=1.2, depth=1.4),
+    "s": Size(S, stem=24),
+}
+TOP = 1280  # channels of the last convolution, scaled by width
+
+
+def build(variant: str, *, input_shape: tuple[int, int, int], n_classes: int, dropout: float) -> keras.Model:
+    """The network of one row of VARIANTS; arguments as `models.build`, already checked."""
+    size = VARIANTS[variant]
+    inputs = keras.Input(input_shape, name="features")
+    x = _conv(inputs, _scaled(size.stem, size.width), "stem", kernel=3, stride=2)
+    n_blocks = [math.ceil(stage.n_blocks * size.depth) for stage in size.stages]
+    done = 0
+    for number, (stage, repeats) in enumerate(zip(size.stages, n_blocks, strict=True), 1):
+        for repeat in range(repeats):
+            block = _fused_mbconv if stage.fused else _mbconv
+            stride = stage.stride if repeat == 0 else 1
+            name = f"block{number}{chr(ord('a') + repeat)}"
+            y = block(x, _scaled(stage.channels, size.width), stage.expand, stride, name)
+            if stride == 1 and x.shape[-1] == y.shape[-1]:
+                drop = (1 - SURVIVAL) * done / sum(n_blocks)
+                if drop > 0:
+                    y = layers.Dropout(drop, noise_shape=(None, 1, 1, 1), name=f"{name}_stochastic_depth")(y)
+                y = layers.Add(name=f"{name}_add")([y, x])
+            x = y
+            done += 1
+    x = _conv(x, _scaled(TOP, size.width), "top", kernel=1)
+    x = layers.GlobalAveragePooling2D(name="embedding")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    logits = layers.Dense(n_classes, dtype="float32", name="logits")(x)
+    return keras.Model(inputs, logits, name=f"efficientnet_v2_{variant}")
+
+
+def _scaled(channels: int, width: float) -> int:
+    """Channels times width to the nearest multiple of 8, as the authors' code for V2 (V1's had a 10 % rule)."""
+    return max(8, int(channels * width + 4) // 8 * 8)
+
+
+def _mbconv(x: keras.KerasTensor, channels: int, expand: int, stride: int, name: str) -> keras.KerasTensor:
+    squeezed = max(1, x.shape[-1] // 4)  # a quarter of the block's input, before expansion
+    x = _conv(x, x.shape[-1] * expand, f"{name}_expand", kernel=1)
+    x = layers.DepthwiseConv2D(
+        3, stride, padding="same", use_bias=False, depthwise_initializer=_kernel_init(), name=f"{name}_depthwise_conv"
+    )(x)
+    x = _norm(x, f"{name}_depthwise")
+    x = layers.Activation("silu", name=f"{name}_depthwise_act")(x)
+    x = _squeeze_excite(x, squeezed, name)
+    return _conv(x, channels, f"{name}_project", kernel=1, activate=False)
+
+
+def _fused_mbconv(x: keras.KerasTensor, channels: int, expand: int, stride: int, name: str) -> keras.KerasTensor:
+    if expand == 1:
+        return _conv(x, channels, f"{name}_project", kernel=3, stride=stride)
+    x = _conv(x, x.shape[-1] * expand, f"{name}_expand", kernel=3, stride=stride)
+    return _conv(x, channels, f"{name}_project", kernel=1, activate=False)
+
+
+def _squeeze_excite(x: keras.KerasTensor, squeezed: int, name: str) -> keras.KerasTensor:
+    channels = x.shape[-1]
+    gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_se_squeeze")(x)
+    for width, activation, part in ((squeezed, "silu", "se_reduce"), (channels, "sigmoid", "se_expand")):
+        gate = layers.Conv2D(width, 1, activation=activation, kernel_initializer=_kernel_init(), name=f"{name}_{part}")(
+            gate
+        )
+    return layers.Multiply(name=f"{name}_se_excite")([x, gate])
+
+
+def _conv(
+    x: keras.KerasTensor, channels: int, name: str, *, kernel: int, stride: int = 1, activate: bool = True
+) -> keras.KerasTensor:
+    x = layers.Conv2D(
+        channels,
+        kernel,
+        stride,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=_kernel_init(),
+        name=f"{name}_conv",
+    )(x)
+    x = _norm(x, name)
+    return layers.Activation("silu", name=f"{name}_act")(x) if activate else x
+
+
+def _norm(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    return layers.BatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, name=f"{name}_bn")(x)
+
+
+def _kernel_init() -> keras.initializers.Initializer:
+    return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="truncated_normal")
