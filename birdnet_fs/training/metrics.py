@@ -1,0 +1,216 @@
+"""Class-wise metrics of scores, exact and in NumPy: AUROC, average precision, F1, accuracy, bootstrap.
+
+AUROC is the Mann-Whitney statistic with ties counted one half (Hanley & McNeil 1982,
+https://doi.org/10.1148/radiology.143.1.7063747); `ranks` says why it is fast. A class without a positive or
+without a negative has no AUROC: it is nan, left out of the mean, and named.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.training.ranks import Column, checked, columns
+
+
+@dataclass(frozen=True)
+class AUROC:
+    """Macro class-wise AUROC and what it was averaged over."""
+
+    value: float  # mean over the scored classes; nan when there is none
+    per_class: NDArray[np.float64]  # [n_classes], nan where undefined
+    n_scored_classes: int
+    skipped: tuple[int, ...]  # classes without positives or without negatives
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A bootstrap confidence interval around `value`; nan where fewer than two groups leave it undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+def macro_auroc(targets: ArrayLike, scores: ArrayLike) -> AUROC:
+    """The exact mean of the classes' areas under the ROC curve, ties averaged.
+
+    Args:
+        targets: [n, n_classes], 0 or 1.
+        scores: [n, n_classes], any real numbers, higher = more likely (probabilities or logits).
+
+    Returns:
+        The mean, the value of each class, and the classes that had to be skipped.
+
+    Raises:
+        UserError: Shapes differ, a score is NaN, or a target is neither 0 nor 1.
+
+    >>> macro_auroc([[0, 0], [1, 0], [1, 0]], [[0.1, 0.5], [0.1, 0.2], [0.9, 0.3]])
+    AUROC(value=0.75, per_class=array([0.75,  nan]), n_scored_classes=1, skipped=(1,))
+    """
+    per_class = []
+    for column in columns(targets, scores):
+        n, n1 = column.n, len(column.positives)
+        if n1 in (0, n):
+            per_class.append(np.nan)
+            continue
+        # twice the sum of the positives' mid-ranks, less its least value: an integer, so nothing is rounded
+        twice = int(column.below.sum()) + int(column.upto.sum()) + n1 - n1 * (n1 + 1)
+        per_class.append(twice / (2 * n1 * (n - n1)))
+    values = np.array(per_class)
+    skipped = tuple(int(c) for c in np.flatnonzero(np.isnan(values)))
+    return AUROC(_mean(values), values, len(values) - len(skipped), skipped)
+
+
+def average_precision(targets: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+    """Area under the precision-recall steps of each class (as scikit-learn defines it), [n_classes].
+
+    Tied scores are one step; a class without positives is nan. Arguments and errors as `macro_auroc`.
+
+    >>> average_precision([[0], [1], [1]], [[0.8], [0.9], [0.1]])
+    array([0.83333333])
+    """
+    values = []
+    for column in columns(targets, scores):
+        called, found = _at_each_positive(column)
+        values.append(float(np.mean(found / called)) if len(found) else np.nan)
+    return np.array(values)
+
+
+def cmap(targets: ArrayLike, scores: ArrayLike) -> float:
+    """Mean average precision over the classes with a positive; nan when there is none."""
+    return _mean(average_precision(targets, scores))
+
+
+def best_f1(targets: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The threshold of each class with the highest F1, and that F1; both [n_classes].
+
+    A segment is called when its score is at or above the threshold. Of equal ones the highest threshold
+    wins. A class without positives has nan for both. Arguments and errors as `macro_auroc`.
+    """
+    thresholds, values = [], []
+    for column in columns(targets, scores):
+        called, found = _at_each_positive(column)
+        if not len(found):
+            thresholds.append(np.nan)
+            values.append(np.nan)
+            continue
+        # between two positives F1 only falls, so the best threshold is the score of a positive
+        value = (2 * found / (called + len(found)))[::-1]
+        best = int(np.argmax(value))
+        thresholds.append(float(column.positives[::-1][best]))
+        values.append(float(value[best]))
+    return np.array(thresholds), np.array(values)
+
+
+def counts(targets: ArrayLike, scores: ArrayLike, threshold: ArrayLike = 0.5) -> NDArray[np.int64]:
+    """True positives, false positives, false negatives and true negatives at a threshold, [n_classes, 4].
+
+    `threshold` is one number or [n_classes]; a score at the threshold is called. Errors as `macro_auroc`.
+    """
+    truth, scores = checked(targets, scores)
+    called = scores >= np.asarray(threshold)
+    table = [truth & called, ~truth & called, truth & ~called, ~truth & ~called]
+    return np.stack([cell.sum(axis=0, dtype=np.int64) for cell in table], axis=1)
+
+
+def f1(targets: ArrayLike, scores: ArrayLike, threshold: ArrayLike = 0.5) -> NDArray[np.float64]:
+    """F1 of each class at a threshold, [n_classes]; nan where a class is neither present nor called."""
+    hit, false, missed, _ = counts(targets, scores, threshold).T
+    with np.errstate(invalid="ignore"):
+        return 2 * hit / (2 * hit + false + missed)
+
+
+def accuracy(targets: ArrayLike, scores: ArrayLike) -> float:
+    """Share of rows whose highest score is a true class (the first of equal scores); nan without rows."""
+    truth, scores = checked(targets, scores)
+    if not truth.size:
+        return float("nan")
+    return float(np.mean(truth[np.arange(len(truth)), scores.argmax(axis=1)]))
+
+
+def exact_match(targets: ArrayLike, scores: ArrayLike, threshold: ArrayLike = 0.5) -> float:
+    """Share of rows whose whole set of labels is right at a threshold; nan without rows."""
+    truth, scores = checked(targets, scores)
+    if not truth.size:
+        return float("nan")
+    return float(np.mean(((scores >= np.asarray(threshold)) == truth).all(axis=1)))
+
+
+def confusion(targets: ArrayLike, scores: ArrayLike) -> NDArray[np.int64]:
+    """Rows by true class and by highest score, [n_classes, n_classes]; rows without exactly one label are left out."""
+    truth, scores = checked(targets, scores)
+    single = truth.sum(axis=1) == 1
+    n_classes = truth.shape[1]
+    if not n_classes or not single.any():
+        return np.zeros((n_classes, n_classes), np.int64)
+    cell = truth[single].argmax(axis=1) * n_classes + scores[single].argmax(axis=1)
+    return np.bincount(cell, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def bootstrap(
+    fn: Callable[[NDArray, NDArray], float],
+    targets: ArrayLike,
+    scores: ArrayLike,
+    groups: ArrayLike,
+    *,
+    n: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Confidence interval of a metric by drawing whole groups with replacement (percentile bootstrap).
+
+    Segments of one recording are alike, so recordings are drawn, not segments: drawing segments gives
+    intervals that are far too narrow (Davison & Hinkley 1997, section 3.8).
+
+    Args:
+        fn: (targets, scores) -> number; draws for which it is nan are left out.
+        targets: [n_rows, n_classes].
+        scores: [n_rows, n_classes].
+        groups: [n_rows], the recording or individual of each row.
+        n: Draws.
+        seed: Of the draws.
+        level: Share of the draws inside the interval.
+
+    Returns:
+        The metric on all rows and its interval, widened to hold the metric where classes that drop out of
+        some draws shift their mean away from it.
+
+    Raises:
+        UserError: Lengths differ, or what `fn` raises.
+    """
+    targets, scores, groups = np.asarray(targets), np.asarray(scores), np.asarray(groups)
+    if not len(targets) == len(scores) == len(groups):
+        raise UserError(
+            "targets, scores and groups must have as many rows each. "
+            f"Received: {len(targets)}, {len(scores)} and {len(groups)}"
+        )
+    value = float(fn(targets, scores))
+    _, group = np.unique(groups, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(group))[:-1]) if len(order) else []
+    if len(members) < 2:
+        return Interval(value, float("nan"), float("nan"))
+    rng = np.random.default_rng(seed)
+    draws = []
+    for _ in range(n):
+        rows = np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])
+        draws.append(float(fn(targets[rows], scores[rows])))
+    found = np.array(draws)[~np.isnan(draws)]
+    if not len(found) or np.isnan(value):
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, min(float(low), value), max(float(high), value))
+
+
+def _at_each_positive(column: Column) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """With the threshold at each positive's score: how many rows are called, and how many of them rightly."""
+    found = len(column.positives) - np.searchsorted(column.positives, column.positives, "left")
+    return column.n - column.below, found
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    held = values[~np.isnan(values)]
+    return float(held.mean()) if len(held) else float("nan")

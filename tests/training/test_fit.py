@@ -1,0 +1,137 @@
+"""The loop against plain Keras and plain torch, on batches that need no audio."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import torch
+
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.schema import Training
+from birdnet_fs.training.fit import DivergedError, device_of, fit
+from birdnet_fs.training.run_folder import weights_of
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(48, 12, 12, 1)).astype(np.float32)
+LABEL = (X.mean((1, 2, 3)) > 0).astype(int)
+Y = np.eye(2, dtype=np.float32)[LABEL]
+
+
+class FixedBatches:
+    """Batches of X in order: what the loop needs of TrainingBatches."""
+
+    def __init__(self, size: int = 16, spoil: int = -1) -> None:
+        self.size, self.spoil = size, spoil
+        self.clips = [type("Clip", (), {"path": f"rec{i}.wav"})() for i in range(len(X))]
+
+    def __len__(self) -> int:
+        return len(X) // self.size
+
+    def epoch(self, epoch: int):
+        for start in range(0, len(X), self.size):
+            part = np.arange(start, start + self.size)
+            x = torch.from_numpy(X[part].copy())
+            if epoch == self.spoil:
+                x[0] = math.nan
+            yield x, torch.from_numpy(Y[part]), torch.from_numpy(part)
+
+
+def network() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 12, 1))
+    x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv")(inputs)
+    x = keras.layers.BatchNormalization(name="bn")(x)
+    x = keras.layers.ReLU(name="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
+
+
+def test_it_learns_and_reports_every_epoch() -> None:
+    model = network()
+    fitted = fit(model, FixedBatches(), Training(epochs=40, learning_rate=0.02), multi_label=False)
+    assert [row["epoch"] for row in fitted.history] == list(range(1, 41))
+    assert fitted.history[-1]["loss"] < 0.5 * fitted.history[0]["loss"]
+    assert (model.predict(X, verbose=0).argmax(1) == LABEL).mean() > 0.9
+
+
+def test_one_run_equals_plain_keras_and_torch_adamw() -> None:
+    import tolerances
+
+    settings = Training(epochs=2, learning_rate=0.01, weight_decay=0.05, clip_norm=0.5, warmup_epochs=0)
+    ours, plain = network(), network()
+    fit(ours, FixedBatches(), settings, multi_label=True)
+    decayed = [v.value for v in plain.trainable_variables if v.value.ndim > 1]
+    others = [v.value for v in plain.trainable_variables if v.value.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed}, {"params": others, "weight_decay": 0.0}], lr=0.01, weight_decay=0.05
+    )
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=6)
+    for epoch in range(2):
+        for x, y, _ in FixedBatches().epoch(epoch):
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(plain(x, training=True), y)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(decayed + others, 0.5)
+            optimizer.step()
+            scheduler.step()
+    for name, value in weights_of(ours).items():
+        np.testing.assert_allclose(value, weights_of(plain)[name], atol=tolerances.LOOP_WEIGHTS, err_msg=name)
+
+
+def test_keras_fit_trains_the_same_network() -> None:
+    model = network()
+    model.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True))
+    history = model.fit(X, Y, epochs=30, batch_size=16, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_best_weights_are_kept() -> None:
+    scores = iter([0.6, 0.9, 0.7])
+    seen = []
+    model = network()
+
+    def validate() -> dict[str, float]:
+        seen.append(weights_of(model))
+        return {"val_macro_auroc": next(scores)}
+
+    fitted = fit(model, FixedBatches(), Training(epochs=3, keep="best"), multi_label=False, validate=validate)
+    for name, value in fitted.weights.items():
+        np.testing.assert_array_equal(value, seen[1][name])
+    last = fit(network(), FixedBatches(), Training(epochs=3), multi_label=False)
+    assert any((last.weights[name] != value).any() for name, value in fitted.weights.items())
+
+
+def test_the_average_lies_between_and_the_model_keeps_its_own() -> None:
+    plain = fit(network(), FixedBatches(), Training(epochs=2, learning_rate=0.05), multi_label=False)
+    model = network()
+    start = weights_of(model)
+    averaged = fit(model, FixedBatches(), Training(epochs=2, learning_rate=0.05, ema=0.9), multi_label=False)
+    np.testing.assert_array_equal(weights_of(model)["conv/kernel"], plain.weights["conv/kernel"])
+    moved = np.abs(plain.weights["conv/kernel"] - start["conv/kernel"]).mean()
+    assert 0 < np.abs(averaged.weights["conv/kernel"] - plain.weights["conv/kernel"]).mean() < moved
+
+
+def test_a_nan_stops_names_the_recordings_and_keeps_good_weights() -> None:
+    with pytest.raises(DivergedError, match=r"epoch 2.*rec0\.wav") as caught:
+        fit(network(), FixedBatches(spoil=1), Training(epochs=3), multi_label=False)
+    assert len(caught.value.history) == 1
+    assert all(np.isfinite(v).all() for v in caught.value.weights.values())
+    one = fit(network(), FixedBatches(), Training(epochs=3), multi_label=False)
+    assert set(one.weights) == set(caught.value.weights)
+
+
+def test_bfloat16_arithmetic_keeps_float32_weights() -> None:
+    model = network()
+    fitted = fit(
+        model, FixedBatches(), Training(epochs=20, learning_rate=0.02, precision="bfloat16"), multi_label=False
+    )
+    assert all(v.value.dtype == torch.float32 for v in model.weights if "seed" not in v.path)
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here, so cuda is no error")
+def test_a_missing_gpu_is_said() -> None:
+    assert device_of("auto") == "cpu"
+    with pytest.raises(UserError, match=r"Use training\.device=cpu"):
+        device_of("cuda")
