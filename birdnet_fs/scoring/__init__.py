@@ -1,0 +1,12 @@
+"""A run or artefact and recordings in, annotation tables out.
+
+engines      a run folder or a .tflite artefact as one thing: waveforms -> logits
+windows      sliding windows over a stream of any length, in constant memory
+detections   probabilities -> detections: threshold, top n, consecutive windows merged
+choice       what decides which scores are written: thresholds, overlap, species list
+formats      detections -> the text of one output table; one file per format
+inputs       which recordings, and what their tables are called
+resume       what a batch remembers of each finished recording
+clips        labelled clips: the mean probability of the windows that cover each
+analyze      the batch: any files and folders, a ledger, resumable
+"""

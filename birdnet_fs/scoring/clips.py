@@ -1,0 +1,39 @@
+"""Scores of labelled clips: the mean probability over the windows that cover each clip."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from birdnet_fs.batches.waveforms import Waveforms, clip_windows
+from birdnet_fs.plumbing.progress import track
+from birdnet_fs.recordings.ledger import Ledger
+from birdnet_fs.recordings.manifest import Clip
+from birdnet_fs.scoring.engines import Engine
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """Probabilities float32 [n_clips, n_classes] of the clips that could be read; the ledger lists all."""
+
+    clips: tuple[Clip, ...]
+    probabilities: np.ndarray
+    ledger: Ledger
+
+
+def score_clips(engine: Engine, clips: Sequence[Clip]) -> ClipScores:
+    """Score clips with a run or an artefact.
+
+    Args:
+        engine: What `open_engine` gave.
+        clips: Labelled clips of any length; windows share half or more, the shortest are zero-padded.
+
+    Raises:
+        UserError: None of the clips could be read.
+    """
+    waveforms = Waveforms(clips, engine.sample_rate_hz)
+    scores = [
+        engine.probabilities(clip_windows(waveforms[i], engine.n_samples)).mean(0)
+        for i in track(range(len(waveforms)), "scoring clips", unit="clip")
+    ]
+    return ClipScores(waveforms.clips, np.stack(scores).astype(np.float32), waveforms.ledger)

@@ -1,0 +1,63 @@
+"""What every output table shares: times, names and rows as text."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+
+def split_label(label: str) -> tuple[str, str]:
+    """(scientific, common) name of a class.
+
+    `Scientific name_Common name` is split at its first underscore; a name without one, or one that does
+    not start with a capital as scientific names do, stands for both.
+
+    >>> split_label("Turdus merula_Eurasian Blackbird")
+    ('Turdus merula', 'Eurasian Blackbird')
+    >>> split_label("bird0_8")
+    ('bird0_8', 'bird0_8')
+    """
+    scientific, _, common = label.partition("_")
+    if scientific and common and scientific[0].isupper():
+        return scientific, common
+    return label, label
+
+
+def seconds(value: float) -> str:
+    """Seconds to the microsecond, without needless zeros: `0.0`, `3.0`, `2.5`.
+
+    >>> seconds(3.0), seconds(4.00003125)
+    ('3.0', '4.000031')
+    """
+    whole, _, part = f"{value:.6f}".partition(".")
+    return f"{whole}.{part.rstrip('0') or '0'}"
+
+
+def printable(value: object) -> str:
+    r"""A value as one line of text: control characters and bytes that are no UTF-8 as escapes.
+
+    >>> printable("a\tb\n.wav")
+    'a\\tb\\n.wav'
+    """
+    text = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text)
+
+
+def full_path(path: Path) -> str:
+    """Where the recording lies, as one absolute path."""
+    return printable(path.absolute())
+
+
+def tab_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Tab-separated text, never quoted: Raven and Audacity know no quotes. No header line when it is empty."""
+    lines = [*([header] if header else []), *rows]
+    return "".join("\t".join(printable(value) for value in line) + "\n" for line in lines)
+
+
+def comma_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Comma-separated text, quoted where needed (RFC 4180), line ends `\\n`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([printable(value) for value in row] for row in rows)
+    return text.getvalue()
