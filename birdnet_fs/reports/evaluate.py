@@ -1,0 +1,196 @@
+"""Scores -> the numbers of metrics.json, and a folder's metrics.json and report.html from them."""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from birdnet_fs import schema
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import write_json
+from birdnet_fs.recordings.ledger import escaped
+from birdnet_fs.reports.scores import ScoreTable, read_scores
+from birdnet_fs.training import metrics
+from birdnet_fs.training.run_folder import CLASSES, VERSIONS, load_run
+
+METRICS, REPORT, HISTORY, SCORES = "metrics.json", "report.html", "history.csv", "scores.csv"
+_DRAWS = (100, 1000)  # of the bootstrap: many on small tables, fewer on large ones
+_DRAWN_CELLS = 300_000_000
+
+
+def evaluate_scores(
+    targets: np.ndarray,
+    scores: np.ndarray,
+    classes: Sequence[str],
+    groups: Sequence[str],
+    *,
+    multi_label: bool,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The numbers of metrics.json, as plain JSON values; what is undefined is None.
+
+    Args:
+        targets: [n, n_classes], 0 or 1.
+        scores: [n, n_classes], probabilities.
+        classes: Names in column order.
+        groups: [n], recording or individual of each row; drawn whole for the confidence interval.
+        multi_label: What `accuracy` means: the share of rows whose set of labels is exactly right at .5, else
+            the share whose highest score is right.
+        seed: Of the bootstrap.
+
+    Returns:
+        macro_auroc, macro_auroc_ci [low, high] (95 %), n_scored_classes, skipped_classes, accuracy,
+        accuracy_is, cmap, n_segments, n_groups, n_bootstrap, seed, per_class (a list of name, n_positives, auroc,
+        average_precision, f1, threshold; the threshold is the one of the best f1) and confusion
+        ([true][called], rows with one label only).
+
+    Raises:
+        UserError: Shapes do not fit, or a score is NaN.
+    """
+    targets, scores = np.asarray(targets), np.asarray(scores)
+    if targets.ndim != 2 or targets.shape[1] != len(classes):
+        raise UserError(f"targets must be [n, {len(classes)}], a column per class. Received: {targets.shape}")
+    classes = [escaped(name) for name in classes]  # JSON holds no bytes that are not UTF-8
+    area = metrics.macro_auroc(targets, scores)
+    n_draws = int(np.clip(_DRAWN_CELLS / max(targets.size, 1), *_DRAWS))
+    interval = metrics.bootstrap(
+        lambda t, s: metrics.macro_auroc(t, s).value, targets, scores, np.asarray(groups, object), n=n_draws, seed=seed
+    )
+    precision = metrics.average_precision(targets, scores)
+    thresholds, f1 = metrics.best_f1(targets, scores)
+    n_positives = targets.sum(axis=0)
+    per_class = [
+        {
+            "name": name,
+            "n_positives": int(n_positives[c]),
+            "auroc": _plain(area.per_class[c]),
+            "average_precision": _plain(precision[c]),
+            "f1": _plain(f1[c]),
+            "threshold": _plain(thresholds[c]),
+        }
+        for c, name in enumerate(classes)
+    ]
+    right = metrics.exact_match(targets, scores) if multi_label else metrics.accuracy(targets, scores)
+    share = "set of labels is exactly right at a threshold of 0.5" if multi_label else "highest score is a true class"
+    return {
+        "macro_auroc": _plain(area.value),
+        "macro_auroc_ci": [_plain(interval.low), _plain(interval.high)],
+        "n_scored_classes": area.n_scored_classes,
+        "skipped_classes": [classes[c] for c in area.skipped],
+        "accuracy": _plain(right),
+        "accuracy_is": f"share of segments whose {share}",
+        "cmap": _plain(metrics.cmap(targets, scores)),
+        "n_segments": len(targets),
+        "n_groups": len(set(groups)),
+        "n_bootstrap": n_draws,
+        "seed": seed,
+        "per_class": per_class,
+        "confusion": metrics.confusion(targets, scores).tolist(),
+    }
+
+
+def write_evaluation(
+    folder: Path | str,
+    table: ScoreTable,
+    *,
+    multi_label: bool,
+    title: str,
+    experiment: schema.Experiment | None = None,
+    versions: dict[str, Any] | None = None,
+    notes: Sequence[str] = (),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Evaluate a table and write `metrics.json` and `report.html` into a folder, each whole or not at all.
+
+    Other keys of a metrics.json already there are kept; training curves are read from `history.csv` there.
+
+    Returns:
+        What `evaluate_scores` gave.
+
+    Raises:
+        UserError: The table has no rows, or the metrics.json there is not readable.
+    """
+    from birdnet_fs.reports.page import write_report
+
+    folder = Path(folder)
+    if not table.rows:
+        raise UserError(f"There is nothing to evaluate for {folder}: the table of scores has no rows.")
+    found = evaluate_scores(
+        table.targets, table.scores, table.classes, table.groups, multi_label=multi_label, seed=seed
+    )
+    write_json(folder / METRICS, {**_stored(folder / METRICS), **found})
+    write_report(
+        folder / REPORT,
+        title=title,
+        metrics=found,
+        history=read_history(folder / HISTORY),
+        confusion=None if multi_label else found["confusion"],
+        experiment=experiment,
+        versions=versions,
+        notes=notes,
+    )
+    return found
+
+
+def report_on_scores(run: Path | str, output: Path | str | None = None) -> dict[str, Any]:
+    """Evaluate the scores.csv of a run folder and write `metrics.json` and `report.html`.
+
+    Args:
+        run: The run folder.
+        output: Where to write; None = the run folder.
+
+    Returns:
+        What `evaluate_scores` gave.
+
+    Raises:
+        UserError: It is no run, holds no scores, or they are of other classes.
+    """
+    run = Path(run)
+    opened = load_run(run)
+    table = read_scores(run / SCORES)
+    if table.classes != opened.classes:
+        raise UserError(f"{run / SCORES} has other classes than {run / CLASSES}; score the run again.")
+    return write_evaluation(
+        run if output is None else output,
+        table,
+        multi_label=opened.experiment.data.multi_label,
+        title=opened.experiment.name,
+        experiment=opened.experiment,
+        versions=_stored(run / VERSIONS) or None,
+    )
+
+
+def read_history(path: Path | str) -> list[dict[str, float]]:
+    """history.csv as one dict of numbers per epoch; cells that are no finite number are left out."""
+    if not Path(path).is_file():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{k: v for k, cell in row.items() if (v := _number(cell)) is not None} for row in csv.DictReader(file)]
+
+
+def _number(cell: Any) -> float | None:
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not readable JSON ({error}); delete it and evaluate again.") from None
+    if not isinstance(stored, dict):
+        raise UserError(f"{path} must hold a JSON object; delete it and evaluate again.")
+    return stored
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,100 @@
+"""Figures of the report as SVG text that can stand inside an HTML page: no script, no link, nothing to load."""
+
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+INK, ACCENT, SECOND = "#24332b", "#2f6f4f", "#c2703d"
+MAX_NAMED, MAX_COUNTED = 60, 25  # classes whose names, and whose counts, still can be read
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#b9c4bd",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.parse_math": False,  # a class may be called $x$
+}
+
+
+def confusion_figure(confusion: Sequence[Sequence[int]] | np.ndarray, classes: Sequence[str]) -> str:
+    """The confusion matrix, each row divided by its sum: true class down, called class across.
+
+    Args:
+        confusion: [n_classes, n_classes] counts.
+        classes: Names; left out of the figure above 60 classes.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    counts = np.asarray(confusion)
+    n = len(classes)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = float(np.clip(1.8 + 0.36 * n, 4.2, 11))
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(size + 1.2, size), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(share, vmin=0, vmax=1, cmap="Greens", interpolation="nearest")
+        figure.colorbar(image, ax=axes, shrink=0.6, label="share of the true class")
+        axes.set(xlabel="called", ylabel="truly")
+        axes.spines[:].set_visible(False)
+        if n <= MAX_NAMED:
+            short = [name if len(name) <= 28 else name[:27] + "…" for name in classes]
+            axes.set_xticks(range(n), short, rotation=90)
+            axes.set_yticks(range(n), short)
+        if n <= MAX_COUNTED:
+            for i, j in zip(*np.nonzero(counts), strict=True):
+                colour = "white" if share[i, j] > 0.55 else INK
+                axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color=colour)
+        return _svg(figure, "confusion")
+
+
+def history_figure(history: Sequence[Mapping[str, float]]) -> str:
+    """Training curves: losses on the left, scores between 0 and 1 on the right; "" without any."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(name for row in history for name in row))
+    losses = [name for name in names if "loss" in name]
+    scores = [name for name in names if any(word in name for word in ("auc", "auroc", "acc", "map", "f1"))]
+    panels = [(kind, found) for kind, found in (("loss", losses), ("score", scores)) if found]
+    if not panels:
+        return ""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.6 * len(panels), 3.0), layout="constrained")
+        for axes, (kind, found) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            for name, colour in zip(
+                found, [ACCENT, SECOND, "#4a6fa5", "#8a6bb0", "#777777"] * len(found), strict=False
+            ):
+                points = [(row.get("epoch", i), row[name]) for i, row in enumerate(history, 1) if name in row]
+                axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, label=name, marker=".", markersize=3)
+            axes.set(xlabel="epoch", ylabel=kind)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="y", color="#e4eae6", linewidth=0.8)
+            axes.legend(frameon=False)
+        return _svg(figure, "history")
+
+
+def _svg(figure: Any, name: str) -> str:
+    """A figure as an <svg> element; the name keeps the ids of two figures on one page apart."""
+    import matplotlib
+
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the browser's font has it, or shows a box
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    # inside HTML neither the metadata nor the namespaces are needed, and without them the page holds no address
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    width_and_height = re.compile(r'(<svg [^>]*?)\s(?:width|height)="[^"]*"')
+    for _ in range(2):  # the page decides on the size
+        svg = width_and_height.sub(r"\1", svg, count=1)
+    return svg

@@ -1,0 +1,121 @@
+"""The report: one HTML file that opens without a network, a server or a script.
+
+Every name from outside goes through the template's escaping, and the page forbids itself to load anything.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from birdnet_fs import schema
+from birdnet_fs.plumbing.files import write_text
+
+TEMPLATE = "page.html"
+N_MIXED_UP = 10
+
+
+def write_report(
+    path: Path | str,
+    *,
+    title: str,
+    metrics: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]] = (),
+    confusion: Sequence[Sequence[int]] | None = None,
+    experiment: schema.Experiment | None = None,
+    versions: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the report of one evaluation.
+
+    Args:
+        path: The HTML file; replaced whole.
+        title: Above the page; the name of the run.
+        metrics: What `evaluate_scores` gave.
+        history: One mapping per epoch, `{"epoch": 1, "loss": 0.7, ...}`; () = no curves.
+        confusion: [n_classes, n_classes] counts, true class first; None = no figure.
+        experiment: The settings to show.
+        versions: Of the libraries; None = those in use.
+        notes: Sentences for the top of the page.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    from birdnet_fs.reports.figures import confusion_figure, history_figure
+    from birdnet_fs.training.run_folder import versions as versions_in_use
+
+    metrics = {**metrics, "per_class": [{**row, "name": legible(row["name"])} for row in metrics["per_class"]]}
+    names = [row["name"] for row in metrics["per_class"]]
+    counts = np.array(confusion if confusion is not None else [], dtype=int)
+    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page.filters["percent"] = lambda value, digits=1: "–" if value is None else f"{100 * value:.{digits}f} %"
+    page.filters["number"] = lambda value, digits=3: "–" if value is None else f"{value:.{digits}f}"
+    html = page.from_string(resources.files("birdnet_fs.reports").joinpath(TEMPLATE).read_text("utf-8")).render(
+        title=legible(title),
+        metrics=metrics,
+        notes=[legible(note) for note in notes],
+        classes=sorted(metrics["per_class"], key=_worst_first),
+        skipped=_skipped(metrics),
+        verdict=_verdict(metrics),
+        confusion=Markup(confusion_figure(counts, names)) if counts.any() else "",
+        mixed_up=_mixed_up(counts, names) if counts.any() else [],
+        curves=Markup(history_figure(history)) if history else "",
+        settings=[line.partition("=")[::2] for line in legible(schema.show(experiment)).split("\n")]
+        if experiment
+        else [],
+        versions=versions if versions is not None else versions_in_use(),
+    )
+    write_text(path, html.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def legible(name: Any) -> str:
+    """A name that can be shown: what is not UTF-8 or not printable is written as its escape.
+
+    >>> legible("caf\\udce9"), legible("a\\x00b")
+    ('caf\\\\udce9', 'a\\\\x00b')
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in str(name))
+
+
+def _worst_first(row: Mapping[str, Any]) -> tuple[bool, float, str]:
+    return (row["auroc"] is None, row["auroc"] or 0.0, row["name"])
+
+
+def _verdict(metrics: Mapping[str, Any]) -> str:
+    """The headline in words."""
+    value = metrics["macro_auroc"]
+    if value is None:
+        return "No species could be scored: each needs at least one segment with it and one without it."
+    low, high = metrics["macro_auroc_ci"]
+    sentence = (
+        "Take one segment in which a species calls and one in which it does not: the model gives the first the higher "
+        f"score {100 * value:.1f} times out of 100, averaged over {metrics['n_scored_classes']} species. "
+        "Guessing would reach 50, perfection 100."
+    )
+    if low is None:
+        return sentence + " All segments come from one recording, so nothing can be said about other recordings."
+    return (
+        f"{sentence} With other recordings of the same kind the number would probably lie between {100 * low:.1f} and "
+        f"{100 * high:.1f} (95 % confidence interval, from redrawing the {metrics['n_groups']} recordings or "
+        f"individuals {metrics['n_bootstrap']} times)."
+    )
+
+
+def _skipped(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(species, why it has no score)."""
+    rows = [row for row in metrics["per_class"] if row["auroc"] is None]
+    return [
+        (row["name"], "no segment here holds it" if row["n_positives"] == 0 else "every segment here holds it")
+        for row in rows
+    ]
+
+
+def _mixed_up(counts: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The most frequent confusions, most frequent first."""
+    totals = counts.sum(axis=1)
+    wrong = counts * (1 - np.eye(len(names), dtype=int))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:N_MIXED_UP]
+    pairs = [divmod(int(cell), len(names)) for cell in order if wrong.flat[cell]]
+    return [{"true": names[i], "called": names[j], "n": int(counts[i, j]), "total": int(totals[i])} for i, j in pairs]
