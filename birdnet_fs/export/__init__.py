@@ -1,0 +1,12 @@
+"""A trained run in, a TFLite artefact with its proof of parity out.
+
+    export     the whole way: convert, prove, write the files beside it, and only then put them in place
+    worker     its own process on the TensorFlow backend: code + weights -> TFLite, builtins only
+    half       weights stored in float16, the front-end left in float32
+    runtime    its own process with the runtime alone: inputs -> logits (a bad file may abort the process)
+    probe      the segments both sides are asked about
+    parity     the gate and its one table of budgets
+    sidecars   labels, constants, golden inputs, card
+
+Another target is a row of `export.TARGETS` and its budgets in `parity.BUDGETS`.
+"""

@@ -1,0 +1,189 @@
+"""The gate: a converted network is let out only when it answers as the network it came from.
+
+Reference: the NumPy front-end and the Keras network on the training backend. Artefact: the file itself, run by the
+real runtime in a process of its own. Both see the same waveforms, at the edges (silence, clipping, padding) and real.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from birdnet_fs import schema
+from birdnet_fs.export.probe import EDGES, Probe
+from birdnet_fs.plumbing.progress import track
+from birdnet_fs.training.run_folder import Run
+
+if TYPE_CHECKING:
+    import keras
+
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a precision may cost. Every figure compares logits of the artefact with those of the reference."""
+
+    max_abs: float  # largest difference of any logit of any segment
+    mean_abs: float  # mean difference
+    top1: float  # lowest share of segments with the same best class (one within 2 x max_abs of the best counts)
+    auroc: float  # largest change of macro AUROC
+    device: float  # largest difference of a logit for the golden waveforms on another machine
+    reason: str
+
+
+BUDGETS = {
+    "fp32": Budget(
+        max_abs=1e-4,
+        mean_abs=2e-5,
+        top1=1.0,
+        auroc=1e-3,
+        device=1e-3,
+        reason="the same arithmetic in another order (nine networks measured at 6e-6 or less); on other machines sums "
+        "are in yet another order, which a pure tone shows most (tflite-runtime 2.14: 2.8e-4)",
+    ),
+    "fp16": Budget(
+        max_abs=5e-2,
+        mean_abs=1e-2,
+        top1=0.99,
+        auroc=5e-3,
+        device=5e-2,
+        reason="weights keep 11 bits; 0.05 in a logit moves a probability by at most 0.0125",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The numbers of one artefact; `faults` is empty when it may leave."""
+
+    precision: str
+    source: str
+    n_segments: int
+    n_edges: int
+    max_abs: float
+    mean_abs: float
+    max_abs_logit: float
+    top1_agreement: float
+    auroc_reference: float | None
+    auroc_artefact: float | None
+    faults: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers with the budget they were held against, as JSON values (NaN becomes null)."""
+        values = {k: v for k, v in vars(self).items() if k != "faults"}
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        return {**plain, "faults": list(self.faults), "budget": dict(vars(BUDGETS[self.precision]))}
+
+    def __str__(self) -> str:
+        text = f"max {self.max_abs:.1e}, mean {self.mean_abs:.1e}, top-1 {self.top1_agreement:.1%}"
+        if self.auroc_reference is not None and self.auroc_artefact is not None:
+            text += f", AUROC {self.auroc_reference:.4f} -> {self.auroc_artefact:.4f}"
+        return text
+
+
+def reference_logits(run: Run, probe: Probe, features_file: Path | None = None) -> np.ndarray:
+    """What the run itself answers: float32 [n, n_classes].
+
+    Args:
+        run: The run.
+        probe: The waveforms.
+        features_file: Where to keep the features, `.npy` float32 [n, n_frames, n_mels], for an artefact that is
+            given features; None when it is given waveforms.
+    """
+    import keras
+
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        model = run.build_model()
+    finally:
+        keras.config.set_dtype_policy(policy)
+    return _ask(model, run.frontend, probe.waveforms, features_file)
+
+
+def _ask(model: "keras.Model", spec: schema.FrontEnd, waveforms: np.ndarray, features_file: Path | None) -> np.ndarray:
+    from birdnet_fs.frontend.in_numpy import log_mel
+
+    kept = None
+    if features_file is not None:
+        kept = np.lib.format.open_memmap(features_file, "w+", np.float32, (len(waveforms), *spec.shape))
+    answers = []
+    for start in track(range(0, len(waveforms), _BATCH), "Reference", unit="batch"):
+        features = np.asarray(log_mel(waveforms[start : start + _BATCH], spec), np.float32)
+        if kept is not None:
+            kept[start : start + _BATCH] = features
+        channels = np.repeat(features[..., None], spec.n_channels, axis=-1)
+        answers.append(np.asarray(model.predict_on_batch(channels), np.float32))
+    if kept is not None:
+        kept.flush()
+    return np.concatenate(answers)
+
+
+def compare(reference: np.ndarray, artefact: np.ndarray, probe: Probe, precision: str, activation: str) -> Parity:
+    """Hold an artefact's logits against the reference's.
+
+    Args:
+        reference: float32 [n, n_classes].
+        artefact: float32 [n, n_classes], the same rows.
+        probe: What was asked.
+        precision: Which budget of `BUDGETS` holds.
+        activation: "softmax" or "sigmoid", which makes the scores that AUROC ranks.
+    """
+    budget = BUDGETS[precision]
+    faults = [*_dead(reference, "the network itself"), *_dead(artefact, "the artefact")]
+    error = np.abs(artefact.astype(np.float64) - reference)
+    max_abs, mean_abs = float(error.max()), float(error.mean())
+    best = np.take_along_axis(reference, artefact.argmax(axis=1)[:, None], axis=1)[:, 0]
+    top1 = float(np.mean(best >= reference.max(axis=1) - 2 * budget.max_abs))
+    faults += _over("largest difference of a logit", max_abs, budget.max_abs)
+    faults += _over("mean difference of the logits", mean_abs, budget.mean_abs)
+    if not top1 >= budget.top1:
+        faults.append(f"the best class agrees on {top1:.1%} of the segments (budget {budget.top1:.1%})")
+    auroc_reference = auroc_artefact = None
+    if probe.targets is not None and np.isfinite(artefact).all() and np.isfinite(reference).all():
+        from birdnet_fs.training.metrics import macro_auroc
+
+        labelled = slice(len(EDGES), None)
+        values = [macro_auroc(probe.targets[labelled], _scores(x[labelled], activation)) for x in (reference, artefact)]
+        if values[0].n_scored_classes:
+            auroc_reference, auroc_artefact = (float(v.value) for v in values)
+            faults += _over("change of macro AUROC", abs(auroc_artefact - auroc_reference), budget.auroc)
+    return Parity(
+        precision=precision,
+        source=probe.source,
+        n_segments=len(probe.waveforms) - len(EDGES),
+        n_edges=len(EDGES),
+        max_abs=max_abs,
+        mean_abs=mean_abs,
+        max_abs_logit=float(np.abs(reference).max()),
+        top1_agreement=top1,
+        auroc_reference=auroc_reference,
+        auroc_artefact=auroc_artefact,
+        faults=tuple(faults),
+    )
+
+
+def _over(what: str, value: float, limit: float) -> list[str]:
+    return [] if value <= limit else [f"{what} {value:.3g} (budget {limit:g})"]  # NaN is over every limit
+
+
+def _dead(logits: np.ndarray, who: str) -> list[str]:
+    """What is wrong with logits of different inputs, whatever they are compared with."""
+    bad = ~np.isfinite(logits).all(axis=1)
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        where = EDGES[first] if first < len(EDGES) else f"real segment {first - len(EDGES) + 1}"
+        return [f"{who} gives NaN or infinity for {bad.sum()} of {len(bad)} segments (first: {where})"]
+    dead = np.ptp(logits, axis=0) == 0
+    return [f"{who} gives the same output for every input in {dead.sum()} of {len(dead)} classes"] if dead.any() else []
+
+
+def _scores(logits: np.ndarray, activation: str) -> np.ndarray:
+    x = logits.astype(np.float64)
+    if activation == "sigmoid":
+        return x  # AUROC ranks within a class, which the sigmoid leaves alone
+    x = np.exp(x - x.max(axis=1, keepdims=True))
+    return x / x.sum(axis=1, keepdims=True)

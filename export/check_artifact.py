@@ -1,0 +1,66 @@
+"""Check an exported network on the machine it will run on: NumPy and one runtime, nothing else.
+
+    python check_artifact.py MODEL.tflite
+
+Verifies that the files are the ones that were exported (SHA-256), that they belong together (labels, shapes), that
+the network is alive, and that this machine's runtime gives the logits that were expected for the golden waveforms.
+Needs run_tflite.py beside it. Exit status 0: all checks passed; 1: one failed; 2: it could not be loaded.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from run_tflite import Refused, beside, load, logits_of
+
+
+def check(model: Path) -> list[tuple[str, bool, str]]:
+    """(what, passed, detail) of every check, in order."""
+    stem = model.with_suffix("")
+    artefact = load(model)  # labels, shapes and sidecar are compared there
+    sidecar = artefact.sidecar
+    found = [("files belong together", True, f"{len(artefact.labels)} labels, input {sidecar['input_shape']}")]
+    digest = sha256(model)
+    found.append(("SHA-256 of the network", digest == sidecar["sha256"], digest))
+    if sidecar["input"] == "features":
+        digest = sha256(beside(stem, "_frontend.npz"))
+        found.append(("SHA-256 of the front-end", digest == sidecar["frontend_sha256"], digest))
+    twice = len(artefact.labels) - len(set(artefact.labels))
+    found.append(("labels are different", twice == 0, f"{twice} twice"))
+    with np.load(beside(stem, "_golden.npz"), allow_pickle=False) as golden:
+        waveforms, expected = golden["waveforms"] / np.float32(32768), golden["logits"]
+        tolerance = float(golden["tolerance"])
+    given = np.stack([logits_of(artefact, row.astype(np.float32)) for row in waveforms])
+    finite = bool(np.isfinite(given).all())
+    found.append(("no NaN or infinity", finite, f"{len(given)} golden waveforms"))
+    dead = int((np.ptp(given, axis=0) == 0).sum())
+    found.append(("no class is dead", dead == 0, f"{dead} of {given.shape[1]} constant"))
+    error = float(np.abs(given - expected).max())
+    found.append(("golden logits", error <= tolerance, f"largest difference {error:.2e}, allowed {tolerance:g}"))
+    return found
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file as hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Check an exported TFLite network on this machine.")
+    parser.add_argument("model", type=Path, help="MODEL.tflite, with the files named after it beside it")
+    try:
+        found = check(parser.parse_args().model)
+    except (Refused, OSError, KeyError, json.JSONDecodeError) as error:
+        print(f"check_artifact.py: {error}", file=sys.stderr)
+        return 2
+    for what, passed, detail in found:
+        print(f"{'ok  ' if passed else 'FAIL'}  {what}: {detail}")
+    return 0 if all(passed for _, passed, _ in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,395 @@
+"""From a run folder to files another team can use: equal to the run, whole or absent, readable with NumPy alone."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import soundfile
+import tolerances
+from safetensors.numpy import load_file, save_file
+
+from birdnet_fs import schema
+from birdnet_fs.export import export as exporter
+from birdnet_fs.export import half, parity
+from birdnet_fs.export.probe import EDGES, make_probe
+from birdnet_fs.frontend.in_numpy import log_mel
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.training.run_folder import WEIGHTS, Run, build_network, load_run, save_run, weights_of
+
+pytest.importorskip("tensorflow")
+RECEIVER = Path(__file__).parents[2] / "export"
+CLASSES = ("Turdus merula_Common Blackbird", "toad", "Parus major_Great Tit")
+SPEC = schema.FrontEnd(
+    preset="test",
+    sample_rate_hz=16_000,
+    segment_s=1.0,
+    n_fft=512,
+    win_length=512,
+    hop_length=256,
+    n_mels=32,
+    fmax_hz=8_000.0,
+    normalise="min_max",
+    n_channels=2,
+)
+
+
+def make_run(folder: Path, experiment: schema.Experiment, classes: tuple[str, ...]) -> Run:
+    """A run with random weights that give spread-out logits."""
+    keras.utils.set_random_seed(7)
+    random = np.random.default_rng(7)
+    weights = weights_of(build_network(experiment, len(classes)))
+    for name, value in weights.items():
+        if name.endswith(("gamma", "moving_variance")):
+            weights[name] = random.uniform(0.5, 1.5, value.shape).astype(np.float32)
+        elif name.endswith(("beta", "moving_mean", "bias")):
+            weights[name] = random.normal(0, 0.1, value.shape).astype(np.float32)
+    weights["logits/kernel"] = weights["logits/kernel"] * 5
+    return save_run(folder, experiment, classes, weights)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> Path:
+    """A folder per class with two recordings of 2.5 s each, calls of three kinds."""
+    root = tmp_path_factory.mktemp("recordings")
+    random = np.random.default_rng(5)
+    time_s = np.arange(40_000) / 16_000
+    for i, name in enumerate(CLASSES):
+        (root / name).mkdir()
+        for j in range(2):
+            call = 0.4 * np.sin(2 * np.pi * (1000 + 1500 * i + 300 * j * time_s) * time_s) * (time_s % 0.5 < 0.2)
+            noise = 0.01 * random.standard_normal(len(time_s))
+            soundfile.write(root / name / f"{j}.wav", (call + noise).astype(np.float32), 16_000, subtype="PCM_16")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, recordings: Path) -> Run:
+    experiment = schema.Experiment(
+        name="small",
+        frontend=SPEC,
+        model=schema.Model(name="cnn/tiny"),
+        data=schema.Data(root=str(recordings), layout="folders", group_column=""),
+    )
+    return make_run(tmp_path_factory.mktemp("runs") / "small", experiment, CLASSES)
+
+
+@pytest.fixture(scope="module")
+def exported(run: Run, recordings: Path, tmp_path_factory) -> dict[str, Path]:
+    """The output folder by input; conversions are slow, so every test shares these two."""
+    found = {}
+    for way in ("waveform", "features"):
+        found[way] = tmp_path_factory.mktemp("out") / way
+        exporter.export_run(run, found[way], input=way, precision=("fp32", "fp16"), audio=recordings, n_segments=12)
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected(run: Run, recordings: Path) -> tuple[Path, np.ndarray]:
+    """A recording of 2.5 s and the run's own logits of its three segments, the last one padded."""
+    file = recordings / CLASSES[2] / "1.wav"
+    waveform = np.pad(soundfile.read(file, dtype="float32")[0], (0, 8_000)).reshape(3, 16_000)
+    features = np.repeat(log_mel(waveform, SPEC)[..., None], SPEC.n_channels, axis=-1)
+    return file, np.asarray(run.build_model().predict_on_batch(features))
+
+
+FRAMEWORKS = ("torch", "keras", "tensorflow", "birdnet_fs", "librosa", "scipy", "jax")
+BLOCKER = f"""
+import runpy, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {FRAMEWORKS!r}:
+            raise ImportError(name + " must not be imported here")
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def names(precision: str) -> str:
+    return {"fp32": "small.tflite", "fp16": "small_fp16.tflite"}[precision]
+
+
+def receive(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script of the receiving side where no framework and nothing of this package can be imported."""
+    code = f"""{BLOCKER}
+sys.path.insert(0, {str(RECEIVER)!r})
+sys.argv = {[script, *map(str, arguments)]!r}
+runpy.run_path({str(RECEIVER / script)!r}, run_name="__main__")
+"""
+    return subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, encoding="utf-8", check=False)
+
+
+def test_the_blocker_blocks() -> None:
+    tries = "".join(f"\ntry:\n    import {n}\nexcept ImportError as e:\n    print(e)" for n in FRAMEWORKS)
+    done = subprocess.run([sys.executable, "-I", "-c", BLOCKER + tries], capture_output=True, text=True, check=True)
+    assert done.stdout.count("must not be imported here") == len(FRAMEWORKS)
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    [("fp32", tolerances.EXPORT_FP32_LOGITS), ("fp16", tolerances.EXPORT_FP16_LOGITS)],
+)
+@pytest.mark.parametrize("way", ["waveform", "features"])
+def test_the_stand_alone_reader_gives_the_runs_logits(exported, expected, way, precision, tolerance) -> None:
+    file, logits = expected
+    done = receive("run_tflite.py", exported[way] / names(precision), file, "--json")
+    assert done.returncode == 0, done.stderr
+    given = json.loads(done.stdout)
+    assert given["labels"] == ["Turdus merula_Common Blackbird", "toad_toad", "Parus major_Great Tit"]
+    assert [s["start_s"] for s in given["segments"]] == [0, 1, 2]
+    assert np.ptp(logits) > 0.5  # else closeness would show nothing
+    assert np.abs(np.array([s["logits"] for s in given["segments"]]) - logits).max() <= tolerance
+
+
+def test_the_reader_says_times_and_names(exported, expected) -> None:
+    done = receive("run_tflite.py", exported["waveform"] / "small.tflite", expected[0], "--top", 2)
+    first = done.stdout.splitlines()[0].split(maxsplit=2)
+    assert (float(first[0]), float(first[1])) == (0, 1)
+    assert first[2].count(",") == 1 and any(name in first[2] for name in ("Blackbird", "Great Tit", "toad"))
+
+
+@pytest.mark.parametrize("way", ["waveform", "features"])
+def test_what_lies_in_the_folder(run: Run, exported, way: str) -> None:
+    endings = [".tflite", ".json", "_Labels.txt", "_card.md", "_golden.npz"]
+    endings += ["_frontend.npz"] if way == "features" else []
+    folder = exported[way]
+    expected = {f"{stem}{e}" for stem in ("small", "small_fp16") for e in endings}
+    assert {p.name for p in folder.iterdir()} == expected | {"parity.json"}
+    sidecar = json.loads((folder / "small.json").read_text(encoding="utf-8"))
+    assert sidecar["classes"] == list(CLASSES)
+    assert sidecar["input_shape"] == ([1, 16_000] if way == "waveform" else [1, 63, 32, 2])
+    assert schema.FrontEnd.from_dict(sidecar["frontend"]) == SPEC
+    proof = json.loads((folder / "parity.json").read_text())
+    assert set(proof) == {"small.tflite", "small_fp16.tflite"}
+    numbers = proof["small.tflite"]
+    assert numbers["n_segments"] == 12 and numbers["faults"] == [] and numbers["max_abs"] <= 1e-4
+    with np.load(folder / "small_golden.npz", allow_pickle=False) as golden:
+        assert golden["waveforms"].shape == (len(EDGES), 16_000) and golden["logits"].shape == (len(EDGES), 3)
+    assert sidecar["sha256"] in (folder / "small_card.md").read_text(encoding="utf-8")
+
+
+def test_scoring_opens_the_artefact(exported, expected) -> None:
+    """The package's own reader agrees as well."""
+    from birdnet_fs.scoring.engines import open_engine
+
+    file, logits = expected
+    waveform = np.pad(soundfile.read(file, dtype="float32")[0], (0, 8_000)).reshape(3, 16_000)
+    for way in exported:
+        given = open_engine(exported[way] / "small.tflite").forward(waveform)
+        assert np.abs(given - logits).max() <= tolerances.EXPORT_FP32_LOGITS
+
+
+def test_float16_halves_the_network_and_leaves_the_front_end(exported) -> None:
+    full, small = (exported["features"] / names(p) for p in ("fp32", "fp16"))
+    assert small.stat().st_size < 0.62 * full.stat().st_size
+    assert not half.constants(small)  # every matrix of the network is float16 now
+    kept = half.constants(exported["waveform"] / "small_fp16.tflite")
+    bins = max(len(content) // 4 for content in kept)
+    assert bins >= 512 * 2 * 200  # the Fourier matrix is still there, in float32
+
+
+def test_check_artifact_passes_and_sees_tampering(exported, tmp_path: Path) -> None:
+    for way in exported:
+        for precision in ("fp32", "fp16"):
+            done = receive("check_artifact.py", exported[way] / names(precision))
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "FAIL" not in done.stdout
+    model = tmp_path / "small.tflite"
+    for path in exported["features"].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    front = tmp_path / "small_frontend.npz"
+    with np.load(front) as stored:
+        np.savez_compressed(front, **{k: stored[k] * (1.5 if k == "bands" else 1) for k in stored.files})
+    done = receive("check_artifact.py", model)
+    assert done.returncode == 1 and "FAIL  SHA-256 of the front-end" in done.stdout
+    with np.load(tmp_path / "small_golden.npz") as stored:
+        golden = {**stored, "logits": stored["logits"] + np.float32(2e-3)}
+    np.savez_compressed(tmp_path / "small_golden.npz", **golden)
+    assert "FAIL  golden logits" in receive("check_artifact.py", model).stdout
+    (tmp_path / "small_Labels.txt").write_text("a_a\nb_b\n", encoding="utf-8")
+    done = receive("check_artifact.py", model)
+    assert done.returncode == 2 and "do not belong together" in done.stderr
+
+
+def test_the_reader_refuses_what_it_cannot_do(exported, tmp_path: Path) -> None:
+    model = exported["waveform"] / "small.tflite"
+    missing = receive("run_tflite.py", model, tmp_path / "none.wav")
+    assert missing.returncode == 2 and "does not exist" in missing.stderr
+    alone = tmp_path / "alone.tflite"
+    alone.write_bytes(model.read_bytes())
+    done = receive("run_tflite.py", alone, tmp_path / "none.wav")
+    assert done.returncode == 2 and "alone.json is missing" in done.stderr
+    soundfile.write(tmp_path / "nan.wav", np.full(16_000, np.nan, np.float32), 16_000, subtype="FLOAT")
+    assert "NaN" in receive("run_tflite.py", model, tmp_path / "nan.wav").stderr
+
+
+def test_a_wrong_front_end_is_refused_and_nothing_is_left(run: Run, recordings: Path, tmp_path, monkeypatch) -> None:
+    """One constant off by a little: 100 Hz in the lowest edge of the bands."""
+    right = exporter.job_of
+
+    def wrong(*arguments):
+        job = right(*arguments)
+        return {**job, "frontend": {**job["frontend"], "fmin_hz": 150.0}}
+
+    real = exporter.measure
+
+    def quick_fallback(run, probe, input, precision, work):
+        return (real if input == "waveform" else fake_measure)(run, probe, input, precision, work)
+
+    monkeypatch.setattr(exporter, "job_of", wrong)
+    monkeypatch.setattr(exporter, "measure", quick_fallback)
+    with pytest.raises(UserError, match="parity failed") as caught:
+        exporter.export_run(run, tmp_path / "out", audio=recordings, n_segments=6)
+    assert "budget 0.0001" in str(caught.value)
+    assert "--input features --precision fp32" in str(caught.value)  # what was tried next
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_finite_are_refused(run: Run, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in run.path.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    weights = load_file(run.path / WEIGHTS)
+    weights["logits/bias"] = weights["logits/bias"] * np.float32(np.nan)
+    save_file(weights, broken / WEIGHTS)
+    with pytest.raises(UserError, match="finite; 'logits/bias'"):
+        exporter.export_run(load_run(broken), tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["broken"]
+
+
+def fake_measure(run: Run, probe, input, precision, work: Path):
+    """Stands in for conversion and runtime where only the files matter."""
+    logits = np.random.default_rng(0).normal(size=(len(probe.waveforms), len(run.classes))).astype(np.float32)
+    for p in precision:
+        (work / f"{p}.tflite").write_bytes(b"new " + p.encode())
+    return {p: parity.compare(logits, logits, probe, p, "softmax") for p in precision}, logits
+
+
+@pytest.mark.parametrize(("error", "before"), [(KeyboardInterrupt, False), (OSError, True)])
+def test_interrupted_anywhere_the_output_is_as_before(
+    run: Run, recordings: Path, tmp_path: Path, monkeypatch, error: type[BaseException], before: bool
+) -> None:
+    monkeypatch.setattr(exporter, "measure", fake_measure)
+    out = tmp_path / "out"
+    if before:
+        exporter.export_run(run, out, audio=recordings, n_segments=2)
+        (out / "small.tflite").write_bytes(b"old")
+        (out / "other.txt").write_text("not ours")
+    was = {p.name: p.read_bytes() for p in out.glob("*")}
+    replace, counted = os.replace, [0]
+    for fail_at in range(1, 40):
+        counted[0] = 0
+
+        def fails(source, target, fail_at=fail_at):
+            counted[0] += 1
+            if counted[0] == fail_at:
+                raise error("interrupted here")
+            return replace(source, target)
+
+        monkeypatch.setattr(os, "replace", fails)
+        try:
+            exporter.export_run(run, out, audio=recordings, n_segments=2, precision=("fp32", "fp16"))
+            break
+        except error:
+            assert {p.name: p.read_bytes() for p in out.glob("*")} == was
+            assert [p.name for p in tmp_path.iterdir()] == (["out"] if before else [])
+        finally:
+            monkeypatch.setattr(os, "replace", replace)
+    assert fail_at > 12  # it was interrupted at every one of its steps
+    assert (out / "small.tflite").read_bytes() == b"new fp32"
+    assert {p.name for p in tmp_path.iterdir()} == {"out"}
+
+
+def test_ended_by_a_signal_nothing_is_left(run: Run, recordings: Path, tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from birdnet_fs.cli.export import export; "
+        f"export(Path({str(run.path)!r}), Path({str(tmp_path / 'out')!r}), "
+        f"audio=Path({str(recordings)!r}), n_segments=4)"
+    )
+    root = str(Path(__file__).parents[2])
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, encoding="utf-8", env={**os.environ, "PYTHONPATH": root}
+    ) as process:
+        for line in process.stderr:
+            if line.startswith("Converting"):
+                assert list(tmp_path.iterdir())  # the temporary folder
+                process.send_signal(signal.SIGTERM)
+                break
+        assert process.wait(60) == 143
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"target": "tflit"}, "Did you mean 'tflite'"),
+        ({"precision": ("int8",)}, "fp32, fp16"),
+        ({"precision": ()}, "one or more"),
+        ({"input": "wave"}, "Did you mean 'waveform'"),
+        ({"name": "a/b"}, "plain file name"),
+        ({"n_segments": 1}, "2 or more"),
+    ],
+)
+def test_wrong_choices_are_named(run: Run, tmp_path: Path, wrong: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        exporter.export_run(run, tmp_path / "out", **wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_extra_is_named(run: Run, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(exporter.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r'pip install "birdnet_fs\[export\]"'):
+        exporter.export_run(run, tmp_path / "out")
+
+
+def test_the_probe_takes_the_runs_own_recordings_first(run: Run, recordings: Path) -> None:
+    probe = make_probe(run, n_segments=9)
+    assert probe.source == "run"
+    labelled = probe.targets[len(EDGES) :]
+    assert labelled.shape[1] == len(CLASSES) and (labelled.sum(axis=0) > 0).all()
+    assert not probe.targets[: len(EDGES)].any()
+    assert np.abs(probe.waveforms[len(EDGES) :]).max(axis=1).min() > 0.05
+
+
+def test_the_probe_falls_back_to_the_aviary(run: Run, tmp_path: Path) -> None:
+    gone = dataclasses.replace(run.experiment.data, root=str(tmp_path / "gone"))
+    moved = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, data=gone))
+    probe = make_probe(moved, n_segments=5)
+    assert probe.source == "aviary" and probe.targets is None
+    assert len(probe.waveforms) == len(EDGES) + 5
+
+
+def test_the_probe_wants_recordings_where_it_is_sent(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none there can be read"):
+        make_probe(run, audio=tmp_path)
+    with pytest.raises(UserError, match="must be a folder"):
+        make_probe(run, audio=tmp_path / "none")
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_efficientnet_on_real_recordings(shared_data: Path, tmp_path: Path) -> None:
+    from birdnet_fs.frontend import preset
+
+    experiment = schema.Experiment(
+        name="b0",
+        frontend=preset("birdclef2025"),
+        model=schema.Model(name="efficientnet_v2/b0"),
+        data=schema.Data(root=str(shared_data), table="metadata.csv", where="set=birds10", segment_hop_s=1.0),
+    )
+    from birdnet_fs.recordings.manifest import read_manifest
+
+    b0 = make_run(tmp_path / "b0", experiment, read_manifest(experiment.data).classes)
+    artefacts = exporter.export_run(b0, tmp_path / "out", precision=("fp32", "fp16"), n_segments=200)
+    for artefact in artefacts:
+        numbers = artefact.parity
+        print(f"{numbers.precision}: {numbers}")
+        assert numbers.source == "run" and numbers.auroc_reference is not None
+        assert numbers.n_segments == 200
+    assert artefacts[0].parity.max_abs <= tolerances.EXPORT_FP32_LOGITS

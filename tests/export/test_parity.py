@@ -1,0 +1,65 @@
+"""The gate: what it lets through and what it does not."""
+
+import numpy as np
+import pytest
+
+from birdnet_fs.export.parity import BUDGETS, compare
+from birdnet_fs.export.probe import EDGES, Probe
+
+N, CLASSES = 40, 5
+
+
+@pytest.fixture
+def asked() -> tuple[Probe, np.ndarray]:
+    random = np.random.default_rng(3)
+    logits = random.normal(0, 3, (len(EDGES) + N, CLASSES)).astype(np.float32)
+    targets = np.zeros((len(EDGES) + N, CLASSES), np.float32)
+    targets[np.arange(len(EDGES), len(EDGES) + N), np.arange(N) % CLASSES] = 1
+    return Probe(np.zeros((len(EDGES) + N, 8), np.float32), targets, "run"), logits
+
+
+def test_the_same_passes(asked) -> None:
+    probe, logits = asked
+    result = compare(logits, logits.copy(), probe, "fp32", "softmax")
+    assert not result.faults
+    assert result.auroc_reference == result.auroc_artefact
+    assert (result.n_segments, result.top1_agreement, result.max_abs) == (N, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("precision", BUDGETS)
+def test_just_over_the_budget_is_refused(asked, precision: str) -> None:
+    probe, logits = asked
+    other = logits.astype(np.float64)
+    other[7, 2] += 1.1 * BUDGETS[precision].max_abs
+    assert "largest difference" in compare(logits, other, probe, precision, "sigmoid").faults[0]
+    other[7, 2] -= 0.2 * BUDGETS[precision].max_abs
+    assert not compare(logits, other, probe, precision, "sigmoid").faults
+
+
+def test_permuted_classes_are_refused(asked) -> None:
+    probe, logits = asked
+    faults = " ".join(compare(logits, np.roll(logits, 1, axis=1), probe, "fp16", "softmax").faults)
+    assert "best class agrees" in faults
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_one_nan_is_refused_and_named(asked, value: float) -> None:
+    probe, logits = asked
+    other = logits.copy()
+    other[EDGES.index("silence"), 1] = value
+    result = compare(logits, other, probe, "fp32", "softmax")
+    assert "silence" in result.faults[0]
+    result.to_json()
+
+
+def test_a_dead_class_is_refused_even_when_both_agree(asked) -> None:
+    probe, logits = asked
+    logits[:, 4] = 0.25
+    faults = compare(logits, logits.copy(), probe, "fp32", "softmax").faults
+    assert len(faults) == 2 and "same output for every input" in faults[0]
+
+
+def test_without_labels_there_is_no_auroc(asked) -> None:
+    probe, logits = asked
+    result = compare(logits, logits, Probe(probe.waveforms, None, "aviary"), "fp32", "softmax")
+    assert result.auroc_reference is None and not result.faults
