@@ -1,0 +1,1 @@
+"""One small file per verb; `main` lists them in the order of the work."""

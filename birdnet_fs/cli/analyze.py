@@ -1,0 +1,68 @@
+"""`birdnet-fs analyze`: score recordings with a run or an exported model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def analyze(
+    model: Annotated[Path, typer.Argument(help="Run folder, or a .tflite file with its .json beside it.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Recordings, and folders searched at any depth.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the tables and ledger.csv.")],
+    rtype: Annotated[
+        str, typer.Option(help="Tables to write, by comma: csv, raven, audacity, kaleidoscope, birdnet, animal_spot.")
+    ] = "csv",
+    min_conf: Annotated[
+        float | None,
+        typer.Option("--min_conf", help="Lowest confidence written, 0..1; when not given 0.25, or 0 with --top_n."),
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="Overlap of consecutive windows, seconds.")] = 0.0,
+    top_n: Annotated[int, typer.Option("--top_n", help="At most this many classes per window; 0 = no limit.")] = 0,
+    merge_consecutive: Annotated[
+        int,
+        typer.Option(
+            "--merge_consecutive",
+            help="Join up to this many consecutive windows of a class; the confidence is the highest of them. "
+            "1 = off, 0 = no limit.",
+        ),
+    ] = 1,
+    slist: Annotated[
+        Path | None, typer.Option(help="Text file of class or scientific names, one a line; others are not called.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch_size", help="Windows scored at once.")] = 32,
+    threads: Annotated[int, typer.Option(help="CPU threads for the model; 0 = the runtime decides.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Do recordings again that are finished with these settings.")
+    ] = False,
+) -> None:
+    """Score recordings with a sliding window and write tables of detections.
+
+    A second run with the same model and settings does what is missing. A broken recording stops nothing: it
+    is named with its reason in OUTPUT/ledger.csv. The exit status is 1 when no recording could be scored.
+    """
+    from birdnet_fs.scoring.analyze import LEDGER
+    from birdnet_fs.scoring.analyze import analyze as run
+    from birdnet_fs.scoring.choice import read_species
+    from birdnet_fs.scoring.engines import open_engine
+
+    ledger = run(
+        open_engine(model, threads=threads),
+        inputs,
+        output,
+        formats=[name.strip() for name in rtype.split(",") if name.strip()],
+        min_confidence=min_conf,
+        overlap_s=overlap,
+        batch_size=batch_size,
+        top_n=top_n,
+        merge_consecutive=merge_consecutive,
+        species=read_species(slist) if slist else (),
+        overwrite=overwrite,
+    )
+    counts = ledger.counts()
+    ok, partial, quarantined = (counts.get(status, 0) for status in ("ok", "partial", "quarantined"))
+    print(f"{ok} ok, {partial} partial, {quarantined} quarantined; {output / LEDGER}")
+    if not ok + partial:
+        raise typer.Exit(1)

@@ -1,0 +1,95 @@
+"""`birdnet-fs evaluate`: how good a run is, in numbers and as a page."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.progress import say
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder; with INPUT also a .tflite file.")],
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[INPUT]", help="Labelled recordings the run never heard: folder or table.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="How INPUT is read, as data.where=split=test.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for the results; needed with INPUT.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads for the model; 0 = the runtime decides.")] = 0,
+) -> None:
+    """Evaluate a run on what it held out, or on new labelled recordings.
+
+    Without INPUT the scores in RUN are evaluated again, and metrics.json and report.html there are rewritten.
+    With INPUT the recordings are scored first, and all is written to OUTPUT.
+    """
+    if source is None:
+        from birdnet_fs.reports.evaluate import report_on_scores
+
+        metrics, folder = report_on_scores(run, output), output or run
+    elif output is None:
+        raise UserError("Where to write is not given; add -o FOLDER when you evaluate on new recordings.")
+    else:
+        metrics, folder = _on_new(run, source, settings or [], output, threads), output
+    print(_table(metrics))
+    say(f"Report: {folder / 'report.html'}")
+
+
+def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads: int) -> dict[str, Any]:
+    import dataclasses
+
+    from birdnet_fs import schema
+    from birdnet_fs.recordings.ledger import escaped
+    from birdnet_fs.reports.evaluate import write_evaluation
+    from birdnet_fs.reports.labelled import guess_data, score_labelled
+    from birdnet_fs.reports.scores import write_scores
+    from birdnet_fs.scoring.engines import open_engine
+    from birdnet_fs.training.run_folder import load_run
+
+    wrong = next((s for s in settings if not s.startswith("data.")), None)
+    if wrong is not None:
+        raise UserError(f"Settings of this command must be data.KEY=VALUE. Received: {wrong!r}")
+    engine = open_engine(run, threads=threads)
+    experiment = load_run(run).experiment if run.is_dir() else schema.Experiment(name=run.stem)
+    sigmoid = engine.activation == "sigmoid"
+    trained_on = dataclasses.replace(experiment.data, multi_label=sigmoid)
+    asked = schema.override(schema.Experiment(data=guess_data(source, trained_on)), settings)
+    table, ledger = score_labelled(engine, asked.data)
+    ledger.write(output / "ledger.csv")
+    write_scores(output / "scores.csv", table)
+    return write_evaluation(
+        output,
+        table,
+        multi_label=sigmoid or any(len(row.labels) != 1 for row in table.rows),
+        title=f"{experiment.name} on {source.name or source.resolve().name}",
+        experiment=experiment,
+        notes=[f"Scored on {escaped(source)}. {ledger.summary()}"],
+    )
+
+
+def _table(metrics: dict[str, Any]) -> str:
+    """The headline and the classes, worst first, as text."""
+    value, (low, high) = metrics["macro_auroc"], metrics["macro_auroc_ci"]
+    interval = f" (95 % interval {low:.4f} to {high:.4f})" if low is not None else ""
+    lines = [
+        f"macro AUROC {_number(value, 4)}{interval} over {metrics['n_scored_classes']} of "
+        f"{len(metrics['per_class'])} classes",
+        f"accuracy {_number(metrics['accuracy'], 4)} ({metrics['accuracy_is']}); cmAP {_number(metrics['cmap'], 4)}",
+        f"{metrics['n_segments']} segments from {metrics['n_groups']} recordings or individuals",
+        "",
+        f"{'class':40} {'n':>6} {'AUROC':>7} {'AP':>7} {'F1':>7} {'at':>7}",
+    ]
+    for row in sorted(metrics["per_class"], key=lambda row: (row["auroc"] is None, row["auroc"] or 0.0)):
+        numbers = " ".join(f"{_number(row[key], 3):>7}" for key in ("auroc", "average_precision", "f1", "threshold"))
+        lines.append(f"{row['name'][:40]:40} {row['n_positives']:6d} {numbers}")
+    if metrics["skipped_classes"]:
+        lines.append(f"not scored (no segment with it, or none without): {', '.join(metrics['skipped_classes'])}")
+    return "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

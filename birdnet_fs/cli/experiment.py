@@ -1,0 +1,59 @@
+"""`config.py:name key=value ...` -> the experiment it names, with the settings applied."""
+
+import inspect
+import runpy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from birdnet_fs import frontend, schema
+from birdnet_fs.plumbing.errors import UserError, nearest
+
+
+def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
+    """Load a named experiment from a config file and apply settings.
+
+    Args:
+        reference: `config.py:name`: a Python file and a function in it that returns an `Experiment`.
+        settings: `key=value`; `quick=true` is handed to the function.
+
+    Raises:
+        UserError: No such file, no such experiment (the nearest is named), or a setting that does not fit.
+    """
+    path, colon, name = reference.rpartition(":")
+    if not colon:
+        path, name = reference, ""
+    if not Path(path).is_file():
+        raise UserError(
+            f"An experiment is FILE:NAME, as config.py:birds10; there is no file {path!r} here. "
+            "`birdnet-fs init` writes a config.py to start from."
+        )
+    found = _experiments(Path(path))
+    if name not in found:
+        raise UserError(
+            f"{path} has no experiment {name!r}.{nearest(name, found)} It has: {', '.join(found) or 'none'}."
+        )
+    quick = [s for s in settings if s.replace(" ", "").lower() in ("quick=true", "quick=false")]
+    make = found[name]
+    if quick and "quick" not in inspect.signature(make).parameters:
+        raise UserError(f"Experiment {name!r} in {path} has no quick version.")
+    experiment = make(quick=quick[-1].lower().endswith("true")) if quick else make()
+    rest = [s for s in settings if s not in quick]
+    return schema.override(experiment, rest, {"frontend": frontend.preset})
+
+
+def _experiments(path: Path) -> dict[str, Callable[..., schema.Experiment]]:
+    try:
+        names = runpy.run_path(str(path))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path} could not be run as Python: {type(error).__name__}: {error}") from error
+    return {
+        name: value
+        for name, value in names.items()
+        if inspect.isfunction(value) and not name.startswith("_") and _gives_experiment(value)
+    }
+
+
+def _gives_experiment(function: Callable[..., object]) -> bool:
+    return function.__annotations__.get("return") in (schema.Experiment, "Experiment", "schema.Experiment")

@@ -1,0 +1,51 @@
+"""`birdnet-fs export`: a trained run becomes a file that other programs load."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder of `train`.", metavar="RUN")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the artefacts.")],
+    target: Annotated[str, typer.Option(help="What to write: tflite.")] = "tflite",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or both, with a comma.")] = "fp32",
+    input: Annotated[
+        str, typer.Option(help="waveform (front-end inside) or features (its constants beside).")
+    ] = "waveform",
+    name: Annotated[str, typer.Option(help="Name of the files; the run folder's when empty.")] = "",
+    audio: Annotated[
+        Path | None, typer.Option(help="Recordings for the parity test, when those of the run are gone.")
+    ] = None,
+    n_segments: Annotated[int, typer.Option("--n_segments", help="Segments in the parity test.")] = 200,
+) -> None:
+    """Export RUN, with labels, constants, golden inputs and a proof that it answers as the run does.
+
+    An artefact that does not stay within the budget of its precision is not written.
+    """
+    from birdnet_fs.export.export import export_run
+    from birdnet_fs.training.run_folder import load_run
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a job that is ended cleans up as well
+    artefacts = export_run(
+        load_run(run),
+        output,
+        target=target,
+        name=name,
+        input=input,
+        precision=[p.strip() for p in precision.split(",") if p.strip()],
+        audio=audio,
+        n_segments=n_segments,
+    )
+    width = max(len(str(a.path)) for a in artefacts)
+    print(f"{'artefact':<{width}}  {'MB':>7}  {'max':>8}  {'mean':>8}  {'top-1':>6}  AUROC run -> artefact")
+    for a in artefacts:
+        p = a.parity
+        auroc = "-" if p.auroc_reference is None else f"{p.auroc_reference:.4f} -> {p.auroc_artefact:.4f}"
+        print(
+            f"{a.path!s:<{width}}  {a.n_bytes / 1e6:7.2f}  {p.max_abs:8.1e}  {p.mean_abs:8.1e}  "
+            f"{p.top1_agreement:6.1%}  {auroc}"
+        )

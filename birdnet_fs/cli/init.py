@@ -1,0 +1,20 @@
+"""`birdnet-fs init`: a config.py to start from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import write_text
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to write config.py.")] = Path("."),
+) -> None:
+    """Write a config.py with two experiments to change."""
+    path = folder / "config.py"
+    if path.exists():
+        raise UserError(f"{path} exists already; it was left as it is. Move it away or give another folder.")
+    write_text(path, (Path(__file__).parent / "starter.py").read_text(encoding="utf-8"))
+    print(f"wrote {path}; next: birdnet-fs train {path}:my_recordings data.root=FOLDER_WITH_ONE_FOLDER_PER_SPECIES")

@@ -1,0 +1,72 @@
+"""`birdnet-fs manifest`: read labelled recordings of any layout, check every file and write one table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birdnet_fs.plumbing.progress import say
+
+
+def manifest(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of recordings, or a table in it.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="data settings, as data.label_column=species data.multi_label=true")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write.")] = Path("manifest.csv"),
+    layout: Annotated[str, typer.Option(help="Layout of the labels; found by itself when not given.")] = "",
+    label_column: Annotated[str, typer.Option(help="Column that holds the label.")] = "",
+    where: Annotated[str, typer.Option(help="Rows to use, as set=birds10,split=train|val.")] = "",
+    allow: Annotated[bool, typer.Option("--allow", help="Exit with 0 although rows were refused.")] = False,
+) -> None:
+    """Say what a data set holds and what is wrong with it, and write it as one table.
+
+    Every recording is decoded once. The table and its ledger (manifest.ledger.csv: every row as ok, partial or
+    quarantined with the reason) are written also when rows were refused; the exit code is then 1.
+    """
+    from birdnet_fs.plumbing.errors import UserError
+    from birdnet_fs.recordings.ledger import escaped
+    from birdnet_fs.recordings.manifest import read_manifest, write_manifest
+    from birdnet_fs.schema import Experiment, override
+
+    place = [f"data.root={source}"]
+    if source.is_file():
+        place = [f"data.root={source.parent}", f"data.table={source.name}"]
+    given = {"data.layout": layout, "data.label_column": label_column, "data.where": where}
+    place += [f"{key}={value}" for key, value in given.items() if value]
+    wrong = next((s for s in settings or [] if not s.startswith("data.")), None)
+    if wrong is not None:
+        raise UserError(f"Settings of this command must be data.KEY=VALUE. Received: {wrong!r}")
+    found = read_manifest(override(Experiment(), [*place, *(settings or [])]).data, check=True)
+    write_manifest(found, output)
+    ledger_path = output.with_suffix(".ledger.csv")
+    found.ledger.write(ledger_path)
+
+    for note in found.notes:
+        say(f"Note: {note}")
+    recordings = {clip.path for clip in found.clips}
+    hours = sum(found.durations.get(path, 0.0) for path in recordings) / 3600
+    what = "timed events" if found.events else "clips"
+    print(f"layout {found.layout}: {len(found.clips)} {what} in {len(recordings)} recordings ({hours:.2f} h)")
+    counts = found.ledger.counts()
+    print("rows: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
+    n_clips = {name: sum(name in clip.labels for clip in found.clips) for name in found.classes}
+    print(f"\n{'class':40} {'clips':>7} {'hours':>8}")
+    per_class = found.hours_per_class()
+    for name in found.classes:
+        print(f"{name[:40]:40} {n_clips[name]:7d} {per_class.get(name, 0.0):8.3f}")
+    if "" in per_class:
+        n_quiet = sum(not clip.labels for clip in found.clips)
+        print(f"{'(nothing called)':40} {n_quiet:7d} {per_class['']:8.3f}")
+    for status in ("quarantined", "partial"):
+        bad = [row for row in found.ledger.rows if row.status == status]
+        if bad:
+            print(f"\n{status}: {len(bad)}")
+        for row in bad:
+            print(f"  {row.source}: {escaped(row.path)}: {escaped(row.reason)}")
+    flagged = [flag for row in found.ledger.rows for flag in (f.split("=")[0] for f in row.flags)]
+    if flagged:
+        print("\nflags: " + ", ".join(f"{flag} {flagged.count(flag)}" for flag in dict.fromkeys(flagged)))
+    print(f"\n{output}\n{ledger_path}")
+    if counts["quarantined"] and not allow:
+        raise typer.Exit(1)

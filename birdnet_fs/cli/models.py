@@ -1,0 +1,59 @@
+"""`birdnet-fs models`: the networks there are, with their size, cost and source."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from birdnet_fs.plumbing.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+
+def models(
+    shape: Annotated[
+        str, typer.Option("--input", help="Features to count for: FRAMESxMELS, or FRAMESxMELSxCHANNELS.")
+    ] = "256x256",
+    n_classes: Annotated[int, typer.Option("--classes", help="Width of the last layer.")] = 206,
+) -> None:
+    """List the networks: parameters, cost of one segment, source.
+
+    GFLOP counts a multiplication and an addition of the convolutions and dense layers as two. The defaults are
+    those of BirdCLEF 2025: features of 256 x 256, 206 classes.
+    """
+    from birdnet_fs import models as room
+
+    input_shape = _shape(shape)
+    print(f"{'name':20} {'parameters':>12} {'GFLOP':>7}  {'smallest input':14}  source")
+    for name in room.names():
+        family = room.family(name)
+        smallest = "x".join(str(n) for n in family.MIN_SHAPE)
+        if input_shape[0] < family.MIN_SHAPE[0] or input_shape[1] < family.MIN_SHAPE[1]:
+            print(f"{name:20} {'-':>12} {'-':>7}  {smallest:14}  {family.SOURCE}")
+            continue
+        model = room.build(name, input_shape=input_shape, n_classes=n_classes)
+        print(f"{name:20} {model.count_params():12,d} {gflop(model):7.3f}  {smallest:14}  {family.SOURCE}")
+
+
+def gflop(model: "keras.Model") -> float:
+    """Cost of one input: 2 x the multiplications of the convolutions and dense layers, in 10^9."""
+    total = 0
+    for layer in model.layers:
+        kernel = getattr(layer, "kernel", None)
+        if kernel is not None:
+            cells = 1
+            for n in layer.output.shape[1:-1]:  # every weight is used once for each cell of the output
+                cells *= n
+            weights = 1
+            for n in kernel.shape:
+                weights *= n
+            total += 2 * cells * weights
+    return total / 1e9
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    parts = text.lower().split("x")
+    if len(parts) not in (2, 3) or not all(part.isdecimal() and int(part) >= 1 for part in parts):
+        raise UserError(f"--input must be FRAMESxMELS or FRAMESxMELSxCHANNELS, as 501x128. Received: {text!r}")
+    n_frames, n_mels, n_channels = (*(int(part) for part in parts), 1)[:3]
+    return n_frames, n_mels, n_channels

@@ -1,0 +1,81 @@
+"""What we set: named experiments, each a function returning an Experiment, as differences from the defaults.
+
+    birdnet-fs train config.py:birds10 data.root=../shared/data
+    birdnet-fs cv    config.py:birds10 data.root=../shared/data --seeds 0,1,2
+    birdnet-fs train config.py:birdclef2025 data.root=FOLDER training.batch_size=64 --cfg
+
+What can be set, with unit and default: birdnet_fs/schema.py.
+"""
+
+from dataclasses import replace
+
+from birdnet_fs.frontend import preset
+from birdnet_fs.schema import Augmentation, Data, Experiment, FrontEnd, Model, Training
+
+# songs, not hum: 500 Hz up; the segment's own level and spread are removed
+SONGS = FrontEnd(preset="songs", segment_s=4.0, n_mels=80, fmin_hz=500.0, normalise="z_score", normalise_eps=1e-6)
+
+EVERYTHING = Augmentation(
+    crop="active",
+    noise_p=0.5,
+    eq_db=6.0,
+    mixup_p=0.5,
+    mixup_alpha=1.0,
+    time_masks=2,
+    freq_masks=2,
+    freq_shift=2,
+)
+
+
+def birds10_cnn(*, quick: bool = False) -> Experiment:
+    """Ten North American species from scratch. Launch: birdnet-fs cv config.py:birds10_cnn data.root=../shared/data"""
+    return Experiment(
+        name="birds10_cnn",
+        seed=0,
+        data=Data(
+            root="../shared/data", table="metadata.csv", audio="audio", where="set=birds10", background="set=jura24h"
+        ),
+        frontend=SONGS,
+        model=Model("cnn/small", dropout=0.3),
+        augmentation=EVERYTHING,
+        training=Training(
+            epochs=2 if quick else 40,
+            batch_size=20,
+            learning_rate=2e-3,
+            weight_decay=0.01,
+            warmup_epochs=2,
+            label_smoothing=0.1,
+        ),
+    )
+
+
+def xc171(*, quick: bool = False) -> Experiment:
+    """167 species, one recording each: no classifier, but a start for others. birds10's four species are out."""
+    scratch = birds10_cnn()
+    return replace(
+        scratch,
+        name="xc171",
+        data=replace(scratch.data, where="set=xc171,role=base|val|novel", fold=-1),
+        training=replace(scratch.training, epochs=1 if quick else 40, batch_size=32, views=2),
+    )
+
+
+def birds10(*, quick: bool = False) -> Experiment:
+    """birds10_cnn started from xc171. Launch: birdnet-fs cv config.py:birds10 data.root=../shared/data --seeds 0,1,2"""
+    return replace(birds10_cnn(quick=quick), name="birds10", pretrain=xc171(quick=quick))
+
+
+def birdclef2025(*, quick: bool = False) -> Experiment:
+    """EfficientNetV2-B0, Kaggle's BirdCLEF 2025. Launch: birdnet-fs train config.py:birdclef2025 data.root=FOLDER"""
+    return Experiment(
+        name="birdclef2025",
+        seed=42,
+        data=Data(root="birdclef-2025", table="train.csv", layout="birdclef", multi_label=True, n_folds=5, fold=0),
+        frontend=preset("birdclef2025"),
+        model=Model("efficientnet_v2/b0", dropout=0.2),
+        augmentation=Augmentation(gain_db=1.9, mixup_p=0.5, mixup_alpha=0.5, time_masks=3, freq_masks=3),
+        training=Training(
+            epochs=2 if quick else 10, batch_size=32, learning_rate=5e-4, weight_decay=1e-5, warmup_epochs=0
+        ),
+        debug=quick,
+    )
