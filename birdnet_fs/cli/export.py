@@ -10,7 +10,9 @@ import typer
 
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder of `train`.", metavar="RUN")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the artefacts.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for the artefacts; default RUN/export.")
+    ] = None,
     target: Annotated[str, typer.Option(help="What to write: tflite.")] = "tflite",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or both, with a comma.")] = "fp32",
     input: Annotated[
@@ -32,7 +34,7 @@ def export(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a job that is ended cleans up as well
     artefacts = export_run(
         load_run(run),
-        output,
+        output or run / "export",
         target=target,
         name=name,
         input=input,

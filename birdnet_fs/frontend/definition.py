@@ -104,7 +104,8 @@ def finish(energies: Any, definition: Definition, ops: Any, steps: Mapping[str, 
     Args:
         energies: An array that `ops` works on.
         definition: What to do.
-        ops: Namespace with numpy's names: log, maximum, max, min, mean, sqrt, where, clip, pad, matmul.
+        ops: Namespace with numpy's names: log, maximum, multiply, max, min, mean, sqrt, where, clip, pad,
+            matmul. log, maximum, multiply and clip may write into their first argument.
         steps: What each step does; None = `STEPS`.
     """
     for step in definition.steps:
@@ -117,7 +118,7 @@ def _compress(x: Any, definition: Definition, ops: Any) -> Any:
     spec = definition.spec
     decibel = spec.compression == "db"
     x = ops.log(ops.maximum(x, spec.amin))
-    x = x * (10.0 / math.log(10.0)) if decibel else x
+    x = ops.multiply(x, 10.0 / math.log(10.0)) if decibel else x
     if spec.ref == "one" and not spec.top_db:
         return x
     peak = ops.max(x, axis=(1, 2), keepdims=True)
@@ -129,7 +130,7 @@ def _compress(x: Any, definition: Definition, ops: Any) -> Any:
 def _normalise(x: Any, definition: Definition, ops: Any) -> Any:
     spec = definition.spec
     if spec.normalise == "db_range":
-        return ops.clip((x + 80.0) * 0.01, 0.0, 1.0)
+        return ops.clip(ops.multiply(x + 80.0, 0.01), 0.0, 1.0)
     low = ops.min(x, axis=(1, 2), keepdims=True)
     if spec.normalise == "min_max":
         high = ops.max(x, axis=(1, 2), keepdims=True)

@@ -9,6 +9,8 @@ slower on a busy one. Use one process or thread per core; the loops release the 
 """
 
 import functools
+import threading
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,10 +50,12 @@ def log_mel(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
     """
     waveform = as_waveform(waveform)
     definition = define(spec, waveform.shape[1])
-    out = np.empty((len(waveform), *definition.shape), np.float32)
-    for segment, features in zip(waveform, out, strict=True):
-        features[:] = finish(_energies(segment, definition)[None], definition, np, _FAST_STEPS)[0]
-    return out
+    features = np.empty((len(waveform), *definition.shape), np.float32)
+    energies = np.empty((definition.n_frames, spec.n_mels), np.float32)
+    for segment, out in zip(waveform, features, strict=True):
+        _energies(segment, definition, energies)
+        out[:] = finish(energies[None], definition, _IN_PLACE, _FAST_STEPS)[0]
+    return features
 
 
 def log_mel_reference(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
@@ -131,14 +135,13 @@ def _resize_weights(definition: Definition) -> list[_Banded | None]:
     return [None if matrix is None else _banded(matrix) for matrix in both]
 
 
-def _energies(waveform: np.ndarray, definition: Definition) -> np.ndarray:
-    """Band energies [n_frames, n_mels] of one waveform [n_samples]."""
+def _energies(waveform: np.ndarray, definition: Definition, out: np.ndarray) -> None:
+    """Band energies of one waveform [n_samples] into `out` [n_frames, n_mels]."""
     spec = definition.spec
     waveform = np.ascontiguousarray(waveform)
     if spec.preemphasis:
         waveform = waveform.astype(np.float64)
         waveform = np.concatenate([waveform[:1], waveform[1:] - spec.preemphasis * waveform[:-1]])
-    out = np.empty((definition.n_frames, spec.n_mels), np.float32)
     every = np.arange(definition.n_frames)
     if spec.top_db == 0:
         _transform(waveform, every, definition, "float64", out)
@@ -147,7 +150,21 @@ def _energies(waveform: np.ndarray, definition: Definition) -> np.ndarray:
         again = _blurred(out, least, energy, definition)
         if len(again):
             _transform(waveform, again, definition, "float64", out)
-    return out
+
+
+_kept = threading.local()
+
+
+def _scratch(block: int, n_fft: int, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """This thread's arrays for one block of frames; new pages for every call cost as much as the FFT."""
+    kept = _kept.__dict__
+    key = f"{block} {n_fft} {dtype}"
+    if key not in kept:
+        n_bins = n_fft // 2 + 1
+        # rows a power of two apart would share the same few cache lines
+        frames = np.empty((block, n_fft + 64 // np.dtype(dtype).itemsize), dtype)
+        kept[key] = frames, np.empty((block, n_bins), np.float32), np.empty((n_bins, block), np.float32)
+    return kept[key]
 
 
 def _blurred(out: np.ndarray, least: np.ndarray, energy: np.ndarray, definition: Definition) -> np.ndarray:
@@ -175,10 +192,7 @@ def _transform(
 
     spec, loops, numbers = definition.spec, kernels(), _numbers(definition, dtype)
     n_fft, block = spec.n_fft, max(16, BLOCK_SAMPLES // spec.n_fft)
-    # rows a power of two apart would share the same few cache lines
-    frames = np.empty((block, n_fft + 64 // np.dtype(dtype).itemsize), dtype)
-    power = np.empty((block, n_fft // 2 + 1), np.float32)
-    lines = np.empty((n_fft // 2 + 1, block), np.float32)
+    frames, power, lines = _scratch(block, n_fft, dtype)
     least, energy = np.zeros((2, len(out)), np.float32)
     for first in range(0, len(which), block):
         part = which[first : first + block]
@@ -210,3 +224,17 @@ def _resize(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
 
 
 _FAST_STEPS = {**STEPS, "resize": _resize}
+
+# numpy, with the functions that go over a whole segment writing where they read
+_IN_PLACE = SimpleNamespace(
+    log=lambda x: np.log(x, out=x),
+    maximum=lambda x, y: np.maximum(x, y, out=x),
+    multiply=lambda x, y: np.multiply(x, y, out=x),
+    clip=lambda x, low, high: np.clip(x, low, high, out=x),
+    max=np.max,
+    min=np.min,
+    mean=np.mean,
+    sqrt=np.sqrt,
+    where=np.where,
+    pad=np.pad,
+)

@@ -22,6 +22,7 @@ def _matmul(a: Any, b: Any) -> Any:
 _OPS = SimpleNamespace(
     log=tf.math.log,
     maximum=tf.maximum,
+    multiply=tf.multiply,
     max=tf.reduce_max,
     min=tf.reduce_min,
     mean=tf.reduce_mean,

@@ -28,20 +28,21 @@ def _frames(waveform: Any, which: Any, pad: int, reflect: bool, hop: int, window
     """
     n_samples, n_fft = waveform.shape[0], window.shape[0]
     for t in range(which.shape[0]):
-        start = which[t] * hop - pad
+        start, total = which[t] * hop - pad, window[0] * 0
         if start >= 0 and start + n_fft <= n_samples:
             for j in range(n_fft):
-                out[t, j] = waveform[start + j] * window[j]
+                value = window[j] * waveform[start + j]
+                out[t, j] = value
+                total += value * value
         else:
             for j in range(n_fft):
                 q = start + j
                 if reflect:
                     q = -q if q < 0 else q
                     q = 2 * n_samples - 2 - q if q >= n_samples else q
-                out[t, j] = waveform[q] * window[j] if 0 <= q < n_samples else window[j] * 0
-        total = window[0] * 0
-        for j in range(n_fft):
-            total += out[t, j] * out[t, j]
+                value = window[j] * waveform[q] if 0 <= q < n_samples else window[j] * 0
+                out[t, j] = value
+                total += value * value
         energy[which[t]] = total
 
 

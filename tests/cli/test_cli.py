@@ -60,7 +60,7 @@ def test_every_verb_explains_itself(verb: str, tmp_path: Path) -> None:
         (["train", "broken.py:aviary"], "broken.py could not be run as Python: NameError"),
         (["evaluate", "nowhere"], "nowhere"),
         (["export", "nowhere"], "nowhere"),
-        (["analyze", "nowhere", "nowhere"], "nowhere"),
+        (["analyze", "nowhere", "nowhere", "-o", "tables"], "nowhere"),
         (["manifest", "nowhere"], "nowhere"),
         (["init", "taken"], "exists already"),
     ],
