@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -86,7 +87,7 @@ def child(n_segments: int) -> None:
 
     from birdnet_fs.frontend import in_keras
 
-    executions = {
+    executions: dict[str, Callable[..., np.ndarray]] = {
         f"{'tf' if backend.backend() == 'tensorflow' else 'torch'} {transform}": (
             lambda x, spec, transform=transform: ops.convert_to_numpy(in_keras.log_mel(x, spec, transform))
         )

@@ -1,6 +1,6 @@
 """The loops of the fast log-mel: cut windowed frames, gather a power spectrum into bands, resize.
 
-Compiled by numba. Both work on blocks of frames that stay in the cache: a mel matrix is about 1 %
+Compiled by numba. They work on blocks of frames that stay in the cache: a mel matrix is about 1 %
 non-zero, so a dense product costs more than the FFT, and a whole batch at once spills the cache.
 """
 

@@ -27,7 +27,7 @@ class Size:
 
 
 VARIANTS = {
-    "small": Size(channels=(32, 64, 128, 256), n_convs=(1, 2, 2, 2), embedding=256),
+    "small": Size(channels=(24, 48, 96, 192), n_convs=(1, 2, 2, 2), embedding=256),
     "tiny": Size(channels=(16, 32, 48, 64), n_convs=(1, 1, 1, 1), embedding=128),
 }
 

@@ -71,7 +71,8 @@ def lower(model: keras.Model, *, fold: bool = False) -> Lowered:
     """Walk the graph of `model` once; the result computes what `model(x, training=...)` computes.
 
     Kernels of convolutions are laid out in memory as torch wants them; shape and values of the Keras variables stay
-    as they are. New values, freezing and thawing are seen; lower again after adding or replacing layers.
+    as they are (their arrays are no longer C-contiguous, which `safetensors.numpy` needs: copy with
+    `np.ascontiguousarray`). New values, freezing and thawing are seen; lower again after adding or replacing layers.
 
     Args:
         model: A Keras model. One with one input, one output and no masks is lowered; any other runs as plain Keras

@@ -51,12 +51,23 @@ def test_200_real_segments_in_decibels(spec, shared_data):
         assert difference <= tolerances.FRONTEND_DB
 
 
+@pytest.mark.parametrize("depth_db", [60, 75, 100])
+def test_a_loud_tone_does_not_blur_quiet_bands(depth_db):
+    """In float32 alone the bands 75 dB below are off by 9e-4 dB here, and by 3e-3 dB on real audio."""
+    spec, rng = preset("cnn_32k"), np.random.default_rng(1)
+    bare, _ = only_decibels(spec)
+    t = np.arange(spec.n_samples) / spec.sample_rate_hz
+    noise = rng.standard_normal(spec.n_samples) * 10 ** (-(depth_db - 25) / 20)  # a bin hears 25 dB less of noise
+    x = (np.sin(2 * np.pi * 1000 * t) + noise).astype(np.float32)
+    assert np.abs(log_mel(x, bare)[0] - reference.decibels(x, bare)).max() <= tolerances.FRONTEND_BLUR_DB
+
+
 @pytest.mark.shared
 @ALL
 @pytest.mark.parametrize("transform", ["rfft", "dft"])
 def test_keras_on_real_segments_in_decibels(spec, transform, shared_data):
     bare, unit = only_decibels(spec)
-    x = reference.real_segments(shared_data, 8, sample_rate_hz=spec.sample_rate_hz, duration_s=spec.segment_s)
+    x = reference.real_segments(shared_data, 4, sample_rate_hz=spec.sample_rate_hz, duration_s=spec.segment_s)
     in_graph = keras.ops.convert_to_numpy(in_keras.log_mel(x, bare, transform))
     limit = tolerances.FRONTEND_GRAPH_DB if spec.top_db else tolerances.FRONTEND_GRAPH_DB_UNLIMITED
     assert np.abs(in_graph - log_mel(x, bare)).max() * unit <= limit
@@ -96,7 +107,7 @@ def test_a_segment_is_the_same_to_the_bit_in_any_batch(spec):
     assert np.array_equal(log_mel(other, spec)[1], alone)
     for transform in ("rfft", "dft"):
         first, second = (
-            keras.ops.convert_to_numpy(in_keras.log_mel(batch, spec, transform))[1] for batch in (x[:3], other)
+            keras.ops.convert_to_numpy(in_keras.log_mel(batch[:2], spec, transform))[1] for batch in (x, other)
         )
         assert np.array_equal(first, second)
 

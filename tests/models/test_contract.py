@@ -20,9 +20,9 @@ EVERY = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) fo
 # by hand: 3x3 convolutions, 2 values of each BatchNorm, dense layers, and 2 of each band of each channel of bn0
 TINY = 9 * (2 * 16 + 16 * 32 + 32 * 48 + 48 * 64) + 2 * 160 + 64 * 128 + 128 + 128 * 4 + 4 + 2 * 80
 SMALL = (
-    9 * (2 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128 + 128 * 256 + 256 * 256)
-    + 2 * (32 + 2 * 64 + 2 * 128 + 2 * 256)
-    + (256 * 256 + 256 + 256 * 4 + 4 + 2 * 80)
+    9 * (2 * 24 + 24 * 48 + 48 * 48 + 48 * 96 + 96 * 96 + 96 * 192 + 192 * 192)
+    + 2 * (24 + 2 * 48 + 2 * 96 + 2 * 192)
+    + (192 * 256 + 256 + 256 * 4 + 4 + 2 * 80)
 )
 
 

@@ -113,7 +113,8 @@ def batch(model: keras.Model, n: int = 4, dtype: torch.dtype = torch.float32, se
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
     """Largest difference over the largest value of b."""
-    return float((a.double() - b.double()).abs().max() / b.double().abs().max().clamp_min(1e-12))
+    a, b = a.detach().double(), b.detach().double()
+    return float((a - b).abs().max() / b.abs().max().clamp_min(1e-12))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -128,7 +129,7 @@ def test_output_and_moving_statistics_are_those_of_plain_keras(name, training):
     for _ in range(2):
         expected, got = plain(x, training=training), lowered(x, training=training)
     assert got.shape == expected.shape and got.dtype == expected.dtype
-    assert relative(got, expected) <= tolerances.LOWERED_OUTPUT
+    assert relative(got, expected) <= (tolerances.LOWERED_TRAINING if training else tolerances.LOWERED_OUTPUT)
     for a, b in zip(twin.weights, plain.weights, strict=True):
         assert relative(a.value, b.value) <= tolerances.LOWERED_STATISTICS, a.path
 
