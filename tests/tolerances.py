@@ -54,11 +54,11 @@ MP3_PART = 1e-5  # mpg123 keeps filter state across frames in float32 after the 
 # frontend
 FRONTEND_DB = 1e-3  # dB to librosa on real audio, the package's promise (float32 FFT, float64 where that is too little)
 FRONTEND_BLUR_DB = 4e-4  # dB: a tone over noise; below the 9e-4 that float32 alone gives (seen: 3e-4)
-FRONTEND_FLOAT64 = 5e-5  # features of in_numpy and in_tf (float64 where it shows) against librosa, synthetic segments
+FRONTEND_FLOAT64 = 5e-5  # features of in_numpy, in_tf, in_keras rfft (float64 where it shows), synthetic segments
 FRONTEND_HARD_CASES = 5e-5  # as FRONTEND_FLOAT64: clipping and an impulse
-FRONTEND_GRAPH_DB = 0.02  # dB: a float32 FFT rounds to 1e-7 of the frame's loudest bin, bands 80 dB below it feel that
-FRONTEND_GRAPH_DB_UNLIMITED = 0.3  # dB: the same where bands further down are kept (panns, animal_spot, tilenet)
-FRONTEND_FLOAT32 = {  # features of in_keras and TFLite (float32 throughout) against in_numpy, synthetic segments
+FRONTEND_DFT_DB = 0.02  # dB: a float32 DFT rounds to 1e-7 of the frame's loudest bin, bands 80 dB below it feel that
+FRONTEND_DFT_DB_UNLIMITED = 0.3  # dB: the same where bands further down are kept (panns, animal_spot, tilenet)
+FRONTEND_FLOAT32 = {  # features of in_keras dft and TFLite (all float32) against in_numpy, synthetic segments
     "cnn_32k": 2e-4,  # min_max and (dB + 80) / 100 are dB / 80 to dB / 100: 0.02 dB
     "birdnet_3s_48k": 2e-4,
     "birdclef2025": 2e-4,

@@ -41,9 +41,6 @@ def test_the_stand_alone_front_end_is_ours(reader, spec: schema.FrontEnd) -> Non
     constants = sidecars.frontend_constants(spec)
     waveforms = probe.edges(spec.n_samples, spec.sample_rate_hz)
     ours = log_mel(waveforms, spec)
-    if spec.resize != (0, 0) and spec.normalise == "min_max" and spec.normalise_when == "last":
-        # min_max after a resize stretches the resize's rounding of a silent segment to 0..1: silence has no answer
-        waveforms, ours = waveforms[1:], ours[1:]
     for row, expected in zip(waveforms, ours, strict=True):
         given = reader.log_mel(row, schema.to_dict(spec), constants)
         assert given.shape == spec.shape
