@@ -9,6 +9,7 @@ unknown. A setting's type is its annotation: values are read by that type and ne
 import ast
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -143,18 +144,22 @@ class Data:
     background: str = ""  # rows used as background noise in training, same syntax; never labelled
     label_column: str = "label"
     group_column: str = "group"  # segments of one group never sit on both sides of a split
-    fold_column: str = "fold"  # used when present, else folds are drawn
+    split: Literal["folds", "table", "80/20", "70/15/15"] = "folds"
+    # folds: one of n_folds is held out; table: the split column says train, val and test; else drawn by groups:
+    # 80/20 train and held out, 70/15/15 train, validation and held out
+    fold_column: str = "fold"  # folds of the table, used when it has them; else n_folds are drawn
     multi_label: bool = False  # sigmoid and any number of labels, else softmax and one
-    segment_hop_s: float = 0.0  # between segments of one clip; 0 = segment_s
+    segment_hop_s: float = 0.0  # between windows of recordings with timed events; 0 = segment_s
     min_overlap_s: float = 0.1  # an event labels a segment when they share at least this much
-    n_folds: int = 5
+    n_folds: int = 5  # to draw
     fold: int = 0  # held-out fold of `train`; -1 trains on everything
-    val_fraction: float = 0.0  # of the training groups, for keep="best" and the curves; 0 = none
+    val_fraction: float = 0.0  # of the training groups of a fold, for keep="best" and the curves; 0 = none
     limit: int = 0  # use at most this many segments; 0 = all (debug uses 1000)
 
     def __post_init__(self) -> None:
         _check(self.n_folds >= 2, "data.n_folds must be 2 or more", self.n_folds)
-        _check(-1 <= self.fold < self.n_folds, f"data.fold must be in -1..{self.n_folds - 1}", self.fold)
+        _check(self.fold >= -1, "data.fold must be -1 (none held out) or the number of a fold", self.fold)
+        _check(self.limit >= 0, "data.limit must be 0 (all) or more", self.limit)
         _check(0 <= self.val_fraction < 1, "data.val_fraction must be in [0, 1)", self.val_fraction)
         _check(self.segment_hop_s >= 0, "data.segment_hop_s must be 0 or more seconds", self.segment_hop_s)
 
@@ -190,7 +195,11 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name in ("noise_p", "mixup_p", "time_mask_max", "freq_mask_max"):
             _check(0 <= getattr(self, name) <= 1, f"augmentation.{name} must be in [0, 1]", getattr(self, name))
+        for name in ("gain_db", "eq_db", "time_masks", "freq_masks", "freq_shift"):
+            _check(getattr(self, name) >= 0, f"augmentation.{name} must be 0 or more", getattr(self, name))
         _check(self.mixup_alpha > 0, "augmentation.mixup_alpha must be above 0", self.mixup_alpha)
+        low, high = self.noise_snr_db
+        _check(low <= high, "augmentation.noise_snr_db must be [lowest, highest]", [low, high])
 
 
 @dataclass(frozen=True)
@@ -215,6 +224,8 @@ class Training:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "views"):
             _check(getattr(self, name) >= 1, f"training.{name} must be 1 or more", getattr(self, name))
+        for name in ("weight_decay", "warmup_epochs", "clip_norm", "threads", "workers"):
+            _check(getattr(self, name) >= 0, f"training.{name} must be 0 or more", getattr(self, name))
         _check(self.learning_rate > 0, "training.learning_rate must be above 0", self.learning_rate)
         _check(0 <= self.label_smoothing < 1, "training.label_smoothing must be in [0, 1)", self.label_smoothing)
         _check(0 <= self.ema < 1, "training.ema must be in [0, 1)", self.ema)
@@ -232,23 +243,24 @@ class Experiment:
     augmentation: Augmentation = field(default_factory=Augmentation)
     training: Training = field(default_factory=Training)
     pretrain: "Experiment | None" = None  # trained first; its weights start this one (all but the last layer)
-    debug: bool = False  # 1000 segments, 2 epochs, fold 0
+    debug: bool = False  # 1000 segments, 2 epochs
 
     def __post_init__(self) -> None:
+        _check(self.seed >= 0, "seed must be 0 or more", self.seed)
         _check(
-            not (self.training.keep == "best" and self.data.val_fraction == 0),
-            "training.keep=best needs validation segments: set data.val_fraction (for example 0.2)",
+            self.training.keep != "best" or self.data.val_fraction > 0 or self.data.split in ("table", "70/15/15"),
+            "training.keep=best needs validation clips: set data.val_fraction (for example 0.2) or data.split=70/15/15",
             self.data.val_fraction,
         )
 
 
 def debugged(experiment: Experiment) -> Experiment:
-    """The same experiment as a quick sanity check when `debug` is set: 1000 segments, 2 epochs, fold 0."""
+    """The same experiment as a quick sanity check when `debug` is set: 1000 segments, 2 epochs."""
     if not experiment.debug:
         return experiment
     return dataclasses.replace(
         experiment,
-        data=dataclasses.replace(experiment.data, limit=experiment.data.limit or 1000, fold=0),
+        data=dataclasses.replace(experiment.data, limit=experiment.data.limit or 1000),
         training=dataclasses.replace(experiment.training, epochs=min(2, experiment.training.epochs)),
         pretrain=experiment.pretrain and debugged(dataclasses.replace(experiment.pretrain, debug=True)),
     )
@@ -370,6 +382,8 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
     """A value read from the command line or JSON as the annotated type, or a UserError."""
     error = UserError(f"{key} must be {_describe(hint)}. Received: {value!r}")
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and not math.isfinite(value):
+        raise error
     if hint is float and number:
         return float(value)
     if hint is int and number and value == int(value):

@@ -1,6 +1,6 @@
 """Labelled clips in, augmented batches of features and targets out.
 
-waveforms     every clip decoded once, kept in memory while there is room
-augmentation  random changes to waveforms and features, drawn from (seed, epoch, index)
-loader        clips -> (features, targets) batches for training, windows of clips for scoring
+waveforms: every clip decoded once, kept in memory while there is room, and the windows that cover one.
+augmentation: random changes to waveforms and features, drawn from (seed, epoch, index). loader: clips ->
+(features, targets) batches for training.
 """

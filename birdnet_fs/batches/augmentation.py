@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy.fft
 
+from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.schema import Augmentation
 
 Random = np.random.Generator
@@ -97,7 +98,7 @@ def augment_waveform(
     sample_rate_hz: int,
     multi_label: bool,
     partner: Callable[[Random], tuple[np.ndarray, np.ndarray]],
-    noises: Sequence[np.ndarray],
+    noises: Waveforms | Sequence[np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The waveform stage, in the order mixup, noise, equaliser, gain.
 
@@ -121,7 +122,7 @@ def augment_waveform(
         waveform = mix(waveform, other, share)
         targets = np.maximum(targets, other_targets) if multi_label else share * targets + (1 - share) * other_targets
     if settings.noise_p and rng.random() < settings.noise_p:
-        if noises:
+        if len(noises):
             source = noises[int(rng.integers(len(noises)))]
             noise = crop(source, len(waveform), rng, sample_rate_hz=sample_rate_hz)
         else:

@@ -13,6 +13,7 @@ from birdnet_fs.batches import augmentation
 from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel
 
+ORDER, ITEM = 0, 1  # two streams of one seed
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -35,7 +36,7 @@ class TrainingBatches:
         waveforms: Waveforms,
         targets: np.ndarray,
         experiment: schema.Experiment,
-        noises: Sequence[np.ndarray] = (),
+        noises: Sequence[np.ndarray] | Waveforms = (),
     ) -> None:
         self.clips = waveforms.clips
         self._items = _Items(waveforms, targets, experiment, noises)
@@ -46,7 +47,9 @@ class TrainingBatches:
             batch_sampler=self._order,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=torch.cuda.is_available() and experiment.training.device != "cpu",
+            # one of its own: else the loader draws from torch's, as often as there are workers, and moves dropout
+            generator=torch.Generator().manual_seed(experiment.seed),
         )
 
     def __len__(self) -> int:
@@ -73,7 +76,7 @@ class _Order(Sampler[list[tuple[int, int, int]]]):
         return len(self._bounds())
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        rng = np.random.default_rng((self.seed, self.epoch))
+        rng = np.random.default_rng((self.seed, self.epoch, ORDER))
         clips = np.concatenate([rng.permutation(self.n_clips) for _ in range(self.views)])
         for start, stop in self._bounds():
             yield [(self.epoch, position, int(clips[position])) for position in range(start, stop)]
@@ -100,7 +103,7 @@ class _Items(Dataset):
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, int]:
         epoch, position, clip = key
-        rng = np.random.default_rng((self.seed, epoch, position))
+        rng = np.random.default_rng((self.seed, epoch, ITEM, position))
         waveform, targets = augmentation.augment_waveform(
             self._segment(clip, rng),
             self.targets[clip],

@@ -39,9 +39,10 @@ class Waveforms:
                 self.ledger.add(clip.path, "quarantined", error.reason)
                 continue
             self.ledger.add(clip.path, audio.status, audio.reason, audio.flags, audio.duration_s)
-            room -= audio.waveform.nbytes
             kept.append(clip)
-            self._held.append(audio.waveform if room >= 0 else None)
+            fits = audio.waveform.nbytes <= room
+            self._held.append(audio.waveform if fits else None)
+            room -= audio.waveform.nbytes if fits else 0
         if clips and not kept:
             first = self.ledger.rows[0]
             raise UserError(f"None of the {len(clips)} clips could be read; the first, {first.path}: {first.reason}.")

@@ -2,48 +2,65 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import write_json
 from birdnet_fs.plumbing.progress import say
 
 
 def cv(
     experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="As config.py:birds10.")],
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As data.root=recordings.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder of the folds; default runs/NAME-cv.")
-    ] = None,
-    fold: Annotated[int | None, typer.Option("--fold", help="Train this fold only, as one job of a cluster.")] = None,
-    seeds: Annotated[
-        str, typer.Option("--seeds", help="Comma-separated seeds, as 0,1,2; default the experiment's.")
-    ] = "",
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As data.root=folder.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder; default runs/NAME-cv.")] = None,
+    fold: Annotated[int | None, typer.Option("--fold", help="This fold only, as one job of a cluster.")] = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="As 0,1,2; default the experiment's own.")] = "",
+    cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and stop.")] = False,
 ) -> None:
-    """Train and score every fold; folds that are already there with the same settings are kept."""
+    """Train and score every fold; folds that are already there with the same settings are kept.
+
+    Writes cv.json: each fold, and mean and standard deviation, over the seeds when there are several and else over
+    the folds. The pooled AUROC ranks the held-out clips of all folds together.
+    """
+    from birdnet_fs import schema
     from birdnet_fs.cli.experiment import load
 
     chosen = load(experiment, settings or [])
+    if cfg:
+        print(schema.show(schema.debugged(chosen)))
+        return
+    wanted = _seeds(seeds) or [chosen.seed]
+    from birdnet_fs.training.partition import folds_of
+
     folder = output or Path("runs") / f"{chosen.name}-cv"
-    wanted = [int(s) for s in seeds.split(",")] if seeds else [chosen.seed]
+    folds = folds_of(chosen)
+    if fold is not None and fold not in folds:
+        raise UserError(f"--fold must be one of {folds}. Received: {fold}")
     rows = []
     for seed in wanted:
-        seeded = dataclasses.replace(chosen, seed=seed)
         place = folder / f"seed{seed}" if seeds else folder
-        for number in range(chosen.data.n_folds) if fold is None else [fold]:
-            rows.append({"seed": seed, "fold": number, **_fold(seeded, number, place)})
+        for number in folds if fold is None else [fold]:
+            rows.append(_fold(dataclasses.replace(chosen, seed=seed), number, place))
             say(_line(rows[-1]))
     if fold is None:
-        summary = _summary(rows, folder, wanted, per_seed=bool(seeds))
+        summary = _summary(rows)
         write_json(folder / "cv.json", summary)
         for row in rows:
             print(_line(row))
         for name in ("accuracy", "macro_auroc", "pooled_macro_auroc"):
-            print(f"{name:20s} {summary[name]['mean']:.4f} ± {summary[name]['std']:.4f}")
+            numbers = summary[name]
+            print(f"{name:20s} {numbers['mean']:.4f} ± {numbers['std']:.4f} (over {summary['std_over']})")
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(int(seed) for seed in text.split(",") if seed.strip()))
+    except ValueError:
+        raise UserError(f"--seeds must be whole numbers with commas between, as 0,1,2. Received: {text!r}") from None
 
 
 def _fold(experiment: Any, number: int, folder: Path) -> dict[str, Any]:
@@ -54,33 +71,45 @@ def _fold(experiment: Any, number: int, folder: Path) -> dict[str, Any]:
     place = folder / f"fold{number}"
     if not (finished(place, one) and (place / "metrics.json").is_file()):
         start = pretrain(one, folder / PRETRAIN) if one.pretrain else None
-        report_on_held_out(train(one, place, pretrained=start))
+        if not report_on_held_out(train(one, place, pretrained=start)):
+            raise UserError(f"Fold {number} holds no clip, so it cannot be scored; use fewer folds (data.n_folds).")
     metrics = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
-    return {name: metrics[name] for name in ("accuracy", "macro_auroc", "n_scored_classes")}
+    names = ("accuracy", "macro_auroc", "n_scored_classes")
+    return {"seed": experiment.seed, "fold": number, **{n: metrics[n] for n in names}, "run": str(place)}
 
 
-def _summary(rows: list[dict[str, Any]], folder: Path, seeds: list[int], *, per_seed: bool) -> dict[str, Any]:
-    """Mean and standard deviation over seeds of the mean over folds, and of the AUROC of all folds pooled."""
+def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation: over seeds of the mean over folds, or over the folds of one seed."""
     import numpy as np
 
     from birdnet_fs.reports.scores import read_scores
     from birdnet_fs.training.metrics import macro_auroc
 
+    seeds = sorted({row["seed"] for row in rows})
     by_seed: dict[str, list[float]] = {"accuracy": [], "macro_auroc": [], "pooled_macro_auroc": []}
     for seed in seeds:
         own = [row for row in rows if row["seed"] == seed]
         for name in ("accuracy", "macro_auroc"):
-            by_seed[name].append(float(np.mean([row[name] for row in own])))
-        place = folder / f"seed{seed}" if per_seed else folder
-        tables = [read_scores(place / f"fold{row['fold']}" / "scores.csv") for row in own]
+            defined = [row[name] for row in own if row[name] is not None]
+            by_seed[name].append(float(np.mean(defined)) if defined else 0.0)
+        tables = [read_scores(Path(row["run"]) / "scores.csv") for row in own]
         pooled = macro_auroc(np.concatenate([t.targets for t in tables]), np.concatenate([t.scores for t in tables]))
         by_seed["pooled_macro_auroc"].append(pooled.value)
-    means = {name: {"mean": float(np.mean(v)), "std": float(np.std(v)), "by_seed": v} for name, v in by_seed.items()}
-    return {**means, "folds": rows}
+    summary: dict[str, Any] = {"std_over": f"{len(seeds)} seeds" if len(seeds) > 1 else f"{len(rows)} folds"}
+    for name, values in by_seed.items():
+        spread = values if len(seeds) > 1 else [row[name] for row in rows if row.get(name) is not None]
+        std = float(np.std(spread, ddof=1)) if len(spread) > 1 else 0.0
+        summary[name] = {
+            "mean": float(np.mean(values)),
+            "std": std,
+            "by_seed": dict(zip(map(str, seeds), values, strict=True)),
+        }
+    return {**summary, "folds": list(rows)}
 
 
 def _line(row: dict[str, Any]) -> str:
+    auroc = "undefined" if row["macro_auroc"] is None else f"{row['macro_auroc']:.4f}"
     return (
-        f"seed {row['seed']} fold {row['fold']}: accuracy {row['accuracy']:.4f}, macro AUROC {row['macro_auroc']:.4f} "
+        f"seed {row['seed']} fold {row['fold']}: accuracy {row['accuracy']:.4f}, macro AUROC {auroc} "
         f"over {row['n_scored_classes']} classes"
     )

@@ -1,5 +1,6 @@
 """`config.py:name key=value ...` -> the experiment it names, with the settings applied."""
 
+import dataclasses
 import inspect
 import runpy
 from collections.abc import Callable, Sequence
@@ -38,7 +39,12 @@ def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
         raise UserError(f"Experiment {name!r} in {path} has no quick version.")
     experiment = make(quick=quick[-1].lower().endswith("true")) if quick else make()
     rest = [s for s in settings if s not in quick]
-    return schema.override(experiment, rest, {"frontend": frontend.preset})
+    chosen = schema.override(experiment, rest, {"frontend": frontend.preset})
+    if experiment.pretrain and chosen.pretrain and chosen.pretrain.data.root == experiment.data.root:
+        # one folder of recordings for both parts: data.root=elsewhere moves both
+        data = dataclasses.replace(chosen.pretrain.data, root=chosen.data.root)
+        chosen = dataclasses.replace(chosen, pretrain=dataclasses.replace(chosen.pretrain, data=data))
+    return chosen
 
 
 def _experiments(path: Path) -> dict[str, Callable[..., schema.Experiment]]:

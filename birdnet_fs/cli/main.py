@@ -23,7 +23,6 @@ from birdnet_fs.plumbing.progress import say
 
 app = typer.Typer(
     help="Recordings of birds and other animals in, classifiers people can trust and ship out.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -47,18 +46,25 @@ def main() -> None:
     """Run the command line; exit 2 on a user's fault (one sentence), 130 on an interrupt."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        app()
+        status = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
     except UserError as error:
-        say(f"birdnet-fs: {error}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        say("birdnet-fs: interrupted; what was finished is kept, the same command goes on from there.")
-        sys.exit(130)
+        _stop(str(error), 2)
     except OSError as error:
-        if error.filename is None and error.errno is None:
+        if error.errno is None:
             raise
-        say(f"birdnet-fs: {error.strerror or error}: {error.filename or ''}".rstrip(": "))
-        sys.exit(2)
+        _stop(f"{error.strerror}: {error.filename or ''}".rstrip(": "), 2)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # anything but wrong arguments is a defect of ours
+            raise
+        _stop(f"{error.format_message()} See birdnet-fs --help.", 2)
+    if status == 130:
+        _stop("interrupted; finished recordings, folds and runs are kept and not done again.", 130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _stop(message: str, status: int) -> None:
+    say(f"birdnet-fs: {message}")
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ def quickstart(
     import dataclasses
 
     from birdnet_fs.cli.starter import aviary
+    from birdnet_fs.cli.train import headline
     from birdnet_fs.export.export import export_run
     from birdnet_fs.recordings.aviary import make_aviary
     from birdnet_fs.reports.held_out import report_on_held_out
@@ -42,9 +43,10 @@ def quickstart(
     say("5/5 analyze the soundscapes with the exported file")
     soundscapes = sorted((recordings / "audio").glob("aviary_soundscape_*"))
     tables = folder / "analysis"
-    analyze(open_engine(written[0].path), soundscapes, tables, formats=("csv", "raven", "audacity"))
+    shipped = open_engine(written[0].path)
+    analyze(shipped, soundscapes, tables, formats=("csv", "raven", "audacity"), min_confidence=0.5)
     print(
-        f"\nmacro AUROC {metrics['macro_auroc']:.3f}, accuracy {metrics['accuracy']:.3f} on held-out individuals\n"
+        f"\n{headline(metrics)}  on individuals it never heard\n"
         f"look at    {run_folder / 'report.html'}   (any browser)\n"
         f"listen to  {soundscapes[0]} and the other soundscapes with the tables in {tables} (Raven, Audacity)\n"
         f"ship       {written[0].path}   with its proof {artefacts / 'parity.json'}\n"

@@ -1,11 +1,18 @@
 """`birdnet-fs train`: one experiment, one run folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from birdnet_fs.plumbing.progress import say
+
+
+def headline(metrics: Mapping[str, Any]) -> str:
+    """The two first numbers of metrics.json; what is undefined is said to be."""
+    shown = [(name, metrics[name]) for name in ("macro_auroc", "accuracy")]
+    return "  ".join(f"{name} {'undefined' if value is None else format(value, '.4f')}" for name, value in shown)
 
 
 def train(
@@ -31,5 +38,5 @@ def train(
     run = train_run(chosen, folder)
     metrics = report_on_held_out(run)
     if metrics:
-        print(f"macro_auroc {metrics['macro_auroc']:.4f}  accuracy {metrics['accuracy']:.4f}")
+        print(headline(metrics))
     say(f"run folder: {folder}" + (f"; open {folder / 'report.html'}" if metrics else ""))

@@ -1,6 +1,6 @@
 """Score what a run held out, and write `scores.csv`, `metrics.json` and `report.html` into its folder.
 
-The run folder is enough: its settings say which clips were held out.
+The run folder is enough: its `partition.csv` names the clips it held out.
 """
 
 from typing import Any
@@ -10,9 +10,8 @@ from birdnet_fs.reports.evaluate import report_on_scores
 from birdnet_fs.reports.scores import ScoreTable, write_scores
 from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import open_engine
-from birdnet_fs.training.partition import partition
 from birdnet_fs.training.run_folder import Run
-from birdnet_fs.training.trainer import targets_of
+from birdnet_fs.training.trainer import held_out_clips, targets_of
 
 
 def report_on_held_out(run: Run) -> dict[str, Any]:
@@ -22,14 +21,16 @@ def report_on_held_out(run: Run) -> dict[str, Any]:
         run: A finished run; its recordings are where they were.
 
     Returns:
-        What `metrics.json` holds; empty when nothing was held out (`data.fold=-1`).
+        What `metrics.json` holds; empty when nothing was held out.
     """
-    clips = partition(run.experiment).held_out
+    clips = held_out_clips(run)
     if not clips:
-        say("Nothing was held out (data.fold=-1), so there is nothing to evaluate on.")
+        say("Nothing was held out, so there is nothing to evaluate on.")
         return {}
     scored = score_clips(open_engine(run.path), clips)
     scored.ledger.write(run.path / "held_out.csv")
-    table = ScoreTable.of(scored.clips, scored.probabilities, targets_of(scored.clips, run.classes), run.classes)
+    multi_label = run.experiment.data.multi_label
+    targets = targets_of(scored.clips, run.classes, multi_label=multi_label)
+    table = ScoreTable.of(scored.clips, scored.probabilities, targets, run.classes)
     write_scores(run.path / "scores.csv", table)
     return report_on_scores(run.path)

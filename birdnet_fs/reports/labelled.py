@@ -14,6 +14,7 @@ from birdnet_fs.recordings.segments import Segment, cut
 from birdnet_fs.reports.scores import ScoreTable, score_table
 from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import Engine
+from birdnet_fs.training.trainer import targets_of
 
 _TOGETHER = 64  # segments read before they are scored
 
@@ -46,7 +47,7 @@ def score_labelled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledge
     for row in found.ledger.rows:
         if row.status == "quarantined":
             manifest.ledger.quarantine(row.path, row.reason)
-    targets = np.array([[name in (*c.labels, *c.secondary) for name in engine.classes] for c in found.clips])
+    targets = targets_of(found.clips, engine.classes, multi_label=engine.activation == "sigmoid")
     return ScoreTable.of(found.clips, found.probabilities, targets, engine.classes), manifest.ledger
 
 
@@ -65,7 +66,12 @@ def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[Sc
             waveforms = Waveforms(clips, engine.sample_rate_hz)
         except UserError as error:
             say(f"Left out: {error}")
+            for clip in clips:
+                manifest.ledger.quarantine(clip.path, str(error))
             continue
+        for row in waveforms.ledger.rows:
+            if row.status == "quarantined":
+                manifest.ledger.quarantine(row.path, row.reason)
         batch = np.zeros((len(waveforms), engine.n_samples), np.float32)
         for i in range(len(waveforms)):
             heard = waveforms[i][: engine.n_samples]

@@ -136,16 +136,19 @@ def _open_run(path: Path, threads: int) -> Engine:
 
     run = run_folder.load_run(path)
 
+    import keras
     import torch
 
     from birdnet_fs.models.lowering import lower
 
     if threads:
         torch.set_num_threads(threads)
-    network = lower(run.build_model(), fold=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with keras.device(device):
+        network = lower(run.build_model(), fold=True)
 
     def forward(waveforms: np.ndarray) -> np.ndarray:
-        features = torch.from_numpy(_features(waveforms, run.frontend))
+        features = torch.from_numpy(_features(waveforms, run.frontend)).to(device)
         with torch.inference_mode():
             found = network(features, training=False)
         return found.float().cpu().numpy()

@@ -1,8 +1,8 @@
 """The training loop: AdamW over the lowered network, mixed precision, global gradient clipping, weight average.
 
 Weights are float32 whatever the precision of the arithmetic; weight decay (Loshchilov & Hutter 2019, decoupled)
-acts on kernels only, not on biases and norms. A loss that is not finite stops the run, names the recordings of
-the batch and leaves the last good weights.
+acts on kernels only, not on biases and norms. A loss or gradient that is not finite stops the run, names the
+recordings of the batch and leaves the weights of the last good epoch.
 """
 
 import contextlib
@@ -25,12 +25,13 @@ from birdnet_fs.training import losses
 from birdnet_fs.training.run_folder import weights_of
 from birdnet_fs.training.schedule import learning_rate
 
+MOST_SKIPPED = 50  # float16 steps in a row; scaling halves each time, 2 ** -50 is below any useful gradient
 Validate = Callable[[], dict[str, float]]
 Weights = dict[str, np.ndarray]
 
 
 class DivergedError(UserError):
-    """The loss stopped being finite; `weights` are the last good ones and `history` what came before."""
+    """Loss or gradient stopped being finite; `weights` are of the last good epoch, `history` is what came before."""
 
     def __init__(self, message: str, weights: Weights, history: list[dict[str, float]]) -> None:
         super().__init__(message)
@@ -75,35 +76,38 @@ def fit(
             `val_macro_auroc` chooses the weights.
 
     Raises:
-        DivergedError: The loss is NaN or infinite.
+        DivergedError: Loss, gradient or a moving statistic is NaN or infinite.
     """
     loop = _Loop(model, batches, settings, multi_label)
     fitted, best = Fitted(weights={}), -math.inf
+    good = loop.kept_weights()  # of the last epoch after which everything was finite
     started = time.monotonic()
     for step, epoch, batch in loop.steps():
-        loss = loop.step(step, batch)
-        if not math.isfinite(loss):
-            loop.undo_statistics()
-            raise DivergedError(loop.divergence(epoch, batch), loop.kept_weights(), fitted.history)
-        loop.losses.append(loss)
-        if (step + 1) % len(batches):
-            continue
+        try:
+            loop.losses.append(loop.step(step, batch))
+            if (step + 1) % len(batches):
+                continue
+            loop.check_statistics()
+        except FloatingPointError as error:
+            raise DivergedError(
+                loop.divergence(str(error), epoch, batch), fitted.weights or good, fitted.history
+            ) from None
         row: dict[str, float] = {"epoch": epoch + 1, "loss": float(np.mean(loop.losses)), "learning_rate": loop.rate}
         loop.losses.clear()
+        good = loop.kept_weights()
         if validate is not None:
             with loop.averaged():
                 row |= validate()
         row["seconds"] = round(time.monotonic() - started, 3)
         fitted.history.append(row)
         if settings.keep == "best" and row["val_macro_auroc"] > best:
-            best, fitted.weights = row["val_macro_auroc"], loop.kept_weights()
+            best, fitted.weights = row["val_macro_auroc"], good
         if (epoch + 1) % max(1, settings.epochs // 10) == 0:
-            say(
-                f"epoch {epoch + 1}/{settings.epochs}: "
-                + ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
-            )
-    if settings.keep == "last" or not fitted.weights:
-        fitted.weights = loop.kept_weights()
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
+            say(f"epoch {epoch + 1}/{settings.epochs}: {numbers}")
+    if settings.keep == "best" and not fitted.weights:
+        say("val_macro_auroc was never defined (no class with and without positives), so the last weights are kept.")
+    fitted.weights = fitted.weights or good
     return fitted
 
 
@@ -125,9 +129,8 @@ class _Loop:
         self.dtype = _arithmetic(settings.precision, self.device.type)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.average = [v.value.detach().clone() for v in _state(model)] if settings.ema else []
-        # BatchNorm's moving statistics change in the forward pass, before the loss can be looked at
         self.statistics = [v.value.detach() for v in _state(model) if not v.trainable]
-        self.statistics_before = [tensor.clone() for tensor in self.statistics]
+        self.skipped = 0
         self.losses: list[float] = []
         self.rate = 0.0
 
@@ -151,30 +154,34 @@ class _Loop:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
-        torch._foreach_copy_(self.statistics_before, self.statistics)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.forward(features, training=True)
         loss = self.loss(logits, targets, self.settings.label_smoothing)
         value = loss.item()
         if not math.isfinite(value):
-            return value
+            raise FloatingPointError("The loss")
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
-        if self.settings.clip_norm:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm or math.inf)
+        finite = bool(torch.isfinite(norm))
+        self.skipped = 0 if finite else self.skipped + 1
+        # loss scaling finds its scale by skipping steps that overflow; without it an overflow is the end
+        if not finite and (not self.scaler.is_enabled() or self.skipped > MOST_SKIPPED):
+            raise FloatingPointError("The gradient")
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.average:
+        if self.average and finite:
             # a young average follows the weights closely, else it would hold on to the random start
             decay = min(self.settings.ema, (1 + step) / (10 + step))
             with torch.no_grad():
                 torch._foreach_lerp_(self.average, [v.value.detach() for v in _state(self.model)], 1 - decay)
         return value
 
-    def undo_statistics(self) -> None:
-        """Take back what the forward pass of a step that failed left in the moving statistics."""
-        torch._foreach_copy_(self.statistics, self.statistics_before)
+    def check_statistics(self) -> None:
+        """BatchNorm's moving statistics can overflow while the loss, which does not use them, stays finite."""
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in self.statistics):
+            raise FloatingPointError("A moving statistic")
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -197,10 +204,10 @@ class _Loop:
         with self.averaged():
             return weights_of(self.model)
 
-    def divergence(self, epoch: int, batch: Batch) -> str:
+    def divergence(self, what: str, epoch: int, batch: Batch) -> str:
         paths = sorted({str(self.batches.clips[int(i)].path) for i in batch[2]})
         return (
-            f"The loss became NaN or infinite in epoch {epoch + 1}; training stopped and the last good weights were "
+            f"{what} became NaN or infinite in epoch {epoch + 1}; training stopped and the last good weights were "
             f"kept. Lower training.learning_rate (now {self.settings.learning_rate:g}) or look at the recordings of "
             f"that batch: {', '.join(paths)}"
         )

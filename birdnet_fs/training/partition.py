@@ -1,18 +1,28 @@
-"""Which clips train, which validate, which are held out: decided by the settings alone, so that a run folder
-is enough to find its held-out clips again. Groups (recordings, sites, individuals) are never divided.
+"""Which clips train, which validate, which are held out. Groups (recordings, sites, individuals) are never divided.
+
+A run keeps the answer in `partition.csv`, so that it is evaluated on what it truly never heard, even when
+recordings were added since.
 """
 
+import csv
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import atomic_path
 from birdnet_fs.recordings import splits
 from birdnet_fs.recordings.manifest import Clip, Manifest, read_manifest
 from birdnet_fs.recordings.segments import cut
+
+PARTITION = "partition.csv"
+TRAIN, VAL, HELD_OUT = "train", "val", "held_out"
+COLUMNS = ("part", "path", "onset_s", "offset_s", "group", "labels", "secondary")
 
 
 @dataclass(frozen=True)
@@ -29,36 +39,47 @@ class Partition:
         """Class names in model order."""
         return self.manifest.classes
 
+    def leaks(self) -> splits.Leaks:
+        """What stands on more than one side: groups, or the same file under two names."""
+        clips = (*self.train, *self.val, *self.held_out)
+        sides = [0] * len(self.train) + [1] * len(self.val) + [2] * len(self.held_out)
+        sizes = {clip.path: clip.path.stat().st_size for clip in clips if clip.path.is_file()}
+        often = Counter(sizes.values())
+        alike = [path for path, size in sizes.items() if often[size] > 1]  # only these can be the same file twice
+        return splits.leak_report(clips, sides, fingerprints=splits.fingerprint(alike))
+
 
 def partition(experiment: schema.Experiment) -> Partition:
-    """Read the manifest and divide it.
-
-    Folds come from the manifest's fold column when every clip has one, else a `split` column with "test" rows
-    decides, else they are drawn (stratified on the primary label, grouped). `data.fold=-1` trains on everything.
+    """Read the manifest and divide it as `data.split` says; `data.fold=-1` trains on everything.
 
     Raises:
-        UserError: No clip is left to train on, or a fold holds nothing.
+        UserError: No clip is left to train on, the table lacks what the split needs, or a fold holds nothing.
     """
     data = experiment.data
     manifest = read_manifest(data)
-    clips = list(clips_of(manifest, experiment))
-    if data.limit and len(clips) > data.limit:
-        keep = np.random.default_rng(experiment.seed).permutation(len(clips))[: data.limit]
-        clips = [clips[i] for i in sorted(keep)]
-    held = _held_out(clips, data, experiment.seed)
-    train = [clip for clip, out in zip(clips, held, strict=True) if not out]
-    held_out = [clip for clip, out in zip(clips, held, strict=True) if out]
-    val: list[Clip] = []
-    if data.val_fraction:
-        labels, groups = [_primary(clip) for clip in train], [clip.group for clip in train]
-        parts = splits.split_by_groups(labels, groups, (1 - data.val_fraction, data.val_fraction), experiment.seed)
-        val = [clip for clip, part in zip(train, parts, strict=True) if part == 1]
-        train = [clip for clip, part in zip(train, parts, strict=True) if part == 0]
+    clips = _limited(clips_of(manifest, experiment), experiment)
+    parts = _parts(clips, manifest, experiment)
+    train, val, held_out = (
+        tuple(clip for clip, part in zip(clips, parts, strict=True) if part == name) for name in (TRAIN, VAL, HELD_OUT)
+    )
     if not train:
-        raise UserError(
-            f"No clip is left to train on: {len(clips)} clips, {len(held_out)} held out in fold {data.fold}."
-        )
-    return Partition(manifest, tuple(train), tuple(val), tuple(held_out))
+        raise UserError(f"No clip is left to train on: {len(clips)} clips, {len(held_out)} of them held out.")
+    if experiment.training.keep == "best" and not val:
+        raise UserError("training.keep=best needs validation clips, and no group could be spared for them.")
+    return Partition(manifest, train, val, held_out)
+
+
+def folds_of(experiment: schema.Experiment) -> list[int]:
+    """The numbers of the folds: the table's own, else 0..data.n_folds-1.
+
+    Raises:
+        UserError: `data.split` knows no folds, or only some rows of the table have one.
+    """
+    if experiment.data.split != "folds":
+        raise UserError(f"Cross-validation needs data.split=folds. Received: {experiment.data.split!r}")
+    manifest = read_manifest(experiment.data)
+    own = _table_folds(clips_of(manifest, experiment))
+    return sorted(set(own)) if own else list(range(experiment.data.n_folds))
 
 
 def clips_of(manifest: Manifest, experiment: schema.Experiment) -> tuple[Clip, ...]:
@@ -72,31 +93,111 @@ def clips_of(manifest: Manifest, experiment: schema.Experiment) -> tuple[Clip, .
         segment_hop_s=experiment.data.segment_hop_s or spec.segment_s,
         min_overlap_s=experiment.data.min_overlap_s,
     )
+    first: dict[Path, Clip] = {}  # a recording is one group and in one fold, whatever its events say
+    for clip in manifest.clips:
+        first.setdefault(clip.path, clip)
     return tuple(
         dataclasses.replace(
-            manifest.clips[w.clip_index],
-            onset_s=w.onset_s,
-            offset_s=w.onset_s + w.duration_s,
-            labels=w.labels,
-            secondary=(),
+            first[w.path], onset_s=w.onset_s, offset_s=w.onset_s + w.duration_s, labels=w.labels, secondary=()
         )
         for w in windows
     )
 
 
-def _held_out(clips: Sequence[Clip], data: schema.Data, seed: int) -> list[bool]:
+def _limited(clips: Sequence[Clip], experiment: schema.Experiment) -> list[Clip]:
+    limit = experiment.data.limit
+    if not limit or len(clips) <= limit:
+        return list(clips)
+    kept = np.random.default_rng(experiment.seed).permutation(len(clips))[:limit]
+    return [clips[i] for i in sorted(kept)]
+
+
+def _parts(clips: Sequence[Clip], manifest: Manifest, experiment: schema.Experiment) -> list[str]:
+    data = experiment.data
     if data.fold < 0:
-        return [False] * len(clips)
+        return [TRAIN] * len(clips)
+    # windows of a recording hold any mix of species: they are divided by recording, not by a first label
+    labels = ["" if manifest.events or not clip.labels else clip.labels[0] for clip in clips]
+    groups = [clip.group or str(clip.path) for clip in clips]
+    if data.split == "table":
+        return _split_column(clips)
+    if data.split != "folds":
+        fractions = (0.8, 0.0, 0.2) if data.split == "80/20" else (0.7, 0.15, 0.15)
+        return _drawn(labels, groups, fractions, experiment.seed)
+    folds = _table_folds(clips) or splits.assign_folds(labels, groups, data.n_folds, experiment.seed).tolist()
+    if data.fold not in folds:
+        raise UserError(f"data.fold must be one of the folds {sorted(set(folds))}. Received: {data.fold}")
+    parts = [HELD_OUT if fold == data.fold else TRAIN for fold in folds]
+    if data.val_fraction:
+        left = [i for i, part in enumerate(parts) if part == TRAIN]
+        fractions = (1 - data.val_fraction, data.val_fraction, 0.0)
+        drawn = _drawn([labels[i] for i in left], [groups[i] for i in left], fractions, experiment.seed)
+        for i, part in zip(left, drawn, strict=True):
+            parts[i] = part
+    return parts
+
+
+def _drawn(labels: list[str], groups: list[str], fractions: tuple[float, float, float], seed: int) -> list[str]:
+    names = [name for name, share in zip((TRAIN, VAL, HELD_OUT), fractions, strict=True) if share]
+    shares = [share for share in fractions if share]
+    return [names[part] for part in splits.split_by_groups(labels, groups, shares, seed)]
+
+
+def _split_column(clips: Sequence[Clip]) -> list[str]:
+    names = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": HELD_OUT}
+    odd = [clip for clip in clips if clip.split.lower() not in names]
+    if odd:
+        raise UserError(
+            f"data.split=table needs train, val or test in the split column of every row; {len(odd)} of {len(clips)} "
+            f"have something else (the first: {odd[0].path}, {odd[0].split!r})."
+        )
+    return [names[clip.split.lower()] for clip in clips]
+
+
+def _table_folds(clips: Sequence[Clip]) -> list[int]:
+    """The folds of the table, or none when it has no such column."""
     folds = [clip.fold for clip in clips if clip.fold is not None]
-    if len(folds) == len(clips):
-        if data.fold not in folds:
-            raise UserError(f"data.fold must be one of the table's {sorted(set(folds))}. Received: {data.fold}")
-        return [fold == data.fold for fold in folds]
-    if any(clip.split == "test" for clip in clips):
-        return [clip.split == "test" for clip in clips]
-    drawn = splits.assign_folds([_primary(c) for c in clips], [c.group for c in clips], data.n_folds, seed)
-    return [fold == data.fold for fold in drawn]
+    if folds and len(folds) < len(clips):
+        raise UserError(
+            f"{len(clips) - len(folds)} of {len(clips)} rows have no fold; fill data.fold_column, or draw folds with "
+            "data.fold_column= (nothing behind the equals sign)."
+        )
+    return folds
 
 
-def _primary(clip: Clip) -> str:
-    return clip.labels[0] if clip.labels else ""
+def write_partition(path: Path, parts: Partition) -> None:
+    """Write `partition.csv`: one row per clip with its part."""
+    with atomic_path(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for name, clips in ((TRAIN, parts.train), (VAL, parts.val), (HELD_OUT, parts.held_out)):
+            for clip in clips:
+                end = "" if clip.offset_s is None else repr(clip.offset_s)
+                labels, secondary = ";".join(clip.labels), ";".join(clip.secondary)
+                writer.writerow([name, str(clip.path), repr(clip.onset_s), end, clip.group, labels, secondary])
+
+
+def read_partition(path: Path, part: str) -> tuple[Clip, ...]:
+    """The clips of one part, as `write_partition` wrote them.
+
+    Raises:
+        UserError: There is no such file, or it is not as it was written.
+    """
+    if not path.is_file():
+        raise UserError(f"The clips that the run held out were expected in {path}; it does not exist.")
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        try:
+            return tuple(
+                Clip(
+                    path=Path(row["path"]),
+                    onset_s=float(row["onset_s"]),
+                    offset_s=float(row["offset_s"]) if row["offset_s"] else None,
+                    labels=tuple(filter(None, row["labels"].split(";"))),
+                    secondary=tuple(filter(None, row["secondary"].split(";"))),
+                    group=row["group"],
+                )
+                for row in csv.DictReader(file)
+                if row["part"] == part
+            )
+        except (KeyError, ValueError, AttributeError) as error:
+            raise UserError(f"{path} is not as it was written ({error}); train the run again.") from None

@@ -8,6 +8,7 @@ Predicting, evaluating and exporting read it and nothing else. Opening a strange
 import importlib.metadata
 import json
 import platform
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 WEIGHTS, CONFIG, CLASSES, VERSIONS = "weights.safetensors", "config.json", "classes.txt", "versions.json"
+RESULTS = ("metrics.json", "scores.csv", "held_out.csv", "report.html")  # of evaluating the run
 _LIBRARIES = ("keras", "torch", "tensorflow-cpu", "tensorflow", "numpy", "scipy", "numba", "soundfile", "soxr")
 
 
@@ -96,35 +98,65 @@ def load_run(path: Path | str) -> Run:
     return Run(path=path, experiment=schema.from_dict(settings), classes=classes)
 
 
+def check_classes(classes: Sequence[str]) -> None:
+    """Refuse class names that cannot be stored.
+
+    Raises:
+        UserError: A name is empty, holds a line break or is not text in UTF-8.
+    """
+    for name in classes:
+        if name.splitlines() != [name] or not name.strip() or "\ufffd" in name or not _is_utf8(name):
+            raise UserError(f"Class names must be one line of UTF-8 text each; rename the label {name!a}.")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def save_run(
-    path: Path | str, experiment: schema.Experiment, classes: tuple[str, ...], weights: "dict[str, np.ndarray]"
+    path: Path | str,
+    experiment: schema.Experiment,
+    classes: Sequence[str],
+    weights: "dict[str, np.ndarray]",
+    *,
+    also: Callable[[Path], None] = lambda folder: None,
 ) -> Run:
-    """Write what makes a folder a run; every file is whole or absent, `config.json` comes last.
+    """Write what makes a folder a run.
+
+    `config.json` goes first where an earlier run lies and comes last, so that a folder is this run, or none. The
+    results of an earlier run are removed with it.
 
     Args:
         path: The folder; made when absent.
         experiment: The resolved settings.
         classes: Class names in model order.
         weights: Arrays by Keras variable path, as `weights_of` gives them.
+        also: Writes further files into the folder, before `config.json`.
 
     Raises:
-        UserError: A class name holds a line break, or a weight is not finite.
+        UserError: A class name cannot be stored, or a weight is not finite.
     """
     import numpy as np
     from safetensors.numpy import save_file
 
     path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
-    broken = [name for name in classes if name.splitlines() != [name]]
-    if broken:
-        raise UserError(f"Class names must be one line of text each. Received: {broken[0]!r}")
+    check_classes(classes)
     bad = [name for name, value in weights.items() if not np.isfinite(value).all()]
     if bad:
         raise UserError(f"Weights must be finite; {bad[0]!r} (and {len(bad) - 1} more) holds NaN or infinity.")
+    path.mkdir(parents=True, exist_ok=True)
+    for name in (CONFIG, *RESULTS):
+        (path / name).unlink(missing_ok=True)
     with atomic_path(path / WEIGHTS) as part:
+        # safetensors writes memory as it lies: a kernel laid out for torch must be copied first
         save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, part)
     write_text(path / CLASSES, "".join(f"{name}\n" for name in classes))
     write_json(path / VERSIONS, versions())
+    also(path)
     write_json(path / CONFIG, schema.to_dict(experiment))
     return Run(path=path, experiment=experiment, classes=tuple(classes))
 

@@ -19,12 +19,21 @@ from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import atomic_path
 from birdnet_fs.plumbing.progress import say
 from birdnet_fs.recordings.manifest import Clip, read_background
+from birdnet_fs.training import metrics
 from birdnet_fs.training.fit import DivergedError, Fitted, Validate, device_of, fit
-from birdnet_fs.training.metrics import macro_auroc
-from birdnet_fs.training.partition import Partition, partition
-from birdnet_fs.training.run_folder import WEIGHTS, Run, build_network, load_run, load_weights, save_run
+from birdnet_fs.training.partition import (
+    HELD_OUT,
+    PARTITION,
+    TRAIN,
+    Partition,
+    partition,
+    read_partition,
+    write_partition,
+)
+from birdnet_fs.training.run_folder import WEIGHTS, Run, build_network, check_classes, load_run, load_weights, save_run
 
 PRETRAIN = "pretrain"
+VALIDATION_BATCH = 64
 
 
 def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | None = None) -> Run:
@@ -32,55 +41,62 @@ def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | Non
 
     Args:
         experiment: What to train; a `debug` experiment is cut down first.
-        output: The run folder. It becomes a run when training has finished.
+        output: The run folder. What an earlier run left there is replaced when training has finished.
         pretrained: A run folder whose weights start this one, all but the last layer. When the experiment has a
             `pretrain` part and none is given, that is trained first, into `output/pretrain`.
 
     Returns:
-        The finished run: weights, settings, classes, versions, `history.csv`, `recordings.csv` (the ledger).
+        The finished run: weights, settings, classes, versions, `partition.csv`, `history.csv` and `recordings.csv`
+        (the ledger of the training clips).
 
     Raises:
         UserError: Settings, recordings or labels do not allow the training.
-        DivergedError: The loss stopped being finite; the last good weights are in `output/diverged`.
+        DivergedError: Loss or gradient stopped being finite; the last good weights are in `output/diverged`.
     """
     experiment = schema.debugged(experiment)
     parts = partition(experiment)
+    device = device_of(experiment.training.device)
     _check(experiment, parts)
+    leaks = parts.leaks()
+    if leaks:
+        say(f"The split leaks: {leaks}")
+    torch.set_num_threads(experiment.training.threads or torch.get_num_threads())
+    with keras.device(device):
+        build_network(experiment, len(parts.classes))  # what cannot be built is said before anything is decoded
     if experiment.pretrain and pretrained is None:
         pretrained = pretrain(experiment, output / PRETRAIN)
+    if pretrained is not None:
+        _check_pretrained(pretrained, parts)
     seed_everything(experiment.seed)
-    torch.set_num_threads(experiment.training.threads or torch.get_num_threads())
     waveforms = Waveforms(parts.train, experiment.frontend.sample_rate_hz)
-    batches = TrainingBatches(
-        waveforms, targets_of(waveforms.clips, parts.classes), experiment, noises=_backgrounds(experiment)
-    )
-    with keras.device(device_of(experiment.training.device)):
+    _say_left_out(waveforms)
+    targets = targets_of(waveforms.clips, parts.classes, multi_label=experiment.data.multi_label)
+    batches = TrainingBatches(waveforms, targets, experiment, noises=_backgrounds(experiment, parts))
+    with keras.device(device):
         model = build_network(experiment, len(parts.classes))
     if pretrained is not None:
-        load_weights(model, load_run(pretrained).path / WEIGHTS, skip=("logits/",))
+        load_weights(model, pretrained / WEIGHTS, skip=("logits/",))
     say(f"{experiment.name}: {len(waveforms)} clips, {len(parts.classes)} classes, {model.count_params():,} parameters")
     validate = _validation(model, experiment, parts) if parts.val else None
     try:
         fitted = fit(model, batches, experiment.training, multi_label=experiment.data.multi_label, validate=validate)
     except DivergedError as error:
-        _save(output / "diverged", experiment, parts, Fitted(error.weights, error.history))
+        _save(output / "diverged", experiment, parts, Fitted(error.weights, error.history), waveforms)
         raise
-    run = _save(output, experiment, parts, fitted)
-    waveforms.ledger.write(output / "recordings.csv")
-    return run
+    return _save(output, experiment, parts, fitted, waveforms)
 
 
 def pretrain(experiment: schema.Experiment, output: Path) -> Path:
     """Train the `pretrain` part of an experiment into `output`, or take what finished there with the same settings.
 
-    The data root of the experiment is used where the part names none.
+    Seed, debug, device, threads and workers are those of the experiment.
     """
     first = experiment.pretrain
     if first is None:
         raise UserError(f"Experiment {experiment.name!r} has no pretrain part.")
-    if first.data.root == schema.Data().root:
-        first = dataclasses.replace(first, data=dataclasses.replace(first.data, root=experiment.data.root))
-    first = schema.debugged(dataclasses.replace(first, seed=experiment.seed, debug=experiment.debug))
+    here = experiment.training
+    machine = dataclasses.replace(first.training, device=here.device, threads=here.threads, workers=here.workers)
+    first = dataclasses.replace(first, seed=experiment.seed, debug=experiment.debug, training=machine)
     if not finished(output, first):
         train(first, output)
     return output
@@ -104,61 +120,100 @@ def finished(folder: Path, experiment: schema.Experiment) -> bool:
         return False
 
 
-def targets_of(clips: Sequence[Clip], classes: Sequence[str]) -> np.ndarray:
-    """Targets float32 [n_clips, n_classes]: 1 for every label of a clip, primary and secondary."""
+def targets_of(clips: Sequence[Clip], classes: Sequence[str], *, multi_label: bool) -> np.ndarray:
+    """Targets float32 [n_clips, n_classes]: 1 for the label of a clip, with `multi_label` for all, secondary too."""
     column = {name: i for i, name in enumerate(classes)}
     targets = np.zeros((len(clips), len(classes)), np.float32)
     for row, clip in enumerate(clips):
-        for label in (*clip.labels, *clip.secondary):
+        for label in (*clip.labels, *clip.secondary) if multi_label else clip.labels[:1]:
             if label in column:
                 targets[row, column[label]] = 1
     return targets
 
 
 def _validation(model: keras.Model, experiment: schema.Experiment, parts: Partition) -> Validate:
-    spec = experiment.frontend
+    spec, multi_label = experiment.frontend, experiment.data.multi_label
     waveforms = Waveforms(parts.val, spec.sample_rate_hz)
-    windows = [clip_windows(waveforms[i], spec.n_samples) for i in range(len(waveforms))]
-    features = [network_input(log_mel(w, spec), spec) for w in windows]
-    targets = targets_of(waveforms.clips, parts.classes)
+    _say_left_out(waveforms)
+    targets = targets_of(waveforms.clips, parts.classes, multi_label=multi_label)
     forward = lower(model)
     device = model.trainable_variables[0].value.device
 
+    def score(waveform: np.ndarray) -> np.ndarray:
+        windows = clip_windows(waveform, spec.n_samples)
+        total = np.zeros(len(parts.classes))
+        for start in range(0, len(windows), VALIDATION_BATCH):
+            features = network_input(log_mel(windows[start : start + VALIDATION_BATCH], spec), spec)
+            logits = forward(torch.from_numpy(features).to(device)).float()
+            total += (torch.sigmoid(logits) if multi_label else logits.softmax(1)).sum(0).cpu().numpy()
+        return total / len(windows)
+
     def validate() -> dict[str, float]:
         with torch.inference_mode():
-            logits = [forward(torch.from_numpy(f).to(device)).float() for f in features]
-        squash = torch.sigmoid if experiment.data.multi_label else torch.nn.Softmax(dim=1)
-        scores = torch.stack([squash(one).mean(0).cpu() for one in logits]).numpy()
-        score = macro_auroc(targets, scores).value
-        right = float((scores.argmax(1) == targets.argmax(1)).mean())
-        return {"val_macro_auroc": score, "val_accuracy": right}
+            scores = np.stack([score(waveforms[i]) for i in range(len(waveforms))])
+        right = metrics.exact_match(targets, scores) if multi_label else metrics.accuracy(targets, scores)
+        return {"val_macro_auroc": metrics.macro_auroc(targets, scores).value, "val_accuracy": right}
 
     return validate
 
 
-def _backgrounds(experiment: schema.Experiment) -> list[np.ndarray]:
+def _backgrounds(experiment: schema.Experiment, parts: Partition) -> Waveforms | tuple[()]:
+    """Background waveforms, none of them a recording that is held out or validated on."""
     if not experiment.data.background or not experiment.augmentation.noise_p:
-        return []
-    waveforms = Waveforms(read_background(experiment.data).clips, experiment.frontend.sample_rate_hz)
-    return [waveforms[i] for i in range(len(waveforms))]
+        return ()
+    kept_away = {clip.path for clip in (*parts.val, *parts.held_out)}
+    found = read_background(experiment.data).clips
+    clips = [clip for clip in found if clip.path not in kept_away]
+    if len(clips) < len(found):
+        say(f"{len(found) - len(clips)} of {len(found)} background recordings are held out and were left out as noise.")
+    waveforms = Waveforms(clips, experiment.frontend.sample_rate_hz)
+    _say_left_out(waveforms)
+    return waveforms
 
 
 def _check(experiment: schema.Experiment, parts: Partition) -> None:
+    check_classes(parts.classes)
     if not experiment.data.multi_label:
-        several = [clip for clip in parts.train if len(clip.labels) != 1]
+        several = [clip for clip in (*parts.train, *parts.val, *parts.held_out) if len(clip.labels) != 1]
         if several:
             raise UserError(
-                f"{len(several)} of {len(parts.train)} training clips have no label or more than one (the first: "
-                f"{several[0].path}, {';'.join(several[0].labels) or 'none'}); set data.multi_label=true for those."
+                f"{len(several)} clips have no label or more than one (the first: {several[0].path}, "
+                f"{';'.join(several[0].labels) or 'none'}); set data.multi_label=true for those."
             )
     if len(parts.classes) < 2 and not experiment.data.multi_label:
         raise UserError(f"Two or more classes are needed to train. Received: {', '.join(parts.classes) or 'none'}")
 
 
-def _save(output: Path, experiment: schema.Experiment, parts: Partition, fitted: Fitted) -> Run:
-    with atomic_path(output / "history.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
-        names = list(dict.fromkeys(name for row in fitted.history for name in row))
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(fitted.history)
-    return save_run(output, experiment, parts.classes, fitted.weights)
+def _check_pretrained(pretrained: Path, parts: Partition) -> None:
+    """Refuse weights that have seen what is held out here."""
+    load_run(pretrained)
+    away = {clip.path for clip in (*parts.val, *parts.held_out)}
+    seen = [clip for clip in read_partition(pretrained / PARTITION, TRAIN) if clip.path in away]
+    if seen:
+        raise UserError(
+            f"{pretrained} was trained on {len(seen)} clips that are held out here (the first: {seen[0].path}); "
+            "choose other recordings for pretraining with pretrain.data.where."
+        )
+
+
+def held_out_clips(run: Run) -> tuple[Clip, ...]:
+    """The clips a run never heard, as its `partition.csv` names them."""
+    return read_partition(run.path / PARTITION, HELD_OUT)
+
+
+def _say_left_out(waveforms: Waveforms) -> None:
+    if waveforms.ledger.counts()["quarantined"]:
+        say(waveforms.ledger.summary())
+
+
+def _save(output: Path, experiment: schema.Experiment, parts: Partition, fitted: Fitted, waveforms: Waveforms) -> Run:
+    def others(folder: Path) -> None:
+        with atomic_path(folder / "history.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
+            names = list(dict.fromkeys(name for row in fitted.history for name in row))
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(fitted.history)
+        write_partition(folder / PARTITION, parts)
+        waveforms.ledger.write(folder / "recordings.csv")
+
+    return save_run(output, experiment, parts.classes, fitted.weights, also=others)

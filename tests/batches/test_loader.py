@@ -67,6 +67,15 @@ def test_workers_change_nothing(clips: list[Clip]) -> None:
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+def test_loading_draws_nothing_from_torchs_generator(clips: list[Clip]) -> None:
+    """Else dropout, which does, would depend on the number of workers."""
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    for workers in (0, 2):
+        list(batches(clips, workers=workers).epoch(1))
+        assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_little_memory_gives_the_same_waveforms(clips: list[Clip]) -> None:
     roomy, tight = Waveforms(clips, 16_000), Waveforms(clips, 16_000, memory_bytes=100_000)
     for i in range(len(clips)):

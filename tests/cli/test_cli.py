@@ -107,6 +107,11 @@ def test_folds_are_kept_and_only_missing_ones_trained(aviary: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in aviary.glob("folds/fold*/weights.safetensors")}
     table = json.loads((aviary / "folds" / "cv.json").read_text())
     assert len(before) == len(table["folds"]) == 2
+    held = [
+        {line.split(",")[1] for line in path.read_text().splitlines() if line.startswith("held_out")}
+        for path in sorted(aviary.glob("folds/fold*/partition.csv"))
+    ]
+    assert held[0] and held[1] and not held[0] & held[1]
     shutil.rmtree(aviary / "folds" / "fold1")
     again = ["config.py:aviary", "quick=true", "data.root=recordings", "data.n_folds=2", "data.fold_column="]
     birdnet_fs("cv", *again, "-o", "folds", cwd=aviary)
