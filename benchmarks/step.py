@@ -7,6 +7,7 @@ Printed is the median time of each side over that of plain PyTorch (goals: train
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -23,27 +24,37 @@ from birdnet_fs.models.lowering import lower
 N_FRAMES, N_MELS, N_CLASSES = 313, 128, 206
 
 
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside a 1x1 shortcut, halved by max pooling."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out)
+        self.conv2, self.bn2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out)
+        self.shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, bias=False), nn.BatchNorm2d(n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.max_pool2d(F.relu(self.bn2(self.conv2(y)) + self.shortcut(x), inplace=True), 2)
+
+
 class Cnn(nn.Module):
     """cnn/small in plain PyTorch."""
 
     def __init__(self) -> None:
         super().__init__()
-        size, n_in, blocks = CNN["small"], 2, []
-        for channels, n_convs in zip(size.channels, size.n_convs, strict=True):
-            for _ in range(n_convs):
-                conv = nn.Conv2d(n_in, channels, 3, padding=1, bias=False)
-                blocks += [conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
-                n_in = channels
-            blocks.append(nn.AvgPool2d(2))
-        self.bn0, self.blocks = nn.BatchNorm1d(2 * N_MELS), nn.Sequential(*blocks)
-        self.embedding, self.logits = nn.Linear(n_in, size.embedding), nn.Linear(size.embedding, N_CLASSES)
+        size = CNN["small"]
+        self.bn0 = nn.BatchNorm2d(2)
+        stem = nn.Conv2d(2, size.stem, 3, padding=1, bias=False)
+        widths = (size.stem, *size.blocks)
+        blocks = [Residual(n_in, n_out) for n_in, n_out in itertools.pairwise(widths)]
+        self.layers = nn.Sequential(stem, nn.BatchNorm2d(size.stem), nn.ReLU(inplace=True), nn.MaxPool2d(2), *blocks)
+        self.logits = nn.Linear(widths[-1], N_CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.cat([x, x - x.mean(2, keepdim=True)], 1)  # [batch, 2, n_frames, n_mels]
-        x = self.bn0(x.transpose(2, 3).flatten(1, 2)).unflatten(1, (2, N_MELS)).transpose(2, 3)
-        x = self.blocks(x).mean(3)
-        x = F.dropout(x.amax(2) + x.mean(2), 0.2, self.training)
-        return self.logits(F.relu(self.embedding(x)))
+        x = self.bn0(torch.cat([x, x - x.mean(2, keepdim=True)], 1))  # [batch, 2, n_frames, n_mels]
+        x = self.layers(x).mean(3)
+        return self.logits(F.dropout(x.amax(2) + x.mean(2), 0.2, self.training))
 
 
 def conv_bn(n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True) -> nn.Sequential:

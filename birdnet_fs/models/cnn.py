@@ -1,10 +1,10 @@
-"""Small convolutional networks for training from scratch, in the manner of the PANNs (Cnn6, Cnn10).
+"""Small residual networks for training from scratch on tens to hundreds of clips.
 
-Source: Kong, Cao, Iqbal, Wang, Wang, Plumbley 2020, "PANNs: Large-Scale Pretrained Audio Neural Networks for
-Audio Pattern Recognition", IEEE/ACM TASLP 28, https://arxiv.org/abs/1912.10211. From there: blocks of two 3x3
-convolutions with BatchNorm and ReLU, 2x2 average pooling, BatchNorm per mel band at the input, mean over
-frequency, then max plus mean over time, and a fully connected embedding. Ours: the widths below, and a second
-input channel with each band's mean over the segment removed (stationary background: wind, rain, recorder hum).
+Source: He, Zhang, Ren, Sun 2016, "Deep Residual Learning for Image Recognition", https://arxiv.org/abs/1512.03385
+(blocks of two 3x3 convolutions beside a 1x1 shortcut), and Kong et al. 2020, "PANNs",
+https://arxiv.org/abs/1912.10211 (mean over frequency, then max plus mean over time, so that a call counts wherever
+it stands). Ours: the widths below, max pooling between blocks (calls are sparse in a segment), and a second input
+channel with each band's mean over the segment removed (stationary background: wind, rain, recorder hum).
 """
 
 from dataclasses import dataclass
@@ -12,51 +12,54 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-SOURCE = "Kong et al. 2020, https://arxiv.org/abs/1912.10211 (PANNs), narrower"
+SOURCE = "He et al. 2016, https://arxiv.org/abs/1512.03385, with the pooling of PANNs; ours: widths"
 MIN_SHAPE = (16, 16)  # (n_frames, n_mels): one cell is left after four halvings
-EPSILON, MOMENTUM = 1e-5, 0.9  # torch's BatchNorm defaults, as in the paper's code (Keras' momentum is 1 - torch's)
+EPSILON, MOMENTUM = 1e-5, 0.9  # torch's BatchNorm defaults (Keras' momentum is 1 - torch's)
 
 
 @dataclass(frozen=True)
 class Size:
-    """Widths of one variant."""
+    """Widths of one variant: of the first convolution, and of each residual block."""
 
-    channels: tuple[int, ...]  # of each block
-    n_convs: tuple[int, ...]  # 3x3 convolutions in each block
-    embedding: int
+    stem: int
+    blocks: tuple[int, ...]
 
 
 VARIANTS = {
-    "small": Size(channels=(24, 48, 96, 192), n_convs=(1, 2, 2, 2), embedding=256),
-    "tiny": Size(channels=(16, 32, 48, 64), n_convs=(1, 1, 1, 1), embedding=128),
+    "small": Size(stem=24, blocks=(48, 96, 192)),
+    "tiny": Size(stem=16, blocks=(24, 32, 48)),
 }
 
 
 def build(variant: str, *, input_shape: tuple[int, int, int], n_classes: int, dropout: float) -> keras.Model:
     """The network of one row of VARIANTS; arguments as `models.build`, already checked.
 
-    Raw decibels are fine as features: the first layers bring every band to mean 0 and variance 1.
+    Raw decibels are fine as features: the first layers bring each channel to mean 0 and variance 1.
     """
     size = VARIANTS[variant]
-    n_frames, n_mels, _ = input_shape
     inputs = keras.Input(input_shape, name="features")
-    band_mean = layers.AveragePooling2D((n_frames, 1), name="band_mean")(inputs)
+    band_mean = layers.AveragePooling2D((input_shape[0], 1), name="band_mean")(inputs)
     x = layers.Concatenate(name="bands")([inputs, layers.Subtract(name="less_mean")([inputs, band_mean])])
-    x = layers.Reshape((n_frames, -1), name="bn0_flat")(x)  # one statistic for each band of each channel
     x = layers.BatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, name="bn0")(x)
-    x = layers.Reshape((n_frames, n_mels, -1), name="bn0_bands")(x)
-    for block, (channels, n_convs) in enumerate(zip(size.channels, size.n_convs, strict=True), 1):
-        for conv in range(1, n_convs + 1):
-            name = f"block{block}_conv{conv}"
-            x = layers.Conv2D(channels, 3, padding="same", use_bias=False, name=name)(x)
-            x = layers.BatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, name=f"{name}_bn")(x)
-            x = layers.ReLU(name=f"{name}_relu")(x)
-        x = layers.AveragePooling2D(2, name=f"block{block}_pool")(x)
+    x = layers.ReLU(name="stem_relu")(_conv(x, size.stem, 3, "stem"))
+    x = layers.MaxPooling2D(2, name="stem_pool")(x)
+    for block, channels in enumerate(size.blocks, 1):
+        name = f"block{block}"
+        y = layers.ReLU(name=f"{name}_relu1")(_conv(x, channels, 3, f"{name}_conv1"))
+        y = _conv(y, channels, 3, f"{name}_conv2")
+        y = layers.Add(name=f"{name}_add")([y, _conv(x, channels, 1, f"{name}_shortcut")])
+        y = layers.ReLU(name=f"{name}_relu2")(y)
+        x = layers.MaxPooling2D(2, name=f"{name}_pool")(y)
     x = layers.AveragePooling2D((1, x.shape[2]), name="mean_over_mels")(x)
-    x = layers.Add(name="pool")(
+    x = layers.Add(name="embedding")(
         [layers.GlobalMaxPooling2D(name="max_over_time")(x), layers.GlobalAveragePooling2D(name="mean_over_time")(x)]
     )
     x = layers.Dropout(dropout, name="dropout")(x)
-    x = layers.Dense(size.embedding, activation="relu", name="embedding")(x)
     logits = layers.Dense(n_classes, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name=f"cnn_{variant}")
+
+
+def _conv(x: keras.KerasTensor, channels: int, side: int, name: str) -> keras.KerasTensor:
+    """Convolution without bias, then BatchNorm."""
+    x = layers.Conv2D(channels, side, padding="same", use_bias=False, name=name)(x)
+    return layers.BatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, name=f"{name}_bn")(x)
