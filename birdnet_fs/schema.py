@@ -64,7 +64,11 @@ class FrontEnd:
     n_channels: int = 1  # copies of the features the network is given
 
     def __post_init__(self) -> None:
-        _check(self.sample_rate_hz >= 1000, "frontend.sample_rate_hz must be 1000 or more", self.sample_rate_hz)
+        _check(
+            1000 <= self.sample_rate_hz <= 1_000_000,
+            "frontend.sample_rate_hz must be in 1000..1000000",
+            self.sample_rate_hz,
+        )
         _check(self.segment_s > 0, "frontend.segment_s must be above 0 s", self.segment_s)
         _check(self.n_fft >= 16, "frontend.n_fft must be 16 or more samples", self.n_fft)
         _check(self.n_fft % 2 == 0, "frontend.n_fft must be even", self.n_fft)
@@ -246,7 +250,7 @@ class Experiment:
     debug: bool = False  # 1000 segments, 2 epochs
 
     def __post_init__(self) -> None:
-        _check(self.seed >= 0, "seed must be 0 or more", self.seed)
+        _check(0 <= self.seed < 2**32, "seed must be in 0..4294967295", self.seed)
         _check(
             self.training.keep != "best" or self.data.val_fraction > 0 or self.data.split in ("table", "70/15/15"),
             "training.keep=best needs validation clips: set data.val_fraction (for example 0.2) or data.split=70/15/15",

@@ -8,6 +8,7 @@ standard library; other formats need soundfile, another sample rate needs soxr. 
 """
 
 import argparse
+import hashlib
 import json
 import sys
 import wave
@@ -32,15 +33,22 @@ class Artefact:
     interpreter: Any
 
 
-def load(model: Path) -> Artefact:
-    """Open MODEL.tflite with the files beside it."""
+def load(model: Path, *, verify: bool = True) -> Artefact:
+    """Open MODEL.tflite with the files beside it; `verify` compares its SHA-256 with the sidecar's."""
+    if model.suffix.lower() != ".tflite":
+        raise Refused(f"MODEL must be a .tflite file. Received: {model}")
     stem = model.with_suffix("")
     for path in (model, beside(stem, ".json"), beside(stem, "_Labels.txt")):
         if not path.is_file():
             raise Refused(f"{path} is missing; copy the network together with the files named after it.")
-    sidecar = json.loads(beside(stem, ".json").read_text(encoding="utf-8"))
+    try:
+        sidecar = json.loads(beside(stem, ".json").read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise Refused(f"{beside(stem, '.json')} is damaged; copy it again.") from None
     if sidecar.get("format") != 1 or sidecar.get("output") != "logits":
         raise Refused(f"{beside(stem, '.json')} is of a format this reader does not know; take a newer run_tflite.py.")
+    if verify and hashlib.sha256(model.read_bytes()).hexdigest() != sidecar.get("sha256"):
+        raise Refused(f"{model} is not the file its sidecar describes (SHA-256 differs); copy both again.")
     labels = beside(stem, "_Labels.txt").read_text(encoding="utf-8").splitlines()
     constants = {}
     if sidecar["input"] == "features":

@@ -49,7 +49,7 @@ def test_checks_that_span_settings_wait_for_all_of_them() -> None:
         ("training.keep=best", "set data.val_fraction"),
         ("training.epochs=1e999", "training.epochs must be a whole number"),
         ("training.learning_rate=inf", "training.learning_rate must be a number"),
-        ("seed=-1", "seed must be 0 or more. Received: -1"),
+        ("seed=-1", "seed must be in 0..4294967295. Received: -1"),
         ("data.limit=-5", "data.limit must be 0"),
         ("augmentation.noise_snr_db=[20,0]", "must be [lowest, highest]"),
         ("data.multi_label=yes", "must be true or false"),

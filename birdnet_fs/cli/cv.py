@@ -20,6 +20,7 @@ def cv(
     fold: Annotated[int | None, typer.Option("--fold", help="This fold only, as one job of a cluster.")] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="As 0,1,2; default the experiment's own.")] = "",
     cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and stop.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace folds of other settings.")] = False,
 ) -> None:
     """Train and score every fold; folds that are already there with the same settings are kept.
 
@@ -44,7 +45,7 @@ def cv(
     for seed in wanted:
         place = folder / f"seed{seed}" if seeds else folder
         for number in folds if fold is None else [fold]:
-            rows.append(_fold(dataclasses.replace(chosen, seed=seed), number, place))
+            rows.append(_fold(dataclasses.replace(chosen, seed=seed), number, place, overwrite))
             say(_line(rows[-1]))
     if fold is None:
         summary = _summary(rows)
@@ -63,15 +64,19 @@ def _seeds(text: str) -> list[int]:
         raise UserError(f"--seeds must be whole numbers with commas between, as 0,1,2. Received: {text!r}") from None
 
 
-def _fold(experiment: Any, number: int, folder: Path) -> dict[str, Any]:
+def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[str, Any]:
+    from birdnet_fs.cli.train import is_there
     from birdnet_fs.reports.held_out import report_on_held_out
+    from birdnet_fs.training.run_folder import load_run
     from birdnet_fs.training.trainer import PRETRAIN, finished, pretrain, train
 
     one = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, fold=number))
     place = folder / f"fold{number}"
-    if not (finished(place, one) and (place / "metrics.json").is_file()):
-        start = pretrain(one, folder / PRETRAIN) if one.pretrain else None
-        if not report_on_held_out(train(one, place, pretrained=start)):
+    trained = finished(place, one) or (not overwrite and is_there(place, one))
+    if not (trained and (place / "metrics.json").is_file()):
+        start = pretrain(one, folder / PRETRAIN) if one.pretrain and not trained else None
+        run = load_run(place) if trained else train(one, place, pretrained=start)
+        if not report_on_held_out(run):
             raise UserError(f"Fold {number} holds no clip, so it cannot be scored; use fewer folds (data.n_folds).")
     metrics = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
     names = ("accuracy", "macro_auroc", "n_scored_classes")

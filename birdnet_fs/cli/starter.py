@@ -15,7 +15,7 @@ def my_recordings(*, quick: bool = False) -> Experiment:
     """One folder per species below data.root. Launch: birdnet-fs train config.py:my_recordings data.root=FOLDER"""
     return Experiment(
         name="my_recordings",
-        data=Data(root=".", val_fraction=0.0),
+        data=Data(root="recordings"),
         frontend=preset("birdnet_3s_48k"),
         model=Model("cnn/small"),
         augmentation=Augmentation(

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
 
 
@@ -15,6 +16,25 @@ def headline(metrics: Mapping[str, Any]) -> str:
     return "  ".join(f"{name} {'undefined' if value is None else format(value, '.4f')}" for name, value in shown)
 
 
+def is_there(folder: Path, experiment: Any) -> bool:
+    """Whether `folder` holds this run already.
+
+    Raises:
+        UserError: It holds another one.
+    """
+    from birdnet_fs.training.run_folder import CONFIG
+    from birdnet_fs.training.trainer import finished
+
+    if finished(folder, experiment):
+        say(f"{folder} holds this run already; it is kept (--overwrite trains it again).")
+        return True
+    if (folder / CONFIG).is_file():
+        raise UserError(
+            f"{folder} holds a run with other settings; give another folder with -o, or --overwrite to replace it."
+        )
+    return False
+
+
 def train(
     experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="As config.py:birds10.")],
     settings: Annotated[
@@ -22,8 +42,13 @@ def train(
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder; default runs/NAME.")] = None,
     cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and stop.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is in the folder.")] = False,
 ) -> None:
-    """Train one run, score what it held out, and write the report."""
+    """Train one run, score what it held out, and write the report.
+
+    A run with the same settings that is there already is kept; one with other settings is not replaced without
+    --overwrite. Experiments with a quick version take quick=true, all take debug=true.
+    """
     from birdnet_fs import schema
     from birdnet_fs.cli.experiment import load
 
@@ -32,10 +57,12 @@ def train(
         print(schema.show(schema.debugged(chosen)))
         return
     from birdnet_fs.reports.held_out import report_on_held_out
+    from birdnet_fs.training.run_folder import load_run
     from birdnet_fs.training.trainer import train as train_run
 
     folder = output or Path("runs") / chosen.name
-    run = train_run(chosen, folder)
+    there = not overwrite and is_there(folder, chosen)
+    run = load_run(folder) if there else train_run(chosen, folder)
     metrics = report_on_held_out(run)
     if metrics:
         print(headline(metrics))

@@ -115,7 +115,9 @@ def read_background(data: Data, *, check: bool = False) -> Manifest:
 def _root(data: Data) -> Path:
     root = Path(os.path.abspath(data.root))
     if not root.is_dir():
-        raise UserError(f"data.root must be a folder that exists. Received: {escaped(data.root)!r}")
+        raise UserError(
+            f"data.root must be a folder that exists; give data.root=FOLDER. Received: {escaped(data.root)!r}"
+        )
     if not (root / data.audio).is_dir():
         here = [entry.name for entry in os.scandir(root) if entry.is_dir()]
         hint = nearest(data.audio, here)

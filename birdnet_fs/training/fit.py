@@ -26,8 +26,17 @@ from birdnet_fs.training.run_folder import weights_of
 from birdnet_fs.training.schedule import learning_rate
 
 MOST_SKIPPED = 50  # float16 steps in a row; scaling halves each time, 2 ** -50 is below any useful gradient
+MOST_NAMED = 8  # recordings in a message
 Validate = Callable[[], dict[str, float]]
 Weights = dict[str, np.ndarray]
+
+
+class Interrupted(KeyboardInterrupt):
+    """The person stopped the training; `weights` are of the last finished epoch, `history` of all finished ones."""
+
+    def __init__(self, weights: Weights, history: list[dict[str, float]]) -> None:
+        super().__init__()
+        self.weights, self.history = weights, history
 
 
 class DivergedError(UserError):
@@ -77,38 +86,46 @@ def fit(
 
     Raises:
         DivergedError: Loss, gradient or a moving statistic is NaN or infinite.
+        Interrupted: The person stopped it.
     """
     loop = _Loop(model, batches, settings, multi_label)
-    fitted, best = Fitted(weights={}), -math.inf
-    good = loop.kept_weights()  # of the last epoch after which everything was finite
-    started = time.monotonic()
+    fitted = Fitted(weights={})
+    try:
+        _epochs(loop, fitted, validate)
+    except KeyboardInterrupt:
+        raise Interrupted(fitted.weights or loop.good, fitted.history) from None
+    if settings.keep == "best" and not fitted.weights:
+        say("val_macro_auroc was never defined (no class with and without positives), so the last weights are kept.")
+    fitted.weights = fitted.weights or loop.good
+    return fitted
+
+
+def _epochs(loop: "_Loop", fitted: Fitted, validate: Validate | None) -> None:
+    """Every epoch, its row in the history, and with keep="best" the weights of the best."""
+    settings, n_batches = loop.settings, len(loop.batches)
+    best, started = -math.inf, time.monotonic()
     for step, epoch, batch in loop.steps():
         try:
             loop.losses.append(loop.step(step, batch))
-            if (step + 1) % len(batches):
+            if (step + 1) % n_batches:
                 continue
             loop.check_statistics()
         except FloatingPointError as error:
-            raise DivergedError(
-                loop.divergence(str(error), epoch, batch), fitted.weights or good, fitted.history
-            ) from None
+            message = loop.divergence(str(error), epoch, batch)
+            raise DivergedError(message, fitted.weights or loop.good, fitted.history) from None
         row: dict[str, float] = {"epoch": epoch + 1, "loss": float(np.mean(loop.losses)), "learning_rate": loop.rate}
         loop.losses.clear()
-        good = loop.kept_weights()
+        loop.good = loop.kept_weights()
         if validate is not None:
             with loop.averaged():
                 row |= validate()
         row["seconds"] = round(time.monotonic() - started, 3)
         fitted.history.append(row)
         if settings.keep == "best" and row["val_macro_auroc"] > best:
-            best, fitted.weights = row["val_macro_auroc"], good
+            best, fitted.weights = row["val_macro_auroc"], loop.good
         if (epoch + 1) % max(1, settings.epochs // 10) == 0:
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
             say(f"epoch {epoch + 1}/{settings.epochs}: {numbers}")
-    if settings.keep == "best" and not fitted.weights:
-        say("val_macro_auroc was never defined (no class with and without positives), so the last weights are kept.")
-    fitted.weights = fitted.weights or good
-    return fitted
 
 
 class _Loop:
@@ -131,6 +148,7 @@ class _Loop:
         self.average = [v.value.detach().clone() for v in _state(model)] if settings.ema else []
         self.statistics = [v.value.detach() for v in _state(model) if not v.trainable]
         self.skipped = 0
+        self.good = self.kept_weights()  # of the last epoch after which everything was finite
         self.losses: list[float] = []
         self.rate = 0.0
 
@@ -206,10 +224,11 @@ class _Loop:
 
     def divergence(self, what: str, epoch: int, batch: Batch) -> str:
         paths = sorted({str(self.batches.clips[int(i)].path) for i in batch[2]})
+        more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
         return (
             f"{what} became NaN or infinite in epoch {epoch + 1}; training stopped and the last good weights were "
             f"kept. Lower training.learning_rate (now {self.settings.learning_rate:g}) or look at the recordings of "
-            f"that batch: {', '.join(paths)}"
+            f"that batch: {', '.join(paths[:MOST_NAMED])}{more}"
         )
 
 

@@ -102,11 +102,11 @@ def check_classes(classes: Sequence[str]) -> None:
     """Refuse class names that cannot be stored.
 
     Raises:
-        UserError: A name is empty, holds a line break or is not text in UTF-8.
+        UserError: A name is empty, holds a line break or `;` (which stands between labels), or is not UTF-8.
     """
     for name in classes:
-        if name.splitlines() != [name] or not name.strip() or "\ufffd" in name or not _is_utf8(name):
-            raise UserError(f"Class names must be one line of UTF-8 text each; rename the label {name!a}.")
+        if name.splitlines() != [name] or not name.strip() or ";" in name or not _is_utf8(name):
+            raise UserError(f"Class names must be one line of UTF-8 text without ';'; rename the label {name!a}.")
 
 
 def _is_utf8(text: str) -> bool:

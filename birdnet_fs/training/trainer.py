@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +19,10 @@ from birdnet_fs.models.lowering import lower
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import atomic_path
 from birdnet_fs.plumbing.progress import say
+from birdnet_fs.recordings.ledger import Ledger
 from birdnet_fs.recordings.manifest import Clip, read_background
 from birdnet_fs.training import metrics
-from birdnet_fs.training.fit import DivergedError, Fitted, Validate, device_of, fit
+from birdnet_fs.training.fit import DivergedError, Fitted, Interrupted, Validate, device_of, fit
 from birdnet_fs.training.partition import (
     HELD_OUT,
     PARTITION,
@@ -47,13 +49,14 @@ def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | Non
 
     Returns:
         The finished run: weights, settings, classes, versions, `partition.csv`, `history.csv` and `recordings.csv`
-        (the ledger of the training clips).
+        (the ledger of every input row).
 
     Raises:
         UserError: Settings, recordings or labels do not allow the training.
         DivergedError: Loss or gradient stopped being finite; the last good weights are in `output/diverged`.
+        Interrupted: The person stopped it; the weights of the last epoch are in `output/interrupted`.
     """
-    experiment = schema.debugged(experiment)
+    experiment = settled(experiment)
     parts = partition(experiment)
     device = device_of(experiment.training.device)
     _check(experiment, parts)
@@ -80,8 +83,11 @@ def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | Non
     validate = _validation(model, experiment, parts) if parts.val else None
     try:
         fitted = fit(model, batches, experiment.training, multi_label=experiment.data.multi_label, validate=validate)
-    except DivergedError as error:
-        _save(output / "diverged", experiment, parts, Fitted(error.weights, error.history), waveforms)
+    except (DivergedError, Interrupted) as error:
+        name = "diverged" if isinstance(error, DivergedError) else "interrupted"
+        if error.history:
+            _save(output / name, experiment, parts, Fitted(error.weights, error.history), waveforms)
+            say(f"The weights of the last good epoch ({len(error.history)}) are a run folder: {output / name}")
         raise
     return _save(output, experiment, parts, fitted, waveforms)
 
@@ -113,11 +119,24 @@ def seed_everything(seed: int) -> None:
 
 
 def finished(folder: Path, experiment: schema.Experiment) -> bool:
-    """True when `folder` is a run with exactly these settings."""
+    """True when `folder` is a run with exactly these settings; the machine it ran on does not count."""
     try:
-        return load_run(folder).experiment == schema.debugged(experiment)
+        return _portable(load_run(folder).experiment) == _portable(settled(experiment))
     except UserError:
         return False
+
+
+def settled(experiment: schema.Experiment) -> schema.Experiment:
+    """The experiment as a run keeps it: cut down when it is `debug`, `data.root` absolute."""
+    data = dataclasses.replace(experiment.data, root=os.path.abspath(experiment.data.root))
+    first = experiment.pretrain and settled(experiment.pretrain)
+    return schema.debugged(dataclasses.replace(experiment, data=data, pretrain=first))
+
+
+def _portable(experiment: schema.Experiment) -> schema.Experiment:
+    plain = dataclasses.replace(experiment.training, device="auto", threads=0, workers=0)
+    first = experiment.pretrain and _portable(experiment.pretrain)
+    return dataclasses.replace(experiment, training=plain, pretrain=first)
 
 
 def targets_of(clips: Sequence[Clip], classes: Sequence[str], *, multi_label: bool) -> np.ndarray:
@@ -201,6 +220,17 @@ def held_out_clips(run: Run) -> tuple[Clip, ...]:
     return read_partition(run.path / PARTITION, HELD_OUT)
 
 
+def _ledger(parts: Partition, waveforms: Waveforms) -> Ledger:
+    """Every row of the manifest as it ended: what reading the training clips found is put in."""
+    read = {os.fspath(row.path): row for row in waveforms.ledger.rows if row.status != "ok"}
+    ledger = Ledger()
+    for row in parts.manifest.ledger.rows:
+        worse = read.get(row.path) if row.status == "ok" else None
+        kept = dataclasses.replace(worse, source=row.source) if worse else row
+        ledger.add(kept.path, kept.status, kept.reason, kept.flags, kept.duration_s, kept.source)
+    return ledger
+
+
 def _say_left_out(waveforms: Waveforms) -> None:
     if waveforms.ledger.counts()["quarantined"]:
         say(waveforms.ledger.summary())
@@ -214,6 +244,6 @@ def _save(output: Path, experiment: schema.Experiment, parts: Partition, fitted:
             writer.writeheader()
             writer.writerows(fitted.history)
         write_partition(folder / PARTITION, parts)
-        waveforms.ledger.write(folder / "recordings.csv")
+        _ledger(parts, waveforms).write(folder / "recordings.csv")
 
     return save_run(output, experiment, parts.classes, fitted.weights, also=others)

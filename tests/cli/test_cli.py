@@ -100,7 +100,7 @@ def test_a_run_folder_holds_all_there_is_to_know(aviary: Path) -> None:
     assert expected | {"scores.csv", "history.csv", "recordings.csv"} <= set(os.listdir(run))
     metrics = json.loads((run / "metrics.json").read_text())
     assert {"macro_auroc", "accuracy", "n_scored_classes"} <= set(metrics)
-    assert len((run / "history.csv").read_text().splitlines()) == 3
+    assert len((run / "history.csv").read_text().splitlines()) == 2  # header and the one epoch of quick
 
 
 def test_folds_are_kept_and_only_missing_ones_trained(aviary: Path) -> None:
@@ -118,6 +118,29 @@ def test_folds_are_kept_and_only_missing_ones_trained(aviary: Path) -> None:
     after = {p: p.stat().st_mtime_ns for p in aviary.glob("folds/fold*/weights.safetensors")}
     assert [before[p] == after[p] for p in sorted(before)] == [True, False]
     assert json.loads((aviary / "folds" / "cv.json").read_text()) == table  # the same seed gives the same run
+
+
+def test_a_run_is_not_replaced_without_a_word(aviary: Path) -> None:
+    weights = aviary / "run" / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    same = ["train", "config.py:aviary", "quick=true", "data.root=recordings", "-o", "run"]
+    kept = birdnet_fs(*same, "training.threads=1", cwd=aviary)
+    assert "holds this run already" in kept.stderr
+    refused = birdnet_fs(*same, "seed=5", cwd=aviary, check=False)
+    assert refused.returncode == 2
+    assert "other settings; give another folder with -o, or --overwrite" in refused.stderr
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_tables_of_detections_are_no_labels(aviary: Path) -> None:
+    folder = aviary / "beside"
+    for label in ("Tremula lenta", "Sibilus aureus"):
+        (folder / label).mkdir(parents=True)
+        shutil.copy(next((aviary / "recordings" / "audio").iterdir()), folder / label / "a.flac")
+    birdnet_fs("analyze", "run", "beside", "-o", "beside", "--rtype", "raven,csv,audacity", "--top_n", "1", cwd=aviary)
+    listed = birdnet_fs("manifest", "beside", "-o", "manifest.csv", cwd=aviary)
+    assert "folders" in listed.stdout
+    assert "Sibilus aureus" in listed.stdout
 
 
 def test_evaluate_gives_the_metrics_again(aviary: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.schema import Training
-from birdnet_fs.training.fit import DivergedError, device_of, fit
+from birdnet_fs.training.fit import DivergedError, Interrupted, device_of, fit
 from birdnet_fs.training.run_folder import weights_of
 
 RNG = np.random.default_rng(0)
@@ -113,7 +113,9 @@ def test_the_average_lies_between_and_the_model_keeps_its_own() -> None:
 
 
 def test_a_nan_stops_names_the_recordings_and_keeps_the_last_good_epoch() -> None:
-    with pytest.raises(DivergedError, match=r"The loss became NaN or infinite in epoch 2.*rec0\.wav") as caught:
+    with pytest.raises(
+        DivergedError, match=r"The loss became NaN or infinite in epoch 2.*rec0\.wav.*and 8 more"
+    ) as caught:
         fit(network(), FixedBatches(spoil=1), Training(epochs=3), multi_label=False)
     assert len(caught.value.history) == 1
     model, kept = network(), []
@@ -142,6 +144,19 @@ def test_a_gradient_that_overflows_stops_before_the_step(monkeypatch: pytest.Mon
         fit(model, FixedBatches(), Training(epochs=2), multi_label=False)
     for name in before:
         np.testing.assert_array_equal(caught.value.weights[name], before[name])
+
+
+def test_an_interrupt_gives_the_finished_epochs() -> None:
+    class Stopping(FixedBatches):
+        def epoch(self, epoch: int):
+            if epoch == 2:
+                raise KeyboardInterrupt
+            yield from super().epoch(epoch)
+
+    with pytest.raises(Interrupted) as caught:
+        fit(network(), Stopping(), Training(epochs=5), multi_label=False)
+    assert [row["epoch"] for row in caught.value.history] == [1, 2]
+    assert all(np.isfinite(value).all() for value in caught.value.weights.values())
 
 
 def test_bfloat16_arithmetic_keeps_float32_weights() -> None:

@@ -85,6 +85,8 @@ def test_bad_weights_and_names_are_not_saved(tmp_path: Path) -> None:
         save_run(tmp_path / "run", EXPERIMENT, CLASSES, {"w": np.array([1.0, np.nan])})
     with pytest.raises(UserError, match="one line of UTF-8 text"):
         save_run(tmp_path / "run", EXPERIMENT, ("a\nb",), {"w": np.ones(1)})
+    with pytest.raises(UserError, match="rename the label 'Junco; hyemalis'"):
+        save_run(tmp_path / "run", EXPERIMENT, ("Junco; hyemalis",), {"w": np.ones(1)})
     with pytest.raises(UserError, match="was expected at"):
         load_run(tmp_path / "run")
 

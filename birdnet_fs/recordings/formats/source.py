@@ -5,6 +5,7 @@ import csv
 import functools
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import Any
 
 from birdnet_fs.plumbing.errors import UserError, nearest
 from birdnet_fs.recordings.audio import find_audio
-from birdnet_fs.recordings.ledger import escaped
+from birdnet_fs.recordings.ledger import COLUMNS, escaped
 from birdnet_fs.schema import Data
 
+# Raven, text, CSV and ANIMAL-SPOT tables as detectors name them
+OUTPUT = re.compile(r"\.birdnet\.|\.annotation\.result\.txt$|\.kaleidoscope\.csv$", re.IGNORECASE)
+LEDGER_HEADER = ",".join(COLUMNS)
 NO_CALL = frozenset({"noise", "nocall", "no_call", "no call", "no-call", "background", "nothing", "empty"})
 PATH_COLUMNS = ("path", "filename", "file", "filepath", "file_path", "file_name", "audio", "Begin Path", "Begin File")
 ONSET_COLUMNS = ("onset_s", "onset", "start", "start_s", "start_time", "begin", "Begin Time (s)", "Starttime")
@@ -106,7 +110,8 @@ class Source:
             here = [entry.name for entry in os.scandir(self.root) if entry.is_file()]
             hint = nearest(self.data.table, here)
             raise UserError(f"data.table must be a file in {escaped(self.root)}.{hint} Received: {self.data.table!r}")
-        names = sorted(e.name for e in os.scandir(self.root) if e.name.lower().endswith(".csv") and e.is_file())
+        entries = [Path(e.path) for e in os.scandir(self.root) if e.name.lower().endswith(".csv") and e.is_file()]
+        names = sorted(path.name for path in self._labels(entries))
         for name in ("manifest.csv", "metadata.csv", "train.csv", "labels.csv", "annotations.csv"):
             if name in names:
                 return self.root / name
@@ -127,7 +132,26 @@ class Source:
         for folder, folders, names in os.walk(top):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             found += [Path(folder, name) for name in names if name.lower().endswith((".txt", ".csv", ".tsv"))]
-        return sorted(found)
+        return sorted(self._labels(found))
+
+    def _labels(self, paths: list[Path]) -> list[Path]:
+        """Without what a detector wrote beside the audio, unless the layout was named: its guesses are no labels."""
+        if self.data.layout != "auto":
+            return paths
+        kept = [path for path in paths if not is_output(path)]
+        if len(kept) < len(paths):
+            note = f"{len(paths) - len(kept)} tables of detections were not taken as labels; data.layout=raven would."
+            if note not in self.notes:
+                self.notes.append(note)
+        return kept
+
+
+def is_output(path: Path) -> bool:
+    """Whether a file is a table of detections or a ledger, as `birdnet-fs analyze` and BirdNET write them."""
+    if OUTPUT.search(path.name):
+        return True
+    with open(path, "rb") as file:
+        return path.suffix.lower() == ".csv" and file.readline().decode("utf-8", "replace").strip() == LEDGER_HEADER
 
 
 def read_text(path: Path, notes: list[str]) -> str:
