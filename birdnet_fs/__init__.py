@@ -3,7 +3,7 @@
 The rooms, in the order of the data; each imports only from rooms above its own
 (tests/test_rooms.py reads the imports and fails otherwise):
 
-    plumbing     errors for people, atomic files, progress
+    plumbing     errors for people, key=value settings, atomic files, progress
     schema       what can be chosen: frozen settings with unit, default and check
     recordings   files -> waveforms -> labelled segments; manifest, splits, the synthetic aviary
     frontend     waveform -> log-mel: one definition, three executions

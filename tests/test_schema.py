@@ -7,7 +7,8 @@ import pytest
 
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.schema import Data, Experiment, FrontEnd, Training, override
+from birdnet_fs.plumbing.settings import from_dict, override, show, to_dict
+from birdnet_fs.schema import Data, Experiment, FrontEnd, Training
 
 
 def test_settings_are_applied_by_type() -> None:
@@ -77,16 +78,16 @@ def test_groups_are_set_by_name_and_pretrain_can_be_dropped() -> None:
 
 def test_an_experiment_survives_json() -> None:
     e = Experiment(pretrain=Experiment(name="first"), training=Training(epochs=3), frontend=FrontEnd(resize=(4, 5)))
-    assert schema.from_dict(schema.to_dict(e)) == e
+    assert from_dict(Experiment, to_dict(e)) == e
     with pytest.raises(UserError, match="Did you mean 'training'"):
-        schema.from_dict({"trainin": {}})
+        from_dict(Experiment, {"trainin": {}})
     with pytest.raises(UserError, match=r"training\.epochs must be a whole number"):
-        schema.from_dict({"training": {"epochs": "x"}})
+        from_dict(Experiment, {"training": {"epochs": "x"}})
 
 
 def test_shown_settings_can_be_given_back() -> None:
     e = Experiment(name="a=b", seed=3, data=Data(where="set=x,role=a|b"), frontend=FrontEnd(resize=(4, 5)))
-    assert override(Experiment(), schema.show(e).splitlines()) == e
+    assert override(Experiment(), show(e).splitlines()) == e
 
 
 def test_debug_cuts_down() -> None:

@@ -29,10 +29,11 @@ def cv(
     """
     from birdnet_fs import schema
     from birdnet_fs.cli.experiment import load
+    from birdnet_fs.plumbing.settings import show
 
     chosen = load(experiment, settings or [])
     if cfg:
-        print(schema.show(schema.debugged(chosen)))
+        print(show(schema.debugged(chosen)))
         return
     wanted = _seeds(seeds) or [chosen.seed]
     from birdnet_fs.training.partition import folds_of

@@ -43,6 +43,7 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
     import dataclasses
 
     from birdnet_fs import schema
+    from birdnet_fs.plumbing.settings import override
     from birdnet_fs.recordings.ledger import escaped
     from birdnet_fs.reports.evaluate import write_evaluation
     from birdnet_fs.reports.labelled import guess_data, score_labelled
@@ -57,7 +58,7 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
     experiment = load_run(run).experiment if run.is_dir() else schema.Experiment(name=run.stem)
     sigmoid = engine.activation == "sigmoid"
     trained_on = dataclasses.replace(experiment.data, multi_label=sigmoid)
-    asked = schema.override(schema.Experiment(data=guess_data(source, trained_on)), settings)
+    asked = override(schema.Experiment(data=guess_data(source, trained_on)), settings)
     table, ledger = score_labelled(engine, asked.data)
     ledger.write(output / "ledger.csv")
     write_scores(output / "scores.csv", table)

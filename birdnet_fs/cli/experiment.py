@@ -8,6 +8,7 @@ from pathlib import Path
 
 from birdnet_fs import frontend, schema
 from birdnet_fs.plumbing.errors import UserError, nearest
+from birdnet_fs.plumbing.settings import override
 
 
 def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
@@ -39,7 +40,7 @@ def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
         raise UserError(f"Experiment {name!r} in {path} has no quick version.")
     experiment = make(quick=quick[-1].lower().endswith("true")) if quick else make()
     rest = [s for s in settings if s not in quick]
-    chosen = schema.override(experiment, rest, {"frontend": frontend.preset})
+    chosen = override(experiment, rest, {"frontend": frontend.preset})
     if experiment.pretrain and chosen.pretrain and chosen.pretrain.data.root == experiment.data.root:
         # one folder of recordings for both parts: data.root=elsewhere moves both
         data = dataclasses.replace(chosen.pretrain.data, root=chosen.data.root)

@@ -25,9 +25,10 @@ def manifest(
     quarantined with the reason) are written also when rows were refused; the exit code is then 1.
     """
     from birdnet_fs.plumbing.errors import UserError
+    from birdnet_fs.plumbing.settings import override
     from birdnet_fs.recordings.ledger import escaped
     from birdnet_fs.recordings.manifest import read_manifest, write_manifest
-    from birdnet_fs.schema import Experiment, override
+    from birdnet_fs.schema import Experiment
 
     place = [f"data.root={source}"]
     if source.is_file():

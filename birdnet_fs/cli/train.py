@@ -51,10 +51,11 @@ def train(
     """
     from birdnet_fs import schema
     from birdnet_fs.cli.experiment import load
+    from birdnet_fs.plumbing.settings import show
 
     chosen = load(experiment, settings or [])
     if cfg:
-        print(schema.show(schema.debugged(chosen)))
+        print(show(schema.debugged(chosen)))
         return
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.training.run_folder import load_run

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from birdnet_fs import schema
 from birdnet_fs.export import parity, processes, runtime, sidecars
 from birdnet_fs.export.probe import EDGES, Probe, make_probe
 from birdnet_fs.plumbing.errors import UserError, nearest
 from birdnet_fs.plumbing.files import write_json
 from birdnet_fs.plumbing.progress import say
+from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.training.run_folder import WEIGHTS, Run
 
 
@@ -113,7 +113,7 @@ def job_of(run: Run, input: str, precision: Sequence[str], folder: Path) -> dict
     """What the worker is told."""
     return {
         "run": str(run.path.resolve()),
-        "frontend": schema.to_dict(run.frontend),
+        "frontend": to_dict(run.frontend),
         "input": input,
         "precisions": list(precision),
         "folder": str(folder.resolve()),

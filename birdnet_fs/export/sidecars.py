@@ -17,6 +17,7 @@ from birdnet_fs import schema
 from birdnet_fs.export.parity import BUDGETS, Parity
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import sha256, write_json, write_text
+from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.training.run_folder import Run, versions
 
 FORMAT = 1
@@ -81,7 +82,7 @@ def write_sidecars(
         "output": "logits",
         "activation": run.activation,
         "precision": parity.precision,
-        "frontend": schema.to_dict(run.frontend),
+        "frontend": to_dict(run.frontend),
         "versions": versions(),
     }
     if input == "features":

@@ -17,9 +17,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from birdnet_fs import schema
 from birdnet_fs.frontend.definition import Definition, define, finish
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.schema import FrontEnd
 
 Transform = Literal["rfft", "dft"]
@@ -151,4 +151,4 @@ class FrontEndLayer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The spec as plain JSON values, and the transform."""
-        return {**super().get_config(), "spec": schema.to_dict(self.spec), "transform": self.transform}
+        return {**super().get_config(), "spec": to_dict(self.spec), "transform": self.transform}

@@ -12,6 +12,7 @@ import numpy as np
 
 from birdnet_fs import schema
 from birdnet_fs.plumbing.files import write_text
+from birdnet_fs.plumbing.settings import show
 
 TEMPLATE = "page.html"
 N_MIXED_UP = 10
@@ -62,9 +63,7 @@ def write_report(
         confusion=Markup(confusion_figure(counts, names)) if counts.any() else "",
         mixed_up=_mixed_up(counts, names) if counts.any() else [],
         curves=Markup(history_figure(history)) if history else "",
-        settings=[line.partition("=")[::2] for line in legible(schema.show(experiment)).split("\n")]
-        if experiment
-        else [],
+        settings=[line.partition("=")[::2] for line in legible(show(experiment)).split("\n")] if experiment else [],
         versions=versions if versions is not None else versions_in_use(),
     )
     write_text(path, html.encode("utf-8", "backslashreplace").decode("utf-8"))

@@ -167,7 +167,7 @@ def _features(waveforms: np.ndarray, spec: schema.FrontEnd) -> np.ndarray:
 
 def _open_artefact(path: Path, threads: int) -> Engine:
     sidecar = _read_sidecar(path)
-    spec = schema.from_dict({"frontend": sidecar["frontend"]}).frontend
+    spec = schema.FrontEnd.from_dict(sidecar["frontend"])
     if (spec.sample_rate_hz, spec.segment_s) != (sidecar["sample_rate_hz"], float(sidecar["segment_s"])):
         raise UserError(f"{path.with_suffix('.json')} gives two sample rates or segment lengths; export the run again.")
     identity = sha256(path)

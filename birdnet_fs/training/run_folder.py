@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from birdnet_fs import __version__, schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import atomic_path, write_json, write_text
+from birdnet_fs.plumbing.settings import from_dict, to_dict
 
 if TYPE_CHECKING:
     import keras
@@ -95,7 +96,7 @@ def load_run(path: Path | str) -> Run:
     classes = tuple((path / CLASSES).read_text(encoding="utf-8").splitlines())
     if not classes or len(set(classes)) != len(classes):
         raise UserError(f"{path / CLASSES} must name one or more classes, each once, a line each.")
-    return Run(path=path, experiment=schema.from_dict(settings), classes=classes)
+    return Run(path=path, experiment=from_dict(schema.Experiment, settings), classes=classes)
 
 
 def check_classes(classes: Sequence[str]) -> None:
@@ -157,7 +158,7 @@ def save_run(
     write_text(path / CLASSES, "".join(f"{name}\n" for name in classes))
     write_json(path / VERSIONS, versions())
     also(path)
-    write_json(path / CONFIG, schema.to_dict(experiment))
+    write_json(path / CONFIG, to_dict(experiment))
     return Run(path=path, experiment=experiment, classes=tuple(classes))
 
 

@@ -13,6 +13,7 @@ from birdnet_fs.export import probe, sidecars
 from birdnet_fs.frontend import PRESETS
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.settings import to_dict
 
 RECEIVER = Path(__file__).parents[2] / "export"
 
@@ -42,7 +43,7 @@ def test_the_stand_alone_front_end_is_ours(reader, spec: schema.FrontEnd) -> Non
     waveforms = probe.edges(spec.n_samples, spec.sample_rate_hz)
     ours = log_mel(waveforms, spec)
     for row, expected in zip(waveforms, ours, strict=True):
-        given = reader.log_mel(row, schema.to_dict(spec), constants)
+        given = reader.log_mel(row, to_dict(spec), constants)
         assert given.shape == spec.shape
         assert np.isfinite(given).all()
         # relative to the largest value, because presets give dB, ratios or power
@@ -68,12 +69,12 @@ def test_the_stand_alone_front_end_reads_every_setting(reader) -> None:
         "normalise_when": "last",
         "normalise_eps": 0.5,
     }
-    plain = schema.to_dict(base)
+    plain = to_dict(base)
     constants = sidecars.frontend_constants(base)
     before = reader.log_mel(row, plain, constants)
     for key, value in changes.items():
         changed = schema.FrontEnd.from_dict({**plain, key: value})
-        after = reader.log_mel(row, schema.to_dict(changed), sidecars.frontend_constants(changed))
+        after = reader.log_mel(row, to_dict(changed), sidecars.frontend_constants(changed))
         assert after.shape != before.shape or np.abs(after - before).max() > 1e-3, key
         assert np.abs(after - log_mel(row, changed)[0]).max() < 1e-3, key
 

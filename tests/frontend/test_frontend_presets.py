@@ -19,7 +19,8 @@ from birdnet_fs.frontend import PRESETS, in_keras, preset
 from birdnet_fs.frontend.definition import define, hann, linear_matrix, mel_matrix
 from birdnet_fs.frontend.in_numpy import log_mel, log_mel_reference
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.schema import FrontEnd, to_dict
+from birdnet_fs.plumbing.settings import to_dict
+from birdnet_fs.schema import FrontEnd
 
 ALL = pytest.mark.parametrize("spec", PRESETS.values(), ids=PRESETS)
 

@@ -14,6 +14,7 @@ import tolerances
 
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.scoring import engines
 from birdnet_fs.scoring.engines import Engine, activate, open_engine
 
@@ -146,7 +147,7 @@ def sidecar(model, kind):
         "input_shape": [1, SPEC.n_samples] if kind == "waveform" else [1, *SPEC.shape, 1],
         "output": "logits",
         "activation": "sigmoid",
-        "frontend": schema.to_dict(SPEC),
+        "frontend": to_dict(SPEC),
     }
 
 
