@@ -56,7 +56,7 @@ def as_raven(root):
     )
     text(root / "tables/two.selections.txt", head)
     text(
-        root / "tables/three.BirdNET.selection.table.txt",
+        root / "tables/three.selections.txt",
         "Selection\tBegin Time (s)\tEnd Time (s)\tCommon Name\n1\t0\t3\tGreat Tit\n",
     )
     text(
@@ -251,3 +251,17 @@ def test_real_tables(shared_data):
     selections = [clip for clip in read_manifest(raven).clips if clip.path.stem == "spinetail"]
     assert events.events and len(events.clips) == len(selections) == 18
     assert [clip.labels for clip in events.clips] == [clip.labels for clip in selections]
+
+
+def test_tables_of_a_detector_are_labels_only_when_asked_for(tmp_path):
+    """A run must not learn from what an earlier run wrote beside the recordings."""
+    for name in ("Great Tit", "Blackbird"):
+        tone(tmp_path / name / "one.wav")
+    table = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\tCommon Name\n"
+    row = "1\tSpectrogram 1\t1\t0.0\t0.5\t0\t8000\tGuess\n"
+    (tmp_path / "Great Tit" / "one.BirdNET.selection.table.txt").write_text(table + row)
+    (tmp_path / "ledger.csv").write_text("path,status,reason,flags,duration_s,source\n")
+    found = read_manifest(Data(root=str(tmp_path)))
+    assert (found.layout, found.classes) == ("folders", ("Blackbird", "Great Tit"))
+    assert any("not taken as labels" in note for note in found.notes)
+    assert read_manifest(Data(root=str(tmp_path), layout="raven", table="Great Tit")).classes == ("Guess",)
