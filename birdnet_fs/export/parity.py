@@ -45,12 +45,13 @@ BUDGETS = {
         "are in yet another order, which a pure tone shows most (tflite-runtime 2.14: 2.8e-4)",
     ),
     "fp16": Budget(
-        max_abs=5e-2,
+        max_abs=1e-1,
         mean_abs=1e-2,
         top1=0.99,
         auroc=5e-3,
-        device=5e-2,
-        reason="weights keep 11 bits; 0.05 in a logit moves a probability by at most 0.0125",
+        device=1e-1,
+        reason="weights keep 11 bits (a trained cnn/small: 0.08 on 200 real segments, mean 0.002); "
+        "0.1 in a logit moves a probability by at most 0.025",
     ),
 }
 
