@@ -40,7 +40,7 @@ def log_mel(waveform: Any, spec: FrontEnd, transform: Transform = "rfft") -> Any
     Raises:
         UserError: Wrong shape, or too short for one frame.
     """
-    x = ops.cast(waveform, "float32")
+    x = ops.cast(waveform, "float64" if transform == "rfft" else "float32")  # pre-emphasis takes digits as well
     if len(x.shape) not in (1, 2):
         raise UserError(f"A waveform must be [batch, n_samples] or [n_samples]. Received shape: {tuple(x.shape)}")
     definition = define(spec, x.shape[-1] or spec.n_samples)
@@ -57,7 +57,6 @@ def _rfft(x: Any, definition: Definition) -> Any:
     """Energies [batch, n_frames, n_mels] by the backend's own FFT, in float64."""
     spec, (low, high) = definition.spec, definition.bins
     # torch.stft centres unless told not to; the padding is done already, as the definition says
-    x = ops.cast(x, "float64")
     re, im = ops.stft(x, spec.n_fft, spec.hop_length, spec.n_fft, window=definition.window, center=False)
     power = ops.cast((re * re + im * im)[:, :, low:high], "float32")
     return ops.matmul(power, definition.bands[:, low:high].T.astype(np.float32))
