@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from birdnet_fs import schema
 from birdnet_fs.batches import augmentation
 from birdnet_fs.batches.waveforms import Waveforms
-from birdnet_fs.frontend.in_numpy import log_mel
+from birdnet_fs.frontend.in_numpy import log_mel, network_input
 
 ORDER, ITEM = 0, 1  # two streams of one seed
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -116,8 +116,3 @@ class _Items(Dataset):
         )
         features = augmentation.augment_features(log_mel(waveform, self.spec)[0], self.settings, rng)
         return network_input(features, self.spec), targets, clip
-
-
-def network_input(features: np.ndarray, spec: schema.FrontEnd) -> np.ndarray:
-    """Features [..., n_frames, n_mels] with the channel axis the network reads: [..., n_channels]."""
-    return np.repeat(features[..., None], spec.n_channels, axis=-1)

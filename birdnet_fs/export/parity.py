@@ -107,18 +107,17 @@ def reference_logits(run: Run, probe: Probe, features_file: Path | None = None) 
 
 
 def _ask(model: "keras.Model", spec: schema.FrontEnd, waveforms: np.ndarray, features_file: Path | None) -> np.ndarray:
-    from birdnet_fs.frontend.in_numpy import log_mel
+    from birdnet_fs.frontend.in_numpy import log_mel, network_input
 
     kept = None
     if features_file is not None:
         kept = np.lib.format.open_memmap(features_file, "w+", np.float32, (len(waveforms), *spec.shape))
     answers = []
     for start in track(range(0, len(waveforms), _BATCH), "Reference", unit="batch"):
-        features = np.asarray(log_mel(waveforms[start : start + _BATCH], spec), np.float32)
+        features = log_mel(waveforms[start : start + _BATCH], spec)
         if kept is not None:
             kept[start : start + _BATCH] = features
-        channels = np.repeat(features[..., None], spec.n_channels, axis=-1)
-        answers.append(np.asarray(model.predict_on_batch(channels), np.float32))
+        answers.append(np.asarray(model.predict_on_batch(network_input(features, spec)), np.float32))
     if kept is not None:
         kept.flush()
     return np.concatenate(answers)

@@ -60,6 +60,11 @@ def log_mel(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
     return features
 
 
+def network_input(features: np.ndarray, spec: FrontEnd) -> np.ndarray:
+    """Features [..., n_frames, n_mels] with the channel axis a network reads, [..., n_frames, n_mels, n_channels]."""
+    return np.repeat(features[..., None], spec.n_channels, axis=-1)
+
+
 def log_mel_reference(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
     """As `log_mel`, in plain numpy float64 [batch, n_frames, n_mels]; slow, for checks."""
     x = as_waveform(waveform).astype(np.float64)

@@ -159,10 +159,9 @@ def _open_run(path: Path, threads: int) -> Engine:
 
 def _features(waveforms: np.ndarray, spec: schema.FrontEnd) -> np.ndarray:
     """Waveforms [n, n_samples] -> what a network reads, float32 [n, n_frames, n_mels, n_channels]."""
-    from birdnet_fs.frontend.in_numpy import log_mel
+    from birdnet_fs.frontend.in_numpy import log_mel, network_input
 
-    features = np.asarray(log_mel(waveforms, spec), np.float32)
-    return np.repeat(features[..., None], spec.n_channels, axis=-1)
+    return network_input(log_mel(waveforms, spec), spec)
 
 
 def _open_artefact(path: Path, threads: int) -> Engine:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from birdnet_fs import schema
-from birdnet_fs.batches.loader import TrainingBatches, network_input
+from birdnet_fs.batches.loader import TrainingBatches
 from birdnet_fs.batches.waveforms import Waveforms, clip_windows
-from birdnet_fs.frontend.in_numpy import log_mel
+from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.models.lowering import lower
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import atomic_path
