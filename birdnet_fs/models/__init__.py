@@ -2,9 +2,10 @@
 
 Every network takes features [batch, n_frames, n_mels, n_channels] (input name "features"), has its pooled
 vector in a layer named "embedding" and gives float32 logits [batch, n_classes] from a layer named "logits".
+A family makes a backbone (`heads.Backbone`: frames and embedding), a head of heads.py makes logits of it.
 Layer names are the same in every build, because a run folder finds its weights by variable path.
 
-A new family is one file named as the family (holding SOURCE, MIN_SHAPE, VARIANTS and `build`) and one row below.
+A new family is one file named as the family (holding SOURCE, MIN_SHAPE, VARIANTS and `backbone`) and one row below.
 """
 
 import importlib
@@ -57,14 +58,17 @@ def family(name: str) -> Any:
     return importlib.import_module(f"birdnet_fs.models.{resolve(name).partition('/')[0]}")
 
 
-def build(name: str, *, input_shape: tuple[int, int, int], n_classes: int, dropout: float = 0.2) -> "keras.Model":
+def build(
+    name: str, *, input_shape: tuple[int, int, int], n_classes: int, dropout: float = 0.2, head: str = "linear"
+) -> "keras.Model":
     """A network with fresh random weights.
 
     Args:
         name: "family/variant", or a family alone for its first variant.
         input_shape: (n_frames, n_mels, n_channels) of the features, time first, channels last.
         n_classes: Width of the logits, 1 or more.
-        dropout: Share of the values dropped in front of the last layers while training, in [0, 1).
+        dropout: Share of the values dropped in front of the last layer while training, in [0, 1).
+        head: What makes logits of the backbone, a key of `heads.HEADS`.
 
     Returns:
         A Functional Keras model: features [batch, n_frames, n_mels, n_channels] -> logits float32 [batch, n_classes].
@@ -88,4 +92,10 @@ def build(name: str, *, input_shape: tuple[int, int, int], n_classes: int, dropo
         )
     if n_classes < 1:
         raise UserError(f"n_classes must be 1 or more; are there labels in the training data? Received: {n_classes}")
-    return module.build(name.partition("/")[2], input_shape=shape, n_classes=n_classes, dropout=dropout)
+    import keras
+
+    from birdnet_fs.models.heads import HEADS
+
+    features = keras.Input(shape, name="features")
+    logits = HEADS[head](module.backbone(name.partition("/")[2], features), n_classes, dropout)
+    return keras.Model(features, logits, name=name.replace("/", "_"))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+from birdnet_fs.models.heads import Backbone
+
 SOURCE = "He et al. 2016, https://arxiv.org/abs/1512.03385, with the pooling of PANNs; ours: widths"
 MIN_SHAPE = (16, 16)  # (n_frames, n_mels): one cell is left after four halvings
 EPSILON, MOMENTUM = 1e-5, 0.9  # torch's BatchNorm defaults (Keras' momentum is 1 - torch's)
@@ -31,15 +33,14 @@ VARIANTS = {
 }
 
 
-def build(variant: str, *, input_shape: tuple[int, int, int], n_classes: int, dropout: float) -> keras.Model:
-    """The network of one row of VARIANTS; arguments as `models.build`, already checked.
+def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
+    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels].
 
     Raw decibels are fine as features: the first layers bring each channel to mean 0 and variance 1.
     """
     size = VARIANTS[variant]
-    inputs = keras.Input(input_shape, name="features")
-    band_mean = layers.AveragePooling2D((input_shape[0], 1), name="band_mean")(inputs)
-    x = layers.Concatenate(name="bands")([inputs, layers.Subtract(name="less_mean")([inputs, band_mean])])
+    band_mean = layers.AveragePooling2D((features.shape[1], 1), name="band_mean")(features)
+    x = layers.Concatenate(name="bands")([features, layers.Subtract(name="less_mean")([features, band_mean])])
     x = layers.BatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, name="bn0")(x)
     x = layers.ReLU(name="stem_relu")(_conv(x, size.stem, 3, "stem"))
     x = layers.MaxPooling2D(2, name="stem_pool")(x)
@@ -51,12 +52,10 @@ def build(variant: str, *, input_shape: tuple[int, int, int], n_classes: int, dr
         y = layers.ReLU(name=f"{name}_relu2")(y)
         x = layers.MaxPooling2D(2, name=f"{name}_pool")(y)
     x = layers.AveragePooling2D((1, x.shape[2]), name="mean_over_mels")(x)
-    x = layers.Add(name="embedding")(
+    embedding = layers.Add(name="embedding")(
         [layers.GlobalMaxPooling2D(name="max_over_time")(x), layers.GlobalAveragePooling2D(name="mean_over_time")(x)]
     )
-    x = layers.Dropout(dropout, name="dropout")(x)
-    logits = layers.Dense(n_classes, dtype="float32", name="logits")(x)
-    return keras.Model(inputs, logits, name=f"cnn_{variant}")
+    return Backbone(layers.Reshape((x.shape[1], x.shape[3]), name="frames")(x), embedding)
 
 
 def _conv(x: keras.KerasTensor, channels: int, side: int, name: str) -> keras.KerasTensor:

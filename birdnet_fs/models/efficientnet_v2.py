@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+from birdnet_fs.models.heads import Backbone, mean_over_bands
+
 SOURCE = "Tan & Le 2021, https://arxiv.org/abs/2104.00298"
 MIN_SHAPE = (32, 32)  # (n_frames, n_mels): five halvings
 SURVIVAL = 0.8  # of the last block's branch in training; the first always survives
@@ -68,11 +70,10 @@ VARIANTS = {
 TOP = 1280  # channels of the last convolution, scaled by width
 
 
-def build(variant: str, *, input_shape: tuple[int, int, int], n_classes: int, dropout: float) -> keras.Model:
-    """The network of one row of VARIANTS; arguments as `models.build`, already checked."""
+def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
+    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels]."""
     size = VARIANTS[variant]
-    inputs = keras.Input(input_shape, name="features")
-    x = _conv(inputs, _scaled(size.stem, size.width), "stem", kernel=3, stride=2)
+    x = _conv(features, _scaled(size.stem, size.width), "stem", kernel=3, stride=2)
     n_blocks = [math.ceil(stage.n_blocks * size.depth) for stage in size.stages]
     done = 0
     for number, (stage, repeats) in enumerate(zip(size.stages, n_blocks, strict=True), 1):
@@ -89,10 +90,8 @@ def build(variant: str, *, input_shape: tuple[int, int, int], n_classes: int, dr
             x = y
             done += 1
     x = _conv(x, _scaled(TOP, size.width), "top", kernel=1)
-    x = layers.GlobalAveragePooling2D(name="embedding")(x)
-    x = layers.Dropout(dropout, name="dropout")(x)
-    logits = layers.Dense(n_classes, dtype="float32", name="logits")(x)
-    return keras.Model(inputs, logits, name=f"efficientnet_v2_{variant}")
+    embedding = layers.GlobalAveragePooling2D(name="embedding")(x)
+    return Backbone(mean_over_bands(x), embedding)
 
 
 def _scaled(channels: int, width: float) -> int:
