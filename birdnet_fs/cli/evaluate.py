@@ -46,7 +46,7 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
     from birdnet_fs.plumbing.settings import override
     from birdnet_fs.recordings.ledger import escaped
     from birdnet_fs.reports.evaluate import write_evaluation
-    from birdnet_fs.reports.labelled import guess_data, score_labelled
+    from birdnet_fs.reports.labelled import guess_data, heard_in_training, score_labelled
     from birdnet_fs.reports.scores import write_scores
     from birdnet_fs.scoring.engines import open_engine
     from birdnet_fs.training.run_folder import load_run
@@ -62,13 +62,21 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
     table, ledger = score_labelled(engine, asked.data)
     ledger.write(output / "ledger.csv")
     write_scores(output / "scores.csv", table)
+    notes = [f"Scored on {escaped(source)}. {ledger.summary()}"]
+    heard = heard_in_training(run, (Path(row.path) for row in table.rows))
+    if heard:
+        notes.append(
+            f"The run was trained on {len(heard)} of these recordings (the first: {escaped(heard[0])}): the numbers "
+            "say how well it remembers, not how well it does on new recordings."
+        )
+        say(notes[-1])
     return write_evaluation(
         output,
         table,
         multi_label=sigmoid or any(len(row.labels) != 1 for row in table.rows),
         title=f"{experiment.name} on {source.name or source.resolve().name}",
         experiment=experiment,
-        notes=[f"Scored on {escaped(source)}. {ledger.summary()}"],
+        notes=notes,
     )
 
 

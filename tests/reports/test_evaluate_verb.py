@@ -1,6 +1,7 @@
 """`birdnet-fs evaluate` on a real run folder: again from its scores, and on new labelled recordings."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from birdnet_fs import schema
 from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.recordings.aviary import make_aviary
+from birdnet_fs.recordings.manifest import read_manifest
 from birdnet_fs.recordings.synthesis import SPECIES
 from birdnet_fs.reports.scores import ScoreRow, read_scores, score_table, write_scores
+from birdnet_fs.training.partition import Partition, write_partition
 
 CLASSES = tuple(species.latin for species in SPECIES[:3])
 FRONT_END = schema.FrontEnd(sample_rate_hz=16_000, segment_s=2.0, n_mels=32, fmax_hz=8000)
@@ -72,6 +75,23 @@ def test_new_clips_are_scored_one_row_each(run, recordings, tmp_path, capsys):
     assert not (run / "metrics.json").exists()
     assert "tried on aviary" in (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
     assert "15 segments" in capsys.readouterr().out
+
+
+def test_recordings_the_run_was_trained_on_are_named(run, recordings, tmp_path, capsys):
+    """The same file under its own name, and a copy of another under a new one."""
+    found = read_manifest(schema.Data(root=str(recordings), table="metadata.csv", audio="audio", where="set=aviary"))
+    trained, copied, unheard = found.clips[:3]
+    (tmp_path / "new" / CLASSES[0]).mkdir(parents=True)
+    shutil.copy(copied.path, tmp_path / "new" / CLASSES[0] / "renamed.wav")
+    shutil.copy(unheard.path, tmp_path / "new" / CLASSES[0] / "other.wav")
+    write_partition(run / "partition.csv", Partition(found, (trained, copied), (), ()))
+    evaluate(run, tmp_path / "new", output=tmp_path / "o")
+    told = capsys.readouterr().err
+    assert "trained on 1 of these recordings" in told and "renamed.wav" in told
+    assert "trained on 1 of these recordings" in (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
+    where = ["data.table=metadata.csv", "data.audio=audio", "data.where=set=aviary"]
+    evaluate(run, recordings, where, tmp_path / "p")
+    assert "trained on 2 of these recordings" in capsys.readouterr().err
 
 
 def test_recordings_with_timed_events_are_cut_into_segments(run, recordings, tmp_path):
