@@ -1,0 +1,74 @@
+"""SpecAugment inside a network: stripes of time and of frequency are set to zero while training.
+
+Source: Park et al. 2019, "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition",
+https://arxiv.org/abs/1904.08779, as PANNs draw it (https://github.com/qiuqiangkong/torchlibrosa, augmentation.py):
+behind the normalisation of the features, so that zero is the mean of a band.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("birdnet_fs")
+class SpecAugment(keras.layers.Layer):
+    """Sets stripes to zero, others for each sample; in inference the input comes back as it is.
+
+    A stripe's width is drawn from 0 .. drop_width - 1, then its start from 0 .. length - width - 1; stripes may
+    overlap. An axis shorter than the drop width bounds it, so that one stripe leaves at least one cell.
+
+    Args:
+        time_drop_width: Bound of a time stripe's width, in frames, 1 or more.
+        n_time_stripes: Time stripes in each sample.
+        mel_drop_width: Bound of a frequency stripe's width, in mel bands, 1 or more.
+        n_mel_stripes: Frequency stripes in each sample.
+        **settings: Those of every layer (name, dtype).
+
+    Input and output: [batch, n_frames, n_mels, n_channels]; all channels of a sample share its stripes.
+    """
+
+    def __init__(
+        self,
+        time_drop_width: int = 64,
+        n_time_stripes: int = 2,
+        mel_drop_width: int = 8,
+        n_mel_stripes: int = 2,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.time_drop_width, self.n_time_stripes = time_drop_width, n_time_stripes
+        self.mel_drop_width, self.n_mel_stripes = mel_drop_width, n_mel_stripes
+        # torch's own generator is seeded by the trainer, and Keras' would wait for the GPU in every step
+        self.seed_generator = None if keras.backend.backend() == "torch" else keras.random.SeedGenerator()
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        if not training:
+            return x
+        frames = ops.expand_dims(self._kept(x, 1, self.time_drop_width, self.n_time_stripes), (2, 3))
+        bands = ops.expand_dims(self._kept(x, 2, self.mel_drop_width, self.n_mel_stripes), (1, 3))
+        return x * ops.cast(ops.logical_and(frames, bands), x.dtype)
+
+    def _kept(self, x: Any, axis: int, drop_width: int, n_stripes: int) -> Any:
+        """True where no stripe lies, [batch, length of the axis]."""
+        length = x.shape[axis]
+        draws = self._uniform((ops.shape(x)[0], 2, n_stripes, 1), x)
+        width = ops.floor(draws[:, 0] * min(drop_width, length))
+        start = ops.floor(draws[:, 1] * (length - width))
+        cells = ops.arange(length, dtype="float32")
+        return ops.all(ops.logical_or(cells < start, cells >= start + width), axis=1)
+
+    def _uniform(self, shape: tuple[Any, ...], x: Any) -> Any:
+        if self.seed_generator is not None:
+            return keras.random.uniform(shape, seed=self.seed_generator, dtype="float32")
+        import torch
+
+        return torch.rand(shape, device=x.device)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "time_drop_width": self.time_drop_width,
+            "n_time_stripes": self.n_time_stripes,
+            "mel_drop_width": self.mel_drop_width,
+            "n_mel_stripes": self.n_mel_stripes,
+        }
