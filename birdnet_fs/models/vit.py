@@ -1,0 +1,141 @@
+"""Vision Transformer: the features cut into patches of 16 x 16 cells, a class token, blocks of self-attention.
+
+Source: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929; tiny and small are
+of Touvron et al. 2021 (DeiT, table 1), https://arxiv.org/abs/2012.12877; dropout and stochastic depth as Steiner et
+al. 2022, https://arxiv.org/abs/2106.10270. As published: LayerNorm (epsilon 1e-6) before each branch,
+GELU, dropout behind everything but queries, keys and values. Ours: the features are standardised in front (raw
+decibels would drown what the network adds to them; no learnt numbers), and sides that are no multiple of the patch
+are padded at the end with zeros, which are the features' mean. The frames are the patches of one time, averaged over
+the bands.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from birdnet_fs.models.blocks import add_branch
+from birdnet_fs.models.heads import Backbone, mean_over_bands
+
+SOURCE = "Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929"
+MIN_SHAPE = (16, 16)  # (n_frames, n_mels): one patch
+DROPOUT = 0.1
+STOCHASTIC_DEPTH = 0.1  # chance that the last block's branches are left out in training; the first's always stay
+EPSILON = 1e-6  # of LayerNorm
+NORM_EPSILON, MOMENTUM = 1e-5, 0.9  # of the standardisation, as torch's BatchNorm
+
+
+@dataclass(frozen=True)
+class Size:
+    """One variant."""
+
+    width: int  # of a token
+    depth: int  # blocks
+    n_heads: int
+    patch: int = 16  # frames and mels
+    expand: int = 4  # width inside a block / width of a token
+
+
+VARIANTS = {
+    "tiny": Size(width=192, depth=12, n_heads=3),
+    "small": Size(width=384, depth=12, n_heads=6),
+    "base": Size(width=768, depth=12, n_heads=12),
+}
+
+
+def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
+    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels] of any size."""
+    size = VARIANTS[variant]
+    x = layers.BatchNormalization(center=False, scale=False, epsilon=NORM_EPSILON, momentum=MOMENTUM, name="input_bn")(
+        features
+    )
+    missing = [-n % size.patch for n in x.shape[1:3]]
+    if any(missing):
+        x = layers.ZeroPadding2D(((0, missing[0]), (0, missing[1])), name="input_pad")(x)
+    x = layers.Conv2D(size.width, size.patch, size.patch, kernel_initializer="lecun_normal", name="patches_conv")(x)
+    grid = x.shape[1:3]
+    x = layers.Reshape((grid[0] * grid[1], size.width), name="patches_tokens")(x)
+    x = ClassTokenAndPositions(name="tokens")(x)
+    x = layers.Dropout(DROPOUT, name="tokens_dropout")(x)
+    for number in range(size.depth):
+        drop = STOCHASTIC_DEPTH * number / max(1, size.depth - 1)
+        x = _block(x, size, drop, f"block{number + 1}")
+    x = layers.LayerNormalization(epsilon=EPSILON, name="top_norm")(x)
+    patches = layers.Cropping1D((1, 0), name="top_patches")(x)
+    patches = layers.Reshape((*grid, size.width), name="top_grid")(patches)
+    x = layers.Cropping1D((0, grid[0] * grid[1]), name="top_class")(x)
+    return Backbone(mean_over_bands(patches), layers.Reshape((size.width,), name="embedding")(x))
+
+
+def _block(x: keras.KerasTensor, size: Size, drop: float, name: str) -> keras.KerasTensor:
+    y = layers.LayerNormalization(epsilon=EPSILON, name=f"{name}_norm1")(x)
+    y = layers.MultiHeadAttention(
+        size.n_heads, size.width // size.n_heads, kernel_initializer=_init(), name=f"{name}_attention"
+    )(y, y)
+    y = layers.Dropout(DROPOUT, name=f"{name}_attention_dropout")(y)
+    x = add_branch(x, y, drop, f"{name}_attention")
+    y = layers.LayerNormalization(epsilon=EPSILON, name=f"{name}_norm2")(x)
+    y = layers.Dense(size.width * size.expand, activation="gelu", kernel_initializer=_init(), name=f"{name}_expand")(y)
+    y = layers.Dropout(DROPOUT, name=f"{name}_expand_dropout")(y)
+    y = layers.Dense(size.width, kernel_initializer=_init(), name=f"{name}_project")(y)
+    y = layers.Dropout(DROPOUT, name=f"{name}_project_dropout")(y)
+    return add_branch(x, y, drop, f"{name}_project")
+
+
+def _init() -> keras.initializers.Initializer:
+    # DeiT's; Keras' default would take a head's kernel [width, n_heads, key_dim] for a convolution's
+    return keras.initializers.TruncatedNormal(stddev=0.02)
+
+
+@keras.saving.register_keras_serializable("birdnet_fs")
+class ClassTokenAndPositions(layers.Layer):
+    """A learnt token in front of the others, and a learnt vector on each: [b, n, width] -> [b, 1 + n, width]."""
+
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        """Make the class token [1, 1, width] and the positions [1, 1 + n, width], the class token's first."""
+        n, width = input_shape[1:]
+        self.class_token = self.add_weight(shape=(1, 1, width), initializer=_init(), name="class_token")
+        self.positions = self.add_weight(shape=(1, 1 + n, width), initializer=_init(), name="positions")
+
+    def call(self, x: Any) -> Any:
+        """Zeros stand where the class token is added: no tensor has to be repeated for a batch of unknown size."""
+        first, others = self.positions[:, :1], self.positions[:, 1:]
+        offsets = ops.concatenate([first + self.class_token, others], axis=1)
+        return ops.pad(x, ((0, 0), (1, 0), (0, 0))) + offsets
+
+    def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """One token more."""
+        return (input_shape[0], input_shape[1] + 1, input_shape[2])
+
+
+def resize_positions(positions: np.ndarray, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> np.ndarray:
+    """Learnt positions of one grid of patches for another: bicubic, as DeiT's; the class token's stays as it is.
+
+    Args:
+        positions: [1, 1 + n_old, width], the class token's first, then the patches row by row (time first).
+        old_grid: (patches along time, patches along frequency) of `positions`.
+        new_grid: The same of the result.
+
+    Returns:
+        [1, 1 + n_new, width], the dtype of `positions`.
+    """
+    first, patches = positions[:, :1], positions[0, 1:].reshape(*old_grid, -1)
+    rows, columns = (_bicubic(old, new) for old, new in zip(old_grid, new_grid, strict=True))
+    patches = np.einsum("io,jp,opw->ijw", rows, columns, patches).reshape(1, -1, patches.shape[-1])
+    return np.concatenate([first, patches.astype(positions.dtype)], axis=1)
+
+
+def _bicubic(old: int, new: int) -> np.ndarray:
+    """Weights [new, old] of torch's bicubic interpolation (a = -.75, half-pixel centres, edges repeated)."""
+    a = -0.75
+    centres = (np.arange(new) + 0.5) * old / new - 0.5
+    weights = np.zeros((new, old))
+    for tap in range(-1, 3):
+        cell = np.floor(centres).astype(int) + tap
+        d = np.abs(centres - cell)
+        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+        far = a * (d**3 - 5 * d**2 + 8 * d - 4)
+        np.add.at(weights, (np.arange(new), cell.clip(0, old - 1)), np.where(d <= 1, near, far))
+    return weights
