@@ -1,0 +1,97 @@
+"""The head of few-shot networks: a class is a point among the embeddings, its logit falls with the distance to it.
+
+Source: Snell, Swersky, Zemel 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.org/abs/1703.05175
+(squared Euclidean distance to the mean of a class' support); Sung et al. 2018, "Learning to Compare",
+https://arxiv.org/abs/1711.06025 (a distance that is learnt; its layers here are those of V2 in
+https://github.com/nnayz/uhh_project_dsai); Wang et al. 2019, "SimpleShot", https://arxiv.org/abs/1911.04623 (cosine
+after a centre is taken off). Prototypes, centre and what stands for "none of them" are weights of the network, so a
+run that has learnt species by enrolment is scored, evaluated and exported like any other.
+"""
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+DISTANCES = ("euclidean", "cosine", "learnt")
+DROPOUT = 0.1  # inside the learnt distance
+SMALLEST_SQUARE = 1e-12  # below the squared length of any embedding that means something
+
+
+def distance_network(width: int) -> keras.Model:
+    """The learnt distance of V2: query and prototype side by side -> 512 -> 256 -> 1, with nothing to bound it.
+
+    Args:
+        width: Of an embedding.
+
+    Returns:
+        A Functional Keras model: pairs [n_pairs, 2 * width], the query first -> distance float32 [n_pairs, 1]; the
+        logit of a class is minus the distance to its prototype.
+    """
+    pairs = keras.Input((2 * width,), name="pairs")
+    x = pairs
+    for i, units in enumerate((512, 256), 1):
+        x = layers.Dense(units, activation="relu", name=f"dense{i}")(x)
+        x = layers.Dropout(DROPOUT, name=f"dropout{i}")(x)
+    return keras.Model(pairs, layers.Dense(1, dtype="float32", name="distance")(x), name="learnt_distance")
+
+
+@keras.saving.register_keras_serializable("birdnet_fs")
+class PrototypeLogits(layers.Layer):
+    """Logits by the distance of an embedding to the prototype of each class.
+
+    Args:
+        n_classes: Width of the logits.
+        distance: "euclidean" (-scale x squared distance), "cosine" (scale x cosine, both sides less the centre), or
+            "learnt" (-scale x what `distance_network` says).
+        scale: Above 0; how fast a logit falls.
+        unknown: The last class is "none of the others": its logit is one number, whatever is heard.
+        **settings: Those of every layer (name, dtype).
+
+    Weights: `prototypes` [n_known, width]; not trained by gradients: `centre` [width] (zeros until enrolment sets
+    it) and, with `unknown`, `unknown_logit` [1]. Input: [batch, width]. Output: [batch, n_classes].
+    """
+
+    def __init__(self, n_classes: int, distance: str, scale: float, unknown: bool = False, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.n_classes, self.distance, self.scale, self.unknown = n_classes, distance, scale, unknown
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        width = input_shape[-1]
+        self.prototypes = self.add_weight(name="prototypes", shape=(self.n_classes - self.unknown, width))
+        self.centre = self.add_weight(name="centre", shape=(width,), initializer="zeros", trainable=False)
+        if self.unknown:
+            self.unknown_logit = self.add_weight(
+                name="unknown_logit", shape=(1,), initializer="zeros", trainable=False
+            )
+        self.learnt = distance_network(width) if self.distance == "learnt" else None
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        logits = self.compare(x, self.prototypes, training=training)
+        if self.unknown:
+            logits = ops.concatenate([logits, ops.zeros_like(logits[:, :1]) + self.unknown_logit], axis=1)
+        return logits
+
+    def compare(self, x: Any, prototypes: Any, training: bool = False) -> Any:
+        """Logits of embeddings [n, width] for any prototypes [n_classes, width]: [n, n_classes]."""
+        x = ops.cast(x, self.compute_dtype)
+        prototypes = ops.cast(prototypes, self.compute_dtype)
+        if self.distance == "cosine":
+            near = ops.matmul(_unit(x - self.centre), ops.transpose(_unit(prototypes - self.centre)))
+            return self.scale * near
+        if self.distance == "euclidean":
+            near = 2.0 * ops.matmul(x, ops.transpose(prototypes)) - ops.sum(ops.square(prototypes), axis=1)
+            return self.scale * (near - ops.sum(ops.square(x), axis=1, keepdims=True))
+        n_classes, width = prototypes.shape
+        queries = ops.repeat(x[:, None, :], n_classes, axis=1)
+        pairs = ops.concatenate([queries, ops.zeros_like(queries) + prototypes], axis=2)
+        distances = self.learnt(ops.reshape(pairs, (-1, 2 * width)), training=training)
+        return -self.scale * ops.reshape(distances, (-1, n_classes))
+
+    def get_config(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("n_classes", "distance", "scale", "unknown")}
+        return {**super().get_config(), **own}
+
+
+def _unit(x: Any) -> Any:
+    return x * ops.rsqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + SMALLEST_SQUARE)
