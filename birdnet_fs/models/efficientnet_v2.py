@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+from birdnet_fs.models.blocks import add_branch
 from birdnet_fs.models.heads import Backbone, mean_over_bands
 
 SOURCE = "Tan & Le 2021, https://arxiv.org/abs/2104.00298"
@@ -83,10 +84,7 @@ def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
             name = f"block{number}{chr(ord('a') + repeat)}"
             y = block(x, _scaled(stage.channels, size.width), stage.expand, stride, name)
             if stride == 1 and x.shape[-1] == y.shape[-1]:
-                drop = (1 - SURVIVAL) * done / sum(n_blocks)
-                if drop > 0:
-                    y = layers.Dropout(drop, noise_shape=(None, 1, 1, 1), name=f"{name}_stochastic_depth")(y)
-                y = layers.Add(name=f"{name}_add")([y, x])
+                y = add_branch(x, y, (1 - SURVIVAL) * done / sum(n_blocks), name)
             x = y
             done += 1
     x = _conv(x, _scaled(TOP, size.width), "top", kernel=1)

@@ -1,0 +1,71 @@
+"""ConvNeXt-Tiny without its last LayerNorm, as the ANIMAL-SPOT fork uses it.
+
+Source: Liu et al. 2022, "A ConvNet for the 2020s", CVPR, sections 2 and A, https://arxiv.org/abs/2201.03545: a 4x4
+convolution with stride 4, blocks of depthwise 7x7, LayerNorm and two 1x1 convolutions around a GELU, LayerNorm and a
+2x2 convolution with stride 2 between stages; LayerNorm over channels with epsilon 1e-6, LayerScale 1e-6, stochastic
+depth that rises linearly to .1, weights from a normal distribution of deviation .02. The paper normalises the
+average of the last map; the fork feeds torchvision's `features` straight into the average and the last layer.
+
+It wants small steps: fresh weights learn with AdamW at 5e-5 to 2e-4 and diverge for a while above, without a warm-up
+(ANIMAL-SPOT's fork trains at 8e-6, the paper at 4e-3 for batches of 4,096 after 20 epochs of warm-up).
+
+Nothing is padded where the map shrinks: n frames (or mels) become floor(n / 4) steps, then three times half as many,
+rounded down. Where n is no multiple of 32 the odd steps, at most the last 31 frames, have no place of their own in
+the next map; what the 7x7 kernels of their neighbours took from them is all that stays.
+"""
+
+from dataclasses import dataclass
+
+import keras
+from keras import layers
+
+from birdnet_fs.models.blocks import LayerScale, add_branch
+from birdnet_fs.models.heads import Backbone, mean_over_bands
+
+SOURCE = "Liu et al. 2022, https://arxiv.org/abs/2201.03545, without the last LayerNorm (ANIMAL-SPOT fork)"
+MIN_SHAPE = (32, 32)  # (n_frames, n_mels): one cell is left of 4 x 2 x 2 x 2
+EPSILON = 1e-6
+LAYER_SCALE = 1e-6  # every block starts as the identity
+DROP = 0.1  # probability that the last block's branch is dropped in training; the first never is
+EXPAND = 4  # width inside a block / its width
+
+
+@dataclass(frozen=True)
+class Size:
+    """Blocks and channels of each stage."""
+
+    n_blocks: tuple[int, ...]
+    channels: tuple[int, ...]
+
+
+VARIANTS = {"tiny": Size(n_blocks=(3, 3, 9, 3), channels=(96, 192, 384, 768))}
+
+
+def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
+    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels]."""
+    size = VARIANTS[variant]
+    x = layers.Conv2D(size.channels[0], 4, 4, kernel_initializer=_kernels(), name="stem_conv")(features)
+    x = layers.LayerNormalization(epsilon=EPSILON, name="stem_norm")(x)
+    done = 0
+    for stage, (channels, n_blocks) in enumerate(zip(size.channels, size.n_blocks, strict=True), 1):
+        if stage > 1:
+            x = layers.LayerNormalization(epsilon=EPSILON, name=f"down{stage}_norm")(x)
+            x = layers.Conv2D(channels, 2, 2, kernel_initializer=_kernels(), name=f"down{stage}_conv")(x)
+        for repeat in range(n_blocks):
+            drop = DROP * done / (sum(size.n_blocks) - 1)
+            x = _block(x, drop, f"block{stage}{chr(ord('a') + repeat)}")
+            done += 1
+    return Backbone(mean_over_bands(x), layers.GlobalAveragePooling2D(name="embedding")(x))
+
+
+def _block(x: keras.KerasTensor, drop: float, name: str) -> keras.KerasTensor:
+    channels = x.shape[-1]
+    y = layers.DepthwiseConv2D(7, padding="same", depthwise_initializer=_kernels(), name=f"{name}_depthwise_conv")(x)
+    y = layers.LayerNormalization(epsilon=EPSILON, name=f"{name}_norm")(y)
+    y = layers.Dense(EXPAND * channels, activation="gelu", kernel_initializer=_kernels(), name=f"{name}_expand")(y)
+    y = layers.Dense(channels, kernel_initializer=_kernels(), name=f"{name}_project")(y)
+    return add_branch(x, LayerScale(LAYER_SCALE, name=f"{name}_layer_scale")(y), drop, name)
+
+
+def _kernels() -> keras.initializers.Initializer:
+    return keras.initializers.RandomNormal(stddev=0.02)  # the paper truncates it, at 100 deviations

@@ -1,0 +1,123 @@
+"""Ghost EfficientNetV2: EfficientNetV2-S with Ghost modules, channel attention by ECA, and LayerScale.
+
+Sources: the network of Project Echo's `torch_impl` (https://github.com/DataBytes-Organisation/Project-Echo), which
+joins Tan, Le 2021, table 4, https://arxiv.org/abs/2104.00298; Han et al. 2020, "GhostNet", CVPR, section 3.1,
+https://arxiv.org/abs/1911.11907 (with SiLU in place of ReLU); Wang et al. 2020, "ECA-Net", CVPR, section 3.2,
+https://arxiv.org/abs/1910.03151; LayerScale 1e-5 (blocks.py). BatchNorm, padding and fresh weights are torch's.
+
+Project Echo counts 656, 492 and 492 parameters more: factors of LayerScale in the five blocks that change stride or
+width, where nothing reads them (their number is the channels of stages 2 to 6).
+"""
+
+import math
+from dataclasses import dataclass
+
+import keras
+from keras import layers
+
+from birdnet_fs.models.blocks import LayerScale, add_branch, padded_as_torch
+from birdnet_fs.models.efficientnet_v2 import S, Stage
+from birdnet_fs.models.heads import Backbone, mean_over_bands
+
+SOURCE = "Project Echo's torch_impl: Tan & Le 2021 with GhostNet, https://arxiv.org/abs/1911.11907, and ECA-Net"
+MIN_SHAPE = (32, 32)  # (n_frames, n_mels): one cell is left after five halvings
+EPSILON, MOMENTUM = 1e-5, 0.9
+LAYER_SCALE = 1e-5
+DROP = 0.1  # the branch of block i of n is dropped in training with probability DROP * i / n
+
+
+@dataclass(frozen=True)
+class Size:
+    """How EfficientNetV2-S is scaled; channels of all stages must come out even, for the halves of a Ghost module."""
+
+    stages: tuple[Stage, ...] = S
+    stem: int = 24
+    width: float = 1.0  # factor of all channels, rounded down
+    depth: float = 1.0  # factor of all n_blocks, rounded up
+
+
+VARIANTS = {"0.75": Size(width=0.75), "1.0": Size(), "0.75_depth_0.5": Size(width=0.75, depth=0.5)}
+
+
+def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
+    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels]."""
+    size = VARIANTS[variant]
+    x = _conv(features, int(size.stem * size.width), "stem", kernel=3, stride=2)
+    n_blocks = [math.ceil(stage.n_blocks * size.depth) for stage in size.stages]
+    done = 0
+    for number, (stage, repeats) in enumerate(zip(size.stages, n_blocks, strict=True), 1):
+        for repeat in range(repeats):
+            drop = DROP * done / sum(n_blocks)
+            stride = stage.stride if repeat == 0 else 1
+            x = _block(x, int(stage.channels * size.width), stage, stride, drop, f"block{number}{chr(97 + repeat)}")
+            done += 1
+    return Backbone(mean_over_bands(x), layers.GlobalAveragePooling2D(name="embedding")(x))
+
+
+def _block(x: keras.KerasTensor, channels: int, stage: Stage, stride: int, drop: float, name: str) -> keras.KerasTensor:
+    inside = x.shape[-1] * stage.expand
+    if stage.fused and stage.expand > 1:
+        y = _ghost(x, inside, f"{name}_expand", kernel=3, stride=stride)
+    else:
+        y = x if stage.fused else _ghost(x, inside, f"{name}_expand")
+        y = _depthwise(y, f"{name}_depthwise", stride=stride)
+    y = _ghost(_channel_attention(y, f"{name}_eca"), channels, f"{name}_project", activate=False)
+    if stride != 1 or x.shape[-1] != channels:
+        return y
+    return add_branch(x, LayerScale(LAYER_SCALE, name=f"{name}_layer_scale")(y), drop, name)
+
+
+def _ghost(
+    x: keras.KerasTensor, channels: int, name: str, *, kernel: int = 1, stride: int = 1, activate: bool = True
+) -> keras.KerasTensor:
+    """Half of the channels by a convolution, the other half by a cheap one: 3x3 on each channel of the first half."""
+    half = _conv(x, channels // 2, f"{name}_primary", kernel=kernel, stride=stride, activate=activate)
+    cheap = _depthwise(half, f"{name}_cheap", activate=activate)
+    return layers.Concatenate(name=f"{name}_halves")([half, cheap])
+
+
+def _channel_attention(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """ECA: each channel is weighted by a convolution over the means of its neighbours, in the order of the channels."""
+    channels = x.shape[-1]
+    kernel = int((math.log2(channels) + 1) / 2) | 1  # the next odd number
+    gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
+    gate = layers.Reshape((channels, 1, 1), name=f"{name}_as_row")(gate)
+    gate = layers.Conv2D(
+        1,
+        (kernel, 1),
+        padding="same",
+        use_bias=False,
+        activation="sigmoid",
+        kernel_initializer=_kernels(),
+        name=f"{name}_conv",
+    )(gate)
+    gate = layers.Reshape((1, 1, channels), name=f"{name}_as_channels")(gate)
+    return layers.Multiply(name=f"{name}_excite")([x, gate])
+
+
+def _conv(
+    x: keras.KerasTensor, channels: int, name: str, *, kernel: int, stride: int = 1, activate: bool = True
+) -> keras.KerasTensor:
+    x, padding = padded_as_torch(x, kernel, stride, name)
+    x = layers.Conv2D(
+        channels, kernel, stride, padding=padding, use_bias=False, kernel_initializer=_kernels(), name=f"{name}_conv"
+    )(x)
+    return _norm_act(x, name, activate)
+
+
+def _depthwise(x: keras.KerasTensor, name: str, *, stride: int = 1, activate: bool = True) -> keras.KerasTensor:
+    x, padding = padded_as_torch(x, 3, stride, name)
+    uniform = keras.initializers.RandomUniform(-1 / 3, 1 / 3)  # 1 / sqrt(9): Keras' fan_in counts all channels
+    x = layers.DepthwiseConv2D(
+        3, stride, padding=padding, use_bias=False, depthwise_initializer=uniform, name=f"{name}_conv"
+    )(x)
+    return _norm_act(x, name, activate)
+
+
+def _norm_act(x: keras.KerasTensor, name: str, activate: bool) -> keras.KerasTensor:
+    x = layers.BatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, name=f"{name}_bn")(x)
+    return layers.Activation("silu", name=f"{name}_act")(x) if activate else x
+
+
+def _kernels() -> keras.initializers.Initializer:
+    return keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")  # torch's default

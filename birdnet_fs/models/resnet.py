@@ -1,0 +1,71 @@
+"""ResNet-18, with the choice of ANIMAL-SPOT for what follows the first convolution.
+
+Source: He, Zhang, Ren, Sun 2016, "Deep Residual Learning for Image Recognition", CVPR, table 1,
+https://arxiv.org/abs/1512.03385, with the stride in a block's first convolution and fresh weights as in torchvision.
+ANIMAL-SPOT (Bergler et al. 2022, https://doi.org/10.1038/s41598-022-26429-y) takes one channel in and can go without
+the first max pooling, for calls that are short or narrow. BatchNorm epsilon 1e-5, momentum .9 (torch's .1).
+"""
+
+from dataclasses import dataclass
+
+import keras
+from keras import layers
+
+from birdnet_fs.models.blocks import add_branch, padded_as_torch
+from birdnet_fs.models.heads import Backbone, mean_over_bands
+
+SOURCE = "He et al. 2016, https://arxiv.org/abs/1512.03385; options of ANIMAL-SPOT"
+MIN_SHAPE = (32, 32)  # (n_frames, n_mels): one cell is left after five halvings
+EPSILON, MOMENTUM = 1e-5, 0.9
+
+
+@dataclass(frozen=True)
+class Size:
+    """One variant.
+
+    Attributes:
+        stem: Channels of the first convolution, 7x7 with stride 2.
+        channels: Of each stage of two-convolution blocks.
+        n_blocks: Blocks of each stage; the first block of every stage but the first has stride 2.
+        max_pool: ANIMAL-SPOT's option. 1: max pooling 3x3 with stride 2 behind the first convolution. 0: none, the
+            first stage has stride 2 in its place. 2: none, and the maps stay twice as long on both axes.
+    """
+
+    stem: int = 64
+    channels: tuple[int, ...] = (64, 128, 256, 512)
+    n_blocks: tuple[int, ...] = (2, 2, 2, 2)
+    max_pool: int = 1
+
+
+VARIANTS = {"18": Size(), "18_max_pool_0": Size(max_pool=0), "18_max_pool_2": Size(max_pool=2)}
+
+
+def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
+    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels]."""
+    size = VARIANTS[variant]
+    x = layers.ReLU(name="stem_relu")(_conv(features, size.stem, 7, 2, "stem"))
+    if size.max_pool == 1:  # zeros around a ReLU's output never win: the same as torch's minus infinity
+        x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+        x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    for stage, (channels, n_blocks) in enumerate(zip(size.channels, size.n_blocks, strict=True), 1):
+        for repeat in range(n_blocks):
+            stride = 2 if repeat == 0 and (stage > 1 or size.max_pool == 0) else 1
+            x = _block(x, channels, stride, f"block{stage}{chr(ord('a') + repeat)}")
+    return Backbone(mean_over_bands(x), layers.GlobalAveragePooling2D(name="embedding")(x))
+
+
+def _block(x: keras.KerasTensor, channels: int, stride: int, name: str) -> keras.KerasTensor:
+    y = layers.ReLU(name=f"{name}_relu1")(_conv(x, channels, 3, stride, f"{name}_first"))
+    y = _conv(y, channels, 3, 1, f"{name}_second")
+    if stride != 1 or x.shape[-1] != channels:
+        x = _conv(x, channels, 1, stride, f"{name}_shortcut")
+    return layers.ReLU(name=f"{name}_relu2")(add_branch(x, y, 0.0, name))
+
+
+def _conv(x: keras.KerasTensor, channels: int, kernel: int, stride: int, name: str) -> keras.KerasTensor:
+    x, padding = padded_as_torch(x, kernel, stride, name)
+    he = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
+    x = layers.Conv2D(
+        channels, kernel, stride, padding=padding, use_bias=False, kernel_initializer=he, name=f"{name}_conv"
+    )(x)
+    return layers.BatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, name=f"{name}_bn")(x)

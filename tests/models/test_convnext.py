@@ -1,0 +1,161 @@
+"""ConvNeXt against plain PyTorch in torchvision's structure and against keras.applications, with the same weights."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tolerances
+import torch
+import torch.nn.functional as F
+import torch_twin
+from torch import nn
+
+from birdnet_fs import models
+from birdnet_fs.models import convnext
+
+
+class LayerNorm2d(nn.LayerNorm):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps).permute(
+            0, 3, 1, 2
+        )
+
+
+class Permute(nn.Module):
+    def __init__(self, *dims: int) -> None:
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(self.dims)
+
+
+class CNBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.Conv2d(width, width, 7, padding=3, groups=width),
+            Permute(0, 2, 3, 1),
+            nn.LayerNorm(width, eps=1e-6),
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            nn.Linear(4 * width, width),
+            Permute(0, 3, 1, 2),
+        )
+        self.layer_scale = nn.Parameter(torch.ones(width, 1, 1) * 1e-6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layer_scale * self.block(x)
+
+
+class ConvNeXt(nn.Module):
+    """torchvision's convnext_tiny for one channel: `features`, then ANIMAL-SPOT's mean and linear layer."""
+
+    def __init__(self, n_classes: int, n_blocks=(3, 3, 9, 3), widths=(96, 192, 384, 768)) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        for i, (depth, width) in enumerate(zip(n_blocks, widths, strict=True)):
+            if i == 0:
+                stages.append(nn.Sequential(nn.Conv2d(1, width, 4, 4), LayerNorm2d(width, eps=1e-6)))
+            else:
+                stages.append(
+                    nn.Sequential(LayerNorm2d(widths[i - 1], eps=1e-6), nn.Conv2d(widths[i - 1], width, 2, 2))
+                )
+            stages.append(nn.Sequential(*[CNBlock(width) for _ in range(depth)]))
+        self.features = nn.Sequential(*stages)
+        self.fc = nn.Linear(widths[-1], n_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.features(x).mean((2, 3)))
+
+
+PARTS = {"": "layer_scale", "block.0": "depthwise_conv", "block.2": "norm", "block.3": "expand", "block.5": "project"}
+SMALL = {"n_blocks": (1, 1, 2, 1), "channels": (16, 24, 32, 48)}
+
+
+def our_name(name: str) -> str:
+    if name == "fc":
+        return "logits"
+    _, place, index, part = [*name.split(".", 3), ""][:4]
+    if int(place) % 2:
+        return f"block{int(place) // 2 + 1}{chr(97 + int(index))}_{PARTS[part]}"
+    names = (
+        ("stem_conv", "stem_norm")
+        if place == "0"
+        else tuple(f"down{int(place) // 2 + 1}_{p}" for p in ("norm", "conv"))
+    )
+    return names[int(index)]
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setitem(convnext.VARIANTS, "tiny", dataclasses.replace(convnext.VARIANTS["tiny"], **SMALL))
+
+
+def trainable(model: keras.Model) -> int:
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+
+
+def test_published_parameter_count():
+    """All but the last layer, one channel: torchvision's `features`. There are no moving statistics."""
+    model = models.build("convnext/tiny", input_shape=(64, 64, 1), n_classes=1)
+    assert trainable(model) - (768 + 1) == 27_815_520
+    assert model.count_params() == trainable(model)
+
+
+@pytest.mark.parametrize("shape", [(67, 45), (64, 96)])
+def test_same_answers_as_plain_pytorch_with_the_same_weights(shape):
+    torch.manual_seed(0)
+    x = torch.randn(3, 1, *shape)
+    theirs = torch_twin.settled(ConvNeXt(5), x)
+    ours = models.build("convnext/tiny", input_shape=(*shape, 1), n_classes=5)
+    torch_twin.copy(theirs, ours, our_name)
+    assert torch_twin.largest_difference(ours, theirs, x) <= tolerances.PYTORCH_TWIN
+
+
+def test_same_answers_as_keras_with_the_same_weights_up_to_its_last_norm():
+    keras.utils.set_random_seed(0)
+    shape = (64, 64, 3)
+    theirs = keras.applications.ConvNeXtTiny(
+        include_top=False, weights=None, input_shape=shape, pooling="avg", include_preprocessing=False
+    )
+    assert theirs.layers[-1].count_params() == 1_536  # the last norm
+    theirs = keras.Model(theirs.input, theirs.layers[-2].output)
+    whole = models.build("convnext/tiny", input_shape=shape, n_classes=1)
+    ours = keras.Model(whole.input, whole.get_layer("embedding").output)
+    generator = np.random.default_rng(0)
+    for a, b in zip(ours.trainable_weights, theirs.trainable_weights, strict=True):
+        value = np.asarray(b) if len(b.shape) > 1 else generator.uniform(0.5, 1.5, b.shape)
+        b.assign(value)
+        depthwise = a.path.endswith("depthwise_conv/kernel")  # a grouped convolution there
+        a.assign(value.transpose(0, 1, 3, 2) if depthwise else value)
+    x = torch.randn(4, *shape)
+    with torch.no_grad():
+        got, expected = ours(x, training=False), theirs(x, training=False)
+    assert float((got - expected).abs().max() / expected.abs().max()) <= tolerances.PYTORCH_TWIN
+
+
+def test_frames_and_mels_that_fill_no_step_of_4_are_not_seen(small):
+    """The stem pads nothing: 67 x 45 features are worth 64 x 44; the map then halves as torch's does, rounded down."""
+    odd, even = (
+        models.build("convnext/tiny", input_shape=shape, n_classes=3, dropout=0.0)
+        for shape in ((67, 45, 1), (64, 44, 1))
+    )
+    odd.set_weights(even.get_weights())
+    x = torch.randn(2, 67, 45, 1)
+    with torch.no_grad():
+        assert torch.equal(odd(x, training=False), even(x[:, :64, :44], training=False))
+    assert odd.get_layer("block4a_add").output.shape[1:3] == (2, 1)
+
+
+def test_stochastic_depth_rises_linearly_to_a_tenth_and_blocks_start_as_the_identity():
+    model = models.build("convnext/tiny", input_shape=(32, 32, 1), n_classes=1)
+    rates = [layer.rate for layer in model.layers if layer.name.endswith("stochastic_depth")]
+    assert rates == pytest.approx([0.1 * i / 17 for i in range(1, 18)])
+    scales = [layer.gamma.numpy() for layer in model.layers if layer.name.endswith("layer_scale")]
+    assert [len(scale) for scale in scales] == [96] * 3 + [192] * 3 + [384] * 9 + [768] * 3
+    assert {float(value) for scale in scales for value in scale} == {float(np.float32(1e-6))}
+    kernel = model.get_layer("block3b_expand").kernel.numpy()
+    assert np.std(kernel) == pytest.approx(0.02, rel=tolerances.FRESH_DEVIATION)
+    assert not np.array_equal(kernel, model.get_layer("block3c_expand").kernel.numpy())
