@@ -58,6 +58,12 @@ def test_checks_that_span_settings_wait_for_all_of_them() -> None:
         ("frontend.resize=[1]", "must be a list [a whole number, a whole number]"),
         ("frontend.fmax_hz=20000", "16000 Hz"),
         ("pretrain.seed=1", "'pretrain' holds one value"),
+        ("model.head=cosin", "Did you mean 'cosine'? Received: 'cosin'"),
+        ("model.logit_scale=-1", "model.logit_scale must be 0"),
+        ("training.loss=arcfac", "Did you mean 'arcface'?"),
+        ("training.loss=circle", "training.loss=circle needs model.head=cosine. Received: 'linear'"),
+        ("training.loss=bce", "training.loss=bce needs data.multi_label=true"),
+        ("training.margin=1", "training.margin must be in [0, 1)"),
     ],
 )
 def test_wrong_settings_get_one_sentence(setting: str, words: str) -> None:
@@ -65,6 +71,43 @@ def test_wrong_settings_get_one_sentence(setting: str, words: str) -> None:
         override(Experiment(), [setting])
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        (
+            "augmentation.mixup_p=0.5",
+            "needs one class a clip, not a mixture; set augmentation.mixup_p=0. Received: 0.5",
+        ),
+        ("data.multi_label=true", "training.loss=arcface needs data.multi_label=false"),
+        ("model.head=sed", "training.loss=arcface needs model.head=cosine. Received: 'sed'"),
+    ],
+)
+def test_losses_on_cosines_say_what_they_need(setting: str, words: str) -> None:
+    arcface = override(Experiment(), ["training.loss=arcface", "model.head=cosine"])
+    with pytest.raises(UserError) as caught:
+        override(arcface, [setting])
+    assert words in str(caught.value)
+    with pytest.raises(UserError, match=r"training\.loss=ce needs data\.multi_label=false"):
+        override(Experiment(), ["training.loss=ce", "data.multi_label=true"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "scale"),
+    [
+        ([], 1.0),
+        (["model.logit_scale=7"], 1.0),
+        (["model.head=sed"], 1.0),
+        (["model.head=cosine"], 30.0),
+        (["model.head=cosine", "data.multi_label=true"], 30.0),
+        (["model.head=cosine", "training.loss=arcface"], 30.0),
+        (["model.head=cosine", "training.loss=circle"], 80.0),
+        (["model.head=cosine", "training.loss=circle", "model.logit_scale=64"], 64.0),
+    ],
+)
+def test_the_scale_of_the_logits(settings: list[str], scale: float) -> None:
+    assert override(Experiment(), settings).logit_scale == scale
 
 
 def test_groups_are_set_by_name_and_pretrain_can_be_dropped() -> None:

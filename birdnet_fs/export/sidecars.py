@@ -81,6 +81,7 @@ def write_sidecars(
         "input_shape": [int(n) for n in input_shape],
         "output": "logits",
         "activation": run.activation,
+        "logit_scale": run.experiment.logit_scale,
         "precision": parity.precision,
         "frontend": to_dict(run.frontend),
         "versions": versions(),

@@ -1,7 +1,7 @@
 """The networks: one family per file, its sizes in one cited table; `build("family/variant", ...)` makes one.
 
-Every network takes features [batch, n_frames, n_mels, n_channels] (input name "features"), has its pooled
-vector in a layer named "embedding" and gives float32 logits [batch, n_classes] from a layer named "logits".
+Every network takes features [batch, n_frames, n_mels, n_channels] (input name "features") and gives float32 logits
+[batch, n_classes] from a layer named "logits"; `with_outputs` reaches its pooled vector ("embedding") and more.
 A family makes a backbone (`heads.Backbone`: frames and embedding), a head of heads.py makes logits of it.
 Layer names are the same in every build, because a run folder finds its weights by variable path.
 
@@ -9,6 +9,7 @@ A new family is one file named as the family (holding SOURCE, MIN_SHAPE, VARIANT
 """
 
 import importlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from birdnet_fs.plumbing.errors import UserError, nearest
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 FAMILIES: dict[str, tuple[str, ...]] = {
     "cnn": ("small", "tiny"),
     "efficientnet_v2": ("b0", "b1", "b2", "b3", "s"),
+    "tilenet": ("v2", "v4", "v5"),
+    "panns": ("cnn14", "mobilenet_v1", "mobilenet_v2"),
+    "prototypical": ("v2", "v2_conv_gate", "v2_wide_conv_gate", "v1"),
+    "rnn": ("lstm", "gru", "bilstm", "bigru", "lstm3"),
+    "vit": ("tiny", "small", "base"),
+    "resnet": ("18", "18_max_pool_0", "18_max_pool_2"),
+    "convnext": ("tiny",),
+    "ghost_efficientnet_v2": ("0.75", "1.0", "0.75_depth_0.5"),
 }
 
 
@@ -59,7 +68,15 @@ def family(name: str) -> Any:
 
 
 def build(
-    name: str, *, input_shape: tuple[int, int, int], n_classes: int, dropout: float = 0.2, head: str = "linear"
+    name: str,
+    *,
+    input_shape: tuple[int, int, int],
+    n_classes: int,
+    dropout: float = 0.2,
+    head: str = "linear",
+    logit_scale: float = 30.0,
+    distance: str = "euclidean",
+    unknown: bool = False,
 ) -> "keras.Model":
     """A network with fresh random weights.
 
@@ -68,13 +85,16 @@ def build(
         input_shape: (n_frames, n_mels, n_channels) of the features, time first, channels last.
         n_classes: Width of the logits, 1 or more.
         dropout: Share of the values dropped in front of the last layer while training, in [0, 1).
-        head: What makes logits of the backbone, a key of `heads.HEADS`.
+        head: What makes logits of the backbone, a key of `heads.HEADS`: "linear", "sed", "cosine" or "prototypes".
+        logit_scale: What the heads "cosine" and "prototypes" multiply cosines or distances by, above 0.
+        distance: Of the head "prototypes": "euclidean" (squared), "cosine" or "learnt".
+        unknown: With the head "prototypes" the last class is "none of the others".
 
     Returns:
         A Functional Keras model: features [batch, n_frames, n_mels, n_channels] -> logits float32 [batch, n_classes].
 
     Raises:
-        UserError: Unknown name, features of a wrong layout or too small for the network, or no class.
+        UserError: Unknown name or head, features of a wrong layout or too small for the network, or no class.
     """
     name = resolve(name)
     shape = tuple(input_shape)
@@ -94,8 +114,43 @@ def build(
         raise UserError(f"n_classes must be 1 or more; are there labels in the training data? Received: {n_classes}")
     import keras
 
-    from birdnet_fs.models.heads import HEADS
+    from birdnet_fs.models import heads
 
+    if head not in heads.HEADS:
+        raise UserError(f"head must be one of {', '.join(heads.HEADS)}.{nearest(head, heads.HEADS)} Received: {head!r}")
+    settings = {
+        "cosine": {"scale": logit_scale},
+        "prototypes": {"scale": logit_scale, "distance": distance, "unknown": unknown},
+    }.get(head, {})
     features = keras.Input(shape, name="features")
-    logits = HEADS[head](module.backbone(name.partition("/")[2], features), n_classes, dropout)
+    logits = heads.HEADS[head](module.backbone(name.partition("/")[2], features), n_classes, dropout, **settings)
     return keras.Model(features, logits, name=name.replace("/", "_"))
+
+
+def with_outputs(model: "keras.Model", names: Sequence[str]) -> "keras.Model":
+    """The same network, weights shared, giving what the named layers give.
+
+    Args:
+        model: What `build` gave.
+        names: Layers: "logits", "embedding" [batch, width] (every head), "frame_logits" [batch, n_steps, n_classes]
+            (head "sed"), or any other of the network.
+
+    Returns:
+        A Functional model: one name gives that output, several give a list in their order.
+
+    Raises:
+        UserError: No such layer.
+    """
+    import keras
+
+    from birdnet_fs.models import heads
+
+    found = {layer.name: layer.output for layer in model.layers}
+    if "embedding" in names:
+        found["embedding"] = heads.embedding(model)
+    for name in names:
+        if name not in found:
+            hint = " Build it with head='sed'." if name == "frame_logits" else nearest(name, found)
+            raise UserError(f"{model.name} has no layer of this name.{hint} Received: {name!r}")
+    outputs = [found[name] for name in names]
+    return keras.Model(model.input, outputs[0] if len(outputs) == 1 else outputs, name=model.name)

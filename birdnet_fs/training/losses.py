@@ -1,7 +1,38 @@
-"""Losses on logits, mean over the batch, for targets that may be soft (mixup)."""
+"""Losses on logits, mean over the batch: two for targets that may be soft (mixup), two that need one class a row.
+
+ArcFace (Deng et al. 2019, https://arxiv.org/abs/1801.07698) and Circle loss (Sun et al. 2020,
+https://arxiv.org/abs/2002.10857, with class-level labels) are for a network with the head "cosine", whose logits are
+scale x cosine: they change the logits by the labels and take cross-entropy of that. Circle is the paper's, whose
+alphas weigh each cosine by its distance from the optimum; torch_impl computes them and leaves them out, which makes
+its loss cross-entropy of scale x (cosine - 0.6) for the class and scale x (cosine - 0.4) for the others.
+"""
+
+import functools
+import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+
+from birdnet_fs import schema
+
+SMALLEST_SQUARED_SINE = 1e-7  # the rounding of 1 - cosine ** 2 in float32; the root's slope is infinite at 0
+Loss = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]  # (logits, targets, label_smoothing) -> loss
+
+
+def chosen(settings: schema.Training, *, multi_label: bool, scale: float) -> Loss:
+    """The loss that the settings name.
+
+    Args:
+        settings: Its `loss` and `margin`.
+        multi_label: What "auto" means: sigmoid cross-entropy, else softmax.
+        scale: What the network multiplies its cosines by (`heads.logit_scale`).
+    """
+    name = settings.loss if settings.loss != "auto" else ("bce" if multi_label else "ce")
+    if name in schema.ON_COSINES:
+        margin = settings.margin or schema.ON_COSINES[name].margin
+        return functools.partial({"arcface": arcface, "circle": circle}[name], scale=scale, margin=margin)
+    return binary_cross_entropy if name == "bce" else cross_entropy
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
@@ -13,10 +44,60 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: 
         label_smoothing: Share of every target spread evenly over all classes, in [0, 1).
     """
     targets = targets * (1 - label_smoothing) + label_smoothing / targets.shape[1]
-    return -(targets * F.log_softmax(logits.float(), dim=1)).sum(dim=1).mean()
+    return -(targets * F.log_softmax(_wide(logits), dim=1)).sum(dim=1).mean()
 
 
 def binary_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
     """Sigmoid cross-entropy, mean over classes and batch; smoothing draws targets towards one half."""
     targets = targets * (1 - label_smoothing) + label_smoothing / 2
-    return F.binary_cross_entropy_with_logits(logits.float(), targets)
+    return F.binary_cross_entropy_with_logits(_wide(logits), targets)
+
+
+def arcface(
+    logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0, *, scale: float, margin: float
+) -> torch.Tensor:
+    """Cross-entropy after the angle to the true class is made larger by `margin`.
+
+    Args:
+        logits: scale x cosine [batch, n_classes].
+        targets: [batch, n_classes], one 1 in each row, else 0.
+        label_smoothing: As in `cross_entropy`.
+        scale: What the cosines were multiplied by; published 64, 30 in torch_impl.
+        margin: Radians, in (0, 1); published 0.5. Beyond pi - margin, where the cosine of the sum would rise again,
+            margin x sin(margin) is taken off the cosine instead.
+    """
+    cosine = _wide(logits) / scale
+    sine = (1 - cosine.square()).clamp(min=SMALLEST_SQUARED_SINE).sqrt()
+    moved = torch.where(
+        cosine > math.cos(math.pi - margin),
+        cosine * math.cos(margin) - sine * math.sin(margin),
+        cosine - margin * math.sin(math.pi - margin),
+    )
+    return cross_entropy(scale * torch.where(targets > 0, moved, cosine), targets, label_smoothing)
+
+
+def circle(
+    logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0, *, scale: float, margin: float
+) -> torch.Tensor:
+    """Cross-entropy of cosines weighted by their distance from the optimum: log(1 + sum exp(n) x exp(-p)).
+
+    The cosine p of the true class becomes scale x [1 + margin - p]+ x (p - 1 + margin), each other n becomes
+    scale x [n + margin]+ x (n - margin); no gradient goes through the weights in brackets (the paper's equation 10).
+
+    Args:
+        logits: scale x cosine [batch, n_classes].
+        targets: [batch, n_classes], one 1 in each row, else 0.
+        label_smoothing: As in `cross_entropy`.
+        scale: What the cosines were multiplied by; published 256, 80 in torch_impl.
+        margin: In (0, 1); published 0.25, 0.4 in torch_impl.
+    """
+    cosine = _wide(logits) / scale
+    fixed = cosine.detach()
+    positive = (1 + margin - fixed).clamp(min=0) * (cosine - (1 - margin))
+    negative = (fixed + margin).clamp(min=0) * (cosine - margin)
+    return cross_entropy(scale * torch.where(targets > 0, positive, negative), targets, label_smoothing)
+
+
+def _wide(logits: torch.Tensor) -> torch.Tensor:
+    """float32 at least: half the digits are too few for a log-sum-exp."""
+    return logits if logits.dtype == torch.float64 else logits.float()
