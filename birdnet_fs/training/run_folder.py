@@ -74,6 +74,10 @@ def build_network(experiment: schema.Experiment, n_classes: int) -> "keras.Model
         input_shape=(*spec.shape, spec.n_channels),
         n_classes=n_classes,
         dropout=experiment.model.dropout,
+        head=experiment.model.head,
+        logit_scale=experiment.logit_scale,
+        distance=experiment.model.distance,
+        unknown=experiment.model.unknown,
     )
 
 
@@ -173,34 +177,30 @@ def weights_of(model: "keras.Model") -> "dict[str, np.ndarray]":
     }
 
 
-def load_weights(model: "keras.Model", file: Path | str, *, skip: tuple[str, ...] = ()) -> list[str]:
-    """Set a model's weights from a `weights.safetensors`.
-
-    Args:
-        model: The network; its variables are set in place.
-        file: The weights.
-        skip: Variables whose path starts with one of these keep their values (`("logits",)` for transfer).
-
-    Returns:
-        The paths that were set.
+def read_weights(file: Path | str) -> "dict[str, np.ndarray]":
+    """The arrays of a `weights.safetensors` by variable path.
 
     Raises:
-        UserError: The file is unreadable, or names or shapes differ; the first difference is named.
+        UserError: The file is unreadable.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        stored = load_file(file)
+        return load_file(file)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file} is not a readable safetensors file ({error}); copy the run again.") from None
-    wanted = {
-        v.path: v
-        for v in model.weights
-        if "seed_generator" not in v.path and not v.path.startswith(tuple(skip) or "\0")
-    }
-    offered = {name for name in stored if not name.startswith(tuple(skip) or "\0")}
-    odd = sorted(offered ^ set(wanted))
+
+
+def load_weights(model: "keras.Model", file: Path | str) -> None:
+    """Set a model's weights from a `weights.safetensors`, in place.
+
+    Raises:
+        UserError: The file is unreadable, or names or shapes differ; the first difference is named.
+    """
+    stored = read_weights(file)
+    wanted = {v.path: v for v in model.weights if "seed_generator" not in v.path}
+    odd = sorted(set(stored) ^ set(wanted))
     if odd:
         side = "is missing from" if odd[0] in wanted else "is not in the network but in"
         raise UserError(f"The network and {file} do not fit: {odd[0]!r} {side} the file ({len(odd)} differ).")
@@ -211,7 +211,6 @@ def load_weights(model: "keras.Model", file: Path | str, *, skip: tuple[str, ...
                 f"{tuple(variable.shape)} in the network."
             )
         variable.assign(stored[name])
-    return sorted(wanted)
 
 
 def versions() -> dict[str, Any]:
