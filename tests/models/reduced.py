@@ -1,0 +1,70 @@
+"""Rows in place of those of VARIANTS: the same code at a fraction of the width, so that every network is tested."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from birdnet_fs import models
+from birdnet_fs.models import efficientnet_v2, panns
+
+_STAGES = tuple(replace(stage, n_blocks=min(2, stage.n_blocks)) for stage in efficientnet_v2.BASE)
+_S_STAGES = tuple(replace(stage, n_blocks=min(2, stage.n_blocks)) for stage in efficientnet_v2.S)
+
+
+_PANNS = {  # channels of each stage, and the rest
+    "cnn14": ((8, 16, 24, 32, 48, 64), {"embedding": 64}),
+    "mobilenet_v1": ((8, 16, 16, 32, 32, 64, 128), {"embedding": 128, "stem": 8}),
+    "mobilenet_v2": ((16, 16, 24, 32, 48, 64, 64), {"embedding": 64, "stem": 16, "top": 128}),
+}
+
+
+def _panns(name: str) -> dict[str, Any]:
+    """Without what hides 48 frames from it in training: a stripe of SpecAugment may cover 47 of them."""
+    channels, others = _PANNS[name]
+    stages = zip(panns.VARIANTS[name].stages, channels, strict=True)
+    off = {"block_dropout": 0.0, "pooled_dropout": 0.0, "n_stripes": 0}
+    return {"stages": tuple(replace(stage, channels=c) for stage, c in stages), **others, **off}
+
+
+# family -> what is replaced in each row, given the variant's name
+ROWS = {
+    "cnn": lambda name: {},
+    "efficientnet_v2": lambda name: {"stages": _S_STAGES if name == "s" else _STAGES, "width": 0.25, "depth": 1.0},
+    "ghost_efficientnet_v2": lambda name: {"stages": _S_STAGES, "width": 0.25},
+    "resnet": lambda name: {"stem": 8, "channels": (8, 16, 24, 32)},
+    "convnext": lambda name: {"n_blocks": (1, 1, 2, 1), "channels": (16, 24, 32, 48)},
+    "panns": _panns,
+    "rnn": lambda name: {"units": tuple(24 - 4 * i for i, _ in enumerate(models.family("rnn").VARIANTS[name].units))},
+    "vit": lambda name: {"width": 48, "depth": 2},
+    "tilenet": lambda name: {"stages": tuple(8 for _ in models.family("tilenet").VARIANTS[name].stages), "stem": 8},
+    "prototypical": lambda name: (
+        {"channels": (8, 16), "width": 64} if name == "v1" else {"channels": (16, 16, 32, 32), "width": 64}
+    ),
+}
+
+
+@contextmanager
+def reduced(name: str) -> Iterator[None]:
+    """While inside, `models.build(name)` gives the reduced network."""
+    family, _, variant = name.partition("/")
+    rows = models.family(name).VARIANTS
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(rows, variant, replace(rows[variant], **ROWS[family](variant)))
+        yield
+
+
+def shape_of(name: str, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """`shape`, made larger where the network needs it."""
+    smallest = models.family(name).MIN_SHAPE
+    return (max(shape[0], smallest[0]), max(shape[1], smallest[1]), shape[2])
+
+
+def code_paths() -> list[str]:
+    """One variant for each way through the code; the others differ in sizes alone."""
+    same = {"prototypical/v2_wide_conv_gate", "rnn/gru", "rnn/bilstm", "rnn/lstm3"}
+    several = ("panns", "prototypical", "rnn")
+    found = [f"{family}/{v}" for family, vs in models.FAMILIES.items() for v in (vs if family in several else vs[:1])]
+    return [name for name in found if name not in same]
