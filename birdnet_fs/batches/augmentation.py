@@ -1,7 +1,7 @@
 """Random changes to training segments, each drawn from a generator keyed on (seed, epoch, index).
 
-Waveform: crop, mixup in the power domain, background noise at an SNR, smooth equaliser, gain.
-Features: shift along the bands and SpecAugment masks.
+Waveform: crop, mixup in the power domain, background noise at an SNR, smooth equaliser, gain, silence at the end.
+Features: shift along the bands, SpecAugment masks, Gaussian noise.
 
 Sources: Zhang et al. 2018 (mixup, arXiv:1710.09412); Park et al. 2019 (SpecAugment, arXiv:1904.08779).
 """
@@ -18,6 +18,7 @@ Random = np.random.Generator
 N_EQ_POINTS = 6
 EQ_LOWEST_HZ = 200.0
 ACTIVITY_BIN_S = 0.1
+SHORTEST_REST = 0.25  # share of a segment; a shorter rest of a recording is seldom scored
 
 
 def crop(waveform: np.ndarray, n_samples: int, rng: Random, *, kind: str = "random", sample_rate_hz: int) -> np.ndarray:
@@ -100,7 +101,7 @@ def augment_waveform(
     partner: Callable[[Random], tuple[np.ndarray, np.ndarray]],
     noises: Waveforms | Sequence[np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The waveform stage, in the order mixup, noise, equaliser, gain.
+    """The waveform stage, in the order mixup, noise, equaliser, gain, silence at the end.
 
     Args:
         waveform: Segment, float32 [n_samples].
@@ -132,11 +133,14 @@ def augment_waveform(
         waveform = equalise(waveform, rng.uniform(-settings.eq_db, settings.eq_db, N_EQ_POINTS), sample_rate_hz)
     if settings.gain_db:
         waveform = waveform * np.float32(10 ** (rng.uniform(-settings.gain_db, settings.gain_db) / 20))
+    if settings.pad_p and rng.random() < settings.pad_p:
+        waveform = waveform.copy()
+        waveform[int(rng.uniform(SHORTEST_REST, 1.0) * len(waveform)) :] = 0
     return waveform, targets.astype(np.float32)
 
 
 def augment_features(features: np.ndarray, settings: Augmentation, rng: Random) -> np.ndarray:
-    """The feature stage: a shift along the bands, then masks filled with the segment's mean.
+    """The feature stage: a shift along the bands, masks filled with the segment's mean, Gaussian noise.
 
     Args:
         features: [n_frames, n_mels]; not changed.
@@ -160,4 +164,6 @@ def augment_features(features: np.ndarray, settings: Augmentation, rng: Random) 
             width = int(rng.integers(0, int(longest * size) + 1))
             onset = int(rng.integers(0, size - width + 1))
             features[(slice(None),) * axis + (slice(onset, onset + width),)] = fill
+    if settings.feature_noise_p and rng.random() < settings.feature_noise_p:
+        features += settings.feature_noise * rng.standard_normal(features.shape, dtype=np.float32)
     return features

@@ -117,3 +117,33 @@ def test_the_shift_moves_bands_and_keeps_edges() -> None:
         seen.add(float(shifted[0, 5]))
         assert np.all(np.diff(shifted[0]) >= 0)
     assert seen == {3.0, 4.0, 5.0, 6.0, 7.0}
+
+
+def test_noise_on_the_features_has_its_deviation_and_its_chance() -> None:
+    features = np.random.default_rng(0).normal(size=(100, 40)).astype(np.float32)
+    settings = Augmentation(feature_noise_p=0.3, feature_noise=0.01)
+    changes = [aug.augment_features(features, settings, np.random.default_rng(i)) - features for i in range(400)]
+    noisy = [change for change in changes if change.any()]
+    assert 0.3 * 400 - 37 < len(noisy) < 0.3 * 400 + 37  # four standard errors
+    assert np.std(noisy) == pytest.approx(0.01, rel=0.01)
+
+
+def test_an_early_end_is_silent_behind_and_untouched_before() -> None:
+    waveform = tone(1000)
+    ends = set()
+    for seed in range(100):
+        changed, _ = aug.augment_waveform(
+            waveform,
+            np.ones(1, np.float32),
+            Augmentation(pad_p=0.5),
+            np.random.default_rng(seed),
+            sample_rate_hz=RATE,
+            multi_label=True,
+            partner=lambda rng: (waveform, np.ones(1)),
+            noises=[],
+        )
+        end = len(np.trim_zeros(changed, "b"))
+        np.testing.assert_array_equal(changed[:end], waveform[:end])
+        ends.add(end)
+    assert min(ends) >= aug.SHORTEST_REST * len(waveform) - 2 and max(ends) >= len(waveform) - 2
+    assert 30 < len(ends) < 75
