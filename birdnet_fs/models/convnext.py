@@ -6,8 +6,9 @@ convolution with stride 4, blocks of depthwise 7x7, LayerNorm and two 1x1 convol
 depth that rises linearly to .1, weights from a normal distribution of deviation .02. The paper normalises the
 average of the last map; the fork feeds torchvision's `features` straight into the average and the last layer.
 
-It wants small steps: fresh weights learn with AdamW at 5e-5 to 2e-4 and diverge for a while above, without a warm-up
-(ANIMAL-SPOT's fork trains at 8e-6, the paper at 4e-3 for batches of 4,096 after 20 epochs of warm-up).
+It wants small steps: without a warm-up, fresh weights learn with AdamW at 5e-5 to 2e-4, and at 2e-3 the loss rises
+tenfold and does not come back (ANIMAL-SPOT's fork trains at 8e-6; the paper at 4e-3, for batches of 4,096 and after
+20 epochs of warm-up).
 
 Nothing is padded where the map shrinks: n frames (or mels) become floor(n / 4) steps, then three times half as many,
 rounded down. Where n is no multiple of 32 the odd steps, at most the last 31 frames, have no place of their own in

@@ -62,9 +62,10 @@ def _block(x: keras.KerasTensor, channels: int, stage: Stage, stride: int, drop:
         y = x if stage.fused else _ghost(x, inside, f"{name}_expand")
         y = _depthwise(y, f"{name}_depthwise", stride=stride)
     y = _ghost(_channel_attention(y, f"{name}_eca"), channels, f"{name}_project", activate=False)
-    if stride != 1 or x.shape[-1] != channels:
-        return y
-    return add_branch(x, LayerScale(LAYER_SCALE, name=f"{name}_layer_scale")(y), drop, name)
+    residual = stride == 1 and x.shape[-1] == channels
+    # Project Echo holds factors in every block and reads them in residual ones only; here the others start at 1
+    y = LayerScale(LAYER_SCALE if residual else 1.0, name=f"{name}_layer_scale")(y)
+    return add_branch(x, y, drop, name) if residual else y
 
 
 def _ghost(
