@@ -11,6 +11,7 @@ import typer
 from birdnet_fs import __version__
 from birdnet_fs.cli.analyze import analyze
 from birdnet_fs.cli.cv import cv
+from birdnet_fs.cli.enroll import enroll
 from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.cli.export import export
 from birdnet_fs.cli.init import init
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (quickstart, init, manifest, models, train, cv, evaluate, analyze, export):
+for verb in (quickstart, init, manifest, models, train, cv, enroll, evaluate, analyze, export):
     app.command()(verb)
 
 
