@@ -4,9 +4,6 @@ Sources: the network of Project Echo's `torch_impl` (https://github.com/DataByte
 joins Tan, Le 2021, table 4, https://arxiv.org/abs/2104.00298; Han et al. 2020, "GhostNet", CVPR, section 3.1,
 https://arxiv.org/abs/1911.11907 (with SiLU in place of ReLU); Wang et al. 2020, "ECA-Net", CVPR, section 3.2,
 https://arxiv.org/abs/1910.03151; LayerScale 1e-5 (blocks.py). BatchNorm, padding and fresh weights are torch's.
-
-Project Echo counts 656, 492 and 492 parameters more: factors of LayerScale in the five blocks that change stride or
-width, where nothing reads them (their number is the channels of stages 2 to 6).
 """
 
 import math
