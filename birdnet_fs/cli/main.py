@@ -14,6 +14,7 @@ from birdnet_fs.cli.cv import cv
 from birdnet_fs.cli.enroll import enroll
 from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.cli.export import export
+from birdnet_fs.cli.fewshot import fewshot
 from birdnet_fs.cli.init import init
 from birdnet_fs.cli.manifest import manifest
 from birdnet_fs.cli.models import models
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (quickstart, init, manifest, models, train, cv, enroll, evaluate, analyze, export):
+for verb in (quickstart, init, manifest, models, train, cv, fewshot, enroll, evaluate, analyze, export):
     app.command()(verb)
 
 

@@ -12,6 +12,13 @@ from birdnet_fs.plumbing.progress import say
 
 def headline(metrics: Mapping[str, Any]) -> str:
     """The two first numbers of metrics.json; what is undefined is said to be."""
+    if "test_acc" in metrics:
+        low, high = metrics["test_acc_ci"]
+        interval = "" if low is None else f" ({low:.4f} to {high:.4f})"
+        return (
+            f"{metrics['n_way']}-way {metrics['n_shot']}-shot accuracy {metrics['test_acc']:.4f}{interval}, "
+            f"{metrics['recordings']} recordings, macro F1 {metrics['test_f1']:.4f}"
+        )
     shown = [(name, metrics[name]) for name in ("macro_auroc", "accuracy")]
     return "  ".join(f"{name} {'undefined' if value is None else format(value, '.4f')}" for name, value in shown)
 
@@ -44,7 +51,7 @@ def train(
     cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and stop.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is in the folder.")] = False,
 ) -> None:
-    """Train one run, score what it held out, and write the report.
+    """Train one run, score what it held out (classes, when it learns in episodes), and write the report.
 
     A run with the same settings that is there already is kept; one with other settings is not replaced without
     --overwrite. Experiments with a quick version take quick=true, all take debug=true.

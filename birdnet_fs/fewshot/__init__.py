@@ -1,5 +1,6 @@
 """A new species from a few clips. Episodes are in batches, training and accuracy in episodes in training.
 
+novel        accuracy of a run on classes that are new to it, over many episodes
 enrolment    clips of new classes -> prototypes in the head: a new run, in seconds, without training
 events       timed detections against timed annotations: the event F-measure of the DCASE few-shot task
 """

@@ -24,12 +24,13 @@ from safetensors.numpy import load_file, save_file
 
 from birdnet_fs import schema
 from birdnet_fs.batches.waveforms import Waveforms, clip_windows
+from birdnet_fs.fewshot.embed import embed_clips, middle_of_training, width_of
 from birdnet_fs.plumbing.errors import UserError, nearest
 from birdnet_fs.plumbing.files import atomic_path
 from birdnet_fs.plumbing.progress import say, track
 from birdnet_fs.recordings.manifest import Clip, Manifest
 from birdnet_fs.training.episodic import Embedder
-from birdnet_fs.training.partition import PARTITION, TRAIN, Partition, read_partition, write_partition
+from birdnet_fs.training.partition import PARTITION, Partition, write_partition
 from birdnet_fs.training.run_folder import WEIGHTS, Run, build_network, read_weights, save_run, weights_of
 
 UNKNOWN = "unknown"
@@ -101,7 +102,7 @@ def enrol(
         raise UserError(f"{run.path} has the head 'sed', which reads frames; enrol into a run with an embedding.")
     model = run.build_model()
     embedder = Embedder(model, run.frontend)
-    support = _stored(run, width=_width(model))
+    support = _stored(run, width=width_of(model))
     missing = [name for name in remove if name not in support.classes]
     if missing:
         raise UserError(
@@ -115,7 +116,7 @@ def enrol(
         support = support + Support(
             tuple(clip.labels[0] for clip in heard),
             tuple(str(clip.path) for clip in heard),
-            _embeddings(embedder, waveforms, "embedding the support"),
+            embed_clips(embedder, waveforms, "embedding the support"),
         )
         parts = Partition(manifest, tuple(heard), (), ())
     if len(support.classes) + unknown < 2:
@@ -123,7 +124,7 @@ def enrol(
             f"Two or more classes are needed to tell apart. Received: {', '.join(support.classes) or 'none'}"
         )
     noises = _background(embedder, background, run.frontend.sample_rate_hz)
-    head = calibrate(support, noises, _base(run, model), unknown=unknown)
+    head = calibrate(support, noises, _base(run, model, support), unknown=unknown)
     return _write(run, output, support, head, parts)
 
 
@@ -221,11 +222,7 @@ def _best_threshold(own: NDArray[np.float64], other: NDArray[np.float64]) -> flo
     return float(cuts[best[len(best) // 2]])
 
 
-def _width(model: keras.Model) -> int:
-    return int(model.get_layer("embedding").output.shape[-1])
-
-
-def _base(run: Run, model: keras.Model) -> Base:
+def _base(run: Run, model: keras.Model, support: Support) -> Base:
     """How the run compares: its own way when it has prototypes, else cosines around the middle of its classes."""
     settings, head = run.experiment.model, model.get_layer("logits")
     if settings.head == "prototypes":
@@ -234,22 +231,10 @@ def _base(run: Run, model: keras.Model) -> Base:
                 f"{run.path} compares by a learnt distance, whose prototypes are not calibrated yet; train with "
                 "model.distance=euclidean or cosine to enrol."
             )
-        return Base(settings.distance, keras.ops.convert_to_numpy(head.centre))
-    return Base("cosine", _middle(run, model))
-
-
-def _middle(run: Run, model: keras.Model) -> Floats:
-    """The mean embedding of the recordings that the run was trained on; zeros, with a word, when they are gone."""
-
-    width = _width(model)
-    clips = read_partition(run.path / PARTITION, TRAIN) if (run.path / PARTITION).is_file() else ()
-    clips = tuple(clip for clip in clips if clip.path.is_file())
-    chosen = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, 200).round().astype(int))] if clips else []
-    if not chosen:
-        say("The recordings that the run was trained on are gone, so no centre is taken off the embeddings.")
-        return np.zeros(width, np.float32)
-    waveforms = Waveforms(chosen, run.frontend.sample_rate_hz)
-    return _embeddings(Embedder(model, run.frontend), waveforms, "embedding training clips").mean(0)
+        if settings.distance == "euclidean":
+            return Base("euclidean", support.embeddings.mean(0))  # any centre will do, a near one keeps digits
+        return Base("cosine", keras.ops.convert_to_numpy(head.centre))
+    return Base("cosine", middle_of_training(run, model))
 
 
 def _heard(manifest: Manifest, run: Run, known: Support, extend: bool) -> tuple[list[Clip], Waveforms]:
@@ -283,12 +268,6 @@ def _heard(manifest: Manifest, run: Run, known: Support, extend: bool) -> tuple[
         if len(own) == 1:
             say(f"All clips of {name!r} are from one recording: its individual and background are learnt with it.")
     return heard, Waveforms(heard, run.frontend.sample_rate_hz) if silent else waveforms
-
-
-def _embeddings(embedder: Embedder, waveforms: Waveforms, what: str) -> Floats:
-    n_samples = embedder.spec.n_samples
-    rows = track(range(len(waveforms)), what, unit="clip")
-    return np.stack([embedder.mean(clip_windows(waveforms[i], n_samples)) for i in rows]).astype(np.float32)
 
 
 def _background(embedder: Embedder, clips: Sequence[Clip], sample_rate_hz: int) -> Floats:

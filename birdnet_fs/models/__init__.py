@@ -118,10 +118,11 @@ def build(
 
     if head not in heads.HEADS:
         raise UserError(f"head must be one of {', '.join(heads.HEADS)}.{nearest(head, heads.HEADS)} Received: {head!r}")
-    settings = {
-        "cosine": {"scale": logit_scale},
-        "prototypes": {"scale": logit_scale, "distance": distance, "unknown": unknown},
-    }.get(head, {})
+    settings: dict[str, Any] = {}
+    if head in ("cosine", "prototypes"):
+        settings = {"scale": logit_scale}
+    if head == "prototypes":
+        settings |= {"distance": distance, "unknown": unknown}
     features = keras.Input(shape, name="features")
     logits = heads.HEADS[head](module.backbone(name.partition("/")[2], features), n_classes, dropout, **settings)
     return keras.Model(features, logits, name=name.replace("/", "_"))

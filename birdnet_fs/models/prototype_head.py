@@ -42,29 +42,29 @@ class PrototypeLogits(layers.Layer):
 
     Args:
         n_classes: Width of the logits.
-        distance: "euclidean" (-scale x squared distance), "cosine" (scale x cosine, both sides less the centre), or
-            "learnt" (-scale x what `distance_network` says).
+        distance: "euclidean" (-scale x squared distance), "cosine" (scale x cosine) or "learnt" (-scale x what
+            `distance_network` says).
         scale: Above 0; how fast a logit falls.
         unknown: The last class is "none of the others": its logit is one number, whatever is heard.
         **settings: Those of every layer (name, dtype).
 
-    Weights: `prototypes` [n_known, width]; not trained by gradients: `centre` [width] (zeros until enrolment sets
-    it) and, with `unknown`, `unknown_logit` [1]. Input: [batch, width]. Output: [batch, n_classes].
+    Weights: `prototypes` [n_known, width]; not trained by gradients: `centre` [width], taken off embeddings and
+    prototypes before they are compared (zeros until enrolment sets it), and, with `unknown`, `unknown_logit` [1].
+    Input: [batch, width]. Output: [batch, n_classes].
     """
 
     def __init__(self, n_classes: int, distance: str, scale: float, unknown: bool = False, **settings: Any) -> None:
         super().__init__(**settings)
         self.n_classes, self.distance, self.scale, self.unknown = n_classes, distance, scale, unknown
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         width = input_shape[-1]
         self.prototypes = self.add_weight(name="prototypes", shape=(self.n_classes - self.unknown, width))
         self.centre = self.add_weight(name="centre", shape=(width,), initializer="zeros", trainable=False)
         if self.unknown:
-            self.unknown_logit = self.add_weight(
-                name="unknown_logit", shape=(1,), initializer="zeros", trainable=False
-            )
-        self.learnt = distance_network(width) if self.distance == "learnt" else None
+            self.unknown_logit = self.add_weight(name="unknown_logit", shape=(1,), initializer="zeros", trainable=False)
+        if self.distance == "learnt":
+            self.learnt = distance_network(width)
 
     def call(self, x: Any, training: bool = False) -> Any:
         logits = self.compare(x, self.prototypes, training=training)
@@ -76,9 +76,10 @@ class PrototypeLogits(layers.Layer):
         """Logits of embeddings [n, width] for any prototypes [n_classes, width]: [n, n_classes]."""
         x = ops.cast(x, self.compute_dtype)
         prototypes = ops.cast(prototypes, self.compute_dtype)
+        if self.distance != "learnt":  # moves no distance, and float32 keeps more of it
+            x, prototypes = x - self.centre, prototypes - self.centre
         if self.distance == "cosine":
-            near = ops.matmul(_unit(x - self.centre), ops.transpose(_unit(prototypes - self.centre)))
-            return self.scale * near
+            return self.scale * ops.matmul(_unit(x), ops.transpose(_unit(prototypes)))
         if self.distance == "euclidean":
             near = 2.0 * ops.matmul(x, ops.transpose(prototypes)) - ops.sum(ops.square(prototypes), axis=1)
             return self.scale * (near - ops.sum(ops.square(x), axis=1, keepdims=True))

@@ -1,0 +1,48 @@
+"""Clips as embeddings of a trained run."""
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from birdnet_fs.batches.waveforms import Waveforms, clip_windows
+from birdnet_fs.plumbing.progress import say, track
+from birdnet_fs.training.episodic import Embedder
+from birdnet_fs.training.partition import PARTITION, TRAIN, read_partition
+from birdnet_fs.training.run_folder import Run
+
+MOST = 200  # training clips that the middle is taken of
+Floats = NDArray[np.float32]
+
+
+def width_of(model: keras.Model) -> int:
+    """Width of a network's embedding."""
+    return int(model.get_layer("embedding").output.shape[-1])
+
+
+def embed_clips(embedder: Embedder, waveforms: Waveforms, what: str) -> Floats:
+    """The mean embedding over the windows that cover each clip: float32 [n_clips, width].
+
+    Args:
+        embedder: Of a trained network.
+        waveforms: The clips.
+        what: Title of the progress bar.
+    """
+    n_samples = embedder.spec.n_samples
+    rows = track(range(len(waveforms)), what, unit="clip")
+    return np.stack([embedder.mean(clip_windows(waveforms[i], n_samples)) for i in rows]).astype(np.float32)
+
+
+def middle_of_training(run: Run, model: keras.Model) -> Floats:
+    """The mean embedding [width] of recordings that the run was trained on, at most MOST of them, evenly spread.
+
+    Zeros, with a word, when the recordings are gone.
+    """
+
+    clips = read_partition(run.path / PARTITION, TRAIN) if (run.path / PARTITION).is_file() else ()
+    clips = tuple(clip for clip in clips if clip.path.is_file())
+    chosen = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, MOST).round().astype(int))] if clips else []
+    if not chosen:
+        say("The recordings that the run was trained on are gone, so no centre is taken off the embeddings.")
+        return np.zeros(width_of(model), np.float32)
+    waveforms = Waveforms(chosen, run.frontend.sample_rate_hz)
+    return embed_clips(Embedder(model, run.frontend), waveforms, "embedding training clips").mean(0)
