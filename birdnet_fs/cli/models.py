@@ -1,6 +1,7 @@
 """`birdnet-fs models`: the networks there are, with their size, cost and source."""
 
-from typing import TYPE_CHECKING, Annotated
+import math
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,8 +19,8 @@ def models(
 ) -> None:
     """List the networks: parameters, cost of one segment, source.
 
-    GFLOP counts a multiplication and an addition of the convolutions and dense layers as two. The defaults are
-    those of BirdCLEF 2025: features of 256 x 256, 206 classes.
+    GFLOP counts a multiplication and an addition as two, in convolutions, dense, recurrent and attention layers.
+    The defaults are those of BirdCLEF 2025: features of 256 x 256, 206 classes.
     """
     from birdnet_fs import models as room
 
@@ -36,19 +37,23 @@ def models(
 
 
 def gflop(model: "keras.Model") -> float:
-    """Cost of one input: 2 x the multiplications of the convolutions and dense layers, in 10^9."""
-    total = 0
-    for layer in model.layers:
-        kernel = getattr(layer, "kernel", None)
-        if kernel is not None:
-            cells = 1
-            for n in layer.output.shape[1:-1]:  # every weight is used once for each cell of the output
-                cells *= n
-            weights = 1
-            for n in kernel.shape:
-                weights *= n
-            total += 2 * cells * weights
-    return total / 1e9
+    """Cost of one input: 2 x the multiplications of convolutions, dense, recurrent and attention layers, in 10^9."""
+    return 2 * sum(_multiplications(layer) for layer in model.layers) / 1e9
+
+
+def _multiplications(layer: Any) -> int:
+    """Every weight is used once for each cell of the output, or for each frame or token."""
+    parts = [layer.forward_layer, layer.backward_layer] if hasattr(layer, "forward_layer") else [layer]
+    cells = [part.cell for part in parts if hasattr(part, "cell")]
+    if cells:
+        n_frames = layer.input.shape[1]
+        return n_frames * sum(math.prod(w.shape) for cell in cells for w in (cell.kernel, cell.recurrent_kernel))
+    if hasattr(layer, "query_dense"):
+        n_tokens, width = layer.output.shape[1:]
+        kernels = sum(math.prod(weight.shape) for weight in layer.weights if len(weight.shape) == 3)
+        return n_tokens * kernels + 2 * n_tokens * n_tokens * width  # scores, then the weighted sum
+    kernel = getattr(layer, "kernel", None)
+    return math.prod(layer.output.shape[1:-1]) * math.prod(kernel.shape) if kernel is not None else 0
 
 
 def _shape(text: str) -> tuple[int, int, int]:

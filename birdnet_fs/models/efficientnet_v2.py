@@ -31,6 +31,7 @@ class Stage:
     channels: int  # of its output
     n_blocks: int
     stride: int  # of the first block
+    kernel: int = 3  # side of the depthwise convolution
 
 
 BASE = (
@@ -73,7 +74,11 @@ TOP = 1280  # channels of the last convolution, scaled by width
 
 def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
     """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels]."""
-    size = VARIANTS[variant]
+    return trunk(features, VARIANTS[variant])
+
+
+def trunk(features: keras.KerasTensor, size: Size) -> Backbone:
+    """Stem, stages and top of a size, of this family or of the first EfficientNet (efficientnet.py)."""
     x = _conv(features, _scaled(size.stem, size.width), "stem", kernel=3, stride=2)
     n_blocks = [math.ceil(stage.n_blocks * size.depth) for stage in size.stages]
     done = 0
@@ -82,7 +87,7 @@ def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
             block = _fused_mbconv if stage.fused else _mbconv
             stride = stage.stride if repeat == 0 else 1
             name = f"block{number}{chr(ord('a') + repeat)}"
-            y = block(x, _scaled(stage.channels, size.width), stage.expand, stride, name)
+            y = block(x, _scaled(stage.channels, size.width), stage, stride, name)
             if stride == 1 and x.shape[-1] == y.shape[-1]:
                 y = add_branch(x, y, (1 - SURVIVAL) * done / sum(n_blocks), name)
             x = y
@@ -97,11 +102,17 @@ def _scaled(channels: int, width: float) -> int:
     return max(8, int(channels * width + 4) // 8 * 8)
 
 
-def _mbconv(x: keras.KerasTensor, channels: int, expand: int, stride: int, name: str) -> keras.KerasTensor:
+def _mbconv(x: keras.KerasTensor, channels: int, stage: Stage, stride: int, name: str) -> keras.KerasTensor:
     squeezed = max(1, x.shape[-1] // 4)  # a quarter of the block's input, before expansion
-    x = _conv(x, x.shape[-1] * expand, f"{name}_expand", kernel=1)
+    if stage.expand > 1:
+        x = _conv(x, x.shape[-1] * stage.expand, f"{name}_expand", kernel=1)
     x = layers.DepthwiseConv2D(
-        3, stride, padding="same", use_bias=False, depthwise_initializer=_kernel_init(), name=f"{name}_depthwise_conv"
+        stage.kernel,
+        stride,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer=_kernel_init(),
+        name=f"{name}_depthwise_conv",
     )(x)
     x = _norm(x, f"{name}_depthwise")
     x = layers.Activation("silu", name=f"{name}_depthwise_act")(x)
@@ -109,10 +120,10 @@ def _mbconv(x: keras.KerasTensor, channels: int, expand: int, stride: int, name:
     return _conv(x, channels, f"{name}_project", kernel=1, activate=False)
 
 
-def _fused_mbconv(x: keras.KerasTensor, channels: int, expand: int, stride: int, name: str) -> keras.KerasTensor:
-    if expand == 1:
+def _fused_mbconv(x: keras.KerasTensor, channels: int, stage: Stage, stride: int, name: str) -> keras.KerasTensor:
+    if stage.expand == 1:
         return _conv(x, channels, f"{name}_project", kernel=3, stride=stride)
-    x = _conv(x, x.shape[-1] * expand, f"{name}_expand", kernel=3, stride=stride)
+    x = _conv(x, x.shape[-1] * stage.expand, f"{name}_expand", kernel=3, stride=stride)
     return _conv(x, channels, f"{name}_project", kernel=1, activate=False)
 
 

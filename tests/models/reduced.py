@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from birdnet_fs import models
-from birdnet_fs.models import efficientnet_v2, panns
+from birdnet_fs.models import efficientnet, efficientnet_v2, panns
 
 _STAGES = tuple(replace(stage, n_blocks=min(2, stage.n_blocks)) for stage in efficientnet_v2.BASE)
+_V1_STAGES = tuple(replace(stage, n_blocks=1) for stage in efficientnet.VARIANTS["b0"].stages)
 _S_STAGES = tuple(replace(stage, n_blocks=min(2, stage.n_blocks)) for stage in efficientnet_v2.S)
 
 
@@ -32,6 +33,7 @@ def _panns(name: str) -> dict[str, Any]:
 # family -> what is replaced in each row, given the variant's name
 ROWS = {
     "cnn": lambda name: {},
+    "efficientnet": lambda name: {"stages": _V1_STAGES, "width": 0.25},
     "efficientnet_v2": lambda name: {"stages": _S_STAGES if name == "s" else _STAGES, "width": 0.25, "depth": 1.0},
     "ghost_efficientnet_v2": lambda name: {"stages": _S_STAGES, "width": 0.25},
     "resnet": lambda name: {"stem": 8, "channels": (8, 16, 24, 32)},

@@ -4,6 +4,7 @@ Every variant is tested at a fraction of its width (reduced.py); behind the slow
 """
 
 import contextlib
+import io
 import itertools
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 import tolerances
 import torch
@@ -19,7 +21,7 @@ from reduced import code_paths, reduced, shape_of
 
 from birdnet_fs import models
 from birdnet_fs.export.runtime import run_tflite
-from birdnet_fs.models.lowering import lower
+from birdnet_fs.models.lowering import as_module, lower
 
 SHAPE, N_CLASSES = (48, 40, 1), 4
 MOST_STEPS = 150  # narrow recurrent networks and bounded logits learn slowly; most networks need ten
@@ -191,6 +193,24 @@ def test_tensorflow_and_tflite_give_the_logits_of_torch(name, on_tensorflow):
 @pytest.mark.parametrize("name", [FULL + name for name in models.names()])
 def test_tensorflow_and_tflite_give_the_logits_of_torch_at_full_size(name, tmp_path):
     check_tensorflow_and_tflite(name, tmp_path, elsewhere([name], tmp_path)[name])
+
+
+@pytest.mark.parametrize(
+    "name", [*code_paths(), *(pytest.param(FULL + name, marks=pytest.mark.slow) for name in models.names())]
+)
+@pytest.mark.filterwarnings("ignore")
+def test_onnx_gives_the_logits_of_torch_for_any_batch(name):
+    model = settled(build(name))
+    x, file = decibels(3, model.input_shape[1:]), io.BytesIO()
+    torch.onnx.export(
+        as_module(model), (x[:2],), file, dynamo=False, input_names=["features"], dynamic_axes={"features": {0: "n"}}
+    )
+    session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        expected = model(x, training=False).numpy()
+    for part in (slice(0, 1), slice(0, 3)):
+        (found,) = session.run(None, {"features": x[part].numpy()})
+        assert largest_error(found, expected[part]) <= tolerances.BACKENDS
 
 
 def test_names_are_the_same_in_another_process_and_backend():
