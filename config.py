@@ -3,6 +3,7 @@
     birdnet-fs train config.py:birds10 data.root=../shared/data
     birdnet-fs cv    config.py:birds10 data.root=../shared/data --seeds 0,1,2
     birdnet-fs train config.py:birdclef2025 data.root=FOLDER training.batch_size=64 --cfg
+    birdnet-fs train config.py:fewshot_v2 data.root=../shared/data
 
 What can be set, with unit and default: birdnet_fs/schema.py.
 """
@@ -10,7 +11,7 @@ What can be set, with unit and default: birdnet_fs/schema.py.
 from dataclasses import replace
 
 from birdnet_fs.frontend import preset
-from birdnet_fs.schema import Augmentation, Data, Experiment, FrontEnd, Model, Training
+from birdnet_fs.schema import Augmentation, Data, Episodes, Experiment, FrontEnd, Model, Training
 
 # songs, not hum: 500 Hz up; the segment's own level and spread are removed
 SONGS = FrontEnd(preset="songs", segment_s=4.0, n_mels=80, fmin_hz=500.0, normalise="z_score", normalise_eps=1e-6)
@@ -63,6 +64,75 @@ def xc171(*, quick: bool = False) -> Experiment:
 def birds10(*, quick: bool = False) -> Experiment:
     """birds10_cnn started from xc171. Launch: birdnet-fs cv config.py:birds10 data.root=../shared/data --seeds 0,1,2"""
     return replace(birds10_cnn(quick=quick), name="birds10", pretrain=xc171(quick=quick))
+
+
+def xc171_episodes(*, quick: bool = False) -> Experiment:
+    """xc171 in episodes, a start for new species. Launch: birdnet-fs train config.py:xc171_episodes
+
+    Support and query are parts of one recording, each augmented by itself: little but the species is left in common.
+    """
+    first = xc171()
+    return replace(
+        first,
+        name="xc171_episodes",
+        model=Model("cnn/small", dropout=0.0, head="prototypes", distance="cosine", logit_scale=10.0),
+        augmentation=replace(EVERYTHING, mixup_p=0.0),
+        training=replace(
+            first.training, epochs=1 if quick else 6, learning_rate=3e-3, warmup_epochs=1, label_smoothing=0.0
+        ),
+        episodes=Episodes(
+            n_way=20, n_shot=1, n_query=1, n_train=5 if quick else 40, n_val=0, n_test=0, same_recording=True
+        ),
+    )
+
+
+def fewshot_v1(*, quick: bool = False) -> Experiment:
+    """Prototypical network V1. Launch: birdnet-fs train config.py:fewshot_v1 data.root=../shared/data"""
+    v2 = fewshot_v2(quick=quick)
+    return replace(
+        v2,
+        name="fewshot_v1",
+        model=replace(v2.model, name="prototypical/v1", distance="euclidean"),
+        augmentation=Augmentation(),
+        training=replace(v2.training, schedule="step", step_epochs=10, step_factor=0.65, clip_norm=0.0),
+    )
+
+
+def fewshot_v2(*, quick: bool = False) -> Experiment:
+    """Prototypical network V2. Launch: birdnet-fs train config.py:fewshot_v2 data.root=../shared/data
+
+    Its own data set (DCASE few-shot) has many clips of a recording; xc171 has one recording of each species, so
+    same_recording is set, and what it measures is in part the recording.
+    """
+    n_train, n_val, n_test = (5, 5, 5) if quick else (2000, 200, 200)
+    return Experiment(
+        name="fewshot_v2",
+        seed=1234,
+        data=Data(
+            root="../shared/data",
+            table="metadata.csv",
+            audio="audio",
+            where="set=xc171,role=base|val|novel",
+            split="table",
+            split_column="role",
+        ),
+        frontend=preset("fewshot"),
+        model=Model("prototypical/v2", dropout=0.0, head="prototypes", distance="learnt"),
+        augmentation=Augmentation(time_masks=2, freq_masks=2, feature_noise_p=0.3, feature_noise=0.01),
+        training=Training(
+            epochs=1 if quick else 50,
+            learning_rate=1e-3,
+            min_learning_rate=1e-5,
+            weight_decay=1e-4,
+            warmup_epochs=0,
+            clip_norm=1.0,
+            keep="best",
+            patience=10,
+        ),
+        episodes=Episodes(
+            n_way=10, n_shot=5, n_query=5, n_train=n_train, n_val=n_val, n_test=n_test, same_recording=True
+        ),
+    )
 
 
 def birdclef2025(*, quick: bool = False) -> Experiment:

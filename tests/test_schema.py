@@ -64,6 +64,10 @@ def test_checks_that_span_settings_wait_for_all_of_them() -> None:
         ("training.loss=circle", "training.loss=circle needs model.head=cosine. Received: 'linear'"),
         ("training.loss=bce", "training.loss=bce needs data.multi_label=true"),
         ("training.margin=1", "training.margin must be in [0, 1)"),
+        ("training.patience=2", "training.keep=best and training.patience need validation clips"),
+        ("training.min_learning_rate=1", "must be in [0, 0.001] (training.learning_rate). Received: 1.0"),
+        ("training.step_factor=0", "training.step_factor must be in (0, 1]"),
+        ("training.schedule=cosin", "Did you mean 'cosine'?"),
     ],
 )
 def test_wrong_settings_get_one_sentence(setting: str, words: str) -> None:
@@ -91,6 +95,34 @@ def test_losses_on_cosines_say_what_they_need(setting: str, words: str) -> None:
     assert words in str(caught.value)
     with pytest.raises(UserError, match=r"training\.loss=ce needs data\.multi_label=false"):
         override(Experiment(), ["training.loss=ce", "data.multi_label=true"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["model.head=linear"], "Episodes need model.head=prototypes. Received: 'linear'"),
+        (["data.multi_label=true"], "Episodes need data.multi_label=false"),
+        (["augmentation.mixup_p=0.5"], "Episodes need one class a clip, not a mixture; set augmentation.mixup_p=0."),
+        (
+            ["data.split=folds"],
+            "on classes that are not trained on; set data.split=classes or table, or episodes.n_val",
+        ),
+        (["episodes=none"], "data.split=classes holds out whole classes"),
+        (["training.keep=best", "episodes.n_val=0"], "need validation episodes: set episodes.n_val"),
+        (["training.patience=3", "episodes.n_val=0"], "need validation episodes: set episodes.n_val"),
+        (["episodes.n_way=1"], "episodes.n_way must be 2 or more. Received: 1"),
+        (["training.freeze_blocks=-1", "model.weights=run"], "leaves nothing to learn in episodes"),
+    ],
+)
+def test_episodes_say_what_they_need(settings: list[str], words: str) -> None:
+    few_shot = Experiment(data=Data(split="classes"), model=schema.Model(head="prototypes"), episodes=schema.Episodes())
+    with pytest.raises(UserError) as caught:
+        override(few_shot, settings)
+    assert words in str(caught.value)
+    assert override(few_shot, ["episodes.n_val=0", "episodes.n_test=0", "data.split=folds"]).episodes.n_train == 2000
+    assert schema.debugged(override(few_shot, ["debug=true"])).episodes == schema.Episodes(
+        n_train=20, n_val=20, n_test=20
+    )
 
 
 @pytest.mark.parametrize(

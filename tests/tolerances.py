@@ -15,7 +15,10 @@ EXPORT_FP32_LOGITS = 1e-4  # the budget of fp32 itself; what is measured is 1e-5
 EXPORT_FP16_LOGITS = 5e-2  # the budget of fp16 itself: weights keep 11 bits
 
 # training
+RATE = 1e-9  # both are float64; torch multiplies step by step
 LOSS = 1e-5  # float32 log-sum-exp against float64 or torch's own order of sums
+LOSS_FLOAT64 = 1e-12  # both are float64 (seen: 2e-16)
+SLOPE = 1e-8  # central differences of step 1e-6 in float64, slopes up to .4 (seen: 3e-10)
 BACKENDS_LOGITS = 1e-5  # torch and TensorFlow sum float32 convolutions in another order; logits are of order 1
 LOOP_WEIGHTS = (
     2e-5  # six AdamW steps of 1e-2 over lowered against plain Keras layers; Adam divides rounding by its own size
@@ -28,16 +31,30 @@ LOWERED_STATISTICS = 1e-5  # of the largest value: moving mean and variance, flo
 LOWERED_GRADIENT = 1e-3  # of a variable's largest gradient, float32 against float64; a wrong rule is off by .01 or more
 DROPPED_SHARE = 0.04  # four standard errors of a share of .25 over 2,000 draws
 BFLOAT16_OUTPUT = 0.1  # of the largest logit: bfloat16 has 8 bits, .4 % a layer
+ONNX_OUTPUT = 1e-4  # of the largest value: onnxruntime sums float32 in another order (seen: 3e-6)
 KERAS_TWIN = 1e-4  # EfficientNetV2-B0 against keras.applications, same weights, logits of order 1
 BACKENDS = 1e-4  # of the largest logit: torch and TensorFlow, float32, each up to 5e-5 off float64 (seen: 3e-5)
 BATCH_NEIGHBOURS = 1e-4  # of the largest logit: alone and in a batch each up to 5e-5 off float64 (seen: 2e-5)
 DECIBELS_FLOAT32 = 1e-4  # dB: float32 means over 50 frames of values up to 80
+PYTORCH_TWIN = 1e-4  # a network against its plain PyTorch twin, same weights, outputs of order 1 (seen: 1.2e-5)
+STRIPE_ERRORS = 5  # standard errors of a share over 2,000 draws; the largest of 117 cells reaches 3 by chance
+POSITIONS = 1e-5  # bicubic weights in float64 against torch's float32, values up to 4
+FRESH_DEVIATION = 0.01  # of random weights around the published one: 70,000 draws and more, .27 % standard error
+FIRST_ADAM_STEP = 1e-3  # of the learning rate: Adam's epsilon beside a gradient above 1e-5, and float32
+ONE_STEP = 1e-6  # one float32 product and difference of values of order 1
 
 # metrics
 EXACT_METRIC = 1e-12  # integer counts and one float64 division; scikit-learn sums trapezoids
 SAME_DRAWS = 1e-9  # the same bootstrap draws; only repeated rows differ
 COVERAGE_OF_100 = (88, 100)  # of 95 % intervals: binomial error is 2.2, the percentile method loses a little
 FLOAT32_LOG = 1e-6  # Keras logs pass through float32
+
+# fewshot
+BINOMIAL_ERRORS = 4.5  # standard errors of a count; the largest of 36 counts reaches 3.2 by chance
+PROBE_SCORES = 1e-4  # logits up to 3: gradient steps in float32 until none moves by 3e-6, against L-BFGS (seen: 4e-5)
+OFFSET_ACCURACY = 2e-3  # share of 3,000 queries: float32 keeps 3e-5 of 1,000, so that a few near ties turn
+PROTOTYPES = 2e-5  # embeddings up to 5 in float32: the lowered network and sums in another order
+NAMED_AGAIN = 0.01  # of 600 queries: a score within float32 rounding of another may win in the folded network
 
 # aviary
 SONG_IN_BAND = 0.98  # notes are short: their edges spread a little power outside the pitch
@@ -54,6 +71,7 @@ MP3_PART = 1e-5  # mpg123 keeps filter state across frames in float32 after the 
 # frontend
 FRONTEND_DB = 1e-3  # dB to librosa on real audio, the package's promise (float32 FFT, float64 where that is too little)
 FRONTEND_BLUR_DB = 4e-4  # dB: a tone over noise; below the 9e-4 that float32 alone gives (seen: 3e-4)
+FRONTEND_LOG = 5e-7  # of the result, or of 1 dB: up to four float32 steps (exponent, series and their sum round)
 FRONTEND_FLOAT64 = 5e-5  # features of in_numpy, in_tf, in_keras rfft (float64 where it shows), synthetic segments
 FRONTEND_HARD_CASES = 5e-5  # as FRONTEND_FLOAT64: clipping and an impulse
 FRONTEND_DFT_DB = 0.02  # dB: a float32 DFT rounds to 1e-7 of the frame's loudest bin, bands 80 dB below it feel that
@@ -73,3 +91,6 @@ FRONTEND_FLOAT32 = {  # features of in_keras dft and TFLite (all float32) agains
 FRONTEND_POOLED = 1e-3  # sum of 96 averages of min_max features over two backends' float32 DFT
 FRONTEND_RESIZE = 1e-4  # of the largest value: tf.image.resize computes its Lanczos weights in float32
 FRONTEND_MATRIX = 1e-12  # of the largest weight: float64 in another order
+
+# few-shot
+PROTOTYPE_LOGITS = 2e-5  # of the largest: float32 embeddings and their products in another order

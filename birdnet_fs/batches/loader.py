@@ -1,5 +1,6 @@
 """Clips in, batches out. The order of an epoch is drawn from (seed, epoch) and each item from
 (seed, epoch, index), so batches are the same with any number of workers and after a restart.
+A batch is some of the clips in random order, or an episode of few-shot training.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,11 +11,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from birdnet_fs import schema
 from birdnet_fs.batches import augmentation
+from birdnet_fs.batches.episodes import draw
 from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
+from birdnet_fs.recordings.manifest import Clip
 
 ORDER, ITEM = 0, 1  # two streams of one seed
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Keys = list[tuple[int, int, int]]  # (epoch, place in the epoch, clip) of every item of a batch
 
 
 class TrainingBatches:
@@ -25,10 +29,12 @@ class TrainingBatches:
         targets: float32 [n_clips, n_classes], multi-hot.
         experiment: Settings; `frontend`, `augmentation`, `training` and `seed` are read.
         noises: Background waveforms.
+        order: Which clips stand together; None = all of them shuffled, in batches.
 
     Each batch holds features float32 [batch, n_frames, n_mels, n_channels], targets float32
     [batch, n_classes] (soft where mixed) and the clips' indices int64 [batch]. Every clip comes
-    `training.views` times an epoch; a last batch of one is dropped, since BatchNorm has no variance there.
+    `training.views` times an epoch (unless `order` says otherwise); a last batch of one is dropped, since BatchNorm
+    has no variance there.
     """
 
     def __init__(
@@ -37,10 +43,11 @@ class TrainingBatches:
         targets: np.ndarray,
         experiment: schema.Experiment,
         noises: Sequence[np.ndarray] | Waveforms = (),
+        order: "EpisodeOrder | None" = None,
     ) -> None:
         self.clips = waveforms.clips
         self._items = _Items(waveforms, targets, experiment, noises)
-        self._order = _Order(len(waveforms), experiment)
+        self._order = order or _Order(len(waveforms), experiment)
         workers = experiment.training.workers
         self._loader = DataLoader(
             self._items,
@@ -62,7 +69,59 @@ class TrainingBatches:
         yield from self._loader
 
 
-class _Order(Sampler[list[tuple[int, int, int]]]):
+class EpisodeOrder(Sampler[Keys]):
+    """Episodes as batches: class by class, the support of a class in front of its queries.
+
+    Every item is cropped and augmented by itself. With `settings.same_recording` a class with fewer clips than an
+    episode takes gives some of them several times, as evenly as can be; otherwise no recording gives both support and
+    query.
+
+    Args:
+        clips: Labelled, one class each.
+        settings: Which episodes, `n_train` in an epoch.
+        seed: Of the draw.
+
+    Raises:
+        UserError: A class cannot take part, or there are too few (see `episodes.draw`).
+    """
+
+    def __init__(self, clips: Sequence[Clip], settings: schema.Episodes, seed: int) -> None:
+        self.settings, self.seed, self.epoch = settings, seed, 0
+        labels = [clip.labels[0] for clip in clips]
+        size = settings.n_shot + settings.n_query
+        names, n_clips = np.unique(labels, return_counts=True)
+        times = dict(zip(names.tolist(), (-(-size // n_clips)).tolist(), strict=True))
+        often = [times[label] if settings.same_recording else 1 for label in labels]
+        self._clips = np.repeat(np.arange(len(clips)), often)
+        self._labels = [labels[i] for i in self._clips]
+        self._groups = [clips[i].group or str(clips[i].path) for i in self._clips.tolist()]
+        self._drawn()  # what cannot be drawn is said now
+
+    def _drawn(self) -> np.ndarray:
+        """Clips [n_train, n_way, n_shot + n_query]."""
+        episodes = draw(
+            self._labels,
+            self._groups,
+            n_way=self.settings.n_way,
+            n_shot=self.settings.n_shot,
+            n_query=self.settings.n_query,
+            n_episodes=self.settings.n_train,
+            seed=self.seed,
+            epoch=self.epoch,
+            recordings="any" if self.settings.same_recording else "across",
+        )
+        return self._clips[np.concatenate([episodes.support, episodes.query], axis=2)]
+
+    def __len__(self) -> int:
+        return self.settings.n_train
+
+    def __iter__(self) -> Iterator[Keys]:
+        clips = self._drawn().reshape(len(self), -1)
+        for episode, own in enumerate(clips.tolist()):
+            yield [(self.epoch, episode * len(own) + i, clip) for i, clip in enumerate(own)]
+
+
+class _Order(Sampler[Keys]):
     def __init__(self, n_clips: int, experiment: schema.Experiment) -> None:
         self.n_clips, self.seed, self.epoch = n_clips, experiment.seed, 0
         self.views, self.size = experiment.training.views, experiment.training.batch_size
@@ -75,7 +134,7 @@ class _Order(Sampler[list[tuple[int, int, int]]]):
     def __len__(self) -> int:
         return len(self._bounds())
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+    def __iter__(self) -> Iterator[Keys]:
         rng = np.random.default_rng((self.seed, self.epoch, ORDER))
         clips = np.concatenate([rng.permutation(self.n_clips) for _ in range(self.views)])
         for start, stop in self._bounds():

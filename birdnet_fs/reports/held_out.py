@@ -7,6 +7,7 @@ from typing import Any
 
 from birdnet_fs.plumbing.progress import say
 from birdnet_fs.reports.evaluate import report_on_scores
+from birdnet_fs.reports.few_shot import report_on_episodes
 from birdnet_fs.reports.scores import ScoreTable, write_scores
 from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import open_engine
@@ -15,7 +16,7 @@ from birdnet_fs.training.trainer import held_out_clips, targets_of
 
 
 def report_on_held_out(run: Run) -> dict[str, Any]:
-    """Score the held-out clips of a run and write its report.
+    """Score the held-out clips of a run and write its report; of classes it never heard, over episodes of them.
 
     Args:
         run: A finished run; its recordings are where they were.
@@ -23,6 +24,8 @@ def report_on_held_out(run: Run) -> dict[str, Any]:
     Returns:
         What `metrics.json` holds; empty when nothing was held out.
     """
+    if run.experiment.episodes and run.experiment.data.split in ("classes", "table"):
+        return report_on_episodes(run)
     clips = held_out_clips(run)
     if not clips:
         say("Nothing was held out, so there is nothing to evaluate on.")

@@ -41,20 +41,19 @@ def write_report(
         versions: Of the libraries; None = those in use.
         notes: Sentences for the top of the page.
     """
-    import jinja2
     from markupsafe import Markup
 
     from birdnet_fs.reports.figures import confusion_figure, history_figure
-    from birdnet_fs.training.run_folder import versions as versions_in_use
 
     metrics = {**metrics, "per_class": [{**row, "name": legible(row["name"])} for row in metrics["per_class"]]}
     names = [row["name"] for row in metrics["per_class"]]
     counts = np.array(confusion if confusion is not None else [], dtype=int)
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters["percent"] = lambda value, digits=1: "–" if value is None else f"{100 * value:.{digits}f} %"
-    page.filters["number"] = lambda value, digits=3: "–" if value is None else f"{value:.{digits}f}"
-    html = page.from_string(resources.files("birdnet_fs.reports").joinpath(TEMPLATE).read_text("utf-8")).render(
-        title=legible(title),
+    render(
+        path,
+        TEMPLATE,
+        title=title,
+        experiment=experiment,
+        versions=versions,
         metrics=metrics,
         notes=[legible(note) for note in notes],
         classes=sorted(metrics["per_class"], key=_worst_first),
@@ -63,8 +62,39 @@ def write_report(
         confusion=Markup(confusion_figure(counts, names)) if counts.any() else "",
         mixed_up=_mixed_up(counts, names) if counts.any() else [],
         curves=Markup(history_figure(history)) if history else "",
+    )
+
+
+def render(
+    path: Path | str,
+    template: str,
+    *,
+    title: str,
+    experiment: schema.Experiment | None,
+    versions: Mapping[str, Any] | None,
+    **values: Any,
+) -> None:
+    """Write a page from one of the templates beside this file; arguments as `write_report`, `values` as they are."""
+    import jinja2
+
+    from birdnet_fs.training.run_folder import versions as versions_in_use
+
+    page = jinja2.Environment(
+        loader=jinja2.FunctionLoader(
+            lambda name: resources.files("birdnet_fs.reports").joinpath(name).read_text("utf-8")
+        ),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page.filters["percent"] = lambda value, digits=1: "–" if value is None else f"{100 * value:.{digits}f} %"
+    page.filters["number"] = lambda value, digits=3: "–" if value is None else f"{value:.{digits}f}"
+    html = page.get_template(template).render(
+        title=legible(title),
         settings=[line.partition("=")[::2] for line in legible(show(experiment)).split("\n")] if experiment else [],
         versions=versions if versions is not None else versions_in_use(),
+        **values,
     )
     write_text(path, html.encode("utf-8", "backslashreplace").decode("utf-8"))
 

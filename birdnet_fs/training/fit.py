@@ -18,10 +18,11 @@ import torch
 
 from birdnet_fs import schema
 from birdnet_fs.batches.loader import Batch, TrainingBatches
+from birdnet_fs.models.heads import logit_scale
 from birdnet_fs.models.lowering import lower
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say, track
-from birdnet_fs.training import losses
+from birdnet_fs.training import layerwise, losses
 from birdnet_fs.training.run_folder import weights_of
 from birdnet_fs.training.schedule import learning_rate
 
@@ -29,6 +30,21 @@ MOST_SKIPPED = 50  # float16 steps in a row; scaling halves each time, 2 ** -50 
 MOST_NAMED = 8  # recordings in a message
 Validate = Callable[[], dict[str, float]]
 Weights = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What training makes smaller, and what says how well it went.
+
+    Attributes:
+        network: What a step computes; it shares its weights with the model that is trained.
+        loss: Of its output and the batch's targets.
+        best: The column of `validate` that keep="best" and early stopping go by; higher is better.
+    """
+
+    network: keras.Model
+    loss: losses.Loss
+    best: str
 
 
 class Interrupted(KeyboardInterrupt):
@@ -71,7 +87,8 @@ def fit(
     batches: TrainingBatches,
     settings: schema.Training,
     *,
-    multi_label: bool,
+    multi_label: bool = False,
+    objective: Objective | None = None,
     validate: Validate | None = None,
 ) -> Fitted:
     """Train `model` in place and return the weights to keep.
@@ -80,30 +97,35 @@ def fit(
         model: The network, on the device to train on.
         batches: Training data.
         settings: How to learn.
-        multi_label: Sigmoid cross-entropy, else softmax.
-        validate: Numbers on validation data for the model as it stands; with `settings.keep == "best"` its
-            `val_macro_auroc` chooses the weights.
+        multi_label: With `settings.loss == "auto"` sigmoid cross-entropy, else softmax.
+        objective: What to make smaller; None = the loss of `settings` on the logits, the best `val_macro_auroc`.
+        validate: Numbers on validation data for the model as it stands; one of them chooses the weights with
+            `settings.keep == "best"`, and ends the training after `settings.patience` epochs in which it got no better.
 
     Raises:
         DivergedError: Loss, gradient or a moving statistic is NaN or infinite.
         Interrupted: The person stopped it.
+        UserError: `settings.freeze_blocks` is more than the network has.
     """
-    loop = _Loop(model, batches, settings, multi_label)
+    if objective is None:
+        loss = losses.chosen(settings, multi_label=multi_label, scale=logit_scale(model))
+        objective = Objective(model, loss, "val_macro_auroc")
+    loop = _Loop(model, batches, settings, objective)
     fitted = Fitted(weights={})
     try:
-        _epochs(loop, fitted, validate)
+        _epochs(loop, fitted, validate, objective.best)
     except KeyboardInterrupt:
         raise Interrupted(fitted.weights or loop.good, fitted.history) from None
     if settings.keep == "best" and not fitted.weights:
-        say("val_macro_auroc was never defined (no class with and without positives), so the last weights are kept.")
+        say(f"{objective.best} was never defined (no class with and without positives), so the last weights are kept.")
     fitted.weights = fitted.weights or loop.good
     return fitted
 
 
-def _epochs(loop: "_Loop", fitted: Fitted, validate: Validate | None) -> None:
-    """Every epoch, its row in the history, and with keep="best" the weights of the best."""
+def _epochs(loop: "_Loop", fitted: Fitted, validate: Validate | None, column: str) -> None:
+    """Every epoch, its row in the history, and with keep="best" the weights of the best by one of its columns."""
     settings, n_batches = loop.settings, len(loop.batches)
-    best, started = -math.inf, time.monotonic()
+    best, best_epoch, started = -math.inf, 0, time.monotonic()
     for step, epoch, batch in loop.steps():
         try:
             loop.losses.append(loop.step(step, batch))
@@ -121,27 +143,30 @@ def _epochs(loop: "_Loop", fitted: Fitted, validate: Validate | None) -> None:
                 row |= validate()
         row["seconds"] = round(time.monotonic() - started, 3)
         fitted.history.append(row)
-        if settings.keep == "best" and row["val_macro_auroc"] > best:
-            best, fitted.weights = row["val_macro_auroc"], loop.good
+        if validate is not None and row[column] > best:
+            best, best_epoch = row[column], epoch
+            if settings.keep == "best":
+                fitted.weights = loop.good
         if (epoch + 1) % max(1, settings.epochs // 10) == 0:
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
             say(f"epoch {epoch + 1}/{settings.epochs}: {numbers}")
+        if settings.patience and epoch - best_epoch >= settings.patience:
+            say(f"{column} got no better for {settings.patience} epochs (training.patience), so training stops here.")
+            return
 
 
 class _Loop:
     def __init__(
-        self, model: keras.Model, batches: TrainingBatches, settings: schema.Training, multi_label: bool
+        self, model: keras.Model, batches: TrainingBatches, settings: schema.Training, objective: Objective
     ) -> None:
         self.model, self.batches, self.settings = model, batches, settings
-        self.loss = losses.binary_cross_entropy if multi_label else losses.cross_entropy
-        self.forward = lower(model)
+        self.loss = objective.loss
+        layerwise.freeze(model, settings.freeze_blocks)
+        self.forward = lower(objective.network)
         self.parameters = [v.value for v in model.trainable_variables]
         self.device = self.parameters[0].device
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-                {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ]
+            layerwise.groups(model, weight_decay=settings.weight_decay, layer_decay=settings.layer_decay)
         )
         self.dtype = _arithmetic(settings.precision, self.device.type)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
@@ -169,12 +194,16 @@ class _Loop:
             peak=self.settings.learning_rate,
             n_steps=self.settings.epochs * n_batches,
             n_warmup=round(self.settings.warmup_epochs * n_batches),
+            schedule=self.settings.schedule,
+            lowest=self.settings.min_learning_rate,
+            n_per_step=self.settings.step_epochs * n_batches,
+            factor=self.settings.step_factor,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+            group["lr"] = self.rate * group["factor"]
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits = self.forward(features, training=True)
-        loss = self.loss(logits, targets, self.settings.label_smoothing)
+            outputs = self.forward(features, training=True)
+        loss = self.loss(outputs, targets, self.settings.label_smoothing)
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError("The loss")

@@ -1,4 +1,5 @@
-"""Which clips train, which validate, which are held out. Groups (recordings, sites, individuals) are never divided.
+"""Which clips train, which validate, which are held out. Groups (recordings, sites, individuals) are never divided,
+and for few-shot training classes are not either.
 
 A run keeps the answer in `partition.csv`, so that it is evaluated on what it truly never heard, even when
 recordings were added since.
@@ -22,6 +23,8 @@ from birdnet_fs.recordings.segments import cut
 
 PARTITION = "partition.csv"
 TRAIN, VAL, HELD_OUT = "train", "val", "held_out"
+SPLIT_NAMES = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": HELD_OUT}
+SPLIT_NAMES |= {"base": TRAIN, "novel": HELD_OUT}  # of few-shot data sets
 COLUMNS = ("part", "path", "onset_s", "offset_s", "group", "labels", "secondary")
 
 
@@ -36,8 +39,14 @@ class Partition:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in model order."""
-        return self.manifest.classes
+        """Class names in model order; those trained on where none of them is validated on or held out."""
+        return tuple(sorted(_labels(self.train))) if self.unseen else self.manifest.classes
+
+    @property
+    def unseen(self) -> bool:
+        """Whether all classes that are validated on or held out are ones that are not trained on."""
+        others = _labels((*self.val, *self.held_out))
+        return bool(others) and not others & _labels(self.train)
 
     def leaks(self) -> splits.Leaks:
         """What stands on more than one side: groups, or the same file under two names."""
@@ -64,8 +73,10 @@ def partition(experiment: schema.Experiment) -> Partition:
     )
     if not train:
         raise UserError(f"No clip is left to train on: {len(clips)} clips, {len(held_out)} of them held out.")
-    if experiment.training.keep == "best" and not val:
-        raise UserError("training.keep=best needs validation clips, and no group could be spared for them.")
+    if (experiment.training.keep == "best" or experiment.training.patience) and not val:
+        raise UserError(
+            "training.keep=best and training.patience need validation clips, and no group could be spared for them."
+        )
     return Partition(manifest, train, val, held_out)
 
 
@@ -120,7 +131,9 @@ def _parts(clips: Sequence[Clip], manifest: Manifest, experiment: schema.Experim
     labels = ["" if manifest.events or not clip.labels else clip.labels[0] for clip in clips]
     groups = [clip.group or str(clip.path) for clip in clips]
     if data.split == "table":
-        return _split_column(clips)
+        return _split_column(clips, data.split_column)
+    if data.split == "classes":
+        return _whole_classes(labels, experiment.seed)
     if data.split != "folds":
         fractions = (0.8, 0.0, 0.2) if data.split == "80/20" else (0.7, 0.15, 0.15)
         return _drawn(labels, groups, fractions, experiment.seed)
@@ -143,15 +156,30 @@ def _drawn(labels: list[str], groups: list[str], fractions: tuple[float, float, 
     return [names[part] for part in splits.split_by_groups(labels, groups, shares, seed)]
 
 
-def _split_column(clips: Sequence[Clip]) -> list[str]:
-    names = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": HELD_OUT}
-    odd = [clip for clip in clips if clip.split.lower() not in names]
+def _whole_classes(labels: list[str], seed: int) -> list[str]:
+    """15 % of the classes validated on, 15 % held out, each one at least, the others trained on."""
+    names = sorted(set(labels))
+    if len(names) < 3:
+        raise UserError(f"data.split=classes needs three classes or more. Received: {', '.join(names)}")
+    n = max(1, round(0.15 * len(names)))
+    drawn = np.random.default_rng(seed).permutation(len(names))
+    part = {names[c]: VAL if i < n else HELD_OUT if i < 2 * n else TRAIN for i, c in enumerate(drawn)}
+    return [part[label] for label in labels]
+
+
+def _split_column(clips: Sequence[Clip], column: str) -> list[str]:
+    odd = [clip for clip in clips if clip.split.lower() not in SPLIT_NAMES]
     if odd:
         raise UserError(
-            f"data.split=table needs train, val or test in the split column of every row; {len(odd)} of {len(clips)} "
-            f"have something else (the first: {odd[0].path}, {odd[0].split!r})."
+            f"data.split=table needs train, val or test (or base, val or novel) in the column {column!r} "
+            f"(data.split_column) of every row; {len(odd)} of {len(clips)} have something else (the first: "
+            f"{odd[0].path}, {odd[0].split!r})."
         )
-    return [names[clip.split.lower()] for clip in clips]
+    return [SPLIT_NAMES[clip.split.lower()] for clip in clips]
+
+
+def _labels(clips: Sequence[Clip]) -> set[str]:
+    return {label for clip in clips for label in clip.labels}
 
 
 def _table_folds(clips: Sequence[Clip]) -> list[int]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from birdnet_fs import schema
-from birdnet_fs.batches.loader import TrainingBatches
+from birdnet_fs.batches.loader import EpisodeOrder, TrainingBatches
 from birdnet_fs.batches.waveforms import Waveforms, clip_windows
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.models.lowering import lower
@@ -21,7 +21,7 @@ from birdnet_fs.plumbing.files import atomic_path
 from birdnet_fs.plumbing.progress import say
 from birdnet_fs.recordings.ledger import Ledger
 from birdnet_fs.recordings.manifest import Clip, read_background
-from birdnet_fs.training import metrics
+from birdnet_fs.training import episodic, layerwise, metrics
 from birdnet_fs.training.fit import DivergedError, Fitted, Interrupted, Validate, device_of, fit
 from birdnet_fs.training.partition import (
     HELD_OUT,
@@ -32,7 +32,8 @@ from birdnet_fs.training.partition import (
     read_partition,
     write_partition,
 )
-from birdnet_fs.training.run_folder import WEIGHTS, Run, build_network, check_classes, load_run, load_weights, save_run
+from birdnet_fs.training.run_folder import Run, build_network, check_classes, load_run, save_run
+from birdnet_fs.training.start import start_from
 
 PRETRAIN = "pretrain"
 VALIDATION_BATCH = 64
@@ -44,8 +45,8 @@ def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | Non
     Args:
         experiment: What to train; a `debug` experiment is cut down first.
         output: The run folder. What an earlier run left there is replaced when training has finished.
-        pretrained: A run folder whose weights start this one, all but the last layer. When the experiment has a
-            `pretrain` part and none is given, that is trained first, into `output/pretrain`.
+        pretrained: A run folder whose weights start this one. When the experiment has a `pretrain` part and none
+            is given, that is trained first, into `output/pretrain`; without such a part `model.weights` is the start.
 
     Returns:
         The finished run: weights, settings, classes, versions, `partition.csv`, `history.csv` and `recordings.csv`
@@ -60,36 +61,49 @@ def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | Non
     parts = partition(experiment)
     device = device_of(experiment.training.device)
     _check(experiment, parts)
+    if experiment.episodes:
+        episodic.check(parts, experiment.episodes, experiment.seed)
     leaks = parts.leaks()
     if leaks:
         say(f"The split leaks: {leaks}")
     torch.set_num_threads(experiment.training.threads or torch.get_num_threads())
-    with keras.device(device):
-        build_network(experiment, len(parts.classes))  # what cannot be built is said before anything is decoded
+    if experiment.model.weights and pretrained is None:
+        pretrained = Path(experiment.model.weights)
+    # what cannot be built, frozen or started is said before anything is decoded
+    layerwise.freeze(_network(experiment, parts, device, pretrained), experiment.training.freeze_blocks)
     if experiment.pretrain and pretrained is None:
         pretrained = pretrain(experiment, output / PRETRAIN)
-    if pretrained is not None:
+    if pretrained is not None and pretrained.is_dir():
         _check_pretrained(pretrained, parts)
     seed_everything(experiment.seed)
     waveforms = Waveforms(parts.train, experiment.frontend.sample_rate_hz)
     _say_left_out(waveforms)
     targets = targets_of(waveforms.clips, parts.classes, multi_label=experiment.data.multi_label)
-    batches = TrainingBatches(waveforms, targets, experiment, noises=_backgrounds(experiment, parts))
-    with keras.device(device):
-        model = build_network(experiment, len(parts.classes))
-    if pretrained is not None:
-        load_weights(model, pretrained / WEIGHTS, skip=("logits/",))
+    order = _episodes(waveforms, experiment, parts)
+    batches = TrainingBatches(waveforms, targets, experiment, noises=_backgrounds(experiment, parts), order=order)
+    model = _network(experiment, parts, device, pretrained, tell=True)
     say(f"{experiment.name}: {len(waveforms)} clips, {len(parts.classes)} classes, {model.count_params():,} parameters")
     validate = _validation(model, experiment, parts) if parts.val else None
+    objective = episodic.objective(model, experiment.episodes) if experiment.episodes else None
+    multi_label = experiment.data.multi_label
+
+    def save(folder: Path, fitted: Fitted) -> Run:
+        if experiment.episodes:
+            spec, weights = experiment.frontend, fitted.weights
+            fitted.weights = episodic.with_prototypes(model, weights, waveforms, spec, parts.classes)
+        return _save(folder, experiment, parts, fitted, waveforms)
+
     try:
-        fitted = fit(model, batches, experiment.training, multi_label=experiment.data.multi_label, validate=validate)
+        fitted = fit(
+            model, batches, experiment.training, multi_label=multi_label, objective=objective, validate=validate
+        )
     except (DivergedError, Interrupted) as error:
         name = "diverged" if isinstance(error, DivergedError) else "interrupted"
         if error.history:
-            _save(output / name, experiment, parts, Fitted(error.weights, error.history), waveforms)
+            save(output / name, Fitted(error.weights, error.history))
             say(f"The weights of the last good epoch ({len(error.history)}) are a run folder: {output / name}")
         raise
-    return _save(output, experiment, parts, fitted, waveforms)
+    return save(output, fitted)
 
 
 def pretrain(experiment: schema.Experiment, output: Path) -> Path:
@@ -127,10 +141,12 @@ def finished(folder: Path, experiment: schema.Experiment) -> bool:
 
 
 def settled(experiment: schema.Experiment) -> schema.Experiment:
-    """The experiment as a run keeps it: cut down when it is `debug`, `data.root` absolute."""
+    """The experiment as a run keeps it: cut down when it is `debug`, `data.root` and `model.weights` absolute."""
     data = dataclasses.replace(experiment.data, root=os.path.abspath(experiment.data.root))
+    weights = experiment.model.weights
+    model = dataclasses.replace(experiment.model, weights=weights and os.path.abspath(weights))
     first = experiment.pretrain and settled(experiment.pretrain)
-    return schema.debugged(dataclasses.replace(experiment, data=data, pretrain=first))
+    return schema.debugged(dataclasses.replace(experiment, data=data, model=model, pretrain=first))
 
 
 def _portable(experiment: schema.Experiment) -> schema.Experiment:
@@ -150,10 +166,32 @@ def targets_of(clips: Sequence[Clip], classes: Sequence[str], *, multi_label: bo
     return targets
 
 
-def _validation(model: keras.Model, experiment: schema.Experiment, parts: Partition) -> Validate:
+def _network(
+    experiment: schema.Experiment, parts: Partition, device: str, start: Path | None, *, tell: bool = False
+) -> keras.Model:
+    with keras.device(device):
+        model = build_network(experiment, len(parts.classes))
+    if start is not None:
+        told = start_from(start, model, experiment, parts.classes)
+        if tell:
+            say(told)
+    return model
+
+
+def _episodes(waveforms: Waveforms, experiment: schema.Experiment, parts: Partition) -> EpisodeOrder | None:
+    if experiment.episodes is None:
+        return None
+    return episodic.order(waveforms, experiment.episodes, experiment.seed, parts.classes)
+
+
+def _validation(model: keras.Model, experiment: schema.Experiment, parts: Partition) -> Validate | None:
     spec, multi_label = experiment.frontend, experiment.data.multi_label
+    if experiment.episodes and not experiment.episodes.n_val:
+        return None
     waveforms = Waveforms(parts.val, spec.sample_rate_hz)
     _say_left_out(waveforms)
+    if experiment.episodes:
+        return episodic.validation(model, waveforms, spec, experiment.episodes, experiment.seed)
     targets = targets_of(waveforms.clips, parts.classes, multi_label=multi_label)
     forward = lower(model)
     device = model.trainable_variables[0].value.device
@@ -199,6 +237,13 @@ def _check(experiment: schema.Experiment, parts: Partition) -> None:
                 f"{len(several)} clips have no label or more than one (the first: {several[0].path}, "
                 f"{';'.join(several[0].labels) or 'none'}); set data.multi_label=true for those."
             )
+    if parts.unseen and experiment.episodes is None:
+        raise UserError(
+            "None of the classes that are validated on or held out is trained on, so they cannot be scored; use an "
+            "experiment with episodes, or another data.split."
+        )
+    if experiment.model.unknown:
+        raise UserError("model.unknown=true is for runs that enrolment made; train with model.unknown=false.")
     if len(parts.classes) < 2 and not experiment.data.multi_label:
         raise UserError(f"Two or more classes are needed to train. Received: {', '.join(parts.classes) or 'none'}")
 

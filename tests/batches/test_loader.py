@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,11 +6,11 @@ import pytest
 import soundfile
 import torch
 
-from birdnet_fs.batches.loader import TrainingBatches
+from birdnet_fs.batches.loader import EpisodeOrder, TrainingBatches
 from birdnet_fs.batches.waveforms import Waveforms, clip_windows
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.recordings.manifest import Clip
-from birdnet_fs.schema import Augmentation, Experiment, FrontEnd, Training
+from birdnet_fs.schema import Augmentation, Episodes, Experiment, FrontEnd, Training
 
 SPEC = FrontEnd(
     segment_s=0.5, n_mels=16, sample_rate_hz=16_000, n_fft=512, win_length=512, hop_length=256, fmax_hz=8000
@@ -101,3 +102,45 @@ def test_windows_cover_the_clip(n: int) -> None:
     assert set(windows.ravel()) - {0.0} == set(clip)
     onsets = windows[:, 0]
     assert np.all(np.diff(onsets) <= 50)
+
+
+def episodes(clips: list[Clip], workers: int = 0, **settings: object) -> TrainingBatches:
+    experiment = Experiment(
+        seed=3, frontend=SPEC, augmentation=Augmentation(noise_p=0.5), training=Training(workers=workers)
+    )
+    order = EpisodeOrder(clips, Episodes(**{"n_way": 2, "n_shot": 1, "n_query": 1, "n_train": 6, **settings}), 3)
+    targets = np.eye(2, dtype=np.float32)[[i % 2 for i in range(7)]]
+    return TrainingBatches(Waveforms(clips, 16_000), targets, experiment, order=order)
+
+
+def test_an_episode_is_a_batch_class_by_class(clips: list[Clip]) -> None:
+    one = episodes(clips, n_shot=2)
+    found = [indices.reshape(2, 3) for _, _, indices in one.epoch(0)]
+    assert len(found) == len(one) == 6
+    for indices in found:  # clips are labelled by their parity, and each is a recording of its own
+        assert len(set((indices % 2)[:, 0].tolist())) == 2 and (indices % 2 == indices[:, :1] % 2).all()
+        assert all(len(set(own)) == 3 for own in indices.tolist())
+    assert any(not torch.equal(a, b[2].reshape(2, 3)) for a, b in zip(found, one.epoch(1), strict=True))
+
+
+def test_support_and_query_of_one_clip_are_drawn_each_by_itself(clips: list[Clip]) -> None:
+    """Three clips of bird1 for an episode of five: some come twice, none three times, never as the same crop."""
+    for features, _, indices in episodes(clips, n_shot=3, n_query=2, same_recording=True).epoch(0):
+        odd = indices[indices % 2 == 1]
+        assert sorted(torch.bincount(odd)[[1, 3, 5]].tolist()) == [1, 2, 2]
+        for clip in set(odd.tolist()):
+            first, *others = features[indices == clip]
+            assert all(not torch.equal(first, other) for other in others)
+
+
+def test_episodes_are_the_same_with_workers(clips: list[Clip]) -> None:
+    for a, b in zip(episodes(clips).epoch(2), episodes(clips, workers=2).epoch(2), strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_episodes_keep_recordings_apart(clips: list[Clip]) -> None:
+    tapes = [replace(clip, group=str(i // 4)) for i, clip in enumerate(clips)]
+    for keys in EpisodeOrder(tapes, Episodes(n_way=2, n_shot=1, n_query=1, n_train=50), 0):
+        assert {clip // 4 for _, _, clip in keys[::2]}.isdisjoint(clip // 4 for _, _, clip in keys[1::2])
+    with pytest.raises(UserError, match="bird1 has 3 clips, fewer than the 4 of an episode"):
+        EpisodeOrder(tapes, Episodes(n_way=2, n_shot=2, n_query=2), 0)

@@ -86,7 +86,9 @@ def test_cfg_prints_the_resolved_settings_and_trains_nothing(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == ["config.py"]
 
 
-@pytest.mark.parametrize("name", ["birds10", "birds10_cnn", "birdclef2025", "xc171"])
+@pytest.mark.parametrize(
+    "name", ["birds10", "birds10_cnn", "birdclef2025", "fewshot_v1", "fewshot_v2", "xc171", "xc171_episodes"]
+)
 def test_the_projects_experiments_load(name: str, tmp_path: Path) -> None:
     from birdnet_fs.cli.experiment import load
 

@@ -9,7 +9,7 @@ import torch
 
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.schema import Training
-from birdnet_fs.training.fit import DivergedError, Interrupted, device_of, fit
+from birdnet_fs.training.fit import DivergedError, Interrupted, Objective, device_of, fit
 from birdnet_fs.training.run_folder import weights_of
 
 RNG = np.random.default_rng(0)
@@ -100,6 +100,42 @@ def test_best_weights_are_kept() -> None:
         np.testing.assert_array_equal(value, seen[1][name])
     last = fit(network(), FixedBatches(), Training(epochs=3), multi_label=False)
     assert any((last.weights[name] != value).any() for name, value in fitted.weights.items())
+
+
+@pytest.mark.parametrize(("keep", "kept_epoch"), [("best", 2), ("last", 4)])
+def test_it_stops_when_it_gets_no_better(keep: str, kept_epoch: int) -> None:
+    scores, seen = iter([0.6, math.nan, 0.7, 0.7, 0.65, 0.9]), []
+    model = network()
+
+    def validate() -> dict[str, float]:
+        seen.append(weights_of(model))
+        return {"val_macro_auroc": next(scores)}
+
+    settings = Training(epochs=6, keep=keep, patience=2)
+    fitted = fit(model, FixedBatches(), settings, validate=validate)
+    assert len(fitted.history) == len(seen) == 5
+    for name, value in fitted.weights.items():
+        np.testing.assert_array_equal(value, seen[kept_epoch][name])
+
+
+def test_another_objective_has_its_own_network_loss_and_column() -> None:
+    """Half the squared mean of the pooled maps: nothing that the logits' weights have a part in."""
+    model = network()
+    before, scores = weights_of(model), iter([0.2, 0.9, 0.5])
+    inner = keras.Model(model.input, model.get_layer("pool").output)
+    objective = Objective(inner, lambda pooled, targets, smoothing: (pooled**2).mean() / 2, best="val_acc")
+    settings = Training(epochs=3, learning_rate=0.05, weight_decay=0.0, keep="best")
+    fitted = fit(
+        model,
+        FixedBatches(),
+        settings,
+        objective=objective,
+        validate=lambda: {"val_acc": next(scores), "val_macro_auroc": 0.0},
+    )
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+    assert (fitted.weights["logits/kernel"] == before["logits/kernel"]).all()
+    assert (fitted.weights["conv/kernel"] != before["conv/kernel"]).any()
+    assert any((value != weights_of(model)[name]).any() for name, value in fitted.weights.items())  # the second's
 
 
 def test_the_average_lies_between_and_the_model_keeps_its_own() -> None:

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.schema import Data, Experiment, FrontEnd, Training
+from birdnet_fs.schema import Data, Episodes, Experiment, FrontEnd, Model, Training
 from birdnet_fs.training.partition import HELD_OUT, VAL, folds_of, partition, read_partition, write_partition
 from birdnet_fs.training.trainer import targets_of
 
@@ -40,6 +40,16 @@ def table(tmp_path: Path):
 def experiment(root: Path, **data) -> Experiment:
     training = Training(keep=data.pop("keep", "last"))
     return Experiment(data=Data(root=str(root), table="table.csv", **data), frontend=SPEC, training=training)
+
+
+def few_shot(root: Path, *, seed: int, **data) -> Experiment:
+    return Experiment(
+        seed=seed,
+        data=Data(root=str(root), table="table.csv", **data),
+        frontend=SPEC,
+        model=Model(head="prototypes"),
+        episodes=Episodes(),
+    )
 
 
 def groups(clips) -> set[str]:
@@ -83,6 +93,38 @@ def test_the_split_of_the_table(table) -> None:
     table(split=lambda i: "train" if i else "tset")
     with pytest.raises(UserError, match="1 of 40 have something else"):
         partition(experiment(root, split="table"))
+
+
+def test_whole_classes_are_divided(table) -> None:
+    root = table(label=lambda i: f"species{i % 20}")
+    parts = [partition(few_shot(root, seed=seed, split="classes")) for seed in (0, 0, 1)]
+    named = [[{c.labels[0] for c in clips} for clips in (p.train, p.val, p.held_out)] for p in parts]
+    assert [len(names) for names in named[0]] == [14, 3, 3]
+    assert len(set.union(*named[0])) == 20
+    assert named[0] == named[1] != named[2]
+    assert parts[0].unseen and parts[0].classes == tuple(sorted(named[0][0]))
+    with pytest.raises(UserError, match=r"needs three classes or more\. Received: species0, species1"):
+        partition(few_shot(table(label=lambda i: f"species{i % 2}"), seed=0, split="classes"))
+
+
+def test_another_column_may_say_the_split(table) -> None:
+    root = table(role=lambda i: ("base", "base", "val", "novel")[i % 4], split=lambda i: ("train", "test")[i % 20 % 2])
+    part = partition(experiment(root, split="table", split_column="role"))
+    assert [len(part.train), len(part.val), len(part.held_out)] == [20, 10, 10]
+    assert part.classes == ("species0", "species1")
+    other = partition(experiment(root, split="table"))
+    assert len(other.held_out) == 20
+    with pytest.raises(UserError, match=r"data\.split_column: table\.csv has no column 'rolle'.*'role'"):
+        partition(experiment(root, split="table", split_column="rolle"))
+    with pytest.raises(UserError, match=r"in the column 'label' \(data\.split_column\).*40 of 40"):
+        partition(experiment(root, split="table", split_column="label"))
+
+
+def test_classes_are_all_there_are_where_the_parts_share_some(table) -> None:
+    root = table(split=lambda i: ("train", "train", "test", "train")[i % 4] if i > 1 else "test")
+    part = partition(experiment(root, split="table"))
+    assert not part.unseen and len(part.classes) == 4
+    assert not partition(experiment(root, fold=-1)).unseen
 
 
 @pytest.mark.parametrize(("split", "sizes"), [("80/20", (32, 0, 8)), ("70/15/15", (28, 6, 6))])

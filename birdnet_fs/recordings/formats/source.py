@@ -239,10 +239,11 @@ def bookkeeping(source: Source, table: Table, cells: Mapping[str, str]) -> dict[
     """The group, fold and split of a table row, as keywords of `Row`."""
     group = chosen(source, table, "group_column", source.data.group_column, ())
     fold = chosen(source, table, "fold_column", source.data.fold_column, ())
+    split = chosen(source, table, "split_column", source.data.split_column, ())
     return {
         "group": cells.get(group, "") if group else "",
         "fold": cells.get(fold, "") if fold else "",
-        "split": cells.get("split", ""),
+        "split": cells.get(split, "") if split else "",
     }
 
 

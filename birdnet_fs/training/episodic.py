@@ -1,0 +1,242 @@
+"""Training in episodes: a few classes, a few clips of each to learn from (support), a few more to name (query).
+
+Source: Snell, Swersky, Zemel 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.org/abs/1703.05175:
+a class is the mean of its support's embeddings, its logit falls with the distance to it, cross-entropy on the
+queries. Validation and test are episodes over classes that are not trained on. At the end the training classes'
+prototypes become weights of the head, which makes a finished run an ordinary classifier of them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import torch
+
+from birdnet_fs import models, schema
+from birdnet_fs.batches.episodes import Episodes, draw
+from birdnet_fs.batches.loader import EpisodeOrder
+from birdnet_fs.batches.waveforms import Waveforms, clip_windows
+from birdnet_fs.frontend.in_numpy import log_mel, network_input
+from birdnet_fs.models.lowering import lower
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.progress import track
+from birdnet_fs.recordings.manifest import Clip
+from birdnet_fs.training import losses
+from birdnet_fs.training.few_shot_accuracy import Method, Result, evaluate
+from birdnet_fs.training.fit import Objective, Weights
+from birdnet_fs.training.partition import Partition
+
+WINDOWS = 64  # through the network at a time
+
+
+class Item(NamedTuple):
+    """What an episode of validation or test is made of: a clip, or a part of one."""
+
+    clip: int
+    half: int = -1  # 0 or 1: windows of this half of it; -1: the whole clip
+    place: int = 0  # of the window in its half
+    n_places: int = 1
+
+
+def objective(model: keras.Model, settings: schema.Episodes) -> Objective:
+    """What training in episodes makes smaller; batches are those of `loader.EpisodeOrder`.
+
+    Args:
+        model: A network with the head "prototypes". Its dropout acts on the embeddings.
+        settings: Of the episodes.
+    """
+    head = model.get_layer("logits")
+    size = settings.n_shot + settings.n_query
+
+    def loss(embeddings: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+        by_class = embeddings.reshape(settings.n_way, size, -1)
+        prototypes = by_class[:, : settings.n_shot].mean(1)
+        queries = by_class[:, settings.n_shot :].flatten(0, 1)
+        logits = head.compare(queries, prototypes, training=True)
+        truth = torch.eye(settings.n_way, device=logits.device).repeat_interleave(settings.n_query, 0)
+        return losses.cross_entropy(logits, truth, label_smoothing)
+
+    return Objective(models.with_outputs(model, ["dropout"]), loss, best="val_acc")
+
+
+def check(parts: Partition, settings: schema.Episodes, seed: int) -> None:
+    """See that all episodes can be drawn, before anything is decoded.
+
+    Raises:
+        UserError: They cannot; or classes that are validated or tested on are also trained on.
+    """
+    EpisodeOrder(parts.train, settings, seed)
+    for name, n_episodes, clips in (("n_val", settings.n_val, parts.val), ("n_test", settings.n_test, parts.held_out)):
+        if n_episodes and not clips:
+            raise UserError(f"episodes.{name}={n_episodes} needs classes that are kept away from training; none are.")
+        if n_episodes:
+            draw_items(clips, settings, n_episodes, seed)
+    if (settings.n_val or settings.n_test) and not parts.unseen:
+        trained = {label for clip in parts.train for label in clip.labels}
+        both = sorted({label for clip in (*parts.val, *parts.held_out) for label in clip.labels} & trained)
+        raise UserError(
+            f"Episodes are validated and tested on classes that are not trained on; the split has {len(both)} on both "
+            f"sides (the first: {both[0]}). Use data.split=classes, or another data.split_column."
+        )
+
+
+def order(waveforms: Waveforms, settings: schema.Episodes, seed: int, classes: Sequence[str]) -> EpisodeOrder:
+    """The episodes to train on.
+
+    Raises:
+        UserError: None of the clips of a class could be read, or too few to draw from.
+    """
+    lost = sorted(set(classes) - {clip.labels[0] for clip in waveforms.clips})
+    if lost:
+        raise UserError(f"None of the clips of {lost[0]} could be read; leave the class out or mend its recordings.")
+    return EpisodeOrder(waveforms.clips, settings, seed)
+
+
+def draw_items(
+    clips: Sequence[Clip], settings: schema.Episodes, n_episodes: int, seed: int
+) -> tuple[list[Item], Episodes]:
+    """Episodes over whole clips, or over parts of those of a class that has too few.
+
+    With `settings.same_recording` a class with fewer clips than an episode takes gives windows: a clip is cut in two,
+    and windows of one half never stand in the support while the other half's do, so that nothing is heard twice.
+
+    Returns:
+        The items, and episodes of their numbers. Their `recordings` is "across"; with same_recording "within" when
+        every class has one recording, else "any".
+
+    Raises:
+        UserError: As `episodes.draw`.
+    """
+    n_clips: dict[str, int] = {}
+    for clip in clips:
+        n_clips[clip.labels[0]] = n_clips.get(clip.labels[0], 0) + 1
+    items = []
+    for i, clip in enumerate(clips):
+        if settings.same_recording and n_clips[clip.labels[0]] < settings.n_shot + settings.n_query:
+            n = max(settings.n_shot, settings.n_query)
+            items += [Item(i, half, place, n) for half in (0, 1) for place in range(n)]
+        else:
+            items.append(Item(i))
+    recordings = [clip.group or str(clip.path) for clip in clips]
+    apart = [f"{item.clip} {item.half}" if settings.same_recording else recordings[item.clip] for item in items]
+    episodes = draw(
+        [clips[item.clip].labels[0] for item in items],
+        apart,
+        n_way=settings.n_way,
+        n_shot=settings.n_shot,
+        n_query=settings.n_query,
+        n_episodes=n_episodes,
+        seed=seed,
+    )
+    if settings.same_recording:
+        of_class = {(clip.labels[0], recording) for clip, recording in zip(clips, recordings, strict=True)}
+        kind = "within" if len(of_class) == len(n_clips) else "any"
+        episodes = Episodes(episodes.names, episodes.classes, episodes.support, episodes.query, kind)
+    return items, episodes
+
+
+class Embedder:
+    """Embeddings of waveforms by the model as it stands, without augmentation."""
+
+    def __init__(self, model: keras.Model, spec: schema.FrontEnd) -> None:
+        self.spec = spec
+        self._forward = lower(models.with_outputs(model, ["embedding"]))
+        self._device = model.trainable_variables[0].value.device
+
+    def mean(self, windows: np.ndarray) -> np.ndarray:
+        """The mean embedding [width] of windows [n, n_samples]."""
+        total: Any = 0.0
+        for start in range(0, len(windows), WINDOWS):
+            features = network_input(log_mel(windows[start : start + WINDOWS], self.spec), self.spec)
+            with torch.inference_mode():
+                total += self._forward(torch.from_numpy(features).to(self._device)).float().sum(0).cpu().numpy()
+        return total / len(windows)
+
+    def items(self, waveforms: Waveforms, items: Sequence[Item]) -> np.ndarray:
+        """The embedding of each item [n_items, width]: that of a window, or the mean over those that cover a clip."""
+        return np.stack([self.mean(_windows(waveforms[item.clip], item, self.spec.n_samples)) for item in items])
+
+
+def _windows(waveform: np.ndarray, item: Item, n_samples: int) -> np.ndarray:
+    if item.half < 0:
+        return clip_windows(waveform, n_samples)
+    middle = len(waveform) // 2
+    half = waveform[middle:] if item.half else waveform[:middle]
+    spare = max(0, len(half) - n_samples)
+    onset = round(spare * item.place / max(1, item.n_places - 1))
+    return clip_windows(half[onset : onset + n_samples], n_samples)
+
+
+def method_of(model: keras.Model) -> str | Method:
+    """What `few_shot_accuracy.evaluate` compares by as the model's head does."""
+    head = model.get_layer("logits")
+    if head.distance != "learnt":
+        return head.distance
+    device = model.trainable_variables[0].value.device
+
+    def learnt(support: np.ndarray, query: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            prototypes = torch.from_numpy(support).to(device).mean(2)
+            pairs = zip(torch.from_numpy(query).to(device), prototypes, strict=True)
+            return np.stack([head.compare(x, own).cpu().numpy() for x, own in pairs])
+
+    return learnt
+
+
+def validation(
+    model: keras.Model, waveforms: Waveforms, spec: schema.FrontEnd, settings: schema.Episodes, seed: int
+) -> Callable[[], dict[str, float]]:
+    """A function that gives `val_acc` and macro `val_precision`, `val_recall`, `val_f1` of the model as it stands.
+
+    Its episodes are the same every time.
+    """
+    items, episodes = draw_items(waveforms.clips, settings, settings.n_val, seed)
+    embedder, method = Embedder(model, spec), method_of(model)
+
+    def validate() -> dict[str, float]:
+        result = evaluate(embedder.items(waveforms, items), episodes, method)
+        return {"val_acc": result.accuracy, **{f"val_{name}": value for name, value in result.macro.items()}}
+
+    return validate
+
+
+def accuracies(
+    model: keras.Model, waveforms: Waveforms, spec: schema.FrontEnd, settings: schema.Episodes, seed: int
+) -> list[Result]:
+    """Accuracy over `n_test` episodes: by the head's own distance, then by other ways on the same embeddings."""
+    items, episodes = draw_items(waveforms.clips, settings, settings.n_test, seed)
+    embeddings = Embedder(model, spec).items(waveforms, items)
+    base_mean = keras.ops.convert_to_numpy(model.get_layer("logits").prototypes).mean(0)
+    own = method_of(model)
+    others = [name for name in ("euclidean", "cosine", "simpleshot", "logistic_regression") if name != own]
+    return [evaluate(embeddings, episodes, method, base_mean=base_mean) for method in (own, *others)]
+
+
+def with_prototypes(
+    model: keras.Model, weights: Weights, waveforms: Waveforms, spec: schema.FrontEnd, classes: Sequence[str]
+) -> Weights:
+    """The weights, the head's prototypes being the mean embedding of the clips of each class under these weights.
+
+    Args:
+        model: The network; it is left with the weights returned.
+        weights: By variable path.
+        waveforms: The training clips.
+        spec: Front-end of the network.
+        classes: Names in the order of the prototypes.
+    """
+    for variable in model.weights:
+        if variable.path in weights:
+            variable.assign(weights[variable.path])
+    embedder = Embedder(model, spec)
+    n_samples = spec.n_samples
+    embeddings = [
+        embedder.mean(clip_windows(waveforms[i], n_samples))
+        for i in track(range(len(waveforms)), "embedding the training clips", unit="clip")
+    ]
+    by_class: dict[str, list[np.ndarray]] = {name: [] for name in classes}
+    for clip, embedding in zip(waveforms.clips, embeddings, strict=True):
+        by_class[clip.labels[0]].append(embedding)
+    head = model.get_layer("logits")
+    head.prototypes.assign(np.stack([np.mean(own, axis=0) for own in by_class.values()]))
+    return {**weights, head.prototypes.path: keras.ops.convert_to_numpy(head.prototypes).astype("float32", copy=True)}

@@ -1,0 +1,306 @@
+"""Training in episodes: from recordings to a run that knows species it was never shown, and its loss by the formula."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tolerances
+import torch
+
+from birdnet_fs import models
+from birdnet_fs.batches.waveforms import Waveforms, clip_windows
+from birdnet_fs.frontend.in_numpy import log_mel, network_input
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.settings import override
+from birdnet_fs.recordings.aviary import make_aviary
+from birdnet_fs.recordings.manifest import Clip
+from birdnet_fs.reports.held_out import report_on_held_out
+from birdnet_fs.schema import Augmentation, Data, Episodes, Experiment, FrontEnd, Model, Training
+from birdnet_fs.scoring.engines import open_engine
+from birdnet_fs.training import episodic, trainer
+from birdnet_fs.training.episodic import Embedder, Item, draw_items, method_of, objective
+from birdnet_fs.training.fit import Interrupted, fit
+from birdnet_fs.training.partition import TRAIN, partition, read_partition
+from birdnet_fs.training.run_folder import load_run, weights_of
+from birdnet_fs.training.start import start_from
+
+SPEC = FrontEnd(segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalise="z_score")
+ROLES = ["base"] * 6 + ["val"] * 3 + ["novel"] * 3
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 species, 8 clips of 5 individuals each; a column `role` gives 6, 3 and 3 species to training, val and test."""
+    folder = tmp_path_factory.mktemp("episodic") / "aviary"
+    make_aviary(folder, n_species=12, clips_per_species=8, n_soundscapes=0)
+    with open(folder / "metadata.csv", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["set"] == "aviary"]
+    names = sorted({row["label"] for row in rows})
+    with open(folder / "roles.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "role"])
+        writer.writeheader()
+        writer.writerows({**row, "role": ROLES[names.index(row["label"])]} for row in rows)
+    return folder
+
+
+def experiment(recordings: Path, *settings: str) -> Experiment:
+    return override(
+        Experiment(
+            name="tiny",
+            data=Data(root=str(recordings), table="roles.csv", audio="audio", split="table", split_column="role"),
+            frontend=SPEC,
+            model=Model("cnn/tiny", dropout=0.0, head="prototypes", distance="cosine", logit_scale=10.0),
+            augmentation=Augmentation(time_masks=1, freq_masks=1, feature_noise_p=0.3),
+            training=Training(epochs=3, learning_rate=3e-3, warmup_epochs=0, keep="best", threads=1),
+            episodes=Episodes(n_way=3, n_shot=2, n_query=2, n_train=15, n_val=100, n_test=500),
+        ),
+        settings,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(recordings: Path, tmp_path_factory: pytest.TempPathFactory):
+    return trainer.train(experiment(recordings), tmp_path_factory.mktemp("runs") / "tiny")
+
+
+def test_the_loss_falls_and_unseen_species_are_told_apart(run) -> None:
+    with open(run.path / "history.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:7] == ["epoch", "loss", "learning_rate", "val_acc", "val_precision", "val_recall", "val_f1"]
+    assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
+    metrics = report_on_held_out(run)
+    assert metrics == json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["test_acc_ci"][0] > 1 / 3 + 0.15
+    assert (metrics["n_way"], metrics["n_shot"], metrics["n_query"], metrics["n_test"]) == (3, 2, 2, 500)
+    assert metrics["recordings"] == "across" and metrics["distance"] == "cosine"
+    assert {row["method"] for row in metrics["methods"]} == {
+        "cosine", "euclidean", "simpleshot", "logistic_regression",
+    }  # fmt: skip
+    confusion = np.array(metrics["confusion"])
+    assert confusion.sum() == 500 * 3 * 2
+    assert [row["accuracy"] for row in metrics["per_class"]] == pytest.approx(
+        (np.diag(confusion) / confusion.sum(1)).tolist()
+    )
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert f"{100 * metrics['test_acc']:.1f} %" in page and metrics["per_class"][0]["name"] in page
+    assert "//" not in page and page.count("<svg") == 2
+
+
+def test_the_run_is_an_ordinary_one_of_the_species_it_was_trained_on(run, recordings) -> None:
+    clips = read_partition(run.path / "partition.csv", TRAIN)
+    assert run.classes == tuple(sorted({clip.labels[0] for clip in clips})) and len(run.classes) == 6
+    engine = open_engine(run.path)
+    waveforms = Waveforms(clips, SPEC.sample_rate_hz)
+    named = [
+        engine.probabilities(clip_windows(waveforms[i], SPEC.n_samples)).mean(0).argmax() for i in range(len(clips))
+    ]
+    right = [engine.classes[c] == clip.labels[0] for c, clip in zip(named, clips, strict=True)]
+    assert np.mean(right) > 0.5
+
+
+def test_the_prototypes_are_the_mean_embeddings_of_the_training_clips(run) -> None:
+    model = run.build_model()
+    encoder = models.with_outputs(model, ["embedding"])
+    clips = read_partition(run.path / "partition.csv", TRAIN)
+    waveforms = Waveforms(clips, SPEC.sample_rate_hz)
+    means = []
+    for i in range(len(clips)):  # 5 s under segments of 3 s: three, 1 s apart
+        windows = np.stack([waveforms[i][start : start + 48_000] for start in (0, 16_000, 32_000)])
+        means.append(encoder.predict(network_input(log_mel(windows, SPEC), SPEC), verbose=0).mean(0))
+    expected = [
+        np.mean([m for m, clip in zip(means, clips, strict=True) if clip.labels[0] == name], axis=0)
+        for name in run.classes
+    ]
+    found = keras.ops.convert_to_numpy(model.get_layer("logits").prototypes)
+    np.testing.assert_allclose(found, expected, atol=tolerances.PROTOTYPES)
+
+
+def test_the_best_epoch_is_kept(run, recordings, tmp_path: Path) -> None:
+    """The weights kept reach the best val_acc of the history again."""
+    with open(run.path / "history.csv", encoding="utf-8") as file:
+        best = max(float(row["val_acc"]) for row in csv.DictReader(file))
+    parts = partition(run.experiment)
+    waveforms = Waveforms(parts.val, SPEC.sample_rate_hz)
+    validate = episodic.validation(run.build_model(), waveforms, SPEC, run.experiment.episodes, run.experiment.seed)
+    assert validate()["val_acc"] == pytest.approx(best, abs=tolerances.NAMED_AGAIN)
+
+
+def network(distance: str, scale: float = 1.0) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return models.build(
+        "cnn/tiny",
+        input_shape=(16, 16, 1),
+        n_classes=4,
+        dropout=0.0,
+        head="prototypes",
+        distance=distance,
+        logit_scale=scale,
+    )
+
+
+@pytest.mark.parametrize(("distance", "scale"), [("euclidean", 0.5), ("cosine", 10.0)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_is_the_papers(distance: str, scale: float, smoothing: float) -> None:
+    """Cross-entropy over minus scaled squared distances (or scaled cosines) to the means, in float64, one by one."""
+    n_way, n_shot, n_query, width = 3, 2, 4, 48
+    x = np.random.default_rng(0).normal(size=(n_way, n_shot + n_query, width))
+    total = 0.0
+    for c in range(n_way):
+        for query in x[c, n_shot:]:
+            logits = []
+            for other in range(n_way):
+                prototype = x[other, :n_shot].sum(0) / n_shot
+                if distance == "cosine":
+                    logits.append(scale * query @ prototype / np.linalg.norm(query) / np.linalg.norm(prototype))
+                else:
+                    logits.append(-scale * np.sum((query - prototype) ** 2))
+            log_p = np.array(logits) - np.logaddexp.reduce(logits)
+            target = np.full(n_way, smoothing / n_way)
+            target[c] += 1 - smoothing
+            total -= target @ log_p / (n_way * n_query)
+    loss = objective(network(distance, scale), Episodes(n_way=n_way, n_shot=n_shot, n_query=n_query)).loss
+    flat = torch.from_numpy(x.reshape(-1, width).astype(np.float32))
+    assert loss(flat, torch.zeros(len(flat), 4), smoothing).item() == pytest.approx(total, rel=tolerances.LOSS)
+
+
+class Tones:
+    """Episodes of made-up features: ripples of three widths over the bands, each a class."""
+
+    clips = ()
+
+    def __len__(self) -> int:
+        return 25
+
+    def epoch(self, epoch: int):
+        rng = torch.Generator().manual_seed(epoch)
+        for _ in range(len(self)):
+            x = torch.randn(3 * 4, 16, 16, 1, generator=rng)
+            for c in range(3):
+                x[4 * c : 4 * c + 4] += 3 * torch.sin(torch.pi * (torch.arange(16) + 0.5) / 2**c)[:, None]
+            yield x, torch.zeros(12, 4), torch.arange(12)
+
+
+def test_the_learnt_distance_learns() -> None:
+    model = network("learnt")
+    before = weights_of(model)
+    settings = Episodes(n_way=3, n_shot=2, n_query=2)
+    fitted = fit(
+        model, Tones(), Training(epochs=3, learning_rate=3e-3, warmup_epochs=0), objective=objective(model, settings)
+    )
+    moved = {path for path, value in fitted.weights.items() if (value != before[path]).any()}
+    assert {f"logits/{layer}/{part}" for layer in ("dense1", "dense2") for part in ("kernel", "bias")} <= moved
+    assert {"logits/prototypes", "logits/centre"}.isdisjoint(moved)  # an episode brings its own
+    assert fitted.history[-1]["loss"] < 0.6 * fitted.history[0]["loss"]
+    head, method = model.get_layer("logits"), method_of(model)
+    x = np.random.default_rng(0).normal(size=(20, 48)).astype(np.float32)
+    support, query = x[:12].reshape(2, 2, 3, 48), x[12:].reshape(2, 2 * 2, 48)
+    scores = method(support, query)
+    for e in range(2):
+        for q in range(4):
+            for c in range(2):
+                pair = np.concatenate([query[e, q], support[e, c].mean(0)])[None]
+                expected = -head.learnt(torch.from_numpy(pair), training=False).item()
+                assert scores[e, q, c] == pytest.approx(expected, abs=tolerances.PROTOTYPES)
+
+
+def clips(*rows: tuple[str, str]) -> list[Clip]:
+    return [Clip(Path(f"{i}.wav"), labels=(label,), group=group) for i, (label, group) in enumerate(rows)]
+
+
+def test_one_recording_gives_windows_that_share_no_sound(tmp_path: Path) -> None:
+    """Each species is one ramp: a sample says where in the clip it stood."""
+    settings = Episodes(n_way=2, n_shot=2, n_query=3, same_recording=True)
+    items, episodes = draw_items(clips(("a", "1"), ("b", "2")), settings, 50, seed=0)
+    assert episodes.recordings == "within" and len(items) == 2 * 2 * 3
+    ramp = np.arange(1, 1001, dtype=np.float32)
+    heard = [set(episodic._windows(ramp, item, 300).ravel().tolist()) - {0.0} for item in items]
+    for support, query in zip(episodes.support, episodes.query, strict=True):
+        for own, others in zip(support, query, strict=True):
+            assert not set.union(*(heard[i] for i in own)) & set.union(*(heard[i] for i in others))
+    assert set.union(*heard[:6]) == set(ramp.tolist())  # all of a clip is used
+    short = [episodic._windows(ramp[:100], item, 300) for item in items]
+    assert all(window.shape == (1, 300) for window in short)
+
+
+def test_where_support_and_query_come_from_is_said() -> None:
+    several = clips(*[("a", f"a{i}") for i in range(4)], *[("b", f"b{i}") for i in range(4)])
+    settings = Episodes(n_way=2, n_shot=2, n_query=2)
+    items, episodes = draw_items(several, settings, 5, seed=0)
+    assert episodes.recordings == "across" and items == [Item(i) for i in range(8)]
+    mixed = clips(*[("a", "1")] * 4, ("b", "2"), ("b", "3"))
+    items, episodes = draw_items(mixed, dataclasses.replace(settings, same_recording=True), 5, seed=0)
+    assert episodes.recordings == "any"
+    assert items[:4] == [Item(i) for i in range(4)] and {item.half for item in items[4:]} == {0, 1}
+    with pytest.raises(UserError, match="a has one recording only"):
+        draw_items(mixed, settings, 5, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["episodes.n_shot=7"], r"has 8 clips, fewer than the 9 of an episode"),
+        (["episodes.n_way=4"], r"n_way=4 need as many classes.*Received: 3 classes"),
+        (["episodes.n_way=9"], r"Received: 6 classes"),
+        (
+            ["data.split_column=split", "episodes.same_recording=true"],
+            r"the split has 12 on both sides .*data\.split=classes",
+        ),
+        (["model.unknown=true"], r"for runs that enrolment made"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_anything_is_decoded(
+    settings, message, recordings, tmp_path, monkeypatch
+) -> None:
+    def decoded(*_, **__):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(trainer, "Waveforms", decoded)
+    with pytest.raises(UserError, match=message):
+        trainer.train(experiment(recordings, *settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_class_none_of_whose_clips_can_be_read_is_named(recordings, tmp_path, monkeypatch) -> None:
+    read = Waveforms.__init__
+
+    def without_first(self, found, *args, **kwargs):
+        first = min(clip.labels[0] for clip in found)
+        read(self, [clip for clip in found if clip.labels[0] != first], *args, **kwargs)
+
+    monkeypatch.setattr(trainer.Waveforms, "__init__", without_first)
+    with pytest.raises(UserError, match=r"None of the clips of .* could be read"):
+        trainer.train(experiment(recordings), tmp_path / "run")
+
+
+def test_the_embedder_gives_means_over_windows_that_cover_a_clip(run) -> None:
+    model, rng = run.build_model(), np.random.default_rng(0)
+    windows = rng.normal(0, 0.1, (70, SPEC.n_samples)).astype(np.float32)  # more than go through at a time
+    each = models.with_outputs(model, ["embedding"]).predict(network_input(log_mel(windows, SPEC), SPEC), verbose=0)
+    np.testing.assert_allclose(Embedder(model, SPEC).mean(windows), each.mean(0), atol=tolerances.PROTOTYPES)
+
+
+def test_such_a_run_starts_a_classifier_of_other_species(run) -> None:
+    keras.utils.set_random_seed(1)
+    model = models.build("cnn/tiny", input_shape=run.input_shape, n_classes=2)
+    fresh = weights_of(model)
+    told = start_from(run.path, model, Experiment(frontend=SPEC, model=Model("cnn/tiny")), ("lark", "owl"))
+    trained, found = weights_of(run.build_model()), weights_of(model)
+    for path, value in found.items():
+        np.testing.assert_array_equal(value, (fresh if path.startswith("logits/") else trained)[path])
+    assert "head prototypes there" in told
+
+
+def test_an_interrupted_run_has_prototypes_too(recordings, tmp_path: Path, monkeypatch) -> None:
+    def interrupted(model, *_, **__):
+        raise Interrupted(weights_of(model), [{"epoch": 1, "loss": 1.0}])
+
+    monkeypatch.setattr(trainer, "fit", interrupted)
+    with pytest.raises(Interrupted):
+        trainer.train(experiment(recordings), tmp_path / "run")
+    model = load_run(tmp_path / "run" / "interrupted").build_model()
+    prototypes = keras.ops.convert_to_numpy(model.get_layer("logits").prototypes)
+    assert prototypes.min() >= 0 and prototypes.max() > 1  # sums of what a ReLU gives, not random numbers around 0

@@ -1,0 +1,50 @@
+"""The learning rate of every step against torch's own schedulers."""
+
+import pytest
+import tolerances
+import torch
+from torch.optim import lr_scheduler
+
+from birdnet_fs.training.schedule import learning_rate
+
+N_EPOCHS, N_BATCHES, PEAK = 7, 5, 2e-3
+
+
+def rates_of_torch(make, every: int) -> list[float]:
+    """The rate of every step of a torch scheduler that is stepped after each `every` steps."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=PEAK)
+    scheduler, rates = make(optimizer), []
+    for step in range(N_EPOCHS * N_BATCHES):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if (step + 1) % every == 0:
+            scheduler.step()
+    return rates
+
+
+def ours(**settings) -> list[float]:
+    n_steps = N_EPOCHS * N_BATCHES
+    return [learning_rate(s, peak=PEAK, n_steps=n_steps, **{"n_warmup": 0, **settings}) for s in range(n_steps)]
+
+
+@pytest.mark.parametrize(("n_epochs", "factor"), [(1, 0.65), (3, 0.1), (10, 0.65)])
+def test_steps_are_torchs(n_epochs: int, factor: float) -> None:
+    found = ours(schedule="step", n_per_step=n_epochs * N_BATCHES, factor=factor)
+    expected = rates_of_torch(lambda o: lr_scheduler.StepLR(o, n_epochs, factor), N_BATCHES)
+    assert found == pytest.approx(expected, rel=tolerances.RATE)
+
+
+def test_a_cosine_ends_at_the_lowest_rate_as_torchs() -> None:
+    found = ours(schedule="cosine", lowest=1e-5)
+    expected = rates_of_torch(lambda o: lr_scheduler.CosineAnnealingLR(o, N_EPOCHS * N_BATCHES, 1e-5), 1)
+    assert found == pytest.approx(expected, rel=tolerances.RATE)
+    after = learning_rate(N_EPOCHS * N_BATCHES, peak=PEAK, n_steps=N_EPOCHS * N_BATCHES, n_warmup=0, lowest=1e-5)
+    assert after == pytest.approx(1e-5)
+
+
+def test_a_constant_rate_stays_and_all_rise_first() -> None:
+    assert ours(schedule="constant") == [PEAK] * (N_EPOCHS * N_BATCHES)
+    for settings in ({"schedule": "constant"}, {"schedule": "step", "n_per_step": 5, "factor": 0.5}, {"lowest": 1e-3}):
+        rates = ours(n_warmup=4, **settings)
+        assert rates[:4] == pytest.approx([PEAK / 4, PEAK / 2, 3 * PEAK / 4, PEAK])
+        assert rates[4] == PEAK
