@@ -136,13 +136,13 @@ def fewshot_v2(*, quick: bool = False) -> Experiment:
 
 
 def birdclef2025(*, quick: bool = False) -> Experiment:
-    """EfficientNetV2-B0, Kaggle's BirdCLEF 2025. Launch: birdnet-fs train config.py:birdclef2025 data.root=FOLDER"""
+    """EfficientNet-B0, Kaggle's BirdCLEF 2025. Launch: birdnet-fs train config.py:birdclef2025 data.root=FOLDER"""
     return Experiment(
         name="birdclef2025",
         seed=42,
         data=Data(root="birdclef-2025", table="train.csv", layout="birdclef", multi_label=True, n_folds=5, fold=0),
         frontend=preset("birdclef2025"),
-        model=Model("efficientnet_v2/b0", dropout=0.2),
+        model=Model("efficientnet/b0", dropout=0.2),
         augmentation=Augmentation(gain_db=1.9, mixup_p=0.5, mixup_alpha=0.5, time_masks=3, freq_masks=3),
         training=Training(
             epochs=2 if quick else 10, batch_size=32, learning_rate=5e-4, weight_decay=1e-5, warmup_epochs=0

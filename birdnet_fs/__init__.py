@@ -10,7 +10,7 @@ The rooms, in the order of the data; each imports only from rooms above its own
     batches      segments -> augmented batches
     models       one family per file, `build("family/variant", ...)`
     training     batches + model -> run folder
-    fewshot      a new species from a few clips: event scores
+    fewshot      a new species from a few clips: enrolment, accuracy on new classes, event scores
     scoring      run + recordings -> score table and annotation files
     reports      scores -> metrics.json and one self-contained page
     export       run -> TFLite with its proof of parity
