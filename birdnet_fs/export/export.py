@@ -140,7 +140,9 @@ def measure(
     measured = {}
     for which in precision:
         artefact = runtime.run_tflite(work / f"{which}.tflite", inputs, work / "outputs.npy")
-        measured[which] = parity.compare(reference, artefact, probe, which, run.activation)
+        measured[which] = parity.compare(
+            reference, artefact, probe, which, run.activation, logit_scale=run.experiment.logit_scale
+        )
         say(f"{which}: {measured[which]}")
     return measured, reference
 

@@ -4,6 +4,7 @@ Reference: the NumPy front-end and the Keras network on the training backend. Ar
 real runtime in a process of its own. Both see the same waveforms, at the edges (silence, clipping, padding) and real.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import keras
 
 _BATCH = 8
+USUAL_LOGITS = 30.0  # as large as the logits get that the budgets were measured on
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Budget:
     auroc: float  # largest change of macro AUROC
     device: float  # largest difference of a logit for the golden waveforms on another machine
     reason: str
+
+    def at(self, logit_scale: float) -> "Budget":
+        """The budget for logits that are cosines or distances times a scale: rounding grows with them."""
+        factor = max(1.0, logit_scale / USUAL_LOGITS)
+        wider = {name: getattr(self, name) * factor for name in ("max_abs", "mean_abs", "device")}
+        return dataclasses.replace(self, **wider)
 
 
 BUDGETS = {
@@ -71,12 +79,13 @@ class Parity:
     auroc_reference: float | None
     auroc_artefact: float | None
     faults: tuple[str, ...]
+    budget: Budget
 
     def to_json(self) -> dict[str, Any]:
         """The numbers with the budget they were held against, as JSON values (NaN becomes null)."""
-        values = {k: v for k, v in vars(self).items() if k != "faults"}
+        values = {k: v for k, v in vars(self).items() if k not in ("faults", "budget")}
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        return {**plain, "faults": list(self.faults), "budget": dict(vars(BUDGETS[self.precision]))}
+        return {**plain, "faults": list(self.faults), "budget": dict(vars(self.budget))}
 
     def __str__(self) -> str:
         text = f"max {self.max_abs:.1e}, mean {self.mean_abs:.1e}, top-1 {self.top1_agreement:.1%}"
@@ -123,7 +132,15 @@ def _ask(model: "keras.Model", spec: schema.FrontEnd, waveforms: np.ndarray, fea
     return np.concatenate(answers)
 
 
-def compare(reference: np.ndarray, artefact: np.ndarray, probe: Probe, precision: str, activation: str) -> Parity:
+def compare(
+    reference: np.ndarray,
+    artefact: np.ndarray,
+    probe: Probe,
+    precision: str,
+    activation: str,
+    *,
+    logit_scale: float = 1.0,
+) -> Parity:
     """Hold an artefact's logits against the reference's.
 
     Args:
@@ -132,8 +149,9 @@ def compare(reference: np.ndarray, artefact: np.ndarray, probe: Probe, precision
         probe: What was asked.
         precision: Which budget of `BUDGETS` holds.
         activation: "softmax" or "sigmoid", which makes the scores that AUROC ranks.
+        logit_scale: What the network multiplies cosines or distances by; above 30 the budget grows with it.
     """
-    budget = BUDGETS[precision]
+    budget = BUDGETS[precision].at(logit_scale)
     faults = [*_dead(reference, "the network itself"), *_dead(artefact, "the artefact")]
     error = np.abs(artefact.astype(np.float64) - reference)
     max_abs, mean_abs = float(error.max()), float(error.mean())
@@ -164,6 +182,7 @@ def compare(reference: np.ndarray, artefact: np.ndarray, probe: Probe, precision
         auroc_reference=auroc_reference,
         auroc_artefact=auroc_artefact,
         faults=tuple(faults),
+        budget=budget,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from birdnet_fs import schema
-from birdnet_fs.export.parity import BUDGETS, Parity
+from birdnet_fs.export.parity import Parity
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import sha256, write_json, write_text
 from birdnet_fs.plumbing.settings import to_dict
@@ -68,7 +68,7 @@ def write_sidecars(
         _beside(stem, "_golden.npz"),
         waveforms=np.round(waveforms * 32768).clip(-32768, 32767).astype(np.int16),
         logits=logits.astype(np.float32),
-        tolerance=np.float32(BUDGETS[parity.precision].device),
+        tolerance=np.float32(parity.budget.device),
     )
     sidecar: dict[str, Any] = {
         "format": FORMAT,
@@ -120,7 +120,7 @@ def frontend_constants(spec: schema.FrontEnd) -> dict[str, np.ndarray]:
 
 def card(name: str, digest: str, run: Run, input: str, parity: Parity) -> str:
     """The model card as Markdown: what it is, what it hears, how good it was, how exact this file is."""
-    spec, budget = run.frontend, BUDGETS[parity.precision]
+    spec, budget = run.frontend, parity.budget
     reads = (
         f"waveform float32 [1, {spec.n_samples}], mono, {spec.sample_rate_hz} Hz, ±1 ({spec.segment_s:g} s)"
         if input == "waveform"

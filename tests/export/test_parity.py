@@ -63,3 +63,15 @@ def test_without_labels_there_is_no_auroc(asked) -> None:
     probe, logits = asked
     result = compare(logits, logits, Probe(probe.waveforms, None, "aviary"), "fp32", "softmax")
     assert result.auroc_reference is None and not result.faults
+
+
+def test_the_budget_grows_with_the_scale_of_cosines_beyond_the_usual():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(20, 3)).astype(np.float32)
+    probe = Probe(np.zeros((20, 10), np.float32), None, "made")
+    other = logits.copy()
+    other[7, 2] += 2 * BUDGETS["fp32"].max_abs
+    for scale, allowed in ((1.0, False), (30.0, False), (80.0, True)):
+        result = compare(logits, other, probe, "fp32", "softmax", logit_scale=scale)
+        assert (not result.faults) == allowed
+        assert result.to_json()["budget"]["max_abs"] == pytest.approx(BUDGETS["fp32"].max_abs * max(1, scale / 30))
