@@ -141,7 +141,13 @@ def measure(
     for which in precision:
         artefact = runtime.run_tflite(work / f"{which}.tflite", inputs, work / "outputs.npy")
         measured[which] = parity.compare(
-            reference, artefact, probe, which, run.activation, logit_scale=run.experiment.logit_scale
+            reference,
+            artefact,
+            probe,
+            which,
+            run.activation,
+            logit_scale=run.experiment.logit_scale,
+            constant=int(run.experiment.model.unknown),
         )
         say(f"{which}: {measured[which]}")
     return measured, reference

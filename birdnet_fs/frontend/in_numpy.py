@@ -1,15 +1,14 @@
 """Log-mel features on the CPU with numpy arrays: the fast execution, and the float64 reference.
 
-`log_mel` is what caches, loaders and prediction call. It goes through a segment in blocks of frames:
-windowed frames (numba), FFT (scipy's pocketfft), banded sums (numba), then the steps of `definition`;
-`benchmarks/frontend.py` measures it against librosa. Everything runs on the calling thread: FFTs and
-matrix products with a thread pool (MKL, OpenBLAS) are a little faster alone on a machine and ten times
-slower on a busy one. Use one process or thread per core; the loops release the GIL.
+`log_mel` is what caches, loaders and prediction call: loops compiled by numba up to the band energies and for the
+logarithm (kernels.py), else the steps of `definition`; `benchmarks/frontend.py` measures it against librosa.
+Everything runs on the calling thread: FFTs and matrix products with a thread pool (MKL, OpenBLAS) are a little
+faster alone on a machine and ten times slower on a busy one. Use one process or thread per core; the loops release
+the GIL.
 `log_mel_reference` is the same definition in plain numpy float64, for checks.
 """
 
 import functools
-import threading
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from birdnet_fs.schema import FrontEnd
 # Rounding in a float32 FFT leaves about 2e-14 of a frame's energy in every bin, and 1e-3 dB (five deviations) allows
 # 7e-10 of a band's: a band below 3e-5 of its frame's energy, over the band's largest weight, is blurred. Twice that.
 BLUR = 6e-5
-BLOCK_SAMPLES = 65_536  # of frames at a time: the block, its spectrum and its power stay in a 1 MB cache
+TINIEST = float(np.finfo(np.float32).tiny)  # least power of which the logarithm is taken
 
 
 def log_mel(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
@@ -50,11 +49,16 @@ def log_mel(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
     >>> log_mel(np.zeros(160_000, np.float32), preset("panns")).shape
     (1, 501, 64)
     """
+    from birdnet_fs.frontend.kernels import kernels
+
     waveform = as_waveform(waveform)
     definition = define(spec, waveform.shape[1])
     features = np.empty((len(waveform), *definition.shape), np.float32)
     energies = np.empty((definition.n_frames, spec.n_mels), np.float32)
     for segment, out in zip(waveform, features, strict=True):
+        segment = np.ascontiguousarray(segment)
+        if not kernels().finite(segment):
+            _refuse(waveform)
         _energies(segment, definition, energies)
         out[:] = finish(energies[None], definition, _IN_PLACE, _FAST_STEPS)[0]
     return features
@@ -68,6 +72,8 @@ def network_input(features: np.ndarray, spec: FrontEnd) -> np.ndarray:
 def log_mel_reference(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
     """As `log_mel`, in plain numpy float64 [batch, n_frames, n_mels]; slow, for checks."""
     x = as_waveform(waveform).astype(np.float64)
+    if not np.isfinite(x).all():
+        _refuse(x)
     definition = define(spec, x.shape[1])
     if spec.preemphasis:
         x = np.concatenate([x[:, :1], x[:, 1:] - spec.preemphasis * x[:, :-1]], axis=1)
@@ -82,7 +88,7 @@ def as_waveform(waveform: Any) -> np.ndarray:
     """A waveform as float32 or float64 [batch, n_samples], checked.
 
     Raises:
-        UserError: Not float32, float64 or int16; not one or two axes; no samples; NaN or infinite samples.
+        UserError: Not float32, float64 or int16; not one or two axes; no samples.
     """
     x = np.asarray(waveform)
     if x.dtype not in (np.float32, np.float64, np.int16):
@@ -92,13 +98,16 @@ def as_waveform(waveform: Any) -> np.ndarray:
     x = np.atleast_2d(x)
     if x.dtype == np.int16:
         return x.astype(np.float32) / np.float32(32_768.0)
-    if not np.isfinite(x).all():
-        row, column = np.argwhere(~np.isfinite(x))[0]
-        raise UserError(
-            f"A waveform must hold finite samples; sample {column} of segment {row} is {x[row, column]}: "
-            "leave the recording out, or set such samples to 0"
-        )
     return x
+
+
+def _refuse(waveform: np.ndarray) -> None:
+    """Raise for the first sample that is NaN or infinite."""
+    row, column = np.argwhere(~np.isfinite(waveform))[0]
+    raise UserError(
+        f"A waveform must hold finite samples; sample {column} of segment {row} is {waveform[row, column]}: "
+        "leave the recording out, or set such samples to 0"
+    )
 
 
 class _Banded(NamedTuple):
@@ -119,22 +128,15 @@ def _banded(matrix: np.ndarray) -> _Banded:
     return _Banded(begin, end, np.concatenate([[0], np.cumsum(end - begin)]), np.concatenate(rows).astype(np.float32))
 
 
-class _Numbers(NamedTuple):
-    """What the loops need, in one precision."""
-
-    window: np.ndarray  # [n_fft]
-    turn: np.ndarray  # [2, n_bins]: cosine and sine of -2 pi k / n_fft
-    bands: _Banded
-    largest: np.ndarray  # [n_mels]: largest weight of each band
-
-
 @functools.lru_cache(maxsize=64)
-def _numbers(spec: FrontEnd, dtype: str) -> _Numbers:
+def _numbers(spec: FrontEnd, dtype: str) -> tuple[np.ndarray, ...]:
+    """What the loops need, in one precision: window, FFT, bands of 4 |bin| ** 2, 1 / largest weight of each band."""
+    from birdnet_fs.frontend.kernels import fft_plan
+
     definition = define(spec, spec.n_samples)
-    angle = -2.0 * np.pi / spec.n_fft * np.arange(spec.n_fft // 2 + 1)
-    turn = np.stack([np.cos(angle), np.sin(angle)]).astype(dtype)
-    largest = definition.bands.max(axis=1).astype(np.float32)
-    return _Numbers(definition.window.astype(dtype), turn, _banded(definition.bands), largest)
+    with np.errstate(divide="ignore"):
+        share = (1.0 / definition.bands.max(axis=1)).astype(np.float32)
+    return definition.window.astype(dtype), *fft_plan(spec.n_fft, dtype), *_banded(definition.bands / 4.0), share
 
 
 @functools.lru_cache(maxsize=64)
@@ -146,7 +148,6 @@ def _resize_weights(definition: Definition) -> list[_Banded | None]:
 def _energies(waveform: np.ndarray, definition: Definition, out: np.ndarray) -> None:
     """Band energies of one waveform [n_samples] into `out` [n_frames, n_mels]."""
     spec = definition.spec
-    waveform = np.ascontiguousarray(waveform)
     if spec.preemphasis:
         waveform = waveform.astype(np.float64)
         waveform = np.concatenate([waveform[:1], waveform[1:] - spec.preemphasis * waveform[:-1]])
@@ -160,21 +161,6 @@ def _energies(waveform: np.ndarray, definition: Definition, out: np.ndarray) -> 
             _transform(waveform, again, definition, "float64", out)
 
 
-_kept = threading.local()
-
-
-def _scratch(block: int, n_fft: int, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """This thread's arrays for one block of frames; new pages for every call cost as much as the FFT."""
-    kept = _kept.__dict__
-    key = f"{block} {n_fft} {dtype}"
-    if key not in kept:
-        n_bins = n_fft // 2 + 1
-        # rows a power of two apart would share the same few cache lines
-        frames = np.empty((block, n_fft + 64 // np.dtype(dtype).itemsize), dtype)
-        kept[key] = frames, np.empty((block, n_bins), np.float32), np.empty((n_bins, block), np.float32)
-    return kept[key]
-
-
 def _blurred(out: np.ndarray, least: np.ndarray, energy: np.ndarray, definition: Definition) -> np.ndarray:
     """Numbers of the frames with a band so far below the frame's loudness that float32 blurs it, and not cut off."""
     spec = definition.spec
@@ -182,7 +168,7 @@ def _blurred(out: np.ndarray, least: np.ndarray, energy: np.ndarray, definition:
     if not len(suspect):
         return suspect
     floor = max(spec.amin, float(out.max()) * 10.0 ** (-spec.top_db / 10.0)) * 0.99
-    limit = BLUR * energy[suspect, None] * _numbers(spec, "float32").largest
+    limit = BLUR * energy[suspect, None] / _numbers(spec, "float32")[-1]
     rows = out[suspect]
     return suspect[((rows < limit) & (limit > floor) & (rows > 0.5 * floor)).any(axis=1)]
 
@@ -194,27 +180,29 @@ def _transform(
 
     Returns `least` and `energy` [n_frames] of these frames, see kernels.
     """
-    import scipy.fft
+    from birdnet_fs.frontend.kernels import LANES, kernels
 
+    spec = definition.spec
+    if dtype == "float32":
+        waveform = waveform.astype(np.float32, copy=False)
+    least, energy = np.zeros((2, len(out)), np.float32)
+    kernels().energies(
+        waveform, which, definition.pad, spec.pad_mode == "reflect", spec.hop_length, LANES,
+        *_numbers(spec, dtype), out, energy, least,
+    )  # fmt: skip
+    return least, energy
+
+
+def _compress(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
+    """As `definition`'s step, for one segment, in one go: the limit below the maximum is taken of the power."""
     from birdnet_fs.frontend.kernels import kernels
 
-    spec, loops = definition.spec, kernels()
-    numbers = _numbers(spec, dtype)
-    n_fft, block = spec.n_fft, max(16, BLOCK_SAMPLES // spec.n_fft)
-    frames, power, lines = _scratch(block, n_fft, dtype)
-    least, energy = np.zeros((2, len(out)), np.float32)
-    for first in range(0, len(which), block):
-        part = which[first : first + block]
-        loops.frames(
-            waveform, part, definition.pad, spec.pad_mode == "reflect", spec.hop_length, numbers.window, frames, energy
-        )
-        # in place and as half as many complex numbers: a fresh array for every block costs as much as its FFT
-        halves = frames[: len(part), :n_fft].view(np.result_type(dtype, np.complex64))
-        transformed = scipy.fft.fft(halves, overwrite_x=True, workers=1)
-        if not np.may_share_memory(transformed, halves):  # scipy may work in place, and does
-            halves[...] = transformed
-        loops.bands(frames, part, numbers.turn, *numbers.bands, numbers.largest, power, lines, out, least)
-    return least, energy
+    spec = definition.spec
+    floor = max(spec.amin, TINIEST)
+    if spec.top_db:
+        floor = max(floor, float(x.max()) * 10.0 ** (-spec.top_db / 10.0))
+    kernels().log(x.reshape(-1), floor, 10.0 / np.log(10.0) if spec.compression == "db" else 1.0)
+    return x - x.max() if spec.ref == "max" else x
 
 
 def _resize(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
@@ -232,7 +220,7 @@ def _resize(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
     return x + low
 
 
-_FAST_STEPS = {**STEPS, "resize": _resize}
+_FAST_STEPS = {**STEPS, "compress": _compress, "resize": _resize}
 
 # numpy, with the functions that go over a whole segment writing where they read
 _IN_PLACE = SimpleNamespace(

@@ -1,11 +1,14 @@
 """Keras layers as plain torch calls: RULES maps a layer's type to a function that returns its call.
 
-Tensors are NHWC between the calls; `permute(0, 3, 1, 2)` of such a tensor is what torch calls channels_last, so
-convolutions and pooling need no copy. The semantics are Keras': "same" padding puts the odd cell at the end,
-BatchNormalization moves its variance by the biased estimate, dropout with a noise shape is stochastic depth.
+A call takes and gives tensors as Keras has them, or channels first (a permuted view: of a map [batch, height, width,
+channels] in memory that is what torch calls channels_last, so convolutions and pooling need no copy); a row of tensors
+thus passes from convolution to convolution without being permuted in between. Here are the parts of a rule and the
+simple layers; convolutions and their like are in lowered_maps.py, recurrent layers in lowered_recurrent.py, attention
+in lowered_attention.py.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,11 +16,49 @@ import torch.nn.functional as F
 from keras import activations, layers
 from torch import Tensor
 
-Call = Callable[..., Any]  # (training, *inputs) -> output
-Rule = Callable[..., Call | None]  # (layer, *layers of one step behind it) -> its call, None when not covered
+from birdnet_fs.models.blocks import LayerScale
 
-CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
-ACTIVATION_LAYERS = (layers.Activation, layers.ReLU)
+Weights = tuple[Any, ...]  # tensors, None for a missing bias
+Shape = tuple[Any, ...]  # None for an unknown length
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a layer is called.
+
+    Attributes:
+        layer: The layer.
+        shapes: Of its inputs, as Keras has them.
+        behind: Layers that become one call with it, in order.
+        channels_first: Whether an input comes channels first; those that can work either way then do.
+    """
+
+    layer: Any
+    shapes: tuple[Shape, ...]
+    behind: tuple[Any, ...] = ()
+    channels_first: bool = False
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a rule makes of a site.
+
+    Attributes:
+        run: (training, weights, *inputs) -> output.
+        weights: What `run` is given: views of the layer's Parameters, so that gradients reach them.
+        names: Of the weights, as a file shows them.
+        channels_first: How `run` takes and gives tensors of three axes and more.
+        variables: Keras variables that `run` reads by itself, in place of `weights`.
+    """
+
+    run: Callable[..., Any]
+    weights: Callable[[], Weights] = tuple
+    names: tuple[str, ...] = ()
+    channels_first: bool = False
+    variables: tuple[Any, ...] = ()
+
+
+Rule = Callable[[Site], Call | None]  # None: the layer is set up in a way the rule does not cover
 
 # ---------------------------------------------------------------- activations
 
@@ -29,13 +70,20 @@ def _softmax(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[Any, Callable[[Tensor], Tensor] | None] = {
     activations.linear: None,
     activations.relu: F.relu,
+    activations.relu6: F.relu6,
     activations.silu: F.silu,
     activations.sigmoid: torch.sigmoid,
+    activations.hard_sigmoid: F.hardsigmoid,
+    activations.hard_silu: F.hardswish,
     activations.tanh: torch.tanh,
-    activations.softmax: _softmax,
     activations.gelu: F.gelu,
+    activations.softplus: F.softplus,
+    activations.softmax: _softmax,
 }
-ELEMENTWISE = {F.relu, F.relu6, F.silu, F.gelu, torch.sigmoid, torch.tanh}  # the same in any order of the axes
+# the same in any order of the axes
+ELEMENTWISE = {f for f in ACTIVATIONS.values() if f not in (None, _softmax)}
+ACTIVATION_LAYERS = (layers.Activation, layers.ReLU)
+MERGES = (layers.Add, layers.Multiply, layers.Subtract)
 
 
 def activation_of(layer: Any) -> Callable[[Tensor], Tensor] | None:
@@ -57,260 +105,256 @@ def _in_place(activation: Callable[[Tensor], Tensor] | None) -> Callable[[Tensor
     return activation
 
 
-def _activation_layer(layer: Any) -> Call:
-    function = activation_of(layer)
-    return (lambda training, x: x) if function is None else (lambda training, x: function(x))
+def activation_behind(site: Site, own: Callable[[Tensor], Tensor] | None = None) -> Callable[[Tensor], Tensor] | None:
+    """The activation behind a layer, or its own, for a result that nobody else reads."""
+    for after in site.behind:
+        if type(after) in ACTIVATION_LAYERS:
+            own = activation_of(after)
+    return _in_place(own)
 
 
-# ---------------------------------------------------------------- padding and weights
+def _activation_layer(site: Site) -> Call:
+    function = activation_of(site.layer)
+    if function is None:
+        return Call(lambda training, weights, x: x, channels_first=site.channels_first)
+    return Call(
+        lambda training, weights, x: function(x), channels_first=site.channels_first and function in ELEMENTWISE
+    )
 
 
-def _same_padding(length: int, window: int, stride: int, dilation: int) -> tuple[int, int]:
-    """(before, after) for TensorFlow's "same": ceil(length / stride) outputs, the odd cell at the end."""
-    total = max(0, (-(-length // stride) - 1) * stride + (window - 1) * dilation + 1 - length)
-    return total // 2, total - total // 2
+def value_of(variable: Any) -> Tensor | None:
+    """The Parameter of a Keras variable that may be missing."""
+    return None if variable is None else variable.value
 
 
-def _padder(layer: Any, window: Sequence[int], mode: str) -> Callable[[Tensor], tuple[Tensor, Any]]:
-    """A function of an NCHW tensor: (padded where torch's symmetric padding will not do, that padding)."""
-    if layer.padding == "valid":
-        return lambda x: (x, 0)
-    strides, dilation = layer.strides, getattr(layer, "dilation_rate", (1, 1))
-    known: dict[tuple[int, int], tuple[Any, Any]] = {}
-
-    def pad(x: Tensor) -> tuple[Tensor, Any]:
-        size = (x.shape[2], x.shape[3])
-        if size not in known:
-            top, left = (_same_padding(size[i], window[i], strides[i], dilation[i]) for i in (0, 1))
-            even = top[0] == top[1] and left[0] == left[1]
-            known[size] = (None, (top[0], left[0])) if even else ((*left, *top), 0)
-        outside, inside = known[size]
-        return (x if outside is None else F.pad(x, outside, mode=mode)), inside
-
-    return pad
-
-
-def _restride(parameter: Tensor, to_torch: Sequence[int], back: Sequence[int]) -> None:
+def restride(parameter: Tensor, to_torch: Sequence[int], back: Sequence[int], memory: torch.memory_format) -> None:
     """Store a kernel in torch's order; its shape and values as Keras sees them stay the same."""
     with torch.no_grad():
-        stored = parameter.detach().permute(*to_torch).contiguous(memory_format=torch.channels_last)
+        stored = parameter.detach().permute(*to_torch).contiguous(memory_format=memory)
         parameter.data = stored.permute(*back)
 
 
-def _kernel(layer: Any) -> Callable[[], Tensor]:
-    """The kernel as torch sees it, [out, in, height, width], always a view of the Parameter."""
-    parameter = layer.kernel.value
-    if isinstance(layer, layers.DepthwiseConv2D):
-        height, width, n_in, multiplier = parameter.shape
-        _restride(parameter, (2, 3, 0, 1), (2, 3, 0, 1))
-        return lambda: parameter.permute(2, 3, 0, 1).reshape(n_in * multiplier, 1, height, width)
-    _restride(parameter, (3, 2, 0, 1), (2, 3, 1, 0))
-    return lambda: parameter.permute(3, 2, 0, 1)
+def as_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Cast where there is something to cast, so that a traced graph holds no empty casts."""
+    return x if x.dtype == dtype else x.to(dtype)
 
 
-def _value(variable: Any) -> Tensor | None:
-    return None if variable is None else variable.value
+def is_changed(layer: Any) -> bool:
+    """True for a layer whose weights are not all there is to it: LoRA, or quantised by Keras."""
+    return bool(getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None))
 
 
 # ---------------------------------------------------------------- layers with weights
 
 
-def _conv(layer: Any, *behind: Any) -> Call | None:
-    """A convolution, and behind it a BatchNormalization to fold in, an activation, or both."""
-    own = activation_of(layer)
-    if layer.data_format != "channels_last" or getattr(layer, "lora_enabled", False):
+def _dense(site: Site) -> Call | None:
+    layer = site.layer
+    if is_changed(layer):
         return None
-    if own is not None and own not in ELEMENTWISE:
+    kernel, bias = layer.kernel.value, value_of(layer.bias)
+    activation = activation_behind(site, activation_of(layer))
+
+    def run(training: bool, weights: Weights, x: Tensor) -> Tensor:
+        y = F.linear(x, *weights)
+        return y if activation is None else activation(y)
+
+    return Call(run, lambda: (kernel.t(), bias), ("weight", "bias"))
+
+
+def _layer_norm(site: Site) -> Call | None:
+    """LayerNormalization over trailing axes."""
+    layer, rank = site.layer, len(site.shapes[0])
+    axes = sorted(axis % rank for axis in (layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]))
+    if axes != list(range(axes[0], rank)) or layer.rms_scaling:
         return None
-    kernel, bias = _kernel(layer), layer.bias.value if layer.use_bias else None
-    for after in behind:
-        if isinstance(after, layers.BatchNormalization):
-            kernel, bias = _folded(kernel, bias, after)
-        else:
-            own = activation_of(after)
-    activation = _in_place(own)
-    strides, dilation, pad = layer.strides, layer.dilation_rate, _padder(layer, layer.kernel_size, "constant")
-    groups = layer.kernel.shape[2] if isinstance(layer, layers.DepthwiseConv2D) else layer.groups
+    shape, epsilon = tuple(site.shapes[0][axes[0] :]), layer.epsilon
+    values = (value_of(layer.gamma), value_of(layer.beta))
 
-    def call(training: bool, x: Tensor) -> Tensor:
-        x, padding = pad(x.permute(0, 3, 1, 2))
-        y = F.conv2d(x, kernel(), bias, strides, padding, dilation, groups)
-        if activation is not None:
-            y = activation(y)
-        return y.permute(0, 2, 3, 1)
+    def run(training: bool, weights: Weights, x: Tensor) -> Tensor:
+        gamma, beta = weights
+        return F.layer_norm(x, shape, gamma, beta, epsilon)
 
-    return call
+    return Call(run, lambda: values, ("gamma", "beta"))
 
 
-def _folded(kernel: Callable[[], Tensor], bias: Tensor | None, norm: Any) -> tuple[Callable[[], Tensor], Tensor]:
-    """Kernel and bias of one convolution that also normalises: a factor and an offset for each channel."""
-    with torch.no_grad():
-        scale = torch.rsqrt(norm.moving_variance.value + norm.epsilon)
-        if norm.scale:
-            scale = scale * norm.gamma.value
-        offset = ((0.0 if bias is None else bias) - norm.moving_mean.value) * scale
-        if norm.center:
-            offset = offset + norm.beta.value
-        weight = (kernel() * scale.reshape(-1, 1, 1, 1)).contiguous(memory_format=torch.channels_last)
-    return lambda: weight, offset
+def _layer_scale(site: Site) -> Call:
+    gamma, ones = site.layer.gamma.value, [1] * (len(site.shapes[0]) - 2)
+    return Call(
+        lambda training, weights, x: x * weights[0],
+        lambda: (gamma.reshape(-1, *ones) if site.channels_first else gamma,),
+        ("gamma",),
+        site.channels_first,
+    )
 
 
-def _dense(layer: Any) -> Call | None:
-    if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
+# ---------------------------------------------------------------- layers that draw
+
+
+def _dropout(site: Site) -> Call:
+    rate, shape = site.layer.rate, site.layer.noise_shape
+    if shape is None:
+        return Call(lambda training, weights, x: F.dropout(x, rate, training), channels_first=site.channels_first)
+    return _drop_shared(rate, shape, site.channels_first)
+
+
+def _spatial_dropout(site: Site) -> Call | None:
+    if getattr(site.layer, "data_format", "channels_last") != "channels_last":
         return None
-    kernel, bias, activation = layer.kernel.value, _value(layer.bias), _in_place(activation_of(layer))
-    if activation is None:
-        return lambda training, x: F.linear(x, kernel.t(), bias)
-    return lambda training, x: activation(F.linear(x, kernel.t(), bias))
+    shape = (None, *[1] * (len(site.shapes[0]) - 2), None)
+    return _drop_shared(site.layer.rate, shape, site.channels_first)
 
 
-def _batch_norm(layer: Any, *behind: Any) -> Call | None:
-    """BatchNormalization, and an activation behind it."""
-    if layer.renorm or not isinstance(layer.axis, int):
-        return None
-    mean, variance = layer.moving_mean.value, layer.moving_variance.value
-    gamma = layer.gamma.value if layer.scale else None
-    beta = layer.beta.value if layer.center else None
-    activation = _in_place(activation_of(behind[0])) if behind else None
-    axis, momentum, epsilon = layer.axis, layer.momentum, layer.epsilon
+def _drop_shared(rate: float, shape: Sequence[int | None], channels_first: bool) -> Call:
+    """Dropout with one draw for all cells along an axis of size 1 in `shape` (None = as many as x has)."""
+    if channels_first:
+        shape = (shape[0], shape[-1], *shape[1:-1])
 
-    def call(training: bool, x: Tensor) -> Tensor:
-        y = x.movedim(axis, 1)
-        n = y.numel() // y.shape[1]
-        if not (training and layer.trainable):
-            y = F.batch_norm(y, mean, variance, gamma, beta, False, 0.0, epsilon)
-        elif n < 2:  # torch refuses the variance of one value, Keras gives 0
-            y = layer(x, training=True).movedim(axis, 1)
-        else:
-            # torch would move the variance by the unbiased estimate, Keras does by the biased one: torch is given
-            # zeros, which become (1 - momentum) times its estimate
-            moved = torch.zeros_like(variance)
-            y = F.batch_norm(y, mean, moved, gamma, beta, True, 1.0 - momentum, epsilon)
-            with torch.no_grad():
-                variance.mul_(momentum).add_(moved, alpha=(n - 1) / n)
-        if activation is not None:
-            y = activation(y)
-        return y.movedim(1, axis)
+    def run(training: bool, weights: Weights, x: Tensor) -> Tensor:
+        if not training or rate <= 0:
+            return x
+        keep = x.new_empty([n if m is None else m for n, m in zip(x.shape, shape, strict=True)])
+        return x * keep.bernoulli_(1.0 - rate).div_(1.0 - rate)
 
-    return call
+    return Call(run, channels_first=channels_first)
 
 
-def _layer_norm(layer: Any) -> Call | None:
-    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    rank = len(layer._build_shapes_dict["input_shape"])
-    if list(axes) not in ([-1], [rank - 1]) or getattr(layer, "rms_scaling", False):
-        return None
-    gamma, beta, epsilon = _value(layer.gamma), _value(layer.beta), layer.epsilon
-    return lambda training, x: F.layer_norm(x, x.shape[-1:], gamma, beta, epsilon)
+def _noise(site: Site) -> Call:
+    deviation = site.layer.stddev
+    return Call(
+        lambda training, weights, x: x + torch.randn_like(x) * deviation if training else x,
+        channels_first=site.channels_first,
+    )
 
 
 # ---------------------------------------------------------------- layers without weights
 
 
-def _dropout(layer: Any) -> Call:
-    rate, shape = layer.rate, layer.noise_shape
-    if shape is None:
-        return lambda training, x: F.dropout(x, rate, training)
-    return lambda training, x: _drop_shared(x, rate, shape) if training and rate > 0 else x
-
-
-def _spatial_dropout(layer: Any) -> Call | None:
-    rate, shape = layer.rate, (None, 1, 1, None)
+def _global_pool(site: Site) -> Call | None:
+    layer, n_axes = site.layer, len(site.shapes[0]) - 2
     if layer.data_format != "channels_last":
         return None
-    return lambda training, x: _drop_shared(x, rate, shape) if training and rate > 0 else x
+    axes, keep = tuple(range(2, 2 + n_axes) if site.channels_first else range(1, 1 + n_axes)), layer.keepdims
+    if isinstance(layer, (layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D)):
+        return Call(lambda training, weights, x: x.mean(axes, keepdim=keep), channels_first=site.channels_first)
+    return Call(lambda training, weights, x: x.amax(axes, keepdim=keep), channels_first=site.channels_first)
 
 
-def _drop_shared(x: Tensor, rate: float, shape: Sequence[int | None]) -> Tensor:
-    """Dropout with one draw for all cells along an axis of size 1 in `shape` (None = as many as x has)."""
-    keep = x.new_empty([n if m is None else m for n, m in zip(x.shape, shape, strict=True)])
-    return x * keep.bernoulli_(1.0 - rate).div_(1.0 - rate)
-
-
-def _global_pool(layer: Any) -> Call | None:
-    keep = layer.keepdims
-    if layer.data_format != "channels_last":
+def sides(site: Site) -> list[int] | None:
+    """(before, after) of zeros or of cells to cut, flat and the last axis first, as F.pad has them."""
+    if getattr(site.layer, "data_format", "channels_last") != "channels_last":
         return None
-    if isinstance(layer, layers.GlobalAveragePooling2D):
-        return lambda training, x: x.mean((1, 2), keepdim=keep)
-    return lambda training, x: x.amax((1, 2), keepdim=keep)
+    given = getattr(site.layer, "padding", None) or site.layer.cropping
+    pairs = [given] if isinstance(given[0], int) else list(given)
+    return [n for pair in reversed(pairs) for n in pair]
 
 
-def _pool(layer: Any) -> Call | None:
-    if layer.data_format != "channels_last":
+def _cropping(site: Site) -> Call | None:
+    cut = sides(site)
+    if cut is None:
         return None
-    window, strides, pad = tuple(layer.pool_size), tuple(layer.strides), _padder(layer, layer.pool_size, "replicate")
-    average = isinstance(layer, layers.AveragePooling2D)
-    whole_axis = average and layer.padding == "valid" and strides == window
-
-    def call(training: bool, x: Tensor) -> Tensor:
-        if whole_axis and window in ((x.shape[1], 1), (1, x.shape[2])):  # avg_pool2d is slow on such windows
-            return x.mean(1 if window == (x.shape[1], 1) else 2, keepdim=True)
-        x, padding = pad(x.permute(0, 3, 1, 2))
-        if average:
-            y = F.avg_pool2d(x, window, strides, padding, count_include_pad=False)
-        else:
-            y = F.max_pool2d(x, window, strides, padding)
-        return y.permute(0, 2, 3, 1)
-
-    return call
+    pairs = list(zip(cut[::2], cut[1::2], strict=True))[::-1]
+    inside = tuple(slice(before, -after if after else None) for before, after in pairs)
+    key = (slice(None), slice(None), *inside) if site.channels_first else (slice(None), *inside)
+    return Call(lambda training, weights, x: x[key], channels_first=site.channels_first)
 
 
-def _zero_padding(layer: Any) -> Call | None:
-    (top, bottom), (left, right) = layer.padding
-    around = (0, 0, left, right, top, bottom)
-    return (lambda training, x: F.pad(x, around)) if layer.data_format == "channels_last" else None
-
-
-def _rescaling(layer: Any) -> Call | None:
-    scale, offset = layer.scale, layer.offset
+def _rescaling(site: Site) -> Call | None:
+    scale, offset = site.layer.scale, site.layer.offset
     if not isinstance(scale, (int, float)) or not isinstance(offset, (int, float)):
         return None
-    return lambda training, x: x * scale + offset
+    return Call(lambda training, weights, x: x * scale + offset, channels_first=site.channels_first)
 
 
-def _flatten(layer: Any) -> Call | None:
-    return (lambda training, x: x.reshape(x.shape[0], -1)) if layer.data_format == "channels_last" else None
+def _reshape(site: Site) -> Call:
+    layer = site.layer
+    shape = layer.compute_output_shape(site.shapes[0])[1:]
+    if None in shape:
+        return Call(lambda training, weights, x: x.reshape(x.shape[0], *layer.target_shape))
+    return Call(lambda training, weights, x: x.reshape(-1, *shape))
+
+
+def _flatten(site: Site) -> Call | None:
+    return Call(lambda training, weights, x: x.flatten(1)) if site.layer.data_format == "channels_last" else None
 
 
 def _merge(operation: Callable[[Tensor, Tensor], Tensor]) -> Rule:
     """A merge of tensors of equal rank; Keras lines others up by rules of its own."""
 
-    def rule(layer: Any) -> Call | None:
-        if len({len(shape) for shape in layer._build_shapes_dict["input_shape"]}) != 1:
+    def rule(site: Site) -> Call | None:
+        if len({len(shape) for shape in site.shapes}) != 1:
             return None
+        activation = activation_behind(site)
 
-        def call(training: bool, first: Tensor, *others: Tensor) -> Tensor:
+        def run(training: bool, weights: Weights, first: Tensor, *others: Tensor) -> Tensor:
             for x in others:
                 first = operation(first, x)
-            return first
+            return first if activation is None else activation(first)
 
-        return call
+        return Call(run, channels_first=site.channels_first)
 
     return rule
 
 
+def _average(site: Site) -> Call | None:
+    total, n = _merge(torch.add)(site), len(site.shapes)
+    if total is None:
+        return None
+    add = total.run
+    return Call(lambda *given: add(*given) / n, channels_first=site.channels_first)
+
+
+def _concatenate(site: Site) -> Call:
+    rank = len(site.shapes[0])
+    axis = site.layer.axis % rank
+    if site.channels_first:
+        axis = 1 if axis == rank - 1 else axis + (axis > 0)
+    return Call(lambda training, weights, *xs: torch.cat(xs, dim=axis), channels_first=site.channels_first)
+
+
+def _softmax_layer(site: Site) -> Call | None:
+    axis = site.layer.axis
+    return Call(lambda training, weights, x: F.softmax(x, axis)) if isinstance(axis, int) else None
+
+
+def _unit_length(site: Site) -> Call | None:
+    axis = site.layer.axis
+    if not isinstance(axis, int):
+        return None
+    return Call(lambda training, weights, x: F.normalize(x, dim=axis, eps=1e-12))
+
+
+def _permute(site: Site) -> Call:
+    dims = (0, *site.layer.dims)
+    return Call(lambda training, weights, x: x.permute(dims))
+
+
 RULES: dict[type, Rule] = {
-    layers.Conv2D: _conv,
-    layers.DepthwiseConv2D: _conv,
     layers.Dense: _dense,
-    layers.BatchNormalization: _batch_norm,
     layers.LayerNormalization: _layer_norm,
+    LayerScale: _layer_scale,
     layers.Activation: _activation_layer,
     layers.ReLU: _activation_layer,
+    layers.Softmax: _softmax_layer,
+    layers.UnitNormalization: _unit_length,
     layers.Dropout: _dropout,
+    layers.SpatialDropout1D: _spatial_dropout,
     layers.SpatialDropout2D: _spatial_dropout,
+    layers.GaussianNoise: _noise,
+    layers.GlobalAveragePooling1D: _global_pool,
     layers.GlobalAveragePooling2D: _global_pool,
+    layers.GlobalMaxPooling1D: _global_pool,
     layers.GlobalMaxPooling2D: _global_pool,
-    layers.AveragePooling2D: _pool,
-    layers.MaxPooling2D: _pool,
-    layers.ZeroPadding2D: _zero_padding,
+    layers.Cropping1D: _cropping,
+    layers.Cropping2D: _cropping,
     layers.Rescaling: _rescaling,
-    layers.Reshape: lambda layer: lambda training, x: x.reshape(x.shape[0], *layer.target_shape),
+    layers.Reshape: _reshape,
     layers.Flatten: _flatten,
-    layers.Permute: lambda layer: lambda training, x: x.permute(0, *layer.dims),
+    layers.Permute: _permute,
     layers.Add: _merge(torch.add),
     layers.Multiply: _merge(torch.mul),
     layers.Subtract: _merge(torch.sub),
-    layers.Concatenate: lambda layer: lambda training, *xs: torch.cat(xs, dim=layer.axis),
+    layers.Maximum: _merge(torch.maximum),
+    layers.Minimum: _merge(torch.minimum),
+    layers.Average: _average,
+    layers.Concatenate: _concatenate,
 }

@@ -1,21 +1,39 @@
 """A Functional Keras model as a flat list of torch calls over the model's own Parameters (torch backend).
 
 Keras on torch is 2-4 times slower than the same network in plain PyTorch: every layer call runs through
-`Layer.__call__`, NHWC convolutions copy their input into another layout, and BatchNormalization is seven separate
-operations. `lower` walks the graph once and keeps one torch function for each layer (lowered_layers.py). Nothing in
+`Layer.__call__`, NHWC convolutions copy their input into another layout, BatchNormalization is seven separate
+operations, and recurrent layers walk the frames in Python. `lower` walks the graph once and keeps one torch function
+for each layer (lowered_layers.py and its neighbours); `as_module` gives the same to torch's exporters. Nothing in
 Keras is changed and no state is kept here: training through the lowered model trains the Keras model, and saving the
 Keras model saves the result. A layer without a rule, or set up in a way its rule does not cover, is called as Keras
 would call it: right, only slower.
 """
 
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import keras
 import torch
 from keras import layers
 from torch import Tensor
 
-from birdnet_fs.models.lowered_layers import ACTIVATION_LAYERS, CONVOLUTIONS, ELEMENTWISE, RULES, Call, activation_of
+from birdnet_fs.models import lowered_attention, lowered_layers, lowered_maps, lowered_recurrent
+from birdnet_fs.models.lowered_layers import Call, Site, Weights, as_dtype
+from birdnet_fs.models.lowered_maps import follows
+
+ATTENDED = ("value", "key")  # arguments of an attention layer behind its first
+RULES = lowered_layers.RULES | lowered_maps.RULES | lowered_recurrent.RULES | lowered_attention.RULES
+
+
+class _Step(NamedTuple):
+    name: str
+    call: Call
+    weights: Callable[[], Weights]
+    sources: tuple[int, ...]
+    target: int
+    done: tuple[int, ...]  # values that nobody reads any more
 
 
 class Lowered:
@@ -24,7 +42,7 @@ class Lowered:
     Attributes:
         model: The Keras model whose Parameters are used.
         fallback: Why the whole model runs as plain Keras; "" when it was lowered.
-        folded: True when BatchNormalization was folded into the convolutions (inference only).
+        folded: True when weights were copied once, with BatchNormalization folded in (inference only).
         slow_layers: Names of the layers that are called through Keras.
     """
 
@@ -33,10 +51,10 @@ class Lowered:
         self.fallback = fallback
         self.folded = folded
         self.slow_layers: list[str] = []
-        self._steps: list[tuple[Call, tuple[int, ...], int, tuple[int, ...]]] = []  # call, sources, target, done
+        self._steps: list[_Step] = []
         self._n_values = 0
-        self._output = 0
-        self._input_dtype = self._output_dtype = torch.float32
+        self._outputs: list[tuple[int, torch.dtype]] = []
+        self._input_dtype = torch.float32
 
     def __call__(self, x: Any, training: bool = False) -> Any:
         """The model's output for `x`.
@@ -47,7 +65,8 @@ class Lowered:
                 batch and moves its moving ones, as Keras does.
 
         Returns:
-            A tensor of the dtype of the model's output (float32 logits under `torch.autocast` too).
+            A tensor of the dtype of the model's output (float32 logits under `torch.autocast` too); of a model with
+            several outputs a tuple, in the order of `model.outputs`.
 
         Raises:
             ValueError: `training=True` on a folded model.
@@ -55,86 +74,240 @@ class Lowered:
         if training and self.folded:
             raise ValueError("A model lowered with fold=True is for inference; lower it without fold to train.")
         if self.fallback:
-            return self.model(x, training=training)
+            outputs = keras.tree.flatten(self.model(x, training=training))
+            return outputs[0] if len(outputs) == 1 else tuple(outputs)
         if not isinstance(x, Tensor):
             x = torch.as_tensor(x, device=self.model.weights[0].value.device)
         values: list[Any] = [None] * self._n_values
-        values[0] = x.to(self._input_dtype)
-        for call, sources, target, done in self._steps:
-            values[target] = call(training, *[values[i] for i in sources])
+        values[0] = as_dtype(x, self._input_dtype)
+        for _, call, weights, sources, target, done in self._steps:
+            values[target] = call.run(training, weights(), *[values[i] for i in sources])
             for i in done:
                 values[i] = None
-        return values[self._output].to(self._output_dtype)
+        outputs = tuple(as_dtype(values[i], dtype) for i, dtype in self._outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
 
 
 def lower(model: keras.Model, *, fold: bool = False) -> Lowered:
     """Walk the graph of `model` once; the result computes what `model(x, training=...)` computes.
 
-    Kernels of convolutions are laid out in memory as torch wants them; shape and values of the Keras variables stay
-    as they are (their arrays are no longer C-contiguous, which `safetensors.numpy` needs: copy with
+    Kernels of convolutions and LSTMs are laid out in memory as torch wants them; shape and values of the Keras
+    variables stay as they are (their arrays are no longer C-contiguous, which `safetensors.numpy` needs: copy with
     `np.ascontiguousarray`). New values, freezing and thawing are seen; lower again after adding or replacing layers.
 
     Args:
-        model: A Keras model. One with one input, one output and no masks is lowered; any other runs as plain Keras
-            and says why in `.fallback`.
-        fold: Fold every BatchNormalization that follows a convolution into it. For inference only, and later changes
-            of the weights are not seen.
+        model: A Keras model. One with one input and no masks is lowered; any other runs as plain Keras and says why
+            in `.fallback`.
+        fold: Take all weights as they are now, and fold every BatchNormalization that follows a convolution into it.
+            For inference only, and later changes of the weights are not seen.
 
     Raises:
         RuntimeError: The Keras backend is not torch.
     """
     if keras.backend.backend() != "torch":
         raise RuntimeError(f"lower needs the Keras backend torch (KERAS_BACKEND). Received: {keras.backend.backend()}")
-    graph = getattr(model, "_functional", None) or model  # a Sequential keeps its graph there
-    reason = _why_not(graph)
+    graph = _graph(model)
+    reason = _why_not(graph) or ("" if len(graph.inputs) == 1 else f"{graph.name!r} has {len(graph.inputs)} inputs")
     if reason:
         return Lowered(model, fallback=reason)
+    plan = _Plan(fold)
+    outputs = plan.walk(graph, [_Value(graph.inputs[0].shape, False, 0)])
     lowered = Lowered(model, folded=fold)
-    nodes = _nodes(graph)
-    readers: dict[int, list[Any]] = {id(graph.outputs[0]): [None]}  # the caller reads the output
-    for node in nodes:
-        for tensor in node.input_tensors:
-            readers.setdefault(id(tensor), []).append(node)
-
-    slot = {id(graph.inputs[0]): 0}
-    plan: list[tuple[Call, tuple[int, ...], int]] = []
-    fused: set[int] = set()
-    for node in nodes:
-        if id(node) in fused:
-            continue
-        chain = _chain(node, readers, fold)
-        call = _call(chain, fold)
-        if call is None:
-            chain, call = [node], _keras_call(node)
-            lowered.slow_layers.append(node.operation.name)
-        fused.update(id(member) for member in chain)
-        slot[id(chain[-1].outputs[0])] = target = len(slot)
-        plan.append((call, tuple(slot[id(tensor)] for tensor in node.input_tensors), target))
-
-    lowered._n_values, lowered._output = len(slot), slot[id(graph.outputs[0])]
+    lowered.slow_layers = plan.slow_layers
+    slots = [plan.read(value, channels_first=False) for value in outputs]
+    dtypes = [getattr(torch, tensor.dtype) for tensor in graph.outputs]
+    lowered._outputs = list(zip(slots, dtypes, strict=True))
+    lowered._steps, lowered._n_values = plan.finished(slots), plan.n_slots
     lowered._input_dtype = getattr(torch, graph.inputs[0].dtype)
-    lowered._output_dtype = getattr(torch, graph.outputs[0].dtype)
-    last_read = {source: i for i, (_, sources, _) in enumerate(plan) for source in sources}
-    last_read[lowered._output] = len(plan)
-    for i, (call, sources, target) in enumerate(plan):  # forget a value after its last reader, for memory
-        done = tuple({source for source in sources if last_read[source] == i})
-        lowered._steps.append((call, sources, target, done))
     return lowered
 
 
+def as_module(model: keras.Model, *, fold: bool = True) -> torch.nn.Module:
+    """The lowered model in inference as a module, for torch.export, torch.jit.trace and both ONNX exporters.
+
+    Weights are buffers named "<layer>.<weight>". They are taken as they are now: with `fold` BatchNormalization is
+    folded into the convolutions before it, and later changes of the model are not seen. Convolutions are channels
+    first inside, so that a file has few transposes. LSTM and GRU become nodes of their own in ONNX files.
+
+    Args:
+        model: A Keras model with one input.
+        fold: As in `lower`.
+
+    Returns:
+        A module in evaluation mode: features [batch, ...] -> what the lowered model gives.
+
+    Raises:
+        ValueError: The model cannot be lowered.
+    """
+    lowered = lower(model, fold=fold)
+    if lowered.fallback:
+        raise ValueError(f"The model must be one that can be lowered. Received: {lowered.fallback}")
+    return _Module(lowered).eval()
+
+
+class _Weights(torch.nn.Module):
+    """The weights of one step."""
+
+    def __init__(self, names: Iterable[str], weights: Iterable[Tensor | None]) -> None:
+        super().__init__()
+        for name, weight in zip(names, weights, strict=True):
+            self.register_buffer(name, weight)
+
+    def forward(self) -> Weights:
+        return tuple(self._buffers.values())
+
+
+class _Module(torch.nn.Module):
+    """A lowered model whose weights are registered."""
+
+    def __init__(self, lowered: Lowered) -> None:
+        super().__init__()
+        self._lowered = lowered
+        for i, step in enumerate(lowered._steps):
+            call = step.call
+            names, weights = call.names, step.weights()
+            if call.variables:
+                names = tuple(variable.path.replace("/", "_").replace(".", "_") for variable in call.variables)
+                weights = tuple(variable.value for variable in call.variables)
+                call = replace(call, run=_given(call.run, call.variables))
+            if names:
+                held = _Weights(names, _taken(weights))
+                # a layer may be called twice
+                self.add_module(step.name if not hasattr(self, step.name) else f"{step.name}_{i}", held)
+                lowered._steps[i] = step._replace(call=call, weights=held.forward)
+
+    def forward(self, features: Tensor) -> Any:
+        return self._lowered(features)
+
+
+def _given(run: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
+    """Run a Keras layer with weights that are given."""
+
+    def given(training: bool, weights: Weights, *inputs: Tensor) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
+            return run(training, (), *inputs)
+
+    return given
+
+
+# ---------------------------------------------------------------- the graph
+
+
+class _Value:
+    """A tensor of the graph and where it is kept: as Keras has it (False), channels first (True), or both."""
+
+    def __init__(self, shape: Sequence[int | None], channels_first: bool, slot: int) -> None:
+        self.shape = tuple(shape)
+        self.slots = {channels_first and len(shape) > 2: slot}
+
+    @property
+    def channels_first(self) -> bool:
+        return True in self.slots
+
+
+class _Plan:
+    """Steps as they are found."""
+
+    def __init__(self, fold: bool) -> None:
+        self.fold = fold
+        self.steps: list[_Step] = []
+        self.slow_layers: list[str] = []
+        self.n_slots = 1  # the input's
+
+    def add(self, call: Call, sources: tuple[int, ...], name: str) -> int:
+        """Another step; the place of its result."""
+        self.n_slots += 1
+        weights = call.weights
+        if self.fold:
+            taken = _taken(weights())
+            weights = lambda: taken  # noqa: E731
+        self.steps.append(_Step(name, call, weights, sources, self.n_slots - 1, ()))
+        return self.n_slots - 1
+
+    def read(self, value: _Value, channels_first: bool) -> int:
+        """Where a value is kept in an order of axes, permuting it if it is only kept in the other."""
+        rank = len(value.shape)
+        wanted = channels_first and rank > 2
+        if wanted not in value.slots:
+            axes = (0, rank - 1, *range(1, rank - 1)) if wanted else (0, *range(2, rank), 1)
+            permute = Call(lambda training, weights, x: x.permute(axes))
+            value.slots[wanted] = self.add(permute, (value.slots[not wanted],), "")
+        return value.slots[wanted]
+
+    def walk(self, graph: Any, inputs: list[_Value]) -> list[_Value]:
+        """Plan the calls of a graph whose inputs are known; the values of its outputs."""
+        values = {id(tensor): value for tensor, value in zip(graph.inputs, inputs, strict=True)}
+        readers: dict[int, list[Any]] = {id(tensor): [None] for tensor in graph.outputs}  # read by the caller
+        nodes = _nodes(graph)
+        for node in nodes:
+            for tensor in node.input_tensors:
+                readers.setdefault(id(tensor), []).append(node)
+        done: set[int] = set()
+        for node in nodes:
+            if id(node) in done:
+                continue
+            layer, tensors = node.operation, _tensors(node)
+            inner = _graph(layer) if isinstance(layer, keras.Model) else None
+            if tensors is not None and inner is not None and not _why_not(inner):
+                results = self.walk(inner, [values[id(tensor)] for tensor in tensors])
+                values.update({id(tensor): value for tensor, value in zip(node.outputs, results, strict=True)})
+                continue
+            call = None
+            if tensors is not None:
+                sources = [values[id(tensor)] for tensor in tensors]
+                for chain in (_chain(node, readers, self.fold), [node]):
+                    call = _call(chain, sources)
+                    if call is not None:
+                        break
+            if call is None:
+                sources, chain = [values[id(tensor)] for tensor in node.input_tensors], [node]
+                call = _keras_call(node)
+                if not _is_direct(layer):
+                    self.slow_layers.append(layer.name)
+            done.update(id(member) for member in chain)
+            # zeros in front of a convolution have no weights: the step is named after what has
+            name = next((member.operation.name for member in chain if _weights_of(member.operation)), layer.name)
+            slot = self.add(call, tuple(self.read(source, call.channels_first) for source in sources), name)
+            result = chain[-1].outputs[0]
+            values[id(result)] = _Value(result.shape, call.channels_first, slot)
+        return [values[id(tensor)] for tensor in graph.outputs]
+
+    def finished(self, outputs: Iterable[int]) -> list[_Step]:
+        """The steps, each with the values to forget after it, for memory."""
+        last_read = {source: i for i, step in enumerate(self.steps) for source in step.sources}
+        last_read.update(dict.fromkeys(outputs, len(self.steps)))
+        return [
+            step._replace(done=tuple({source for source in step.sources if last_read[source] == i}))
+            for i, step in enumerate(self.steps)
+        ]
+
+
+def _taken(weights: Weights) -> Weights:
+    """Copies of the weights as they are now, laid out as torch wants them: kernels of convolutions are already."""
+    return tuple(
+        weight
+        if weight is None
+        else weight.detach().clone(memory_format=torch.preserve_format if weight.ndim == 4 else torch.contiguous_format)
+        for weight in weights
+    )
+
+
+def _graph(model: Any) -> Any:
+    return getattr(model, "_functional", None) or model  # a Sequential keeps its graph there
+
+
 def _why_not(graph: Any) -> str:
-    """The reason why a whole model cannot be lowered, or ""."""
+    """The reason why a graph cannot be walked, or ""."""
     if not hasattr(graph, "_nodes_by_depth"):
         return f"{type(graph).__name__} {graph.name!r} has no graph to walk (subclassed, or without an input shape)"
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        return f"one input and one output are walked, {graph.name!r} has {len(graph.inputs)} and {len(graph.outputs)}"
     for layer in graph._flatten_layers(include_self=False):
         if isinstance(layer, layers.Masking) or getattr(layer, "mask_zero", False):
             return f"layer {layer.name!r} makes a mask"
         if layer.compute_dtype != layer.variable_dtype:
             return f"layer {layer.name!r} has the policy {layer.dtype_policy.name}; use float32 and torch.autocast"
     for node in _nodes(graph):
-        if len(node.outputs) != 1:
+        inner = _graph(node.operation) if isinstance(node.operation, keras.Model) else None
+        if len(node.outputs) != 1 and (inner is None or _why_not(inner)):
             return f"layer {node.operation.name!r} has {len(node.outputs)} outputs"
     return ""
 
@@ -145,60 +318,77 @@ def _nodes(graph: Any) -> list[Any]:
     return [node for depth in sorted(depths, reverse=True) for node in depths[depth] if not node.is_input]
 
 
+def _tensors(node: Any) -> list[Any] | None:
+    """What a layer was called with, in the order of its arguments; None when that is more than tensors, or when the
+    call has side effects (activity regularisation)."""
+    if not isinstance(node.operation, layers.Layer) or getattr(node.operation, "activity_regularizer", None):
+        return None
+    signature = inspect.signature(node.operation.call)
+    try:
+        given = signature.bind(*node.arguments.args, **node.arguments.kwargs).arguments
+    except TypeError:  # arguments that Keras takes out before the call
+        return None
+    tensors: list[Any] = []
+    for i, (name, value) in enumerate(given.items()):
+        several = value if isinstance(value, (list, tuple)) else [value]
+        if (i == 0 or name in ATTENDED) and all(isinstance(x, keras.KerasTensor) for x in several):
+            tensors += several
+        # `training` given while the graph was built is overridden by the model's own, as in Keras
+        elif name != "training" and value is not None and value is not signature.parameters[name].default:
+            return None
+    return tensors
+
+
 def _chain(node: Any, readers: dict[int, list[Any]], fold: bool) -> list[Any]:
-    """`node` and those behind it that become one step: convolution -> normalisation (folded) -> activation."""
+    """`node` and those behind it that become one step: zeros -> convolution -> normalisation (folded) -> activation."""
     chain = [node]
-    kind = type(node.operation)
-    while kind in (*CONVOLUTIONS, layers.BatchNormalization):
+    while True:
         last = chain[-1]
         following = readers[id(last.outputs[0])]
-        if len(following) != 1 or following[0] is None or activation_of(last.operation) is not None:
-            break
-        after = following[0]
-        is_norm = type(after.operation) is layers.BatchNormalization and after.operation.axis in (-1, 3)
-        folds = fold and kind in CONVOLUTIONS and is_norm and not after.operation.renorm
-        acts = type(after.operation) in ACTIVATION_LAYERS and activation_of(after.operation) in ELEMENTWISE
-        if not (folds or acts) or _special(after):
-            break
-        chain.append(after)
-        kind = type(after.operation)
-    return chain
+        if len(following) != 1 or following[0] is None or not _tensors(following[0]):
+            return chain
+        if not follows(last, following[0], fold):
+            return chain
+        chain.append(following[0])
 
 
-def _call(chain: list[Any], fold: bool) -> Call | None:
+def _call(chain: list[Any], sources: list[_Value]) -> Call | None:
     """The torch call for a chain, or None when Keras has to be asked."""
     layer = chain[0].operation
-    if _special(chain[0]):
-        return None
-    if isinstance(layer, keras.Model):
-        inner = lower(layer, fold=fold)
-        return lambda training, x: inner(x, training)
     rule = RULES.get(type(layer))
-    return rule(layer, *[node.operation for node in chain[1:]]) if rule else None
+    channels_first = any(source.channels_first for source in sources)
+    behind = tuple(node.operation for node in chain[1:])
+    return rule(Site(layer, tuple(source.shape for source in sources), behind, channels_first)) if rule else None
 
 
-def _special(node: Any) -> bool:
-    """True when a layer was called with more than tensors, or has side effects (activity regularisation)."""
-    args, kwargs = node.arguments.args, node.arguments.kwargs
-    tensors = args[0] if len(args) == 1 else None
-    plain = all(
-        isinstance(t, keras.KerasTensor) for t in (tensors if isinstance(tensors, (list, tuple)) else [tensors])
+def _weights_of(operation: Any) -> list[Any]:
+    return operation.weights if isinstance(operation, layers.Layer) else []
+
+
+def _is_direct(operation: Any) -> bool:
+    """True for what needs nothing that Keras does around a call: plain operations, and the package's own layers."""
+    return not isinstance(operation, layers.Layer) or (
+        type(operation).__module__.startswith("birdnet_fs.") and not isinstance(operation, keras.Model)
     )
-    # `training` given while the graph was built is overridden by the model's own, as in Keras
-    others = any(value is not None for key, value in kwargs.items() if key != "training")
-    return not plain or others or getattr(node.operation, "activity_regularizer", None) is not None
 
 
 def _keras_call(node: Any) -> Call:
     """Call the layer or operation as the Keras graph does."""
     operation, arguments = node.operation, node.arguments
     keys = [id(tensor) for tensor in node.input_tensors]
-    takes_training = "training" in getattr(operation, "_call_context_args", {})
+    takes_training = "training" in inspect.signature(operation.call).parameters
+    called, dtype = operation, None
+    if _is_direct(operation):
+        called = operation.call
+        if getattr(operation, "autocast", False):
+            dtype = getattr(torch, operation.compute_dtype)
 
-    def call(training: bool, *inputs: Tensor) -> Any:
+    def run(training: bool, weights: Weights, *inputs: Tensor) -> Any:
+        if dtype is not None:  # Keras' own cast: a layer of float32 under autocast
+            inputs = tuple(as_dtype(x, dtype) if x.is_floating_point() else x for x in inputs)
         args, kwargs = arguments.fill_in(dict(zip(keys, inputs, strict=True)))
         if takes_training:
             kwargs["training"] = training
-        return operation(*args, **kwargs)
+        return called(*args, **kwargs)
 
-    return call
+    return Call(run, variables=tuple(_weights_of(operation)))

@@ -22,6 +22,7 @@ __all__ = ["Audio", "AudioError", "AudioStream", "Checked", "check_audio", "dura
 __all__ += ["stream_audio"]
 
 READABLE = tuple(sorted({ext for extensions in EXTENSIONS.values() for ext in extensions}))
+ROOM = 1 << 24  # samples that a header is believed without having decoded them
 MAX_SAMPLES = 1 << 29  # one read_audio gives at most this many (2 GiB, 4.6 h at 32 kHz)
 FILTER_MARGIN = 1024  # samples of the lower rate decoded around a part for the resampling filter
 
@@ -96,22 +97,24 @@ def _read(source: Opened, rate: int, first: int, wanted: int | None) -> np.ndarr
         start = max(0, first * native // rate - margin) // step * step
         drop = first - start * rate // native
         count = None if wanted is None else math.ceil((first + wanted) * native / rate) + margin - start
-    pieces, total = [], 0
+    expected = (source.declared or 0) - start if count is None else count
+    waveform, total = np.empty(max(0, min(expected * rate // native + FILTER_MARGIN, ROOM)), np.float32), 0
     for block in resampled(blocks(source, start, count), native, rate):
-        pieces.append(block)
-        total += len(block)
-        if total > MAX_SAMPLES:
+        if total + len(block) > MAX_SAMPLES:
             hours = MAX_SAMPLES / rate / 3600
             raise AudioError(f"longer than {hours:.1f} h; read parts of it or use stream_audio.", source.path)
-    waveform = pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [np.empty(0, np.float32)])
+        if total + len(block) > len(waveform):
+            waveform.resize(2 * (total + len(block)), refcheck=False)
+        waveform[total : total + len(block)] = block
+        total += len(block)
+    waveform.resize(total, refcheck=False)
     return waveform[drop : None if wanted is None else drop + wanted]
 
 
 def resampled(chunks: Iterator[np.ndarray], native: int, rate: int) -> Iterator[np.ndarray]:
-    """float32 blocks at `rate`, each its own memory, from blocks at `native`, through one soxr HQ stream."""
+    """float32 blocks at `rate` from blocks at `native`, through one soxr HQ stream; copy what you keep."""
     if native == rate:
-        for chunk in chunks:
-            yield chunk.copy()
+        yield from chunks
         return
     stream = soxr.ResampleStream(native, rate, 1, dtype="float32", quality="HQ")
     for chunk in chunks:
@@ -137,7 +140,7 @@ class AudioStream:
             held: list[np.ndarray] = []
             n_held = 0
             for piece in resampled(_in_phase(source), source.sample_rate_hz, self.sample_rate_hz):
-                held.append(piece)
+                held.append(piece.copy())
                 n_held += len(piece)
                 if n_held >= size:
                     joined = np.concatenate(held)

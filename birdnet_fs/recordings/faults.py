@@ -226,30 +226,18 @@ class Buffered(io.BufferedReader):
             return self.tell()
 
 
-class Mended(io.RawIOBase):
+class Mended(io.FileIO):
     """A read-only view of an open file in which a few bytes are replaced."""
 
     def __init__(self, file: BinaryIO, patches: Mapping[int, bytes]) -> None:
-        self._file, self._patches = file, patches
+        super().__init__(file.fileno(), closefd=False)
+        self._patches = patches
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
-        start = self._file.tell()
-        data = bytearray(self._file.read(len(buffer)))
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def,override]
+        start = self.tell()
+        n = super().readinto(buffer)
         for offset, patch in self._patches.items():
-            low, high = max(offset, start), min(offset + len(patch), start + len(data))
+            low, high = max(offset, start), min(offset + len(patch), start + n)
             if low < high:
-                data[low - start : high - start] = patch[low - offset : high - offset]
-        buffer[: len(data)] = data
-        return len(data)
+                buffer[low - start : high - start] = patch[low - offset : high - offset]
+        return n

@@ -75,3 +75,12 @@ def test_the_budget_grows_with_the_scale_of_cosines_beyond_the_usual():
         result = compare(logits, other, probe, "fp32", "softmax", logit_scale=scale)
         assert (not result.faults) == allowed
         assert result.to_json()["budget"]["max_abs"] == pytest.approx(BUDGETS["fp32"].max_abs * max(1, scale / 30))
+
+
+def test_unknown_may_be_constant_and_no_other_class(asked) -> None:
+    probe, logits = asked
+    logits[:, -1] = 0.5
+    assert "same output" in compare(logits, logits, probe, "fp32", "softmax").faults[0]
+    assert not compare(logits, logits, probe, "fp32", "softmax", constant=1).faults
+    logits[:, 0] = 0.5
+    assert "same output" in compare(logits, logits, probe, "fp32", "softmax", constant=1).faults[0]

@@ -15,9 +15,10 @@ import reference_frontend as reference
 import tolerances
 from signals import hard_cases, sounds
 
-from birdnet_fs.frontend import PRESETS, in_keras, preset
+from birdnet_fs.frontend import PRESETS, in_keras, in_numpy, preset
 from birdnet_fs.frontend.definition import define, hann, linear_matrix, mel_matrix
 from birdnet_fs.frontend.in_numpy import log_mel, log_mel_reference
+from birdnet_fs.frontend.kernels import kernels
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.schema import FrontEnd
@@ -61,6 +62,49 @@ def test_a_loud_tone_does_not_blur_quiet_bands(depth_db):
     noise = rng.standard_normal(spec.n_samples) * 10 ** (-(depth_db - 25) / 20)  # a bin hears 25 dB less of noise
     x = (np.sin(2 * np.pi * 1000 * t) + noise).astype(np.float32)
     assert np.abs(log_mel(x, bare)[0] - reference.decibels(x, bare)).max() <= tolerances.FRONTEND_BLUR_DB
+
+
+@pytest.mark.parametrize("n_fft", [16, 18, 400, 500, 1026, 4096])  # 2 * 9, 4 * 125, 2 * 27 * 19: every kind of stage
+def test_any_even_n_fft(n_fft):
+    for top_db in (80.0, 0.0):  # float32 and float64
+        spec = FrontEnd(n_fft=n_fft, win_length=n_fft, hop_length=n_fft // 2, n_mels=8, top_db=top_db)
+        x = sounds(spec, 1, 20_000)
+        assert np.abs(log_mel(x, spec) - log_mel_reference(x, spec)).max() <= tolerances.FRONTEND_DB
+
+
+@pytest.mark.parametrize("n_frames", [1, 7, 8, 9, 64, 65, 73])
+def test_any_number_of_frames(n_frames):
+    """Frames are taken by 8 and by 64; those at the ends hold padding."""
+    spec = preset("panns")
+    x = sounds(spec, 1, max(spec.min_samples, (n_frames - 1) * spec.hop_length))
+    assert np.abs(log_mel(x, spec) - log_mel_reference(x, spec)).max() <= tolerances.FRONTEND_FLOAT64
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_frames_are_the_same_in_any_company(dtype):
+    """What is computed again in float64 is a few frames, at the ends or inside, next to each other or apart."""
+    spec, rng = preset("cnn_32k"), np.random.default_rng(3)
+    x = sounds(spec, 1)[0]
+    definition = define(spec, spec.n_samples)
+    whole = np.zeros((definition.n_frames, spec.n_mels), np.float32)
+    in_numpy._transform(x, np.arange(definition.n_frames), definition, dtype, whole)
+    for n_apart in range(1, 40):
+        steps = rng.integers(1, 4, n_apart)
+        which = np.cumsum(steps) - 1 if n_apart % 2 else definition.n_frames - np.cumsum(steps)[::-1]
+        part = np.zeros_like(whole)
+        in_numpy._transform(x, which, definition, dtype, part)
+        assert np.array_equal(part[which], whole[which])
+        assert not np.delete(part, which, axis=0).any()
+
+
+def test_log_over_all_floats():
+    x = np.exp(np.random.default_rng(0).uniform(np.log(1.2e-38), np.log(3.4e38), 100_003)).astype(np.float32)
+    x[:3] = 0.0, 1.0, 2.0
+    for floor in (1.2e-38, 1e-10):
+        expected = 10 * np.log10(np.maximum(x.astype(np.float64), floor))
+        got = x.copy()
+        kernels().log(got, floor, 10 / np.log(10))
+        assert (np.abs(got - expected) <= tolerances.FRONTEND_LOG * np.maximum(1, np.abs(expected))).all()
 
 
 @pytest.mark.shared
@@ -152,7 +196,7 @@ def test_too_short_is_refused(spec):
     ("waveform", "words"),
     [
         (np.full(160_000, np.nan, np.float32), "sample 0 of segment 0 is nan"),
-        (np.array([[0.0] * 9 + [np.inf]]), "sample 9 of segment 0 is inf"),
+        (np.array([[0.0] * 1000, [0.0] * 9 + [np.inf] + [0.0] * 990]), "sample 9 of segment 1 is inf"),
         (np.zeros((2, 3, 160_000), np.float32), r"\(2, 3, 160000\)"),
         (np.zeros(0, np.float32), r"shape: \(0,\)"),
         (np.zeros(160_000, np.int32), "int32"),

@@ -125,7 +125,7 @@ def shaken(model: keras.Model) -> keras.Model:
     generator = np.random.default_rng(0)
     for weight in model.weights:
         noise = generator.normal(0, 0.2, weight.shape)
-        weight.assign(np.asarray(weight) * (1 + noise) + (noise if len(weight.shape) == 1 else 0))
+        weight.assign(np.asarray(weight) * (1 + noise) + noise * (len(weight.shape) == 1 or "bias" in weight.path))
     norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -246,6 +246,10 @@ def test_kernels_keep_shape_values_and_identity():
     lower(model)
     assert model.get_layer("conv_same_s2").kernel.value is kernel and kernel.shape == (3, 3, 3, 8)
     assert kernel.permute(3, 2, 0, 1).is_contiguous(memory_format=torch.channels_last)
+    model = rows()
+    kernel, before = model.get_layer("lstm").cell.kernel.value, model.get_layer("lstm").cell.kernel.numpy().copy()
+    lower(model)
+    assert np.array_equal(model.get_layer("lstm").cell.kernel.numpy(), before) and kernel.t().is_contiguous()
 
 
 def test_frozen_normalisation_stands_still_and_thaws():
@@ -262,10 +266,11 @@ def test_frozen_normalisation_stands_still_and_thaws():
     assert not np.array_equal(before, norm.moving_mean)
 
 
-def test_one_value_per_channel_trains_as_keras_does():
-    inputs = keras.Input((3,))
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (1, 1, 3)])
+def test_one_value_per_channel_trains_as_keras_does(shape):
+    inputs = keras.Input(shape)
     model = shaken(keras.Model(inputs, layers.ReLU(name="r")(layers.BatchNormalization(name="b")(inputs))))
-    x = torch.randn(1, 3)
+    x = torch.randn(1, *shape)
     expected = [v.detach().clone() for v in (model(x, training=True), model.get_layer("b").moving_variance.value)]
     twin = shaken(keras.models.clone_model(model))
     got = lower(twin)(x, training=True), twin.get_layer("b").moving_variance.value
@@ -312,7 +317,7 @@ def test_a_value_read_twice_is_not_overwritten():
     for fold in (False, True):
         got = lower(model, fold=fold)(batch(model))
         assert relative(got, model(batch(model), training=False)) <= tolerances.LOWERED_OUTPUT
-        assert float(got.abs().max()) > 0
+        assert float(got.detach().abs().max()) > 0
 
 
 def test_models_inside_models_and_sequential():
@@ -442,6 +447,18 @@ def test_zeros_in_front_of_a_convolution_become_its_padding():
         model = keras.Model(inputs, layers.Conv2D(3, 3, strides=2, name="c")(x))
         module = as_module(model)
         assert relative(module(batch(model)), model(batch(model), training=False)) <= tolerances.LOWERED_OUTPUT
+        kinds = [node.kind() for node in torch.jit.trace(module, batch(model)).inlined_graph.nodes()]
+        assert ("aten::pad" not in kinds) == fused
+
+
+@pytest.mark.filterwarnings("ignore")  # of tracing
+def test_zeros_in_front_of_max_pooling_become_its_padding_only_where_no_value_is_below():
+    inputs = keras.Input((9, 8, 2))
+    for activation, pad, fused in (("relu", 1, True), ("relu", 2, False), ("tanh", 1, False)):
+        x = layers.ZeroPadding2D(pad, name="p")(layers.Activation(activation, name="a")(inputs - 1.0))
+        model = keras.Model(inputs, layers.MaxPooling2D(3, 2, name="m")(x))
+        module = as_module(model)
+        assert relative(module(batch(model)), model(batch(model), training=False)) == 0
         kinds = [node.kind() for node in torch.jit.trace(module, batch(model)).inlined_graph.nodes()]
         assert ("aten::pad" not in kinds) == fused
 

@@ -61,6 +61,13 @@ def test_equals_librosa(files, kind, rate):
         assert ours.duration_s == pytest.approx(file.frames / file.samplerate)
 
 
+@pytest.mark.parametrize("kind", ["wav", "wav8", "wav64", "aiff", "opus", "mp3"])
+def test_equals_libsndfile_at_the_rate_of_the_file(files, kind):
+    """Whether the samples are 16-bit integers, made float32 here, or libsndfile's own float32."""
+    theirs, rate = sf.read(files[kind], dtype="float32")
+    assert np.array_equal(audio.read_audio(files[kind], sample_rate_hz=rate).waveform, theirs)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rate", [RATE, 44_100])
 def test_part_equals_slice_of_whole(files, kind, rate):
