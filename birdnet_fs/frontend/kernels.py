@@ -27,7 +27,7 @@ _0, _1, _2, _3, _4 = (uint64(i) for i in range(5))
 _ROOT = float32(math.sqrt(2.0))
 # not "ninf", "nnan": NaN must be found, and infinities mark what has no bands
 _OPTIONS: dict[str, Any] = {"fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}, "error_model": "numpy"}
-_inlined = numba.njit(**_OPTIONS)
+_inlined = numba.njit(**_OPTIONS)  # in one file with what calls them, or the cache would not notice a change
 
 
 class Kernels(NamedTuple):
@@ -144,18 +144,10 @@ def _fourths(x: Any, y: Any, turn: Any, done: int, lanes: int) -> None:
             b, c, d, to = a + quarter, a + _2 * quarter, a + _3 * quarter, _4 * a
             for t in range(lanes):
                 i = t + LANES
-                p_re, p_im, q_re, q_im = (
-                    x[a + t] + x[c + t],
-                    x[a + i] + x[c + i],
-                    x[b + t] + x[d + t],
-                    x[b + i] + x[d + i],
-                )
-                r_re, r_im, s_re, s_im = (
-                    x[a + t] - x[c + t],
-                    x[a + i] - x[c + i],
-                    x[b + t] - x[d + t],
-                    x[b + i] - x[d + i],
-                )
+                p_re, p_im = x[a + t] + x[c + t], x[a + i] + x[c + i]
+                q_re, q_im = x[b + t] + x[d + t], x[b + i] + x[d + i]
+                r_re, r_im = x[a + t] - x[c + t], x[a + i] - x[c + i]
+                s_re, s_im = x[b + t] - x[d + t], x[b + i] - x[d + i]
                 y[to + t], y[to + i] = p_re + q_re, p_im + q_im
                 re, im = r_re + s_im, r_im - s_re
                 y[to + ROW + t], y[to + ROW + i] = re * cos1 - im * sin1, re * sin1 + im * cos1
@@ -210,12 +202,8 @@ def _power(z: Any, place: Any, turn: Any, at: int, power: Any, lanes: int) -> No
         cos, sin = turn[k, 0], turn[k, 1]
         for t in range(lanes):
             i = t + LANES
-            even_re, even_im, odd_re, odd_im = (
-                z[a + t] + z[b + t],
-                z[a + i] - z[b + i],
-                z[a + i] + z[b + i],
-                z[b + t] - z[a + t],
-            )
+            even_re, even_im = z[a + t] + z[b + t], z[a + i] - z[b + i]
+            odd_re, odd_im = z[a + i] + z[b + i], z[b + t] - z[a + t]
             re, im = odd_re * cos - odd_im * sin, odd_re * sin + odd_im * cos
             power[to + t] = _square(even_re + re) + _square(even_im + im)
             power[to + GROUP + t] = _square(even_re - re) + _square(even_im - im)
@@ -272,7 +260,7 @@ def _finite(x: Any) -> bool:
 
 
 def _log(x: Any, floor: float, scale: float) -> None:
-    """x = scale * ln(max(x, floor)) in place, to two float32 steps; `floor` is a normal number above 0.
+    """x = scale * ln(max(x, floor)) in place, within 5e-7 of it or of 1 dB; `floor` is a normal number above 0.
 
     A float is m * 2 ** e with m in 1..2, and ln(m / sqrt(2)) = 2 artanh(s) with s = (m - sqrt(2)) / (m + sqrt(2)), of
     which five terms of the series leave less than 1e-9. numpy's log takes six times as long.

@@ -50,7 +50,8 @@ def read_audio(
         onset_s: First second wanted, rounded to a sample of the wanted rate.
         duration_s: Seconds wanted, None = to the end. Less comes back where the recording ends earlier (flag
             "short"), and the verdict is then about the part. A part equals the same slice of the whole to
-            within the rounding of the resampler (tests/tolerances.py, PART_OF_WHOLE).
+            within the rounding of the resampler (tests/tolerances.py, PART_OF_WHOLE), but a part of a damaged Ogg
+            Vorbis file stands at its true time, where the whole is shifted behind the damage.
 
     Flags: wrong_extension, header_repaired, length_unknown, wrong_header_length, time_axis_unreliable,
     bad_samples=N (set to zero), silent, antiphase (the louder channel was used), beyond_full_scale, short.

@@ -3,11 +3,12 @@
 Whole-file reads lose everything to one damaged spot and believe the header's length; blocks keep the front,
 need constant memory and stop where the samples stop. A block buffer is filled with NaN before each read, so
 that after a decoding error the samples in front of it are still told apart. Seeking in Ogg Vorbis is wrong
-by up to seconds in libsndfile 1.2.2, so a part of such a file is decoded from its start; MP3 needs a
-run-up for its bit reservoir.
+by up to seconds in libsndfile 1.2.2, so a part of such a file is decoded from a copy without the pages before it
+(ogg.py); MP3 needs a run-up for its bit reservoir.
 """
 
 import contextlib
+import io
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from birdnet_fs.recordings.faults import (
     inspect,
     open_file,
 )
+from birdnet_fs.recordings.ogg import Without, gap_before
 
 BLOCK = 1 << 17  # samples, all channels together: small enough for the cache, large enough to hide the calls
 MAX_CHANNELS = 32
@@ -78,6 +80,7 @@ class Opened:
     sample_rate_hz: int = 0
     n_channels: int = 1
     bounded: bool = True  # libsndfile's own length counts (False: FLAC, decoded to its true end)
+    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -111,7 +114,8 @@ def opened(path: Path | str, *, seeking: bool = False) -> Iterator[Opened]:
             if Path(path).suffix.lower() in UNREADABLE:
                 hint = " Convert it first, as with: ffmpeg -i INPUT OUTPUT.flac"
             raise AudioError(f"this is not audio that can be read ({why or 'unknown format'}).{hint}", path) from None
-        with sound:
+        with contextlib.ExitStack() as closing:
+            closing.enter_context(sound)
             low, high = RATE_RANGE_HZ
             if not 1 <= sound.channels <= MAX_CHANNELS:
                 raise AudioError(f"{sound.channels} channels are not plausible (1 to {MAX_CHANNELS}).", path)
@@ -121,7 +125,9 @@ def opened(path: Path | str, *, seeking: bool = False) -> Iterator[Opened]:
             known = EXTENSIONS.get("WAV" if sound.format == "WAVEX" else sound.format, ())
             if known and Path(path).suffix.lower() not in known:
                 flags.append("wrong_extension")
-            yield Opened(path, sound, file, size, header, tuple(flags), sound.samplerate, sound.channels, not patches)
+            yield Opened(
+                path, sound, file, size, header, tuple(flags), sound.samplerate, sound.channels, not patches, closing
+            )
 
 
 def _source(file: BinaryIO, kind: str, patches: Mapping[int, bytes]) -> Any:
@@ -139,10 +145,10 @@ def blocks(source: Opened, start: int = 0, count: int | None = None) -> Iterator
     The channels are averaged (or `source.tally.channel` is taken). Bad samples become zero and are counted. A block
     is valid until the next one is asked for (copy what you keep).
     """
+    skip = _seek(source, start)
     sound, tally, n_channels = source.sound, source.tally, source.n_channels
     buffer = np.empty((max(1, BLOCK // n_channels), n_channels), np.float32)
     integers = np.empty(buffer.shape, np.int16) if sound.subtype == "PCM_16" and sound.format != "FLAC" else None
-    skip = _seek(source, start)
     if (info := getattr(sound, "_info", None)) is not None:
         info.seekable = 0  # soundfile seeks to where it stands after every read: slow at the end of FLAC
     left = math.inf if count is None else count
@@ -165,14 +171,33 @@ def blocks(source: Opened, start: int = 0, count: int | None = None) -> Iterator
 
 def _seek(source: Opened, start: int) -> int:
     """Go to sample `start` or to a place before it; returns how many samples to drop there."""
-    if start == 0 or source.header.vorbis or not source.bounded or not source.sound.seekable():
+    if start == 0 or not source.bounded or not source.sound.seekable():
         return start
+    if source.header.vorbis:
+        return _leave_out(source, start)
     run_up = min(start, RUN_UP if source.sound.format == "MP3" or source.header.kind in ("ogg", "") else 0)
     try:
         source.sound.seek(start - run_up)
     except (soundfile.SoundFileError, OSError, ValueError):
         source.tally.error = f"no sound was found at {start / source.sample_rate_hz:.3f} s."
     return run_up
+
+
+def _leave_out(source: Opened, start: int) -> int:
+    """As `_seek`, for Ogg Vorbis: go on with a view of the file without the pages before."""
+    file = source.closing.enter_context(io.FileIO(source.path))
+    gap = gap_before(file, source.size, start)
+    if gap is None:
+        return start
+    try:
+        sound = source.closing.enter_context(soundfile.SoundFile(Buffered(Without(file, *gap, source.size))))
+    except (soundfile.SoundFileError, OSError, ValueError):
+        return start
+    dropped = start - (source.sound.frames - sound.frames)
+    if not 0 <= dropped <= start:
+        return start
+    source.sound = sound
+    return dropped
 
 
 def _fill(source: Opened, block: np.ndarray, integers: np.ndarray | None) -> int:

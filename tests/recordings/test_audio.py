@@ -125,6 +125,44 @@ def test_part_does_not_decode_the_whole(tmp_path, monkeypatch):
     assert sum(decoded) <= 2 * 8000
 
 
+@pytest.fixture(scope="module")
+def long_ogg(tmp_path_factory):
+    """Stereo, loud, quiet and silent in turn: pages hold from 0.1 s to seconds."""
+    signal = np.stack([chirps(60, 44_100), chirps(60, 44_100, 1)], 1)
+    level = np.random.default_rng(2).choice([0, 1e-4, 0.1, 1], 60)
+    return write(tmp_path_factory.mktemp("ogg") / "long.ogg", signal * np.repeat(level, 44_100)[:, None], 44_100)
+
+
+def test_parts_of_an_ogg_file_equal_the_whole_and_are_not_decoded_from_the_start(long_ogg, monkeypatch):
+    whole = audio.read_audio(long_ogg, sample_rate_hz=44_100).waveform
+    decoded = []
+    original = sf.SoundFile.buffer_read_into
+    monkeypatch.setattr(
+        sf.SoundFile, "buffer_read_into", lambda *a, **k: decoded.append(original(*a, **k)) or decoded[-1]
+    )
+    for onset in [0.01, 0.3, 59.9, *np.random.default_rng(0).uniform(0, 59, 40)]:
+        part = audio.read_audio(long_ogg, sample_rate_hz=44_100, onset_s=onset, duration_s=0.7)
+        first = round(onset * 44_100)
+        assert part.status == "ok"
+        assert np.array_equal(part.waveform, whole[first : first + round(0.7 * 44_100)])
+    last = audio.read_audio(long_ogg, sample_rate_hz=44_100, onset_s=50).waveform
+    assert np.array_equal(last, whole[50 * 44_100 :])
+    assert sum(decoded) < 8 * len(whole)  # 22 times the file from its start
+
+
+def test_part_of_a_damaged_ogg_file_is_at_its_true_time(long_ogg, tmp_path):
+    """Two seconds are lost in front of it: what is read in one go is shifted by them."""
+    whole = audio.read_audio(long_ogg, sample_rate_hz=44_100).waveform
+    raw = bytearray(long_ogg.read_bytes())
+    at = len(raw) // 4
+    raw[at : at + len(raw) // 30] = b""
+    damaged = tmp_path / "d.ogg"
+    damaged.write_bytes(raw)
+    assert len(audio.read_audio(damaged, sample_rate_hz=44_100).waveform) < len(whole) - 10_000
+    part = audio.read_audio(damaged, sample_rate_hz=44_100, onset_s=40, duration_s=3).waveform
+    assert np.array_equal(part, whole[40 * 44_100 : 43 * 44_100])
+
+
 def test_beyond_the_end(files):
     part = audio.read_audio(files["wav"], sample_rate_hz=RATE, onset_s=11.0, duration_s=2.0)
     assert (part.flags, round(part.duration_s, 2)) == (("short",), 0.3)
