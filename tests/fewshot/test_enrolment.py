@@ -89,7 +89,7 @@ def test_adding_and_removing_give_what_enrolling_at_once_gives(clips, tmp_path):
     assert more.classes == at_once.classes == (*sorted(NAMES[:3]), "unknown")
     wanted, found = (load_file(r.path / "weights.safetensors") for r in (at_once, more))
     assert wanted.keys() == found.keys()
-    for name, value in wanted.items():  # centre of the whole support, whatever the order
+    for name, value in wanted.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
     half = enrol(run, some(clips, NAMES[:3], 2), tmp_path / "half")
     rest = some(clips, NAMES[:3])
@@ -115,6 +115,10 @@ def test_uneven_shots_one_clip_and_the_verb(clips, tmp_path, capsys):
         enroll(run.path, tmp_path / "support", [], tmp_path / "new")
 
 
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
 def test_unknown_stands_between_support_and_background():
     """Two classes on two axes, background on a third: the threshold is half-way between the nearest on either side."""
     rng = np.random.default_rng(0)
@@ -124,7 +128,6 @@ def test_unknown_stands_between_support_and_background():
     base = Base("cosine", np.zeros(3, np.float32))
     background = (axes[2] + 0.05 * rng.normal(size=(20, 3))).astype(np.float32)
     head = calibrate(support, background, base, unknown=True)
-    unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
     own = []
     for i in range(12):  # by brute force, each clip left out of its prototype
         others = [j for j in range(12) if j // 6 == i // 6 and j != i]
