@@ -145,7 +145,9 @@ def test_frames_and_mels_that_fill_no_step_of_4_are_not_seen(small):
     odd.set_weights(even.get_weights())
     x = torch.randn(2, 67, 45, 1)
     with torch.no_grad():
-        assert torch.equal(odd(x, training=False), even(x[:, :64, :44], training=False))
+        got, expected = odd(x, training=False), even(x[:, :64, :44], training=False)
+    # not bit by bit: a machine may choose another kernel for another size
+    assert float((got - expected).abs().max() / expected.abs().max()) <= tolerances.PYTORCH_TWIN
     assert odd.get_layer("block4a_add").output.shape[1:3] == (2, 1)
 
 
