@@ -1,4 +1,4 @@
-"""Log-mel front-end: speed against librosa, and how far each execution is from librosa in dB.
+"""Log-mel front-end: speed against librosa, and how far each execution is from librosa in dB (PCEN: its own units).
 
     python benchmarks/frontend.py            # 5 s at 32 kHz, n_fft 1024, hop 512, 128 mels; one thread
     python benchmarks/frontend.py --parity   # every preset, 200 real segments of ../shared/data, else noise
@@ -75,7 +75,7 @@ def parity(n_segments: int) -> None:
             continue
         for column, values in json.loads(result.stdout.splitlines()[-1]).items():
             columns[column] = values
-    print("max difference to librosa in dB, before normalising and resizing")
+    print("max difference to librosa in dB (fewshot_pcen: in PCEN, 0 to about 6), before normalising and resizing")
     print(f"{'preset':16}" + "".join(f"{column:>14}" for column in columns))
     for name in PRESETS:
         print(f"{name:16}" + "".join(f"{values[name]:14.1e}" for values in columns.values()))

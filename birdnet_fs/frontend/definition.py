@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from birdnet_fs.frontend.pcen import Smoother, pcen, smoother
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.schema import FrontEnd
 
@@ -37,6 +38,8 @@ class Definition:
         keep: (first frame, one past the last, zero frames before, zero frames after), or None.
         resize_frames: [n_frames out, n_frames in], or None.
         resize_bands: [n_mels out, n_mels in], or None.
+        smoother: The running mean of PCEN.
+        keeps_all: There is no limit below the loudest band, so that float32 alone would lose digits of quiet ones.
         shape: (n_frames, n_mels) of the features.
         steps: Names of the steps after the band energies, keys of `STEPS`.
     """
@@ -51,6 +54,8 @@ class Definition:
     keep: tuple[int, int, int, int] | None
     resize_frames: np.ndarray | None
     resize_bands: np.ndarray | None
+    smoother: Smoother
+    keeps_all: bool
     shape: tuple[int, int]
     steps: tuple[str, ...]
 
@@ -82,6 +87,7 @@ def define(spec: FrontEnd, n_samples: int) -> Definition:
     fit = [name for name, needed in (("keep", keep), ("resize", spec.resize != (0, 0))) if needed]
     normalise = ["normalise"] if spec.normalise != "none" else []
     steps = normalise + fit if spec.normalise_when == "first" else fit + normalise
+    compress = {"db": ["compress"], "log": ["compress"], "pcen": ["pcen"], "none": []}[spec.compression]
     return Definition(
         spec=spec,
         n_samples=n_samples,
@@ -93,8 +99,10 @@ def define(spec: FrontEnd, n_samples: int) -> Definition:
         keep=keep,
         resize_frames=resize_frames,
         resize_bands=resize_bands,
+        smoother=smoother(spec, n_frames),
+        keeps_all=spec.top_db == 0 or spec.compression == "pcen",
         shape=shape,
-        steps=(*(["compress"] if spec.compression != "none" else []), *steps),
+        steps=(*compress, *steps),
     )
 
 
@@ -104,8 +112,8 @@ def finish(energies: Any, definition: Definition, ops: Any, steps: Mapping[str, 
     Args:
         energies: An array that `ops` works on.
         definition: What to do.
-        ops: Namespace with numpy's names: log, maximum, multiply, max, min, mean, sqrt, where, clip, pad,
-            matmul. log, maximum, multiply and clip may write into their first argument.
+        ops: Namespace with numpy's names: log, exp, maximum, multiply, max, min, mean, sqrt, where, clip, pad,
+            matmul, reshape, transpose. log, exp, maximum, multiply and clip may write into their first argument.
         steps: What each step does; None = `STEPS`.
     """
     for step in definition.steps:
@@ -127,6 +135,10 @@ def _compress(x: Any, definition: Definition, ops: Any) -> Any:
     return x - peak if spec.ref == "max" else x
 
 
+def _pcen(x: Any, definition: Definition, ops: Any) -> Any:
+    return pcen(x, definition.spec, definition.smoother, ops)
+
+
 def _normalise(x: Any, definition: Definition, ops: Any) -> Any:
     spec = definition.spec
     if spec.normalise == "db_range":
@@ -136,9 +148,19 @@ def _normalise(x: Any, definition: Definition, ops: Any) -> Any:
         high = ops.max(x, axis=(1, 2), keepdims=True)
         return (x - low) / ops.maximum(high - low + spec.normalise_eps, TINY)
     centred = x - low  # a constant segment is then exactly 0, and so is its deviation
-    centred = centred - ops.mean(centred, axis=(1, 2), keepdims=True)
-    deviation = ops.sqrt(ops.mean(centred * centred, axis=(1, 2), keepdims=True))
+    centred = centred - _mean(centred, ops)
+    deviation = ops.sqrt(_mean(centred * centred, ops))
     return ops.where(deviation > spec.normalise_eps, centred / ops.maximum(deviation, TINY), x)
+
+
+def _mean(x: Any, ops: Any) -> Any:
+    """Over a segment, in three stages: where 65,000 numbers are added one by one (TFLite), quiet ones get lost."""
+    n = int(x.shape[1]) * int(x.shape[2])
+    side = math.ceil(n ** (1 / 3))
+    x = ops.pad(ops.reshape(x, (-1, n)), ((0, 0), (0, side**3 - n)))
+    for _ in range(3):
+        x = ops.mean(ops.reshape(x, (-1, side)), axis=1)
+    return ops.multiply(ops.reshape(x, (-1, 1, 1)), side**3 / n)
 
 
 def _keep_frames(x: Any, definition: Definition, ops: Any) -> Any:
@@ -162,7 +184,13 @@ def _resize(x: Any, definition: Definition, ops: Any) -> Any:
     return x + low
 
 
-STEPS: dict[str, Step] = {"compress": _compress, "normalise": _normalise, "keep": _keep_frames, "resize": _resize}
+STEPS: dict[str, Step] = {
+    "compress": _compress,
+    "pcen": _pcen,
+    "normalise": _normalise,
+    "keep": _keep_frames,
+    "resize": _resize,
+}
 
 
 def hann(win_length: int, n_fft: int) -> np.ndarray:

@@ -30,8 +30,8 @@ def log_mel(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
     A segment's result is the same to the last bit whatever else is in the batch. In a float32 FFT the
     rounding of a loud band is heard in a quiet one (0.004 dB at 80 dB below, 0.03 dB further down, on real
     recordings). Frames where that would show are computed again in float64, about a tenth of real ones at top_db 80;
-    front-ends without top_db (panns, animal_spot, tilenet) are in float64 throughout. What follows the
-    power spectrum is in float32.
+    front-ends without top_db (panns, animal_spot, tilenet) and with PCEN are in float64 throughout. What follows
+    the power spectrum is in float32.
 
     Args:
         waveform: float32 or float64 in +-1, or int16, [batch, n_samples] or [n_samples], at
@@ -152,7 +152,7 @@ def _energies(waveform: np.ndarray, definition: Definition, out: np.ndarray) -> 
         waveform = waveform.astype(np.float64)
         waveform = np.concatenate([waveform[:1], waveform[1:] - spec.preemphasis * waveform[:-1]])
     every = np.arange(definition.n_frames)
-    if spec.top_db == 0:
+    if definition.keeps_all:
         _transform(waveform, every, definition, "float64", out)
     else:
         least, energy = _transform(waveform, every, definition, "float32", out)
@@ -205,6 +205,31 @@ def _compress(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
     return x - x.max() if spec.ref == "max" else x
 
 
+def _pcen(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
+    """As `definition`'s step, for one segment, with the running mean frame by frame."""
+    from birdnet_fs.frontend.kernels import kernels
+
+    spec, smooth = definition.spec, definition.smoother
+    x *= spec.pcen_scale
+    before = np.ones_like(x[0, 0]) if spec.pcen_start == "one" else x[0, 0].copy()
+    level = np.empty_like(x)
+    kernels().smooth(x[0], smooth.rate, spec.pcen_eps, before, level[0])
+    kernels().log(level.reshape(-1), TINIEST, -spec.pcen_gain)
+    kernels().exp(level.reshape(-1))
+    x *= level
+    if spec.pcen_power == 0:
+        x += 1.0
+        kernels().log(x.reshape(-1), TINIEST, 1.0)
+        return x
+    x *= 1.0 / spec.pcen_bias
+    x += 1.0
+    kernels().log(x.reshape(-1), TINIEST, spec.pcen_power)
+    kernels().exp(x.reshape(-1))
+    x -= 1.0
+    x *= spec.pcen_bias**spec.pcen_power
+    return x
+
+
 def _resize(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
     """As `definition`'s step, for one segment [1, n_frames, n_mels], with the zeros of the matrices left out."""
     from birdnet_fs.frontend.kernels import kernels
@@ -220,7 +245,7 @@ def _resize(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
     return x + low
 
 
-_FAST_STEPS = {**STEPS, "compress": _compress, "resize": _resize}
+_FAST_STEPS = {**STEPS, "compress": _compress, "pcen": _pcen, "resize": _resize}
 
 # numpy, with the functions that go over a whole segment writing where they read
 _IN_PLACE = SimpleNamespace(
@@ -234,4 +259,5 @@ _IN_PLACE = SimpleNamespace(
     sqrt=np.sqrt,
     where=np.where,
     pad=np.pad,
+    reshape=np.reshape,
 )

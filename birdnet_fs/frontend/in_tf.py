@@ -16,11 +16,14 @@ from birdnet_fs.schema import FrontEnd
 
 def _matmul(a: Any, b: Any) -> Any:
     """One of the two is a matrix for the whole batch; einsum, for tf.matmul would copy it for every segment."""
+    if len(a.shape) == len(b.shape) == 2:
+        return tf.matmul(a, b)
     return tf.einsum("ij,bjk->bik", a, b) if len(a.shape) == 2 else tf.einsum("bij,jk->bik", a, b)
 
 
 _OPS = SimpleNamespace(
     log=tf.math.log,
+    exp=tf.exp,
     maximum=tf.maximum,
     multiply=tf.multiply,
     max=tf.reduce_max,
@@ -31,6 +34,8 @@ _OPS = SimpleNamespace(
     clip=tf.clip_by_value,
     pad=tf.pad,
     matmul=_matmul,
+    reshape=tf.reshape,
+    transpose=tf.transpose,
 )
 
 

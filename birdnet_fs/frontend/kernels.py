@@ -1,4 +1,4 @@
-"""The loops of the fast log-mel: frames, FFT, power, bands; then the logarithm and the resize.
+"""The loops of the fast log-mel: frames, FFT, power, bands; then the logarithm, PCEN's running mean and the resize.
 
 Compiled by numba. Eight frames go through one FFT side by side: a row holds number j of each of them, so that the FFT
 is arithmetic on whole rows, with nothing to shuffle. Every stage reads and writes the same places (Pease 1968, "An
@@ -36,6 +36,8 @@ class Kernels(NamedTuple):
     energies: Callable[..., None]
     finite: Callable[..., bool]
     log: Callable[..., None]
+    exp: Callable[..., None]
+    smooth: Callable[..., None]
     rows: Callable[..., None]
 
 
@@ -277,6 +279,31 @@ def _log(x: Any, floor: float, scale: float) -> None:
         x[j] = octave * exponent + twice * s * series
 
 
+def _exp(x: Any) -> None:
+    """x = e ** x in place, within 2e-7 of it and one float32 step of x; within float32's range of normal numbers.
+
+    e ** x = 2 ** n * e ** r with |r| <= ln(2) / 2, where the series to the seventh power leaves 5e-9.
+    """
+    bits = x.view(np.uint32)
+    for j in range(x.shape[0]):
+        y = min(max(x[j], float32(-87.0)), float32(88.0))
+        n = math.floor(y * float32(1.0 / math.log(2.0)) + float32(0.5))
+        r = y - n * float32(math.log(2.0))
+        series = float32(1 / 120) + r * (float32(1 / 720) + r * float32(1 / 5040))
+        series = float32(1) + r * (float32(1 / 2) + r * (float32(1 / 6) + r * (float32(1 / 24) + r * series)))
+        bits[j] = uint32(np.int32(n) + np.int32(127)) << uint32(23)
+        x[j] *= float32(1) + r * series
+
+
+def _smooth(x: Any, rate: float, add: float, mean: Any, out: Any) -> None:
+    """The running mean of each column of x [n_frames, n_mels] plus `add` -> out; `mean` [n_mels] is the one before."""
+    step = float32(rate)
+    for t in range(uint64(x.shape[0])):
+        for m in range(uint64(x.shape[1])):
+            mean[m] += step * (x[t, m] - mean[m])
+            out[t, m] = mean[m] + float32(add)
+
+
 def _rows(lines: Any, begin: Any, end: Any, offset: Any, weights: Any, out: Any) -> None:
     """Row m of out [n_out, width] is the sum of weights[offset[m] + j] * lines[begin[m] + j]."""
     width = lines.shape[1]
@@ -338,6 +365,8 @@ def _compiled() -> Kernels:
         _compile(_energies, energies),
         _compile(_finite, [flag(single), flag(double)]),
         _compile(_log, [numba.void(f4[::1], f8, f8)]),
+        _compile(_exp, [numba.void(f4[::1])]),
+        _compile(_smooth, [numba.void(f4[:, ::1], f8, f8, f4[::1], f4[:, ::1])]),
         _compile(_rows, [numba.void(f4[:, ::1], *banded, f4[:, ::1])]),
     )
 

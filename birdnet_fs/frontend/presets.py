@@ -148,6 +148,24 @@ _ROWS = (
         normalise_eps=1e-8,
         keep_frames=512,
     ),
+    # Few-shot ProtoNet with PCEN: librosa's defaults on the same mel power. Theirs is at scale 1, where librosa's mean
+    # starts far above any sound and takes seconds to come down; the scale here is the one librosa advises.
+    FrontEnd(
+        preset="fewshot_pcen",
+        sample_rate_hz=22_050,
+        segment_s=511 * 256 / 22_050,
+        n_fft=1024,
+        win_length=1024,
+        hop_length=256,
+        n_mels=128,
+        fmin_hz=50.0,
+        fmax_hz=11_025.0,
+        compression="pcen",
+        normalise="z_score",
+        normalise_when="first",
+        normalise_eps=1e-8,
+        keep_frames=512,
+    ),
     # BirdCLEF 2022 TileNet v2/v3 (nnAudio's MelSpectrogram: Slaney, reflect). Theirs is linear power, which
     # gave NaN; the logarithm is the default here and frontend.compression=none is theirs.
     # v4: the same. v5, v6: frontend.n_mels=128 frontend.hop_length=1227.

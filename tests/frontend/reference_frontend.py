@@ -14,7 +14,7 @@ import torch
 
 
 def decibels(waveform, spec):
-    """Band energies of one waveform in dB (or natural log, or power), [n_frames, n_mels], by librosa."""
+    """Band energies of one waveform in dB (or natural log, PCEN or power), [n_frames, n_mels], by librosa."""
     x = np.asarray(waveform, np.float64)
     if spec.preemphasis:
         x = librosa.effects.preemphasis(x, coef=spec.preemphasis, zi=[0.0])
@@ -50,10 +50,31 @@ def decibels(waveform, spec):
         energies = (mel @ power).T
     if spec.compression == "none":
         return energies
+    if spec.compression == "pcen":
+        return pcen(energies, spec)
     db = librosa.power_to_db(
         energies, ref=np.max if spec.ref == "max" else 1.0, amin=spec.amin, top_db=spec.top_db or None
     )
     return db if spec.compression == "db" else db * math.log(10) / 10
+
+
+def pcen(energies, spec):
+    """librosa's PCEN of [n_frames, n_mels]; a start in the steady state is a long past of the first frame."""
+    n_before = 0
+    if spec.pcen_start == "first":
+        n_before = math.ceil(60 * spec.pcen_time_constant_s * spec.sample_rate_hz / spec.hop_length)
+        energies = np.concatenate([energies[:1]] * n_before + [energies])
+    return librosa.pcen(
+        energies * spec.pcen_scale,
+        sr=spec.sample_rate_hz,
+        hop_length=spec.hop_length,
+        gain=spec.pcen_gain,
+        bias=spec.pcen_bias,
+        power=spec.pcen_power,
+        time_constant=spec.pcen_time_constant_s,
+        eps=spec.pcen_eps,
+        axis=0,
+    )[n_before:]
 
 
 def features(waveform, spec):

@@ -2,7 +2,13 @@
 
 import numpy as np
 
-TFLITE_PRESETS = ("birdnet_3s_48k", "birdclef2025", "panns", "animal_spot")  # resize, reflect padding, zeros around
+TFLITE_PRESETS = (  # resize, reflect padding, zeros around, PCEN
+    "birdnet_3s_48k",
+    "birdclef2025",
+    "panns",
+    "animal_spot",
+    "fewshot_pcen",
+)
 
 
 def sounds(spec, n, n_samples=0):
