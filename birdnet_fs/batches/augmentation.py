@@ -1,169 +1,123 @@
-"""Random changes to training segments, each drawn from a generator keyed on (seed, epoch, index).
+"""The whole way of a training item: a crop of its clip, the waveform stage, the front-end, the feature stage, mixing.
 
-Waveform: crop, mixup in the power domain, background noise at an SNR, smooth equaliser, gain, silence at the end.
-Features: shift along the bands, SpecAugment masks, Gaussian noise.
-
-Sources: Zhang et al. 2018 (mixup, arXiv:1710.09412); Park et al. 2019 (SpecAugment, arXiv:1904.08779).
+Everything is drawn from a generator keyed on (seed, epoch, index), see draws.py. What is possible stands in
+schema.Augmentation, each change with its paper in augment_waveform, filters, stretch, animal_spot and augment_features.
+None of it takes a library made for this: those draw from generators of their own or from the global ones, so that an
+item would not be the same with another number of workers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import scipy.fft
 
+from birdnet_fs import schema
+from birdnet_fs.batches import animal_spot
+from birdnet_fs.batches.augment_features import augment_features, mix_features
+from birdnet_fs.batches.augment_waveform import Partner, augment_waveform
+from birdnet_fs.batches.crops import activity, crop
+from birdnet_fs.batches.draws import Draws, Key
+from birdnet_fs.batches.stretch import stretch_and_shift
 from birdnet_fs.batches.waveforms import Waveforms
-from birdnet_fs.schema import Augmentation
-
-Random = np.random.Generator
-N_EQ_POINTS = 6
-EQ_LOWEST_HZ = 200.0
-ACTIVITY_BIN_S = 0.1
-SHORTEST_REST = 0.25  # share of a segment; a shorter rest of a recording is seldom scored
+from birdnet_fs.frontend.in_numpy import log_mel
 
 
-def crop(waveform: np.ndarray, n_samples: int, rng: Random, *, kind: str = "random", sample_rate_hz: int) -> np.ndarray:
-    """A segment of a clip; a shorter clip lies at a random place in silence.
+class Item(NamedTuple):
+    """One training item."""
 
-    Args:
-        waveform: [n] samples.
-        n_samples: Length wanted.
-        rng: Where the place is drawn from.
-        kind: "random", or "active": half of the draws prefer the loud, high-pitched parts.
-        sample_rate_hz: Rate of the waveform.
-
-    Returns:
-        float32 [n_samples].
-    """
-    spare = len(waveform) - n_samples
-    if spare <= 0:
-        segment = np.zeros(n_samples, np.float32)
-        onset = int(rng.integers(0, -spare + 1))
-        segment[onset : onset + len(waveform)] = waveform
-        return segment
-    if kind == "active" and rng.random() < 0.5:
-        onset = _active_onset(waveform, n_samples, rng, round(ACTIVITY_BIN_S * sample_rate_hz))
-    else:
-        onset = int(rng.integers(0, spare + 1))
-    return waveform[onset : onset + n_samples].astype(np.float32, copy=True)
+    features: np.ndarray  # float32 [n_frames, n_mels]
+    targets: np.ndarray  # float32 [n_classes], soft where mixed
+    cut: np.ndarray  # float32 [n], the part of the clip it was made of, unchanged
+    words: tuple[str, ...]  # what was done to it, in order
 
 
-def _active_onset(waveform: np.ndarray, n_samples: int, rng: Random, n_bin: int) -> int:
-    """An onset drawn in proportion to the squared activity below the segment."""
-    n_bins = len(waveform) // n_bin
-    # the second difference is a steep high-pass: wind and hum do not count as activity
-    steep = np.diff(waveform[: n_bins * n_bin], n=2, prepend=waveform[:1].repeat(2))
-    energy = np.square(steep).reshape(n_bins, n_bin).mean(1)
-    activity = np.log1p(energy / (np.median(energy) + 1e-12))
-    total = np.concatenate([[0.0], np.cumsum(activity)])
-    width = min(n_samples // n_bin, n_bins)
-    onsets = np.arange((len(waveform) - n_samples) // n_bin + 1)
-    weight = np.square(total[np.minimum(onsets + width, n_bins)] - total[np.minimum(onsets, n_bins)])
-    if weight.sum() <= 0:
-        return int(rng.integers(0, len(waveform) - n_samples + 1))
-    return int(rng.choice(onsets, p=weight / weight.sum())) * n_bin
-
-
-def rms(waveform: np.ndarray) -> float:
-    """Root mean square, never 0."""
-    return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)) + 1e-12))
-
-
-def mix(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
-    """Two segments at the first one's level, with `share` of the power from the first."""
-    level = rms(first)
-    mixed = np.sqrt(share) * first + np.sqrt(1 - share) * second * (level / rms(second))
-    return mixed.astype(np.float32)
-
-
-def add_noise(waveform: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """The segment with noise `snr_db` below its own level."""
-    scale = rms(waveform) / rms(noise) * 10 ** (-snr_db / 20)
-    return (waveform + scale * noise).astype(np.float32)
-
-
-def equalise(waveform: np.ndarray, gains_db: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    """A smooth filter: gains in dB at points evenly spaced in log frequency from 200 Hz to Nyquist."""
-    spectrum = scipy.fft.rfft(waveform)
-    hz = np.arange(len(spectrum)) * (sample_rate_hz / len(waveform))
-    points = np.geomspace(EQ_LOWEST_HZ, sample_rate_hz / 2, len(gains_db))
-    gain = 10 ** (np.interp(np.log(np.maximum(hz, 1.0)), np.log(points), gains_db) / 20)
-    return scipy.fft.irfft(spectrum * gain.astype(np.float32), n=len(waveform)).astype(np.float32)
-
-
-def augment_waveform(
-    waveform: np.ndarray,
-    targets: np.ndarray,
-    settings: Augmentation,
-    rng: Random,
-    *,
-    sample_rate_hz: int,
-    multi_label: bool,
-    partner: Callable[[Random], tuple[np.ndarray, np.ndarray]],
-    noises: Waveforms | Sequence[np.ndarray],
-) -> tuple[np.ndarray, np.ndarray]:
-    """The waveform stage, in the order mixup, noise, equaliser, gain, silence at the end.
+class Chain:
+    """Training items by their keys.
 
     Args:
-        waveform: Segment, float32 [n_samples].
-        targets: float32 [n_classes].
-        settings: Which changes, and how strong.
-        rng: The generator of this (seed, epoch, index).
-        sample_rate_hz: Rate of the segment.
-        multi_label: Mixed labels are the union; else shares that sum to 1.
-        partner: Draws another segment and its targets for mixup.
-        noises: Background waveforms; when there are none, noise is white.
-
-    Returns:
-        The changed segment and its targets.
+        waveforms: The training clips.
+        targets: float32 [n_clips, n_classes], multi-hot.
+        experiment: Settings; `frontend`, `augmentation`, `data.multi_label` and `seed` are read.
+        noises: Background waveforms.
     """
-    if settings.mixup_p and rng.random() < settings.mixup_p:
-        share = rng.beta(settings.mixup_alpha, settings.mixup_alpha)
-        share = max(share, 1 - share)
-        other, other_targets = partner(rng)
-        waveform = mix(waveform, other, share)
-        targets = np.maximum(targets, other_targets) if multi_label else share * targets + (1 - share) * other_targets
-    if settings.noise_p and rng.random() < settings.noise_p:
-        if len(noises):
-            source = noises[int(rng.integers(len(noises)))]
-            noise = crop(source, len(waveform), rng, sample_rate_hz=sample_rate_hz)
+
+    def __init__(
+        self,
+        waveforms: Waveforms,
+        targets: np.ndarray,
+        experiment: schema.Experiment,
+        noises: Sequence[np.ndarray] | Waveforms = (),
+    ) -> None:
+        self.waveforms, self.targets, self.noises = waveforms, targets, noises
+        self.seed, self.spec = experiment.seed, experiment.frontend
+        self.settings, self.multi_label = experiment.augmentation, experiment.data.multi_label
+        self._within = (0.0, 1.0) if self.spec.normalise in ("min_max", "db_range") else None
+        self._activity: dict[int, np.ndarray] = {}  # of clips that were cropped: 80 bytes a second
+
+    def item(self, key: Key) -> Item:
+        """The item of a key: the same for the same seed, in any order and in any process."""
+        draws = Draws(self.seed, key)
+        made = self._unmixed(key.clip, draws)
+        features, targets = mix_features(
+            made.features,
+            made.targets,
+            self.settings,
+            draws,
+            multi_label=self.multi_label,
+            partner=lambda: self._partner(draws),
+        )
+        return Item(features, targets, made.cut, tuple(draws.words))
+
+    def _unmixed(self, clip: int, draws: Draws) -> Item:
+        """A clip's item before its features are mixed with another's."""
+        spot = animal_spot.draw(self.settings.animal_spot, draws)
+        n_samples = max(round(self.spec.n_samples / (spot.time if spot else 1.0)), self.spec.min_samples)
+        cut, segment = self._segment(clip, n_samples, draws)
+        waveform, targets = augment_waveform(
+            segment,
+            self.targets[clip],
+            self.settings,
+            draws,
+            sample_rate_hz=self.spec.sample_rate_hz,
+            multi_label=self.multi_label,
+            partner=lambda n: self._waveform_partner(n, draws),
+            noises=self.noises,
+        )
+        if spot:
+            features = animal_spot.features(waveform, spot, self.spec, self.settings.animal_spot, draws, self.noises)
         else:
-            noise = rng.standard_normal(len(waveform), dtype=np.float32)
-        waveform = add_noise(waveform, noise, rng.uniform(*settings.noise_snr_db))
-    if settings.eq_db:
-        waveform = equalise(waveform, rng.uniform(-settings.eq_db, settings.eq_db, N_EQ_POINTS), sample_rate_hz)
-    if settings.gain_db:
-        waveform = waveform * np.float32(10 ** (rng.uniform(-settings.gain_db, settings.gain_db) / 20))
-    if settings.pad_p and rng.random() < settings.pad_p:
-        waveform = waveform.copy()
-        waveform[int(rng.uniform(SHORTEST_REST, 1.0) * len(waveform)) :] = 0
-    return waveform, targets.astype(np.float32)
+            features = log_mel(waveform, self.spec)[0]
+        return Item(augment_features(features, self.settings, draws, within=self._within), targets, cut, ())
 
+    def _segment(self, clip: int, n_samples: int, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+        """A part of a clip, and the same stretched to `n_samples` and shifted in pitch."""
+        rng, rate, semitones = draws.rng, 1.0, 0.0
+        if self.settings.stretch.p and rng.random() < self.settings.stretch.p:
+            low, high = self.settings.stretch.rate
+            rate = low * (high / low) ** rng.random()
+            draws.words.append(f"{rate:.2f} times as fast")
+        if self.settings.pitch.p and rng.random() < self.settings.pitch.p:
+            semitones = rng.uniform(-self.settings.pitch.semitones, self.settings.pitch.semitones)
+            draws.words.append(f"{semitones:+.1f} semitones")
+        waveform, rate_hz = self.waveforms[clip], self.spec.sample_rate_hz
+        if self.settings.crop == "active" and clip not in self._activity:
+            self._activity[clip] = activity(waveform, rate_hz)
+        cut = crop(waveform, round(n_samples * rate), rng, activity=self._activity.get(clip), sample_rate_hz=rate_hz)
+        if rate == 1.0 and semitones == 0.0:
+            return cut, cut
+        return cut, stretch_and_shift(cut, n_samples, semitones, rate_hz)
 
-def augment_features(features: np.ndarray, settings: Augmentation, rng: Random) -> np.ndarray:
-    """The feature stage: a shift along the bands, masks filled with the segment's mean, Gaussian noise.
+    def _waveform_partner(self, n_samples: int, draws: Draws) -> Partner:
+        clip, before = int(draws.rng.integers(len(self.waveforms))), len(draws.words)
+        _, segment = self._segment(clip, n_samples, draws)
+        return Partner(segment, self.targets[clip], self._name(clip, draws, before))
 
-    Args:
-        features: [n_frames, n_mels]; not changed.
-        settings: Which changes, and how strong.
-        rng: The generator of this (seed, epoch, index).
+    def _partner(self, draws: Draws) -> Partner:
+        clip, before = int(draws.rng.integers(len(self.waveforms))), len(draws.words)
+        made = self._unmixed(clip, draws)
+        return Partner(made.features, made.targets, self._name(clip, draws, before))
 
-    Returns:
-        float32 [n_frames, n_mels].
-    """
-    features = np.array(features, np.float32)
-    n_frames, n_mels = features.shape
-    if settings.freq_shift:
-        shift = int(rng.integers(-settings.freq_shift, settings.freq_shift + 1))
-        features = features[:, np.clip(np.arange(n_mels) - shift, 0, n_mels - 1)]
-    fill = features.mean()
-    for count, longest, size, axis in (
-        (settings.time_masks, settings.time_mask_max, n_frames, 0),
-        (settings.freq_masks, settings.freq_mask_max, n_mels, 1),
-    ):
-        for _ in range(count):
-            width = int(rng.integers(0, int(longest * size) + 1))
-            onset = int(rng.integers(0, size - width + 1))
-            features[(slice(None),) * axis + (slice(onset, onset + width),)] = fill
-    if settings.feature_noise_p and rng.random() < settings.feature_noise_p:
-        features += settings.feature_noise * rng.standard_normal(features.shape, dtype=np.float32)
-    return features
+    def _name(self, clip: int, draws: Draws, before: int) -> str:
+        """A partner's file, and what was done to it, which is taken out of what was done to the item."""
+        done, draws.words[before:] = draws.words[before:], []
+        return self.waveforms.clips[clip].path.name + (f" ({'; '.join(done)})" if done else "")

@@ -98,6 +98,39 @@ def draw(
     return Episodes(items.names, classes, clips[..., :n_shot], clips[..., n_shot:], recordings)
 
 
+def draw_apart(
+    labels: Sequence[str], groups: Sequence[str], *, n_way: int, n_shot: int, n_query: int, n_episodes: int, seed: int
+) -> tuple[list[Episodes], dict[str, str]]:
+    """Episodes across recordings and episodes within them; arguments as `draw`.
+
+    Returns:
+        Those that can be drawn, across first; and why there are none across or within, where that is so.
+
+    Raises:
+        UserError: Neither can be drawn.
+    """
+    drawn, reasons = [], {}
+    for recordings in ("across", "within"):
+        try:
+            drawn.append(
+                draw(
+                    labels,
+                    groups,
+                    n_way=n_way,
+                    n_shot=n_shot,
+                    n_query=n_query,
+                    n_episodes=n_episodes,
+                    seed=seed,
+                    recordings=recordings,
+                )
+            )
+        except UserError as error:
+            reasons[recordings] = str(error)
+    if not drawn:
+        raise UserError(" ".join(reasons.values()))
+    return drawn, reasons
+
+
 def unfit(
     labels: Sequence[str], groups: Sequence[str], *, n_shot: int, n_query: int, recordings: str = "across"
 ) -> dict[str, str]:

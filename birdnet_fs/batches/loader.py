@@ -10,15 +10,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from birdnet_fs import schema
-from birdnet_fs.batches import augmentation
+from birdnet_fs.batches.augmentation import Chain
+from birdnet_fs.batches.draws import ORDER, Key
 from birdnet_fs.batches.episodes import draw
+from birdnet_fs.batches.imbalance import clip_weights, epoch_clips
 from birdnet_fs.batches.waveforms import Waveforms
-from birdnet_fs.frontend.in_numpy import log_mel, network_input
+from birdnet_fs.frontend.in_numpy import network_input
 from birdnet_fs.recordings.manifest import Clip
 
-ORDER, ITEM = 0, 1  # two streams of one seed
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-Keys = list[tuple[int, int, int]]  # (epoch, place in the epoch, clip) of every item of a batch
+Keys = list[Key]  # of every item of a batch
 
 
 class TrainingBatches:
@@ -33,8 +34,8 @@ class TrainingBatches:
 
     Each batch holds features float32 [batch, n_frames, n_mels, n_channels], targets float32
     [batch, n_classes] (soft where mixed) and the clips' indices int64 [batch]. Every clip comes
-    `training.views` times an epoch (unless `order` says otherwise); a last batch of one is dropped, since BatchNorm
-    has no variance there.
+    `training.views` times an epoch (unless `order`, or `training.sampling`, at_least and at_most say otherwise); a
+    last batch of one is dropped, since BatchNorm has no variance there.
     """
 
     def __init__(
@@ -46,8 +47,8 @@ class TrainingBatches:
         order: "EpisodeOrder | None" = None,
     ) -> None:
         self.clips = waveforms.clips
-        self._items = _Items(waveforms, targets, experiment, noises)
-        self._order = order or _Order(len(waveforms), experiment)
+        self._items = _Items(Chain(waveforms, targets, experiment, noises))
+        self._order = order or _Order(targets, experiment)
         workers = experiment.training.workers
         self._loader = DataLoader(
             self._items,
@@ -118,60 +119,50 @@ class EpisodeOrder(Sampler[Keys]):
     def __iter__(self) -> Iterator[Keys]:
         clips = self._drawn().reshape(len(self), -1)
         for episode, own in enumerate(clips.tolist()):
-            yield [(self.epoch, episode * len(own) + i, clip) for i, clip in enumerate(own)]
+            place = episode * len(own)
+            yield [Key(self.epoch, place + i, clip, 2 * episode + self._is_query(i)) for i, clip in enumerate(own)]
+
+    def _is_query(self, place: int) -> bool:
+        """Whether an item of an episode is a query; support and queries are a batch each for what a batch shares."""
+        return place % (self.settings.n_shot + self.settings.n_query) >= self.settings.n_shot
 
 
 class _Order(Sampler[Keys]):
-    def __init__(self, n_clips: int, experiment: schema.Experiment) -> None:
-        self.n_clips, self.seed, self.epoch = n_clips, experiment.seed, 0
-        self.views, self.size = experiment.training.views, experiment.training.batch_size
+    """All clips in random order, or drawn by how rare their classes are (imbalance.py)."""
 
-    def _bounds(self) -> list[tuple[int, int]]:
-        n_items = self.n_clips * self.views
-        bounds = [(start, min(start + self.size, n_items)) for start in range(0, n_items, self.size)]
+    def __init__(self, targets: np.ndarray, experiment: schema.Experiment) -> None:
+        self.targets, self.seed, self.epoch = targets, experiment.seed, 0
+        self.settings = experiment.training
+        self._weights = clip_weights(targets, self.settings.sampling, rare_boost=self.settings.rare_boost)
+        self._bounds = self._bounds_of(len(self._drawn()))
+
+    def _drawn(self) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, self.epoch, ORDER))
+        views = self.settings.views
+        if self._weights is not None:
+            return rng.choice(len(self.targets), len(self.targets) * views, p=self._weights)
+        pool = epoch_clips(self.targets, rng, at_least=self.settings.at_least, at_most=self.settings.at_most)
+        return np.concatenate([rng.permutation(pool) for _ in range(views)])
+
+    def _bounds_of(self, n_items: int) -> list[tuple[int, int]]:
+        size = self.settings.batch_size
+        bounds = [(start, min(start + size, n_items)) for start in range(0, n_items, size)]
         return [b for b in bounds if b[1] - b[0] > 1] or bounds
 
     def __len__(self) -> int:
-        return len(self._bounds())
+        return len(self._bounds)
 
     def __iter__(self) -> Iterator[Keys]:
-        rng = np.random.default_rng((self.seed, self.epoch, ORDER))
-        clips = np.concatenate([rng.permutation(self.n_clips) for _ in range(self.views)])
-        for start, stop in self._bounds():
-            yield [(self.epoch, position, int(clips[position])) for position in range(start, stop)]
+        clips = self._drawn().tolist()
+        for start, stop in self._bounds:
+            number = start // self.settings.batch_size
+            yield [Key(self.epoch, position, clips[position], number) for position in range(start, stop)]
 
 
 class _Items(Dataset):
-    def __init__(self, waveforms: Waveforms, targets: np.ndarray, experiment: schema.Experiment, noises) -> None:
-        self.waveforms, self.targets, self.noises = waveforms, targets, noises
-        self.seed, self.spec = experiment.seed, experiment.frontend
-        self.settings, self.multi_label = experiment.augmentation, experiment.data.multi_label
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
 
-    def _segment(self, clip: int, rng: np.random.Generator) -> np.ndarray:
-        return augmentation.crop(
-            self.waveforms[clip],
-            self.spec.n_samples,
-            rng,
-            kind=self.settings.crop,
-            sample_rate_hz=self.spec.sample_rate_hz,
-        )
-
-    def _partner(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        clip = int(rng.integers(len(self.waveforms)))
-        return self._segment(clip, rng), self.targets[clip]
-
-    def __getitem__(self, key: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, int]:
-        epoch, position, clip = key
-        rng = np.random.default_rng((self.seed, epoch, ITEM, position))
-        waveform, targets = augmentation.augment_waveform(
-            self._segment(clip, rng),
-            self.targets[clip],
-            self.settings,
-            rng,
-            sample_rate_hz=self.spec.sample_rate_hz,
-            multi_label=self.multi_label,
-            partner=self._partner,
-            noises=self.noises,
-        )
-        features = augmentation.augment_features(log_mel(waveform, self.spec)[0], self.settings, rng)
-        return network_input(features, self.spec), targets, clip
+    def __getitem__(self, key: Key) -> tuple[np.ndarray, np.ndarray, int]:
+        item = self.chain.item(key)
+        return network_input(item.features, self.chain.spec), item.targets, key.clip

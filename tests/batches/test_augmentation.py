@@ -1,149 +1,162 @@
+"""The whole chain: keyed, off when off, and true to what it says."""
+
+from pathlib import Path
+
 import numpy as np
 import pytest
-import scipy.signal
+import soundfile
 
-from birdnet_fs.batches import augmentation as aug
-from birdnet_fs.schema import Augmentation
+from birdnet_fs.batches.augmentation import Chain
+from birdnet_fs.batches.draws import Key
+from birdnet_fs.batches.waveforms import Waveforms
+from birdnet_fs.frontend.in_numpy import log_mel
+from birdnet_fs.recordings.manifest import Clip
+from birdnet_fs.schema import (
+    AnimalSpot,
+    Augmentation,
+    CutMix,
+    Data,
+    Experiment,
+    FeatureNoise,
+    Filters,
+    FrontEnd,
+    Levels,
+    Masks,
+    Mixup,
+    Noise,
+    Pitch,
+    Shift,
+    Stretch,
+    Warp,
+)
 
-RATE = 32_000
-
-
-def tone(hz: float, n: int = RATE, amplitude: float = 0.1) -> np.ndarray:
-    return (amplitude * np.sin(2 * np.pi * hz * np.arange(n) / RATE)).astype(np.float32)
-
-
-def apply(waveform, settings, seed=0, multi_label=False, noises=()):
-    targets, other = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
-    rng = np.random.default_rng(seed)
-    partner = lambda _: (tone(5000), other)  # noqa: E731
-    return aug.augment_waveform(
-        waveform, targets, settings, rng, sample_rate_hz=RATE, multi_label=multi_label, partner=partner, noises=noises
-    )
-
-
-def test_nothing_set_changes_nothing() -> None:
-    waveform, targets = apply(tone(1000), Augmentation())
-    np.testing.assert_array_equal(waveform, tone(1000))
-    np.testing.assert_array_equal(targets, [1, 0])
-    features = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
-    np.testing.assert_array_equal(aug.augment_features(features, Augmentation(), np.random.default_rng(0)), features)
-
-
-def test_the_same_key_gives_the_same_segment_and_another_key_another() -> None:
-    everything = Augmentation(noise_p=1, eq_db=6, gain_db=6, mixup_p=1)
-    first, again, other = (apply(tone(1000), everything, seed)[0] for seed in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert np.abs(first - other).max() > 1e-3
-
-
-def test_noise_lies_at_its_snr() -> None:
-    waveform, noise = tone(1000), np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
-    for snr_db in (-6.0, 0.0, 12.0):
-        added = aug.add_noise(waveform, noise, snr_db) - waveform
-        measured = 10 * np.log10(np.mean(waveform**2) / np.mean(added**2))
-        assert measured == pytest.approx(snr_db, abs=0.01)  # float32 sums
-
-
-def test_mixup_shares_power_and_labels() -> None:
-    mixed = aug.mix(tone(1000), tone(5000, amplitude=0.5), 0.8)
-    hz, power = scipy.signal.periodogram(mixed, RATE)
-    at = {f: power[np.argmin(np.abs(hz - f))] for f in (1000, 5000)}
-    assert at[1000] / (at[1000] + at[5000]) == pytest.approx(0.8, abs=0.01)
-    assert aug.rms(mixed) == pytest.approx(aug.rms(tone(1000)), rel=0.01)
-    _, soft = apply(tone(1000), Augmentation(mixup_p=1))
-    assert soft.sum() == pytest.approx(1)
-    assert soft[0] >= 0.5
-    _, union = apply(tone(1000), Augmentation(mixup_p=1), multi_label=True)
-    np.testing.assert_array_equal(union, [1, 1])
+RATE = 16_000
+SPEC = FrontEnd(segment_s=0.5, n_mels=16, sample_rate_hz=RATE, n_fft=512, win_length=512, hop_length=256, fmax_hz=8000)
+REST = {
+    "crop": "active",
+    "mixup": Mixup(1, on="features"),
+    "shift": Shift(1),
+    "noise": Noise(1),
+    "filters": Filters(low_pass_p=1, low_pass_hz=(4000, 7000), high_pass_p=1),
+    "eq_db": 6.0,
+    "gain_db": 6.0,
+    "pad_p": 1.0,
+    "freq_shift": 2,
+    "warp": Warp(1, freq=0.1),
+    "time_masks": Masks(2),
+    "freq_masks": Masks(2, per="batch"),
+    "feature_noise": FeatureNoise(1),
+    "levels": Levels(1),
+    "cutmix": CutMix(1),
+}
+EVERYTHING = {
+    "waveform": Augmentation(stretch=Stretch(1), pitch=Pitch(1), **REST),
+    "animal_spot": Augmentation(animal_spot=AnimalSpot(1), **REST),
+}
+N_CLIPS = 4
 
 
-def test_the_equaliser_does_what_its_gains_say() -> None:
-    gains = np.array([-6.0, -3.0, 0.0, 3.0, 6.0, -6.0])
-    for hz, gain in zip(np.geomspace(aug.EQ_LOWEST_HZ, RATE / 2, 6)[:-1], gains[:-1], strict=True):
-        hz = round(hz)  # whole periods in the second
-        change = 20 * np.log10(aug.rms(aug.equalise(tone(hz), gains, RATE)) / aug.rms(tone(hz)))
-        assert change == pytest.approx(gain, abs=0.05)  # the tone is not exactly at the point
-
-
-@pytest.mark.parametrize("kind", ["random", "active"])
-def test_crops_have_their_length_and_come_from_the_clip(kind: str) -> None:
+@pytest.fixture(scope="module")
+def waveforms(tmp_path_factory: pytest.TempPathFactory) -> Waveforms:
+    folder = tmp_path_factory.mktemp("chain")
     rng = np.random.default_rng(0)
-    clip = np.arange(3 * RATE, dtype=np.float32)
-    for _ in range(20):
-        segment = aug.crop(clip, RATE, rng, kind=kind, sample_rate_hz=RATE)
-        np.testing.assert_array_equal(np.diff(segment), 1)
-        assert len(segment) == RATE
-    short = aug.crop(clip[1:101], RATE, rng, kind=kind, sample_rate_hz=RATE)
-    assert len(short) == RATE
-    np.testing.assert_array_equal(short[short > 0], clip[1:101])
+    for i in range(N_CLIPS):
+        soundfile.write(folder / f"{i}.wav", rng.normal(0, 0.1, 2 * RATE), RATE)
+    return Waveforms([Clip(path=folder / f"{i}.wav", labels=(str(i),)) for i in range(N_CLIPS)], RATE)
 
 
-def test_active_crops_prefer_the_song() -> None:
-    rng = np.random.default_rng(0)
-    clip = np.random.default_rng(1).normal(0, 0.001, 10 * RATE).astype(np.float32)
-    clip[8 * RATE : 9 * RATE] += tone(4000)
-    heard = {
-        kind: sum(aug.rms(aug.crop(clip, 2 * RATE, rng, kind=kind, sample_rate_hz=RATE)) > 0.02 for _ in range(200))
-        for kind in ("random", "active")
-    }
-    assert heard["active"] > 1.5 * heard["random"]
+def chain(waveforms: Waveforms, settings: Augmentation, *, seed: int = 3, multi_label: bool = False) -> Chain:
+    experiment = Experiment(seed=seed, frontend=SPEC, augmentation=settings, data=Data(multi_label=multi_label))
+    noise = np.random.default_rng(9).normal(0, 0.1, 3 * RATE).astype(np.float32)
+    return Chain(waveforms, np.eye(N_CLIPS, dtype=np.float32), experiment, [noise])
 
 
-def test_a_silent_clip_can_be_cropped() -> None:
-    segment = aug.crop(
-        np.zeros(3 * RATE, np.float32), RATE, np.random.default_rng(0), kind="active", sample_rate_hz=RATE
-    )
-    np.testing.assert_array_equal(segment, 0)
+def test_all_off_is_a_crop_through_the_front_end_to_the_bit(waveforms: Waveforms) -> None:
+    for place in range(8):
+        item = chain(waveforms, Augmentation()).item(Key(0, place, place % N_CLIPS, 0))
+        rng = np.random.default_rng((3, 0, 1, place))
+        waveform = waveforms[place % N_CLIPS]
+        onset = rng.integers(0, len(waveform) - SPEC.n_samples + 1)
+        segment = waveform[onset : onset + SPEC.n_samples]
+        np.testing.assert_array_equal(item.features, log_mel(segment, SPEC)[0])
+        np.testing.assert_array_equal(item.cut, segment)
+        np.testing.assert_array_equal(item.targets, np.eye(N_CLIPS)[place % N_CLIPS])
+        assert item.words == ()
 
 
-def test_masks_are_of_their_size_and_filled_with_the_mean() -> None:
-    features = np.random.default_rng(0).normal(size=(100, 40)).astype(np.float32)
-    widths = []
-    for seed in range(200):
-        changed = aug.augment_features(features, Augmentation(time_masks=1), np.random.default_rng(seed))
-        rows = np.flatnonzero((changed != features).any(axis=1))
-        widths.append(len(rows))
-        np.testing.assert_allclose(changed[rows], features.mean(), rtol=1e-6)
-        assert len(rows) == 0 or rows[-1] - rows[0] + 1 == len(rows)
-    assert max(widths) == 15
-    assert min(widths) == 0
+@pytest.mark.parametrize("kind", EVERYTHING)
+def test_an_item_depends_on_its_key_alone(waveforms: Waveforms, kind: str) -> None:
+    keys = [Key(1, place, place % N_CLIPS, place // 2) for place in range(6)]
+    forwards = chain(waveforms, EVERYTHING[kind])
+    there = [forwards.item(key) for key in keys]
+    backwards = chain(waveforms, EVERYTHING[kind])
+    back = [backwards.item(key) for key in keys[::-1]][::-1]
+    for one, other in zip(there, back, strict=True):
+        np.testing.assert_array_equal(one.features, other.features)
+        np.testing.assert_array_equal(one.targets, other.targets)
+        assert one.words == other.words
+        assert one.features.shape == SPEC.shape and np.isfinite(one.features).all()
+        assert one.targets.sum() == pytest.approx(1)
+    for changed in (Key(2, 0, 0, 0), Key(1, 1, 0, 0)):
+        assert np.abs(forwards.item(changed).features - there[0].features).max() > 0.1
+    other_seed = chain(waveforms, EVERYTHING[kind], seed=4).item(keys[0])
+    assert np.abs(other_seed.features - there[0].features).max() > 0.1
+    assert forwards.item(Key(1, 0, 0, 5)).words != there[0].words  # what its batch shares
 
 
-def test_the_shift_moves_bands_and_keeps_edges() -> None:
-    features = np.tile(np.arange(10, dtype=np.float32), (3, 1))
-    seen = set()
-    for seed in range(50):
-        shifted = aug.augment_features(features, Augmentation(freq_shift=2), np.random.default_rng(seed))
-        seen.add(float(shifted[0, 5]))
-        assert np.all(np.diff(shifted[0]) >= 0)
-    assert seen == {3.0, 4.0, 5.0, 6.0, 7.0}
+@pytest.mark.parametrize("kind", EVERYTHING)
+def test_every_change_is_told(waveforms: Waveforms, kind: str) -> None:
+    told = "; ".join(chain(waveforms, EVERYTHING[kind]).item(Key(0, 0, 0, 0)).words)
+    own = {
+        "waveform": ["times as fast", "semitones"],
+        "animal_spot": ["frequencies x", "duration x", "dB SNR (frequencies"],
+    }[kind]
+    shared = [
+        "s in time", "dB SNR", "low-pass at", "high-pass at", "equaliser", "silent from", "bands; ", "frames warped",
+        "bands warped", "masked", "on the features", "features x", ".wav (", "cut from",
+    ]  # fmt: skip
+    assert [words for words in own + shared if words not in told] == []
 
 
-def test_noise_on_the_features_has_its_deviation_and_its_chance() -> None:
-    features = np.random.default_rng(0).normal(size=(100, 40)).astype(np.float32)
-    settings = Augmentation(feature_noise_p=0.3, feature_noise=0.01)
-    changes = [aug.augment_features(features, settings, np.random.default_rng(i)) - features for i in range(400)]
-    noisy = [change for change in changes if change.any()]
-    assert 0.3 * 400 - 37 < len(noisy) < 0.3 * 400 + 37  # four standard errors
-    assert np.std(noisy) == pytest.approx(0.01, rel=0.01)
+@pytest.mark.parametrize("rate", [0.5, 1.0, 2.0])
+def test_a_stretch_reads_as_much_more_of_the_clip(waveforms: Waveforms, rate: float) -> None:
+    item = chain(waveforms, Augmentation(stretch=Stretch(1, rate=(rate, rate)))).item(Key(0, 0, 0, 0))
+    assert len(item.cut) == rate * SPEC.n_samples
+    spot = Augmentation(animal_spot=AnimalSpot(1, time=(rate, rate)))
+    assert len(chain(waveforms, spot).item(Key(0, 0, 0, 0)).cut) == SPEC.n_samples / rate
 
 
-def test_an_early_end_is_silent_behind_and_untouched_before() -> None:
-    waveform = tone(1000)
-    ends = set()
-    for seed in range(100):
-        changed, _ = aug.augment_waveform(
-            waveform,
-            np.ones(1, np.float32),
-            Augmentation(pad_p=0.5),
-            np.random.default_rng(seed),
-            sample_rate_hz=RATE,
-            multi_label=True,
-            partner=lambda rng: (waveform, np.ones(1)),
-            noises=[],
-        )
-        end = len(np.trim_zeros(changed, "b"))
-        np.testing.assert_array_equal(changed[:end], waveform[:end])
-        ends.add(end)
-    assert min(ends) >= aug.SHORTEST_REST * len(waveform) - 2 and max(ends) >= len(waveform) - 2
-    assert 30 < len(ends) < 75
+def test_what_is_mixed_in_was_changed_as_well(waveforms: Waveforms) -> None:
+    """Features of the partner carry its own masks: zeros of both are seen where the mean of two lies near none."""
+    masks = Masks(1, lengths=(4, 4), fill="zero")
+    settings = Augmentation(freq_masks=masks, mixup=Mixup(1, on="features"))
+    item = chain(waveforms, settings).item(Key(0, 3, 0, 0))
+    assert len(item.words) == 2 and item.words[0].startswith("bands ") and ".wav (bands " in item.words[1]
+
+
+def test_multi_label_targets_of_cutmix_are_shares_and_of_mixup_the_union(waveforms: Waveforms) -> None:
+    settings = Augmentation(mixup=Mixup(1))
+    found = [chain(waveforms, settings, multi_label=True).item(Key(0, p, 0, 0)).targets for p in range(20)]
+    assert {tuple(sorted(t)) for t in found} == {(0, 0, 0, 1), (0, 0, 1, 1)}
+    cut = [chain(waveforms, Augmentation(cutmix=CutMix(1)), multi_label=True).item(Key(0, p, 0, 0)) for p in range(20)]
+    assert all(item.targets.sum() == pytest.approx(1) for item in cut)
+
+
+def test_active_crops_are_found_once_for_a_clip(waveforms: Waveforms, monkeypatch: pytest.MonkeyPatch) -> None:
+    from birdnet_fs.batches import augmentation
+
+    calls = []
+    original = augmentation.activity
+    monkeypatch.setattr(augmentation, "activity", lambda *a: calls.append(a) or original(*a))
+    active = chain(waveforms, Augmentation(crop="active"))
+    for place in range(3 * N_CLIPS):
+        active.item(Key(0, place, place % N_CLIPS, 0))
+    assert len(calls) == N_CLIPS
+
+
+def test_clips_shorter_than_a_segment_pass(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "short.wav", np.random.default_rng(0).normal(0, 0.1, 3000), RATE)
+    short = Waveforms([Clip(path=tmp_path / "short.wav", labels=("0",))] * N_CLIPS, RATE)
+    for settings in EVERYTHING.values():
+        for place in range(5):
+            assert np.isfinite(chain(short, settings).item(Key(0, place, 0, 0)).features).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tolerances
 
-from birdnet_fs.batches.episodes import RECORDINGS, _divisible, draw, unfit
+from birdnet_fs.batches.episodes import RECORDINGS, _divisible, draw, draw_apart, unfit
 from birdnet_fs.plumbing.errors import UserError
 
 
@@ -121,6 +121,28 @@ def test_classes_that_cannot_take_part_are_named_with_the_reason():
         "tit": "has at most 3 clips in a recording, fewer than the 4 of an episode",
         "wren": "has 3 clips, fewer than the 4 of an episode",
     }
+
+
+def test_episodes_apart_are_those_drawn_one_by_one():
+    labels, groups = items(5, 20, 500)
+    asked = {"n_way": 3, "n_shot": 1, "n_query": 2, "n_episodes": 10, "seed": 4}
+    drawn, reasons = draw_apart(labels, groups, **asked)
+    assert not reasons
+    for episodes, recordings in zip(drawn, ("across", "within"), strict=True):
+        alone = draw(labels, groups, recordings=recordings, **asked)
+        assert np.array_equal(episodes.support, alone.support) and np.array_equal(episodes.query, alone.query)
+
+
+def test_a_way_that_has_no_episodes_says_why():
+    asked = {"n_way": 2, "n_shot": 1, "n_query": 1, "n_episodes": 10, "seed": 0}
+    drawn, reasons = draw_apart(list("aabb"), list("1234"), **asked)
+    assert [episodes.recordings for episodes in drawn] == ["across"]
+    assert "at most 1 clips in a recording" in reasons["within"]
+    drawn, reasons = draw_apart(list("aabb"), list("1111"), **asked)
+    assert [episodes.recordings for episodes in drawn] == ["within"]
+    assert "a has one recording only" in reasons["across"]
+    with pytest.raises(UserError, match="need as many classes"):
+        draw_apart(list("aabb"), list("1234"), **{**asked, "n_way": 3})
 
 
 @pytest.mark.parametrize(

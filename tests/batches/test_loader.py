@@ -10,7 +10,18 @@ from birdnet_fs.batches.loader import EpisodeOrder, TrainingBatches
 from birdnet_fs.batches.waveforms import Waveforms, clip_windows
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.recordings.manifest import Clip
-from birdnet_fs.schema import Augmentation, Episodes, Experiment, FrontEnd, Training
+from birdnet_fs.schema import (
+    Augmentation,
+    CutMix,
+    Episodes,
+    Experiment,
+    FrontEnd,
+    Masks,
+    Mixup,
+    Noise,
+    Stretch,
+    Training,
+)
 
 SPEC = FrontEnd(
     segment_s=0.5, n_mels=16, sample_rate_hz=16_000, n_fft=512, win_length=512, hop_length=256, fmax_hz=8000
@@ -33,7 +44,15 @@ def batches(clips: list[Clip], workers: int = 0, **training: object) -> Training
     experiment = Experiment(
         seed=3,
         frontend=SPEC,
-        augmentation=Augmentation(mixup_p=0.5, noise_p=0.5, time_masks=1),
+        augmentation=Augmentation(
+            crop="active",
+            stretch=Stretch(0.5),
+            mixup=Mixup(0.5, per="batch"),
+            noise=Noise(0.5),
+            time_masks=Masks(1),
+            freq_masks=Masks(1, per="batch"),
+            cutmix=CutMix(0.5),
+        ),
         training=Training(batch_size=3, workers=workers, **training),
     )
     waveforms = Waveforms(clips, 16_000)
@@ -106,7 +125,7 @@ def test_windows_cover_the_clip(n: int) -> None:
 
 def episodes(clips: list[Clip], workers: int = 0, **settings: object) -> TrainingBatches:
     experiment = Experiment(
-        seed=3, frontend=SPEC, augmentation=Augmentation(noise_p=0.5), training=Training(workers=workers)
+        seed=3, frontend=SPEC, augmentation=Augmentation(noise=Noise(0.5)), training=Training(workers=workers)
     )
     order = EpisodeOrder(clips, Episodes(**{"n_way": 2, "n_shot": 1, "n_query": 1, "n_train": 6, **settings}), 3)
     targets = np.eye(2, dtype=np.float32)[[i % 2 for i in range(7)]]
@@ -141,6 +160,31 @@ def test_episodes_are_the_same_with_workers(clips: list[Clip]) -> None:
 def test_episodes_keep_recordings_apart(clips: list[Clip]) -> None:
     tapes = [replace(clip, group=str(i // 4)) for i, clip in enumerate(clips)]
     for keys in EpisodeOrder(tapes, Episodes(n_way=2, n_shot=1, n_query=1, n_train=50), 0):
-        assert {clip // 4 for _, _, clip in keys[::2]}.isdisjoint(clip // 4 for _, _, clip in keys[1::2])
+        assert {key.clip // 4 for key in keys[::2]}.isdisjoint(key.clip // 4 for key in keys[1::2])
     with pytest.raises(UserError, match="bird1 has 3 clips, fewer than the 4 of an episode"):
         EpisodeOrder(tapes, Episodes(n_way=2, n_shot=2, n_query=2), 0)
+
+
+def test_what_a_batch_shares_is_shared_by_its_items_only(clips: list[Clip]) -> None:
+    """Masks of bands per batch: one for every batch, one for the support and one for the queries of an episode."""
+    masks = Masks(1, lengths=(3, 3), fill="zero", per="batch")
+    experiment = Experiment(
+        seed=3, frontend=SPEC, augmentation=Augmentation(freq_masks=masks), training=Training(batch_size=3, views=3)
+    )
+    targets = np.eye(2, dtype=np.float32)[[i % 2 for i in range(7)]]
+    waveforms = Waveforms(clips, 16_000)
+
+    def masked(features: torch.Tensor) -> list[tuple[int, ...]]:
+        return [tuple(np.flatnonzero((item == 0).all(axis=0))) for item in features[..., 0].numpy()]
+
+    whole = [masked(features) for features, _, _ in TrainingBatches(waveforms, targets, experiment).epoch(1)]
+    assert all(len(set(items)) == 1 and len(items[0]) == 3 for items in whole)
+    assert len({items[0] for items in whole}) > 3
+    order = EpisodeOrder(clips, Episodes(n_way=2, n_shot=1, n_query=2, n_train=20), 3)
+    shared = [
+        np.array(masked(features)).reshape(2, 3, -1)
+        for features, _, _ in TrainingBatches(waveforms, targets, experiment, order=order).epoch(0)
+    ]
+    for found in shared:
+        assert (found[0] == found[1]).all() and (found[:, 1] == found[:, 2]).all()
+    assert any((found[0, 0] != found[0, 1]).any() for found in shared)  # support, query

@@ -1,0 +1,133 @@
+"""A page that shows what augmentation does to training clips: spectrograms before and after, and what was drawn."""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from birdnet_fs import schema
+from birdnet_fs.batches.augmentation import Chain, Item
+from birdnet_fs.batches.draws import Key
+from birdnet_fs.batches.waveforms import Waveforms
+from birdnet_fs.frontend.in_numpy import log_mel
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.settings import show
+from birdnet_fs.recordings.manifest import Clip, read_background
+from birdnet_fs.reports.page import legible, render
+from birdnet_fs.training.partition import Partition, partition
+from birdnet_fs.training.trainer import settled, targets_of
+
+TEMPLATE = "augment.html"
+N_PARTNERS, N_NOISES = 24, 12  # clips to mix in and background recordings that are read: enough to see, soon ready
+COLOURS = "magma"
+
+
+def report_on_augmentation(
+    experiment: schema.Experiment, path: Path | str, *, n_clips: int = 6, n_draws: int = 4
+) -> None:
+    """Write the page of an experiment.
+
+    Args:
+        experiment: Its training clips are shown, changed as its training would change them.
+        path: The HTML file; replaced whole.
+        n_clips: Clips to show, of as many classes as can be; 1 or more.
+        n_draws: Of each clip; 1 or more.
+
+    Raises:
+        UserError: No clips to train on, or none that can be read.
+    """
+    if min(n_clips, n_draws) < 1:
+        raise UserError(f"Clips and draws to show must be 1 or more. Received: {n_clips} and {n_draws}")
+    experiment = settled(experiment)
+    parts = partition(experiment)
+    if not parts.train:
+        raise UserError(f"{experiment.name} has no clips to train on; look at data.root, data.where and data.fold.")
+    chosen = _chosen(parts.train, n_clips)
+    waveforms = Waveforms([parts.train[i] for i in chosen], experiment.frontend.sample_rate_hz)
+    data = experiment.data
+    targets = targets_of(waveforms.clips, parts.classes, multi_label=data.multi_label, data=data)
+    noises = _noises(experiment, parts)
+    chain = Chain(waveforms, targets, experiment, noises)
+    shown = range(min(n_clips, len(waveforms)))
+    clips = [
+        {
+            "label": legible(";".join(waveforms.clips[i].labels) or "no label"),
+            "name": legible(waveforms.clips[i].path.name),
+            "draws": [
+                _draw(chain.item(Key(epoch, i, i, 0)), experiment.frontend, parts.classes) for epoch in range(n_draws)
+            ],
+        }
+        for i in shown
+    ]
+    notes = [
+        f"{row.path} could not be read: {row.reason}" for row in waveforms.ledger.rows if row.status == "quarantined"
+    ]
+    if experiment.augmentation.mixes and len(waveforms) < len(parts.train):
+        notes.append(f"On this page other segments come from {len(waveforms)} clips; in training from all.")
+    if len(noises):
+        notes.append(
+            f"On this page noise comes from {len(noises)} background recordings at most; in training from all."
+        )
+    off = set(show(schema.Augmentation()).split("\n"))
+    render(
+        path,
+        TEMPLATE,
+        title=f"{experiment.name}: augmentation",
+        experiment=experiment,
+        versions=None,
+        notes=[legible(note) for note in notes],
+        n_train=len(parts.train),
+        n_draws=n_draws,
+        clips=clips,
+        chosen=[line.partition("=")[::2] for line in show(experiment.augmentation).split("\n") if line not in off],
+    )
+
+
+def _chosen(clips: Sequence[Clip], n_clips: int) -> list[int]:
+    """Numbers of the clips to read: first those that are shown, of one class after the other, then others to mix in."""
+    turn: dict[str, int] = {}
+    order = []
+    for i, clip in enumerate(clips):
+        label = ";".join(clip.labels)
+        order.append((turn.setdefault(label, 0), label, i))
+        turn[label] += 1
+    return [i for _, _, i in sorted(order)[: n_clips + N_PARTNERS]]
+
+
+def _noises(experiment: schema.Experiment, parts: Partition) -> Waveforms | tuple[()]:
+    """Some background recordings, as training takes them."""
+    if not experiment.augmentation.uses_background:
+        return ()
+    kept_away = {clip.path for clip in (*parts.val, *parts.held_out)}
+    found = [clip for clip in read_background(experiment.data).clips if clip.path not in kept_away]
+    every = -(-len(found) // N_NOISES) or 1
+    return Waveforms(found[::every], experiment.frontend.sample_rate_hz) if found else ()
+
+
+def _draw(item: Item, spec: schema.FrontEnd, classes: Sequence[str]) -> dict[str, Any]:
+    cut = np.pad(item.cut, (0, max(0, spec.min_samples - len(item.cut))))
+    before = log_mel(cut, spec)[0]
+    low, high = min(before.min(), item.features.min()), max(before.max(), item.features.max())
+    shares = [(share, classes[c]) for c, share in enumerate(item.targets.tolist()) if share > 0]
+    return {
+        "before": _png(before, low, high),
+        "after": _png(item.features, low, high),
+        "words": [legible(words) for words in item.words],
+        "targets": legible(", ".join(f"{name} {share:.2f}" for share, name in sorted(shares, reverse=True))),
+    }
+
+
+def _png(features: np.ndarray, low: float, high: float) -> str:
+    """Features [n_frames, n_mels] as a picture in base64, low pitches at the bottom."""
+    import matplotlib
+    from PIL import Image  # matplotlib needs it; a palette takes a quarter of the room that its own pictures do
+
+    steps = np.clip((features.T[::-1] - low) * (255 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
+    image = Image.fromarray(steps).convert("P")
+    image.putpalette((matplotlib.colormaps[COLOURS](np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes())
+    picture = io.BytesIO()
+    image.save(picture, "PNG")
+    return base64.b64encode(picture.getvalue()).decode()
