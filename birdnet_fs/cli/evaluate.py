@@ -8,9 +8,13 @@ import typer
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
 
+COLUMNS = ("auroc", "average_precision", "precision", "recall", "f1", "best_f1", "threshold")
+
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder; with INPUT also a .tflite file.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder or checkpoint; with INPUT also a .tflite file.")
+    ],
     source: Annotated[
         Path | None, typer.Argument(metavar="[INPUT]", help="Labelled recordings the run never heard: folder or table.")
     ] = None,
@@ -22,15 +26,16 @@ def evaluate(
     ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads for the model; 0 = the runtime decides.")] = 0,
 ) -> None:
-    """Evaluate a run on what it held out, or on new labelled recordings.
+    """Evaluate a run or a checkpoint on what it held out, or on new labelled recordings.
 
-    Without INPUT the scores in RUN are evaluated again, and metrics.json and report.html there are rewritten.
-    With INPUT the recordings are scored first, and all is written to OUTPUT.
+    Without INPUT metrics.json and report.html in RUN are written anew (or in OUTPUT): from the scores in RUN where it
+    has them, else what it held out is scored first, in episodes when it learnt in episodes. With INPUT the recordings
+    are scored, and all is written to OUTPUT.
     """
     if source is None:
-        from birdnet_fs.reports.evaluate import report_on_scores
+        from birdnet_fs.reports.held_out import evaluate_again
 
-        metrics, folder = report_on_scores(run, output), output or run
+        metrics, folder = evaluate_again(run, output), output or run
     elif output is None:
         raise UserError("Where to write is not given; add -o FOLDER when you evaluate on new recordings.")
     else:
@@ -82,22 +87,48 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
 
 def _table(metrics: dict[str, Any]) -> str:
     """The headline and the classes, worst first, as text."""
+    lines = _of_episodes(metrics) if "test_acc" in metrics else _of_segments(metrics)
+    return "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _of_episodes(metrics: dict[str, Any]) -> list[str]:
+    from birdnet_fs.cli.train import headline
+
+    lines = [
+        headline(metrics),
+        f"macro precision {_number(metrics['test_precision'], 4)}, recall {_number(metrics['test_recall'], 4)}; "
+        f"cross-entropy {_number(metrics['test_loss'], 4)}; {metrics['n_test']} episodes of {metrics['n_clips']} clips",
+        "",
+        f"{'class':40} {'n':>6} {'acc':>7} {'prec':>7} {'F1':>7}",
+    ]
+    for row in sorted(metrics["per_class"], key=lambda row: (row["recall"] is None, row["recall"] or 0.0)):
+        numbers = " ".join(f"{_number(row[key], 3):>7}" for key in ("recall", "precision", "f1"))
+        lines.append(f"{row['name'][:40]:40} {row['n_queries']:6d} {numbers}")
+    return lines
+
+
+def _of_segments(metrics: dict[str, Any]) -> list[str]:
     value, (low, high) = metrics["macro_auroc"], metrics["macro_auroc_ci"]
     interval = f" (95 % interval {low:.4f} to {high:.4f})" if low is not None else ""
     lines = [
         f"macro AUROC {_number(value, 4)}{interval} over {metrics['n_scored_classes']} of "
         f"{len(metrics['per_class'])} classes",
         f"accuracy {_number(metrics['accuracy'], 4)} ({metrics['accuracy_is']}); cmAP {_number(metrics['cmap'], 4)}",
+        "macro (weighted) " + ", ".join(f"{name} {_means(metrics, name)}" for name in ("precision", "recall", "f1")),
         f"{metrics['n_segments']} segments from {metrics['n_groups']} recordings or individuals",
         "",
-        f"{'class':40} {'n':>6} {'AUROC':>7} {'AP':>7} {'F1':>7} {'at':>7}",
+        f"{'class':40} {'n':>6} {'AUROC':>7} {'AP':>7} {'prec':>7} {'recall':>7} {'F1':>7} {'best F1':>7} {'at':>7}",
     ]
     for row in sorted(metrics["per_class"], key=lambda row: (row["auroc"] is None, row["auroc"] or 0.0)):
-        numbers = " ".join(f"{_number(row[key], 3):>7}" for key in ("auroc", "average_precision", "f1", "threshold"))
+        numbers = " ".join(f"{_number(row[key], 3):>7}" for key in COLUMNS)
         lines.append(f"{row['name'][:40]:40} {row['n_positives']:6d} {numbers}")
     if metrics["skipped_classes"]:
         lines.append(f"not scored (no segment with it, or none without): {', '.join(metrics['skipped_classes'])}")
-    return "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
+    return lines
+
+
+def _means(metrics: dict[str, Any], name: str) -> str:
+    return f"{_number(metrics[name], 4)} ({_number(metrics[f'weighted_{name}'], 4)})"
 
 
 def _number(value: float | None, digits: int) -> str:

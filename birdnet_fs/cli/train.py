@@ -42,6 +42,23 @@ def is_there(folder: Path, experiment: Any) -> bool:
     return False
 
 
+def refuse_unfinished(folder: Path) -> None:
+    """Leave the checkpoints of a training that did not finish; they may be all that is left of days.
+
+    Raises:
+        UserError: There are some.
+    """
+    from birdnet_fs.training.checkpoints import LAST
+    from birdnet_fs.training.run_folder import CHECKPOINTS, CONFIG
+
+    last = folder / CHECKPOINTS / LAST
+    if (last / CONFIG).is_file() and not (folder / CONFIG).is_file():
+        raise UserError(
+            f"{folder / CHECKPOINTS} holds what a training left that did not finish; give another folder with -o "
+            f"(model.weights={last} starts from there), or --overwrite to replace it."
+        )
+
+
 def train(
     experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="As config.py:birds10.")],
     settings: Annotated[
@@ -70,6 +87,8 @@ def train(
 
     folder = output or Path("runs") / chosen.name
     there = not overwrite and is_there(folder, chosen)
+    if not overwrite:
+        refuse_unfinished(folder)
     run = load_run(folder) if there else train_run(chosen, folder)
     metrics = report_on_held_out(run)
     if metrics:

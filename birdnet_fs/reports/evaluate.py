@@ -1,9 +1,8 @@
 """Scores -> the numbers of metrics.json, and a folder's metrics.json and report.html from them."""
 
-import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from birdnet_fs.plumbing.files import write_json
 from birdnet_fs.recordings.ledger import escaped
 from birdnet_fs.reports.scores import ScoreTable, read_scores
 from birdnet_fs.training import metrics
+from birdnet_fs.training.history import HISTORY, read_history
 from birdnet_fs.training.run_folder import CLASSES, VERSIONS, load_run
 
-METRICS, REPORT, HISTORY, SCORES = "metrics.json", "report.html", "history.csv", "scores.csv"
+METRICS, REPORT, SCORES = "metrics.json", "report.html", "scores.csv"
 _DRAWS = (100, 1000)  # of the bootstrap: many on small tables, fewer on large ones
 _DRAWN_CELLS = 300_000_000
 
@@ -43,10 +43,12 @@ def evaluate_scores(
         seed: Of the bootstrap.
 
     Returns:
-        macro_auroc, macro_auroc_ci [low, high] (95 %), n_scored_classes, skipped_classes, accuracy,
-        accuracy_is, cmap, n_segments, n_groups, n_bootstrap, seed, per_class (a list of name, n_positives, auroc,
-        average_precision, f1, threshold; the threshold is the one of the best f1) and confusion
-        ([true][called], rows with one label only).
+        macro_auroc, macro_auroc_ci [low, high] (95 %), n_scored_classes, skipped_classes, accuracy, accuracy_is,
+        log_loss, precision, recall, f1 (means over the classes that occur), weighted_precision, weighted_recall,
+        weighted_f1 (every class weighing its rows), cmap, n_segments, n_groups, n_bootstrap, seed, per_class (a list of
+        name, n_positives, auroc, average_precision, precision, recall, f1, best_f1 and threshold, the one of the best
+        f1) and confusion ([true][called], rows with one label only). Precision, recall and f1 are of classes called
+        as `accuracy` has them called.
 
     Raises:
         UserError: Shapes do not fit, or a score is NaN.
@@ -61,7 +63,8 @@ def evaluate_scores(
         lambda t, s: metrics.macro_auroc(t, s).value, targets, scores, np.asarray(groups, object), n=n_draws, seed=seed
     )
     precision = metrics.average_precision(targets, scores)
-    thresholds, f1 = metrics.best_f1(targets, scores)
+    thresholds, best_f1 = metrics.best_f1(targets, scores)
+    called = metrics.called_of(targets, scores, multi_label=multi_label)
     n_positives = targets.sum(axis=0)
     per_class = [
         {
@@ -69,7 +72,8 @@ def evaluate_scores(
             "n_positives": int(n_positives[c]),
             "auroc": _plain(area.per_class[c]),
             "average_precision": _plain(precision[c]),
-            "f1": _plain(f1[c]),
+            **{key: _plain(getattr(called, key)[c]) for key in ("precision", "recall", "f1")},
+            "best_f1": _plain(best_f1[c]),
             "threshold": _plain(thresholds[c]),
         }
         for c, name in enumerate(classes)
@@ -83,6 +87,9 @@ def evaluate_scores(
         "skipped_classes": [classes[c] for c in area.skipped],
         "accuracy": _plain(right),
         "accuracy_is": f"share of segments whose {share}",
+        "log_loss": _plain(metrics.log_loss(targets, scores, multi_label=multi_label)),
+        **{key: _plain(value) for key, value in called.macro.items()},
+        **{f"weighted_{key}": _plain(value) for key, value in called.weighted.items()},
         "cmap": _plain(metrics.cmap(targets, scores)),
         "n_segments": len(targets),
         "n_groups": len(set(groups)),
@@ -101,12 +108,13 @@ def write_evaluation(
     title: str,
     experiment: schema.Experiment | None = None,
     versions: dict[str, Any] | None = None,
+    history: Sequence[Mapping[str, float]] = (),
     notes: Sequence[str] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
     """Evaluate a table and write `metrics.json` and `report.html` into a folder, each whole or not at all.
 
-    Other keys of a metrics.json already there are kept; training curves are read from `history.csv` there.
+    Other keys of a metrics.json already there are kept.
 
     Returns:
         What `evaluate_scores` gave.
@@ -122,12 +130,12 @@ def write_evaluation(
     found = evaluate_scores(
         table.targets, table.scores, table.classes, table.groups, multi_label=multi_label, seed=seed
     )
-    write_json(folder / METRICS, {**_stored(folder / METRICS), **found})
+    write_json(folder / METRICS, {**stored_json(folder / METRICS), **found})
     write_report(
         folder / REPORT,
         title=title,
         metrics=found,
-        history=read_history(folder / HISTORY),
+        history=history,
         confusion=None if multi_label else found["confusion"],
         experiment=experiment,
         versions=versions,
@@ -136,12 +144,15 @@ def write_evaluation(
     return found
 
 
-def report_on_scores(run: Path | str, output: Path | str | None = None) -> dict[str, Any]:
-    """Evaluate the scores.csv of a run folder and write `metrics.json` and `report.html`.
+def report_on_scores(
+    run: Path | str, output: Path | str | None = None, *, scores: Path | None = None
+) -> dict[str, Any]:
+    """Evaluate the scores of a run and write `metrics.json` and `report.html`.
 
     Args:
         run: The run folder.
         output: Where to write; None = the run folder.
+        scores: Their table; None = scores.csv in the run folder.
 
     Returns:
         What `evaluate_scores` gave.
@@ -151,36 +162,27 @@ def report_on_scores(run: Path | str, output: Path | str | None = None) -> dict[
     """
     run = Path(run)
     opened = load_run(run)
-    table = read_scores(run / SCORES)
+    scores = scores or run / SCORES
+    table = read_scores(scores)
     if table.classes != opened.classes:
-        raise UserError(f"{run / SCORES} has other classes than {run / CLASSES}; score the run again.")
+        raise UserError(f"{scores} has other classes than {run / CLASSES}; delete it and evaluate again.")
     return write_evaluation(
         run if output is None else output,
         table,
         multi_label=opened.experiment.data.multi_label,
-        title=opened.experiment.name,
+        title=opened.title,
         experiment=opened.experiment,
-        versions=_stored(run / VERSIONS) or None,
+        versions=stored_json(run / VERSIONS) or None,
+        history=read_history(run / HISTORY),
     )
 
 
-def read_history(path: Path | str) -> list[dict[str, float]]:
-    """history.csv as one dict of numbers per epoch; cells that are no finite number are left out."""
-    if not Path(path).is_file():
-        return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return [{k: v for k, cell in row.items() if (v := _number(cell)) is not None} for row in csv.DictReader(file)]
+def stored_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; {} where there is none.
 
-
-def _number(cell: Any) -> float | None:
-    try:
-        value = float(cell)
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _stored(path: Path) -> dict[str, Any]:
+    Raises:
+        UserError: It is not readable, or no object.
+    """
     if not path.is_file():
         return {}
     try:

@@ -5,6 +5,7 @@ The run folder is enough: its `partition.csv` names the clips it held out.
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,29 +15,32 @@ from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import write_json
 from birdnet_fs.plumbing.progress import say
 from birdnet_fs.recordings.ledger import escaped
-from birdnet_fs.reports.evaluate import HISTORY, METRICS, REPORT, read_history
+from birdnet_fs.reports.evaluate import METRICS, REPORT, stored_json
 from birdnet_fs.reports.figures import confusion_figure, history_figure
 from birdnet_fs.reports.page import legible, render
 from birdnet_fs.training.episodic import accuracies
 from birdnet_fs.training.few_shot_accuracy import Result
 from birdnet_fs.training.fit import device_of
-from birdnet_fs.training.run_folder import Run
+from birdnet_fs.training.history import HISTORY, read_history
+from birdnet_fs.training.run_folder import VERSIONS, Run
 from birdnet_fs.training.trainer import held_out_clips
 
 TEMPLATE = "few_shot.html"
 
 
-def report_on_episodes(run: Run) -> dict[str, Any]:
+def report_on_episodes(run: Run, output: Path | None = None) -> dict[str, Any]:
     """Test a run on episodes over the classes it held out, and write its report.
 
     Args:
-        run: A finished run of an experiment with episodes; its recordings are where they were.
+        run: A run or checkpoint of an experiment with episodes; its recordings are where they were.
+        output: Where to write; None = the run folder.
 
     Returns:
-        What `metrics.json` holds: test_acc with its 95 % interval test_acc_ci, macro test_precision, test_recall,
-        test_f1, n_way, n_shot, n_query, n_test, recordings (of support and query: "across", "within" or "any"),
-        distance, methods (accuracy of others on the same episodes), n_clips, seed, per_class (a list of name,
-        n_queries, accuracy, precision, f1) and confusion ([true][named]). Empty when no episodes were asked for.
+        What `metrics.json` holds: test_acc with its 95 % interval test_acc_ci, test_loss (cross-entropy of the
+        queries), macro test_precision, test_recall, test_f1, n_way, n_shot, n_query, n_test, recordings (of support
+        and query: "across", "within" or "any"), distance, methods (accuracy of others on the same episodes), n_clips,
+        seed, per_class (a list of name, n_queries, precision, recall, f1; the recall is the accuracy of the class) and
+        confusion ([true][named]). Empty when no episodes were asked for.
 
     Raises:
         UserError: The run has no episodes, its clips cannot be read, or no episodes can be drawn from them.
@@ -52,20 +56,21 @@ def report_on_episodes(run: Run) -> dict[str, Any]:
         say("No test episodes were asked for (episodes.n_test), so there is nothing to evaluate on.")
         return {}
     waveforms = Waveforms(clips, experiment.frontend.sample_rate_hz)
-    waveforms.ledger.write(run.path / "held_out.csv")
+    folder = output or run.path
+    waveforms.ledger.write(folder / "held_out.csv")
     with keras.device(device_of("auto")):
         model = run.build_model()
-    results = accuracies(model, waveforms, experiment.frontend, settings, experiment.seed)
-    metrics = {**_numbers(results), "n_clips": len(waveforms), "seed": experiment.seed}
-    write_json(run.path / METRICS, metrics)
+    results, loss = accuracies(model, waveforms, experiment.frontend, settings, experiment.seed)
+    metrics = {**_numbers(results, loss), "n_clips": len(waveforms), "seed": experiment.seed}
+    write_json(folder / METRICS, metrics)
     history = read_history(run.path / HISTORY)
     rows = [{**row, "name": legible(row["name"])} for row in metrics["per_class"]]
     render(
-        run.path / REPORT,
+        folder / REPORT,
         TEMPLATE,
-        title=experiment.name,
+        title=run.title,
         experiment=experiment,
-        versions=None,
+        versions=stored_json(run.path / VERSIONS) or None,
         metrics=metrics,
         classes=sorted(rows, key=_worst_first),
         confusion=Markup(confusion_figure(results[0].confusion, [row["name"] for row in rows])),
@@ -75,16 +80,17 @@ def report_on_episodes(run: Run) -> dict[str, Any]:
 
 
 def _worst_first(row: Mapping[str, Any]) -> tuple[bool, float, str]:
-    return (row["accuracy"] is None, row["accuracy"] or 0.0, row["name"])
+    return (row["recall"] is None, row["recall"] or 0.0, row["name"])
 
 
-def _numbers(results: list[Result]) -> dict[str, Any]:
+def _numbers(results: list[Result], loss: float) -> dict[str, Any]:
     own = results[0]
-    per_class = own.per_class
+    called = own.called
     return {
         "test_acc": own.accuracy,
         "test_acc_ci": _interval(own),
-        **{f"test_{name}": _plain(value) for name, value in own.macro.items()},
+        "test_loss": _plain(loss),
+        **{f"test_{name}": _plain(value) for name, value in called.macro.items()},
         "n_way": own.n_way,
         "n_shot": own.n_shot,
         "n_query": own.n_query,
@@ -95,10 +101,8 @@ def _numbers(results: list[Result]) -> dict[str, Any]:
         "per_class": [
             {
                 "name": escaped(name),
-                "n_queries": int(own.confusion[c].sum()),
-                "accuracy": _plain(per_class["recall"][c]),
-                "precision": _plain(per_class["precision"][c]),
-                "f1": _plain(per_class["f1"][c]),
+                "n_queries": int(called.n[c]),
+                **{key: _plain(getattr(called, key)[c]) for key in ("precision", "recall", "f1")},
             }
             for c, name in enumerate(own.names)
         ],

@@ -56,11 +56,14 @@ def confusion_figure(confusion: Sequence[Sequence[int]] | np.ndarray, classes: S
 
 
 def history_figure(history: Sequence[Mapping[str, float]]) -> str:
-    """Training curves: losses on the left, scores between 0 and 1 on the right; "" without any."""
+    """Training curves: losses on the left, scores between 0 and 1 on the right; "" without any.
+
+    Columns of single classes (with "/" in the name) are left to TensorBoard.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
-    names = list(dict.fromkeys(name for row in history for name in row))
+    names = [name for name in dict.fromkeys(name for row in history for name in row) if "/" not in name]
     losses = [name for name in names if "loss" in name]
     scores = [name for name in names if any(word in name for word in ("auc", "auroc", "acc", "map", "f1"))]
     panels = [(kind, found) for kind, found in (("loss", losses), ("score", scores)) if found]

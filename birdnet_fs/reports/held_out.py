@@ -1,39 +1,84 @@
-"""Score what a run held out, and write `scores.csv`, `metrics.json` and `report.html` into its folder.
+"""Score what a run held out, and write `scores.csv`, `metrics.json` and `report.html`.
 
-The run folder is enough: its `partition.csv` names the clips it held out.
+The run folder (or a checkpoint) is enough: its `partition.csv` names the clips it held out.
 """
 
+from pathlib import Path
 from typing import Any
 
+from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
-from birdnet_fs.reports.evaluate import report_on_scores
+from birdnet_fs.reports.evaluate import SCORES, report_on_scores
 from birdnet_fs.reports.few_shot import report_on_episodes
 from birdnet_fs.reports.scores import ScoreTable, write_scores
 from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import open_engine
-from birdnet_fs.training.run_folder import Run
+from birdnet_fs.training.history import HISTORY, read_history
+from birdnet_fs.training.partition import PARTITION
+from birdnet_fs.training.run_folder import Run, load_run
+from birdnet_fs.training.tracking import Tracking, of_test
 from birdnet_fs.training.trainer import held_out_clips, targets_of
 
 
-def report_on_held_out(run: Run) -> dict[str, Any]:
+def report_on_held_out(run: Run, output: Path | None = None) -> dict[str, Any]:
     """Score the held-out clips of a run and write its report; of classes it never heard, over episodes of them.
 
+    The numbers also go where the training's did (`tracking.json`).
+
     Args:
-        run: A finished run; its recordings are where they were.
+        run: A finished run or a checkpoint; its recordings are where they were.
+        output: Where to write; None = the run folder.
 
     Returns:
         What `metrics.json` holds; empty when nothing was held out.
     """
-    if run.experiment.episodes and run.experiment.data.split in ("classes", "table"):
-        return report_on_episodes(run)
+    metrics = report_on_episodes(run, output) if _in_episodes(run) else _report_on_clips(run, output)
+    if metrics and output is None:
+        Tracking.of_run(run.path).report(of_test(metrics), len(read_history(run.path / HISTORY)))
+    return metrics
+
+
+def evaluate_again(folder: Path, output: Path | None = None) -> dict[str, Any]:
+    """The report of a run or checkpoint anew: from its `scores.csv` where it has one, else by scoring what it held out.
+
+    Args:
+        folder: The run folder.
+        output: Where to write; None = the run folder.
+
+    Returns:
+        What `metrics.json` holds.
+
+    Raises:
+        UserError: It is no run, or nothing says what it never heard.
+    """
+    run = load_run(folder)
+    if not _in_episodes(run):
+        if (folder / SCORES).is_file():
+            return report_on_scores(folder, output)
+        if not (folder / PARTITION).is_file():
+            raise UserError(
+                f"{folder} holds neither {SCORES} nor {PARTITION}, so nothing says what it never heard; give labelled "
+                "recordings, and -o FOLDER for the results."
+            )
+    metrics = report_on_held_out(run, output)
+    if not metrics:
+        raise UserError(f"{folder} held nothing out to evaluate on; give labelled recordings, and -o FOLDER.")
+    return metrics
+
+
+def _in_episodes(run: Run) -> bool:
+    return run.experiment.episodes is not None and run.experiment.data.split in ("classes", "table")
+
+
+def _report_on_clips(run: Run, output: Path | None) -> dict[str, Any]:
     clips = held_out_clips(run)
     if not clips:
         say("Nothing was held out, so there is nothing to evaluate on.")
         return {}
+    folder = output or run.path
     scored = score_clips(open_engine(run.path), clips)
-    scored.ledger.write(run.path / "held_out.csv")
+    scored.ledger.write(folder / "held_out.csv")
     multi_label = run.experiment.data.multi_label
     targets = targets_of(scored.clips, run.classes, multi_label=multi_label)
-    table = ScoreTable.of(scored.clips, scored.probabilities, targets, run.classes)
-    write_scores(run.path / "scores.csv", table)
-    return report_on_scores(run.path)
+    write_scores(folder / SCORES, ScoreTable.of(scored.clips, scored.probabilities, targets, run.classes))
+    return report_on_scores(run.path, output, scores=folder / SCORES)

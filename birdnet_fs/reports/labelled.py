@@ -42,7 +42,8 @@ def score_labelled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledge
     if not any(set(clip.labels) & set(engine.classes) for clip in manifest.clips):
         raise UserError(
             f"None of the labels in {escaped(data.root)} is a class of the model; it knows "
-            f"{', '.join(engine.classes[:5])} and {max(0, len(engine.classes) - 5)} more."
+            f"{', '.join(engine.classes[:5])} and {max(0, len(engine.classes) - 5)} more. How well it tells "
+            "new ones apart is measured by `birdnet-fs fewshot`."
         )
     if manifest.events:
         return _segments(engine, manifest, data)

@@ -59,6 +59,7 @@ def write_report(
         classes=sorted(metrics["per_class"], key=_worst_first),
         skipped=_skipped(metrics),
         verdict=_verdict(metrics),
+        multi_label=confusion is None,
         confusion=Markup(confusion_figure(counts, names)) if counts.any() else "",
         mixed_up=_mixed_up(counts, names) if counts.any() else [],
         curves=Markup(history_figure(history)) if history else "",

@@ -3,5 +3,7 @@
 ranks, metrics: exact class-wise AUROC, average precision, F1, bootstrap. keras_metrics: the same AUROC as a Keras
 metric. run_folder: the only truth about a run. partition: which clips train, validate, are held out. losses,
 schedule, fit: the training loop (torch). episodic: training in episodes, few_shot_accuracy: embeddings and episodes
--> accuracy of prototypes, SimpleShot and a linear probe, with intervals. trainer: an experiment -> a run folder.
+-> accuracy of prototypes, SimpleShot and a linear probe, with intervals. validation: numbers after every epoch;
+record: what is left while it runs (history, checkpoints, tracking: TensorBoard and MLflow). trainer: an experiment -> a
+run folder.
 """

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import torch
+from scipy.special import logsumexp
 
 from birdnet_fs import models, schema
 from birdnet_fs.batches.episodes import Episodes, draw
@@ -23,8 +24,10 @@ from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import track
 from birdnet_fs.recordings.manifest import Clip
 from birdnet_fs.training import losses
-from birdnet_fs.training.few_shot_accuracy import Method, Result, evaluate
-from birdnet_fs.training.fit import Objective, Weights
+from birdnet_fs.training.few_shot_accuracy import METHODS, Method, Result, evaluate
+from birdnet_fs.training.fit import Weights
+from birdnet_fs.training.history import per_class_accuracy
+from birdnet_fs.training.objective import Objective
 from birdnet_fs.training.partition import Partition
 
 WINDOWS = 64  # through the network at a time
@@ -49,15 +52,23 @@ def objective(model: keras.Model, settings: schema.Episodes) -> Objective:
     head = model.get_layer("logits")
     size = settings.n_shot + settings.n_query
 
-    def loss(embeddings: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    def logits_of(embeddings: torch.Tensor, training: bool) -> torch.Tensor:
         by_class = embeddings.reshape(settings.n_way, size, -1)
         prototypes = by_class[:, : settings.n_shot].mean(1)
         queries = by_class[:, settings.n_shot :].flatten(0, 1)
-        logits = head.compare(queries, prototypes, training=True)
+        return head.compare(queries, prototypes, training=training)
+
+    def loss(embeddings: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+        logits = logits_of(embeddings, training=True)
         truth = torch.eye(settings.n_way, device=logits.device).repeat_interleave(settings.n_query, 0)
         return losses.cross_entropy(logits, truth, label_smoothing)
 
-    return Objective(models.with_outputs(model, ["dropout"]), loss, best="val_acc")
+    def calls(embeddings: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        by_class = targets.reshape(settings.n_way, size, -1) > 0
+        way = logits_of(embeddings, training=False).argmax(1)
+        return by_class[:, settings.n_shot :].flatten(0, 1), by_class[:, 0][way]
+
+    return Objective(models.with_outputs(model, ["dropout"]), loss, best="val_acc", calls=calls)
 
 
 def check(parts: Partition, settings: schema.Episodes, seed: int) -> None:
@@ -184,33 +195,75 @@ def method_of(model: keras.Model) -> str | Method:
     return learnt
 
 
+def told(model: keras.Model, embeddings: np.ndarray, episodes: Episodes) -> tuple[Result, float]:
+    """The accuracy by the head's own distance, and the mean cross-entropy of the queries.
+
+    Args:
+        model: A network with the head "prototypes", its centre at 0.
+        embeddings: [n_items, width].
+        episodes: Of those items.
+    """
+    head, method = model.get_layer("logits"), method_of(model)
+    total = [0.0, 0]
+
+    def noting(support: np.ndarray, query: np.ndarray) -> np.ndarray:
+        scores = (METHODS[method] if isinstance(method, str) else method)(support, query)
+        logits = scores  # a softmax does not mind what all classes of a query have in common
+        if head.distance != "learnt":
+            logits = head.scale * scores
+        if head.distance == "cosine":
+            logits = logits / np.linalg.norm(query, axis=-1, keepdims=True)
+        n_way = logits.shape[2]
+        truth = np.repeat(np.arange(n_way), logits.shape[1] // n_way)[None, :, None]
+        log_p = logits - logsumexp(logits, axis=2, keepdims=True)
+        total[0] -= float(np.take_along_axis(log_p, truth, axis=2).sum(dtype=np.float64))
+        total[1] += log_p[..., 0].size
+        return scores
+
+    noting.__name__ = head.distance
+    if head.distance == "euclidean":
+        embeddings = embeddings - embeddings.mean(axis=0)  # moves no distance, and float32 keeps more of it
+    result = evaluate(embeddings, episodes, noting)
+    return result, total[0] / total[1]
+
+
 def validation(
     model: keras.Model, waveforms: Waveforms, spec: schema.FrontEnd, settings: schema.Episodes, seed: int
 ) -> Callable[[], dict[str, float]]:
-    """A function that gives `val_acc` and macro `val_precision`, `val_recall`, `val_f1` of the model as it stands.
+    """A function that gives the columns `val_...` of history.csv for the model as it stands.
 
     Its episodes are the same every time.
     """
     items, episodes = draw_items(waveforms.clips, settings, settings.n_val, seed)
-    embedder, method = Embedder(model, spec), method_of(model)
+    embedder = Embedder(model, spec)
 
     def validate() -> dict[str, float]:
-        result = evaluate(embedder.items(waveforms, items), episodes, method)
-        return {"val_acc": result.accuracy, **{f"val_{name}": value for name, value in result.macro.items()}}
+        result, loss = told(model, embedder.items(waveforms, items), episodes)
+        called = result.called
+        return {
+            "val_loss": loss,
+            "val_acc": result.accuracy,
+            **{f"val_{name}": value for name, value in called.macro.items()},
+            **per_class_accuracy("val", result.names, called.recall.tolist()),
+        }
 
     return validate
 
 
 def accuracies(
     model: keras.Model, waveforms: Waveforms, spec: schema.FrontEnd, settings: schema.Episodes, seed: int
-) -> list[Result]:
-    """Accuracy over `n_test` episodes: by the head's own distance, then by other ways on the same embeddings."""
+) -> tuple[list[Result], float]:
+    """Accuracy over `n_test` episodes: by the head's own distance, then by other ways on the same embeddings.
+
+    Returns:
+        The results, and the cross-entropy of the first.
+    """
     items, episodes = draw_items(waveforms.clips, settings, settings.n_test, seed)
     embeddings = Embedder(model, spec).items(waveforms, items)
     base_mean = keras.ops.convert_to_numpy(model.get_layer("logits").prototypes).mean(0)
-    own = method_of(model)
-    others = [name for name in ("euclidean", "cosine", "simpleshot", "logistic_regression") if name != own]
-    return [evaluate(embeddings, episodes, method, base_mean=base_mean) for method in (own, *others)]
+    own, loss = told(model, embeddings, episodes)
+    names = [name for name in ("euclidean", "cosine", "simpleshot", "logistic_regression") if name != own.method]
+    return [own, *(evaluate(embeddings, episodes, name, base_mean=base_mean) for name in names)], loss
 
 
 def with_prototypes(
@@ -219,15 +272,12 @@ def with_prototypes(
     """The weights, the head's prototypes being the mean embedding of the clips of each class under these weights.
 
     Args:
-        model: The network; it is left with the weights returned.
+        model: The network, holding `weights`; it is left as it is.
         weights: By variable path.
         waveforms: The training clips.
         spec: Front-end of the network.
         classes: Names in the order of the prototypes.
     """
-    for variable in model.weights:
-        if variable.path in weights:
-            variable.assign(weights[variable.path])
     embedder = Embedder(model, spec)
     n_samples = spec.n_samples
     embeddings = [
@@ -237,6 +287,5 @@ def with_prototypes(
     by_class: dict[str, list[np.ndarray]] = {name: [] for name in classes}
     for clip, embedding in zip(waveforms.clips, embeddings, strict=True):
         by_class[clip.labels[0]].append(embedding)
-    head = model.get_layer("logits")
-    head.prototypes.assign(np.stack([np.mean(own, axis=0) for own in by_class.values()]))
-    return {**weights, head.prototypes.path: keras.ops.convert_to_numpy(head.prototypes).astype("float32", copy=True)}
+    prototypes = np.stack([np.mean(own, axis=0) for own in by_class.values()]).astype(np.float32)
+    return {**weights, model.get_layer("logits").prototypes.path: prototypes}

@@ -7,16 +7,17 @@ https://arxiv.org/abs/1911.04623); "logistic_regression" is a linear probe on em
 https://arxiv.org/abs/2003.11539; multinomial, C = 1). A query is named from the support alone, never from the others.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from birdnet_fs.batches.episodes import RECORDINGS, Episodes, draw
+from birdnet_fs.batches.episodes import Episodes
 from birdnet_fs.plumbing.errors import UserError, nearest
+from birdnet_fs.training.metrics import Called, called_in
 
-BLOCK_BYTES = 2**25  # of embeddings that are gathered at a time
+BLOCK_BYTES = 2**25  # of embeddings or pairs that are gathered at a time
 SMALLEST = 1e-6  # length below which an embedding has no direction
 MAX_STEPS, SETTLED = 1000, 3e-6  # of the probe: it stops when nothing moves by more
 NORMAL_95 = 1.959964  # standard errors on either side that hold 95 % of a normal distribution
@@ -43,25 +44,32 @@ class Result:
     confusion: NDArray[np.int64]  # [n_classes, n_classes], queries of all episodes: rows true, columns named
 
     @property
-    def per_class(self) -> dict[str, NDArray[np.float64]]:
-        """Precision, recall (the accuracy of a class) and F1, each [n_classes]; nan where undefined."""
-        hit, true, named = np.diag(self.confusion), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        with np.errstate(invalid="ignore"):
-            return {"precision": hit / named, "recall": hit / true, "f1": 2 * hit / (true + named)}
+    def called(self) -> Called:
+        """Precision, recall (the accuracy of a class) and F1 of each class, and their means."""
+        return called_in(self.confusion)
 
-    @property
-    def macro(self) -> dict[str, float]:
-        """Means of `per_class` over the classes where it is defined."""
-        return {name: float(np.nanmean(values)) for name, values in self.per_class.items()}
+
+@dataclass(frozen=True)
+class Scores:
+    """How one method scores the queries of episodes: computed part by part, since all at once may not fit in memory."""
+
+    method: str
+    episodes: Episodes
+    of: Callable[[slice], Floats]  # some of the episodes -> [n, n_way * n_query, n_way], the class named is the highest
+    values_per_episode: int  # that are in memory at a time
 
 
 def evaluate(
     embeddings: ArrayLike, episodes: Episodes, method: str | Method = "euclidean", *, base_mean: ArrayLike | None = None
 ) -> Result:
-    """Name the queries of every episode from its support.
+    """Name the queries of every episode from its support by embeddings; see `by_embedding` and `result`."""
+    return result(by_embedding(embeddings, episodes, method, base_mean=base_mean))
 
-    The interval is that of the mean over episodes (mean +- 1.96 standard errors): how far another draw of as many
-    episodes from these clips would lie. Other clips or other classes differ by far more where there are few of them.
+
+def by_embedding(
+    embeddings: ArrayLike, episodes: Episodes, method: str | Method = "euclidean", *, base_mean: ArrayLike | None = None
+) -> Scores:
+    """Scores of the queries by embeddings.
 
     Args:
         embeddings: [n_items, width], of all items that the episodes were drawn from.
@@ -82,71 +90,85 @@ def evaluate(
         x = _unit(x)
     elif method == "euclidean":
         x = x - x.mean(axis=0)  # moves no distance, and float32 keeps more of it
-    name, scores = (method, METHODS[method]) if isinstance(method, str) else (method.__name__, method)
-    n_episodes, n_way, n_query = episodes.query.shape
-    named = np.empty((n_episodes, n_way * n_query), np.int64)
-    block = max(1, BLOCK_BYTES // (n_way * (episodes.support.shape[2] + n_query) * x.shape[1] * 4))
-    for start in range(0, n_episodes, block):
-        part = slice(start, start + block)
+    name, score = (method, METHODS[method]) if isinstance(method, str) else (method.__name__, method)
+    _, n_way, n_query = episodes.query.shape
+
+    def of(part: slice) -> Floats:
         query = x[episodes.query[part]].reshape(-1, n_way * n_query, x.shape[1])
-        named[part] = scores(x[episodes.support[part]], query).argmax(axis=2)
-    return _result(name, episodes, named.reshape(n_episodes, n_way, n_query))
+        return score(x[episodes.support[part]], query)
+
+    return Scores(name, episodes, of, n_way * (episodes.support.shape[2] + n_query) * x.shape[1])
 
 
-def evaluate_apart(
-    embeddings: ArrayLike,
-    labels: Sequence[str],
-    groups: Sequence[str],
-    methods: Sequence[str] = ("euclidean", "cosine"),
-    *,
-    n_way: int,
-    n_shot: int,
-    n_query: int,
-    n_episodes: int,
-    seed: int,
-    base_mean: ArrayLike | None = None,
-) -> tuple[list[Result], dict[str, str]]:
-    """Every method across recordings and within them, on the same episodes each; arguments as `draw` and `evaluate`.
+def by_pairs(name: str, alike: ArrayLike, episodes: Episodes) -> Scores:
+    """Scores of the queries by how alike pairs of items are: a class counts by the support clip most like the query.
 
-    Returns:
-        Results, those across recordings first; and why there are none across or within, where that is so.
+    Args:
+        name: Of the method.
+        alike: [n_items, n_items], higher is more alike; row = query, column = support.
+        episodes: What `episodes.draw` gave.
 
     Raises:
-        UserError: As `evaluate`, or no episodes can be drawn either way.
+        UserError: `alike` is not square, too small for the episodes, or not finite.
     """
-    results, reasons = [], {}
-    for recordings in RECORDINGS[:2]:
-        try:
-            episodes = draw(
-                labels,
-                groups,
-                n_way=n_way,
-                n_shot=n_shot,
-                n_query=n_query,
-                n_episodes=n_episodes,
-                seed=seed,
-                recordings=recordings,
-            )
-        except UserError as error:
-            reasons[recordings] = str(error)
-            continue
-        results += [evaluate(embeddings, episodes, method, base_mean=base_mean) for method in methods]
-    if len(reasons) == 2:
-        raise UserError(" ".join(reasons.values()))
-    return results, reasons
+    table = _checked(alike, episodes, "alike")
+    if table.shape[0] != table.shape[1]:
+        raise UserError(f"alike must be [n_items, n_items]. Received: {table.shape}")
+    n_episodes, n_way, n_query = episodes.query.shape
+    queries = episodes.query.reshape(n_episodes, n_way * n_query)
+
+    def of(part: slice) -> Floats:
+        pairs = table[queries[part, :, None, None], episodes.support[part, None]]
+        return pairs.max(axis=3)
+
+    return Scores(name, episodes, of, n_way * n_query * n_way * episodes.support.shape[2])
 
 
-def _checked(embeddings: ArrayLike, episodes: Episodes) -> Floats:
-    x = np.asarray(embeddings, np.float32)
+def together(first: Scores, second: Scores, weight: float = 1.0) -> Scores:
+    """The sum of two methods' scores, each brought to mean 0 and deviation 1 over the classes of a query first.
+
+    So a query is still named from the support alone. A method that scores all classes of a query alike adds nothing.
+
+    Args:
+        first: Scores of some episodes.
+        second: Scores of the same episodes.
+        weight: Of the second; 1 = as much as the first.
+    """
+
+    def of(part: slice) -> Floats:
+        return _standard(first.of(part)) + np.float32(weight) * _standard(second.of(part))
+
+    size = first.values_per_episode + second.values_per_episode
+    return Scores(f"{first.method}+{second.method}", first.episodes, of, size)
+
+
+def result(scores: Scores) -> Result:
+    """The accuracy of the class with the highest score.
+
+    The interval is that of the mean over episodes (mean +- 1.96 standard errors): how far another draw of as many
+    episodes from these clips would lie. Other clips or other classes differ by far more where there are few of them.
+    """
+    n_episodes, n_way, n_query = scores.episodes.query.shape
+    named = np.empty((n_episodes, n_way * n_query), np.int64)
+    block = max(1, BLOCK_BYTES // (4 * scores.values_per_episode))
+    for start in range(0, n_episodes, block):
+        part = slice(start, start + block)
+        named[part] = scores.of(part).argmax(axis=2)
+    return _result(scores.method, scores.episodes, named.reshape(n_episodes, n_way, n_query))
+
+
+def _checked(values: ArrayLike, episodes: Episodes, name: str = "embeddings") -> Floats:
+    x = np.asarray(values, np.float32)
     n_items = 1 + max(int(episodes.support.max()), int(episodes.query.max()))
     if x.ndim != 2 or len(x) < n_items or not x.shape[1]:
         raise UserError(
-            f"embeddings must be [n_items, width] with a row for each of the {n_items} items or more that the episodes "
+            f"{name} must be [n_items, width] with a row for each of the {n_items} items or more that the episodes "
             f"were drawn from. Received: {x.shape}"
         )
-    if not np.isfinite(x).all():
-        rows = np.flatnonzero(~np.isfinite(x).all(axis=1))
-        raise UserError(f"embeddings must be finite; {len(rows)} rows are not, the first is row {rows[0]}.")
+    finite = np.isfinite(x).all(axis=1)
+    if not finite.all():
+        rows = np.flatnonzero(~finite)
+        raise UserError(f"{name} must be finite; {len(rows)} rows are not, the first is row {rows[0]}.")
     return x
 
 
@@ -179,6 +201,11 @@ def _result(method: str, episodes: Episodes, named: NDArray[np.int64]) -> Result
         names=episodes.names,
         confusion=np.bincount(cells.ravel(), minlength=n_classes**2).reshape(n_classes, n_classes),
     )
+
+
+def _standard(x: Floats) -> Floats:
+    x = x - x.mean(axis=2, keepdims=True)
+    return x / np.maximum(x.std(axis=2, keepdims=True), SMALLEST)
 
 
 def _unit(x: Floats) -> Floats:

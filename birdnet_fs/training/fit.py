@@ -1,4 +1,4 @@
-"""The training loop: AdamW over the lowered network, mixed precision, global gradient clipping, weight average.
+"""The training loop: an optimiser over the lowered network, mixed precision, global gradient clipping, weight average.
 
 Weights are float32 whatever the precision of the arithmetic; weight decay (Loshchilov & Hutter 2019, decoupled)
 acts on kernels only, not on biases and norms. A loss or gradient that is not finite stops the run, names the
@@ -18,39 +18,27 @@ import torch
 
 from birdnet_fs import schema
 from birdnet_fs.batches.loader import Batch, TrainingBatches
-from birdnet_fs.models.heads import logit_scale
 from birdnet_fs.models.lowering import lower
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say, track
-from birdnet_fs.training import layerwise, losses
+from birdnet_fs.training import layerwise, optimizer
+from birdnet_fs.training.objective import Objective, Tally, supervised
 from birdnet_fs.training.run_folder import weights_of
-from birdnet_fs.training.schedule import learning_rate
+from birdnet_fs.training.schedule import Plateau, learning_rate
 
 MOST_SKIPPED = 50  # float16 steps in a row; scaling halves each time, 2 ** -50 is below any useful gradient
+FEWEST_FOR_STATISTICS = 50  # batches after which little of the old moving statistics is left: .9 ** 50 = .005
 MOST_NAMED = 8  # recordings in a message
-Validate = Callable[[], dict[str, float]]
+Row = dict[str, float]
+Validate = Callable[[], Row]
 Weights = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What training makes smaller, and what says how well it went.
-
-    Attributes:
-        network: What a step computes; it shares its weights with the model that is trained.
-        loss: Of its output and the batch's targets.
-        best: The column of `validate` that keep="best" and early stopping go by; higher is better.
-    """
-
-    network: keras.Model
-    loss: losses.Loss
-    best: str
+AfterEpoch = Callable[[list[Row], Weights], None]
 
 
 class Interrupted(KeyboardInterrupt):
     """The person stopped the training; `weights` are of the last finished epoch, `history` of all finished ones."""
 
-    def __init__(self, weights: Weights, history: list[dict[str, float]]) -> None:
+    def __init__(self, weights: Weights, history: list[Row]) -> None:
         super().__init__()
         self.weights, self.history = weights, history
 
@@ -58,7 +46,7 @@ class Interrupted(KeyboardInterrupt):
 class DivergedError(UserError):
     """Loss or gradient stopped being finite; `weights` are of the last good epoch, `history` is what came before."""
 
-    def __init__(self, message: str, weights: Weights, history: list[dict[str, float]]) -> None:
+    def __init__(self, message: str, weights: Weights, history: list[Row]) -> None:
         super().__init__(message)
         self.weights, self.history = weights, history
 
@@ -68,7 +56,7 @@ class Fitted:
     """What training gave: the kept weights by variable path, and one row of numbers per epoch."""
 
     weights: Weights
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
 
 
 def device_of(choice: str) -> str:
@@ -90,6 +78,7 @@ def fit(
     multi_label: bool = False,
     objective: Objective | None = None,
     validate: Validate | None = None,
+    after_epoch: AfterEpoch | None = None,
 ) -> Fitted:
     """Train `model` in place and return the weights to keep.
 
@@ -101,6 +90,11 @@ def fit(
         objective: What to make smaller; None = the loss of `settings` on the logits, the best `val_macro_auroc`.
         validate: Numbers on validation data for the model as it stands; one of them chooses the weights with
             `settings.keep == "best"`, and ends the training after `settings.patience` epochs in which it got no better.
+        after_epoch: Is given the rows of all finished epochs and the weights as they stand; the model holds those.
+
+    Every row has epoch, train_loss, learning_rate (of the last step), what `validate` gives and seconds (since the
+    start), with `objective.calls` train_acc (share of the rows whose calls are all right, as augmented), and with
+    `objective.classes` the accuracy of each class (history.per_class_accuracy).
 
     Raises:
         DivergedError: Loss, gradient or a moving statistic is NaN or infinite.
@@ -108,21 +102,24 @@ def fit(
         UserError: `settings.freeze_blocks` is more than the network has.
     """
     if objective is None:
-        loss = losses.chosen(settings, multi_label=multi_label, scale=logit_scale(model))
-        objective = Objective(model, loss, "val_macro_auroc")
+        objective = supervised(model, settings, multi_label=multi_label)
     loop = _Loop(model, batches, settings, objective)
     fitted = Fitted(weights={})
     try:
-        _epochs(loop, fitted, validate, objective.best)
+        _epochs(loop, fitted, validate, after_epoch, objective.best)
     except KeyboardInterrupt:
         raise Interrupted(fitted.weights or loop.good, fitted.history) from None
+    if settings.swa_epochs:
+        loop.settle_statistics()
     if settings.keep == "best" and not fitted.weights:
         say(f"{objective.best} was never defined (no class with and without positives), so the last weights are kept.")
     fitted.weights = fitted.weights or loop.good
     return fitted
 
 
-def _epochs(loop: "_Loop", fitted: Fitted, validate: Validate | None, column: str) -> None:
+def _epochs(
+    loop: "_Loop", fitted: Fitted, validate: Validate | None, after_epoch: AfterEpoch | None, column: str
+) -> None:
     """Every epoch, its row in the history, and with keep="best" the weights of the best by one of its columns."""
     settings, n_batches = loop.settings, len(loop.batches)
     best, best_epoch, started = -math.inf, 0, time.monotonic()
@@ -131,25 +128,29 @@ def _epochs(loop: "_Loop", fitted: Fitted, validate: Validate | None, column: st
             loop.losses.append(loop.step(step, batch))
             if (step + 1) % n_batches:
                 continue
-            loop.check_statistics()
+            loop.finish_epoch(epoch)
         except FloatingPointError as error:
             message = loop.divergence(str(error), epoch, batch)
             raise DivergedError(message, fitted.weights or loop.good, fitted.history) from None
-        row: dict[str, float] = {"epoch": epoch + 1, "loss": float(np.mean(loop.losses)), "learning_rate": loop.rate}
-        loop.losses.clear()
+        row = {"epoch": epoch + 1, **loop.numbers(), "learning_rate": loop.rate}
         loop.good = loop.kept_weights()
         if validate is not None:
             with loop.averaged():
                 row |= validate()
         row["seconds"] = round(time.monotonic() - started, 3)
         fitted.history.append(row)
+        if validate is not None and settings.schedule == "plateau":
+            loop.plateau.see(row[column])
         if validate is not None and row[column] > best:
             best, best_epoch = row[column], epoch
             if settings.keep == "best":
                 fitted.weights = loop.good
         if (epoch + 1) % max(1, settings.epochs // 10) == 0:
-            numbers = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
-            say(f"epoch {epoch + 1}/{settings.epochs}: {numbers}")
+            shown = [f"{name} {value:.4g}" for name, value in row.items() if name != "epoch" and "/" not in name]
+            say(f"epoch {epoch + 1}/{settings.epochs}: {', '.join(shown)}")
+        if after_epoch is not None:
+            with loop.averaged():
+                after_epoch(fitted.history, loop.good)
         if settings.patience and epoch - best_epoch >= settings.patience:
             say(f"{column} got no better for {settings.patience} epochs (training.patience), so training stops here.")
             return
@@ -160,22 +161,56 @@ class _Loop:
         self, model: keras.Model, batches: TrainingBatches, settings: schema.Training, objective: Objective
     ) -> None:
         self.model, self.batches, self.settings = model, batches, settings
-        self.loss = objective.loss
+        self.objective = objective
         layerwise.freeze(model, settings.freeze_blocks)
         self.forward = lower(objective.network)
         self.parameters = [v.value for v in model.trainable_variables]
         self.device = self.parameters[0].device
-        self.optimizer = torch.optim.AdamW(
-            layerwise.groups(model, weight_decay=settings.weight_decay, layer_decay=settings.layer_decay)
-        )
+        self.optimizer = optimizer.build(self._groups(), settings)
+        self.plateau = Plateau(settings.plateau_factor, settings.plateau_patience)
         self.dtype = _arithmetic(settings.precision, self.device.type)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.average = [v.value.detach().clone() for v in _state(model)] if settings.ema else []
+        self.last_epochs = optimizer.Mean()
         self.statistics = [v.value.detach() for v in _state(model) if not v.trainable]
         self.skipped = 0
         self.good = self.kept_weights()  # of the last epoch after which everything was finite
         self.losses: list[float] = []
+        self.tally = Tally()
         self.rate = 0.0
+
+    def _groups(self) -> list[dict[str, Any]]:
+        settings = self.settings
+        return layerwise.groups(self.model, weight_decay=settings.weight_decay, layer_decay=settings.layer_decay)
+
+    def _unfreeze(self) -> None:
+        """The frozen blocks learn from now on; what the optimiser knows of the others is kept."""
+        known = {id(p) for p in self.parameters}
+        layerwise.thaw(self.model)
+        self.forward = lower(self.objective.network)
+        self.parameters = [v.value for v in self.model.trainable_variables]
+        for group in self._groups():
+            group["params"] = [p for p in group["params"] if id(p) not in known]
+            if group["params"]:
+                self.optimizer.add_param_group(group)
+
+    def finish_epoch(self, epoch: int) -> None:
+        """What an epoch does to the weights beyond its steps: the mean of the last ones, the frozen blocks."""
+        self.check_statistics()
+        if self.settings.swa_epochs and epoch >= self.settings.epochs - self.settings.swa_epochs:
+            self.last_epochs.see([v.value for v in _state(self.model)])
+            self.average = self.last_epochs.tensors
+        if epoch + 1 == self.settings.unfreeze_epoch < self.settings.epochs:
+            self._unfreeze()
+
+    def settle_statistics(self) -> None:
+        """BatchNorm's statistics under the mean weights, from a pass over the training data (Izmailov et al.)."""
+        with self.averaged(), torch.no_grad():
+            n_passes = -(-FEWEST_FOR_STATISTICS // len(self.batches))
+            for epoch in range(self.settings.epochs, self.settings.epochs + n_passes):
+                for features, _, _ in self.batches.epoch(epoch):
+                    self.forward(features.to(self.device), training=True)
+            self.good = weights_of(self.model)
 
     def steps(self) -> Iterator[tuple[int, int, Batch]]:
         n_batches = len(self.batches)
@@ -199,16 +234,25 @@ class _Loop:
             n_per_step=self.settings.step_epochs * n_batches,
             factor=self.settings.step_factor,
         )
+        self.rate *= self.plateau.scale
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["factor"]
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             outputs = self.forward(features, training=True)
-        loss = self.loss(outputs, targets, self.settings.label_smoothing)
+        loss = self.objective.loss(outputs, targets, self.settings.label_smoothing)
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError("The loss")
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        if self.objective.calls is not None:
+            with torch.no_grad():
+                self.tally.add(*self.objective.calls(outputs, targets))
+        place, n_added = step % n_batches, self.settings.accumulate
+        if place % n_added == 0:
+            self.optimizer.zero_grad(set_to_none=True)
+        n_added = min(n_added, n_batches - place // n_added * n_added)  # fewer at the end of an epoch
+        self.scaler.scale(loss / n_added).backward()
+        if (place + 1) % self.settings.accumulate and place + 1 < n_batches:
+            return value
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm or math.inf)
         finite = bool(torch.isfinite(norm))
@@ -218,12 +262,18 @@ class _Loop:
             raise FloatingPointError("The gradient")
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.average and finite:
+        if self.settings.ema and finite:
             # a young average follows the weights closely, else it would hold on to the random start
             decay = min(self.settings.ema, (1 + step) / (10 + step))
             with torch.no_grad():
                 torch._foreach_lerp_(self.average, [v.value.detach() for v in _state(self.model)], 1 - decay)
         return value
+
+    def numbers(self) -> Row:
+        """The mean loss of the steps since the last call, and how rightly they called."""
+        found = {"train_loss": float(np.mean(self.losses)), **self.tally.take(self.objective.classes)}
+        self.losses.clear()
+        return found
 
     def check_statistics(self) -> None:
         """BatchNorm's moving statistics can overflow while the loss, which does not use them, stays finite."""

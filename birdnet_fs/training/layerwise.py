@@ -48,6 +48,12 @@ def freeze(model: keras.Model, n_blocks: int) -> None:
             layer.trainable = False
 
 
+def thaw(model: keras.Model) -> None:
+    """Let the weights of every layer learn that `freeze` kept."""
+    for layer in model.layers:
+        layer.trainable = True
+
+
 def groups(model: keras.Model, *, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
     """Groups of torch Parameters for an optimiser, each with the "factor" of its learning rate.
 

@@ -34,6 +34,53 @@ class Interval:
     high: float
 
 
+@dataclass(frozen=True)
+class Called:
+    """How rightly classes are called, each [n_classes]; nan where a class does not occur.
+
+    A class that occurs and is never called has precision 0.
+    """
+
+    n: NDArray[np.int64]  # rows with the class
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]  # the accuracy of a class: the share of its rows that are called so
+    f1: NDArray[np.float64]
+
+    @property
+    def macro(self) -> dict[str, float]:
+        """Mean precision, recall and f1 over the classes that occur; nan when none does."""
+        return {name: _mean(getattr(self, name)) for name in ("precision", "recall", "f1")}
+
+    @property
+    def weighted(self) -> dict[str, float]:
+        """The same means, every class weighing as many rows as it occurs in."""
+        held, total = self.n > 0, self.n.sum()
+        names = ("precision", "recall", "f1")
+        return {n: float(getattr(self, n)[held] @ self.n[held] / total) if total else float("nan") for n in names}
+
+
+def called(hit: ArrayLike, false: ArrayLike, missed: ArrayLike) -> Called:
+    """Precision, recall and F1 of classes from their true positives, false positives and false negatives, [n_classes].
+
+    >>> called([3], [1], [0]).precision
+    array([0.75])
+    """
+    hit, false, missed = (np.asarray(counts, np.int64) for counts in (hit, false, missed))
+    n = hit + missed
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(n > 0, hit / np.maximum(hit + false, 1), np.nan)
+        recall = np.where(n > 0, hit / n, np.nan)
+        f1 = np.where(n > 0, 2 * hit / (n + hit + false), np.nan)
+    return Called(n, precision, recall, f1)
+
+
+def called_in(confusion: ArrayLike) -> Called:
+    """The same from counts [n_classes, n_classes], the true class first."""
+    table = np.asarray(confusion, np.int64)
+    hit = np.diag(table)
+    return called(hit, table.sum(axis=0) - hit, table.sum(axis=1) - hit)
+
+
 def macro_auroc(targets: ArrayLike, scores: ArrayLike) -> AUROC:
     """The exact mean of the classes' areas under the ROC curve, ties averaged.
 
@@ -148,6 +195,34 @@ def confusion(targets: ArrayLike, scores: ArrayLike) -> NDArray[np.int64]:
         return np.zeros((n_classes, n_classes), np.int64)
     cell = truth[single].argmax(axis=1) * n_classes + scores[single].argmax(axis=1)
     return np.bincount(cell, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def called_of(targets: ArrayLike, scores: ArrayLike, *, multi_label: bool) -> Called:
+    """How rightly probabilities call: with `multi_label` each class at 0.5, else the highest of a row with one label.
+
+    Arguments and errors as `macro_auroc`.
+    """
+    if multi_label:
+        hit, false, missed, _ = counts(targets, scores).T
+        return called(hit, false, missed)
+    return called_in(confusion(targets, scores))
+
+
+def log_loss(targets: ArrayLike, scores: ArrayLike, *, multi_label: bool) -> float:
+    """Cross-entropy of probabilities: with `multi_label` the mean over all rows and classes of the binary one.
+
+    Else the mean over rows with one label of minus the logarithm of its probability. A probability of 0 counts as the
+    smallest float32 above it. nan without rows. Arguments and errors as `macro_auroc`.
+    """
+    truth, scores = checked(targets, scores)
+    p = np.clip(scores.astype(np.float64), 0, 1)
+    least = float(np.finfo(np.float32).tiny)
+    if multi_label:
+        wrong = np.where(truth, p, 1 - p)
+        return float(-np.log(np.maximum(wrong, least)).mean()) if wrong.size else float("nan")
+    single = truth.sum(axis=1) == 1
+    told = p[single][truth[single]]
+    return float(-np.log(np.maximum(told, least)).mean()) if len(told) else float("nan")
 
 
 def bootstrap(

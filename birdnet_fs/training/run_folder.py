@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 WEIGHTS, CONFIG, CLASSES, VERSIONS = "weights.safetensors", "config.json", "classes.txt", "versions.json"
-RESULTS = ("metrics.json", "scores.csv", "held_out.csv", "report.html")  # of evaluating the run
+CHECKPOINTS = "checkpoints"  # folder of a run folder that holds earlier states of it, run folders too
+# of evaluating the run, and where the numbers of that go
+RESULTS = ("metrics.json", "scores.csv", "held_out.csv", "report.html", "tracking.json")
 _LIBRARIES = ("keras", "torch", "tensorflow-cpu", "tensorflow", "numpy", "scipy", "numba", "soundfile", "soxr")
 
 
@@ -39,6 +41,12 @@ class Run:
     def frontend(self) -> schema.FrontEnd:
         """The front-end the network was trained on."""
         return self.experiment.frontend
+
+    @property
+    def title(self) -> str:
+        """The name of the experiment, and which checkpoint of it this is."""
+        name, folder = self.experiment.name, self.path.resolve()
+        return f"{name}, {folder.name}" if folder.parent.name == CHECKPOINTS else name
 
     @property
     def activation(self) -> str:
@@ -78,6 +86,8 @@ def build_network(experiment: schema.Experiment, n_classes: int) -> "keras.Model
         logit_scale=experiment.logit_scale,
         distance=experiment.model.distance,
         unknown=experiment.model.unknown,
+        channels=experiment.model.channels,
+        block_dropout=experiment.model.block_dropout,
     )
 
 
@@ -154,8 +164,7 @@ def save_run(
     if bad:
         raise UserError(f"Weights must be finite; {bad[0]!r} (and {len(bad) - 1} more) holds NaN or infinity.")
     path.mkdir(parents=True, exist_ok=True)
-    for name in (CONFIG, *RESULTS):
-        (path / name).unlink(missing_ok=True)
+    unmake(path)
     with atomic_path(path / WEIGHTS) as part:
         # safetensors writes memory as it lies: a kernel laid out for torch must be copied first
         save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, part)
@@ -164,6 +173,12 @@ def save_run(
     also(path)
     write_json(path / CONFIG, to_dict(experiment))
     return Run(path=path, experiment=experiment, classes=tuple(classes))
+
+
+def unmake(path: Path) -> None:
+    """Take from a folder what makes it a run, and the results of that run; its weights and other files stay."""
+    for name in (CONFIG, *RESULTS):
+        (path / name).unlink(missing_ok=True)
 
 
 def weights_of(model: "keras.Model") -> "dict[str, np.ndarray]":

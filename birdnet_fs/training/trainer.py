@@ -1,6 +1,5 @@
 """An experiment in, a run folder out: read and divide the clips, pretrain where asked, fit, save."""
 
-import csv
 import dataclasses
 import os
 import random
@@ -12,17 +11,17 @@ import numpy as np
 import torch
 
 from birdnet_fs import schema
+from birdnet_fs.batches.imbalance import loss_weights
 from birdnet_fs.batches.loader import EpisodeOrder, TrainingBatches
-from birdnet_fs.batches.waveforms import Waveforms, clip_windows
-from birdnet_fs.frontend.in_numpy import log_mel, network_input
-from birdnet_fs.models.lowering import lower
+from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import atomic_path
 from birdnet_fs.plumbing.progress import say
 from birdnet_fs.recordings.ledger import Ledger
 from birdnet_fs.recordings.manifest import Clip, read_background
-from birdnet_fs.training import episodic, layerwise, metrics
-from birdnet_fs.training.fit import DivergedError, Fitted, Interrupted, Validate, device_of, fit
+from birdnet_fs.training import episodic, layerwise, tracking, validation
+from birdnet_fs.training.fit import DivergedError, Fitted, Interrupted, Row, Validate, Weights, device_of, fit
+from birdnet_fs.training.history import HISTORY, write_history
+from birdnet_fs.training.objective import Objective, supervised
 from birdnet_fs.training.partition import (
     HELD_OUT,
     PARTITION,
@@ -32,11 +31,11 @@ from birdnet_fs.training.partition import (
     read_partition,
     write_partition,
 )
+from birdnet_fs.training.record import Record
 from birdnet_fs.training.run_folder import Run, build_network, check_classes, load_run, save_run
 from birdnet_fs.training.start import start_from
 
 PRETRAIN = "pretrain"
-VALIDATION_BATCH = 64
 
 
 def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | None = None) -> Run:
@@ -44,13 +43,14 @@ def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | Non
 
     Args:
         experiment: What to train; a `debug` experiment is cut down first.
-        output: The run folder. What an earlier run left there is replaced when training has finished.
+        output: The run folder. What an earlier run left there is replaced from the first finished epoch on.
         pretrained: A run folder whose weights start this one. When the experiment has a `pretrain` part and none
             is given, that is trained first, into `output/pretrain`; without such a part `model.weights` is the start.
 
     Returns:
-        The finished run: weights, settings, classes, versions, `partition.csv`, `history.csv` and `recordings.csv`
-        (the ledger of every input row).
+        The finished run: weights, settings, classes, versions, `partition.csv`, `history.csv` (written after every
+        epoch, as `checkpoints` and what `training.track` asks for are) and `recordings.csv` (the ledger of every input
+        row).
 
     Raises:
         UserError: Settings, recordings or labels do not allow the training.
@@ -61,6 +61,7 @@ def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | Non
     parts = partition(experiment)
     device = device_of(experiment.training.device)
     _check(experiment, parts)
+    tracking.check(experiment.training)
     if experiment.episodes:
         episodic.check(parts, experiment.episodes, experiment.seed)
     leaks = parts.leaks()
@@ -78,44 +79,59 @@ def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | Non
     seed_everything(experiment.seed)
     waveforms = Waveforms(parts.train, experiment.frontend.sample_rate_hz)
     _say_left_out(waveforms)
-    targets = targets_of(waveforms.clips, parts.classes, multi_label=experiment.data.multi_label)
+    data = experiment.data
+    targets = targets_of(waveforms.clips, parts.classes, multi_label=data.multi_label, data=data)
     order = _episodes(waveforms, experiment, parts)
     batches = TrainingBatches(waveforms, targets, experiment, noises=_backgrounds(experiment, parts), order=order)
     model = _network(experiment, parts, device, pretrained, tell=True)
     say(f"{experiment.name}: {len(waveforms)} clips, {len(parts.classes)} classes, {model.count_params():,} parameters")
     validate = _validation(model, experiment, parts) if parts.val else None
-    objective = episodic.objective(model, experiment.episodes) if experiment.episodes else None
-    multi_label = experiment.data.multi_label
+    objective = dataclasses.replace(_objective(model, experiment, targets), classes=parts.classes)
 
-    def save(folder: Path, fitted: Fitted) -> Run:
+    def save(folder: Path, weights: Weights, history: Sequence[Row], *, record: Record | None = None) -> Run:
+        """`model` holds `weights`."""
         if experiment.episodes:
-            spec, weights = experiment.frontend, fitted.weights
-            fitted.weights = episodic.with_prototypes(model, weights, waveforms, spec, parts.classes)
-        return _save(folder, experiment, parts, fitted, waveforms)
+            weights = episodic.with_prototypes(model, weights, waveforms, experiment.frontend, parts.classes)
+        return _save(folder, experiment, parts, weights, history, waveforms, record)
 
+    def save_last(folder: Path, fitted: Fitted, record: Record | None = None) -> Run:
+        for variable in model.weights:
+            if variable.path in fitted.weights:
+                variable.assign(fitted.weights[variable.path])
+        return save(folder, fitted.weights, fitted.history, record=record)
+
+    record = Record(output, experiment, objective.best, save)
     try:
         fitted = fit(
-            model, batches, experiment.training, multi_label=multi_label, objective=objective, validate=validate
+            model,
+            batches,
+            experiment.training,
+            objective=objective,
+            validate=validate,
+            after_epoch=record.after_epoch,
         )
-    except (DivergedError, Interrupted) as error:
-        name = "diverged" if isinstance(error, DivergedError) else "interrupted"
-        if error.history:
-            save(output / name, Fitted(error.weights, error.history))
+    except BaseException as error:
+        record.tracking.close(tracking.KILLED if isinstance(error, KeyboardInterrupt) else tracking.FAILED)
+        if isinstance(error, (DivergedError, Interrupted)) and error.history:
+            name = "diverged" if isinstance(error, DivergedError) else "interrupted"
+            save_last(output / name, Fitted(error.weights, error.history))
             say(f"The weights of the last good epoch ({len(error.history)}) are a run folder: {output / name}")
         raise
-    return save(output, fitted)
+    record.tracking.close(tracking.FINISHED)
+    return save_last(output, fitted, record)
 
 
 def pretrain(experiment: schema.Experiment, output: Path) -> Path:
     """Train the `pretrain` part of an experiment into `output`, or take what finished there with the same settings.
 
-    Seed, debug, device, threads and workers are those of the experiment.
+    Seed, debug, device, threads, workers and track are those of the experiment.
     """
     first = experiment.pretrain
     if first is None:
         raise UserError(f"Experiment {experiment.name!r} has no pretrain part.")
     here = experiment.training
-    machine = dataclasses.replace(first.training, device=here.device, threads=here.threads, workers=here.workers)
+    names = ("device", "threads", "workers", "track")
+    machine = dataclasses.replace(first.training, **{name: getattr(here, name) for name in names})
     first = dataclasses.replace(first, seed=experiment.seed, debug=experiment.debug, training=machine)
     if not finished(output, first):
         train(first, output)
@@ -133,7 +149,7 @@ def seed_everything(seed: int) -> None:
 
 
 def finished(folder: Path, experiment: schema.Experiment) -> bool:
-    """True when `folder` is a run with exactly these settings; the machine it ran on does not count."""
+    """True when `folder` is a run with exactly these settings; the machine it ran on and who watched do not count."""
     try:
         return _portable(load_run(folder).experiment) == _portable(settled(experiment))
     except UserError:
@@ -150,17 +166,31 @@ def settled(experiment: schema.Experiment) -> schema.Experiment:
 
 
 def _portable(experiment: schema.Experiment) -> schema.Experiment:
-    plain = dataclasses.replace(experiment.training, device="auto", threads=0, workers=0)
+    plain = dataclasses.replace(experiment.training, device="auto", threads=0, workers=0, track="none", checkpoints=0)
     first = experiment.pretrain and _portable(experiment.pretrain)
     return dataclasses.replace(experiment, training=plain, pretrain=first)
 
 
-def targets_of(clips: Sequence[Clip], classes: Sequence[str], *, multi_label: bool) -> np.ndarray:
-    """Targets float32 [n_clips, n_classes]: 1 for the label of a clip, with `multi_label` for all, secondary too."""
+def targets_of(
+    clips: Sequence[Clip], classes: Sequence[str], *, multi_label: bool, data: schema.Data | None = None
+) -> np.ndarray:
+    """Targets float32 [n_clips, n_classes]: 1 for the label of a clip, with `multi_label` for all, secondary too.
+
+    Args:
+        clips: With their labels.
+        classes: Names in the order of the columns.
+        multi_label: Any number of labels, else the first one alone.
+        data: For training: what its `secondary` makes of secondary labels (1, secondary_target, -1 for "not known",
+            or 0); None = 1.
+    """
+    how = data.secondary if data else "label"
+    second = {"label": 1.0, "soft": data.secondary_target if data else 1.0, "mask": -1.0, "ignore": 0.0}[how]
     column = {name: i for i, name in enumerate(classes)}
     targets = np.zeros((len(clips), len(classes)), np.float32)
     for row, clip in enumerate(clips):
-        for label in (*clip.labels, *clip.secondary) if multi_label else clip.labels[:1]:
+        if multi_label:
+            targets[row, [column[label] for label in clip.secondary if label in column]] = second
+        for label in clip.labels if multi_label else clip.labels[:1]:
             if label in column:
                 targets[row, column[label]] = 1
     return targets
@@ -178,6 +208,14 @@ def _network(
     return model
 
 
+def _objective(model: keras.Model, experiment: schema.Experiment, targets: np.ndarray) -> Objective:
+    if experiment.episodes:
+        return episodic.objective(model, experiment.episodes)
+    settings = experiment.training
+    weights = loss_weights(targets, settings.class_weights, rare_boost=settings.rare_boost)
+    return supervised(model, settings, multi_label=experiment.data.multi_label, class_weights=weights)
+
+
 def _episodes(waveforms: Waveforms, experiment: schema.Experiment, parts: Partition) -> EpisodeOrder | None:
     if experiment.episodes is None:
         return None
@@ -193,30 +231,12 @@ def _validation(model: keras.Model, experiment: schema.Experiment, parts: Partit
     if experiment.episodes:
         return episodic.validation(model, waveforms, spec, experiment.episodes, experiment.seed)
     targets = targets_of(waveforms.clips, parts.classes, multi_label=multi_label)
-    forward = lower(model)
-    device = model.trainable_variables[0].value.device
-
-    def score(waveform: np.ndarray) -> np.ndarray:
-        windows = clip_windows(waveform, spec.n_samples)
-        total = np.zeros(len(parts.classes))
-        for start in range(0, len(windows), VALIDATION_BATCH):
-            features = network_input(log_mel(windows[start : start + VALIDATION_BATCH], spec), spec)
-            logits = forward(torch.from_numpy(features).to(device)).float()
-            total += (torch.sigmoid(logits) if multi_label else logits.softmax(1)).sum(0).cpu().numpy()
-        return total / len(windows)
-
-    def validate() -> dict[str, float]:
-        with torch.inference_mode():
-            scores = np.stack([score(waveforms[i]) for i in range(len(waveforms))])
-        right = metrics.exact_match(targets, scores) if multi_label else metrics.accuracy(targets, scores)
-        return {"val_macro_auroc": metrics.macro_auroc(targets, scores).value, "val_accuracy": right}
-
-    return validate
+    return validation.validation(model, waveforms, targets, spec, parts.classes, multi_label=multi_label)
 
 
 def _backgrounds(experiment: schema.Experiment, parts: Partition) -> Waveforms | tuple[()]:
     """Background waveforms, none of them a recording that is held out or validated on."""
-    if not experiment.data.background or not experiment.augmentation.noise_p:
+    if not experiment.data.background or not experiment.augmentation.uses_background:
         return ()
     kept_away = {clip.path for clip in (*parts.val, *parts.held_out)}
     found = read_background(experiment.data).clips
@@ -281,14 +301,20 @@ def _say_left_out(waveforms: Waveforms) -> None:
         say(waveforms.ledger.summary())
 
 
-def _save(output: Path, experiment: schema.Experiment, parts: Partition, fitted: Fitted, waveforms: Waveforms) -> Run:
+def _save(
+    output: Path,
+    experiment: schema.Experiment,
+    parts: Partition,
+    weights: Weights,
+    history: Sequence[Row],
+    waveforms: Waveforms,
+    record: Record | None,
+) -> Run:
     def others(folder: Path) -> None:
-        with atomic_path(folder / "history.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
-            names = list(dict.fromkeys(name for row in fitted.history for name in row))
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(fitted.history)
+        write_history(folder / HISTORY, history)
         write_partition(folder / PARTITION, parts)
         _ledger(parts, waveforms).write(folder / "recordings.csv")
+        if record is not None:
+            record.tracking.remember(folder)
 
-    return save_run(output, experiment, parts.classes, fitted.weights, also=others)
+    return save_run(output, experiment, parts.classes, weights, also=others)

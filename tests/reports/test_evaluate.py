@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import write_json
-from birdnet_fs.reports.evaluate import evaluate_scores, read_history, write_evaluation
+from birdnet_fs.reports.evaluate import evaluate_scores, write_evaluation
 from birdnet_fs.reports.page import legible, write_report
 from birdnet_fs.reports.scores import ScoreRow, score_table
 
@@ -47,7 +47,7 @@ def test_numbers_are_those_of_sklearn():
         assert row["auroc"] == pytest.approx(areas[c], abs=tolerances.EXACT_METRIC)
         assert row["average_precision"] == pytest.approx(precisions[c], abs=tolerances.EXACT_METRIC)
         called = table.scores[:, c] >= np.float32(row["threshold"])
-        assert row["f1"] == pytest.approx(sk.f1_score(table.targets[:, c], called), abs=tolerances.EXACT_METRIC)
+        assert row["best_f1"] == pytest.approx(sk.f1_score(table.targets[:, c], called), abs=tolerances.EXACT_METRIC)
     assert found["per_class"][4]["auroc"] is None
 
 
@@ -110,8 +110,7 @@ class Page(HTMLParser):
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     table, _ = drawn()
-    lines = [f"{e},{3 / e},{0.001},{1 - 0.5 / e},\n" for e in range(1, 6)]
-    (folder / "history.csv").write_text("epoch,loss,learning_rate,val_macro_auroc,val_accuracy\n" + "".join(lines))
+    rows = [{"epoch": e, "train_loss": 3 / e, "val_acc": 0.5, "val/per_class_accuracy/x": 0.1} for e in range(1, 6)]
     metrics = write_evaluation(
         folder,
         table,
@@ -120,6 +119,7 @@ def report(tmp_path_factory):
         experiment=schema.Experiment(name='<img src="https://example.org/x.png">'),
         versions={"keras": "<3>"},
         notes=["<iframe src=//example.org>"],
+        history=rows,
     )
     return (folder / "report.html").read_text(encoding="utf-8"), metrics
 
@@ -158,6 +158,7 @@ def test_the_page_says_what_counts(report):
     assert places == sorted(places)
     assert "training.batch_size" in text
     assert html.count("<svg") == 2
+    assert "val_acc" in text and "per_class_accuracy" not in text
     assert len(html) < 400_000
 
 
@@ -174,9 +175,3 @@ def test_a_figure_of_many_classes_stays_small(tmp_path):
     table, _ = drawn(400, classes)
     write_evaluation(tmp_path, table, multi_label=False, title="many")
     assert (tmp_path / "report.html").stat().st_size < 400_000
-
-
-def test_history_keeps_numbers_only(tmp_path):
-    (tmp_path / "history.csv").write_text("epoch,loss,note\n1,0.5,x\n2,nan,\n", encoding="utf-8")
-    assert read_history(tmp_path / "history.csv") == [{"epoch": 1.0, "loss": 0.5}, {"epoch": 2.0}]
-    assert read_history(tmp_path / "none.csv") == []

@@ -122,7 +122,7 @@ def test_a_damaged_recording_is_left_out_and_named(run, tmp_path):
 
 
 def test_faults_are_one_sentence(run, tmp_path):
-    with pytest.raises(UserError, match="train or evaluate first"):
+    with pytest.raises(UserError, match=r"neither scores\.csv nor partition\.csv.*-o FOLDER"):
         evaluate(run)
     with pytest.raises(UserError, match="-o FOLDER"):
         evaluate(run, tmp_path)

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import keras
@@ -12,20 +13,23 @@ import tolerances
 import torch
 
 from birdnet_fs import models
+from birdnet_fs.batches.episodes import draw
 from birdnet_fs.batches.waveforms import Waveforms, clip_windows
+from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.settings import override
 from birdnet_fs.recordings.aviary import make_aviary
 from birdnet_fs.recordings.manifest import Clip
 from birdnet_fs.reports.held_out import report_on_held_out
-from birdnet_fs.schema import Augmentation, Data, Episodes, Experiment, FrontEnd, Model, Training
+from birdnet_fs.schema import Augmentation, Data, Episodes, Experiment, FeatureNoise, FrontEnd, Masks, Model, Training
 from birdnet_fs.scoring.engines import open_engine
 from birdnet_fs.training import episodic, trainer
-from birdnet_fs.training.episodic import Embedder, Item, draw_items, method_of, objective
+from birdnet_fs.training.episodic import Embedder, Item, draw_items, method_of, objective, told
 from birdnet_fs.training.fit import Interrupted, fit
+from birdnet_fs.training.objective import Tally
 from birdnet_fs.training.partition import TRAIN, partition, read_partition
-from birdnet_fs.training.run_folder import load_run, weights_of
+from birdnet_fs.training.run_folder import load_run, read_weights, weights_of
 from birdnet_fs.training.start import start_from
 
 SPEC = FrontEnd(segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalise="z_score")
@@ -54,7 +58,7 @@ def experiment(recordings: Path, *settings: str) -> Experiment:
             data=Data(root=str(recordings), table="roles.csv", audio="audio", split="table", split_column="role"),
             frontend=SPEC,
             model=Model("cnn/tiny", dropout=0.0, head="prototypes", distance="cosine", logit_scale=10.0),
-            augmentation=Augmentation(time_masks=1, freq_masks=1, feature_noise_p=0.3),
+            augmentation=Augmentation(time_masks=Masks(1), freq_masks=Masks(1), feature_noise=FeatureNoise(0.3)),
             training=Training(epochs=3, learning_rate=3e-3, warmup_epochs=0, keep="best", threads=1),
             episodes=Episodes(n_way=3, n_shot=2, n_query=2, n_train=15, n_val=100, n_test=500),
         ),
@@ -70,8 +74,18 @@ def run(recordings: Path, tmp_path_factory: pytest.TempPathFactory):
 def test_the_loss_falls_and_unseen_species_are_told_apart(run) -> None:
     with open(run.path / "history.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0])[:7] == ["epoch", "loss", "learning_rate", "val_acc", "val_precision", "val_recall", "val_f1"]
-    assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
+    of_epochs = [name for name in rows[0] if "/" not in name]
+    assert of_epochs == [
+        "epoch", "train_loss", "train_acc", "learning_rate",
+        "val_loss", "val_acc", "val_precision", "val_recall", "val_f1", "seconds",
+    ]  # fmt: skip
+    assert list(rows[0])[: len(of_epochs)] == of_epochs
+    assert float(rows[-1]["train_loss"]) < 0.7 * float(rows[0]["train_loss"])
+    assert float(rows[-1]["train_acc"]) > 1 / 3 + 0.15
+    for row in rows:  # 6 classes are trained on, 3 validated on; the recall is the mean of their accuracies
+        each = [float(value) for name, value in row.items() if name.startswith("val/per_class_accuracy/")]
+        assert len(each) == 3 and np.mean(each) == pytest.approx(float(row["val_recall"]))
+        assert len([name for name in row if name.startswith("train/per_class_accuracy/")]) == 6
     metrics = report_on_held_out(run)
     assert metrics == json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["test_acc_ci"][0] > 1 / 3 + 0.15
@@ -82,7 +96,7 @@ def test_the_loss_falls_and_unseen_species_are_told_apart(run) -> None:
     }  # fmt: skip
     confusion = np.array(metrics["confusion"])
     assert confusion.sum() == 500 * 3 * 2
-    assert [row["accuracy"] for row in metrics["per_class"]] == pytest.approx(
+    assert [row["recall"] for row in metrics["per_class"]] == pytest.approx(
         (np.diag(confusion) / confusion.sum(1)).tolist()
     )
     page = (run.path / "report.html").read_text(encoding="utf-8")
@@ -167,6 +181,89 @@ def test_the_loss_is_the_papers(distance: str, scale: float, smoothing: float) -
     assert loss(flat, torch.zeros(len(flat), 4), smoothing).item() == pytest.approx(total, rel=tolerances.LOSS)
 
 
+@pytest.mark.parametrize(("distance", "scale"), [("euclidean", 0.5), ("cosine", 10.0), ("learnt", 2.0)])
+def test_what_validation_tells_is_the_heads_own(distance: str, scale: float) -> None:
+    """Cross-entropy and accuracy over episodes, query by query in float64."""
+    model = network(distance, scale)
+    head = model.get_layer("logits")
+    x = np.random.default_rng(0).normal(size=(40, 48)).astype(np.float32)
+    x += 0.3 * np.repeat(np.random.default_rng(1).normal(size=(4, 48)), 10, axis=0).astype(np.float32)
+    labels = np.repeat(list("abcd"), 10)
+    episodes = draw(
+        labels, [str(i) for i in range(40)], n_way=3, n_shot=2, n_query=3, n_episodes=20, seed=0, recordings="any"
+    )
+    total, right = 0.0, []
+    for support, query in zip(episodes.support, episodes.query, strict=True):
+        prototypes = x[support].astype(np.float64).mean(1)
+        for way, own in enumerate(query):
+            for q in x[own].astype(np.float64):
+                if distance == "cosine":
+                    logits = scale * prototypes @ q / np.linalg.norm(prototypes, axis=1) / np.linalg.norm(q)
+                elif distance == "euclidean":
+                    logits = -scale * np.square(prototypes - q).sum(1)
+                else:
+                    pairs = np.concatenate([np.broadcast_to(q, prototypes.shape), prototypes], axis=1)
+                    learnt = head.learnt(torch.from_numpy(pairs.astype(np.float32)), training=False)
+                    logits = -scale * keras.ops.convert_to_numpy(learnt)[:, 0].astype(np.float64)
+                total -= logits[way] - np.logaddexp.reduce(logits)
+                right.append(logits.argmax() == way)
+    result, loss = told(model, x, episodes)
+    assert result.method == distance
+    assert loss == pytest.approx(total / len(right), rel=tolerances.LOSS)
+    assert result.accuracy == pytest.approx(np.mean(right)) and 1 / 3 < np.mean(right) < 1
+
+
+def test_accuracy_in_training_is_that_of_the_queries() -> None:
+    """Embeddings that lie on the axis of their class, but for one query that lies on another's."""
+    settings = Episodes(n_way=3, n_shot=2, n_query=2)
+    classes = [2, 0, 3]  # of the run's four
+    x = np.repeat(np.eye(48)[classes], 4, axis=0).astype(np.float32)
+    x[3] = np.eye(48)[3]
+    targets = np.repeat(np.eye(4)[classes], 4, axis=0).astype(np.float32)
+    calls = objective(network("euclidean"), settings).calls
+    tally = Tally()
+    with torch.no_grad():
+        tally.add(*calls(torch.from_numpy(x), torch.from_numpy(targets)))
+    found = tally.take("abcd")
+    assert found.pop("train_acc") == pytest.approx(5 / 6)
+    np.testing.assert_equal(
+        found, {f"train/per_class_accuracy/{c}": v for c, v in zip("abcd", [1.0, math.nan, 0.5, 1.0], strict=True)}
+    )
+    assert tally.take("abcd") == {}
+
+
+def test_a_checkpoint_in_episodes_is_a_run(recordings, tmp_path: Path, capsys) -> None:
+    """It knows the species it was trained on, and is tested in episodes over the others."""
+    settings = ["training.epochs=2", "training.checkpoints=1", "episodes.n_train=5", "training.ema=0.5"]
+    run = trainer.train(experiment(recordings, *settings), tmp_path / "run")
+    with open(run.path / "history.csv", encoding="utf-8") as file:
+        best = max(csv.DictReader(file), key=lambda row: float(row["val_acc"]))
+    name = f"epoch_{int(best['epoch']):03d}_val_acc_{float(best['val_acc']):.4f}"
+    folder = run.path / "checkpoints"
+    assert {path.name for path in folder.iterdir()} == {"last", name}
+    kept, best_one = (weights_of(load_run(path).build_model()) for path in (run.path, folder / name))
+    for path, value in kept.items():  # keep=best: prototypes too, whenever they were computed
+        np.testing.assert_allclose(best_one[path], value, atol=tolerances.PROTOTYPES)
+    evaluate(folder / name, output=tmp_path / "tested")
+    printed = capsys.readouterr().out
+    assert "3-way 2-shot accuracy" in printed and "prec" in printed
+    metrics = json.loads((tmp_path / "tested" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["test_acc"] == pytest.approx(report_on_held_out(run)["test_acc"], abs=tolerances.NAMED_AGAIN)
+    assert {"report.html", "held_out.csv"} <= {path.name for path in (tmp_path / "tested").iterdir()}
+    assert not (folder / name / "metrics.json").exists()
+    evaluate(run.path)  # a finished run in episodes anew
+    assert json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))["n_test"] == 500
+
+
+def test_checkpoints_and_what_is_watched_change_no_training(recordings, tmp_path: Path) -> None:
+    settings = ["training.epochs=2", "episodes.n_train=5", "episodes.n_val=20", "model.distance=learnt"]
+    plain = trainer.train(experiment(recordings, *settings), tmp_path / "plain")
+    kept = trainer.train(experiment(recordings, *settings, "training.checkpoints=2"), tmp_path / "kept")
+    expected = read_weights(plain.path / "weights.safetensors")
+    for path, value in read_weights(kept.path / "weights.safetensors").items():
+        np.testing.assert_array_equal(value, expected[path])
+
+
 class Tones:
     """Episodes of made-up features: ripples of three widths over the bands, each a class."""
 
@@ -194,7 +291,7 @@ def test_the_learnt_distance_learns() -> None:
     moved = {path for path, value in fitted.weights.items() if (value != before[path]).any()}
     assert {f"logits/{layer}/{part}" for layer in ("dense1", "dense2") for part in ("kernel", "bias")} <= moved
     assert {"logits/prototypes", "logits/centre"}.isdisjoint(moved)  # an episode brings its own
-    assert fitted.history[-1]["loss"] < 0.6 * fitted.history[0]["loss"]
+    assert fitted.history[-1]["train_loss"] < 0.6 * fitted.history[0]["train_loss"]
     head, method = model.get_layer("logits"), method_of(model)
     x = np.random.default_rng(0).normal(size=(20, 48)).astype(np.float32)
     support, query = x[:12].reshape(2, 2, 3, 48), x[12:].reshape(2, 2 * 2, 48)
@@ -296,7 +393,7 @@ def test_such_a_run_starts_a_classifier_of_other_species(run) -> None:
 
 def test_an_interrupted_run_has_prototypes_too(recordings, tmp_path: Path, monkeypatch) -> None:
     def interrupted(model, *_, **__):
-        raise Interrupted(weights_of(model), [{"epoch": 1, "loss": 1.0}])
+        raise Interrupted(weights_of(model), [{"epoch": 1, "train_loss": 1.0}])
 
     monkeypatch.setattr(trainer, "fit", interrupted)
     with pytest.raises(Interrupted):

@@ -5,13 +5,13 @@ import itertools
 import numpy as np
 import pytest
 import tolerances
-from scipy.stats import norm
+from scipy.stats import norm, zscore
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from birdnet_fs.batches.episodes import draw
+from birdnet_fs.batches.episodes import draw, draw_apart
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.training.few_shot_accuracy import METHODS, evaluate, evaluate_apart
+from birdnet_fs.training.few_shot_accuracy import METHODS, by_embedding, by_pairs, evaluate, result, together
 
 WIDTH, N_CLASSES = 24, 7
 BASE_MEAN = np.linspace(-1, 1, WIDTH)
@@ -75,8 +75,8 @@ def test_accuracy_interval_and_classes_are_those_of_a_loop_over_episodes(method,
     assert np.array_equal(result.confusion, confusion_matrix(true.ravel(), named.ravel(), labels=range(N_CLASSES)))
     reference = precision_recall_fscore_support(true.ravel(), named.ravel(), labels=range(N_CLASSES))
     for name, values in zip(("precision", "recall", "f1"), reference[:3], strict=True):
-        assert result.per_class[name] == pytest.approx(values, abs=tolerances.EXACT_METRIC)
-        assert result.macro[name] == pytest.approx(values.mean(), abs=tolerances.EXACT_METRIC)
+        assert getattr(result.called, name) == pytest.approx(values, abs=tolerances.EXACT_METRIC)
+        assert result.called.macro[name] == pytest.approx(values.mean(), abs=tolerances.EXACT_METRIC)
     assert (result.n_way, result.n_shot, result.n_query, result.n_episodes) == (n_way, 3, 4, 60)
 
 
@@ -124,27 +124,53 @@ def test_a_common_offset_does_not_blur_distances():
 
 def test_what_a_recording_adds_is_seen_within_and_not_across():
     x, labels, groups = clips(0.3, recording_signal=1.0)
-    results, reasons = evaluate_apart(x, labels, groups, n_way=5, n_shot=1, n_query=5, n_episodes=500, seed=0)
+    (across, within), reasons = draw_apart(labels, groups, n_way=5, n_shot=1, n_query=5, n_episodes=500, seed=0)
     assert not reasons
-    assert [(r.recordings, r.method) for r in results] == [
-        ("across", "euclidean"),
-        ("across", "cosine"),
-        ("within", "euclidean"),
-        ("within", "cosine"),
-    ]
-    assert results[2].low > results[0].high + 0.2
+    for method in ("euclidean", "cosine"):
+        far, near = evaluate(x, across, method), evaluate(x, within, method)
+        assert (far.recordings, near.recordings) == ("across", "within")
+        assert near.low > far.high + 0.2
 
 
-def test_a_way_that_has_no_episodes_says_why():
-    x, labels, _ = clips(0.5)
-    own = [str(i) for i in range(len(labels))]
-    results, reasons = evaluate_apart(
-        x, labels, own, ("euclidean",), n_way=5, n_shot=1, n_query=1, n_episodes=10, seed=0
-    )
-    assert [r.recordings for r in results] == ["across"]
-    assert "at most 1 clips in a recording" in reasons["within"]
-    with pytest.raises(UserError, match="need as many classes"):
-        evaluate_apart(x, labels, own, n_way=8, n_shot=1, n_query=1, n_episodes=10, seed=0)
+@pytest.mark.parametrize("n_shot", [1, 3])
+def test_pairs_are_named_by_the_most_alike_support_clip(n_shot):
+    x, labels, groups = clips(0.5)
+    alike = unit(x) @ unit(x).T
+    episodes = draw(labels, groups, n_way=4, n_shot=n_shot, n_query=3, n_episodes=40, seed=0)
+    right = []
+    for support, query in zip(episodes.support, episodes.query, strict=True):
+        for c, item in itertools.product(range(4), range(3)):
+            right.append(np.argmax([max(alike[query[c, item], i] for i in own) for own in support]) == c)
+    found = result(by_pairs("alike", alike, episodes))
+    assert 0.4 < np.mean(right) < 0.95
+    assert (found.method, found.accuracy) == ("alike", pytest.approx(np.mean(right)))
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+def test_two_methods_together_are_the_sum_of_standard_scores(weight):
+    x, labels, groups = clips(0.5)
+    other = np.random.default_rng(1).normal(size=(len(x), len(x)))
+    episodes = draw(labels, groups, n_way=5, n_shot=2, n_query=2, n_episodes=30, seed=0)
+    pairs = by_pairs("other", other, episodes)
+    found = result(together(by_embedding(x, episodes, "cosine"), pairs, weight))
+    right = []
+    for support, query in zip(episodes.support, episodes.query, strict=True):
+        prototypes = unit(x[support].mean(1))
+        for c, item in itertools.product(range(5), range(2)):
+            near = unit(x[query[c, item]]) @ prototypes.T
+            paired = other[query[c, item]][support].max(1)
+            right.append(np.argmax(zscore(near) + weight * zscore(paired)) == c)
+    assert found.method == "cosine+other"
+    assert 0.3 < np.mean(right) < 0.95
+    assert found.accuracy == pytest.approx(np.mean(right))
+
+
+def test_what_says_nothing_changes_nothing_beside_another():
+    x, labels, groups = clips(0.5)
+    episodes = draw(labels, groups, n_way=5, n_shot=1, n_query=2, n_episodes=30, seed=0)
+    cosine = by_embedding(x, episodes, "cosine")
+    nothing = by_pairs("nothing", np.ones((len(x), len(x))), episodes)
+    assert result(together(cosine, nothing)).accuracy == result(cosine).accuracy
 
 
 @pytest.mark.parametrize(
@@ -162,6 +188,17 @@ def test_what_does_not_fit_is_said(change, message):
     episodes = draw(labels, groups, n_way=2, n_shot=1, n_query=1, n_episodes=200, seed=0)
     with pytest.raises(UserError, match=message):
         evaluate(**{"embeddings": x, "episodes": episodes, **change})
+
+
+def test_pairs_that_do_not_fit_are_said():
+    _, labels, groups = clips(0.5)
+    episodes = draw(labels, groups, n_way=2, n_shot=1, n_query=1, n_episodes=200, seed=0)
+    with pytest.raises(UserError, match=r"alike must be \[n_items, n_items\].*\(210, 209\)"):
+        by_pairs("x", np.zeros((210, 209)), episodes)
+    with pytest.raises(UserError, match=r"alike must be .* a row for each"):
+        by_pairs("x", np.zeros((5, 5)), episodes)
+    with pytest.raises(UserError, match="alike must be finite; 1 rows"):
+        by_pairs("x", np.where(np.eye(210) * np.arange(210) == 7, np.nan, 1.0), episodes)
 
 
 def test_a_function_may_be_the_method():

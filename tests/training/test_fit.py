@@ -51,7 +51,7 @@ def test_it_learns_and_reports_every_epoch() -> None:
     model = network()
     fitted = fit(model, FixedBatches(), Training(epochs=40, learning_rate=0.02), multi_label=False)
     assert [row["epoch"] for row in fitted.history] == list(range(1, 41))
-    assert fitted.history[-1]["loss"] < 0.5 * fitted.history[0]["loss"]
+    assert fitted.history[-1]["train_loss"] < 0.5 * fitted.history[0]["train_loss"]
     assert (model.predict(X, verbose=0).argmax(1) == LABEL).mean() > 0.9
 
 
@@ -132,7 +132,7 @@ def test_another_objective_has_its_own_network_loss_and_column() -> None:
         objective=objective,
         validate=lambda: {"val_acc": next(scores), "val_macro_auroc": 0.0},
     )
-    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+    assert fitted.history[-1]["train_loss"] < fitted.history[0]["train_loss"]
     assert (fitted.weights["logits/kernel"] == before["logits/kernel"]).all()
     assert (fitted.weights["conv/kernel"] != before["conv/kernel"]).any()
     assert any((value != weights_of(model)[name]).any() for name, value in fitted.weights.items())  # the second's
@@ -170,10 +170,10 @@ def test_a_gradient_that_overflows_stops_before_the_step(monkeypatch: pytest.Mon
     """log(|x|) style losses are finite with an infinite gradient: the step would poison every weight."""
     from birdnet_fs.training import losses
 
-    def steep(logits, targets, smoothing):
+    def steep(logits, targets, smoothing, weights):
         return torch.sqrt(torch.abs((logits - logits.detach()).sum()))  # 0, with slope infinity
 
-    monkeypatch.setattr(losses, "cross_entropy", steep)
+    monkeypatch.setitem(losses.SINGLE, "ce", steep)
     model = network()
     before = weights_of(model)
     with pytest.raises(DivergedError, match="The gradient became NaN or infinite in epoch 1") as caught:
@@ -201,7 +201,7 @@ def test_bfloat16_arithmetic_keeps_float32_weights() -> None:
         model, FixedBatches(), Training(epochs=20, learning_rate=0.02, precision="bfloat16"), multi_label=False
     )
     assert all(v.value.dtype == torch.float32 for v in model.weights if "seed" not in v.path)
-    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+    assert fitted.history[-1]["train_loss"] < fitted.history[0]["train_loss"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here, so cuda is no error")

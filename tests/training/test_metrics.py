@@ -160,6 +160,39 @@ def test_counts_f1_accuracy_and_confusion_equal_sklearn():
     assert np.isnan(metrics.f1(np.zeros((2, 1)), np.zeros((2, 1)))[0])
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_precision_recall_and_f1_are_those_of_sklearn_over_the_classes_present(multi_label):
+    rng = np.random.default_rng(11)
+    truth, scores = rng.integers(0, 5, 300), rng.dirichlet(np.full(7, 0.5), 300)
+    scores[:, 2] *= 1e-3
+    scores /= scores.sum(axis=1, keepdims=True)  # class 2 occurs and is never called; 5 and 6 never occur, 5 is called
+    targets = np.eye(7)[truth]
+    if multi_label:
+        targets[:, :5] = np.maximum(targets[:, :5], rng.random((300, 5)) < 0.2)
+    labels = scores >= 0.5 if multi_label else scores.argmax(axis=1)
+    true, present = (targets.astype(bool) if multi_label else truth), list(range(5))
+    found = metrics.called_of(targets, scores, multi_label=multi_label)
+    each = sk.precision_recall_fscore_support(true, labels, labels=present, zero_division=0)
+    for name, values in zip(("precision", "recall", "f1", "n"), each, strict=True):
+        np.testing.assert_allclose(getattr(found, name)[:5], values, atol=tolerances.EXACT_METRIC)
+    assert found.precision[2] == found.recall[2] == 0 and np.isnan(found.recall[5:]).all()
+    for kind in ("macro", "weighted"):
+        mean = sk.precision_recall_fscore_support(true, labels, labels=present, average=kind, zero_division=0)
+        assert list(getattr(found, kind).values()) == pytest.approx(mean[:3], abs=tolerances.EXACT_METRIC)
+    reference = sum(sk.log_loss(targets[:, c], scores[:, c], labels=[0, 1]) for c in range(7)) / 7
+    if not multi_label:
+        reference = sk.log_loss(truth, scores, labels=range(7))
+    assert metrics.log_loss(targets, scores, multi_label=multi_label) == pytest.approx(reference, rel=tolerances.LOSS)
+
+
+def test_nothing_to_call_is_not_a_number():
+    empty = np.zeros((0, 2))
+    assert np.isnan(list(metrics.called_of(empty, empty, multi_label=False).weighted.values())).all()
+    assert np.isnan(metrics.log_loss(empty, empty, multi_label=True))
+    sure = metrics.log_loss([[1, 0]], [[0.0, 1.0]], multi_label=False)
+    assert 80 < sure < 90  # -log of the smallest normal float32, not infinity
+
+
 def value_of(targets, scores):
     return metrics.macro_auroc(targets, scores).value
 

@@ -177,3 +177,9 @@ def test_secondary_labels_count_only_where_several_may(table) -> None:
     both = targets_of(part.train, part.classes, multi_label=True)
     assert (single.sum(1) == 1).all()
     assert (both.sum(1) == 2).all()
+    for how, value in (("mask", -1.0), ("soft", 0.3), ("ignore", 0.0), ("label", 1.0)):
+        data = Data(multi_label=True, secondary=how, secondary_target=0.3)
+        found = targets_of(part.train, part.classes, multi_label=True, data=data)
+        assert (found[single == 1] == 1).all()
+        np.testing.assert_array_equal(found[(both == 1) & (single == 0)], np.float32(value))
+        assert (found[both == 0] == 0).all()

@@ -5,7 +5,7 @@ import tolerances
 import torch
 from torch.optim import lr_scheduler
 
-from birdnet_fs.training.schedule import learning_rate
+from birdnet_fs.training.schedule import Plateau, learning_rate
 
 N_EPOCHS, N_BATCHES, PEAK = 7, 5, 2e-3
 
@@ -48,3 +48,30 @@ def test_a_constant_rate_stays_and_all_rise_first() -> None:
         rates = ours(n_warmup=4, **settings)
         assert rates[:4] == pytest.approx([PEAK / 4, PEAK / 2, 3 * PEAK / 4, PEAK])
         assert rates[4] == PEAK
+
+
+def test_one_cycle_is_torchs() -> None:
+    n_steps = N_EPOCHS * N_BATCHES
+    expected = rates_of_torch(
+        lambda o: lr_scheduler.OneCycleLR(
+            o, PEAK, total_steps=n_steps, pct_start=0.3, div_factor=10, final_div_factor=100, cycle_momentum=False
+        ),
+        1,
+    )
+    # torch ends its list with a step beyond the last, which it refuses to make
+    assert ours(schedule="onecycle") == pytest.approx(expected, rel=tolerances.RATE)
+    assert ours(schedule="onecycle")[-1] == pytest.approx(PEAK / 1000)
+
+
+def test_a_plateau_lowers_the_rate_when_torchs_does() -> None:
+    scores = [0.5, 0.6, 0.6005, 0.599, 0.61, 0.61, 0.60, 0.60, 0.60, float("nan"), 0.60, 0.7, 0.1]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    reference = lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode="max", factor=0.5, patience=2, threshold=1e-3, threshold_mode="abs"
+    )
+    plateau = Plateau(factor=0.5, patience=2)
+    for score in scores:
+        reference.step(score)
+        plateau.see(score)
+        assert plateau.scale == optimizer.param_groups[0]["lr"]
+    assert plateau.scale < 0.5
