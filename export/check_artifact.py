@@ -3,8 +3,9 @@
     python check_artifact.py MODEL.tflite
 
 Verifies that the files are the ones that were exported (SHA-256), that they belong together (labels, shapes), that
-the network is alive, and that this machine's runtime gives the logits that were expected for the golden waveforms.
-Needs run_tflite.py beside it. Exit status 0: all checks passed; 1: one failed; 2: it could not be loaded.
+the network is alive, and that this machine's runtime gives the logits (and embeddings) that were expected for the
+golden waveforms. Needs run_tflite.py beside it. Exit status 0: all checks passed; 1: one failed; 2: it could not be
+loaded.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from run_tflite import Refused, beside, load, logits_of
+from run_tflite import Refused, answers_of, beside, load
 
 
 def check(model: Path) -> list[tuple[str, bool, str]]:
@@ -28,18 +29,29 @@ def check(model: Path) -> list[tuple[str, bool, str]]:
     if sidecar["input"] == "features":
         digest = sha256(beside(stem, "_frontend.npz"))
         found.append(("SHA-256 of the front-end", digest == sidecar["frontend_sha256"], digest))
+    second = sidecar.get("embeddings")
+    if second and second["enrolment"]:
+        digest = sha256(beside(stem, "_enrolment.npz"))
+        found.append(("SHA-256 of what enrolment needs", digest == second["enrolment"]["sha256"], digest))
     twice = len(artefact.labels) - len(set(artefact.labels))
     found.append(("labels are different", twice == 0, f"{twice} twice"))
     with np.load(beside(stem, "_golden.npz"), allow_pickle=False) as golden:
-        waveforms, expected = golden["waveforms"] / np.float32(32768), golden["logits"]
-        tolerance = float(golden["tolerance"])
-    given = np.stack([logits_of(artefact, row.astype(np.float32)) for row in waveforms])
-    finite = bool(np.isfinite(given).all())
+        expected = {name: golden[name] for name in golden.files}
+    waveforms = expected["waveforms"] / np.float32(32768)
+    answers = [answers_of(artefact, row.astype(np.float32)) for row in waveforms]
+    given = np.stack([answer[0] for answer in answers])
+    finite = all(bool(np.isfinite(output).all()) for answer in answers for output in answer)
     found.append(("no NaN or infinity", finite, f"{len(given)} golden waveforms"))
-    dead = int((np.ptp(given, axis=0) == 0).sum())
-    found.append(("no class is dead", dead == 0, f"{dead} of {given.shape[1]} constant"))
-    error = float(np.abs(given - expected).max())
-    found.append(("golden logits", error <= tolerance, f"largest difference {error:.2e}, allowed {tolerance:g}"))
+    alive = given[:, : given.shape[1] - sidecar["n_constant"]]  # "unknown" has one logit for everything
+    dead = int((np.ptp(alive, axis=0) == 0).sum())
+    found.append(("no class is dead", dead == 0, f"{dead} of {alive.shape[1]} constant"))
+    errors = {"golden logits": (np.abs(given - expected["logits"]), "tolerance")}
+    if second:
+        lengths = np.linalg.norm(np.stack([a[second["output"]] for a in answers]) - expected["embeddings"], axis=1)
+        errors["golden embeddings"] = (lengths, "embeddings_tolerance")
+    for what, (differences, allowed) in errors.items():
+        error, tolerance = float(differences.max()), float(expected[allowed])
+        found.append((what, error <= tolerance, f"largest difference {error:.2e}, allowed {tolerance:g}"))
     return found
 
 

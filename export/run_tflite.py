@@ -12,6 +12,7 @@ import hashlib
 import json
 import sys
 import wave
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,10 @@ def load(model: Path, *, verify: bool = True) -> Artefact:
             constants = {key: stored[key].astype(np.float64) for key in stored.files}
     interpreter = open_runtime(model)
     shape = [int(n) for n in interpreter.get_input_details()[0]["shape"]]
-    n_classes = int(interpreter.get_output_details()[0]["shape"][-1])
+    widths = [int(output["shape"][-1]) for output in interpreter.get_output_details()]
+    n_classes, second = widths[0], sidecar.get("embeddings")
+    if second and (len(widths) <= second["output"] or widths[second["output"]] != second["width"]):
+        raise Refused(f"{model} does not give the embeddings its sidecar describes: the files do not belong together.")
     if shape != sidecar["input_shape"] or n_classes != len(labels) or n_classes != len(sidecar["classes"]):
         raise Refused(
             f"{model} reads {shape} and gives {n_classes} classes, but its sidecar says {sidecar['input_shape']} and "
@@ -88,16 +92,21 @@ def open_runtime(model: Path) -> Any:
 
 def logits_of(artefact: Artefact, segment: np.ndarray) -> np.ndarray:
     """Logits [n_classes] of one segment, a waveform float32 [n_samples] in +-1."""
+    return answers_of(artefact, segment)[0]
+
+
+def answers_of(artefact: Artefact, segment: np.ndarray) -> list[np.ndarray]:
+    """Every output of the network for one segment: logits [n_classes] and, where it gives them, embeddings [width]."""
     if not np.isfinite(segment).all():
         raise Refused("The recording holds NaN or infinite samples; a network gives no meaning to those.")
     value = segment
     if artefact.sidecar["input"] == "features":
         value = log_mel(segment, artefact.sidecar["frontend"], artefact.constants)
         value = np.repeat(value[..., None], artefact.sidecar["frontend"]["n_channels"], axis=-1)
-    given, wanted = artefact.interpreter.get_input_details()[0], artefact.interpreter.get_output_details()[0]
+    given, wanted = artefact.interpreter.get_input_details()[0], artefact.interpreter.get_output_details()
     artefact.interpreter.set_tensor(given["index"], np.ascontiguousarray(value[None], np.float32))
     artefact.interpreter.invoke()
-    return artefact.interpreter.get_tensor(wanted["index"])[0].copy()
+    return [artefact.interpreter.get_tensor(output["index"])[0].copy() for output in wanted]
 
 
 def log_mel(waveform: np.ndarray, spec: dict[str, Any], constants: dict[str, np.ndarray]) -> np.ndarray:
@@ -126,9 +135,13 @@ def log_mel(waveform: np.ndarray, spec: dict[str, Any], constants: dict[str, np.
 
 
 def compress(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
-    """Band energies -> dB or natural log: floor, reference, limit below the segment's maximum."""
+    """Band energies -> dB or natural log: floor, reference, limit below the segment's maximum; or PCEN."""
     if spec["compression"] == "none":
         return x
+    if spec["compression"] == "pcen":
+        return pcen(x, spec)
+    if spec["compression"] not in ("db", "log"):
+        raise Refused(f"This reader does not know the compression {spec['compression']!r}; take a newer run_tflite.py.")
     x = np.log(np.maximum(x, spec["amin"]))
     unit = 10 / np.log(10)  # dB in one natural logarithm
     limit = spec["top_db"]
@@ -139,6 +152,21 @@ def compress(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
     if spec["ref"] == "max":
         x = x - x.max()
     return np.maximum(x, x.max() - limit) if spec["top_db"] else x
+
+
+def pcen(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
+    """Band energies [n_frames, n_mels] over their running mean, then a root; as librosa.pcen (Wang et al. 2017)."""
+    x = x * spec["pcen_scale"]
+    frames = spec["pcen_time_constant_s"] * spec["sample_rate_hz"] / spec["hop_length"]
+    rate = 2 / (1 + np.sqrt(1 + 4 * frames**2))
+    mean = np.ones_like(x[0]) if spec["pcen_start"] == "one" else x[0]
+    levels = np.empty_like(x)
+    for t, row in enumerate(x):
+        mean = levels[t] = (1 - rate) * mean + rate * row
+    x = x * (levels + spec["pcen_eps"]) ** -spec["pcen_gain"]
+    if spec["pcen_power"] == 0:
+        return np.log1p(x)
+    return spec["pcen_bias"] ** spec["pcen_power"] * np.expm1(spec["pcen_power"] * np.log1p(x / spec["pcen_bias"]))
 
 
 def normalise(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
@@ -188,7 +216,7 @@ def read_audio(path: Path, sample_rate_hz: int) -> np.ndarray:
         raise Refused(f"{path} cannot be read as audio: {error}") from None
     if not len(samples):
         raise Refused(f"{path} holds no samples.")
-    mono = samples.mean(axis=1, dtype=np.float32)
+    mono = mixed(samples)
     if rate == sample_rate_hz:
         return mono
     try:
@@ -199,6 +227,15 @@ def read_audio(path: Path, sample_rate_hz: int) -> np.ndarray:
             "pip install soxr, or convert the recording first."
         ) from None
     return soxr.resample(mono, rate, sample_rate_hz, quality="HQ").astype(np.float32)
+
+
+def mixed(samples: np.ndarray) -> np.ndarray:
+    """The mean of the channels of [n_samples, n_channels], or the loudest where they cancel each other."""
+    mono, n_channels = samples.mean(axis=1, dtype=np.float32), samples.shape[1]
+    power = np.square(samples, dtype=np.float64).sum(axis=0)
+    if n_channels > 1 and np.square(mono, dtype=np.float64).sum() < 0.1 * power.sum() / n_channels**2:
+        return np.ascontiguousarray(samples[:, power.argmax()])
+    return mono
 
 
 def _read_wav(path: Path) -> tuple[np.ndarray, int]:
@@ -220,15 +257,33 @@ def _read_wav(path: Path) -> tuple[np.ndarray, int]:
 
 
 def score(artefact: Artefact, waveform: np.ndarray) -> list[tuple[float, float, np.ndarray]]:
-    """(start_s, end_s, logits) of segment after segment; the last one is zero-padded."""
+    """(start_s, end_s, logits) of segment after segment."""
+    return [(start, end, logits_of(artefact, segment)) for start, end, segment in segments(artefact, waveform)]
+
+
+def segments(artefact: Artefact, waveform: np.ndarray) -> Iterator[tuple[float, float, np.ndarray]]:
+    """(start_s, end_s, waveform [n_samples]), one after the other; the last one is zero-padded."""
     rate, segment_s = artefact.sidecar["sample_rate_hz"], artefact.sidecar["segment_s"]
     n_samples = round(segment_s * rate)
-    rows = []
     for start in range(0, len(waveform), n_samples):
         segment = waveform[start : start + n_samples]
         segment = np.pad(segment, (0, n_samples - len(segment)))
-        rows.append((start / rate, (start + n_samples) / rate, logits_of(artefact, segment)))
-    return rows
+        yield start / rate, (start + n_samples) / rate, segment
+
+
+def as_json(labels: list[str], rows: list[tuple[float, float, np.ndarray]]) -> dict[str, Any]:
+    """Labels and every logit of every segment."""
+    found = [{"start_s": a, "end_s": b, "logits": [float(v) for v in row]} for a, b, row in rows]
+    return {"labels": labels, "segments": found}
+
+
+def as_text(labels: list[str], rows: list[tuple[float, float, np.ndarray]], activation: str, top: int) -> Iterator[str]:
+    """A line for each segment: its times and its `top` best classes."""
+    for start, end, row in rows:
+        chances = probabilities(row, activation)
+        best = np.argsort(-chances, kind="stable")[: max(1, top)]
+        names = ", ".join(f"{labels[i].partition('_')[2]} {chances[i]:.3f}" for i in best)
+        yield f"{start:8.2f} {end:8.2f}  {names}"
 
 
 def beside(stem: Path, ending: str) -> Path:
@@ -251,14 +306,10 @@ def main() -> int:
         print(f"run_tflite.py: {error}", file=sys.stderr)
         return 2
     if given.json:
-        segments = [{"start_s": a, "end_s": b, "logits": [float(v) for v in row]} for a, b, row in rows]
-        print(json.dumps({"labels": artefact.labels, "segments": segments}))
+        print(json.dumps(as_json(artefact.labels, rows)))
         return 0
-    for start, end, row in rows:
-        chances = probabilities(row, artefact.sidecar["activation"])
-        best = np.argsort(-chances, kind="stable")[: max(1, given.top)]
-        names = ", ".join(f"{artefact.labels[i].partition('_')[2]} {chances[i]:.3f}" for i in best)
-        print(f"{start:8.2f} {end:8.2f}  {names}")
+    for line in as_text(artefact.labels, rows, artefact.sidecar["activation"], given.top):
+        print(line)
     return 0
 
 

@@ -18,6 +18,9 @@ def export(
     input: Annotated[
         str, typer.Option(help="waveform (front-end inside) or features (its constants beside).")
     ] = "waveform",
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="A second output, for enrolment on a device (export/enroll_tflite.py).")
+    ] = False,
     name: Annotated[str, typer.Option(help="Name of the files; the run folder's when empty.")] = "",
     audio: Annotated[
         Path | None, typer.Option(help="Recordings for the parity test, when those of the run are gone.")
@@ -39,6 +42,7 @@ def export(
         name=name,
         input=input,
         precision=[p.strip() for p in precision.split(",") if p.strip()],
+        embeddings=embeddings,
         audio=audio,
         n_segments=n_segments,
     )

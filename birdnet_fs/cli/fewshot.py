@@ -1,5 +1,6 @@
 """`birdnet-fs fewshot`: how well a run tells new classes apart from a few clips of each."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,9 @@ from birdnet_fs.plumbing.errors import UserError
 
 def fewshot(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Any trained run.")],
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Labelled clips of new classes: folder or table.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="Labelled clips or timed events of new classes: folder or table.")
+    ],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="How INPUT is read, as data.where=set=birds10.")
     ] = None,
@@ -19,12 +22,22 @@ def fewshot(
     queries: Annotated[int, typer.Option(help="Clips of a class to name.")] = 5,
     episodes: Annotated[int, typer.Option(help="Episodes for each number of shots.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
+    known: Annotated[
+        bool, typer.Option("--known", help="Also classes of the run, from recordings that it was not trained on.")
+    ] = False,
+    fill: Annotated[str, typer.Option(help="Behind a clip shorter than the run's input: silence or repeat.")] = (
+        "silence"
+    ),
+    correlation: Annotated[
+        bool, typer.Option("--correlation", help="Also by spectrogram cross-correlation, alone and beside cosines.")
+    ] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="JSON file for the results.")] = None,
 ) -> None:
     """Accuracy over many episodes of classes that are new to the run, with 95 % intervals.
 
-    Support and query come from different recordings ("across"), and apart from that from one recording ("within"),
-    where the clips allow it. Every method names the same queries from the same embeddings.
+    A clip is a recording or, where INPUT has times, an event in one; rows without a class, or with several, are left
+    out. Support and query come from different recordings ("across"), and apart from that from one recording ("within"),
+    where the clips allow it. Every method names the same queries.
     """
     from birdnet_fs import schema
     from birdnet_fs.plumbing.files import write_json
@@ -43,14 +56,29 @@ def fewshot(
     asked = schema.Data(
         root=str(source if source.is_dir() else source.parent), table="" if source.is_dir() else source.name
     )
-    manifest = read_manifest(override(schema.Experiment(data=asked), settings or []).data)
-    several = [clip for clip in manifest.clips if len(clip.labels) != 1]
-    if several:
-        raise UserError(f"Clips of episodes must have one label each. Received: {several[0].path} with several or none")
+    experiment = override(schema.Experiment(data=asked), settings or [])
+    if dataclasses.replace(experiment, data=asked) != schema.Experiment(data=asked):
+        raise UserError(f"Only data.* can be set, the rest is the run's own. Received: {' '.join(settings or [])}")
+    manifest = read_manifest(experiment.data)
+    clips = [clip for clip in manifest.clips if len(clip.labels) == 1]
+    left = len(manifest.clips) - len(clips)
+    if not clips:
+        raise UserError(f"None of the {left} rows of {source} names one class; set data.label_column.")
+    if left:
+        say(f"{left} of {len(manifest.clips)} rows name no class, or several, and stand in no episode.")
     from birdnet_fs.fewshot.novel import novel_accuracy, plain
 
     results, reasons = novel_accuracy(
-        opened, manifest.clips, n_way=ways, shots=wanted, n_query=queries, n_episodes=episodes, seed=seed
+        opened,
+        clips,
+        n_way=ways,
+        shots=wanted,
+        n_query=queries,
+        n_episodes=episodes,
+        seed=seed,
+        known=known,
+        fill=fill,
+        correlation=correlation,
     )
     for recordings, why in reasons.items():
         say(f"None {recordings} recordings: {why}")

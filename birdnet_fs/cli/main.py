@@ -19,6 +19,7 @@ from birdnet_fs.cli.init import init
 from birdnet_fs.cli.manifest import manifest
 from birdnet_fs.cli.models import models
 from birdnet_fs.cli.quickstart import quickstart
+from birdnet_fs.cli.show import show
 from birdnet_fs.cli.train import train
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (quickstart, init, manifest, models, train, cv, fewshot, enroll, evaluate, analyze, export):
+for verb in (quickstart, init, manifest, models, show, train, cv, fewshot, enroll, evaluate, analyze, export):
     app.command()(verb)
 
 

@@ -8,7 +8,7 @@
 """
 
 from birdnet_fs.frontend import preset
-from birdnet_fs.schema import Augmentation, Data, Experiment, Model, Training
+from birdnet_fs.schema import Augmentation, Data, Experiment, Masks, Mixup, Model, Noise, Training
 
 
 def my_recordings(*, quick: bool = False) -> Experiment:
@@ -19,7 +19,14 @@ def my_recordings(*, quick: bool = False) -> Experiment:
         frontend=preset("birdnet_3s_48k"),
         model=Model("cnn/small"),
         augmentation=Augmentation(
-            crop="active", gain_db=6, noise_p=0.3, eq_db=6, mixup_p=0.5, time_masks=2, freq_masks=2, freq_shift=2
+            crop="active",
+            mixup=Mixup(0.5),
+            noise=Noise(0.3),
+            eq_db=6,
+            gain_db=6,
+            freq_shift=2,
+            time_masks=Masks(2),
+            freq_masks=Masks(2),
         ),
         training=Training(epochs=2 if quick else 40, batch_size=16, learning_rate=2e-3, label_smoothing=0.1),
         debug=quick,
@@ -39,7 +46,7 @@ def aviary(*, quick: bool = False) -> Experiment:
         ),
         frontend=preset("birdnet_3s_48k"),
         model=Model("cnn/tiny"),
-        augmentation=Augmentation(crop="active", gain_db=6, noise_p=0.5, time_masks=1, freq_masks=1),
+        augmentation=Augmentation(crop="active", noise=Noise(0.5), gain_db=6, time_masks=Masks(1), freq_masks=Masks(1)),
         # one thread: a network this small gains nothing from a second, and loses much on a busy machine
         training=Training(epochs=1 if quick else 15, batch_size=8, views=2, learning_rate=3e-3, threads=1),
         debug=quick,

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from birdnet_fs.export import embeddings as second
 from birdnet_fs.export import parity, processes, runtime, sidecars
 from birdnet_fs.export.probe import EDGES, Probe, make_probe
+from birdnet_fs.export.worker import OUTPUTS
 from birdnet_fs.plumbing.errors import UserError, nearest
 from birdnet_fs.plumbing.files import write_json
 from birdnet_fs.plumbing.progress import say
@@ -52,6 +54,7 @@ def export_run(
     name: str = "",
     input: str = "waveform",
     precision: Sequence[str] = ("fp32",),
+    embeddings: bool = False,
     audio: Path | None = None,
     n_segments: int = 200,
 ) -> list[Artefact]:
@@ -65,6 +68,7 @@ def export_run(
             when empty.
         input: "waveform" (the front-end is inside) or "features" (its constants lie beside).
         precision: One artefact each: "fp32", "fp16" (weights in float16, float32 in and out).
+        embeddings: Give the embedding as well, as a second output, with what enrolment on a device needs beside it.
         audio: Folder of recordings for the parity test when those of the run are gone.
         n_segments: Real segments in the parity test.
 
@@ -81,22 +85,26 @@ def export_run(
     _check(target, input, precision, name, output)
     sidecars.label_lines(run.classes)
     _check_weights(run)
+    outputs = tuple(OUTPUTS) if embeddings else ("predictions",)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-export-", dir=output.parent) as folder:
         work, ready = Path(folder) / "work", Path(folder) / "ready"
         work.mkdir()
         ready.mkdir()
         probe = make_probe(run, audio=audio, n_segments=n_segments)
-        measured, reference = measure(run, probe, input, precision, work)
+        measured, reference = measure(run, probe, input, outputs, precision, work)
         broken = {p: m for p, m in measured.items() if m.faults}
         if broken:
-            raise UserError(_refusal(run, probe, input, measured, work))
+            raise UserError(_refusal(run, probe, input, outputs, measured, work))
+        enrolment = second.enrolment_of(run) if embeddings else None
         shape = (1, run.frontend.n_samples) if input == "waveform" else (1, *run.input_shape)
         for which, numbers in measured.items():
             artefact = ready / file_name(name, which, target)
             os.replace(work / f"{which}.tflite", artefact)
-            golden = probe.waveforms[: len(EDGES)], reference[: len(EDGES)]
-            sidecars.write_sidecars(artefact, run, input=input, input_shape=shape, parity=numbers, golden=golden)
+            golden = sidecars.Golden(probe.waveforms[: len(EDGES)], [rows[: len(EDGES)] for rows in reference])
+            sidecars.write_sidecars(
+                artefact, run, input=input, input_shape=shape, parity=numbers, golden=golden, enrolment=enrolment
+            )
         names = {p: file_name(name, p, target) for p in precision}
         sidecars.write_parity(ready, {names[p]: m for p, m in measured.items()}, earlier=output)
         sizes = {p: (ready / names[p]).stat().st_size for p in precision}
@@ -109,28 +117,29 @@ def file_name(name: str, precision: str, target: str) -> str:
     return name + ("" if precision == "fp32" else f"_{precision}") + TARGETS[target].suffix
 
 
-def job_of(run: Run, input: str, precision: Sequence[str], folder: Path) -> dict[str, Any]:
+def job_of(run: Run, input: str, outputs: Sequence[str], precision: Sequence[str], folder: Path) -> dict[str, Any]:
     """What the worker is told."""
     return {
         "run": str(run.path.resolve()),
         "frontend": to_dict(run.frontend),
         "input": input,
+        "outputs": list(outputs),
         "precisions": list(precision),
         "folder": str(folder.resolve()),
     }
 
 
 def measure(
-    run: Run, probe: Probe, input: str, precision: Sequence[str], work: Path
-) -> tuple[dict[str, parity.Parity], np.ndarray]:
-    """Convert into `work` (`<precision>.tflite`) and compare: (numbers by precision, reference logits)."""
+    run: Run, probe: Probe, input: str, outputs: Sequence[str], precision: Sequence[str], work: Path
+) -> tuple[dict[str, parity.Parity], list[np.ndarray]]:
+    """Convert into `work` (`<precision>.tflite`) and compare: (numbers by precision, the reference's outputs)."""
     inputs = work / "inputs.npy"
     features_file = inputs if input == "features" else None
-    reference = parity.reference_logits(run, probe, features_file)
+    reference = parity.reference_answers(run, probe, [OUTPUTS[name] for name in outputs], features_file)
     if features_file is None:
         np.save(inputs, probe.waveforms)
     say(f"Converting {run.experiment.model.name} ({input} in, {', '.join(precision)}) ...")
-    write_json(work / "job.json", job_of(run, input, precision, work))
+    write_json(work / "job.json", job_of(run, input, outputs, precision, work))
     done = processes.run_module("birdnet_fs.export.worker", [work / "job.json"], backend="tensorflow")
     if done.returncode:
         raise UserError(
@@ -139,28 +148,33 @@ def measure(
         )
     measured = {}
     for which in precision:
-        artefact = runtime.run_tflite(work / f"{which}.tflite", inputs, work / "outputs.npy")
+        artefact = runtime.run_tflite(work / f"{which}.tflite", inputs, work / "outputs.npz")
         measured[which] = parity.compare(
-            reference,
-            artefact,
+            reference[0],
+            artefact[0],
             probe,
             which,
             run.activation,
-            logit_scale=run.experiment.logit_scale,
+            size=parity.size_of_logits(run, reference[0]),
             constant=int(run.experiment.model.unknown),
         )
+        if len(outputs) > 1:
+            second_output = second.compare(reference[1], artefact[1], which, len(EDGES))
+            measured[which] = measured[which].with_embeddings(second_output)
         say(f"{which}: {measured[which]}")
     return measured, reference
 
 
-def _refusal(run: Run, probe: Probe, input: str, measured: dict[str, parity.Parity], work: Path) -> str:
+def _refusal(
+    run: Run, probe: Probe, input: str, outputs: Sequence[str], measured: dict[str, parity.Parity], work: Path
+) -> str:
     """Say what is over budget, and which setting works; the ones not yet measured are tried, most exact first."""
     said = "; ".join(f"{p}: {', '.join(m.faults)}" for p, m in measured.items() if m.faults)
     known = {(input, p): not m.faults for p, m in measured.items()}
     for choice in [(input, "fp32"), ("features", "fp32")]:
         if choice not in known:
             try:
-                known[choice] = not measure(run, probe, choice[0], choice[1:], work)[0][choice[1]].faults
+                known[choice] = not measure(run, probe, choice[0], outputs, choice[1:], work)[0][choice[1]].faults
             except UserError:
                 known[choice] = False
         if known[choice]:

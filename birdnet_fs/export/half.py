@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from birdnet_fs.export import flatbuffer
+
 MIN_ELEMENTS = 256  # smaller constants stay float32: they cost nothing and hold biases, floors and scales
 _DEQUANTIZE_VERSION = 3  # the first version of the operator that reads float16
 
@@ -26,10 +28,9 @@ def store_in_half(source: Path, target: Path, *, keep: frozenset[bytes] = frozen
     Returns:
         Number of weights (tensors) that are now float16.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as fb
 
-    model = _read(source)
+    model = flatbuffer.read(source)
     opcode = len(model.operatorCodes)
     code = int(fb.BuiltinOperator.DEQUANTIZE)
     model.operatorCodes.append(
@@ -64,23 +65,15 @@ def store_in_half(source: Path, target: Path, *, keep: frozenset[bytes] = frozen
         graph.operators = new + list(graph.operators)
         n_stored += len(new)
     _drop_unused(model)
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    target.write_bytes(bytes(builder.Output()))
+    flatbuffer.write(model, target)
     return n_stored
 
 
 def constants(source: Path) -> frozenset[bytes]:
     """The contents of the float32 constants of a TFLite file that `store_in_half` would round."""
-    model = _read(source)
+    model = flatbuffer.read(source)
     values = (_constant(model, tensor) for graph in model.subgraphs for tensor in graph.tensors)
     return frozenset(value.tobytes() for value in values if value is not None)
-
-
-def _read(source: Path) -> Any:
-    from ai_edge_litert import schema_py_generated as fb
-
-    return fb.ModelT.InitFromPackedBuf(source.read_bytes(), 0)
 
 
 def _constant(model: Any, tensor: Any) -> np.ndarray | None:

@@ -6,6 +6,7 @@ real runtime in a process of its own. Both see the same waveforms, at the edges 
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from birdnet_fs import schema
+from birdnet_fs.export.embeddings import EmbeddingParity
 from birdnet_fs.export.probe import EDGES, Probe
 from birdnet_fs.plumbing.progress import track
 from birdnet_fs.training.run_folder import Run
@@ -35,9 +37,9 @@ class Budget:
     device: float  # largest difference of a logit for the golden waveforms on another machine
     reason: str
 
-    def at(self, logit_scale: float) -> "Budget":
-        """The budget for logits that are cosines or distances times a scale: rounding grows with them."""
-        factor = max(1.0, logit_scale / USUAL_LOGITS)
+    def at(self, size: float) -> "Budget":
+        """The budget for logits that compare (cosines or distances times a scale) and get as large as `size`."""
+        factor = max(1.0, size / USUAL_LOGITS)
         wider = {name: getattr(self, name) * factor for name in ("max_abs", "mean_abs", "device")}
         return dataclasses.replace(self, **wider)
 
@@ -80,56 +82,89 @@ class Parity:
     auroc_artefact: float | None
     faults: tuple[str, ...]
     budget: Budget
+    embeddings: EmbeddingParity | None = None  # of an artefact that gives them too
 
     def to_json(self) -> dict[str, Any]:
         """The numbers with the budget they were held against, as JSON values (NaN becomes null)."""
-        values = {k: v for k, v in vars(self).items() if k not in ("faults", "budget")}
+        values = {k: v for k, v in vars(self).items() if k not in ("faults", "budget", "embeddings")}
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        return {**plain, "faults": list(self.faults), "budget": dict(vars(self.budget))}
+        found = {**plain, "faults": list(self.faults), "budget": dict(vars(self.budget))}
+        return found if self.embeddings is None else {**found, "embeddings": self.embeddings.to_json()}
+
+    def with_embeddings(self, embeddings: EmbeddingParity) -> "Parity":
+        """Both outputs' numbers and faults."""
+        return dataclasses.replace(self, embeddings=embeddings, faults=self.faults + embeddings.faults)
 
     def __str__(self) -> str:
         text = f"max {self.max_abs:.1e}, mean {self.mean_abs:.1e}, top-1 {self.top1_agreement:.1%}"
         if self.auroc_reference is not None and self.auroc_artefact is not None:
             text += f", AUROC {self.auroc_reference:.4f} -> {self.auroc_artefact:.4f}"
+        if self.embeddings is not None:
+            text += f"; embeddings max {self.embeddings.max_error:.1e}, mean {self.embeddings.mean_error:.1e}"
         return text
 
 
-def reference_logits(run: Run, probe: Probe, features_file: Path | None = None) -> np.ndarray:
-    """What the run itself answers: float32 [n, n_classes].
+def reference_answers(
+    run: Run, probe: Probe, layers: Sequence[str], features_file: Path | None = None
+) -> list[np.ndarray]:
+    """What the run itself answers: float32 [n, width] of each layer.
 
     Args:
         run: The run.
         probe: The waveforms.
+        layers: "logits", and "embedding" where the artefact gives it too.
         features_file: Where to keep the features, `.npy` float32 [n, n_frames, n_mels], for an artefact that is
             given features; None when it is given waveforms.
     """
     import keras
 
+    from birdnet_fs import models
+
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
         with keras.device("cpu"):  # a GPU may round matrix products to 10 bits
-            model = run.build_model()
+            model = models.with_outputs(run.build_model(), layers)
     finally:
         keras.config.set_dtype_policy(policy)
     return _ask(model, run.frontend, probe.waveforms, features_file)
 
 
-def _ask(model: "keras.Model", spec: schema.FrontEnd, waveforms: np.ndarray, features_file: Path | None) -> np.ndarray:
+def _ask(
+    model: "keras.Model", spec: schema.FrontEnd, waveforms: np.ndarray, features_file: Path | None
+) -> list[np.ndarray]:
     from birdnet_fs.frontend.in_numpy import log_mel, network_input
 
     kept = None
     if features_file is not None:
         kept = np.lib.format.open_memmap(features_file, "w+", np.float32, (len(waveforms), *spec.shape))
-    answers = []
+    answers: list[list[np.ndarray]] = [[] for _ in model.outputs]
     for start in track(range(0, len(waveforms), _BATCH), "Reference", unit="batch"):
         features = log_mel(waveforms[start : start + _BATCH], spec)
         if kept is not None:
             kept[start : start + _BATCH] = features
-        answers.append(np.asarray(model.predict_on_batch(network_input(features, spec)), np.float32))
+        found = model.predict_on_batch(network_input(features, spec))
+        for rows, output in zip(answers, found if len(answers) > 1 else [found], strict=True):
+            rows.append(np.asarray(output, np.float32))
     if kept is not None:
         kept.flush()
-    return np.concatenate(answers)
+    return [np.concatenate(rows) for rows in answers]
+
+
+def size_of_logits(run: Run, reference: np.ndarray) -> float:
+    """How large the logits of a head that compares get by design: its scale for cosines, no limit for distances.
+
+    Args:
+        run: The run.
+        reference: Its logits [n, n_classes].
+
+    Returns:
+        Above 0; 1 for a head that was trained to keep its logits small.
+    """
+    settings = run.experiment.model
+    if settings.head == "prototypes" and settings.distance != "cosine":
+        return float(np.abs(reference).max())
+    return run.experiment.logit_scale
 
 
 def compare(
@@ -139,7 +174,7 @@ def compare(
     precision: str,
     activation: str,
     *,
-    logit_scale: float = 1.0,
+    size: float = 1.0,
     constant: int = 0,
 ) -> Parity:
     """Hold an artefact's logits against the reference's.
@@ -150,10 +185,10 @@ def compare(
         probe: What was asked.
         precision: Which budget of `BUDGETS` holds.
         activation: "softmax" or "sigmoid", which makes the scores that AUROC ranks.
-        logit_scale: What the network multiplies cosines or distances by; above 30 the budget grows with it.
+        size: Of the logits of a head that compares (`size_of_logits`); above 30 the budget grows with it.
         constant: How many of the last classes have one logit for every input by design ("unknown").
     """
-    budget = BUDGETS[precision].at(logit_scale)
+    budget = BUDGETS[precision].at(size)
     alive = reference.shape[1] - constant
     faults = [*_dead(reference[:, :alive], "the network itself"), *_dead(artefact[:, :alive], "the artefact")]
     error = np.abs(artefact.astype(np.float64) - reference)

@@ -1,4 +1,4 @@
-"""Run a TFLite file with the runtime alone: `python -m birdnet_fs.export.runtime MODEL INPUTS.npy OUTPUTS.npy`.
+"""Run a TFLite file with the runtime alone: `python -m birdnet_fs.export.runtime MODEL INPUTS.npy OUTPUTS.npz`.
 
 A process of its own, because some files abort the process that opens them (SIGABRT inside the runtime) and because
 neither Keras nor TensorFlow may help it.
@@ -13,16 +13,16 @@ from birdnet_fs.export import processes
 from birdnet_fs.plumbing.errors import UserError
 
 
-def run_tflite(model: Path, inputs: Path, outputs: Path) -> np.ndarray:
-    """The logits of a TFLite file, computed in a subprocess.
+def run_tflite(model: Path, inputs: Path, outputs: Path) -> list[np.ndarray]:
+    """What a TFLite file answers, computed in a subprocess.
 
     Args:
         model: The file, with one input of batch 1.
         inputs: `.npy` float32 [n, ...], one row per input; a missing last axis (channels) is filled with copies.
-        outputs: `.npy` that the subprocess writes.
+        outputs: `.npz` that the subprocess writes.
 
     Returns:
-        float32 [n, n_classes].
+        float32 [n, ...] of each output in the file's order, the logits [n, n_classes] first.
 
     Raises:
         UserError: The runtime refused the file or died on it; its last words are given.
@@ -31,7 +31,8 @@ def run_tflite(model: Path, inputs: Path, outputs: Path) -> np.ndarray:
     if done.returncode:
         why = f"exit status {done.returncode}: {processes.last_words(done)}"
         raise UserError(f"The runtime cannot run the converted network ({why})")
-    return np.load(outputs, allow_pickle=False)
+    with np.load(outputs, allow_pickle=False) as stored:
+        return [stored[f"arr_{i}"] for i in range(len(stored.files))]
 
 
 def main(model: str, inputs: str, outputs: str) -> None:
@@ -41,17 +42,19 @@ def main(model: str, inputs: str, outputs: str) -> None:
     interpreter = Interpreter(model_path=model, num_threads=1)
     interpreter.allocate_tensors()
     given, wanted = interpreter.get_input_details(), interpreter.get_output_details()
-    if len(given) != 1 or len(wanted) != 1:
-        raise SystemExit(f"one input and one output expected, found {len(given)} and {len(wanted)}")
+    if len(given) != 1:
+        raise SystemExit(f"one input expected, found {len(given)}")
     shape = tuple(given[0]["shape"])
     rows = np.load(inputs, mmap_mode="r", allow_pickle=False)
-    results = []
+    results: list[list[np.ndarray]] = [[] for _ in wanted]
     for row in rows:
         value = row[None] if row.ndim + 1 == len(shape) else np.broadcast_to(row[None, ..., None], shape)
         interpreter.set_tensor(given[0]["index"], np.ascontiguousarray(value, np.float32))
         interpreter.invoke()
-        results.append(interpreter.get_tensor(wanted[0]["index"])[0].copy())
-    np.save(outputs, np.stack(results))
+        for found, output in zip(results, wanted, strict=True):
+            found.append(interpreter.get_tensor(output["index"])[0].copy())
+    with open(outputs, "wb") as file:
+        np.savez(file, *(np.stack(found) for found in results))
 
 
 if __name__ == "__main__":

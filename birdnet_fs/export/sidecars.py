@@ -1,19 +1,20 @@
 """The files beside an artefact, all named after it: with them and a runtime alone, another team can use it.
 
 For `<name>.tflite`: `<name>_Labels.txt`, `<name>.json` (how to feed it, and its SHA-256), `<name>_golden.npz` (made
-waveforms and the logits they must give), `<name>_card.md`, and for a network that reads features
-`<name>_frontend.npz` (the front-end's window and matrices). One `parity.json` holds the proof of every artefact of
-the folder. Nothing is pickled; no recording travels.
+waveforms and what they must give), `<name>_card.md`, for a network that reads features `<name>_frontend.npz` (the
+front-end's window and matrices), for one that gives embeddings `<name>_enrolment.npz` (embeddings.py). One
+`parity.json` holds the proof of every artefact of the folder. Nothing is pickled; no recording travels.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from birdnet_fs import schema
+from birdnet_fs.export.embeddings import Enrolment
 from birdnet_fs.export.parity import Parity
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import sha256, write_json, write_text
@@ -41,6 +42,13 @@ def label_lines(classes: Sequence[str]) -> list[str]:
     return lines
 
 
+class Golden(NamedTuple):
+    """Made waveforms, float32 [n, n_samples] on the grid of 16-bit samples, and what the reference answers to them."""
+
+    waveforms: np.ndarray
+    answers: Sequence[np.ndarray]  # logits [n, n_classes] and, of an artefact that gives them, embeddings [n, width]
+
+
 def write_sidecars(
     artefact: Path,
     run: Run,
@@ -48,7 +56,8 @@ def write_sidecars(
     input: str,
     input_shape: Sequence[int],
     parity: Parity,
-    golden: tuple[np.ndarray, np.ndarray],
+    golden: Golden,
+    enrolment: Enrolment | None = None,
 ) -> None:
     """Write everything that goes beside `artefact`.
 
@@ -58,18 +67,18 @@ def write_sidecars(
         input: "waveform" or "features".
         input_shape: The shape of the artefact's input, batch of 1 in front.
         parity: What the gate measured.
-        golden: Waveforms float32 [n, n_samples] on the grid of 16-bit samples, and their reference logits.
+        golden: What another machine must reproduce.
+        enrolment: Of an artefact that gives embeddings and can be enrolled into.
     """
     stem = artefact.with_suffix("")
     digest = sha256(artefact)
     write_text(_beside(stem, "_Labels.txt"), "".join(f"{line}\n" for line in label_lines(run.classes)))
-    waveforms, logits = golden
-    np.savez_compressed(
-        _beside(stem, "_golden.npz"),
-        waveforms=np.round(waveforms * 32768).clip(-32768, 32767).astype(np.int16),
-        logits=logits.astype(np.float32),
-        tolerance=np.float32(parity.budget.device),
-    )
+    expected: dict[str, Any] = {"logits": golden.answers[0], "tolerance": np.float32(parity.budget.device)}
+    if parity.embeddings is not None:
+        tolerance = np.float32(parity.embeddings.tolerance)
+        expected |= {"embeddings": golden.answers[1], "embeddings_tolerance": tolerance}
+    integers = np.round(golden.waveforms * 32768).clip(-32768, 32767).astype(np.int16)
+    np.savez_compressed(_beside(stem, "_golden.npz"), waveforms=integers, **expected)
     sidecar: dict[str, Any] = {
         "format": FORMAT,
         "model": artefact.name,
@@ -82,10 +91,17 @@ def write_sidecars(
         "output": "logits",
         "activation": run.activation,
         "logit_scale": run.experiment.logit_scale,
+        "n_constant": int(run.experiment.model.unknown),
         "precision": parity.precision,
         "frontend": to_dict(run.frontend),
         "versions": versions(),
     }
+    if parity.embeddings is not None:
+        sidecar["embeddings"] = {"output": 1, "width": parity.embeddings.width, "enrolment": None}
+        if enrolment is not None:
+            file, arrays = _beside(stem, "_enrolment.npz"), dict[str, Any](enrolment.arrays)
+            np.savez_compressed(file, **arrays)
+            sidecar["embeddings"]["enrolment"] = {**enrolment.description, "sha256": sha256(file)}
     if input == "features":
         constants: dict[str, Any] = {**frontend_constants(run.frontend)}
         np.savez_compressed(_beside(stem, "_frontend.npz"), **constants)
@@ -120,7 +136,7 @@ def frontend_constants(spec: schema.FrontEnd) -> dict[str, np.ndarray]:
 
 def card(name: str, digest: str, run: Run, input: str, parity: Parity) -> str:
     """The model card as Markdown: what it is, what it hears, how good it was, how exact this file is."""
-    spec, budget = run.frontend, parity.budget
+    spec, budget, second = run.frontend, parity.budget, parity.embeddings
     reads = (
         f"waveform float32 [1, {spec.n_samples}], mono, {spec.sample_rate_hz} Hz, ±1 ({spec.segment_s:g} s)"
         if input == "waveform"
@@ -134,6 +150,7 @@ def card(name: str, digest: str, run: Run, input: str, parity: Parity) -> str:
         "",
         f"- Reads: {reads}.",
         f"- Gives: logits [1, {len(run.classes)}]; the probabilities are their {run.activation}.",
+        *([f"- Gives as a second output: embeddings [1, {second.width}]."] if second else []),
         f"- SHA-256: `{digest}`",
         "",
         "## How good the run was",
@@ -144,6 +161,11 @@ def card(name: str, digest: str, run: Run, input: str, parity: Parity) -> str:
         "",
         f"{parity.n_segments} segments ({parity.source}) and {parity.n_edges} made ones against the run: {parity}.",
         f"Allowed for {parity.precision}: {budget.max_abs:g} in a logit ({budget.reason}).",
+        *(
+            [f"And {second.budget.max_error:g} of their spread in an embedding ({second.budget.reason})."]
+            if second
+            else []
+        ),
         "",
         "## Classes",
         "",

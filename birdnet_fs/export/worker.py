@@ -4,8 +4,8 @@ The network is built from code and the run's weights in float32 (a mixed-precisi
 TFLite builtins), the batch is fixed at 1 (recurrent networks convert only then), and anything outside the builtins
 fails here instead of on the device. The front-end in front is made of convolutions and matrix products.
 
-The job is JSON: {"run": folder, "frontend": settings, "input": "waveform" | "features", "precisions": [...],
-"folder": where `<precision>.tflite` goes}.
+The job is JSON: {"run": folder, "frontend": settings, "input": "waveform" | "features", "outputs": [...],
+"precisions": [...], "folder": where `<precision>.tflite` goes}.
 """
 
 import json
@@ -14,32 +14,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from birdnet_fs import schema
-from birdnet_fs.export import half
+from birdnet_fs.export import flatbuffer, half
 
 if TYPE_CHECKING:
     import keras
+
+OUTPUTS = {"predictions": "logits", "embeddings": "embedding"}  # of an artefact, in its order: the layer each is of
 
 
 def work(job: dict[str, Any]) -> None:
     """Write `<folder>/<precision>.tflite` for every precision of the job."""
     import keras
 
+    from birdnet_fs.models import with_outputs
     from birdnet_fs.training.run_folder import load_run
 
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
     folder, spec = Path(job["folder"]), schema.FrontEnd.from_dict(job["frontend"])
-    network = load_run(job["run"]).build_model()
+    network = with_outputs(load_run(job["run"]).build_model(), [OUTPUTS[name] for name in job["outputs"]])
     shape: tuple[int, ...]
     if job["input"] == "waveform":
         front = front_end(spec)
-        whole = keras.Model(front.input, network(front.output), name="waveform_to_logits")
+        given, answers = front.input, network(front.output)
         shape, name = (1, spec.n_samples), "waveform"
     else:
-        front, whole = None, network
+        front, given, answers = None, network.input, network.output
         shape, name = (1, *spec.shape, spec.n_channels), "features"
+    answers = answers if len(job["outputs"]) > 1 else [answers]
+    whole = keras.Model(given, dict(zip(job["outputs"], answers, strict=True)), name=f"{name}_to_answers")
     full = folder / "fp32.tflite"
     convert(whole, shape, name, full)
+    flatbuffer.order_outputs(full, job["outputs"])
     if "fp16" in job["precisions"]:
         keep: frozenset[bytes] = frozenset()
         if front is not None:

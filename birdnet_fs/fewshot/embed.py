@@ -5,11 +5,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdnet_fs.batches.waveforms import Waveforms, clip_windows
+from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say, track
 from birdnet_fs.training.episodic import Embedder
 from birdnet_fs.training.partition import PARTITION, TRAIN, read_partition
 from birdnet_fs.training.run_folder import Run
 
+FILLS = ("silence", "repeat")
 MOST = 200  # training clips that the middle is taken of
 Floats = NDArray[np.float32]
 
@@ -19,17 +21,30 @@ def width_of(model: keras.Model) -> int:
     return int(model.get_layer("embedding").output.shape[-1])
 
 
-def embed_clips(embedder: Embedder, waveforms: Waveforms, what: str) -> Floats:
+def embed_clips(embedder: Embedder, waveforms: Waveforms, what: str, fill: str = "silence") -> Floats:
     """The mean embedding over the windows that cover each clip: float32 [n_clips, width].
 
     Args:
         embedder: Of a trained network.
         waveforms: The clips.
         what: Title of the progress bar.
+        fill: What follows a clip that is shorter than the network's input, one of FILLS: silence, as when recordings
+            are analysed, or the clip again and again, as the baseline of the DCASE few-shot task does.
+
+    Raises:
+        UserError: `fill` is none of them.
     """
+    if fill not in FILLS:
+        raise UserError(f"fill must be one of {', '.join(FILLS)}. Received: {fill!r}")
     n_samples = embedder.spec.n_samples
+
+    def windows(waveform: Floats) -> Floats:
+        if fill == "repeat" and len(waveform) < n_samples:
+            waveform = np.resize(waveform, n_samples)
+        return clip_windows(waveform, n_samples)
+
     rows = track(range(len(waveforms)), what, unit="clip")
-    return np.stack([embedder.mean(clip_windows(waveforms[i], n_samples)) for i in rows]).astype(np.float32)
+    return np.stack([embedder.mean(windows(waveforms[i])) for i in rows]).astype(np.float32)
 
 
 def middle_of_training(run: Run, model: keras.Model) -> Floats:

@@ -1,4 +1,7 @@
-"""How well a run tells classes apart that it was never trained on, from a few clips of each."""
+"""How well a run tells classes apart from a few clips of each, above all classes that it was never trained on.
+
+A clip is a recording, a part of one, or a timed event in it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -6,75 +9,84 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
+from birdnet_fs.batches.episodes import draw_apart
 from birdnet_fs.batches.waveforms import Waveforms
+from birdnet_fs.fewshot.correlation import correlations, spectrograms
 from birdnet_fs.fewshot.embed import embed_clips, middle_of_training
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
 from birdnet_fs.recordings.manifest import Clip
 from birdnet_fs.training.episodic import Embedder
-from birdnet_fs.training.few_shot_accuracy import Result, evaluate_apart
+from birdnet_fs.training.few_shot_accuracy import Result, by_embedding, by_pairs, evaluate, result, together
 from birdnet_fs.training.fit import device_of
 from birdnet_fs.training.partition import PARTITION, TRAIN, read_partition
 from birdnet_fs.training.run_folder import Run
 
 METHODS = ("euclidean", "cosine", "simpleshot", "logistic_regression")
+BESIDE = "cosine"  # what the correlation is added to
+SHORT = 0.5  # of the network's input: a word is said when most clips are shorter
 
 
 def novel_accuracy(
-    run: Run, clips: Sequence[Clip], *, n_way: int, shots: Sequence[int], n_query: int, n_episodes: int, seed: int
+    run: Run,
+    clips: Sequence[Clip],
+    *,
+    n_way: int,
+    shots: Sequence[int],
+    n_query: int,
+    n_episodes: int,
+    seed: int,
+    known: bool = False,
+    fill: str = "silence",
+    correlation: bool = False,
 ) -> tuple[list[Result], dict[str, str]]:
-    """Accuracy over episodes of clips whose classes the run does not know.
+    """Accuracy over episodes of clips.
 
     Args:
         run: Any trained run with an embedding.
-        clips: Labelled, one class each; none of a class the run was trained on.
+        clips: Labelled, one class each.
         n_way: Classes of an episode.
         shots: Support clips of a class, one set of episodes for each number.
         n_query: Query clips of a class.
         n_episodes: For each number of shots, across recordings and within them apart.
         seed: Of the episodes.
+        known: Classes that the run was trained on may stand in episodes, from recordings that it was not trained on.
+        fill: What follows a clip that is shorter than the network's input; see `embed_clips`.
+        correlation: Also name queries by spectrogram cross-correlation alone ("correlation"), and by the sum of
+            cosines and correlations, both standardised over the classes of a query ("cosine+correlation").
 
     Returns:
         Results by shots, recordings and method (the same episodes for all methods); and why there are none across or
         within recordings, where that is so.
 
     Raises:
-        UserError: A class is known to the run, no clip can be read, or no episodes can be drawn.
+        UserError: A class is known to the run (with `known`: a recording), no clip can be read, or no episodes can be
+            drawn.
     """
-    known = {label for clip in _trained(run) for label in clip.labels}
-    both = sorted(known & {clip.labels[0] for clip in clips})
-    if both:
-        raise UserError(
-            f"{run.path} was trained on {both[0]!r} ({len(both)} such classes); choose classes that are new to it, for "
-            "example with data.where."
-        )
+    _check_unheard(run, clips, known)
     waveforms = Waveforms(clips, run.frontend.sample_rate_hz)
-    if waveforms.ledger.counts()["quarantined"]:
-        say(waveforms.ledger.summary())
+    _say_what_was_read(waveforms, run.frontend.segment_s, fill)
     with keras.device(device_of("auto")):
         model = run.build_model()
-    embeddings = embed_clips(Embedder(model, run.frontend), waveforms, "embedding clips")
+    embeddings = embed_clips(Embedder(model, run.frontend), waveforms, "embedding clips", fill)
     middle = middle_of_training(run, model)
+    alike = correlations(spectrograms(waveforms, run.frontend)) if correlation else None
     labels = [clip.labels[0] for clip in waveforms.clips]
     groups = [clip.group or str(clip.path) for clip in waveforms.clips]
     results: list[Result] = []
     reasons: dict[str, str] = {}
     for n_shot in shots:
-        found, why = evaluate_apart(
-            embeddings,
-            labels,
-            groups,
-            METHODS,
-            n_way=n_way,
-            n_shot=n_shot,
-            n_query=n_query,
-            n_episodes=n_episodes,
-            seed=seed,
-            base_mean=middle,
+        drawn, why = draw_apart(
+            labels, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, n_episodes=n_episodes, seed=seed
         )
-        results += found
         reasons |= why
+        for episodes in drawn:
+            results += [evaluate(embeddings, episodes, method, base_mean=middle) for method in METHODS]
+            if alike is not None:
+                pairs = by_pairs("correlation", alike, episodes)
+                results += [result(pairs), result(together(by_embedding(embeddings, episodes, BESIDE), pairs))]
     return results, reasons
 
 
@@ -83,6 +95,35 @@ def plain(result: Result) -> dict[str, Any]:
     return {name: value for name, value in asdict(result).items() if name not in ("confusion", "names")}
 
 
-def _trained(run: Run) -> tuple[Clip, ...]:
+def _check_unheard(run: Run, clips: Sequence[Clip], known: bool) -> None:
+    """Refuse what would measure how well the run remembers."""
     path: Path = run.path / PARTITION
-    return read_partition(path, TRAIN) if path.is_file() else ()
+    trained = read_partition(path, TRAIN) if path.is_file() else ()
+    if known:
+        heard = {clip.path.resolve() for clip in trained}
+        again = [clip for clip in clips if clip.path.resolve() in heard]
+        if again:
+            raise UserError(
+                f"{run.path} was trained on {again[0].path} ({len(again)} of {len(clips)} clips are of such "
+                "recordings); choose others, for example with data.where=split=test."
+            )
+        return
+    both = sorted({label for clip in trained for label in clip.labels} & {clip.labels[0] for clip in clips})
+    if both:
+        raise UserError(
+            f"{run.path} was trained on {both[0]!r} ({len(both)} such classes); choose classes that are new to it, for "
+            "example with data.where, or let known ones in with --known."
+        )
+
+
+def _say_what_was_read(waveforms: Waveforms, segment_s: float, fill: str) -> None:
+    if waveforms.ledger.counts()["quarantined"]:
+        say(waveforms.ledger.summary())
+    rows = [row for row in waveforms.ledger.rows if row.status != "quarantined"]
+    short = sum("short" in row.flags for row in rows)
+    if short:
+        say(f"{short} of {len(rows)} clips end behind their recording and are shorter than the table says.")
+    median_s = float(np.median([row.duration_s for row in rows]))
+    if median_s < SHORT * segment_s:
+        rest = "silence (--fill repeat puts the clip there again)" if fill == "silence" else "the clip again and again"
+        say(f"The run listens to {segment_s:g} s at a time, clips last {median_s:.2g} s (median): the rest is {rest}.")

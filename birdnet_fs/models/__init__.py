@@ -78,6 +78,8 @@ def build(
     logit_scale: float = 30.0,
     distance: str = "euclidean",
     unknown: bool = False,
+    channels: Sequence[int] = (),
+    block_dropout: float = 0.1,
 ) -> "keras.Model":
     """A network with fresh random weights.
 
@@ -90,12 +92,16 @@ def build(
         logit_scale: What the heads "cosine" and "prototypes" multiply cosines or distances by, above 0.
         distance: Of the head "prototypes": "euclidean" (squared), "cosine" or "learnt".
         unknown: With the head "prototypes" the last class is "none of the others".
+        channels: Of the blocks of a network of the family "prototypical", as many as it has; () = the variant's own.
+        block_dropout: Of "prototypical/v2": share of the maps dropped in a block, and of the values in front of the
+            embedding, in [0, 1).
 
     Returns:
         A Functional Keras model: features [batch, n_frames, n_mels, n_channels] -> logits float32 [batch, n_classes].
 
     Raises:
-        UserError: Unknown name or head, features of a wrong layout or too small for the network, or no class.
+        UserError: Unknown name or head, features of a wrong layout or too small for the network, no class, or channels
+            that the network cannot have.
     """
     name = resolve(name)
     shape = tuple(input_shape)
@@ -125,7 +131,11 @@ def build(
     if head == "prototypes":
         settings |= {"distance": distance, "unknown": unknown}
     features = keras.Input(shape, name="features")
-    logits = heads.HEADS[head](module.backbone(name.partition("/")[2], features), n_classes, dropout, **settings)
+    own: dict[str, Any] = {}  # what only the family "prototypical" has
+    if name.startswith("prototypical/"):
+        own = {"channels": tuple(channels), "block_dropout": block_dropout}
+    backbone = module.backbone(name.partition("/")[2], features, **own)
+    logits = heads.HEADS[head](backbone, n_classes, dropout, **settings)
     return keras.Model(features, logits, name=name.replace("/", "_"))
 
 

@@ -11,6 +11,7 @@ run that has learnt species by enrolment is scored, evaluated and exported like 
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 DISTANCES = ("euclidean", "cosine", "learnt")
@@ -34,6 +35,12 @@ def distance_network(width: int) -> keras.Model:
         x = layers.Dense(units, activation="relu", name=f"dense{i}")(x)
         x = layers.Dropout(DROPOUT, name=f"dropout{i}")(x)
     return keras.Model(pairs, layers.Dense(1, dtype="float32", name="distance")(x), name="learnt_distance")
+
+
+def dense_layers(network: keras.Model) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """Kernel [n_in, n_out] and bias [n_out] of each layer of a `distance_network`; between two of them is a ReLU."""
+    found = [layer for layer in network.layers if isinstance(layer, layers.Dense)]
+    return tuple((ops.convert_to_numpy(x.kernel), ops.convert_to_numpy(x.bias)) for x in found)
 
 
 @keras.saving.register_keras_serializable("birdnet_fs")

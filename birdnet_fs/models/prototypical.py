@@ -13,18 +13,18 @@ An ordinary classifier of `models.build` has its linear head on the normalised e
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 from keras import layers
 
 from birdnet_fs.models.blocks import padded_as_torch
 from birdnet_fs.models.heads import Backbone, mean_over_bands
+from birdnet_fs.plumbing.errors import UserError
 
 SOURCE = "Snell et al. 2017, https://arxiv.org/abs/1703.05175; encoders of github.com/nnayz/uhh_project_dsai"
 MIN_SHAPE = (16, 16)  # (n_frames, n_mels): three halvings leave two cells
 EPSILON, MOMENTUM = 1e-5, 0.9
-DROPOUT = 0.1  # of whole maps inside a block, and in front of the embedding
 N_HEADS = 8  # of the self-attention over time
 SQUEEZE = 16  # channels / channels inside the weighing of a block's channels
 GATE_SQUEEZE = 8  # the same inside "conv_gate"
@@ -55,12 +55,39 @@ VARIANTS: dict[str, PlainSize | ResidualSize] = {
 }
 
 
-def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
-    """The encoder of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels]: embeddings of length 1."""
+def backbone(
+    variant: str, features: keras.KerasTensor, channels: tuple[int, ...] = (), block_dropout: float = 0.1
+) -> Backbone:
+    """The encoder of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels]: embeddings of length 1.
+
+    Args:
+        variant: A key of VARIANTS.
+        features: The input.
+        channels: Of the blocks, instead of the variant's; () = those.
+        block_dropout: Of V2, in [0, 1): of whole maps inside a block, and in front of the embedding.
+
+    Raises:
+        UserError: Another number of channels than the variant has blocks, or ones that its attention cannot divide.
+    """
     size = VARIANTS[variant]
-    x, pooled = _plain(features, size) if isinstance(size, PlainSize) else _residual(features, size)
+    if channels:
+        size = replace(size, channels=_checked(channels, size))
+    if isinstance(size, PlainSize):
+        x, pooled = _plain(features, size)
+    else:
+        x, pooled = _residual(features, size, block_dropout)
     embedding = layers.Dense(size.width, name="embedding_dense")(pooled)
     return Backbone(mean_over_bands(x), layers.UnitNormalization(name="embedding")(embedding))
+
+
+def _checked(channels: tuple[int, ...], size: PlainSize | ResidualSize) -> tuple[int, ...]:
+    step = SQUEEZE if isinstance(size, ResidualSize) else 1  # a multiple of 16 goes into 8 heads as well
+    if len(channels) != len(size.channels) or any(n < step or n % step for n in channels):
+        raise UserError(
+            f"model.channels must be {len(size.channels)} whole numbers, each a multiple of {step}, as "
+            f"{list(size.channels)}. Received: {list(channels)}"
+        )
+    return channels
 
 
 def _plain(x: keras.KerasTensor, size: PlainSize) -> tuple[keras.KerasTensor, keras.KerasTensor]:
@@ -70,21 +97,21 @@ def _plain(x: keras.KerasTensor, size: PlainSize) -> tuple[keras.KerasTensor, ke
     return x, layers.GlobalAveragePooling2D(name="mean")(x)
 
 
-def _residual(x: keras.KerasTensor, size: ResidualSize) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+def _residual(x: keras.KerasTensor, size: ResidualSize, dropout: float) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     x = layers.ReLU(name="stem_relu")(_conv(x, size.channels[0], 3, 1, "stem"))
     for i, channels in enumerate(size.channels, 1):
-        x = _block(x, channels, 1 if i == 1 else 2, f"block{i}")
+        x = _block(x, channels, 1 if i == 1 else 2, dropout, f"block{i}")
     x = TEMPORAL_ATTENTION[size.temporal_attention](x)
     pooled = layers.Concatenate(name="mean_and_max")(
         [layers.GlobalAveragePooling2D(name="mean")(x), layers.GlobalMaxPooling2D(name="max")(x)]
     )
-    return x, layers.Dropout(DROPOUT, name="embedding_dropout")(pooled)
+    return x, layers.Dropout(dropout, name="embedding_dropout")(pooled)
 
 
-def _block(x: keras.KerasTensor, channels: int, stride: int, name: str) -> keras.KerasTensor:
+def _block(x: keras.KerasTensor, channels: int, stride: int, dropout: float, name: str) -> keras.KerasTensor:
     """ResNet's basic block, its channels weighed before the shortcut joins."""
     y = layers.ReLU(name=f"{name}_relu1")(_conv(x, channels, 3, stride, f"{name}_1"))
-    y = layers.SpatialDropout2D(DROPOUT, name=f"{name}_dropout")(y)
+    y = layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(y)
     y = _channel_attention(_conv(y, channels, 3, 1, f"{name}_2"), name)
     if stride != 1 or x.shape[-1] != channels:
         x = _conv(x, channels, 1, stride, f"{name}_shortcut")

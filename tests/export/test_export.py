@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 import soundfile
 import tolerances
+from receiving import BLOCKER, FRAMEWORKS, receive
 from safetensors.numpy import load_file, save_file
 
 from birdnet_fs import schema
+from birdnet_fs.export import embeddings, half, parity
 from birdnet_fs.export import export as exporter
-from birdnet_fs.export import half, parity
 from birdnet_fs.export.probe import EDGES, make_probe
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.training.run_folder import WEIGHTS, Run, build_network, load_run, save_run, weights_of
 
 pytest.importorskip("tensorflow")
-RECEIVER = Path(__file__).parents[2] / "export"
 CLASSES = ("Turdus merula_Common Blackbird", "toad", "Parus major_Great Tit")
 SPEC = schema.FrontEnd(
     preset="test",
@@ -99,29 +99,8 @@ def expected(run: Run, recordings: Path) -> tuple[Path, np.ndarray]:
     return file, np.asarray(run.build_model().predict_on_batch(features))
 
 
-FRAMEWORKS = ("torch", "keras", "tensorflow", "birdnet_fs", "librosa", "scipy", "jax")
-BLOCKER = f"""
-import runpy, sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {FRAMEWORKS!r}:
-            raise ImportError(name + " must not be imported here")
-sys.meta_path.insert(0, Refuse())
-"""
-
-
 def names(precision: str) -> str:
     return {"fp32": "small.tflite", "fp16": "small_fp16.tflite"}[precision]
-
-
-def receive(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run a script of the receiving side where no framework and nothing of this package can be imported."""
-    code = f"""{BLOCKER}
-sys.path.insert(0, {str(RECEIVER)!r})
-sys.argv = {[script, *map(str, arguments)]!r}
-runpy.run_path({str(RECEIVER / script)!r}, run_name="__main__")
-"""
-    return subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, encoding="utf-8", check=False)
 
 
 def test_the_blocker_blocks() -> None:
@@ -238,8 +217,8 @@ def test_a_wrong_front_end_is_refused_and_nothing_is_left(run: Run, recordings: 
 
     real = exporter.measure
 
-    def quick_fallback(run, probe, input, precision, work):
-        return (real if input == "waveform" else fake_measure)(run, probe, input, precision, work)
+    def quick_fallback(run, probe, input, *others):
+        return (real if input == "waveform" else fake_measure)(run, probe, input, *others)
 
     monkeypatch.setattr(exporter, "job_of", wrong)
     monkeypatch.setattr(exporter, "measure", quick_fallback)
@@ -263,27 +242,34 @@ def test_weights_that_are_not_finite_are_refused(run: Run, tmp_path: Path) -> No
     assert [p.name for p in tmp_path.iterdir()] == ["broken"]
 
 
-def fake_measure(run: Run, probe, input, precision, work: Path):
+def fake_measure(run: Run, probe, input, outputs, precision, work: Path):
     """Stands in for conversion and runtime where only the files matter."""
-    logits = np.random.default_rng(0).normal(size=(len(probe.waveforms), len(run.classes))).astype(np.float32)
+    random = np.random.default_rng(0)
+    answers = [random.normal(size=(len(probe.waveforms), n)).astype(np.float32) for n in (len(run.classes), 48)]
+    measured = {}
     for p in precision:
         (work / f"{p}.tflite").write_bytes(b"new " + p.encode())
-    return {p: parity.compare(logits, logits, probe, p, "softmax") for p in precision}, logits
+        measured[p] = parity.compare(answers[0], answers[0], probe, p, "softmax")
+        if "embeddings" in outputs:
+            measured[p] = measured[p].with_embeddings(embeddings.compare(answers[1], answers[1], p, len(EDGES)))
+    return measured, answers[: len(outputs)]
 
 
-@pytest.mark.parametrize(("error", "before"), [(KeyboardInterrupt, False), (OSError, True)])
+@pytest.mark.parametrize(
+    ("error", "before", "both"), [(KeyboardInterrupt, False, False), (OSError, True, False), (OSError, True, True)]
+)
 def test_interrupted_anywhere_the_output_is_as_before(
-    run: Run, recordings: Path, tmp_path: Path, monkeypatch, error: type[BaseException], before: bool
+    run: Run, recordings: Path, tmp_path: Path, monkeypatch, error: type[BaseException], before: bool, both: bool
 ) -> None:
     monkeypatch.setattr(exporter, "measure", fake_measure)
     out = tmp_path / "out"
     if before:
-        exporter.export_run(run, out, audio=recordings, n_segments=2)
+        exporter.export_run(run, out, audio=recordings, n_segments=2, embeddings=both)
         (out / "small.tflite").write_bytes(b"old")
         (out / "other.txt").write_text("not ours")
     was = {p.name: p.read_bytes() for p in out.glob("*")}
     replace, counted = os.replace, [0]
-    for fail_at in range(1, 40):
+    for fail_at in range(1, 60):
         counted[0] = 0
 
         def fails(source, target, fail_at=fail_at):
@@ -294,7 +280,7 @@ def test_interrupted_anywhere_the_output_is_as_before(
 
         monkeypatch.setattr(os, "replace", fails)
         try:
-            exporter.export_run(run, out, audio=recordings, n_segments=2, precision=("fp32", "fp16"))
+            exporter.export_run(run, out, audio=recordings, n_segments=2, precision=("fp32", "fp16"), embeddings=both)
             break
         except error:
             assert {p.name: p.read_bytes() for p in out.glob("*")} == was

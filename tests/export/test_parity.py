@@ -1,10 +1,15 @@
 """The gate: what it lets through and what it does not."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from birdnet_fs.export.parity import BUDGETS, compare
+from birdnet_fs import schema
+from birdnet_fs.export import embeddings
+from birdnet_fs.export.parity import BUDGETS, compare, size_of_logits
 from birdnet_fs.export.probe import EDGES, Probe
+from birdnet_fs.training.run_folder import Run
 
 N, CLASSES = 40, 5
 
@@ -72,7 +77,7 @@ def test_the_budget_grows_with_the_scale_of_cosines_beyond_the_usual():
     other = logits.copy()
     other[7, 2] += 2 * BUDGETS["fp32"].max_abs
     for scale, allowed in ((1.0, False), (30.0, False), (80.0, True)):
-        result = compare(logits, other, probe, "fp32", "softmax", logit_scale=scale)
+        result = compare(logits, other, probe, "fp32", "softmax", size=scale)
         assert (not result.faults) == allowed
         assert result.to_json()["budget"]["max_abs"] == pytest.approx(BUDGETS["fp32"].max_abs * max(1, scale / 30))
 
@@ -84,3 +89,56 @@ def test_unknown_may_be_constant_and_no_other_class(asked) -> None:
     assert not compare(logits, logits, probe, "fp32", "softmax", constant=1).faults
     logits[:, 0] = 0.5
     assert "same output" in compare(logits, logits, probe, "fp32", "softmax", constant=1).faults[0]
+
+
+def test_the_logits_of_distances_are_as_large_as_they_are() -> None:
+    logits = np.array([[-400.0, 2.0]])
+    for head, distance, scale, size in (
+        ("linear", "euclidean", 0.0, 1.0),
+        ("prototypes", "cosine", 12.0, 12.0),
+        ("prototypes", "euclidean", 0.1, 400.0),
+        ("prototypes", "learnt", 0.1, 400.0),
+    ):
+        experiment = schema.Experiment(model=schema.Model(head=head, distance=distance, logit_scale=scale))
+        assert size_of_logits(Run(Path(), experiment, ("a", "b")), logits) == size
+
+
+def embeddings_of() -> np.ndarray:
+    """Embeddings of the edges and of N segments that have much in common and differ by lengths of about 4."""
+    return (100 + np.random.default_rng(5).normal(size=(len(EDGES) + N, 16))).astype(np.float32)
+
+
+@pytest.mark.parametrize("precision", embeddings.BUDGETS)
+def test_an_embedding_over_its_budget_is_refused(precision: str) -> None:
+    x = embeddings_of()
+    same = embeddings.compare(x, x, precision, len(EDGES))
+    assert not same.faults and same.spread == pytest.approx(4, rel=0.2)
+    budget = embeddings.BUDGETS[precision]
+    for row in (0, 7):  # made and real ones
+        other = x.astype(np.float64)
+        other[row, 3] += 0.9 * budget.max_error * same.spread
+        assert not embeddings.compare(x, other, precision, len(EDGES)).faults
+        other[row, 3] += 0.2 * budget.max_error * same.spread
+        assert "largest error of an embedding" in embeddings.compare(x, other, precision, len(EDGES)).faults[0]
+    moved = embeddings.compare(x, x + 1.1 * budget.mean_error * same.spread / 4, precision, len(EDGES))
+    assert "mean error of an embedding" in moved.faults[0]  # 16 numbers, each a quarter of the length
+
+
+def test_embeddings_that_say_nothing_are_refused() -> None:
+    x = embeddings_of()
+    nan, flat = x.copy(), np.tile(x[:1], (len(x), 1))
+    nan[2, 1] = np.nan
+    assert "NaN" in embeddings.compare(x, nan, "fp32", len(EDGES)).faults[0]
+    found = embeddings.compare(flat, flat, "fp32", len(EDGES))
+    assert "the network itself gives the same embedding" in found.faults[0]
+    assert found.to_json()["max_error"] is None
+
+
+def test_a_fault_of_the_embeddings_is_one_of_the_artefact(asked) -> None:
+    probe, logits = asked
+    x = embeddings_of()
+    both = compare(logits, logits, probe, "fp32", "softmax").with_embeddings(
+        embeddings.compare(x, x + 1, "fp32", len(EDGES))
+    )
+    assert "embedding" in both.faults[0] and "embeddings max" in str(both)
+    assert both.to_json()["embeddings"]["budget"]["max_error"] == embeddings.BUDGETS["fp32"].max_error

@@ -178,8 +178,8 @@ def largest_error(found: np.ndarray, expected: np.ndarray) -> float:
 def check_tensorflow_and_tflite(name: str, folder: Path, expected: np.ndarray) -> None:
     file = folder / f"{name.replace('/', '_')}.keras"
     assert largest_error(np.load(file.with_suffix(".tensorflow.npy")), expected) <= tolerances.BACKENDS
-    inputs, outputs = file.with_suffix(".x.npy"), file.with_suffix(".tflite.npy")
-    found = run_tflite(file.with_suffix(".tflite"), inputs, outputs)
+    inputs, outputs = file.with_suffix(".x.npy"), file.with_suffix(".tflite.npz")
+    (found,) = run_tflite(file.with_suffix(".tflite"), inputs, outputs)
     assert largest_error(found, expected) <= tolerances.BACKENDS
 
 

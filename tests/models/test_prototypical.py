@@ -12,6 +12,7 @@ from birdnet_fs import models
 from birdnet_fs.models.lowering import lower
 from birdnet_fs.models.prototype_head import distance_network
 from birdnet_fs.models.prototypical import VARIANTS
+from birdnet_fs.plumbing.errors import UserError
 
 PUBLISHED = (512, 128, 1)  # upstream's 128 mels x 512 frames, time first
 SMALL = (64, 32, 1)
@@ -175,6 +176,40 @@ def test_published_parameter_counts(variant, n_encoder, n_with_distance):
     assert n_trainable(ours) == n_encoder
     if n_with_distance:
         assert n_trainable(ours) + n_trainable(distance_network(VARIANTS[variant].width)) == n_with_distance
+
+
+@pytest.mark.parametrize(
+    ("variant", "channels"), [("v2", (128, 256, 512, 1024)), ("v2_conv_gate", (16, 48, 32, 64)), ("v1", (8, 24))]
+)
+def test_other_channels_are_those_of_plain_pytorch(variant, channels):
+    """Also by the counts above: the wide variant is these channels and a wider embedding."""
+    whole = models.build(f"prototypical/{variant}", input_shape=SMALL, n_classes=1, channels=channels)
+    ours = keras.Model(whole.input, whole.get_layer("embedding").output)
+    attention = Gate if "conv_gate" in variant else SelfAttention
+    plain = PlainV1(channels, 2048) if variant == "v1" else PlainV2(channels, 1024, attention)
+    assert n_trainable(ours) == sum(p.numel() for p in plain.parameters())
+    copy(named(plain), ours)  # every shape fits
+
+
+@pytest.mark.parametrize(
+    ("variant", "channels", "words"),
+    [
+        ("v2", (32, 64, 128), r"must be 4 whole numbers, each a multiple of 16, as \[32, 64, 128, 256\]"),
+        ("v2", (32, 64, 128, 200), "multiple of 16"),
+        ("v2", (0, 64, 128, 256), "multiple of 16"),
+        ("v1", (64, -1), "must be 2 whole numbers, each a multiple of 1"),
+    ],
+)
+def test_channels_it_cannot_have_are_refused(variant, channels, words):
+    with pytest.raises(UserError, match=words):
+        models.build(f"prototypical/{variant}", input_shape=SMALL, n_classes=1, channels=channels)
+
+
+def test_dropout_inside_the_blocks_is_a_setting():
+    for settings, rate in (({}, 0.1), ({"block_dropout": 0.2}, 0.2)):
+        model = models.build("prototypical/v2", input_shape=SMALL, n_classes=1, dropout=0.0, **settings)
+        names = [f"block{i}_dropout" for i in range(1, 5)] + ["embedding_dropout"]
+        assert [model.get_layer(name).rate for name in names] == [rate] * 5
 
 
 @pytest.mark.parametrize("variant", list(VARIANTS))

@@ -1,7 +1,9 @@
 """DCASE few-shot bioacoustic event detection: one CSV per recording, columns Audiofilename, Starttime, Endtime and
 one per class with POS, NEG or UNK (https://dcase.community/challenge2024/task-few-shot-bioacoustic-event-detection).
 
-POS labels the event, NEG says that the class is absent, UNK says nothing.
+POS labels the event, NEG says that the class is absent, UNK says nothing. Where there is one class, its column may be
+called CALL: it is then named as the table's folder, as the organisers do
+(https://github.com/c4dm/dcase-few-shot-bioacoustic).
 """
 
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 from birdnet_fs.recordings.formats.source import Row, Source, read_table
 
 TIMES = ("Audiofilename", "Starttime", "Endtime")
+ONE_CLASS = "CALL"
 
 
 def detect(source: Source) -> bool:
@@ -25,12 +28,12 @@ def read(source: Source) -> Iterator[Row]:
         table = read_table(path, source.notes)
         classes = [name for name in table.columns if name and name not in TIMES]
         for number, cells in table.rows:
-            said = {name: cells[name].upper() for name in classes}
+            said = {path.parent.name if name == ONE_CLASS else name: cells[name].upper() for name in classes}
             yield Row(
                 f"{path.name} row {number}",
                 cells["Audiofilename"],
-                tuple(name for name in classes if said[name] == "POS"),
-                negatives=tuple(name for name in classes if said[name] == "NEG"),
+                tuple(name for name in said if said[name] == "POS"),
+                negatives=tuple(name for name in said if said[name] == "NEG"),
                 onset=cells["Starttime"],
                 offset=cells["Endtime"],
                 beside=str(path.parent),

@@ -1,0 +1,103 @@
+"""The support of an enrolled run: the clips it has learnt its classes from, one embedding for each.
+
+It lies in the run folder (`support.safetensors`, `support.csv`), so that classes can be added, extended and removed
+without hearing the earlier clips again.
+"""
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import atomic_path
+from birdnet_fs.recordings.manifest import Clip
+from birdnet_fs.training.run_folder import Run
+
+SUPPORT, SUPPORT_TABLE = "support.safetensors", "support.csv"
+COLUMNS = ("label", "path", "onset_s", "offset_s")
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Support:
+    """Clips with one label each, and their embeddings."""
+
+    clips: tuple[Clip, ...]
+    embeddings: Floats  # [n_clips, width]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class of each clip."""
+        return tuple(clip.labels[0] for clip in self.clips)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, sorted."""
+        return tuple(sorted(set(self.labels)))
+
+    def without(self, classes: Sequence[str]) -> "Support":
+        """The clips of the other classes."""
+        rows = [i for i, label in enumerate(self.labels) if label not in classes]
+        return Support(tuple(self.clips[i] for i in rows), self.embeddings[rows])
+
+    def __add__(self, other: "Support") -> "Support":
+        return Support(self.clips + other.clips, np.concatenate([self.embeddings, other.embeddings]))
+
+
+def same_sound(clip: Clip) -> tuple[str, float, float | None]:
+    """What two clips share that are one excerpt of one file, whatever the file is called on the way there."""
+    return os.path.realpath(clip.path), clip.onset_s, clip.offset_s
+
+
+def read_support(run: Run, width: int) -> Support:
+    """What the run was enrolled with; nothing for a run that was trained otherwise.
+
+    Args:
+        run: The run.
+        width: Of its embeddings.
+
+    Raises:
+        UserError: The files are damaged or do not fit each other or the network.
+    """
+    if not (run.path / SUPPORT).is_file():
+        return Support((), np.empty((0, width), np.float32))
+    try:
+        embeddings = load_file(run.path / SUPPORT)["embeddings"]
+        with open(run.path / SUPPORT_TABLE, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            clips = tuple(_clip(row) for row in csv.DictReader(file))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"The support in {run.path} cannot be read ({error}); enrol the classes again.") from None
+    if embeddings.shape != (len(clips), width):
+        raise UserError(
+            f"{run.path / SUPPORT} must hold {len(clips)} embeddings of width {width}, those of its network. "
+            f"Received: {list(embeddings.shape)}; enrol the classes again."
+        )
+    return Support(clips, embeddings)
+
+
+def _clip(row: dict[str, str]) -> Clip:
+    end = float(row["offset_s"]) if row["offset_s"] else None
+    return Clip(Path(row["path"]), float(row["onset_s"]), end, (row["label"],))
+
+
+def write_support(folder: Path, support: Support) -> None:
+    """Write the two files of `read_support`."""
+    with atomic_path(folder / SUPPORT) as part:
+        save_file({"embeddings": np.ascontiguousarray(support.embeddings, np.float32)}, part)
+    with (
+        atomic_path(folder / SUPPORT_TABLE) as part,
+        open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for clip in support.clips:
+            end = "" if clip.offset_s is None else repr(clip.offset_s)
+            writer.writerow([clip.labels[0], str(clip.path), repr(clip.onset_s), end])
