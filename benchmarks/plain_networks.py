@@ -1,4 +1,4 @@
-"""The networks of the package in plain PyTorch, as torch users write them, for step.py to compare with.
+"""The networks of the package in plain PyTorch, as torch users write them, for step.py and episodes.py to compare with.
 
 NCHW modules, symmetric padding, in-place activations, PyTorch's own LSTM and attention. Trainable parameters are as
 many as the package's network has.
@@ -43,10 +43,13 @@ class Cnn(nn.Module):
         self.layers = nn.Sequential(stem, nn.BatchNorm2d(size.stem), nn.ReLU(inplace=True), nn.MaxPool2d(2), *blocks)
         self.logits = nn.Linear(widths[-1], n_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def embedding(self, x: Tensor) -> Tensor:
         x = self.bn0(torch.cat([x, x - x.mean(2, keepdim=True)], 1))  # [batch, 2, n_frames, n_mels]
         x = self.layers(x).mean(3)
-        return self.logits(F.dropout(x.amax(2) + x.mean(2), 0.2, self.training))
+        return x.amax(2) + x.mean(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits(F.dropout(self.embedding(x), 0.2, self.training))
 
 
 # ---------------------------------------------------------------- efficientnet_v2/b0
@@ -266,3 +269,65 @@ class Lstm(nn.Module):
         x, _ = self.rnn1(x)
         x, _ = self.rnn2(self.dropout(x))
         return self.logits(F.dropout(x.mean(1), 0.2, self.training))
+
+
+# ---------------------------------------------------------------- prototypical/v1, prototypical/v2
+
+
+class PrototypicalV1(nn.Module):
+    """prototypical/v1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        parts: list[nn.Module] = []
+        for n_in, n_out in ((1, 64), (64, 128)):
+            conv = nn.Conv2d(n_in, n_out, 3, padding=1)
+            parts += [conv, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+        self.layers, self.dense = nn.Sequential(*parts), nn.Linear(128, 2048)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(self.dense(self.layers(x).mean((2, 3))))
+
+
+class WeighedBlock(nn.Module):
+    """A block of prototypical/v2."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False), nn.BatchNorm2d(n_out)
+        self.conv2, self.bn2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False), nn.BatchNorm2d(n_out)
+        self.squeeze = nn.Linear(n_out, n_out // 16, bias=False)
+        self.excite = nn.Linear(n_out // 16, n_out, bias=False)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or n_in != n_out:
+            self.shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
+
+    def weigh(self, pooled: Tensor) -> Tensor:
+        return self.excite(F.relu(self.squeeze(pooled), inplace=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.dropout2d(F.relu(self.bn1(self.conv1(x)), inplace=True), 0.1, self.training)
+        y = self.bn2(self.conv2(y))
+        weight = torch.sigmoid(self.weigh(y.mean((2, 3))) + self.weigh(y.amax((2, 3))))
+        return F.relu(y * weight[:, :, None, None] + self.shortcut(x), inplace=True)
+
+
+class PrototypicalV2(nn.Module):
+    """prototypical/v2 and its learnt distance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        stem = [nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True)]
+        table = ((32, 32, 1), (32, 64, 2), (64, 128, 2), (128, 256, 2))
+        self.layers, self.dense = nn.Sequential(*stem, *[WeighedBlock(*row) for row in table]), nn.Linear(512, 1024)
+        self.attention = nn.MultiheadAttention(256, 8, batch_first=True)
+        hidden = [nn.Linear(2048, 512), nn.ReLU(), nn.Dropout(0.1), nn.Linear(512, 256), nn.ReLU(), nn.Dropout(0.1)]
+        self.distance = nn.Sequential(*hidden, nn.Linear(256, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layers(x)
+        frames = x.mean(3).transpose(1, 2)  # [batch, n_frames, channels]
+        frames = frames + self.attention(frames, frames, frames, need_weights=False)[0]
+        x = x + frames.transpose(1, 2)[:, :, :, None]
+        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
+        return F.normalize(self.dense(F.dropout(pooled, 0.1, self.training)))

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,17 @@ def test_checks_that_span_settings_wait_for_all_of_them() -> None:
         ("training.learning_rate=inf", "training.learning_rate must be a number"),
         ("seed=-1", "seed must be in 0..4294967295. Received: -1"),
         ("data.limit=-5", "data.limit must be 0"),
-        ("augmentation.noise_snr_db=[20,0]", "must be [lowest, highest]"),
+        ("augmentation.noise.snr_db=[20,0]", "noise.snr_db must be [lowest, highest]. Received: [20.0, 0.0]"),
+        ("augmentation.pitch.p=1.5", "augmentation.pitch.p must be in [0, 1]. Received: 1.5"),
+        ("augmentation.time_masks.n=-1", "augmentation.time_masks.n must be 0 or more"),
+        ("augmentation.time_masks.lengths=[5,999]", "lengths must be 313 or less, the time axis of the features"),
+        ("augmentation.freq_masks.lengths=[-5,9]", "augmentation.freq_masks.lengths must be 0 or more"),
+        ("augmentation.stretch.rate=[0,1]", "augmentation.stretch.rate must be above 0"),
+        ("augmentation.mixup.alpha=0", "augmentation.mixup.alpha must be above 0"),
+        ("augmentation.warp.time=0.5", "augmentation.warp.time must be below 0.5"),
+        ("augmentation.pitch.semitones=40", "augmentation.pitch.semitones must be 24 or less"),
+        ("augmentation.mixup=0.5", "'augmentation.mixup' is a group of settings; set one of them: p, alpha, on"),
+        ("augmentation.mixup_p=0.5", "Did you mean 'augmentation.mixup.p'?"),
         ("data.multi_label=yes", "must be true or false"),
         ("data.fold.x=1", "'data.fold' holds one value"),
         ("frontend.resize=[1]", "must be a list [a whole number, a whole number]"),
@@ -64,7 +75,7 @@ def test_checks_that_span_settings_wait_for_all_of_them() -> None:
         ("training.loss=circle", "training.loss=circle needs model.head=cosine. Received: 'linear'"),
         ("training.loss=bce", "training.loss=bce needs data.multi_label=true"),
         ("training.margin=1", "training.margin must be in [0, 1)"),
-        ("training.patience=2", "training.keep=best and training.patience need validation clips"),
+        ("training.patience=2", "training.keep=best, patience and schedule=plateau need validation clips"),
         ("training.min_learning_rate=1", "must be in [0, 0.001] (training.learning_rate). Received: 1.0"),
         ("training.step_factor=0", "training.step_factor must be in (0, 1]"),
         ("training.schedule=cosin", "Did you mean 'cosine'?"),
@@ -78,11 +89,31 @@ def test_wrong_settings_get_one_sentence(setting: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["animal_spot.p=1", "pitch.p=0.1"], "augmentation.animal_spot changes time and pitch by itself; set"),
+        (
+            ["filters.low_pass_p=1", "filters.high_pass_p=1", "filters.high_pass_hz=[100,5000]"],
+            "augmentation.filters.high_pass_hz must lie below low_pass_hz",
+        ),
+        (["filters.low_pass_p=1", "filters.low_pass_hz=[100,20000]"], "must be 16000 Hz (half of the rate)"),
+    ],
+)
+def test_augmentations_that_exclude_each_other(settings: list[str], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        override(Experiment(), [f"augmentation.{setting}" for setting in settings])
+    assert words in str(caught.value)
+    with pytest.raises(UserError, match=r"data\.background gives recorded noise; set one of them"):
+        override(Experiment(), ["augmentation.noise.exponent=[1,2]", "data.background=set=night"])
+    assert override(Experiment(), ["augmentation.noise.exponent=[1,2]"]).augmentation.noise.exponent == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
     ("setting", "words"),
     [
         (
-            "augmentation.mixup_p=0.5",
-            "needs one class a clip, not a mixture; set augmentation.mixup_p=0. Received: 0.5",
+            "augmentation.mixup.p=0.5",
+            "needs one class a clip, not a mixture; set augmentation.mixup.p=0. Received: 'augmentation.mixup.p'",
         ),
         ("data.multi_label=true", "training.loss=arcface needs data.multi_label=false"),
         ("model.head=sed", "training.loss=arcface needs model.head=cosine. Received: 'sed'"),
@@ -102,7 +133,8 @@ def test_losses_on_cosines_say_what_they_need(setting: str, words: str) -> None:
     [
         (["model.head=linear"], "Episodes need model.head=prototypes. Received: 'linear'"),
         (["data.multi_label=true"], "Episodes need data.multi_label=false"),
-        (["augmentation.mixup_p=0.5"], "Episodes need one class a clip, not a mixture; set augmentation.mixup_p=0."),
+        (["augmentation.mixup.p=0.5"], "Episodes need one class a clip, not a mixture; set augmentation.mixup.p=0."),
+        (["augmentation.cutmix.p=0.5"], "Episodes need one class a clip, not a mixture; set augmentation.cutmix.p=0."),
         (
             ["data.split=folds"],
             "on classes that are not trained on; set data.split=classes or table, or episodes.n_val",
@@ -187,3 +219,27 @@ def test_schema_needs_the_standard_library_only() -> None:
         "import sys, birdnet_fs.schema; print({m for m in sys.modules} & {'numpy', 'torch', 'keras', 'typer', 'tqdm'})"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["training.loss=asymmetric"], "training.loss=asymmetric needs data.multi_label=true"),
+        (["training.loss=soft_auc"], "training.loss=soft_auc needs data.multi_label=true"),
+        (["training.frame_loss=0.5"], "training.frame_loss needs model.head=sed"),
+        (["training.sampling=inverse", "training.at_least=5"], "training.sampling draws clips by the weight"),
+        (["training.at_least=9", "training.at_most=5"], "training.at_least must not be above at_most"),
+        (["training.schedule=plateau"], "training.keep=best, patience and schedule=plateau need validation clips"),
+        (["training.swa_epochs=2", "training.ema=0.9"], "training.swa_epochs and training.ema are two averages"),
+        (["training.unfreeze_epoch=2"], "training.unfreeze_epoch needs training.freeze_blocks"),
+        (["training.optimizer=sgd", "training.amsgrad=true"], "amsgrad needs training.optimizer=adamw or adam"),
+        (["training.focal_gamma=0.5"], "training.focal_gamma must be 1 or more"),
+        (
+            ["model.head=cosine", "training.loss=arcface", "training.class_weights=inverse"],
+            "training.loss=arcface takes no class_weights",
+        ),
+    ],
+)
+def test_losses_and_sampling_that_do_not_go_together(settings: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        override(schema.Experiment(), settings)

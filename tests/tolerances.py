@@ -12,6 +12,8 @@ ARTEFACT_MATMUL = (
 # export
 EXPORT_READER_FEATURES = 2e-4  # float64 NumPy against the package's blocked float32 FFT, relative to the largest value
 EXPORT_FP32_LOGITS = 1e-4  # the budget of fp32 itself; what is measured is 1e-5 or less
+EXPORT_FP16_COSINE = 5e-2  # of the scale: half of what embeddings may differ by, which are of length 1 or more here
+ENROLLED_ON_DEVICE = 1e-4  # float32 in the runtime against torch, cosines times a scale of tens (seen: 2e-5)
 EXPORT_FP16_LOGITS = 5e-2  # the budget of fp16 itself: weights keep 11 bits
 
 # training
@@ -51,9 +53,12 @@ FLOAT32_LOG = 1e-6  # Keras logs pass through float32
 
 # fewshot
 BINOMIAL_ERRORS = 4.5  # standard errors of a count; the largest of 36 counts reaches 3.2 by chance
+CORRELATION = 2e-6  # sums of products up to 1 by a float32 FFT of 64 points against float64 (seen: 3e-7)
 PROBE_SCORES = 1e-4  # logits up to 3: gradient steps in float32 until none moves by 3e-6, against L-BFGS (seen: 4e-5)
 OFFSET_ACCURACY = 2e-3  # share of 3,000 queries: float32 keeps 3e-5 of 1,000, so that a few near ties turn
 PROTOTYPES = 2e-5  # embeddings up to 5 in float32: the lowered network and sums in another order
+LOSS_OF_SCORES = 1e-4  # cross-entropy of probabilities that the folded network gives in float32, and nine digits
+BARELY_TRAINED = 1e-7  # steps of AdamW at a learning rate of 1e-9, on weights of order 1
 NAMED_AGAIN = 0.01  # of 600 queries: a score within float32 rounding of another may win in the folded network
 
 # aviary
@@ -68,6 +73,14 @@ PART_OF_WHOLE = 2e-6  # a part is resampled from another start: float32 rounding
 ODD_RATE_PART = 2e-5  # 44,101 Hz: soxr rounds the ratio, its phase drifts with time (measured 3e-6 after 10 s)
 MP3_PART = 1e-5  # mpg123 keeps filter state across frames in float32 after the run-up
 
+# batches
+FILTER_DB = 2e-3  # dB: float32 octaves (seen: 1e-5 on the curve, 1e-3 on tones between two of its points)
+FFT_THERE_AND_BACK = 2e-6  # float32 FFT and back of values up to 4
+NOISE_SLOPE = 0.02  # of a straight line through 1,900 Welch bins of 60 s, each 5 % off
+NOISE_EVEN = 0.1  # mean power of ten Welch bins over that of two, each 5 % off; brown noise bends at 100 Hz
+STRETCHED_LEVEL = 0.01  # rounded places of the frames, and the resampler at its edges
+STRETCHED_SONG = 0.05  # log10 power over 1e-3, mean over the spectrogram (seen: .03; librosa .15)
+
 # frontend
 FRONTEND_DB = 1e-3  # dB to librosa on real audio, the package's promise (float32 FFT, float64 where that is too little)
 FRONTEND_BLUR_DB = 4e-4  # dB: a tone over noise; below the 9e-4 that float32 alone gives (seen: 3e-4)
@@ -75,7 +88,9 @@ FRONTEND_LOG = 5e-7  # of the result, or of 1 dB: up to four float32 steps (expo
 FRONTEND_FLOAT64 = 5e-5  # features of in_numpy, in_tf, in_keras rfft (float64 where it shows), synthetic segments
 FRONTEND_HARD_CASES = 5e-5  # as FRONTEND_FLOAT64: clipping and an impulse
 FRONTEND_DFT_DB = 0.02  # dB: a float32 DFT rounds to 1e-7 of the frame's loudest bin, bands 80 dB below it feel that
-FRONTEND_DFT_DB_UNLIMITED = 0.3  # dB: the same where bands further down are kept (panns, animal_spot, tilenet)
+FRONTEND_PARTS_DB = 2e-4  # dB: a tone 100 dB over noise, float32 in two parts (seen: 1e-4; in one part: 0.02 and more)
+FRONTEND_PCEN = 1e-4  # PCEN, 0 to 6 (to 13 at other settings), in float32 (seen: 1.2e-5; on the edge of 24 bits 6e-5)
+FRONTEND_SMOOTHER = 1e-6  # of the largest value: float32 products against scipy's float64 filter (seen: 3e-7)
 FRONTEND_FLOAT32 = {  # features of in_keras dft and TFLite (all float32) against in_numpy, synthetic segments
     "cnn_32k": 2e-4,  # min_max and (dB + 80) / 100 are dB / 80 to dB / 100: 0.02 dB
     "birdnet_3s_48k": 2e-4,
@@ -83,10 +98,11 @@ FRONTEND_FLOAT32 = {  # features of in_keras dft and TFLite (all float32) agains
     "echo_engine": 2e-4,
     "echo_benchmark": 2e-4,
     "torch_impl": 2e-4,
-    "animal_spot": 2e-4,
-    "panns": 0.02,  # dB
+    "animal_spot": 5e-5,  # in two parts, as the four below but fewshot
+    "panns": 1e-4,  # dB
     "fewshot": 2e-3,  # dB over a deviation of 10 dB and more
-    "tilenet": 5e-3,  # dB / 4.3
+    "fewshot_pcen": 1e-4,
+    "tilenet": 5e-5,  # dB / 4.3
 }
 FRONTEND_POOLED = 1e-3  # sum of 96 averages of min_max features over two backends' float32 DFT
 FRONTEND_RESIZE = 1e-4  # of the largest value: tf.image.resize computes its Lanczos weights in float32
