@@ -5,7 +5,7 @@
     birdnet-fs train config.py:birdclef2025 data.root=FOLDER training.batch_size=64 --cfg
     birdnet-fs train config.py:fewshot_v2 data.root=../shared/data
 
-What can be set, with unit and default: birdnet_fs/schema.py.
+What can be set, with unit and default: birdnet_fs/schema/.
 """
 
 from dataclasses import replace

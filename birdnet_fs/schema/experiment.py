@@ -1,0 +1,164 @@
+"""All groups together, and what must hold between them."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from birdnet_fs.schema.augmentation import Augmentation
+from birdnet_fs.schema.checks import check
+from birdnet_fs.schema.data import Data
+from birdnet_fs.schema.frontend import FrontEnd
+from birdnet_fs.schema.model import Model
+from birdnet_fs.schema.training import ON_COSINES, Episodes, Training
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training run from recordings to scores."""
+
+    name: str = "experiment"
+    seed: int = 42
+    data: Data = field(default_factory=Data)
+    frontend: FrontEnd = field(default_factory=FrontEnd)
+    model: Model = field(default_factory=Model)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    training: Training = field(default_factory=Training)
+    episodes: Episodes | None = None  # few-shot training in episodes; needs model.head=prototypes
+    pretrain: "Experiment | None" = None  # trained first; its weights start this one (the head's if classes agree)
+    debug: bool = False  # 1000 segments, 2 epochs, 20 episodes
+
+    def __post_init__(self) -> None:
+        check(0 <= self.seed < 2**32, "seed must be in 0..4294967295", self.seed)
+        check(
+            (self.training.keep != "best" and not self.training.patience and self.training.schedule != "plateau")
+            or self.data.val_fraction > 0
+            or self.data.split in ("table", "70/15/15", "classes"),
+            "training.keep=best, patience and schedule=plateau need validation clips: set data.val_fraction (for "
+            "example 0.2) or data.split=70/15/15",
+            self.data.val_fraction,
+        )
+        self._check_loss()
+        self._check_augmentation()
+        self._check_episodes()
+        check(
+            not (self.pretrain and self.model.weights),
+            "An experiment starts from model.weights or from its pretrain part; set pretrain=none, or "
+            "pretrain.model.weights instead",
+            self.model.weights,
+        )
+        check(
+            self.training.freeze_blocks == 0 or bool(self.pretrain or self.model.weights),
+            "training.freeze_blocks would keep random weights; set model.weights or pretrain",
+            self.training.freeze_blocks,
+        )
+
+    @property
+    def logit_scale(self) -> float:
+        """What the network multiplies its cosines or distances by; 1 for a head without them."""
+        if self.model.head == "prototypes":
+            return self.model.logit_scale or 1.0
+        if self.model.head != "cosine":
+            return 1.0
+        return self.model.logit_scale or ON_COSINES.get(self.training.loss, ON_COSINES["arcface"]).scale
+
+    def _check_episodes(self) -> None:
+        if self.episodes is None:
+            check(
+                self.data.split != "classes",
+                "data.split=classes holds out whole classes, which only training in episodes can be scored on; use an "
+                "experiment with episodes, or another data.split",
+                self.data.split,
+            )
+            return
+        check(self.model.head == "prototypes", "Episodes need model.head=prototypes", self.model.head)
+        check(not self.data.multi_label, "Episodes need data.multi_label=false", self.data.multi_label)
+        check(
+            not self.augmentation.mixes,
+            f"Episodes need one class a clip, not a mixture; set {self.augmentation.mixes}=0",
+            self.augmentation.mixes,
+        )
+        t = self.training
+        check(
+            t.class_weights == "none" and t.sampling == "all" and not (t.at_least or t.at_most or t.frame_loss),
+            "An episode has as many clips of every class; set training.class_weights=none, sampling=all, at_least=0, "
+            "at_most=0 and frame_loss=0",
+            (t.class_weights, t.sampling, t.at_least, t.at_most, t.frame_loss),
+        )
+        check(
+            not (self.episodes.n_val or self.episodes.n_test) or self.data.split in ("classes", "table"),
+            "Episodes are validated and tested on classes that are not trained on; set data.split=classes or table, or "
+            "episodes.n_val=0 and episodes.n_test=0",
+            self.data.split,
+        )
+        check(
+            self.episodes.n_val > 0 or (t.keep != "best" and not t.patience and t.schedule != "plateau"),
+            "training.keep=best, patience and schedule=plateau need validation episodes: set episodes.n_val (for "
+            "example 200)",
+            self.episodes.n_val,
+        )
+        check(
+            self.training.freeze_blocks >= 0 or self.model.distance == "learnt",
+            f"training.freeze_blocks=-1 leaves nothing to learn in episodes with model.distance={self.model.distance}",
+            self.training.freeze_blocks,
+        )
+
+    def _check_augmentation(self) -> None:
+        chosen, spec = self.augmentation, self.frontend
+        for name, size in zip(("time", "freq"), spec.shape, strict=True):
+            masks = getattr(chosen, f"{name}_masks")
+            check(
+                masks.lengths[1] <= size,
+                f"augmentation.{name}_masks.lengths must be {size} or less, the {name} axis of the features",
+                list(masks.lengths),
+            )
+        for name in ("low_pass", "high_pass"):
+            on, (_, high) = getattr(chosen.filters, f"{name}_p"), getattr(chosen.filters, f"{name}_hz")
+            check(
+                not on or high <= spec.sample_rate_hz / 2,
+                f"augmentation.filters.{name}_hz must be {spec.sample_rate_hz / 2:g} Hz (half of the rate) or less",
+                high,
+            )
+        check(
+            chosen.noise.exponent == (0.0, 0.0) or not self.data.background,
+            "augmentation.noise.exponent is of made noise, and data.background gives recorded noise; set one of them",
+            list(chosen.noise.exponent),
+        )
+
+    def _check_loss(self) -> None:
+        loss, one_label = self.training.loss, not self.data.multi_label
+        if loss in ("bce", "asymmetric", "soft_auc"):
+            check(not one_label, f"training.loss={loss} needs data.multi_label=true", self.data.multi_label)
+        elif loss not in ("auto", "focal"):
+            check(one_label, f"training.loss={loss} needs data.multi_label=false", self.data.multi_label)
+        check(
+            not self.training.frame_loss or self.model.head == "sed",
+            "training.frame_loss needs model.head=sed",
+            self.model.head,
+        )
+        weighted = self.training.class_weights != "none"
+        if loss in ON_COSINES:
+            check(not weighted, f"training.loss={loss} takes no class_weights; use sampling", loss)
+            check(self.model.head == "cosine", f"training.loss={loss} needs model.head=cosine", self.model.head)
+            check(
+                not self.augmentation.mixes,
+                f"training.loss={loss} needs one class a clip, not a mixture; set {self.augmentation.mixes}=0",
+                self.augmentation.mixes,
+            )
+
+
+def debugged(experiment: Experiment) -> Experiment:
+    """The same experiment as a quick sanity check when `debug` is set: 1000 segments, 2 epochs, 20 episodes."""
+    if not experiment.debug:
+        return experiment
+    return dataclasses.replace(
+        experiment,
+        data=dataclasses.replace(experiment.data, limit=experiment.data.limit or 1000),
+        training=dataclasses.replace(experiment.training, epochs=min(2, experiment.training.epochs)),
+        episodes=experiment.episodes and _few(experiment.episodes),
+        pretrain=experiment.pretrain and debugged(dataclasses.replace(experiment.pretrain, debug=True)),
+    )
+
+
+def _few(episodes: Episodes) -> Episodes:
+    return dataclasses.replace(
+        episodes, **{name: min(20, getattr(episodes, name)) for name in ("n_train", "n_val", "n_test")}
+    )

@@ -1,0 +1,161 @@
+"""Waveform -> features: the numbers of a front-end."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from birdnet_fs.plumbing.settings import from_dict
+from birdnet_fs.schema.checks import check
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """Waveform -> log-mel features, step by step in this order (numbers of each system: frontend/presets.py).
+
+    The waveform is float32 in +-1 at `sample_rate_hz`; the features are [n_frames, n_mels], time first.
+    Every reduction (maximum, mean, ...) is over one segment, never over a batch.
+    """
+
+    preset: str = "custom"  # name of the preset these numbers came from
+    sample_rate_hz: int = 32_000
+    segment_s: float = 5.0  # model input length; longer is cropped, shorter is zero-padded on the right
+    preemphasis: float = 0.0  # y[t] = x[t] - preemphasis * x[t-1], first sample kept; 0 = off
+    n_fft: int = 1024
+    win_length: int = 1024  # samples; Hann, periodic, centred in n_fft
+    hop_length: int = 512  # samples
+    pad_mode: Literal["constant", "reflect", "none"] = "constant"  # at both ends, n_fft // 2; "none" = not centred
+    stft_scale: Literal["none", "window_power"] = "none"  # "window_power" divides by sqrt(sum(window ** 2))
+    bands: Literal["mel_slaney", "mel_htk", "linear"] = "mel_slaney"  # of the power spectrum
+    # mel_slaney: Slaney scale and area norm (librosa); mel_htk: HTK scale, triangles of height 1
+    # linear: the bins from fmin_hz to fmax_hz, the nearest one for each of n_mels bands
+    n_mels: int = 128
+    fmin_hz: float = 50.0
+    fmax_hz: float = 14_000.0
+    compression: Literal["db", "log", "pcen", "none"] = "db"  # 10 log10, natural log, energy over its own mean, none
+    amin: float = 1e-10  # power floor before the logarithm (db, log)
+    ref: Literal["one", "max"] = "one"  # 0 dB is 1.0, or the segment's own maximum (db, log)
+    top_db: float = 80.0  # dB below the segment's maximum that are kept; 0 = no limit (db, log)
+    # pcen: (E / (eps + M) ** gain + bias) ** power - bias ** power, with E = scale * energy of a band and its running
+    # mean M[t] = (1 - b) * M[t - 1] + b * E[t]; formula and defaults are librosa.pcen's, see frontend/pcen.py
+    pcen_gain: float = 0.98  # 0 = M is not used, 1 = loudness is gone
+    pcen_bias: float = 2.0  # the smaller, the more faint sounds count
+    pcen_power: float = 0.5  # the smaller, the stronger the compression; 0 = log(1 + E / (eps + M) ** gain)
+    pcen_time_constant_s: float = 0.4  # of M, which gives b
+    pcen_eps: float = 1e-6  # in units of E: a band far below it gives 0
+    pcen_scale: float = 2.0**31  # librosa's advice for waveforms in +-1, as its defaults are for integers
+    pcen_start: Literal["one", "first"] = "one"  # M before the first frame: 1.0 (librosa), or E of the first frame
+    normalise_when: Literal["last", "first"] = "last"  # after keep_frames and resize, or before them
+    keep_frames: int = 0  # frames kept (fewer are padded with zeros); 0 = all
+    keep_from: Literal["start", "centre"] = "start"  # "centre" crops and pads on both sides
+    resize: tuple[int, int] = (0, 0)  # (n_frames, n_mels) after resizing; (0, 0) = as they are
+    resize_method: Literal["bilinear", "lanczos5"] = "bilinear"  # half-pixel centres, no antialias
+    normalise: Literal["none", "min_max", "z_score", "db_range"] = "none"
+    # min_max: (x - min) / (max - min + normalise_eps), per segment; a constant segment gives 0
+    # z_score: (x - mean) / std, per segment, left as is when std <= normalise_eps
+    # db_range: clip((x + 80) / 100, 0, 1)
+    normalise_eps: float = 0.0
+    n_channels: int = 1  # copies of the features the network is given
+
+    def __post_init__(self) -> None:
+        check(
+            1000 <= self.sample_rate_hz <= 1_000_000,
+            "frontend.sample_rate_hz must be in 1000..1000000",
+            self.sample_rate_hz,
+        )
+        check(self.segment_s > 0, "frontend.segment_s must be above 0 s", self.segment_s)
+        check(self.n_fft >= 16, "frontend.n_fft must be 16 or more samples", self.n_fft)
+        check(self.n_fft % 2 == 0, "frontend.n_fft must be even", self.n_fft)
+        check(
+            0 < self.win_length <= self.n_fft,
+            f"frontend.win_length must be in 1..n_fft ({self.n_fft}) samples",
+            self.win_length,
+        )
+        check(self.hop_length > 0, "frontend.hop_length must be 1 or more samples", self.hop_length)
+        check(
+            0 <= self.fmin_hz < self.fmax_hz <= self.sample_rate_hz / 2,
+            "frontend.fmin_hz < fmax_hz <= sample_rate_hz / 2 "
+            f"({self.sample_rate_hz / 2:g} Hz) must hold; set frontend.fmin_hz or frontend.fmax_hz",
+            (self.fmin_hz, self.fmax_hz),
+        )
+        check(self.n_mels >= 1, "frontend.n_mels must be 1 or more", self.n_mels)
+        check(self.amin > 0, "frontend.amin must be above 0", self.amin)
+        check(self.top_db >= 0, "frontend.top_db must be 0 (no limit) or more dB", self.top_db)
+        check(self.keep_frames >= 0, "frontend.keep_frames must be 0 (all) or more", self.keep_frames)
+        check(
+            self.resize == (0, 0) or min(self.resize) > 0,
+            "frontend.resize must be [n_frames, n_mels], both above 0, or [0, 0]",
+            self.resize,
+        )
+        check(self.n_channels >= 1, "frontend.n_channels must be 1 or more", self.n_channels)
+        self._check_pcen()
+        check(
+            self.n_samples >= self.min_samples,
+            f"frontend.segment_s must be {self.min_samples / self.sample_rate_hz:g} s or more (one frame)",
+            self.segment_s,
+        )
+
+    def _check_pcen(self) -> None:
+        default = {f.name: f.default for f in dataclasses.fields(self)}
+        if self.compression != "pcen":
+            for name in (name for name in default if name.startswith("pcen_")):
+                check(
+                    getattr(self, name) == default[name],
+                    f"frontend.{name} needs frontend.compression=pcen and is {default[name]!r} with {self.compression}",
+                    getattr(self, name),
+                )
+            return
+        for name, allowed in (("amin", ()), ("ref", ()), ("top_db", (0,))):
+            check(
+                getattr(self, name) in (default[name], *allowed),
+                f"frontend.{name} is of a logarithm and must be {default[name]!r} with frontend.compression=pcen",
+                getattr(self, name),
+            )
+        check(
+            self.normalise != "db_range",
+            "frontend.normalise=db_range is of dB; set none, min_max or z_score with frontend.compression=pcen",
+            self.normalise,
+        )
+        for name in ("pcen_bias", "pcen_time_constant_s", "pcen_eps"):
+            check(getattr(self, name) > 0, f"frontend.{name} must be above 0", getattr(self, name))
+        for name in ("pcen_gain", "pcen_power"):
+            check(0 <= getattr(self, name) <= 2, f"frontend.{name} must be in [0, 2]", getattr(self, name))
+        check(0 < self.pcen_scale <= 2.0**64, "frontend.pcen_scale must be above 0, up to 2 ** 64", self.pcen_scale)
+        check(
+            self.pcen_eps**-self.pcen_gain <= 1e15,
+            "frontend.pcen_eps ** -pcen_gain must be 1e15 or less in float32; set a larger frontend.pcen_eps",
+            self.pcen_eps,
+        )
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "FrontEnd":
+        """The front-end that `to_dict` gave as `value`; unknown keys and wrong types are refused."""
+        return from_dict(cls, value, "frontend.")
+
+    @property
+    def n_samples(self) -> int:
+        """Samples in one segment."""
+        return round(self.segment_s * self.sample_rate_hz)
+
+    @property
+    def min_samples(self) -> int:
+        """Samples of the shortest waveform that gives a frame."""
+        return {"none": self.n_fft, "reflect": self.n_fft // 2 + 1, "constant": 1}[self.pad_mode]
+
+    @property
+    def n_frames_stft(self) -> int:
+        """STFT frames in one segment, before `keep_frames` and `resize`."""
+        return self.n_frames_of(self.n_samples)
+
+    def n_frames_of(self, n_samples: int) -> int:
+        """STFT frames of a waveform of `n_samples`."""
+        if self.pad_mode == "none":
+            return 1 + (n_samples - self.n_fft) // self.hop_length
+        return 1 + n_samples // self.hop_length
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_frames, n_mels) of the features of one segment."""
+        if self.resize != (0, 0):
+            return self.resize
+        return (self.keep_frames or self.n_frames_stft, self.n_mels)

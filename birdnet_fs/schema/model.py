@@ -1,0 +1,38 @@
+"""The network and its head."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from birdnet_fs.schema.checks import check
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network."""
+
+    name: str = "cnn/small"  # family or family/variant; `birdnet-fs models` lists them
+    dropout: float = 0.2  # before the last layer
+    head: Literal["linear", "sed", "cosine", "prototypes"] = "linear"
+    # sed: attention over time, with logits of every step; cosine: logits are logit_scale x cosine
+    # prototypes: logits fall with the distance to a point for each class
+    logit_scale: float = 0.0  # of cosine and prototypes; 0 = that of training.loss (30, circle 80), prototypes 1
+    distance: Literal["euclidean", "cosine", "learnt"] = "euclidean"  # of head=prototypes; euclidean is squared
+    unknown: bool = False  # of head=prototypes: the last class is "none of the others"; enrolment sets it
+    channels: tuple[int, ...] = ()  # of the blocks of prototypical/*, as [128,256,512,1024]; () = those of the variant
+    block_dropout: float = 0.1  # of prototypical/v2: of whole maps in a block, and in front of the embedding
+    weights: str = ""  # a run folder or published weights (.h5, .weights.h5, .keras, .pth) to start from; empty = none
+
+    def __post_init__(self) -> None:
+        check(0 <= self.dropout < 1, "model.dropout must be in [0, 1)", self.dropout)
+        check(self.logit_scale >= 0, "model.logit_scale must be 0 (that of the loss) or more", self.logit_scale)
+        check(
+            not self.channels or self.name.partition("/")[0] == "prototypical",
+            f"model.channels is for model.name=prototypical/...; {self.name} has its sizes in its variants",
+            list(self.channels),
+        )
+        check(0 <= self.block_dropout < 1, "model.block_dropout must be in [0, 1)", self.block_dropout)
+        check(
+            self.block_dropout == 0.1 or (self.name + "/v2").startswith("prototypical/v2"),
+            f"model.block_dropout is for model.name=prototypical/v2...; {self.name} has model.dropout",
+            self.block_dropout,
+        )
