@@ -16,7 +16,8 @@ class SpecAugment(keras.layers.Layer):
     """Sets stripes to zero, others for each sample; in inference the input comes back as it is.
 
     A stripe's width is drawn from 0 .. drop_width - 1, then its start from 0 .. length - width - 1; stripes may
-    overlap. An axis shorter than the drop width bounds it, so that one stripe leaves at least one cell.
+    overlap. The drop width is a quarter of its axis at most (theirs: 64 of 1001 frames, 8 of 64 bands), since two
+    stripes of 64 hide all there is in a segment of half a second.
 
     Args:
         time_drop_width: Bound of a time stripe's width, in frames, 1 or more.
@@ -53,7 +54,7 @@ class SpecAugment(keras.layers.Layer):
         """True where no stripe lies, [batch, length of the axis]."""
         length = x.shape[axis]
         draws = self._uniform((ops.shape(x)[0], 2, n_stripes, 1), x)
-        width = ops.floor(draws[:, 0] * min(drop_width, length))
+        width = ops.floor(draws[:, 0] * min(drop_width, max(1, length // 4)))
         start = ops.floor(draws[:, 1] * (length - width))
         cells = ops.arange(length, dtype="float32")
         return ops.all(ops.logical_or(cells < start, cells >= start + width), axis=1)

@@ -23,7 +23,7 @@ _PANNS = {  # channels of each stage, and the rest
 
 
 def _panns(name: str) -> dict[str, Any]:
-    """Without what hides 48 frames from it in training: a stripe of SpecAugment may cover 47 of them."""
+    """Without dropout and stripes, which a narrow network learns slowly under."""
     channels, others = _PANNS[name]
     stages = zip(panns.VARIANTS[name].stages, channels, strict=True)
     off = {"block_dropout": 0.0, "pooled_dropout": 0.0, "n_stripes": 0}

@@ -172,7 +172,7 @@ def check_law(x: np.ndarray, y: np.ndarray) -> None:
 
 def test_stripes_follow_the_published_law():
     torch.manual_seed(0)
-    x = torch.rand(2000, 101, 16, 2) + 1
+    x = torch.rand(2000, 256, 32, 2) + 1
     y = SpecAugment()(x, training=True)
     assert y.dtype == x.dtype
     check_law(x.numpy(), y.numpy())
@@ -187,9 +187,9 @@ def test_stripes_are_seeded_and_fit_short_segments():
         torch.manual_seed(seed)
         draws.append(layer(torch.ones(8, 20, 10, 1), training=True))
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
-    x = torch.rand(500, 3, 1, 1) + 1
+    x = torch.rand(500, 12, 3, 1) + 1
     frames, bands = stripes(x.numpy(), SpecAugment(n_time_stripes=1)(x, training=True).numpy())
-    assert set(frames.sum(1)) == {0, 1, 2} and not bands.any()  # one cell of an axis is left, whatever the width
+    assert set(frames.sum(1)) == {0, 1, 2} and not bands.any()  # less than a quarter of an axis, whatever the width
     half = SpecAugment().call(torch.ones(2, 9, 9, 1, dtype=torch.bfloat16), training=True)
     assert half.dtype == torch.bfloat16  # under autocast
 
@@ -219,7 +219,7 @@ np.save(sys.argv[2], first)
 
 def test_stripes_on_tensorflow(tmp_path):
     pytest.importorskip("tensorflow")
-    x = np.random.default_rng(0).random((2000, 101, 16, 1), np.float32) + 1
+    x = np.random.default_rng(0).random((2000, 256, 32, 1), np.float32) + 1
     np.save(tmp_path / "x.npy", x)
     run = subprocess.run(
         [sys.executable, "-c", TENSORFLOW, str(tmp_path / "x.npy"), str(tmp_path / "y.npy")],
