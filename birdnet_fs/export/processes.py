@@ -10,9 +10,13 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 
 
 def run_module(
-    module: str, arguments: Sequence[object], *, backend: str | None = None
+    module: str, arguments: Sequence[object], *, backend: str | None = None, stale: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m module arguments...` and wait; the process is ended when waiting is interrupted."""
+    """Run `python -m module arguments...` and wait; the process is ended when waiting is interrupted.
+
+    With `stale`, memory that is allocated or freed is filled with rubbish (where the C library is glibc), so that what
+    reads it before writing it answers wrongly here and not later.
+    """
     paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         **os.environ,
@@ -21,6 +25,8 @@ def run_module(
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "CUDA_VISIBLE_DEVICES": "",  # conversion needs no GPU and must not take the memory of one
     }
+    if stale:
+        environment["MALLOC_PERTURB_"] = "85"
     if backend:
         environment["KERAS_BACKEND"] = backend
     return subprocess.run(

@@ -79,7 +79,9 @@ def convert(model: "keras.Model", shape: tuple[int, ...], name: str, path: Path)
     import keras
     import tensorflow as tf
 
-    model.export(
+    from birdnet_fs.export.recurrent import hoisted
+
+    hoisted(model).export(
         str(path),
         format="litert",
         input_signature=[keras.InputSpec(shape=shape, dtype="float32", name=name)],
