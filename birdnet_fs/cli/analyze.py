@@ -7,7 +7,7 @@ import typer
 
 
 def analyze(
-    model: Annotated[Path, typer.Argument(help="Run folder, or a .tflite file with its .json beside it.")],
+    model: Annotated[Path, typer.Argument(help="Run folder, ensemble, or a .tflite file with its .json beside it.")],
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT...", help="Recordings, and folders searched at any depth.")
     ],

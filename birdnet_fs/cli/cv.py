@@ -1,7 +1,6 @@
-"""`birdnet-fs cv`: every fold of an experiment, one run folder each, and their mean."""
+"""`birdnet-fs cv`: every fold of an experiment, one run folder each, and what they say together."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,12 +19,16 @@ def cv(
     fold: Annotated[int | None, typer.Option("--fold", help="This fold only, as one job of a cluster.")] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="As 0,1,2; default the experiment's own.")] = "",
     cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and stop.")] = False,
+    ensemble: Annotated[
+        str, typer.Option("--ensemble", help="mean, power or rank: also write all folds as one model, FOLDER/ensemble.")
+    ] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace folds of other settings.")] = False,
 ) -> None:
     """Train and score every fold; folds that are already there with the same settings are kept.
 
-    Writes cv.json: each fold, and mean and standard deviation, over the seeds when there are several and else over
-    the folds. The pooled AUROC ranks the held-out clips of all folds together.
+    Without --fold it then collects: oof.csv (each clip scored by the network that did not train on it, the mean over
+    the seeds), report.html and metrics.json of that, and cv.json: each fold, mean and standard deviation (over the
+    seeds when there are several, else over the folds), and the numbers out of fold.
     """
     from birdnet_fs import schema
     from birdnet_fs.cli.experiment import load
@@ -36,26 +39,35 @@ def cv(
         print(show(schema.debugged(chosen)))
         return
     wanted = _seeds(seeds) or [chosen.seed]
+    from birdnet_fs.training.ensemble_folder import COMBINE
     from birdnet_fs.training.partition import folds_of
 
     folder = output or Path("runs") / f"{chosen.name}-cv"
     folds = folds_of(chosen)
     if fold is not None and fold not in folds:
         raise UserError(f"--fold must be one of {folds}. Received: {fold}")
+    if fold is not None and ensemble:
+        raise UserError("--ensemble needs all folds; give it to the command without --fold that collects them.")
+    if ensemble and ensemble not in COMBINE:
+        raise UserError(f"--ensemble must be one of {', '.join(COMBINE)}. Received: {ensemble!r}")
     rows = []
     for seed in wanted:
         place = folder / f"seed{seed}" if seeds else folder
         for number in folds if fold is None else [fold]:
             rows.append(_fold(dataclasses.replace(chosen, seed=seed), number, place, overwrite))
             say(_line(rows[-1]))
-    if fold is None:
-        summary = _summary(rows)
-        write_json(folder / "cv.json", summary)
-        for row in rows:
-            print(_line(row))
-        for name in ("accuracy", "macro_auroc", "pooled_macro_auroc"):
-            numbers = summary[name]
-            print(f"{name:20s} {numbers['mean']:.4f} ± {numbers['std']:.4f} (over {summary['std_over']})")
+    if fold is not None:
+        return
+    found = _collect(schema.debugged(chosen), rows, folder)
+    print("\n".join([*map(_line, rows), *_numbers(found)]))
+    say(f"out of fold: {folder / 'oof.csv'}; open {folder / 'report.html'}")
+    if ensemble:
+        from birdnet_fs.cli import ensemble as together
+
+        made = together.make(
+            [Path(row["run"]) for row in rows], folder / together.FOLDER, combine=ensemble, overwrite=True
+        )
+        say(f"{made.path}: {made.about}")
 
 
 def _seeds(text: str) -> list[int]:
@@ -67,50 +79,71 @@ def _seeds(text: str) -> list[int]:
 
 def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[str, Any]:
     from birdnet_fs.cli.train import is_there
+    from birdnet_fs.reports.evaluate import METRICS, SCORES, stored_json
     from birdnet_fs.reports.held_out import report_on_held_out
+    from birdnet_fs.reports.out_of_fold import HEADLINE
     from birdnet_fs.training.run_folder import load_run
     from birdnet_fs.training.trainer import PRETRAIN, finished, pretrain, train
 
     one = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, fold=number))
     place = folder / f"fold{number}"
+    names = (*HEADLINE, "n_scored_classes")
     trained = finished(place, one) or (not overwrite and is_there(place, one))
-    if not (trained and (place / "metrics.json").is_file()):
+    metrics = stored_json(place / METRICS) if trained else {}
+    if not set(names) <= set(metrics) or not (place / SCORES).is_file():
         start = pretrain(one, folder / PRETRAIN) if one.pretrain and not trained else None
         run = load_run(place) if trained else train(one, place, pretrained=start)
-        if not report_on_held_out(run):
+        metrics = report_on_held_out(run)
+        if not metrics:
             raise UserError(f"Fold {number} holds no clip, so it cannot be scored; use fewer folds (data.n_folds).")
-    metrics = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
-    names = ("accuracy", "macro_auroc", "n_scored_classes")
     return {"seed": experiment.seed, "fold": number, **{n: metrics[n] for n in names}, "run": str(place)}
 
 
-def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation: over seeds of the mean over folds, or over the folds of one seed."""
-    import numpy as np
+def _collect(experiment: Any, rows: Sequence[dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """Write oof.csv, what it says (metrics.json, report.html) and cv.json; gives the last."""
+    from birdnet_fs.reports.evaluate import SCORES, write_evaluation
+    from birdnet_fs.reports.out_of_fold import CV, OOF, never_scored, out_of_fold, summary
+    from birdnet_fs.reports.scores import read_scores, write_scores
 
-    from birdnet_fs.reports.scores import read_scores
-    from birdnet_fs.training.metrics import macro_auroc
+    seeds = list(dict.fromkeys(row["seed"] for row in rows))
+    by_seed = {seed: [read_scores(Path(row["run"]) / SCORES) for row in rows if row["seed"] == seed] for seed in seeds}
+    table = out_of_fold(by_seed)
+    write_scores(folder / OOF, table)
+    whose = "the network" if len(seeds) == 1 else f"the networks of {len(seeds)} seeds (mean of their probabilities)"
+    left = never_scored([Path(row["run"]) for row in rows], table)
+    said = write_evaluation(
+        folder,
+        table,
+        multi_label=experiment.data.multi_label,
+        title=f"{experiment.name}, out of fold",
+        experiment=experiment,
+        notes=[
+            f"Every clip was scored by {whose} of the fold that held it out ({len(by_seed[seeds[0]])} folds); {CV} "
+            "tells how much folds and seeds differ.",
+            *([left] if left else []),
+        ],
+    )
+    found = summary(rows, by_seed)
+    found["oof"] = {name: value for name, value in said.items() if name not in ("per_class", "confusion", "seed")}
+    found["folds"] = list(rows)
+    write_json(folder / CV, found)
+    if left:
+        say(left)
+    return found
 
-    seeds = sorted({row["seed"] for row in rows})
-    by_seed: dict[str, list[float]] = {"accuracy": [], "macro_auroc": [], "pooled_macro_auroc": []}
-    for seed in seeds:
-        own = [row for row in rows if row["seed"] == seed]
-        for name in ("accuracy", "macro_auroc"):
-            defined = [row[name] for row in own if row[name] is not None]
-            by_seed[name].append(float(np.mean(defined)) if defined else 0.0)
-        tables = [read_scores(Path(row["run"]) / "scores.csv") for row in own]
-        pooled = macro_auroc(np.concatenate([t.targets for t in tables]), np.concatenate([t.scores for t in tables]))
-        by_seed["pooled_macro_auroc"].append(pooled.value)
-    summary: dict[str, Any] = {"std_over": f"{len(seeds)} seeds" if len(seeds) > 1 else f"{len(rows)} folds"}
-    for name, values in by_seed.items():
-        spread = values if len(seeds) > 1 else [row[name] for row in rows if row.get(name) is not None]
-        std = float(np.std(spread, ddof=1)) if len(spread) > 1 else 0.0
-        summary[name] = {
-            "mean": float(np.mean(values)),
-            "std": std,
-            "by_seed": dict(zip(map(str, seeds), values, strict=True)),
-        }
-    return {**summary, "folds": list(rows)}
+
+def _numbers(found: dict[str, Any]) -> list[str]:
+    """cv.json in a few lines."""
+    lines = [f"{'':18s} {'mean':>6s}   {'± over ' + found['std_over']:16s} out of fold"]
+    names = {"accuracy": "accuracy", "macro_auroc": "macro AUROC", "cmap": "cmAP", "f1": "macro F1"}
+    for name, shown in names.items():
+        mean, std, whole = found[name]["mean"], found[name]["std"], found["oof"][name]
+        lines.append(f"{shown:18s} {_number(mean)} ± {_number(std):16s} {_number(whole)}")
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _line(row: dict[str, Any]) -> str:

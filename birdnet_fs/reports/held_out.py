@@ -8,13 +8,14 @@ from typing import Any
 
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
-from birdnet_fs.reports.evaluate import SCORES, report_on_scores
+from birdnet_fs.reports.evaluate import SCORES, report_on_scores, write_evaluation
 from birdnet_fs.reports.few_shot import report_on_episodes
-from birdnet_fs.reports.scores import ScoreTable, write_scores
+from birdnet_fs.reports.scores import ScoreTable, read_scores, write_scores
 from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import open_engine
+from birdnet_fs.training.ensemble_folder import Ensemble, is_ensemble, load_ensemble
 from birdnet_fs.training.history import HISTORY, read_history
-from birdnet_fs.training.partition import PARTITION
+from birdnet_fs.training.partition import HELD_OUT, PARTITION, read_partition
 from birdnet_fs.training.run_folder import Run, load_run
 from birdnet_fs.training.tracking import Tracking, of_test
 from birdnet_fs.training.trainer import held_out_clips, targets_of
@@ -42,7 +43,7 @@ def evaluate_again(folder: Path, output: Path | None = None) -> dict[str, Any]:
     """The report of a run or checkpoint anew: from its `scores.csv` where it has one, else by scoring what it held out.
 
     Args:
-        folder: The run folder.
+        folder: The run folder, or an ensemble's: what all its members held out.
         output: Where to write; None = the run folder.
 
     Returns:
@@ -51,6 +52,8 @@ def evaluate_again(folder: Path, output: Path | None = None) -> dict[str, Any]:
     Raises:
         UserError: It is no run, or nothing says what it never heard.
     """
+    if is_ensemble(folder):
+        return _report_on_ensemble(load_ensemble(folder), output)
     run = load_run(folder)
     if not _in_episodes(run):
         if (folder / SCORES).is_file():
@@ -82,3 +85,25 @@ def _report_on_clips(run: Run, output: Path | None) -> dict[str, Any]:
     targets = targets_of(scored.clips, run.classes, multi_label=multi_label)
     write_scores(folder / SCORES, ScoreTable.of(scored.clips, scored.probabilities, targets, run.classes))
     return report_on_scores(run.path, output, scores=folder / SCORES)
+
+
+def _report_on_ensemble(found: Ensemble, output: Path | None) -> dict[str, Any]:
+    folder = output or found.path
+    scores = found.path / SCORES
+    if not scores.is_file():
+        listed = found.path / PARTITION
+        clips = read_partition(listed, HELD_OUT) if listed.is_file() else ()
+        if not clips:
+            raise UserError(
+                f"No clip was held out of all members of {found.path} (of folds none is: their scores out of fold are "
+                "in the folder of `cv`); give labelled recordings, and -o FOLDER."
+            )
+        scored = score_clips(open_engine(found.path), clips)
+        scored.ledger.write(folder / "held_out.csv")
+        targets = targets_of(scored.clips, found.classes, multi_label=found.multi_label)
+        scores = folder / SCORES
+        write_scores(scores, ScoreTable.of(scored.clips, scored.probabilities, targets, found.classes))
+    table = read_scores(scores)
+    return write_evaluation(
+        folder, table, multi_label=found.multi_label, title=f"Ensemble of {found.title}", notes=[found.about]
+    )

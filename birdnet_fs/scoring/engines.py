@@ -1,7 +1,7 @@
-"""What scores waveforms: a run folder (torch) or a TFLite artefact with its sidecar, behind one `Engine`.
+"""What scores waveforms: a run folder (torch), an ensemble of runs, or a TFLite artefact, behind one `Engine`.
 
-An engine holds everything a caller needs to know about the model (classes, front-end, activation) and
-one function from waveforms to logits. The run is lowered to flat torch calls; the artefact runs on
+An engine holds everything a caller needs to know about the model (classes, what it listens to, activation) and
+one function from waveforms to logits. A run is lowered to flat torch calls; the artefact runs on
 `ai_edge_litert`, or on `tflite_runtime` where only that is installed (the older devices).
 """
 
@@ -10,13 +10,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import sha256
+
+if TYPE_CHECKING:
+    from birdnet_fs.training.run_folder import Run
 
 INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # in order of preference
 _SIDECAR: dict[str, type | tuple[type, ...]] = {
@@ -32,6 +35,21 @@ _SIDECAR: dict[str, type | tuple[type, ...]] = {
 }
 
 
+class Listens(Protocol):
+    """What a caller has to know of a front-end; a `schema.FrontEnd` says it, and so does an ensemble's `Span`."""
+
+    @property
+    def sample_rate_hz(self) -> int: ...
+    @property
+    def segment_s(self) -> float: ...
+    @property
+    def n_samples(self) -> int: ...
+    @property
+    def fmin_hz(self) -> float: ...
+    @property
+    def fmax_hz(self) -> float: ...
+
+
 @dataclass(frozen=True)
 class Engine:
     """A model ready to score.
@@ -42,13 +60,22 @@ class Engine:
         activation: "softmax" or "sigmoid", what turns logits into probabilities.
         identity: Text that changes when the model does (SHA-256 of its files).
         forward: float32 waveforms [n, n_samples] -> float32 logits [n, n_classes], for one batch.
+        ranks: Whether the scores rank clips by class and are no probabilities (an ensemble's mean ranks).
+        one_label: Whether a clip has one label although the activation is "sigmoid" (ranks of softmax scores).
     """
 
     classes: tuple[str, ...]
-    frontend: schema.FrontEnd
+    frontend: Listens
     activation: str
     identity: str
     forward: Callable[[np.ndarray], np.ndarray]
+    ranks: bool = False
+    one_label: bool = False
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a clip may have any number of labels."""
+        return self.activation == "sigmoid" and not self.one_label
 
     @property
     def sample_rate_hz(self) -> int:
@@ -111,20 +138,23 @@ def activate(logits: np.ndarray, activation: str) -> np.ndarray:
 
 
 def open_engine(path: Path | str, *, threads: int = 0) -> Engine:
-    """Open what scores: a run folder, or `X.tflite` with the sidecar `X.json` the exporter wrote.
+    """Open what scores: a run folder, an ensemble of runs, or `X.tflite` with the `X.json` the exporter wrote.
 
     Args:
         path: Folder or file.
         threads: CPU threads the model may use; 0 leaves it to the runtime.
 
     Raises:
-        UserError: Neither of the two, damaged, or the runtime for it is not installed.
+        UserError: None of the three, damaged, or the runtime for it is not installed.
     """
     path = Path(path)
     if threads < 0:
         raise UserError(f"threads must be 0 (the runtime decides) or more. Received: {threads}")
     if path.is_dir():
-        return _open_run(path, threads)
+        from birdnet_fs.scoring.ensemble import open_ensemble
+        from birdnet_fs.training.ensemble_folder import is_ensemble
+
+        return open_ensemble(path, threads=threads) if is_ensemble(path) else _open_run(path, threads)
     if path.suffix.lower() == ".tflite" and path.is_file():
         return _open_artefact(path, threads)
     what = "no such file or folder" if not path.exists() else "another kind of file"
@@ -135,7 +165,22 @@ def _open_run(path: Path, threads: int) -> Engine:
     from birdnet_fs.training import run_folder
 
     run = run_folder.load_run(path)
+    network = network_of(run, threads=threads)
 
+    def forward(waveforms: np.ndarray) -> np.ndarray:
+        return network(_features(waveforms, run.frontend))
+
+    identity = f"{sha256(path / run_folder.WEIGHTS)} {sha256(path / run_folder.CONFIG)}"
+    return Engine(run.classes, run.frontend, run.activation, identity, forward)
+
+
+def network_of(run: "Run", *, threads: int = 0) -> Callable[[np.ndarray], np.ndarray]:
+    """The network of a run: float32 features [n, n_frames, n_mels, n_channels] -> float32 logits [n, n_classes].
+
+    Args:
+        run: What `load_run` gave.
+        threads: CPU threads torch may use; 0 leaves them as they are.
+    """
     import keras
     import torch
 
@@ -147,14 +192,12 @@ def _open_run(path: Path, threads: int) -> Engine:
     with keras.device(device):
         network = lower(run.build_model(), fold=True)
 
-    def forward(waveforms: np.ndarray) -> np.ndarray:
-        features = torch.from_numpy(_features(waveforms, run.frontend)).to(device)
+    def logits(features: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            found = network(features, training=False)
+            found = network(torch.from_numpy(features).to(device), training=False)
         return found.float().cpu().numpy()
 
-    identity = f"{sha256(path / run_folder.WEIGHTS)} {sha256(path / run_folder.CONFIG)}"
-    return Engine(run.classes, run.frontend, run.activation, identity, forward)
+    return logits
 
 
 def _features(waveforms: np.ndarray, spec: schema.FrontEnd) -> np.ndarray:

@@ -1,0 +1,234 @@
+"""Folds to out-of-fold scores and to an ensemble, on the synthetic aviary: against the folds' own tables by hand."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tolerances
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from birdnet_fs.batches.waveforms import clip_windows
+from birdnet_fs.cli.analyze import analyze
+from birdnet_fs.cli.cv import cv
+from birdnet_fs.cli.ensemble import ensemble
+from birdnet_fs.cli.evaluate import evaluate
+from birdnet_fs.cli.export import export
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.recordings.audio import read_audio
+from birdnet_fs.recordings.aviary import make_aviary
+from birdnet_fs.scoring.engines import open_engine
+from birdnet_fs.training import trainer
+
+CONFIG = """
+from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Training
+
+def small() -> Experiment:
+    return Experiment(
+        name="small",
+        seed=0,
+        data=Data("recordings", "metadata.csv", audio="audio", where="set=aviary", n_folds=3, fold_column=""),
+        frontend=FrontEnd(sample_rate_hz=16_000, segment_s=1.0, n_mels=32, fmax_hz=8_000.0),
+        model=Model("cnn/tiny"),
+        training=Training(epochs=1, batch_size=8, threads=1),
+    )
+"""
+NAMES = ("accuracy", "macro_auroc", "cmap", "f1")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with an aviary, `config.py`, and `cv` over two seeds."""
+    folder = tmp_path_factory.mktemp("cv")
+    make_aviary(folder / "recordings", n_species=3, clips_per_species=6, n_soundscapes=1, soundscape_s=6.0)
+    (folder / "config.py").write_text(CONFIG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        cv("config.py:small", seeds="0,1", output=folder / "two", ensemble="mean")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def there(place, monkeypatch):
+    monkeypatch.chdir(place)
+
+
+@pytest.fixture
+def folds(place, tmp_path):
+    """The three folds of seed 0 and nothing else, as `cv` without --seeds has them."""
+    for fold in range(3):
+        shutil.copytree(place / "two" / "seed0" / f"fold{fold}", tmp_path / "folds" / f"fold{fold}")
+    return tmp_path / "folds"
+
+
+def table(path):
+    """A scores.csv as {(path, onset): (label, [score of each class])}."""
+    with open(path, newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[:5] == ["path", "onset_s", "duration_s", "group", "labels"]
+    assert len({(row[0], row[1]) for row in rows}) == len(rows)
+    return {(row[0], row[1]): (header[5:].index(row[4]), np.array(row[5:], float)) for row in rows}
+
+
+def test_out_of_fold_is_the_folds_tables_joined_and_the_seeds_averaged(place):
+    found = table(place / "two" / "oof.csv")
+    by_seed = []
+    for seed in (0, 1):
+        parts = [table(place / "two" / f"seed{seed}" / f"fold{fold}" / "scores.csv") for fold in range(3)]
+        by_seed.append({key: row for part in parts for key, row in part.items()})
+        assert len(by_seed[-1]) == sum(map(len, parts)) == 18
+    assert found.keys() == by_seed[0].keys() == by_seed[1].keys()
+    assert list(found) == sorted(found)
+    for key, (label, scores) in found.items():
+        first, second = by_seed[0][key][1], by_seed[1][key][1]
+        np.testing.assert_allclose(scores, (first + second) / 2, atol=tolerances.ACTIVATION)
+        assert label == by_seed[0][key][0]
+        assert scores.sum() == pytest.approx(1, abs=tolerances.ACTIVATION)
+    assert any(np.abs(by_seed[0][key][1] - by_seed[1][key][1]).max() > 0.01 for key in found)
+    held = [set(table(place / "two" / f"seed{seed}" / "fold0" / "scores.csv")) for seed in (0, 1)]
+    assert held[0] != held[1]  # seeds draw their own folds, so rows had to be matched
+
+
+def test_the_numbers_are_sklearns_and_those_of_the_folds(place, capsys):
+    said = json.loads((place / "two" / "cv.json").read_text())
+    rows = table(place / "two" / "oof.csv").values()
+    truth, scores = np.array([label for label, _ in rows]), np.array([row for _, row in rows])
+    wanted = {
+        "accuracy": np.mean(scores.argmax(1) == truth),
+        "macro_auroc": roc_auc_score(np.eye(3)[truth], scores),
+        "cmap": average_precision_score(np.eye(3)[truth], scores),
+        "f1": f1_score(truth, scores.argmax(1), average="macro", labels=[0, 1, 2], zero_division=0),
+    }
+    for name, value in wanted.items():
+        assert said["oof"][name] == pytest.approx(value, abs=tolerances.EXACT_METRIC), name
+        of = {(row["seed"], row["fold"]): row[name] for row in said["folds"]}
+        for seed, fold in of:
+            own = json.loads((place / "two" / f"seed{seed}" / f"fold{fold}" / "metrics.json").read_text())
+            assert of[seed, fold] == own[name]
+        means = [np.mean([of[seed, fold] for fold in range(3)]) for seed in (0, 1)]
+        assert said[name]["by_seed"] == pytest.approx({"0": means[0], "1": means[1]}, abs=tolerances.EXACT_METRIC)
+        assert said[name]["mean"] == pytest.approx(np.mean(means), abs=tolerances.EXACT_METRIC)
+        assert said[name]["std"] == pytest.approx(np.std(means, ddof=1), abs=tolerances.EXACT_METRIC)
+    assert (said["std_over"], said["oof"]["n_segments"]) == ("2 seeds", 18)
+    assert json.loads((place / "two" / "metrics.json").read_text())["macro_auroc"] == said["oof"]["macro_auroc"]
+    page = (place / "two" / "report.html").read_text()
+    assert "small, out of fold" in page
+    assert "networks of 2 seeds (mean of their probabilities) of the fold that held it out (3 folds)" in page
+
+
+def test_single_folds_are_only_collected(folds, monkeypatch, capsys):
+    monkeypatch.setattr(trainer, "train", lambda *_, **__: pytest.fail("a fold was trained again"))
+    for fold in (2, 0, 1):
+        cv("config.py:small", output=folds, fold=fold)
+    assert not (folds / "oof.csv").exists()
+    with pytest.raises(UserError, match=r"holds folds and no cv\.json; collect them first"):
+        ensemble([folds])
+    with pytest.raises(UserError, match="--ensemble needs all folds"):
+        cv("config.py:small", output=folds, fold=0, ensemble="mean")
+    with pytest.raises(UserError, match="--ensemble must be one of mean, rank, power"):
+        cv("config.py:small", output=folds, ensemble="median")
+    cv("config.py:small", output=folds)
+    said = json.loads((folds / "cv.json").read_text())
+    for name in NAMES:
+        over = [row[name] for row in said["folds"]]
+        assert said[name]["std"] == pytest.approx(np.std(over, ddof=1), abs=tolerances.EXACT_METRIC)
+    assert said["std_over"] == "3 folds"
+    assert said["pooled_macro_auroc"]["mean"] == said["oof"]["macro_auroc"]
+    assert said["pooled_macro_auroc"]["std"] is None
+    assert f"macro F1           {said['f1']['mean']:.4f} ± {said['f1']['std']:.4f}" in capsys.readouterr().out
+
+
+def test_interrupted_and_resumed_gives_the_same_table(folds, monkeypatch):
+    cv("config.py:small", output=folds)
+    before = {name: (folds / name).read_bytes() for name in ("oof.csv", "cv.json", "metrics.json")}
+    for name in before:
+        (folds / name).unlink()
+    shutil.rmtree(folds / "fold1")  # never begun
+    (folds / "fold2" / "config.json").unlink()  # killed while it was written: config.json comes last
+    (folds / "fold0" / "metrics.json").unlink()  # killed between training and scoring
+    (folds / "fold0" / "scores.csv").unlink()
+    true, begun = trainer.train, []
+
+    def killed_in_the_second(experiment, *arguments, **named):
+        begun.append(experiment.data.fold)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return true(experiment, *arguments, **named)
+
+    monkeypatch.setattr(trainer, "train", killed_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        cv("config.py:small", output=folds)
+    assert not (folds / "oof.csv").exists()
+    monkeypatch.setattr(trainer, "train", lambda *a, **k: begun.append(a[0].data.fold) or true(*a, **k))
+    cv("config.py:small", output=folds)
+    assert begun == [1, 2, 2]
+    assert {name: (folds / name).read_bytes() for name in before} == before
+
+
+def test_folds_that_do_not_fit_together_are_refused(folds, place):
+    shutil.copy(folds / "fold0" / "scores.csv", folds / "fold1" / "scores.csv")
+    with pytest.raises(UserError, match=r"was held out by two folds of seed 0; .*: delete their folders and train"):
+        cv("config.py:small", output=folds)
+    lines = (place / "two" / "seed0" / "fold1" / "scores.csv").read_text().splitlines(keepends=True)
+    (folds / "fold1" / "scores.csv").write_text("".join(lines[:-1]))
+    cv("config.py:small", output=folds)
+    assert "1 of 18 recordings have no score (the first: " in (folds / "report.html").read_text()
+
+
+def test_an_ensemble_is_used_like_a_run(place, tmp_path, capsys):
+    made = place / "two" / "ensemble"
+    assert len(list((made / "members").iterdir())) == 6
+    sounds = place / "recordings" / "audio"
+    one = sorted(path for path in sounds.iterdir() if "soundscape" not in path.name)[0]
+    analyze(made, [one], tmp_path / "tables", min_conf=0.0)
+    [written] = [path for path in (tmp_path / "tables").rglob("*.csv") if path.name != "ledger.csv"]
+    with open(written, newline="") as file:
+        confidences = [float(row["Confidence"]) for row in csv.DictReader(file)]
+    assert len(confidences) == 15  # five windows of three classes
+    assert sum(confidences) == pytest.approx(5, abs=tolerances.FOUR_DIGITS)
+    new = ["data.table=metadata.csv", "data.audio=audio", "data.where=set=aviary"]
+    evaluate(made, place / "recordings", new, tmp_path / "out")
+    found = table(tmp_path / "out" / "scores.csv")
+    each = [open_engine(made / "members" / str(member)) for member in range(6)]
+    for key, (_, scores) in found.items():
+        windows = clip_windows(read_audio(key[0], sample_rate_hz=16_000).waveform, 16_000)
+        wanted = np.mean([engine.probabilities(windows).mean(0) for engine in each], axis=0)
+        np.testing.assert_allclose(scores, wanted, atol=tolerances.ENSEMBLE_PROBABILITIES)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "An ensemble of 6 runs (cnn/tiny on custom), combined by their mean probability." in page
+    assert "trained on 18 of these recordings" in page
+    capsys.readouterr()
+    with pytest.raises(UserError, match="No clip was held out of all members"):
+        evaluate(made)
+    with pytest.raises(
+        UserError, match=r"is an ensemble, and one run is needed here: take its members \(\S*0, \.\.\.\)"
+    ):
+        export(made)
+
+
+def test_an_ensemble_of_seeds_is_evaluated_on_what_all_held_out(place, tmp_path):
+    runs = [place / "two" / f"seed{seed}" / "fold0" for seed in (0, 1)]
+    parts = [table(run / "scores.csv") for run in runs]
+    shared = parts[0].keys() & parts[1].keys()
+    assert 0 < len(shared) < 6
+    ensemble(runs, tmp_path / "ranked", combine="rank")
+    evaluate(tmp_path / "ranked")
+    found = table(tmp_path / "ranked" / "scores.csv")
+    assert found.keys() == shared
+    for key in shared:
+        windows = clip_windows(read_audio(key[0], sample_rate_hz=16_000).waveform, 16_000)
+        given = [open_engine(run).probabilities(windows) for run in runs]
+        for c in range(3):
+            wanted = 0.0
+            for part, p in zip(parts, given, strict=True):
+                known = sorted(row[c] for _, row in part.values())
+                places = [0, *((np.arange(6) + 0.5) / 6), 1]
+                wanted += np.interp(p[:, c], [0, *known, 1], places).mean() / 2
+            assert found[key][1][c] == pytest.approx(wanted, abs=tolerances.RANKS_OF_SIX)
+    said = json.loads((tmp_path / "ranked" / "metrics.json").read_text())
+    assert said["accuracy_is"] == "share of segments whose highest score is a true class"
+    assert "they rank clips and are no probabilities" in (tmp_path / "ranked" / "report.html").read_text()
+    evaluate(tmp_path / "ranked")  # again, from its scores
+    with pytest.raises(UserError, match="add -o FOLDER"):
+        ensemble(runs)
