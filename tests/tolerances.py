@@ -8,6 +8,10 @@ ENGINE_LOGITS = 2e-5  # lowered and BatchNorm-folded torch against the Keras cal
 ARTEFACT_MATMUL = (
     1e-3  # TFLite float32 dot products of 4,000 terms (|sum| up to 300; of dB features, up to 1e4: relative)
 )
+ENSEMBLE_PROBABILITIES = 2e-6  # float32 logits up to 10 and their way back, against float64 from the same features
+FOUR_DIGITS = 1e-3  # sum of fifteen confidences written with four digits
+RANKS_OF_SIX = 1e-3  # positions among six scores that may lie 1e-3 apart: float32 probabilities times that slope
+FLOAT64_SUMS = 1e-12  # relative: float64 sums and powers in another order
 
 # export
 EXPORT_READER_FEATURES = 2e-4  # float64 NumPy against the package's blocked float32 FFT, relative to the largest value
@@ -21,6 +25,7 @@ RATE = 1e-9  # both are float64; torch multiplies step by step
 LOSS = 1e-5  # float32 log-sum-exp against float64 or torch's own order of sums
 LOSS_FLOAT64 = 1e-12  # both are float64 (seen: 2e-16)
 SLOPE = 1e-8  # central differences of step 1e-6 in float64, slopes up to .4 (seen: 3e-10)
+TAUGHT = 2e-4  # six AdamW steps of 3e-3 by probabilities of nine digits or by logits: weights of order 1, or the loss
 BACKENDS_LOGITS = 1e-5  # torch and TensorFlow sum float32 convolutions in another order; logits are of order 1
 LOOP_WEIGHTS = (
     2e-5  # six AdamW steps of 1e-2 over lowered against plain Keras layers; Adam divides rounding by its own size
@@ -79,6 +84,7 @@ FFT_THERE_AND_BACK = 2e-6  # float32 FFT and back of values up to 4
 NOISE_SLOPE = 0.02  # of a straight line through 1,900 Welch bins of 60 s, each 5 % off
 NOISE_EVEN = 0.1  # mean power of ten Welch bins over that of two, each 5 % off; brown noise bends at 100 Hz
 STRETCHED_LEVEL = 0.01  # rounded places of the frames, and the resampler at its edges
+HEARD_AGAIN_DB = 1e-3  # dB: float32 resampling and features, made alone and in windows or mixed
 STRETCHED_SONG = 0.05  # log10 power over 1e-3, mean over the spectrogram (seen: .03; librosa .15)
 
 # frontend

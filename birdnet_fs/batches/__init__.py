@@ -3,6 +3,7 @@
 waveforms: every clip decoded once, kept in memory while there is room, and the windows that cover one.
 augmentation: the way of an item through random changes, drawn from (seed, epoch, index); draws: the generators and
 what they did in words; crops, augment_waveform, filters, stretch, animal_spot, augment_features: the changes.
+listeners: what teachers with another front-end hear; unlabelled: clips that runs labelled, in between and mixed in.
 episodes: n-way k-shot episodes over labelled clips, support and query from different recordings. loader: clips ->
 (features, targets) batches for training, or episodes.
 """

@@ -17,6 +17,8 @@ from birdnet_fs.batches.draws import Draws, Random
 from birdnet_fs.schema import Augmentation, CutMix, Masks
 
 TIME_MASKS, FREQ_MASKS = 1, 2  # streams of what a batch shares
+Rectangle = tuple[slice, slice]  # frames and bands
+Told = Callable[[Partner, float, Rectangle | None], None]
 
 
 def augment_features(
@@ -71,6 +73,7 @@ def mix_features(
     *,
     multi_label: bool,
     partner: Callable[[], Partner],
+    told: Told | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mixup of the features, and CutMix.
 
@@ -81,6 +84,7 @@ def mix_features(
         draws: Of this item.
         multi_label: Whether labels of a mixup are the union, when the settings leave it open.
         partner: Draws another segment's features, changed as this one's were.
+        told: Is given every mixture: the partner, the share of the first, and in CutMix the partner's rectangle.
 
     Returns:
         The mixed features and targets; neither argument is changed.
@@ -90,6 +94,8 @@ def mix_features(
         features = np.float32(share) * features + np.float32(1 - share) * other.data
         targets = mixed_targets(targets, other.targets, share, settings.mixup.labels, multi_label)
         draws.words.append(f"{1 - share:.0%} of {other.name}")
+        if told is not None:
+            told(other, share, None)
     if settings.cutmix.p and draws.rng.random() < settings.cutmix.p:
         frames, bands = _rectangle(features.shape, settings.cutmix, draws.rng)
         other = partner()
@@ -99,6 +105,8 @@ def mix_features(
         targets = mixed_targets(targets, other.targets, share, "shares", multi_label)
         at = f"frames {frames.start}-{frames.stop}, bands {bands.start}-{bands.stop}"
         draws.words.append(f"{1 - share:.0%} cut from {other.name} ({at})")
+        if told is not None:
+            told(other, share, (frames, bands))
     return features, targets.astype(np.float32)
 
 

@@ -27,6 +27,7 @@ class Partner(NamedTuple):
     data: np.ndarray  # waveform [n_samples], or features [n_frames, n_mels]
     targets: np.ndarray  # [n_classes]
     name: str  # for people
+    heard: tuple[np.ndarray, ...] = ()  # its features by other front-ends (listeners.py)
 
 
 def rms(waveform: np.ndarray) -> float:

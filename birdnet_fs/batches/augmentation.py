@@ -13,11 +13,13 @@ import numpy as np
 
 from birdnet_fs import schema
 from birdnet_fs.batches import animal_spot
-from birdnet_fs.batches.augment_features import augment_features, mix_features
-from birdnet_fs.batches.augment_waveform import Partner, augment_waveform
+from birdnet_fs.batches.augment_features import Rectangle, augment_features, mix_features
+from birdnet_fs.batches.augment_waveform import Partner, augment_waveform, mix, mixed_targets
 from birdnet_fs.batches.crops import activity, crop
 from birdnet_fs.batches.draws import Draws, Key
+from birdnet_fs.batches.listeners import Listener
 from birdnet_fs.batches.stretch import stretch_and_shift
+from birdnet_fs.batches.unlabelled import Unlabelled
 from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel
 
@@ -29,6 +31,7 @@ class Item(NamedTuple):
     targets: np.ndarray  # float32 [n_classes], soft where mixed
     cut: np.ndarray  # float32 [n], the part of the clip it was made of, unchanged
     words: tuple[str, ...]  # what was done to it, in order
+    heard: tuple[np.ndarray, ...] = ()  # by each listener, float32 [n_windows, n_frames, n_mels] of its front-end
 
 
 class Chain:
@@ -39,6 +42,10 @@ class Chain:
         targets: float32 [n_clips, n_classes], multi-hot.
         experiment: Settings; `frontend`, `augmentation`, `data.multi_label` and `seed` are read.
         noises: Background waveforms.
+        listeners: Other front-ends that hear the items: after the waveform stage, before the feature stage, mixed as
+            the features are.
+        unlabelled: Which clips are at the end of `waveforms` that runs labelled, with probabilities as targets. They
+            are mixed into labelled ones as it says, and are no partners otherwise.
     """
 
     def __init__(
@@ -47,8 +54,12 @@ class Chain:
         targets: np.ndarray,
         experiment: schema.Experiment,
         noises: Sequence[np.ndarray] | Waveforms = (),
+        listeners: Sequence[Listener] = (),
+        unlabelled: Unlabelled | None = None,
     ) -> None:
         self.waveforms, self.targets, self.noises = waveforms, targets, noises
+        self.listeners, self.unlabelled = tuple(listeners), unlabelled
+        self._n_labelled = unlabelled.first if unlabelled else len(waveforms)
         self.seed, self.spec = experiment.seed, experiment.frontend
         self.settings, self.multi_label = experiment.augmentation, experiment.data.multi_label
         self._within = (0.0, 1.0) if self.spec.normalise in ("min_max", "db_range") else None
@@ -58,6 +69,13 @@ class Chain:
         """The item of a key: the same for the same seed, in any order and in any process."""
         draws = Draws(self.seed, key)
         made = self._unmixed(key.clip, draws)
+        heard = made.heard
+
+        def told(other: Partner, share: float, rectangle: Rectangle | None) -> None:
+            nonlocal heard
+            pairs = zip(self.listeners, heard, other.heard, strict=True)
+            heard = tuple(one.mixed(first, second, share, rectangle) for one, first, second in pairs)
+
         features, targets = mix_features(
             made.features,
             made.targets,
@@ -65,17 +83,19 @@ class Chain:
             draws,
             multi_label=self.multi_label,
             partner=lambda: self._partner(draws),
+            told=told,
         )
-        return Item(features, targets, made.cut, tuple(draws.words))
+        return Item(features, targets, made.cut, tuple(draws.words), heard)
 
     def _unmixed(self, clip: int, draws: Draws) -> Item:
         """A clip's item before its features are mixed with another's."""
         spot = animal_spot.draw(self.settings.animal_spot, draws)
         n_samples = max(round(self.spec.n_samples / (spot.time if spot else 1.0)), self.spec.min_samples)
         cut, segment = self._segment(clip, n_samples, draws)
+        segment, targets = self._with_unlabelled(clip, segment, draws)
         waveform, targets = augment_waveform(
             segment,
-            self.targets[clip],
+            targets,
             self.settings,
             draws,
             sample_rate_hz=self.spec.sample_rate_hz,
@@ -87,7 +107,23 @@ class Chain:
             features = animal_spot.features(waveform, spot, self.spec, self.settings.animal_spot, draws, self.noises)
         else:
             features = log_mel(waveform, self.spec)[0]
-        return Item(augment_features(features, self.settings, draws, within=self._within), targets, cut, ())
+        heard = tuple(listener.features(waveform) for listener in self.listeners)
+        return Item(augment_features(features, self.settings, draws, within=self._within), targets, cut, (), heard)
+
+    def _with_unlabelled(self, clip: int, segment: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+        """A segment and its targets; of a labelled clip perhaps with a clip mixed in that a run labelled."""
+        targets, more = self.targets[clip], self.unlabelled
+        if more is None or clip >= more.first or draws.rng.random() >= more.mix:
+            return segment, targets
+        alpha = self.settings.mixup.alpha
+        share = float(draws.rng.beta(alpha, alpha))
+        share = max(share, 1 - share)
+        other, before = int(more.drawn(1, draws.rng)[0]), len(draws.words)
+        _, second = self._segment(other, len(segment), draws)
+        draws.words.append(f"{1 - share:.0%} of the power from {self._name(other, draws, before)}, labelled by a run")
+        labels = self.settings.mixup.labels
+        targets = mixed_targets(targets, self.targets[other], share, labels, self.multi_label)
+        return mix(segment, second, share), targets
 
     def _segment(self, clip: int, n_samples: int, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
         """A part of a clip, and the same stretched to `n_samples` and shifted in pitch."""
@@ -108,14 +144,14 @@ class Chain:
         return cut, stretch_and_shift(cut, n_samples, semitones, rate_hz)
 
     def _waveform_partner(self, n_samples: int, draws: Draws) -> Partner:
-        clip, before = int(draws.rng.integers(len(self.waveforms))), len(draws.words)
+        clip, before = int(draws.rng.integers(self._n_labelled)), len(draws.words)
         _, segment = self._segment(clip, n_samples, draws)
         return Partner(segment, self.targets[clip], self._name(clip, draws, before))
 
     def _partner(self, draws: Draws) -> Partner:
-        clip, before = int(draws.rng.integers(len(self.waveforms))), len(draws.words)
+        clip, before = int(draws.rng.integers(self._n_labelled)), len(draws.words)
         made = self._unmixed(clip, draws)
-        return Partner(made.features, made.targets, self._name(clip, draws, before))
+        return Partner(made.features, made.targets, self._name(clip, draws, before), made.heard)
 
     def _name(self, clip: int, draws: Draws, before: int) -> str:
         """A partner's file, and what was done to it, which is taken out of what was done to the item."""

@@ -4,6 +4,7 @@ A batch is some of the clips in random order, or an episode of few-shot training
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +15,13 @@ from birdnet_fs.batches.augmentation import Chain
 from birdnet_fs.batches.draws import ORDER, Key
 from birdnet_fs.batches.episodes import draw
 from birdnet_fs.batches.imbalance import clip_weights, epoch_clips
+from birdnet_fs.batches.listeners import Listener
+from birdnet_fs.batches.unlabelled import Unlabelled
 from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import network_input
 from birdnet_fs.recordings.manifest import Clip
 
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Batch = Sequence[torch.Tensor]  # features, targets, indices of the clips; then what teachers are given
 Keys = list[Key]  # of every item of a batch
 
 
@@ -31,6 +34,11 @@ class TrainingBatches:
         experiment: Settings; `frontend`, `augmentation`, `training` and `seed` are read.
         noises: Background waveforms.
         order: Which clips stand together; None = all of them shuffled, in batches.
+        frontends: Others that hear the items as well (augmentation.Chain): each adds features float32
+            [batch, n_windows, n_frames, n_mels, n_channels] of its own to a batch.
+        beliefs: Probabilities that a teacher gave to the clips, float32 [n_clips, n_classes], or None; they are mixed
+            as the targets are and stand last in a batch.
+        unlabelled: Which clips at the end runs labelled, and how they are drawn; None = none.
 
     Each batch holds features float32 [batch, n_frames, n_mels, n_channels], targets float32
     [batch, n_classes] (soft where mixed) and the clips' indices int64 [batch]. Every clip comes
@@ -45,10 +53,16 @@ class TrainingBatches:
         experiment: schema.Experiment,
         noises: Sequence[np.ndarray] | Waveforms = (),
         order: "EpisodeOrder | None" = None,
+        *,
+        frontends: Sequence[schema.FrontEnd] = (),
+        beliefs: np.ndarray | None = None,
+        unlabelled: Unlabelled | None = None,
     ) -> None:
         self.clips = waveforms.clips
-        self._items = _Items(Chain(waveforms, targets, experiment, noises))
-        self._order = order or _Order(targets, experiment)
+        listeners = [Listener(experiment.frontend, own) for own in frontends]
+        both = targets if beliefs is None else np.concatenate([targets, beliefs], axis=1)
+        self._items = _Items(Chain(waveforms, both, experiment, noises, listeners, unlabelled), targets.shape[1])
+        self._order = order or _Order(targets, experiment, unlabelled)
         workers = experiment.training.workers
         self._loader = DataLoader(
             self._items,
@@ -128,16 +142,23 @@ class EpisodeOrder(Sampler[Keys]):
 
 
 class _Order(Sampler[Keys]):
-    """All clips in random order, or drawn by how rare their classes are (imbalance.py)."""
+    """All clips, or some drawn by how rare their classes are (imbalance.py), and with them those that runs labelled."""
 
-    def __init__(self, targets: np.ndarray, experiment: schema.Experiment) -> None:
-        self.targets, self.seed, self.epoch = targets, experiment.seed, 0
+    def __init__(
+        self, targets: np.ndarray, experiment: schema.Experiment, unlabelled: Unlabelled | None = None
+    ) -> None:
+        self.unlabelled, self.epoch = unlabelled, 0
+        self.targets, self.seed = targets[: unlabelled.first] if unlabelled else targets, experiment.seed
         self.settings = experiment.training
-        self._weights = clip_weights(targets, self.settings.sampling, rare_boost=self.settings.rare_boost)
+        self._weights = clip_weights(self.targets, self.settings.sampling, rare_boost=self.settings.rare_boost)
         self._bounds = self._bounds_of(len(self._drawn()))
 
     def _drawn(self) -> np.ndarray:
         rng = np.random.default_rng((self.seed, self.epoch, ORDER))
+        clips = self._labelled(rng)
+        return self.unlabelled.beside(clips, rng) if self.unlabelled else clips
+
+    def _labelled(self, rng: np.random.Generator) -> np.ndarray:
         views = self.settings.views
         if self._weights is not None:
             return rng.choice(len(self.targets), len(self.targets) * views, p=self._weights)
@@ -160,9 +181,13 @@ class _Order(Sampler[Keys]):
 
 
 class _Items(Dataset):
-    def __init__(self, chain: Chain) -> None:
-        self.chain = chain
+    def __init__(self, chain: Chain, n_classes: int) -> None:
+        self.chain, self.n_classes = chain, n_classes
 
-    def __getitem__(self, key: Key) -> tuple[np.ndarray, np.ndarray, int]:
+    def __getitem__(self, key: Key) -> tuple[Any, ...]:
         item = self.chain.item(key)
-        return network_input(item.features, self.chain.spec), item.targets, key.clip
+        pairs = zip(item.heard, self.chain.listeners, strict=True)
+        heard = [network_input(features, listener.own) for features, listener in pairs]
+        targets, beliefs = np.split(item.targets, [self.n_classes])
+        given = (network_input(item.features, self.chain.spec), targets, key.clip, *heard)
+        return (*given, beliefs) if len(beliefs) else given

@@ -5,10 +5,13 @@ import inspect
 import runpy
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from birdnet_fs import frontend, schema
 from birdnet_fs.plumbing.errors import UserError, nearest
 from birdnet_fs.plumbing.settings import override
+
+SHORT = {"teacher_model": "distillation.teacher"}  # names that the design document of torch_impl gives to settings
 
 
 def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
@@ -29,7 +32,7 @@ def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
             f"An experiment is FILE:NAME, as config.py:birds10; there is no file {path!r} here. "
             "`birdnet-fs init` writes a config.py to start from."
         )
-    found = _experiments(Path(path))
+    found = _functions(Path(path), "Experiment")
     if name not in found:
         raise UserError(
             f"{path} has no experiment {name!r}.{nearest(name, found)} It has: {', '.join(found) or 'none'}."
@@ -39,7 +42,7 @@ def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
     if quick and "quick" not in inspect.signature(make).parameters:
         raise UserError(f"Experiment {name!r} in {path} has no quick version.")
     experiment = make(quick=quick[-1].lower().endswith("true")) if quick else make()
-    rest = [s for s in settings if s not in quick]
+    rest = [_in_full(s) for s in settings if s not in quick]
     chosen = override(experiment, rest, {"frontend": frontend.preset})
     if experiment.pretrain and chosen.pretrain and chosen.pretrain.data.root == experiment.data.root:
         # one folder of recordings for both parts: data.root=elsewhere moves both
@@ -48,7 +51,38 @@ def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
     return chosen
 
 
-def _experiments(path: Path) -> dict[str, Callable[..., schema.Experiment]]:
+def _in_full(setting: str) -> str:
+    key, equals, value = setting.partition("=")
+    return f"{SHORT.get(key.strip(), key)}{equals}{value}"
+
+
+def load_space(reference: str, experiment: str) -> schema.Space:
+    """Load the search space of an experiment.
+
+    Args:
+        reference: `config.py:space_name`, a function that returns a `Space`; `space_name` alone is of the experiment's
+            file, and "" is its `space_NAME`.
+        experiment: `config.py:NAME`.
+
+    Raises:
+        UserError: No such file or space.
+    """
+    own, _, tuned = experiment.rpartition(":")
+    path, _, name = reference.rpartition(":")
+    path, name = path or own, name or f"space_{tuned}"
+    if not Path(path).is_file():
+        raise UserError(f"A search space is FILE:NAME, as config.py:{name}; there is no file {path!r} here.")
+    found = _functions(Path(path), "Space")
+    if name not in found:
+        raise UserError(
+            f"{path} has no search space {name!r}.{nearest(name, found)} It has: {', '.join(found) or 'none'}; a space "
+            "is a function that returns one (-> Space), named with --space."
+        )
+    return found[name]()
+
+
+def _functions(path: Path, kind: str) -> dict[str, Callable[..., Any]]:
+    """The functions of a file that return a `kind` of the schema, as annotated."""
     try:
         names = runpy.run_path(str(path))
     except UserError:
@@ -58,9 +92,9 @@ def _experiments(path: Path) -> dict[str, Callable[..., schema.Experiment]]:
     return {
         name: value
         for name, value in names.items()
-        if inspect.isfunction(value) and not name.startswith("_") and _gives_experiment(value)
+        if inspect.isfunction(value) and not name.startswith("_") and _gives(value, kind)
     }
 
 
-def _gives_experiment(function: Callable[..., object]) -> bool:
-    return function.__annotations__.get("return") in (schema.Experiment, "Experiment", "schema.Experiment")
+def _gives(function: Callable[..., object], kind: str) -> bool:
+    return function.__annotations__.get("return") in (getattr(schema, kind), kind, f"schema.{kind}")

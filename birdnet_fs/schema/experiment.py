@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from birdnet_fs.schema.augmentation import Augmentation
 from birdnet_fs.schema.checks import check
 from birdnet_fs.schema.data import Data
+from birdnet_fs.schema.distillation import Distillation
 from birdnet_fs.schema.frontend import FrontEnd
 from birdnet_fs.schema.model import Model
+from birdnet_fs.schema.pseudo import Pseudo
 from birdnet_fs.schema.training import ON_COSINES, Episodes, Training
 
 
@@ -22,6 +24,8 @@ class Experiment:
     model: Model = field(default_factory=Model)
     augmentation: Augmentation = field(default_factory=Augmentation)
     training: Training = field(default_factory=Training)
+    distillation: Distillation = field(default_factory=Distillation)
+    pseudo: Pseudo = field(default_factory=Pseudo)
     episodes: Episodes | None = None  # few-shot training in episodes; needs model.head=prototypes
     pretrain: "Experiment | None" = None  # trained first; its weights start this one (the head's if classes agree)
     debug: bool = False  # 1000 segments, 2 epochs, 20 episodes
@@ -39,6 +43,8 @@ class Experiment:
         self._check_loss()
         self._check_augmentation()
         self._check_episodes()
+        self._check_distillation()
+        self._check_pseudo()
         check(
             not (self.pretrain and self.model.weights),
             "An experiment starts from model.weights or from its pretrain part; set pretrain=none, or "
@@ -99,6 +105,41 @@ class Experiment:
             self.training.freeze_blocks >= 0 or self.model.distance == "learnt",
             f"training.freeze_blocks=-1 leaves nothing to learn in episodes with model.distance={self.model.distance}",
             self.training.freeze_blocks,
+        )
+
+    def _check_distillation(self) -> None:
+        if not self.distillation.teacher:
+            return
+        loss, teacher = self.training.loss, self.distillation.teacher
+        check(self.episodes is None, "Episodes learn from no teacher; set distillation.teacher= (nothing)", teacher)
+        check(
+            loss not in ON_COSINES,
+            f"distillation.teacher says how likely classes are, and training.loss={loss} moves logits away from that "
+            "by its margin; set training.loss=ce",
+            teacher,
+        )
+        check(
+            not self.distillation.features or self.training.freeze_blocks >= 0 or self.training.unfreeze_epoch > 0,
+            "distillation.features teaches the embedding, which training.freeze_blocks=-1 keeps as it is; set one of "
+            "them to 0",
+            self.distillation.features,
+        )
+
+    def _check_pseudo(self) -> None:
+        if not self.pseudo.table:
+            return
+        loss, table = self.training.loss, self.pseudo.table
+        check(self.episodes is None, "Episodes need labelled clips; set pseudo.table= (nothing)", table)
+        check(
+            loss not in ON_COSINES,
+            f"training.loss={loss} needs one class a clip, and pseudo.table has probabilities; set training.loss=ce",
+            table,
+        )
+        check(
+            not self.distillation.saved,
+            "A table of the clips' probabilities (distillation.teacher) says nothing of the windows of pseudo.table; "
+            "set distillation.teacher to a run",
+            self.distillation.teacher,
         )
 
     def _check_augmentation(self) -> None:

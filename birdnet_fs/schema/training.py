@@ -36,9 +36,9 @@ class Training:
     margin: float = 0.0  # of arcface (radians) and circle; 0 = the loss's own (arcface 0.5, circle 0.4)
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4  # of kernels; decoupled with adamw, else added to the gradient
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
     beta1: float = 0.9  # of adamw and adam; of sgd the momentum (Nesterov)
-    beta2: float = 0.999  # of adamw and adam
+    beta2: float = 0.999  # of adamw and adam; of rmsprop its smoothing, usually 0.9 or 0.99
     amsgrad: bool = False  # of adamw and adam
     accumulate: int = 1  # batches whose gradients make one step
     warmup_epochs: float = 1.0  # linear, then what schedule says
@@ -85,7 +85,7 @@ class Training:
         for name in ("beta1", "beta2"):
             check(0 <= getattr(self, name) < 1, f"training.{name} must be in [0, 1)", getattr(self, name))
         check(
-            not self.amsgrad or self.optimizer != "sgd",
+            not self.amsgrad or self.optimizer in ("adamw", "adam"),
             "training.amsgrad needs training.optimizer=adamw or adam",
             self.optimizer,
         )

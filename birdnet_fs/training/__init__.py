@@ -1,9 +1,12 @@
 """Batches and a network in, a run folder out.
 
 ranks, metrics: exact class-wise AUROC, average precision, F1, bootstrap. keras_metrics: the same AUROC as a Keras
-metric. run_folder: the only truth about a run. partition: which clips train, validate, are held out. losses,
-schedule, fit: the training loop (torch). episodic: training in episodes, few_shot_accuracy: embeddings and episodes
--> accuracy of prototypes, SimpleShot and a linear probe, with intervals. validation: numbers after every epoch;
-record: what is left while it runs (history, checkpoints, tracking: TensorBoard and MLflow). trainer: an experiment -> a
-run folder.
+metric. run_folder: the only truth about a run; ensemble_folder: several runs that score as one. partition: which clips
+train, validate, are held out. losses, schedule, fit: the training loop (torch). episodic: training in episodes,
+few_shot_accuracy: embeddings and episodes -> accuracy of prototypes, SimpleShot and a linear probe, with intervals.
+validation: numbers after every epoch; record: what is left while it runs (history, checkpoints, tracking: TensorBoard
+and MLflow). teachers, distillation: learning from another run; pseudo: from unlabelled recordings
+(probabilities: the tables of both); heard: what a run has heard, and those behind it.
+trainer: an experiment -> a run folder. spaces, study, tuning, crew: many experiments with drawn settings, by several
+processes; heartbeat: who is alive.
 """

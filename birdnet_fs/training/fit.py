@@ -94,7 +94,8 @@ def fit(
 
     Every row has epoch, train_loss, learning_rate (of the last step), what `validate` gives and seconds (since the
     start), with `objective.calls` train_acc (share of the rows whose calls are all right, as augmented), and with
-    `objective.classes` the accuracy of each class (history.per_class_accuracy).
+    `objective.classes` the accuracy of each class (history.per_class_accuracy), with `objective.lesson` the parts of
+    the loss.
 
     Raises:
         DivergedError: Loss, gradient or a moving statistic is NaN or infinite.
@@ -164,7 +165,7 @@ class _Loop:
         self.objective = objective
         layerwise.freeze(model, settings.freeze_blocks)
         self.forward = lower(objective.network)
-        self.parameters = [v.value for v in model.trainable_variables]
+        self.parameters = self._parameters()
         self.device = self.parameters[0].device
         self.optimizer = optimizer.build(self._groups(), settings)
         self.plateau = Plateau(settings.plateau_factor, settings.plateau_patience)
@@ -179,16 +180,24 @@ class _Loop:
         self.tally = Tally()
         self.rate = 0.0
 
+    def _parameters(self) -> list[Any]:
+        own = self.objective.lesson.parameters if self.objective.lesson else ()
+        return [*(v.value for v in self.model.trainable_variables), *own]
+
     def _groups(self) -> list[dict[str, Any]]:
         settings = self.settings
-        return layerwise.groups(self.model, weight_decay=settings.weight_decay, layer_decay=settings.layer_decay)
+        found = layerwise.groups(self.model, weight_decay=settings.weight_decay, layer_decay=settings.layer_decay)
+        if self.objective.lesson and self.objective.lesson.parameters:
+            own = list(self.objective.lesson.parameters)
+            found.append({"params": own, "weight_decay": settings.weight_decay, "factor": 1.0})
+        return found
 
     def _unfreeze(self) -> None:
         """The frozen blocks learn from now on; what the optimiser knows of the others is kept."""
         known = {id(p) for p in self.parameters}
         layerwise.thaw(self.model)
         self.forward = lower(self.objective.network)
-        self.parameters = [v.value for v in self.model.trainable_variables]
+        self.parameters = self._parameters()
         for group in self._groups():
             group["params"] = [p for p in group["params"] if id(p) not in known]
             if group["params"]:
@@ -208,7 +217,7 @@ class _Loop:
         with self.averaged(), torch.no_grad():
             n_passes = -(-FEWEST_FOR_STATISTICS // len(self.batches))
             for epoch in range(self.settings.epochs, self.settings.epochs + n_passes):
-                for features, _, _ in self.batches.epoch(epoch):
+                for features, *_ in self.batches.epoch(epoch):
                     self.forward(features.to(self.device), training=True)
             self.good = weights_of(self.model)
 
@@ -222,7 +231,8 @@ class _Loop:
         yield from track(every, "training", total=self.settings.epochs * n_batches, unit="step")
 
     def step(self, step: int, batch: Batch) -> float:
-        features, targets, _ = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+        features, targets, _, *heard = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+        lesson = self.objective.lesson
         n_batches = len(self.batches)
         self.rate = learning_rate(
             step,
@@ -239,7 +249,10 @@ class _Loop:
             group["lr"] = self.rate * group["factor"]
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             outputs = self.forward(features, training=True)
+            told = lesson.ask(features, heard) if lesson else None
         loss = self.objective.loss(outputs, targets, self.settings.label_smoothing)
+        if lesson:
+            loss = lesson.loss(loss, outputs, told)
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError("The loss")
@@ -271,7 +284,8 @@ class _Loop:
 
     def numbers(self) -> Row:
         """The mean loss of the steps since the last call, and how rightly they called."""
-        found = {"train_loss": float(np.mean(self.losses)), **self.tally.take(self.objective.classes)}
+        parts = self.objective.lesson.take() if self.objective.lesson else {}
+        found = {"train_loss": float(np.mean(self.losses)), **parts, **self.tally.take(self.objective.classes)}
         self.losses.clear()
         return found
 

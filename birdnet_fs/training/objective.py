@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -20,6 +20,29 @@ from birdnet_fs.training.history import per_class_accuracy
 Calls = Callable[[Any, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
+class Lesson(Protocol):
+    """What a teacher adds to the loss (distillation.py).
+
+    Attributes:
+        parameters: Trained beside the network's and dropped afterwards.
+    """
+
+    @property
+    def parameters(self) -> Sequence[torch.nn.Parameter]: ...
+
+    def ask(self, features: torch.Tensor, heard: Sequence[torch.Tensor]) -> Any:
+        """What the teacher says of a batch: its features, and what the batch holds beside clips and targets."""
+        ...
+
+    def loss(self, labels: torch.Tensor, outputs: Any, told: Any) -> torch.Tensor:
+        """The whole loss from that of the labels, the network's outputs and what the teacher said."""
+        ...
+
+    def take(self) -> dict[str, float]:
+        """Columns of history.csv: means over the steps since the last call."""
+        ...
+
+
 @dataclass(frozen=True)
 class Objective:
     """What training makes smaller, and what says how well it went.
@@ -30,6 +53,7 @@ class Objective:
         best: The column of `validate` that keep="best", early stopping and checkpoints go by; higher is better.
         calls: What was true and what was called in a step, for the accuracy in training; None = no such columns.
         classes: Names in the order of the targets, for the accuracy of each; () = no such columns.
+        lesson: What a teacher adds, or None.
     """
 
     network: keras.Model
@@ -37,6 +61,7 @@ class Objective:
     best: str
     calls: Calls | None = None
     classes: tuple[str, ...] = ()
+    lesson: Lesson | None = None
 
 
 class Tally:

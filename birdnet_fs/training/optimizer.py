@@ -1,8 +1,8 @@
 """The optimiser of the settings, as torch has it, and averages of the weights it goes through.
 
 AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101), Adam (Kingma & Ba 2015), stochastic gradient with
-Nesterov's momentum. Averages: exponential over the steps (Polyak), or SWA, the plain mean of the weights after each of
-the last epochs (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
+Nesterov's momentum, RMSprop without (Tieleman & Hinton 2012). Averages: exponential over the steps (Polyak), or SWA,
+the plain mean of the weights after each of the last epochs (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
 """
 
 from typing import Any
@@ -18,10 +18,12 @@ def build(groups: list[dict[str, Any]], settings: schema.Training) -> torch.opti
     Args:
         groups: Of parameters, each with its weight_decay (`layerwise.groups`). With "adamw" it is decoupled, else
             added to the gradient.
-        settings: Its `optimizer`, `beta1` (of "sgd" the momentum), `beta2` and `amsgrad`.
+        settings: Its `optimizer`, `beta1` (of "sgd" the momentum), `beta2` (of "rmsprop" the smoothing) and `amsgrad`.
     """
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.beta1, nesterov=settings.beta1 > 0)
+    if settings.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=settings.learning_rate, alpha=settings.beta2)
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer]
     betas = (settings.beta1, settings.beta2)
     return kind(groups, lr=settings.learning_rate, betas=betas, amsgrad=settings.amsgrad)

@@ -23,6 +23,7 @@ from birdnet_fs.recordings.segments import cut
 
 PARTITION = "partition.csv"
 TRAIN, VAL, HELD_OUT = "train", "val", "held_out"
+PSEUDO = "pseudo"  # in partition.csv: windows that were trained on with a run's labels
 SPLIT_NAMES = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": HELD_OUT}
 SPLIT_NAMES |= {"base": TRAIN, "novel": HELD_OUT}  # of few-shot data sets
 COLUMNS = ("part", "path", "onset_s", "offset_s", "group", "labels", "secondary")
@@ -36,6 +37,7 @@ class Partition:
     train: tuple[Clip, ...]
     val: tuple[Clip, ...]
     held_out: tuple[Clip, ...]
+    pseudo: tuple[Clip, ...] = ()  # windows of other recordings, labelled by runs
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -198,7 +200,8 @@ def write_partition(path: Path, parts: Partition) -> None:
     with atomic_path(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for name, clips in ((TRAIN, parts.train), (VAL, parts.val), (HELD_OUT, parts.held_out)):
+        written = ((TRAIN, parts.train), (VAL, parts.val), (HELD_OUT, parts.held_out), (PSEUDO, parts.pseudo))
+        for name, clips in written:
             for clip in clips:
                 end = "" if clip.offset_s is None else repr(clip.offset_s)
                 labels, secondary = ";".join(clip.labels), ";".join(clip.secondary)

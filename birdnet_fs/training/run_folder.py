@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 WEIGHTS, CONFIG, CLASSES, VERSIONS = "weights.safetensors", "config.json", "classes.txt", "versions.json"
+ENSEMBLE = "ensemble.json"  # what makes a folder an ensemble of runs (ensemble_folder.py)
 CHECKPOINTS = "checkpoints"  # folder of a run folder that holds earlier states of it, run folders too
 # of evaluating the run, and where the numbers of that go
 RESULTS = ("metrics.json", "scores.csv", "held_out.csv", "report.html", "tracking.json")
@@ -98,6 +99,11 @@ def load_run(path: Path | str) -> Run:
         UserError: The folder is not a run, or one of its files is missing or unreadable.
     """
     path = Path(path)
+    if (path / ENSEMBLE).is_file():
+        raise UserError(
+            f"{path} is an ensemble, and one run is needed here: take its members ({path / 'members' / '0'}, ...), or "
+            f"distil them into one (birdnet-fs train CONFIG:NAME distillation.teacher={path}) and take that."
+        )
     for name in (CONFIG, CLASSES, WEIGHTS):
         if not (path / name).is_file():
             raise UserError(f"A run folder with {name} was expected at {path}; it holds no such file.")

@@ -1,9 +1,9 @@
-"""An experiment in, a run folder out: read and divide the clips, pretrain where asked, fit, save."""
+"""An experiment in, a run folder out: read and divide the clips, pretrain where asked, ask who teaches, fit, save."""
 
 import dataclasses
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -18,14 +18,13 @@ from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
 from birdnet_fs.recordings.ledger import Ledger
 from birdnet_fs.recordings.manifest import Clip, read_background
-from birdnet_fs.training import episodic, layerwise, tracking, validation
+from birdnet_fs.training import distillation, episodic, heard, layerwise, pseudo, teachers, tracking, validation
 from birdnet_fs.training.fit import DivergedError, Fitted, Interrupted, Row, Validate, Weights, device_of, fit
 from birdnet_fs.training.history import HISTORY, write_history
 from birdnet_fs.training.objective import Objective, supervised
 from birdnet_fs.training.partition import (
     HELD_OUT,
     PARTITION,
-    TRAIN,
     Partition,
     partition,
     read_partition,
@@ -35,10 +34,21 @@ from birdnet_fs.training.record import Record
 from birdnet_fs.training.run_folder import Run, build_network, check_classes, load_run, save_run
 from birdnet_fs.training.start import start_from
 
-PRETRAIN = "pretrain"
+PRETRAIN = heard.PRETRAIN
+GENERATIONS = "generations"  # folder in a run folder of the runs that taught it, with distillation.teacher=self
+Read = Callable[[Sequence[Clip], int], Waveforms]
+Watch = Callable[[str, Sequence[Row]], None]
 
 
-def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | None = None) -> Run:
+def train(
+    experiment: schema.Experiment,
+    output: Path,
+    *,
+    pretrained: Path | None = None,
+    generation: int | None = None,
+    read: Read = Waveforms,
+    watch: Watch | None = None,
+) -> Run:
     """Train one run.
 
     Args:
@@ -46,6 +56,11 @@ def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | Non
         output: The run folder. What an earlier run left there is replaced from the first finished epoch on.
         pretrained: A run folder whose weights start this one. When the experiment has a `pretrain` part and none
             is given, that is trained first, into `output/pretrain`; without such a part `model.weights` is the start.
+        generation: How many of its kind came before it in self-distillation: random weights are drawn anew for each.
+            None = as many as `distillation` says.
+        read: Decodes clips at a rate.
+        watch: Is given the column that the best epoch goes by and the history after every epoch, and ends the training
+            by raising.
 
     Returns:
         The finished run: weights, settings, classes, versions, `partition.csv`, `history.csv` (written after every
@@ -68,6 +83,13 @@ def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | Non
     if leaks:
         say(f"The split leaks: {leaks}")
     torch.set_num_threads(experiment.training.threads or torch.get_num_threads())
+    runs, saved = teachers.called(experiment, parts.classes)
+    for run in runs:
+        heard.refuse_heard(run.path, parts, "choose another distillation.teacher, for a fold one of the same fold")
+    windows = pseudo.windows(experiment, parts)
+    if windows is not None:
+        heard.refuse_labels(experiment, parts)
+        parts = dataclasses.replace(parts, pseudo=windows.clips)
     if experiment.model.weights and pretrained is None:
         pretrained = Path(experiment.model.weights)
     # what cannot be built, frozen or started is said before anything is decoded
@@ -75,18 +97,37 @@ def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | Non
     if experiment.pretrain and pretrained is None:
         pretrained = pretrain(experiment, output / PRETRAIN)
     if pretrained is not None and pretrained.is_dir():
-        _check_pretrained(pretrained, parts)
-    seed_everything(experiment.seed)
-    waveforms = Waveforms(parts.train, experiment.frontend.sample_rate_hz)
+        heard.refuse_heard(pretrained, parts, "choose other recordings for pretraining with pretrain.data.where")
+    if experiment.distillation.teacher == schema.SELF:
+        runs = (_born_before(experiment, output, pretrained),)
+    teacher = distillation.teacher_of(runs, experiment, parts.classes, device)
+    if generation is None:
+        generation = experiment.distillation.rounds if experiment.distillation.teacher == schema.SELF else 0
+    # of its kind each starts from weights of its own (Furlanello et al. 2018); all else is drawn alike
+    seed_everything((experiment.seed + generation) % 2**32)
+    waveforms = read((*parts.train, *parts.pseudo), experiment.frontend.sample_rate_hz)
     _say_left_out(waveforms)
     data = experiment.data
-    targets = targets_of(waveforms.clips, parts.classes, multi_label=data.multi_label, data=data)
+    windows = windows.readable(parts.train, waveforms.clips) if windows else None
+    n_labelled = len(waveforms) - (len(windows.clips) if windows else 0)
+    targets = targets_of(waveforms.clips[:n_labelled], parts.classes, multi_label=data.multi_label, data=data)
     order = _episodes(waveforms, experiment, parts)
-    batches = TrainingBatches(waveforms, targets, experiment, noises=_backgrounds(experiment, parts), order=order)
+    batches = TrainingBatches(
+        waveforms,
+        np.concatenate([targets, windows.targets]) if windows else targets,
+        experiment,
+        noises=_backgrounds(experiment, parts, read),
+        order=order,
+        frontends=teacher.frontends if teacher else (),
+        beliefs=saved.of(waveforms.clips) if saved else None,
+        unlabelled=windows.drawn_as(experiment.pseudo, n_labelled) if windows and windows.clips else None,
+    )
     model = _network(experiment, parts, device, pretrained, tell=True)
-    say(f"{experiment.name}: {len(waveforms)} clips, {len(parts.classes)} classes, {model.count_params():,} parameters")
-    validate = _validation(model, experiment, parts) if parts.val else None
+    say(f"{experiment.name}: {n_labelled} clips, {len(parts.classes)} classes, {model.count_params():,} parameters")
+    validate = _validation(model, experiment, parts, read) if parts.val else None
     objective = dataclasses.replace(_objective(model, experiment, targets), classes=parts.classes)
+    if teacher:
+        objective = distillation.with_lesson(objective, model, teacher, experiment.distillation)
 
     def save(folder: Path, weights: Weights, history: Sequence[Row], *, record: Record | None = None) -> Run:
         """`model` holds `weights`."""
@@ -101,6 +142,12 @@ def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | Non
         return save(folder, fitted.weights, fitted.history, record=record)
 
     record = Record(output, experiment, objective.best, save)
+
+    def after_epoch(history: Sequence[Row], weights: Weights) -> None:
+        record.after_epoch(history, weights)
+        if watch is not None:
+            watch(objective.best, history)
+
     try:
         fitted = fit(
             model,
@@ -108,7 +155,7 @@ def train(experiment: schema.Experiment, output: Path, *, pretrained: Path | Non
             experiment.training,
             objective=objective,
             validate=validate,
-            after_epoch=record.after_epoch,
+            after_epoch=after_epoch,
         )
     except BaseException as error:
         record.tracking.close(tracking.KILLED if isinstance(error, KeyboardInterrupt) else tracking.FAILED)
@@ -138,6 +185,22 @@ def pretrain(experiment: schema.Experiment, output: Path) -> Path:
     return output
 
 
+def _born_before(experiment: schema.Experiment, output: Path, pretrained: Path | None) -> Run:
+    """The run that teaches in self-distillation: `rounds` generations, each taught by the one before it.
+
+    They lie in `output/generations`, and what finished there with the same settings is taken.
+    """
+    taught = schema.Distillation()
+    for generation in range(experiment.distillation.rounds):
+        folder = output / GENERATIONS / str(generation)
+        one = dataclasses.replace(experiment, distillation=taught)
+        if not finished(folder, one):
+            say(f"{experiment.name}: generation {generation} of {experiment.distillation.rounds} that teach")
+            train(one, folder, pretrained=pretrained, generation=generation)
+        taught = dataclasses.replace(experiment.distillation, teacher=os.path.abspath(folder), rounds=1)
+    return load_run(folder)
+
+
 def seed_everything(seed: int) -> None:
     """Seed every generator that a training draws from: Python's (Keras initializers), numpy's and torch's.
 
@@ -157,12 +220,20 @@ def finished(folder: Path, experiment: schema.Experiment) -> bool:
 
 
 def settled(experiment: schema.Experiment) -> schema.Experiment:
-    """The experiment as a run keeps it: cut down when it is `debug`, `data.root` and `model.weights` absolute."""
+    """The experiment as a run keeps it: cut down when it is `debug`, the paths of its settings absolute."""
     data = dataclasses.replace(experiment.data, root=os.path.abspath(experiment.data.root))
     weights = experiment.model.weights
     model = dataclasses.replace(experiment.model, weights=weights and os.path.abspath(weights))
     first = experiment.pretrain and settled(experiment.pretrain)
-    return schema.debugged(dataclasses.replace(experiment, data=data, model=model, pretrain=first))
+    teacher = experiment.distillation.teacher
+    if teacher not in ("", schema.SELF):
+        teacher = ",".join(os.path.abspath(place) for place in teachers.places(teacher))
+    taught = dataclasses.replace(experiment.distillation, teacher=teacher)
+    table = experiment.pseudo.table
+    windows = dataclasses.replace(experiment.pseudo, table=table and os.path.abspath(table))
+    return schema.debugged(
+        dataclasses.replace(experiment, data=data, model=model, pretrain=first, distillation=taught, pseudo=windows)
+    )
 
 
 def _portable(experiment: schema.Experiment) -> schema.Experiment:
@@ -222,11 +293,11 @@ def _episodes(waveforms: Waveforms, experiment: schema.Experiment, parts: Partit
     return episodic.order(waveforms, experiment.episodes, experiment.seed, parts.classes)
 
 
-def _validation(model: keras.Model, experiment: schema.Experiment, parts: Partition) -> Validate | None:
+def _validation(model: keras.Model, experiment: schema.Experiment, parts: Partition, read: Read) -> Validate | None:
     spec, multi_label = experiment.frontend, experiment.data.multi_label
     if experiment.episodes and not experiment.episodes.n_val:
         return None
-    waveforms = Waveforms(parts.val, spec.sample_rate_hz)
+    waveforms = read(parts.val, spec.sample_rate_hz)
     _say_left_out(waveforms)
     if experiment.episodes:
         return episodic.validation(model, waveforms, spec, experiment.episodes, experiment.seed)
@@ -234,7 +305,7 @@ def _validation(model: keras.Model, experiment: schema.Experiment, parts: Partit
     return validation.validation(model, waveforms, targets, spec, parts.classes, multi_label=multi_label)
 
 
-def _backgrounds(experiment: schema.Experiment, parts: Partition) -> Waveforms | tuple[()]:
+def _backgrounds(experiment: schema.Experiment, parts: Partition, read: Read) -> Waveforms | tuple[()]:
     """Background waveforms, none of them a recording that is held out or validated on."""
     if not experiment.data.background or not experiment.augmentation.uses_background:
         return ()
@@ -243,7 +314,7 @@ def _backgrounds(experiment: schema.Experiment, parts: Partition) -> Waveforms |
     clips = [clip for clip in found if clip.path not in kept_away]
     if len(clips) < len(found):
         say(f"{len(found) - len(clips)} of {len(found)} background recordings are held out and were left out as noise.")
-    waveforms = Waveforms(clips, experiment.frontend.sample_rate_hz)
+    waveforms = read(clips, experiment.frontend.sample_rate_hz)
     _say_left_out(waveforms)
     return waveforms
 
@@ -268,18 +339,6 @@ def _check(experiment: schema.Experiment, parts: Partition) -> None:
         raise UserError(f"Two or more classes are needed to train. Received: {', '.join(parts.classes) or 'none'}")
 
 
-def _check_pretrained(pretrained: Path, parts: Partition) -> None:
-    """Refuse weights that have seen what is held out here."""
-    load_run(pretrained)
-    away = {clip.path for clip in (*parts.val, *parts.held_out)}
-    seen = [clip for clip in read_partition(pretrained / PARTITION, TRAIN) if clip.path in away]
-    if seen:
-        raise UserError(
-            f"{pretrained} was trained on {len(seen)} clips that are held out here (the first: {seen[0].path}); "
-            "choose other recordings for pretraining with pretrain.data.where."
-        )
-
-
 def held_out_clips(run: Run) -> tuple[Clip, ...]:
     """The clips a run never heard, as its `partition.csv` names them."""
     return read_partition(run.path / PARTITION, HELD_OUT)
@@ -293,6 +352,11 @@ def _ledger(parts: Partition, waveforms: Waveforms) -> Ledger:
         worse = read.get(row.path) if row.status == "ok" else None
         kept = dataclasses.replace(worse, source=row.source) if worse else row
         ledger.add(kept.path, kept.status, kept.reason, kept.flags, kept.duration_s, kept.source)
+    known = {row.path for row in ledger.rows}
+    for path in dict.fromkeys(os.fspath(clip.path) for clip in parts.pseudo):
+        if path not in known:
+            bad = read.get(path)
+            ledger.add(path, bad.status if bad else "ok", bad.reason if bad else "", bad.flags if bad else ())
     return ledger
 
 

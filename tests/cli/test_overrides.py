@@ -48,6 +48,11 @@ def test_they_go_together() -> None:
         assert operator.attrgetter(here.partition("=")[0])(found) == value
 
 
+def test_the_teacher_has_the_name_of_torch_impl_too() -> None:
+    short, full = (load(f"{CONFIG}:birds10", [f"{key}=runs/a=b"]) for key in ("teacher_model", "distillation.teacher"))
+    assert short == full and short.distillation.teacher == "runs/a=b"
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [

@@ -83,6 +83,7 @@ PLAIN = {"epochs": 4, "learning_rate": 0.03, "weight_decay": 0.0, "warmup_epochs
         ),
         ({"optimizer": "sgd"}, lambda p: torch.optim.SGD(p, lr=0.03, momentum=0.9, nesterov=True)),
         ({"optimizer": "sgd", "beta1": 0.0}, lambda p: torch.optim.SGD(p, lr=0.03)),
+        ({"optimizer": "rmsprop", "beta2": 0.9}, lambda p: torch.optim.RMSprop(p, lr=0.03, alpha=0.9)),
     ],
 )
 def test_optimisers_are_torchs(settings: dict, make) -> None:
