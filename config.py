@@ -4,25 +4,32 @@
     birdnet-fs cv    config.py:birds10 data.root=../shared/data --seeds 0,1,2
     birdnet-fs train config.py:birdclef2025 data.root=FOLDER training.batch_size=64 --cfg
     birdnet-fs train config.py:fewshot_v2 data.root=../shared/data
+    birdnet-fs tune  config.py:birds10_cnn data.root=../shared/data data.val_fraction=0.2 --workers 2
 
 What can be set, with unit and default: birdnet_fs/schema/.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from birdnet_fs.frontend import preset
 from birdnet_fs.schema import (
+    AnimalSpot,
     Augmentation,
+    Choice,
     Data,
     Episodes,
     Experiment,
     FeatureNoise,
+    Float,
     FrontEnd,
+    Int,
     Levels,
     Masks,
     Mixup,
     Model,
     Noise,
+    Space,
     Training,
 )
 
@@ -65,6 +72,22 @@ def birds10_cnn(*, quick: bool = False) -> Experiment:
     )
 
 
+def space_birds10_cnn() -> Space:
+    """What birds10_cnn was set by hand. Launch: birdnet-fs tune config.py:birds10_cnn data.val_fraction=0.2"""
+    return Space(
+        {
+            "training.learning_rate": Float(3e-4, 1e-2, log=True),
+            "training.weight_decay": Float(1e-4, 1e-1, log=True),
+            "training.label_smoothing": Float(0.0, 0.2, step=0.05),
+            "model.dropout": Float(0.0, 0.5, step=0.1),
+            "augmentation.mixup.p": Float(0.0, 1.0, step=0.25),
+            "augmentation.freq_shift": Int(0, 4),
+        },
+        n_trials=40,
+        n_warmup_epochs=10,
+    )
+
+
 def xc171(*, quick: bool = False) -> Experiment:
     """167 species, one recording each: no classifier, but a start for others. birds10's four species are out."""
     scratch = birds10_cnn()
@@ -79,6 +102,46 @@ def xc171(*, quick: bool = False) -> Experiment:
 def birds10(*, quick: bool = False) -> Experiment:
     """birds10_cnn started from xc171. Launch: birdnet-fs cv config.py:birds10 data.root=../shared/data --seeds 0,1,2"""
     return replace(birds10_cnn(quick=quick), name="birds10", pretrain=xc171(quick=quick))
+
+
+def birds10_mixed(*, quick: bool = False) -> Experiment:
+    """Ten species heard together in a forest, mixed on the fly from clips that no test soundscape holds."""
+    clips = birds10_cnn(quick=quick)
+    first = xc171(quick=quick)
+    data = replace(clips.data, background="set=jura24h,split=train")
+    return replace(
+        clips,
+        name="birds10_mixed",
+        data=replace(data, where="set=birds10,split=train|val", multi_label=True, fold=-1),
+        frontend=replace(SONGS, segment_s=5.0),
+        augmentation=replace(EVERYTHING, mixup=Mixup(0.7, alpha=1.0), noise=Noise(0.9, snr_db=(-5.0, 20.0))),
+        training=replace(clips.training, views=3, label_smoothing=0.0),
+        pretrain=replace(first, data=replace(first.data, background=data.background)),
+    )
+
+
+def soundscapes(*, quick: bool = False) -> Experiment:
+    """Ten species in soundscapes, 5 s windows. Launch: birdnet-fs train config.py:soundscapes data.root=../shared/data
+
+    Started from birds10_mixed: the soundscapes that are trained on hold few clips, each many times.
+    """
+    first = birds10_mixed(quick=quick)
+    return replace(
+        first,
+        name="soundscapes",
+        data=replace(
+            first.data,
+            table="windows_5s.csv",
+            label_column="labels",
+            where="set=soundscape_mix",
+            background="set=soundscape_mix,split=train,labels=nocall",
+            split="table",
+            fold=0,
+        ),
+        augmentation=replace(first.augmentation, mixup=Mixup(0.5, alpha=1.0), noise=Noise(0.5)),
+        training=replace(first.training, epochs=2 if quick else 12, views=1, learning_rate=1e-3, warmup_epochs=1),
+        pretrain=first,
+    )
 
 
 def xc171_episodes(*, quick: bool = False) -> Experiment:
@@ -215,3 +278,160 @@ def birdclef2025(*, quick: bool = False) -> Experiment:
         ),
         debug=quick,
     )
+
+
+def space_birdclef2025() -> Space:
+    """The search of the BirdCLEF 2025 plan. Launch: birdnet-fs tune config.py:birdclef2025 data.val_fraction=0.2
+
+    Learning rate, batch size, dropout, optimiser and schedule, 50 random trials. The plan's exponential schedule is a
+    step after every epoch; how fast it falls is not said there, and here it reaches a hundredth after the last.
+    RMSprop smooths by .9, as it does in Keras.
+    """
+    return Space(
+        {
+            "training.learning_rate": Float(1e-5, 1e-2, log=True),
+            "training.batch_size": Choice((16, 32, 64)),
+            "model.dropout": Float(0.1, 0.5),
+            "training.optimizer": Choice(("adam", "adamw", "rmsprop")),
+            "training.schedule": Choice(("cosine", "step")),
+        },
+        derive=_of_birdclef2025,
+        n_trials=50,
+        sampler="random",
+    )
+
+
+def _of_birdclef2025(drawn: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
+    smoothing = {"training.beta2": 0.9} if drawn["training.optimizer"] == "rmsprop" else {}
+    if drawn["training.schedule"] == "cosine":
+        return smoothing
+    factor = round(0.01 ** (1 / experiment.training.epochs), 4)
+    return {**smoothing, "training.step_epochs": 1, "training.step_factor": factor}
+
+
+# ANIMAL-SPOT's defaults before its fork, beside the fork's (the preset): longer windows, coarser in time
+ANIMAL_SPOT_FIRST = replace(
+    preset("animal_spot"),
+    preset="animal_spot_first",
+    segment_s=1.28,
+    n_fft=4096,
+    win_length=4096,
+    hop_length=441,
+    keep_frames=128,
+)
+
+
+def animal_spot(*, quick: bool = False) -> Experiment:
+    """ANIMAL-SPOT's ResNet-18 on its fork's defaults. Launch: birdnet-fs train config.py:animal_spot data.root=FOLDER
+
+    FOLDER holds LABEL-INFO_ID_YEAR_TAPE_STARTms_ENDms.wav. Their learning rate is for one clip and multiplied by the
+    batch size (`_of_one_clip`); their plateau looks every second epoch, ours after each: patiences are in epochs.
+    """
+    return Experiment(
+        name="animal_spot",
+        data=Data(root="clips", layout="animal_spot", split="70/15/15"),
+        frontend=preset("animal_spot"),
+        model=Model("resnet/18", dropout=0.0),
+        augmentation=Augmentation(animal_spot=AnimalSpot(p=1.0)),
+        training=Training(
+            epochs=2 if quick else 150,
+            batch_size=8,
+            learning_rate=_of_one_clip(5e-6, batch_size=8),
+            weight_decay=0.0,
+            optimizer="adam",
+            beta1=0.5,
+            schedule="plateau",
+            plateau_factor=0.5,
+            plateau_patience=8,
+            warmup_epochs=0,
+            clip_norm=0.0,
+            keep="best",
+            patience=20,
+        ),
+        debug=quick,
+    )
+
+
+def animal_spot_first(*, quick: bool = False) -> Experiment:
+    """ANIMAL-SPOT as before its fork: the same on windows of 1.28 s and an FFT of 4096."""
+    return replace(animal_spot(quick=quick), name="animal_spot_first", frontend=ANIMAL_SPOT_FIRST)
+
+
+def animal_spot_convnext(*, quick: bool = False) -> Experiment:
+    """The fork's best: ConvNeXt-Tiny, slower, rare classes drawn more often, smoothed labels."""
+    resnet = animal_spot(quick=quick)
+    return replace(
+        resnet,
+        name="animal_spot_convnext",
+        model=Model("convnext/tiny", dropout=0.0),
+        training=replace(
+            resnet.training,
+            learning_rate=_of_one_clip(1e-6, batch_size=8),
+            beta1=0.9,
+            plateau_patience=10,
+            sampling="inverse",
+            label_smoothing=0.1,
+        ),
+    )
+
+
+def _of_one_clip(learning_rate: float, *, batch_size: int) -> float:
+    """The learning rate of a batch, as ANIMAL-SPOT scales that of one clip."""
+    return learning_rate * batch_size
+
+
+def call_or_noise(*, quick: bool = False) -> Experiment:
+    """A detector of target against noise. Launch: birdnet-fs train config.py:call_or_noise data.root=FOLDER
+
+    FOLDER holds clips by label (folders, a table, ANIMAL-SPOT names): any label is a call, but for noise, nocall, ...
+    """
+    return Experiment(
+        name="call_or_noise",
+        data=Data(root="clips", multi_label=True, detect="call", split="70/15/15"),
+        frontend=SONGS,
+        model=Model("cnn/small", dropout=0.3),
+        augmentation=EVERYTHING,
+        training=Training(epochs=2 if quick else 30, batch_size=32, learning_rate=2e-3, weight_decay=0.01),
+        debug=quick,
+    )
+
+
+def space_animal_spot() -> Space:
+    """The search of ANIMAL-SPOT's fork, for an experiment on its front-end, as
+
+        birdnet-fs tune config.py:birds10_cnn --space space_animal_spot frontend=animal_spot training.epochs=30
+            augmentation.mixup.p=0 training.optimizer=adam training.keep=best data.val_fraction=0.15
+
+    training.learning_rate is drawn for one clip and multiplied by the batch size, as there; the hop gives 128 frames.
+    `pretrained` is left out: published weights are a file that fits one of the two networks. To search it, keep one
+    network and add "model.weights": Choice(("", FILE)).
+    """
+    return Space(
+        {
+            "model": Choice(("resnet/18", "convnext/tiny")),
+            "training.learning_rate": Float(1e-6, 1e-3, log=True),
+            "training.batch_size": Choice((8, 16, 32)),
+            "frontend.segment_s": Float(0.3, 1.5, step=0.1),
+            "frontend.n_fft": Choice((512, 1024, 2048, 4096)),
+            "frontend.n_mels": Choice((128, 256, 512)),
+            "frontend.bands": Choice(("linear", "mel_htk")),
+            "training.sampling": Choice(("all", "inverse")),  # `weighted`
+            "augmentation.animal_spot.p": Choice((0.0, 1.0)),  # `augment`
+            "training.beta1": Float(0.5, 0.95),
+        },
+        derive=_of_animal_spot,
+        n_trials=50,
+        pruner="median",
+        n_startup_trials=5,
+        n_warmup_epochs=10,
+    )
+
+
+def _of_animal_spot(drawn: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
+    n_samples = drawn["frontend.segment_s"] * experiment.frontend.sample_rate_hz
+    return {
+        "training.learning_rate": drawn["training.learning_rate"] * drawn["training.batch_size"],
+        "frontend.hop_length": round(n_samples / 128),
+        "frontend.keep_frames": 128,
+        "frontend.win_length": drawn["frontend.n_fft"],
+    }

@@ -13,7 +13,7 @@ COLUMNS = ("auroc", "average_precision", "precision", "recall", "f1", "best_f1",
 
 def evaluate(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Run folder or checkpoint; with INPUT also a .tflite file.")
+        Path, typer.Argument(metavar="RUN", help="Run folder, checkpoint or ensemble; with INPUT also a .tflite file.")
     ],
     source: Annotated[
         Path | None, typer.Argument(metavar="[INPUT]", help="Labelled recordings the run never heard: folder or table.")
@@ -54,20 +54,22 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
     from birdnet_fs.reports.labelled import guess_data, heard_in_training, score_labelled
     from birdnet_fs.reports.scores import write_scores
     from birdnet_fs.scoring.engines import open_engine
+    from birdnet_fs.training.ensemble_folder import is_ensemble, load_ensemble
     from birdnet_fs.training.run_folder import load_run
 
     wrong = next((s for s in settings if not s.startswith("data.")), None)
     if wrong is not None:
         raise UserError(f"Settings of this command must be data.KEY=VALUE. Received: {wrong!r}")
     engine = open_engine(run, threads=threads)
-    experiment = load_run(run).experiment if run.is_dir() else schema.Experiment(name=run.stem)
-    sigmoid = engine.activation == "sigmoid"
-    trained_on = dataclasses.replace(experiment.data, multi_label=sigmoid)
+    together = load_ensemble(run) if is_ensemble(run) else None
+    one = together.members[0] if together else load_run(run) if run.is_dir() else None
+    experiment = one.experiment if one else schema.Experiment(name=run.stem)
+    trained_on = dataclasses.replace(experiment.data, multi_label=engine.multi_label)
     asked = override(schema.Experiment(data=guess_data(source, trained_on)), settings)
     table, ledger = score_labelled(engine, asked.data)
     ledger.write(output / "ledger.csv")
     write_scores(output / "scores.csv", table)
-    notes = [f"Scored on {escaped(source)}. {ledger.summary()}"]
+    notes = [*([together.about] if together else []), f"Scored on {escaped(source)}. {ledger.summary()}"]
     heard = heard_in_training(run, (Path(row.path) for row in table.rows))
     if heard:
         notes.append(
@@ -78,9 +80,9 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
     return write_evaluation(
         output,
         table,
-        multi_label=sigmoid or any(len(row.labels) != 1 for row in table.rows),
-        title=f"{experiment.name} on {source.name or source.resolve().name}",
-        experiment=experiment,
+        multi_label=engine.multi_label or any(len(row.labels) != 1 for row in table.rows),
+        title=f"{together.title if together else experiment.name} on {source.name or source.resolve().name}",
+        experiment=None if together else experiment,
         notes=notes,
     )
 
@@ -113,7 +115,8 @@ def _of_segments(metrics: dict[str, Any]) -> list[str]:
     lines = [
         f"macro AUROC {_number(value, 4)}{interval} over {metrics['n_scored_classes']} of "
         f"{len(metrics['per_class'])} classes",
-        f"accuracy {_number(metrics['accuracy'], 4)} ({metrics['accuracy_is']}); cmAP {_number(metrics['cmap'], 4)}",
+        f"accuracy {_number(metrics['accuracy'], 4)} ({metrics['accuracy_is']}); cmAP {_number(metrics['cmap'], 4)}"
+        + ("" if (no_call := metrics.get("no_call_average_precision")) is None else f"; no-call AP {no_call:.4f}"),
         "macro (weighted) " + ", ".join(f"{name} {_means(metrics, name)}" for name in ("precision", "recall", "f1")),
         f"{metrics['n_segments']} segments from {metrics['n_groups']} recordings or individuals",
         "",

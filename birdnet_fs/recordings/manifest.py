@@ -140,7 +140,7 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labelled: bool
     ledger, clips = Ledger(), list[Clip]()
     seen: dict[tuple, str] = {}
     for row, (path, reason) in zip(rows, places, strict=True):
-        clip, problems = _clip(source, row, path or Path(row.path or row.stem), labelled, classes)
+        clip, problems = _clip(source, row, path or Path(row.path or row.stem), labelled, classes, data.detect)
         problems = [reason, *problems] if reason else problems
         verdict = verdicts.get(clip.path) if not reason else None
         if isinstance(verdict, AudioError):
@@ -254,7 +254,7 @@ def _decode(paths: list[Path]) -> dict[Path, Checked | AudioError]:
 
 
 def _clip(
-    source: Source, row: Row, path: Path, labelled: bool, classes: Sequence[str] | None
+    source: Source, row: Row, path: Path, labelled: bool, classes: Sequence[str] | None, detect: str = ""
 ) -> tuple[Clip, list[str]]:
     """The clip of a row and everything that is wrong with the row."""
     problems: list[str] = []
@@ -271,6 +271,9 @@ def _clip(
     labels = row.labels if labelled else ()
     if labelled and row.labelled and not labels:
         problems.append("its label is empty.")
+    secondary = row.secondary
+    if detect:
+        labels, secondary = (detect,) if labels else (), ()
     if classes is not None:
         unknown = [label for label in labels if label not in classes]
         problems += [f"label {label!r} is not one of the classes.{nearest(label, classes)}" for label in unknown]
@@ -278,7 +281,7 @@ def _clip(
     group = row.group or os.path.relpath(absolute, source.root).replace(os.sep, "/")
     extra = {name: value for name, value in row.cells.items() if value}
     clip = Clip(
-        Path(absolute), onset or 0.0, offset, labels, row.secondary, row.negatives, group, fold, row.split, extra
+        Path(absolute), onset or 0.0, offset, labels, secondary, row.negatives, group, fold, row.split, extra
     )
     return clip, problems
 

@@ -45,7 +45,8 @@ def evaluate_scores(
     Returns:
         macro_auroc, macro_auroc_ci [low, high] (95 %), n_scored_classes, skipped_classes, accuracy, accuracy_is,
         log_loss, precision, recall, f1 (means over the classes that occur), weighted_precision, weighted_recall,
-        weighted_f1 (every class weighing its rows), cmap, n_segments, n_groups, n_bootstrap, seed, per_class (a list of
+        weighted_f1 (every class weighing its rows), cmap, no_call_average_precision (of rows without a label by how low
+        the highest score is; multi-label), n_segments, n_groups, n_bootstrap, seed, per_class (a list of
         name, n_positives, auroc, average_precision, precision, recall, f1, best_f1 and threshold, the one of the best
         f1) and confusion ([true][called], rows with one label only). Precision, recall and f1 are of classes called
         as `accuracy` has them called.
@@ -91,6 +92,7 @@ def evaluate_scores(
         **{key: _plain(value) for key, value in called.macro.items()},
         **{f"weighted_{key}": _plain(value) for key, value in called.weighted.items()},
         "cmap": _plain(metrics.cmap(targets, scores)),
+        "no_call_average_precision": _plain(_no_call(targets, scores)) if multi_label else None,
         "n_segments": len(targets),
         "n_groups": len(set(groups)),
         "n_bootstrap": n_draws,
@@ -192,6 +194,12 @@ def stored_json(path: Path) -> dict[str, Any]:
     if not isinstance(stored, dict):
         raise UserError(f"{path} must hold a JSON object; delete it and evaluate again.")
     return stored
+
+
+def _no_call(targets: np.ndarray, scores: np.ndarray) -> float:
+    """Average precision of "nothing calls", scored by how low the highest score is; nan where every row has a label."""
+    empty = targets.max(axis=1, keepdims=True) <= 0
+    return float(metrics.average_precision(empty.astype(np.float32), -scores.max(axis=1, keepdims=True))[0])
 
 
 def _plain(value: float) -> float | None:

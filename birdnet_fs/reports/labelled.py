@@ -16,7 +16,7 @@ from birdnet_fs.recordings.splits import fingerprint
 from birdnet_fs.reports.scores import ScoreTable, score_table
 from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import Engine
-from birdnet_fs.training.partition import PARTITION, TRAIN, read_partition
+from birdnet_fs.training.partition import PARTITION, PSEUDO, TRAIN, read_partition
 from birdnet_fs.training.trainer import targets_of
 
 _TOGETHER = 64  # segments read before they are scored
@@ -51,7 +51,7 @@ def score_labelled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledge
     for row in found.ledger.rows:
         if row.status == "quarantined":
             manifest.ledger.quarantine(row.path, row.reason)
-    targets = targets_of(found.clips, engine.classes, multi_label=engine.activation == "sigmoid")
+    targets = targets_of(found.clips, engine.classes, multi_label=engine.multi_label)
     return ScoreTable.of(found.clips, found.probabilities, targets, engine.classes), manifest.ledger
 
 
@@ -94,7 +94,7 @@ def heard_in_training(run: Path, paths: Iterable[Path]) -> list[Path]:
     """
     if not (run / PARTITION).is_file():
         return []
-    trained = {clip.path for clip in read_partition(run / PARTITION, TRAIN)}
+    trained = {clip.path for part in (TRAIN, PSEUDO) for clip in read_partition(run / PARTITION, part)}
     asked = [path for path in dict.fromkeys(paths) if path.is_file()]
     known = {path.resolve() for path in trained}
     files = [path for path in trained if path.is_file()]
@@ -118,6 +118,7 @@ def guess_data(source: Path, experiment_data: schema.Data) -> schema.Data:
         label_column=experiment_data.label_column,
         group_column=experiment_data.group_column,
         multi_label=experiment_data.multi_label,
+        detect=experiment_data.detect,
         segment_hop_s=experiment_data.segment_hop_s,
         min_overlap_s=experiment_data.min_overlap_s,
     )

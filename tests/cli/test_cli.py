@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-VERBS = ["quickstart", "init", "manifest", "models", "train", "cv", "evaluate", "analyze", "export"]
+VERBS = [
+    "quickstart",
+    "init",
+    "manifest",
+    "models",
+    "train",
+    "tune",
+    "cv",
+    "ensemble",
+    "pseudo",
+    "evaluate",
+    "analyze",
+    "export",
+]
 
 
 def birdnet_fs(*arguments: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -86,9 +100,10 @@ def test_cfg_prints_the_resolved_settings_and_trains_nothing(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == ["config.py"]
 
 
-@pytest.mark.parametrize(
-    "name", ["birds10", "birds10_cnn", "birdclef2025", "fewshot_v1", "fewshot_v2", "xc171", "xc171_episodes"]
-)
+EXPERIMENTS = re.findall(r"^def ([a-z]\w*)\(.*-> Experiment:", (ROOT / "config.py").read_text("utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_projects_experiments_load(name: str, tmp_path: Path) -> None:
     from birdnet_fs.cli.experiment import load
 

@@ -51,6 +51,26 @@ def test_numbers_are_those_of_sklearn():
     assert found["per_class"][4]["auroc"] is None
 
 
+def test_no_call_is_scored_by_the_highest_score():
+    rng = np.random.default_rng(0)
+    targets = (rng.random((60, 3)) < 0.2).astype(np.float32)
+    scores = np.clip(rng.random((60, 3)) + 0.3 * targets, 0, 1).astype(np.float32)
+    groups = [str(i) for i in range(60)]
+    found = evaluate_scores(targets, scores, "abc", groups, multi_label=True)["no_call_average_precision"]
+    expected = sk.average_precision_score(targets.max(1) == 0, 1 - scores.max(1))
+    assert found == pytest.approx(expected, abs=tolerances.EXACT_METRIC)
+    every = np.ones((60, 3), np.float32)
+    assert evaluate_scores(every, scores, "abc", groups, multi_label=True)["no_call_average_precision"] is None
+    assert drawn_single() is None
+
+
+def drawn_single():
+    """Of one label a row: no row is without."""
+    table, _ = drawn()
+    found = evaluate_scores(table.targets, table.scores, table.classes, table.groups, multi_label=False)
+    return found["no_call_average_precision"]
+
+
 def test_the_interval_holds_the_estimate_and_shrinks_with_more_recordings():
     widths = []
     for n in (80, 320, 1280):
