@@ -12,15 +12,18 @@ from birdnet_fs import __version__
 from birdnet_fs.cli.analyze import analyze
 from birdnet_fs.cli.cv import cv
 from birdnet_fs.cli.enroll import enroll
+from birdnet_fs.cli.ensemble import ensemble
 from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.cli.export import export
 from birdnet_fs.cli.fewshot import fewshot
 from birdnet_fs.cli.init import init
 from birdnet_fs.cli.manifest import manifest
 from birdnet_fs.cli.models import models
+from birdnet_fs.cli.pseudo import pseudo
 from birdnet_fs.cli.quickstart import quickstart
 from birdnet_fs.cli.show import show
 from birdnet_fs.cli.train import train
+from birdnet_fs.cli.tune import tune
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
 
@@ -30,7 +33,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (quickstart, init, manifest, models, show, train, cv, fewshot, enroll, evaluate, analyze, export):
+for verb in (
+    quickstart,
+    init,
+    manifest,
+    models,
+    show,
+    train,
+    tune,
+    cv,
+    ensemble,
+    pseudo,
+    fewshot,
+    enroll,
+    evaluate,
+    analyze,
+    export,
+):
     app.command()(verb)
 
 

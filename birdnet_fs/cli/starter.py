@@ -3,12 +3,13 @@
     birdnet-fs train config.py:my_recordings data.root=path/to/recordings
     birdnet-fs train config.py:my_recordings quick=true              # two epochs, to see that all is in place
     birdnet-fs train config.py:my_recordings training.epochs=50 --cfg   # print the settings, train nothing
+    birdnet-fs tune config.py:my_recordings data.val_fraction=0.2       # look for better settings
 
 `birdnet-fs train` shows every key with `--cfg`; birdnet_fs/schema.py explains each with its unit and default.
 """
 
 from birdnet_fs.frontend import preset
-from birdnet_fs.schema import Augmentation, Data, Experiment, Masks, Mixup, Model, Noise, Training
+from birdnet_fs.schema import Augmentation, Choice, Data, Experiment, Float, Masks, Mixup, Model, Noise, Space, Training
 
 
 def my_recordings(*, quick: bool = False) -> Experiment:
@@ -30,6 +31,20 @@ def my_recordings(*, quick: bool = False) -> Experiment:
         ),
         training=Training(epochs=2 if quick else 40, batch_size=16, learning_rate=2e-3, label_smoothing=0.1),
         debug=quick,
+    )
+
+
+def space_my_recordings() -> Space:
+    """What to search. Launch: birdnet-fs tune config.py:my_recordings data.root=FOLDER data.val_fraction=0.2"""
+    return Space(
+        {
+            "training.learning_rate": Float(2e-4, 1e-2, log=True),
+            "training.batch_size": Choice((16, 32)),
+            "training.label_smoothing": Float(0.0, 0.2, step=0.05),
+            "model.dropout": Float(0.0, 0.5, step=0.1),
+            "augmentation.mixup.p": Float(0.0, 1.0, step=0.25),
+        },
+        n_trials=30,
     )
 
 

@@ -28,8 +28,11 @@ def track(items: Iterable[Item], what: str, *, total: int | None = None, unit: s
 
 
 def say(message: str) -> None:
-    """One line for the person at the terminal, on stderr (stdout is for results)."""
-    print(message, file=sys.stderr, flush=True)
+    """One line for the person at the terminal, on stderr (stdout is for results); above a bar, if there is one."""
+    if "tqdm" in sys.modules and sys.stderr.isatty():
+        sys.modules["tqdm"].tqdm.write(message, file=sys.stderr)
+    else:
+        print(message, file=sys.stderr, flush=True)
 
 
 def _lines(items: Iterable[Item], what: str, total: int | None, unit: str, every_s: float = 10.0) -> Iterator[Item]:
@@ -40,4 +43,5 @@ def _lines(items: Iterable[Item], what: str, total: int | None, unit: str, every
         if now - shown >= every_s:
             shown, rate = now, count / (now - start)
             left = f", {(total - count) / rate:.0f} s left" if total else ""
-            say(f"{what}: {count}/{total or '?'} {unit}, {rate:.1f} {unit}/s{left}")
+            pace = f"{rate:.1f} {unit}/s" if rate >= 0.1 else f"{1 / rate:.0f} s/{unit}"
+            say(f"{what}: {count}/{total or '?'} {unit}, {pace}{left}")

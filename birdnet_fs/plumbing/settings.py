@@ -38,13 +38,25 @@ def override(settings: Settings, assignments: Sequence[str], groups: Mapping[str
     >>> override(Net(), ["width=16", "name=vit"])
     Net(name='vit', width=16)
     """
+    return from_dict(type(settings), assigned(settings, assignments, groups))
+
+
+def assigned(settings: Any, assignments: Sequence[str], groups: Mapping[str, Group] | None = None) -> dict[str, Any]:
+    """As `override`, of key and type alone: what `from_dict` would check is not checked.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Net:
+    ...     width: int = 8
+    >>> assigned(Net(), ["width=16"])
+    {'width': 16}
+    """
     plain = _plain(settings)
     for setting in assignments:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
             raise UserError(f"A setting must be key=value. Received: {setting!r}")
         _set(plain, type(settings), key.strip(), value.strip(), groups or {})
-    return from_dict(type(settings), plain)
+    return plain
 
 
 def _plain(settings: Any) -> dict[str, Any]:
@@ -194,9 +206,15 @@ def from_dict(cls: type[Settings], value: Mapping[str, Any], prefix: str = "") -
 
 def show(settings: Any) -> str:
     """The resolved settings, one `key=value` a line, as `override` reads them."""
-    lines = []
-    for name, value in _leaves(settings):
-        if isinstance(value, tuple):
-            value = "[" + ",".join(str(v) for v in value) + "]"
-        lines.append(f"{name}={str(value).lower() if isinstance(value, bool) else value}")
-    return "\n".join(lines)
+    return "\n".join(f"{name}={text(value)}" for name, value in _leaves(settings))
+
+
+def text(value: Any) -> str:
+    """A value as `override` reads it behind the "=".
+
+    >>> text((256, 256)), text(True), text(None), text(0.1)
+    ('[256,256]', 'true', 'None', '0.1')
+    """
+    if isinstance(value, (tuple, list)):
+        return "[" + ",".join(str(v) for v in value) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

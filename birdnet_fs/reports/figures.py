@@ -78,10 +78,112 @@ def history_figure(history: Sequence[Mapping[str, float]]) -> str:
                 points = [(row.get("epoch", i), row[name]) for i, row in enumerate(history, 1) if name in row]
                 axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, label=name, marker=".", markersize=3)
             axes.set(xlabel="epoch", ylabel=kind)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.grid(axis="y", color="#e4eae6", linewidth=0.8)
+            _plain(axes)
             axes.legend(frameon=False)
         return _svg(figure, "history")
+
+
+def search_figure(points: Sequence[tuple[int, float, bool]], measure: str) -> str:
+    """The value of every trial, and the best up to each.
+
+    Args:
+        points: Number, value, and whether it was trained to its end; by number, one or more.
+        measure: What the value is.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9.2, 3.0), layout="constrained")
+        axes = figure.subplots()
+        for whole, colour, label in ((True, ACCENT, "trained to its end"), (False, SECOND, "ended early")):
+            some = [(number, value) for number, value, finished in points if finished == whole]
+            if some:
+                numbers, values = zip(*some, strict=True)
+                axes.scatter(numbers, values, s=16, color=colour, label=label, zorder=3)
+        finished = [(number, value) for number, value, whole in points if whole]
+        if finished:
+            numbers, values = zip(*finished, strict=True)
+            best = np.maximum.accumulate(values)
+            axes.step([*numbers, points[-1][0]], [*best, best[-1]], where="post", color=ACCENT, label="best so far")
+        axes.set(xlabel="trial", ylabel=measure)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _plain(axes)
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+        return _svg(figure, "search")
+
+
+def trials_figure(curves: Sequence[Mapping[int, float]], best: int | None, measure: str) -> str:
+    """The value of every trial by epoch.
+
+    Args:
+        curves: Value by epoch, of each trial.
+        best: Place in `curves` of the one to show on top of the others.
+        measure: What the value is.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9.2, 3.0), layout="constrained")
+        axes = figure.subplots()
+        for place, curve in enumerate(curves):
+            on_top = place == best
+            axes.plot(
+                list(curve), list(curve.values()), color=ACCENT if on_top else "#b9c4bd", zorder=3 if on_top else 2,
+                linewidth=2.0 if on_top else 0.9, marker="." if len(curve) == 1 else "", markersize=5,
+                label="the best trial" if on_top else None,
+            )  # fmt: skip
+        axes.set(xlabel="epoch", ylabel=measure)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _plain(axes)
+        if best is not None:
+            axes.legend(frameon=False, loc="lower right")
+        return _svg(figure, "trials")
+
+
+def slices_figure(slices: Sequence[Mapping[str, Any]], measure: str) -> str:
+    """The value of the trials against each setting that was searched.
+
+    Args:
+        slices: Of each setting its key, "x" (numbers; places in "options" where there are some), "y", "whole" (whether
+            they were trained to their end) and "log".
+        measure: What the value is.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    n_columns = min(3, len(slices))
+    n_rows = -(-len(slices) // n_columns)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(3.3 * n_columns, 2.5 * n_rows), layout="constrained")
+        panels = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
+        for axes, one in zip(panels.flat, slices, strict=False):
+            colours = [ACCENT if whole else SECOND for whole in one["whole"]]
+            axes.scatter(one["x"], one["y"], s=12, color=colours, alpha=0.7, linewidths=0)
+            if one["log"]:
+                axes.set_xscale("log")
+                axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # no powers: parse_math
+                axes.xaxis.set_minor_formatter(NullFormatter())
+            if one["options"]:
+                short = [name if len(name) <= 18 else name[:17] + "…" for name in one["options"]]
+                axes.set_xticks(range(len(short)), short, rotation=30 if max(map(len, short)) > 6 else 0, ha="right")
+                axes.set_xlim(-0.5, len(short) - 0.5)
+            axes.set_xlabel(one["key"])
+            _plain(axes)
+        for axes in panels.flat[len(slices) :]:
+            axes.set_visible(False)
+        for axes in panels[:, 0]:
+            axes.set_ylabel(measure)
+        return _svg(figure, "slices")
+
+
+def _plain(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e4eae6", linewidth=0.8)
 
 
 def _svg(figure: Any, name: str) -> str:

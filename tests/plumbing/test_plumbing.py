@@ -1,3 +1,4 @@
+import io
 import json
 import os
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birdnet_fs.plumbing.files import atomic_folder, atomic_path, sha256, write_json, write_text
-from birdnet_fs.plumbing.progress import track
+from birdnet_fs.plumbing.progress import say, track
 
 
 def test_a_failed_write_leaves_the_previous_file(tmp_path: Path) -> None:
@@ -45,3 +46,17 @@ def test_text_is_utf8_with_unix_line_ends(tmp_path: Path) -> None:
 def test_progress_gives_every_item_and_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(track(range(5), "counting")) == list(range(5))
     assert capsys.readouterr().out == ""
+
+
+def test_a_line_stands_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    for i in track(range(2), "work"):
+        say(f"item {i}")
+    for i in range(2):
+        assert terminal.getvalue().partition(f"item {i}\n")[0].endswith("\r")  # the bar was wiped out before

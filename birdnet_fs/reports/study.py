@@ -1,0 +1,166 @@
+"""What came out of a study: best.py to train, study.csv with every trial, study.html to look at.
+
+The importance of a setting is its share of the variance of the value over the search space, by functional ANOVA of a
+random forest (Hutter et al. 2014, http://proceedings.mlr.press/v32/hutter14.html), as Optuna computes it.
+"""
+
+import csv
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+from birdnet_fs import schema
+from birdnet_fs.plumbing.files import atomic_path, write_text
+from birdnet_fs.reports.page import legible, render
+from birdnet_fs.training.study import BASE, COLUMN, Tried, best_first, options_of, read_base, read_study, tried
+
+BEST, TABLE, PAGE, TEMPLATE = "best.py", "study.csv", "study.html", "study.html"
+N_SHOWN = 10  # of the best trials
+FEWEST = 5  # finished trials that importances are computed of
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What a study says so far."""
+
+    base: schema.Experiment
+    trials: list[Tried]
+    best: Tried | None
+    column: str  # of history.csv, that trials go by
+
+    @property
+    def keeps_last(self) -> bool:
+        """Whether a run of these settings keeps other weights than those of its best epoch."""
+        return self.base.training.keep != "best"
+
+
+def write_results(folder: Path, name: str) -> Results:
+    """Write best.py (where a trial was trained to its end), study.csv and study.html into the folder of a study.
+
+    Args:
+        folder: Of the study.
+        name: The function in best.py is called so.
+
+    Raises:
+        UserError: The folder holds no study.
+    """
+    study, base = read_study(folder), read_base(folder)
+    trials = [tried(trial) for trial in study.get_trials(deepcopy=False)]
+    best = next(iter(best_first(trials)), None)
+    results = Results(base, trials, best, str(study.user_attrs.get(COLUMN, "value")))
+    if best is not None:
+        write_text(folder / BEST, _best_py(results, best, name))
+    _write_table(folder / TABLE, trials)
+    _write_page(folder / PAGE, results, study)
+    return results
+
+
+def _best_py(results: Results, best: Tried, name: str) -> str:
+    settings = "".join(f"            {setting!r},\n" for setting in (f"name={results.base.name}_best", *best.settings))
+    n_done = sum(trial.counts for trial in results.trials)
+    told = f"trial {best.number}, {results.column} {best.value:.4f} after epoch {best.best_epoch}"
+    return f'''"""The best of {n_done} trials: {told}.
+
+    birdnet-fs train best.py:{name}
+
+Written by `birdnet-fs tune`; {BASE} beside it holds the experiment that was tuned. The validation clips have chosen
+these settings, so their value flatters; what is held out has not been looked at, and `train` scores on it. Other folds
+have been: `cv` would test on clips that had a part in the choice.
+"""
+
+import json
+from pathlib import Path
+
+from birdnet_fs.frontend import preset
+from birdnet_fs.plumbing.settings import from_dict, override
+from birdnet_fs.schema import Experiment
+
+
+def {name}() -> Experiment:
+    """Differences from the experiment that was tuned."""
+    base = from_dict(Experiment, json.loads((Path(__file__).parent / "{BASE}").read_text(encoding="utf-8")))
+    return override(
+        base,
+        [
+{settings}        ],
+        {{"frontend": preset}},
+    )
+'''
+
+
+def _write_table(path: Path, trials: Sequence[Tried]) -> None:
+    keys = list(dict.fromkeys(setting.partition("=")[0] for trial in trials for setting in trial.settings))
+    columns = ["trial", "state", "value", "best_epoch", "epochs", "seconds", *keys, "reason"]
+    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n", restval="")
+        writer.writeheader()
+        for trial in trials:
+            row = {"trial": trial.number, "state": trial.state, "reason": trial.reason, "epochs": len(trial.values)}
+            row |= {"value": trial.value, "best_epoch": trial.best_epoch, "seconds": trial.seconds}
+            writer.writerow(row | dict(setting.partition("=")[::2] for setting in trial.settings))
+
+
+def _write_page(path: Path, results: Results, study: optuna.Study) -> None:
+    from markupsafe import Markup
+
+    from birdnet_fs.reports.figures import search_figure, slices_figure, trials_figure
+
+    trials, best, measure = results.trials, results.best, results.column
+    shown = [trial for trial in trials if trial.value is not None and trial.state in ("finished", "pruned")]
+    points = [(trial.number, trial.value or 0.0, trial.state == "finished") for trial in shown]
+    curves = [trial.values for trial in shown]
+    on_top = next((i for i, trial in enumerate(shown) if best and trial.number == best.number), None)
+    importances = _importances(study, trials)
+    slices = _slices(study, shown, importances)
+    states = Counter(trial.state for trial in trials)
+    ends = [trial for trial in trials if trial.state in ("impossible", "failed", "lost")]
+    render(
+        path,
+        TEMPLATE,
+        title=f"{results.base.name}: study",
+        experiment=results.base,
+        versions=None,
+        results=results,
+        best=best,
+        states=states,
+        n_counted=sum(trial.counts for trial in trials),
+        hours=sum(trial.seconds or 0.0 for trial in trials) / 3600,
+        search=Markup(search_figure(points, measure)) if points else "",
+        curves=Markup(trials_figure(curves, on_top, measure)) if points else "",
+        slices=Markup(slices_figure(slices, measure)) if slices and points else "",
+        importances=importances,
+        fewest=FEWEST,
+        leaders=best_first(trials)[:N_SHOWN],
+        ends=[{"state": t.state, "number": t.number, "reason": legible(t.reason)} for t in ends],
+        show=legible,
+    )
+
+
+def _importances(study: optuna.Study, trials: Sequence[Tried]) -> dict[str, float]:
+    """By setting, the largest first; {} of too few trials, or of values that are all one."""
+    values = [trial.value for trial in trials if trial.state == "finished"]
+    if len(values) < FEWEST or len(set(values)) == 1:
+        return {}
+    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+
+
+def _slices(study: optuna.Study, shown: Sequence[Tried], importances: dict[str, float]) -> list[dict[str, Any]]:
+    """What `slices_figure` shows, the most important setting first."""
+    spaces = {key: values for trial in study.get_trials(deepcopy=False) for key, values in trial.distributions.items()}
+    options, found = options_of(study), []
+    for key in sorted(spaces, key=lambda key: -importances.get(key, -math.inf)):
+        some = [trial for trial in shown if key in trial.params]
+        of = options.get(key, [])
+        x = [of.index(trial.params[key]) if of else trial.params[key] for trial in some]
+        values = spaces[key]
+        log = isinstance(values, (FloatDistribution, IntDistribution)) and values.log
+        of_trials = {"y": [trial.value for trial in some], "whole": [trial.state == "finished" for trial in some]}
+        found.append({"key": key, "x": x, **of_trials, "log": log, "options": of})
+    return found
