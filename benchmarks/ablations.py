@@ -29,6 +29,7 @@ BARE = (
     "training.label_smoothing=0",
 )
 ALL = BARE[:2]  # the recipe as config.py has it
+PRETRAINED = "all, started from xc171"
 PARTS = {
     "random crops alone": BARE,
     "+ crops of what is loud": (*BARE, "augmentation.crop=active"),
@@ -42,15 +43,17 @@ PARTS = {
     "all of `birds10_cnn`": ALL,
     "all, mean of weights (EMA .99)": (*ALL, "training.ema=0.99"),
     "all, focal loss": (*ALL, "training.loss=focal", "training.label_smoothing=0"),
-    "all, started from xc171": ("RECIPE=birds10", *ALL, "pretrain.frontend.hop_length=1024"),
+    PRETRAINED: ("RECIPE=birds10", *ALL, "pretrain.frontend.hop_length=1024"),
+    "all, from scratch, taught by the runs of the row above": (*ALL, "TEACHER"),
 }
 
 
 def trained(name: str, settings: tuple[str, ...], seeds: str, output: Path, data: Path) -> dict[str, object]:
     """Every fold and seed of one row, by `birdnet-fs cv`: what its cv.json says, with seconds a fold."""
     recipe = next((s.split("=")[1] for s in settings if s.startswith("RECIPE=")), RECIPE)
-    place = output / "".join(c if c.isalnum() else "_" for c in name).strip("_")
-    wanted = [s for s in settings if not s.startswith("RECIPE=")]
+    place, teacher = folder_of(output, name), folder_of(output, PRETRAINED)  # each fold's teacher is that fold's run
+    named = (f"distillation.teacher={teacher}" if s == "TEACHER" else s for s in settings)
+    wanted = [s for s in named if not s.startswith("RECIPE=")]
     command = [sys.executable, "-m", "birdnet_fs.cli.main", "cv", f"{ROOT / 'config.py'}:{recipe}", f"data.root={data}"]
     subprocess.run([*command, *wanted, "--seeds", seeds, "-o", str(place)], check=True, stdout=subprocess.DEVNULL)
     summary = json.loads((place / "cv.json").read_text(encoding="utf-8"))
@@ -59,6 +62,11 @@ def trained(name: str, settings: tuple[str, ...], seeds: str, output: Path, data
         with (Path(fold["run"]) / "history.csv").open(encoding="utf-8") as file:
             seconds.append(float(list(csv.DictReader(file))[-1]["seconds"]))
     return {**summary, "seconds": statistics.mean(seconds)}
+
+
+def folder_of(output: Path, name: str) -> Path:
+    """Where a row's runs lie."""
+    return output / "".join(c if c.isalnum() else "_" for c in name).strip("_")
 
 
 def main() -> None:
