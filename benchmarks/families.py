@@ -17,7 +17,8 @@ from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.reports.held_out import report_on_held_out
 from birdnet_fs.training.history import read_history
 from birdnet_fs.training.run_folder import load_run
-from birdnet_fs.training.trainer import finished, train
+from birdnet_fs.training.settled import finished
+from birdnet_fs.training.trainer import train
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = (

@@ -16,7 +16,8 @@ from birdnet_fs.cli.experiment import load
 from birdnet_fs.reports.held_out import report_on_held_out
 from birdnet_fs.reports.scores import read_scores
 from birdnet_fs.training.metrics import macro_auroc
-from birdnet_fs.training.trainer import finished, train
+from birdnet_fs.training.settled import finished
+from birdnet_fs.training.trainer import train
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("frontend.hop_length=1024", "training.threads=1", "data.split=table", "data.background=")

@@ -22,7 +22,7 @@ from birdnet_fs.training.fit import fit
 from birdnet_fs.training.objective import supervised
 from birdnet_fs.training.partition import partition
 from birdnet_fs.training.run_folder import build_network
-from birdnet_fs.training.trainer import targets_of
+from birdnet_fs.training.targets import targets_of
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = ("cnn/small", "efficientnet_v2/b0")

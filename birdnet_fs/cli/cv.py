@@ -83,7 +83,8 @@ def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[s
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.reports.out_of_fold import HEADLINE
     from birdnet_fs.training.run_folder import load_run
-    from birdnet_fs.training.trainer import PRETRAIN, finished, pretrain, train
+    from birdnet_fs.training.settled import finished
+    from birdnet_fs.training.trainer import PRETRAIN, pretrain, train
 
     one = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, fold=number))
     place = folder / f"fold{number}"

@@ -26,7 +26,8 @@ def quickstart(
     from birdnet_fs.scoring.analyze import analyze
     from birdnet_fs.scoring.engines import open_engine
     from birdnet_fs.training.run_folder import load_run
-    from birdnet_fs.training.trainer import finished, train
+    from birdnet_fs.training.settled import finished
+    from birdnet_fs.training.trainer import train
 
     recordings, run_folder, artefacts = folder / "recordings", folder / "run", folder / "artefact"
     say("1/5 an aviary: recordings the package makes itself, so every answer is known")

@@ -30,7 +30,7 @@ def is_there(folder: Path, experiment: Any) -> bool:
         UserError: It holds another one.
     """
     from birdnet_fs.training.run_folder import CONFIG
-    from birdnet_fs.training.trainer import finished
+    from birdnet_fs.training.settled import finished
 
     if finished(folder, experiment):
         say(f"{folder} holds this run already; it is kept (--overwrite trains it again).")

@@ -18,7 +18,8 @@ from birdnet_fs.plumbing.settings import show
 from birdnet_fs.recordings.manifest import Clip, read_background
 from birdnet_fs.reports.page import legible, render
 from birdnet_fs.training.partition import Partition, partition
-from birdnet_fs.training.trainer import settled, targets_of
+from birdnet_fs.training.settled import settled
+from birdnet_fs.training.targets import targets_of
 
 TEMPLATE = "augment.html"
 N_PARTNERS, N_NOISES = 24, 12  # clips to mix in and background recordings that are read: enough to see, soon ready

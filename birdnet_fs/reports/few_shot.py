@@ -22,8 +22,8 @@ from birdnet_fs.training.episodic import accuracies
 from birdnet_fs.training.few_shot_accuracy import Result
 from birdnet_fs.training.fit import device_of
 from birdnet_fs.training.history import HISTORY, read_history
+from birdnet_fs.training.partition import held_out_clips
 from birdnet_fs.training.run_folder import VERSIONS, Run
-from birdnet_fs.training.trainer import held_out_clips
 
 TEMPLATE = "few_shot.html"
 

@@ -15,10 +15,10 @@ from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import open_engine
 from birdnet_fs.training.ensemble_folder import Ensemble, is_ensemble, load_ensemble
 from birdnet_fs.training.history import HISTORY, read_history
-from birdnet_fs.training.partition import HELD_OUT, PARTITION, read_partition
+from birdnet_fs.training.partition import HELD_OUT, PARTITION, held_out_clips, read_partition
 from birdnet_fs.training.run_folder import Run, load_run
+from birdnet_fs.training.targets import targets_of
 from birdnet_fs.training.tracking import Tracking, of_test
-from birdnet_fs.training.trainer import held_out_clips, targets_of
 
 
 def report_on_held_out(run: Run, output: Path | None = None) -> dict[str, Any]:

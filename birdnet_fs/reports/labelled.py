@@ -17,7 +17,7 @@ from birdnet_fs.reports.scores import ScoreTable, score_table
 from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import Engine
 from birdnet_fs.training.partition import PARTITION, PSEUDO, TRAIN, read_partition
-from birdnet_fs.training.trainer import targets_of
+from birdnet_fs.training.targets import targets_of
 
 _TOGETHER = 64  # segments read before they are scored
 

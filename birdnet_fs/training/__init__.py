@@ -1,8 +1,9 @@
 """Batches and a network in, a run folder out.
 
 ranks, metrics: exact class-wise AUROC, average precision, F1, bootstrap. keras_metrics: the same AUROC as a Keras
-metric. run_folder: the only truth about a run; ensemble_folder: several runs that score as one. partition: which clips
-train, validate, are held out. losses, schedule, fit: the training loop (torch). episodic: training in episodes,
+metric. run_folder: the only truth about a run; ensemble_folder: several runs that score as one. settled: the settings
+as a run keeps them. partition: which clips train, validate, are held out; targets: their labels as numbers. losses,
+schedule, fit: the training loop (torch). episodic: training in episodes,
 few_shot_accuracy: embeddings and episodes -> accuracy of prototypes, SimpleShot and a linear probe, with intervals.
 validation: numbers after every epoch; record: what is left while it runs (history, checkpoints, tracking: TensorBoard
 and MLflow). teachers, distillation: learning from another run; pseudo: from unlabelled recordings

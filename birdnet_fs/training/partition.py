@@ -20,6 +20,7 @@ from birdnet_fs.plumbing.files import atomic_path
 from birdnet_fs.recordings import splits
 from birdnet_fs.recordings.manifest import Clip, Manifest, read_manifest
 from birdnet_fs.recordings.segments import cut
+from birdnet_fs.training.run_folder import Run
 
 PARTITION = "partition.csv"
 TRAIN, VAL, HELD_OUT = "train", "val", "held_out"
@@ -232,3 +233,8 @@ def read_partition(path: Path, part: str) -> tuple[Clip, ...]:
             )
         except (KeyError, ValueError, AttributeError) as error:
             raise UserError(f"{path} is not as it was written ({error}); train the run again.") from None
+
+
+def held_out_clips(run: Run) -> tuple[Clip, ...]:
+    """The clips a run never heard, as its `partition.csv` names them."""
+    return read_partition(run.path / PARTITION, HELD_OUT)

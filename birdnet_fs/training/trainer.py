@@ -22,17 +22,12 @@ from birdnet_fs.training import distillation, episodic, heard, layerwise, pseudo
 from birdnet_fs.training.fit import DivergedError, Fitted, Interrupted, Row, Validate, Weights, device_of, fit
 from birdnet_fs.training.history import HISTORY, write_history
 from birdnet_fs.training.objective import Objective, supervised
-from birdnet_fs.training.partition import (
-    HELD_OUT,
-    PARTITION,
-    Partition,
-    partition,
-    read_partition,
-    write_partition,
-)
+from birdnet_fs.training.partition import PARTITION, Partition, partition, write_partition
 from birdnet_fs.training.record import Record
 from birdnet_fs.training.run_folder import Run, build_network, check_classes, load_run, save_run
+from birdnet_fs.training.settled import finished, settled
 from birdnet_fs.training.start import start_from
+from birdnet_fs.training.targets import targets_of
 
 PRETRAIN = heard.PRETRAIN
 GENERATIONS = "generations"  # folder in a run folder of the runs that taught it, with distillation.teacher=self
@@ -211,62 +206,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def finished(folder: Path, experiment: schema.Experiment) -> bool:
-    """True when `folder` is a run with exactly these settings; the machine it ran on and who watched do not count."""
-    try:
-        return _portable(load_run(folder).experiment) == _portable(settled(experiment))
-    except UserError:
-        return False
-
-
-def settled(experiment: schema.Experiment) -> schema.Experiment:
-    """The experiment as a run keeps it: cut down when it is `debug`, the paths of its settings absolute."""
-    data = dataclasses.replace(experiment.data, root=os.path.abspath(experiment.data.root))
-    weights = experiment.model.weights
-    model = dataclasses.replace(experiment.model, weights=weights and os.path.abspath(weights))
-    first = experiment.pretrain and settled(experiment.pretrain)
-    teacher = experiment.distillation.teacher
-    if teacher not in ("", schema.SELF):
-        teacher = ",".join(os.path.abspath(place) for place in teachers.places(teacher))
-    taught = dataclasses.replace(experiment.distillation, teacher=teacher)
-    table = experiment.pseudo.table
-    windows = dataclasses.replace(experiment.pseudo, table=table and os.path.abspath(table))
-    return schema.debugged(
-        dataclasses.replace(experiment, data=data, model=model, pretrain=first, distillation=taught, pseudo=windows)
-    )
-
-
-def _portable(experiment: schema.Experiment) -> schema.Experiment:
-    plain = dataclasses.replace(experiment.training, device="auto", threads=0, workers=0, track="none", checkpoints=0)
-    first = experiment.pretrain and _portable(experiment.pretrain)
-    return dataclasses.replace(experiment, training=plain, pretrain=first)
-
-
-def targets_of(
-    clips: Sequence[Clip], classes: Sequence[str], *, multi_label: bool, data: schema.Data | None = None
-) -> np.ndarray:
-    """Targets float32 [n_clips, n_classes]: 1 for the label of a clip, with `multi_label` for all, secondary too.
-
-    Args:
-        clips: With their labels.
-        classes: Names in the order of the columns.
-        multi_label: Any number of labels, else the first one alone.
-        data: For training: what its `secondary` makes of secondary labels (1, secondary_target, -1 for "not known",
-            or 0); None = 1.
-    """
-    how = data.secondary if data else "label"
-    second = {"label": 1.0, "soft": data.secondary_target if data else 1.0, "mask": -1.0, "ignore": 0.0}[how]
-    column = {name: i for i, name in enumerate(classes)}
-    targets = np.zeros((len(clips), len(classes)), np.float32)
-    for row, clip in enumerate(clips):
-        if multi_label:
-            targets[row, [column[label] for label in clip.secondary if label in column]] = second
-        for label in clip.labels if multi_label else clip.labels[:1]:
-            if label in column:
-                targets[row, column[label]] = 1
-    return targets
-
-
 def _network(
     experiment: schema.Experiment, parts: Partition, device: str, start: Path | None, *, tell: bool = False
 ) -> keras.Model:
@@ -337,11 +276,6 @@ def _check(experiment: schema.Experiment, parts: Partition) -> None:
         raise UserError("model.unknown=true is for runs that enrolment made; train with model.unknown=false.")
     if len(parts.classes) < 2 and not experiment.data.multi_label:
         raise UserError(f"Two or more classes are needed to train. Received: {', '.join(parts.classes) or 'none'}")
-
-
-def held_out_clips(run: Run) -> tuple[Clip, ...]:
-    """The clips a run never heard, as its `partition.csv` names them."""
-    return read_partition(run.path / PARTITION, HELD_OUT)
 
 
 def _ledger(parts: Partition, waveforms: Waveforms) -> Ledger:

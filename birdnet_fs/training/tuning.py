@@ -31,9 +31,10 @@ from birdnet_fs.training import tracking
 from birdnet_fs.training.fit import DivergedError, Row, device_of
 from birdnet_fs.training.heartbeat import Beat, Watch
 from birdnet_fs.training.partition import partition
+from birdnet_fs.training.settled import finished, settled
 from birdnet_fs.training.spaces import check_space, settings_of, trial_experiment
 from birdnet_fs.training.study import SETTINGS, Study
-from birdnet_fs.training.trainer import PRETRAIN, finished, pretrain, settled, train
+from birdnet_fs.training.trainer import PRETRAIN, pretrain, train
 
 LOG, TRIAL = "log.txt", "trial.json"
 MOST_IN_VAIN = 12  # trials in a row without a number; then the fault is not theirs

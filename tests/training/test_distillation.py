@@ -30,6 +30,7 @@ from birdnet_fs.training.history import read_history
 from birdnet_fs.training.objective import supervised
 from birdnet_fs.training.partition import HELD_OUT, TRAIN, read_partition
 from birdnet_fs.training.run_folder import Run, load_run, read_weights, save_run, weights_of
+from birdnet_fs.training.settled import finished, settled
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = RNG.normal(0, 3, (2, 6, 5))
@@ -255,7 +256,7 @@ def test_the_experiment_is_its_own_teacher(aviary: Path, tmp_path: Path, monkeyp
     first, second = (load_run(tmp_path / "run" / "generations" / str(i)) for i in range(2))
     assert first.experiment.distillation == Distillation()
     assert second.experiment.distillation.teacher == str(first.path)
-    assert load_run(run.path).experiment.distillation == own.distillation and trainer.finished(run.path, own)
+    assert load_run(run.path).experiment.distillation == own.distillation and finished(run.path, own)
     assert "train_loss_teacher" not in read_history(first.path / "history.csv")[0]
     assert read_history(run.path / "history.csv")[0]["train_loss_teacher"] > 0
     starts = []
@@ -272,10 +273,10 @@ def test_a_fold_is_taught_by_its_own(aviary: Path, teacher: Run, tmp_path: Path,
     (tmp_path / "cv").mkdir()
     (tmp_path / "cv" / "fold0").symlink_to(teacher.path)
     monkeypatch.chdir(tmp_path)
-    chosen = trainer.settled(experiment(aviary, "distillation.teacher=cv"))
+    chosen = settled(experiment(aviary, "distillation.teacher=cv"))
     assert chosen.distillation.teacher == str(tmp_path / "cv")
     assert [run.path for run in teachers.teachers(chosen)] == [tmp_path / "cv" / "fold0"]
-    several = trainer.settled(experiment(aviary, f"distillation.teacher=cv/fold0,{teacher.path}"))
+    several = settled(experiment(aviary, f"distillation.teacher=cv/fold0,{teacher.path}"))
     assert [run.path for run in teachers.teachers(several)] == [tmp_path / "cv" / "fold0", teacher.path]
     with pytest.raises(UserError, match=r"a folder of them with fold3 \(data\.fold\).* Received: .*cv$"):
         trainer.train(experiment(aviary, "distillation.teacher=cv", "data.fold=3"), tmp_path / "x")

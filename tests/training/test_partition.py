@@ -10,7 +10,7 @@ import soundfile
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.schema import Data, Episodes, Experiment, FrontEnd, Model, Training
 from birdnet_fs.training.partition import HELD_OUT, VAL, folds_of, partition, read_partition, write_partition
-from birdnet_fs.training.trainer import targets_of
+from birdnet_fs.training.targets import targets_of
 
 SPEC = FrontEnd(segment_s=0.5)
 

@@ -27,6 +27,7 @@ from birdnet_fs.training.history import per_class_accuracy, read_history, write_
 from birdnet_fs.training.partition import VAL, read_partition
 from birdnet_fs.training.record import Record
 from birdnet_fs.training.run_folder import load_run, read_weights
+from birdnet_fs.training.settled import finished
 
 SPEC = FrontEnd(segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalise="z_score")
 
@@ -211,7 +212,7 @@ def test_an_earlier_run_stays_until_an_epoch_is_finished(recordings, tmp_path, m
     folder = tmp_path / "run"
     short = [*("training.epochs=1", "training.checkpoints=1")]
     trainer.train(experiment(recordings, *short), folder)
-    assert trainer.finished(folder, experiment(recordings, *short, "training.track=both", "training.checkpoints=5"))
+    assert finished(folder, experiment(recordings, *short, "training.track=both", "training.checkpoints=5"))
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     with pytest.raises(DivergedError):
         trainer.train(experiment(recordings, "training.learning_rate=1e30", "training.clip_norm=0"), folder)

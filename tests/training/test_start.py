@@ -11,8 +11,9 @@ from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.recordings.aviary import make_aviary
 from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Training
 from birdnet_fs.training.run_folder import build_network, load_run, save_run, weights_of
+from birdnet_fs.training.settled import finished, settled
 from birdnet_fs.training.start import start_from
-from birdnet_fs.training.trainer import finished, settled, train
+from birdnet_fs.training.trainer import train
 
 EXPERIMENT = Experiment(frontend=FrontEnd(segment_s=0.6, n_mels=32), model=Model("cnn/tiny"))
 CLASSES = ("amsel", "buchfink", "star")

@@ -15,8 +15,8 @@ from birdnet_fs.schema import Choice, Data, Experiment, Float, FrontEnd, Model, 
 from birdnet_fs.training.history import read_history
 from birdnet_fs.training.partition import partition
 from birdnet_fs.training.run_folder import load_run
+from birdnet_fs.training.settled import finished
 from birdnet_fs.training.study import Study
-from birdnet_fs.training.trainer import finished
 from birdnet_fs.training.tuning import check_tuning, work
 
 SPACE = Space({"training.learning_rate": Float(1e-4, 1e-2, log=True)}, n_trials=3, n_warmup_epochs=1)
