@@ -397,10 +397,7 @@ def call_or_noise(*, quick: bool = False) -> Experiment:
 
 
 def space_animal_spot() -> Space:
-    """The search of ANIMAL-SPOT's fork, for an experiment on its front-end, as
-
-        birdnet-fs tune config.py:birds10_cnn --space space_animal_spot frontend=animal_spot training.epochs=30
-            augmentation.mixup.p=0 training.optimizer=adam training.keep=best data.val_fraction=0.15
+    """The search of the fork. Launch: birdnet-fs tune config.py:animal_spot training.epochs=30 data.root=FOLDER
 
     training.learning_rate is drawn for one clip and multiplied by the batch size, as there; the hop gives 128 frames.
     `pretrained` is left out: published weights are a file that fits one of the two networks. To search it, keep one

@@ -104,11 +104,17 @@ def read_manifest(data: Data, *, check: bool = False, classes: Sequence[str] | N
 def read_background(data: Data, *, check: bool = False) -> Manifest:
     """The clips that `data.background` chooses, without labels; none when it is not set.
 
+    It names rows of the table, or a folder (from `data.root`) all of whose recordings are meant.
+
     Raises:
         UserError: As `read_manifest`.
     """
     if not data.background:
         return Manifest((), (), Ledger(), _root(data))
+    folder = _root(data) / data.background
+    if folder.is_dir():
+        whole = Data(root=str(folder), layout="folders", multi_label=True)
+        return _read(whole, check, None, labelled=False)
     return _read(replace(data, where=data.background), check, None, labelled=False)
 
 
@@ -280,9 +286,7 @@ def _clip(
     absolute = os.path.abspath(path) if path.is_absolute() else os.path.join(source.audio_root, path)
     group = row.group or os.path.relpath(absolute, source.root).replace(os.sep, "/")
     extra = {name: value for name, value in row.cells.items() if value}
-    clip = Clip(
-        Path(absolute), onset or 0.0, offset, labels, secondary, row.negatives, group, fold, row.split, extra
-    )
+    clip = Clip(Path(absolute), onset or 0.0, offset, labels, secondary, row.negatives, group, fold, row.split, extra)
     return clip, problems
 
 

@@ -17,7 +17,7 @@ class Data:
     )
     audio: str = ""  # folder inside root that holds the audio, when the table does not say
     where: str = ""  # rows to use: "set=birds10" or "set=xc171,role=base|val|novel"
-    background: str = ""  # rows used as background noise in training, same syntax; never labelled
+    background: str = ""  # rows used as background noise in training, same syntax, or a folder; never labelled
     label_column: str = "label"
     group_column: str = "group"  # segments of one group never sit on both sides of a split
     split: Literal["folds", "table", "80/20", "70/15/15", "classes"] = "folds"

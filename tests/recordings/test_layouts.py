@@ -201,6 +201,11 @@ def test_where(tmp_path):
     background = read_background(Data(str(tmp_path), background="site=s1"))
     assert [clip.labels for clip in background.clips] == [(), ()]
     assert read_background(Data(str(tmp_path))).clips == ()
+    tone(tmp_path / "quiet" / "night" / "n.wav")
+    tone(tmp_path / "quiet" / "m.wav")
+    for folder in ("quiet", str(tmp_path / "quiet")):
+        found = read_background(Data(str(tmp_path), where="site=s1", background=folder)).clips
+        assert [(clip.path.name, clip.labels) for clip in found] == [("m.wav", ()), ("n.wav", ())]
 
 
 @pytest.mark.parametrize(
