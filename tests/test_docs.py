@@ -1,0 +1,49 @@
+"""The guides say what is there: every setting of a table can be given, every file that is linked exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.settings import override
+from birdnet_fs.schema import Experiment
+
+ROOT = Path(__file__).parents[1]
+GUIDES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+SETTING = re.compile(r"^\| `([a-z_.]+)=([^`]+)` \|", re.MULTILINE)
+SETTINGS = SETTING.findall((ROOT / "docs" / "training.md").read_text(encoding="utf-8"))
+# what a setting needs beside it
+WITH = {
+    "soft_auc": ["data.multi_label=true"],
+    "asymmetric": ["data.multi_label=true"],
+    "mask": ["data.multi_label=true"],
+    "arcface": ["model.head=cosine"],
+    "circle": ["model.head=cosine"],
+    "training.frame_loss": ["model.head=sed"],
+    "training.patience": ["data.val_fraction=0.2"],
+    "training.freeze_blocks": ["model.weights=RUN"],
+    "distillation.features": ["distillation.teacher=RUN"],
+}
+
+
+def test_there_are_settings() -> None:
+    assert len(SETTINGS) > 40 and len({name for name, _ in SETTINGS}) > 35
+
+
+@pytest.mark.parametrize(("name", "value"), SETTINGS, ids=lambda text: text)
+def test_every_setting_of_the_table_can_be_given(name: str, value: str) -> None:
+    others = [*WITH.get(name, []), *WITH.get(value, [])]
+    changed = override(Experiment(), [*others, f"{name}={value}"])
+    assert changed != override(Experiment(), others) or f"{name}={value}" in (
+        "training.loss=auto",
+        "training.clip_norm=1",
+    )
+    with pytest.raises(UserError, match="Did you mean"):
+        override(Experiment(), [f"{name}x={value}"])
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_every_link_to_a_file_holds(guide: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", guide.read_text(encoding="utf-8")):
+        assert (guide.parent / target).exists(), f"{guide.name} links to {target}"
