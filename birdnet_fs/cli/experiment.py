@@ -44,11 +44,17 @@ def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
     experiment = make(quick=quick[-1].lower().endswith("true")) if quick else make()
     rest = [_in_full(s) for s in settings if s not in quick]
     chosen = override(experiment, rest, {"frontend": frontend.preset})
-    if experiment.pretrain and chosen.pretrain and chosen.pretrain.data.root == experiment.data.root:
-        # one folder of recordings for both parts: data.root=elsewhere moves both
-        data = dataclasses.replace(chosen.pretrain.data, root=chosen.data.root)
-        chosen = dataclasses.replace(chosen, pretrain=dataclasses.replace(chosen.pretrain, data=data))
-    return chosen
+    return _moved(chosen, experiment.data.root, chosen.data.root)
+
+
+def _moved(experiment: schema.Experiment, old: str, new: str) -> schema.Experiment:
+    """With one folder of recordings for all parts: data.root=elsewhere moves what is trained first as well."""
+    first = experiment.pretrain
+    if first is None:
+        return experiment
+    root = new if first.data.root == old else first.data.root
+    first = _moved(dataclasses.replace(first, data=dataclasses.replace(first.data, root=root)), old, new)
+    return dataclasses.replace(experiment, pretrain=first)
 
 
 def _in_full(setting: str) -> str:

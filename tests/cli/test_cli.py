@@ -100,6 +100,15 @@ def test_cfg_prints_the_resolved_settings_and_trains_nothing(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == ["config.py"]
 
 
+def test_one_root_moves_all_that_is_trained_first() -> None:
+    from birdnet_fs.cli.experiment import load
+
+    moved = load(f"{ROOT / 'config.py'}:soundscapes", ["data.root=/elsewhere"])
+    assert moved.pretrain.data.root == moved.pretrain.pretrain.data.root == moved.data.root == "/elsewhere"
+    apart = load(f"{ROOT / 'config.py'}:soundscapes", ["data.root=/elsewhere", "pretrain.data.root=/other"])
+    assert apart.pretrain.data.root == "/other" and apart.pretrain.pretrain.data.root == "/elsewhere"
+
+
 EXPERIMENTS = re.findall(r"^def ([a-z]\w*)\(.*-> Experiment:", (ROOT / "config.py").read_text("utf-8"), re.MULTILINE)
 
 
