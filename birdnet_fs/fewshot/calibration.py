@@ -168,6 +168,7 @@ def _best_threshold(own: Doubles, other: Doubles) -> float:
     """Half-way between the two neighbours where (share of `own` above) + (share of `other` below) is largest."""
     cuts = np.unique(np.concatenate([own, other]))
     cuts = np.concatenate([[cuts[0] - 1.0], (cuts[1:] + cuts[:-1]) / 2, [cuts[-1] + 1.0]])
-    rates = (own[None] > cuts[:, None]).mean(1) + (other[None] < cuts[:, None]).mean(1)
+    above, below = len(own) - np.searchsorted(np.sort(own), cuts, "right"), np.searchsorted(np.sort(other), cuts)
+    rates = above / len(own) + below / len(other)
     best = np.flatnonzero(rates == rates.max())
     return float(cuts[best[len(best) // 2]])

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import atomic_path
@@ -73,7 +73,7 @@ def read_support(run: Run, width: int) -> Support:
         embeddings = load_file(run.path / SUPPORT)["embeddings"]
         with open(run.path / SUPPORT_TABLE, encoding="utf-8", errors="surrogateescape", newline="") as file:
             clips = tuple(_clip(row) for row in csv.DictReader(file))
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise UserError(f"The support in {run.path} cannot be read ({error}); enrol the classes again.") from None
     if embeddings.shape != (len(clips), width):
         raise UserError(
@@ -91,7 +91,7 @@ def _clip(row: dict[str, str]) -> Clip:
 def write_support(folder: Path, support: Support) -> None:
     """Write the two files of `read_support`."""
     with atomic_path(folder / SUPPORT) as part:
-        save_file({"embeddings": np.ascontiguousarray(support.embeddings, np.float32)}, part)
+        part.write_bytes(save({"embeddings": np.ascontiguousarray(support.embeddings, np.float32)}))
     with (
         atomic_path(folder / SUPPORT_TABLE) as part,
         open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,

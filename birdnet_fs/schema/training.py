@@ -74,6 +74,8 @@ class Training:
             check(getattr(self, name) >= 1, f"training.{name} must be 1 or more", getattr(self, name))
         for name in ("weight_decay", "warmup_epochs", "clip_norm", "threads", "workers", "patience", "checkpoints"):
             check(getattr(self, name) >= 0, f"training.{name} must be 0 or more", getattr(self, name))
+        for name in ("plateau_patience", "unfreeze_epoch", "swa_epochs"):
+            check(getattr(self, name) >= 0, f"training.{name} must be 0 or more epochs", getattr(self, name))
         check(self.learning_rate > 0, "training.learning_rate must be above 0", self.learning_rate)
         check(
             0 <= self.min_learning_rate <= self.learning_rate,

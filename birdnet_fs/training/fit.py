@@ -108,10 +108,10 @@ def fit(
     fitted = Fitted(weights={})
     try:
         _epochs(loop, fitted, validate, after_epoch, objective.best)
+        if settings.swa_epochs:
+            loop.settle_statistics()
     except KeyboardInterrupt:
         raise Interrupted(fitted.weights or loop.good, fitted.history) from None
-    if settings.swa_epochs:
-        loop.settle_statistics()
     if settings.keep == "best" and not fitted.weights:
         say(f"{objective.best} was never defined (no class with and without positives), so the last weights are kept.")
     fitted.weights = fitted.weights or loop.good

@@ -55,23 +55,25 @@ def read_probabilities(path: Path, classes: Sequence[str], *, multi_label: bool)
     paths, times, values = [], [], []
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         lines = csv.reader(file)
-        header = next(lines, [])
-        if not {"path", "onset_s", "duration_s"} <= set(header) or len(set(header)) < len(header):
-            raise UserError(f"{escaped(path)} must have the columns {', '.join(ABOUT)} and one for each class.")
-        same_classes([name for name in header if name not in ABOUT], classes, str(path))
-        columns = [header.index(name) for name in classes]
-        place, onset, duration = (header.index(name) for name in ("path", "onset_s", "duration_s"))
-        for line in lines:
-            try:
+        try:
+            header = next(lines, [])
+            if not {"path", "onset_s", "duration_s"} <= set(header) or len(set(header)) < len(header):
+                raise UserError(f"{escaped(path)} must have the columns {', '.join(ABOUT)} and one for each class.")
+            same_classes([name for name in header if name not in ABOUT], classes, str(path))
+            columns = [header.index(name) for name in classes]
+            place, onset, duration = (header.index(name) for name in ("path", "onset_s", "duration_s"))
+            for line in lines:
                 row = np.array([float(line[i]) for i in columns], np.float32)
                 times.append((float(line[onset]), float(line[duration])))
                 paths.append(line[place])
-            except (ValueError, IndexError) as error:
-                raise UserError(f"{escaped(path)}, line {lines.line_num}: {error}; write it again.") from None
-            if not (row >= 0).all() or not (row <= 1).all() or not (multi_label or abs(row.sum() - 1) < ONE):
-                what = "lie in 0..1" if multi_label else "lie in 0..1 and sum to 1 (data.multi_label=false)"
-                raise UserError(f"{escaped(path)}, line {lines.line_num}: probabilities must {what}.")
-            values.append(row)
+                if not (row >= 0).all() or not (row <= 1).all() or not (multi_label or abs(row.sum() - 1) < ONE):
+                    what = "lie in 0..1" if multi_label else "lie in 0..1 and sum to 1 (data.multi_label=false)"
+                    raise UserError(f"{escaped(path)}, line {lines.line_num}: probabilities must {what}.")
+                values.append(row)
+        except UserError:
+            raise
+        except (ValueError, IndexError, csv.Error) as error:
+            raise UserError(f"{escaped(path)}, line {lines.line_num}: {error}; write it again.") from None
     found = np.array(values, np.float32).reshape(-1, len(classes))
     seconds = np.array(times, np.float64).reshape(-1, 2)
     return Probabilities(tuple(paths), seconds[:, 0], seconds[:, 1], found)

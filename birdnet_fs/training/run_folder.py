@@ -162,7 +162,7 @@ def save_run(
         UserError: A class name cannot be stored, or a weight is not finite.
     """
     import numpy as np
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     path = Path(path)
     check_classes(classes)
@@ -173,7 +173,8 @@ def save_run(
     unmake(path)
     with atomic_path(path / WEIGHTS) as part:
         # safetensors writes memory as it lies: a kernel laid out for torch must be copied first
-        save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, part)
+        # a full disk is an OSError of Python's alone, not of safetensors' own writing
+        part.write_bytes(save({name: np.ascontiguousarray(value) for name, value in weights.items()}))
     write_text(path / CLASSES, "".join(f"{name}\n" for name in classes))
     write_json(path / VERSIONS, versions())
     also(path)

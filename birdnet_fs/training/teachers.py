@@ -1,6 +1,5 @@
 """Who teaches: the runs that `distillation.teacher` means, or the table of probabilities; and who may not."""
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -138,8 +137,10 @@ class SavedBeliefs:
         return np.stack([row for row in found if row is not None])
 
     def _of(self, clip: Clip) -> NDArray[np.float32] | None:
-        length = math.inf if clip.offset_s is None else clip.offset_s - clip.onset_s
-        for onset, duration, row in self._rows.get(str(clip.path), ()):
-            if abs(onset - clip.onset_s) < SAME_S and (length == math.inf or abs(duration - length) < SAME_S):
+        rows = self._rows.get(str(clip.path), ())
+        # a clip without an end has its recording's: a row that others go beyond is about a part of it
+        end = clip.offset_s if clip.offset_s is not None else max((row[0] + row[1] for row in rows), default=0.0)
+        for onset, duration, row in rows:
+            if abs(onset - clip.onset_s) < SAME_S and abs(duration - (end - clip.onset_s)) < SAME_S:
                 return row
         return None

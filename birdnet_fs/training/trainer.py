@@ -245,12 +245,12 @@ def _validation(model: keras.Model, experiment: schema.Experiment, parts: Partit
 
 
 def _backgrounds(experiment: schema.Experiment, parts: Partition, read: Read) -> Waveforms | tuple[()]:
-    """Background waveforms, none of them a recording that is held out or validated on."""
+    """Background waveforms, none of them a recording that is held out or validated on, or a copy of one."""
     if not experiment.data.background or not experiment.augmentation.uses_background:
         return ()
-    kept_away = {clip.path for clip in (*parts.val, *parts.held_out)}
     found = read_background(experiment.data).clips
-    clips = [clip for clip in found if clip.path not in kept_away]
+    away = pseudo.kept_away({clip.path for clip in found}, {clip.path for clip in (*parts.val, *parts.held_out)})
+    clips = [clip for clip in found if clip.path not in away]
     if len(clips) < len(found):
         say(f"{len(found) - len(clips)} of {len(found)} background recordings are held out and were left out as noise.")
     waveforms = read(clips, experiment.frontend.sample_rate_hz)

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import itertools
+import tracemalloc
 
 import keras
 import librosa
@@ -15,6 +16,7 @@ from scipy.special import expit, logsumexp
 
 from birdnet_fs import schema
 from birdnet_fs.cli.enroll import enroll
+from birdnet_fs.fewshot import calibration
 from birdnet_fs.fewshot.calibration import KEPT, Base, calibrate
 from birdnet_fs.fewshot.enrolment import enrol
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
@@ -233,6 +235,19 @@ def test_unknown_stands_between_support_and_background():
     kept = np.mean(np.array(own) > quiet.unknown / quiet.scale)
     assert kept >= KEPT - 1 / 12
     assert calibrate(labels, points, background, base, unknown=False).unknown is None
+
+
+def test_hours_of_background_need_no_table_of_all_pairs():
+    """The threshold of brute force, in memory that grows with the number of windows and not with its square."""
+    rng = np.random.default_rng(3)
+    own, heard = rng.normal(1.0, 1.0, 40).round(1), rng.normal(-1.0, 1.0, 5000).round(3)
+    tracemalloc.start()
+    found = calibration._best_threshold(own, heard)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    rates = [np.mean(own > cut) + np.mean(heard < cut) for cut in np.linspace(-4, 4, 4001) + 1e-4]
+    assert np.mean(own > found) + np.mean(heard < found) >= max(rates)
+    assert most < 100 * 8 * (len(own) + len(heard))
 
 
 @pytest.mark.parametrize(("apart", "size"), [(1.0, 1.0), (30.0, 1.0), (1.0, 1e4), (0.0, 1e-3)])

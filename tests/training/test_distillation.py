@@ -330,12 +330,19 @@ def test_a_table_is_read_line_by_line(aviary: Path, tmp_path: Path) -> None:
         (head + "a.wav,1,x,g,,.5,.5\n", "line 2: could not convert"),
         ("path,a,b\n", "must have the columns path, onset_s"),
         (head.replace(",a", ",c"), "must know the 2 classes"),
+        (head + 'a.wav,1,3,g,,.5,"' + "5" * 200_000, "line 2: field larger than field limit"),
     ):
         with pytest.raises(UserError, match=words):
             saved(lines)
     assert saved(head + "a.wav,1,3,g,,.9,.6\n", multi_label=True).of([clip])[0].tolist() == pytest.approx([0.6, 0.9])
     with pytest.raises(UserError, match="1 of 1 are not in it"):
         found.of([dataclasses.replace(clip, onset_s=1.5)])
+    # a whole recording is not its first window
+    whole = dataclasses.replace(clip, onset_s=0.0, offset_s=None)
+    windows = head + "a.wav,0,3,,,.5,.5\na.wav,3,3,,,1,0\n"
+    with pytest.raises(UserError, match="1 of 1 are not in it"):
+        saved(windows).of([whole])
+    assert saved(windows + "a.wav,0,6,,,0,1\n").of([whole])[0].tolist() == [1.0, 0.0]
     with pytest.raises(UserError, match=r"was expected at .*none\.csv; it does not exist"):
         trainer.train(experiment(aviary, f"distillation.teacher={tmp_path / 'none.csv'}"), tmp_path / "run")
 

@@ -195,6 +195,22 @@ def test_an_interrupt_gives_the_finished_epochs() -> None:
     assert all(np.isfinite(value).all() for value in caught.value.weights.values())
 
 
+def test_an_interrupt_while_statistics_settle_gives_the_mean_weights() -> None:
+    class Stopping(FixedBatches):
+        def epoch(self, epoch: int):
+            if epoch == 3:  # after the last
+                raise KeyboardInterrupt
+            yield from super().epoch(epoch)
+
+    settings = Training(epochs=3, swa_epochs=2)
+    with pytest.raises(Interrupted) as caught:
+        fit(network(), Stopping(), settings, multi_label=False)
+    settled = fit(network(), FixedBatches(), settings, multi_label=False)
+    assert [row["epoch"] for row in caught.value.history] == [1, 2, 3]
+    np.testing.assert_array_equal(caught.value.weights["conv/kernel"], settled.weights["conv/kernel"])
+    assert (caught.value.weights["bn/moving_mean"] != settled.weights["bn/moving_mean"]).any()
+
+
 def test_bfloat16_arithmetic_keeps_float32_weights() -> None:
     model = network()
     fitted = fit(

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import tolerances
 from sklearn.metrics import log_loss, precision_recall_fscore_support, roc_auc_score
 
+from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.cli.train import refuse_unfinished
 from birdnet_fs.plumbing.errors import UserError
@@ -26,7 +28,7 @@ from birdnet_fs.training.fit import DivergedError, Interrupted
 from birdnet_fs.training.history import per_class_accuracy, read_history, write_history
 from birdnet_fs.training.partition import VAL, read_partition
 from birdnet_fs.training.record import Record
-from birdnet_fs.training.run_folder import load_run, read_weights
+from birdnet_fs.training.run_folder import load_run, read_weights, save_run
 from birdnet_fs.training.settled import finished
 
 SPEC = FrontEnd(segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalise="z_score")
@@ -234,6 +236,38 @@ def test_a_full_disk_is_said_once_and_the_training_goes_on(recordings, tmp_path,
     run = trainer.train(experiment(recordings, "training.epochs=2"), tmp_path / "run")
     assert len(read_history(run.path / "history.csv")) == 2
     assert capsys.readouterr().err.count("No space left on device") == 1
+
+
+def test_weights_for_which_there_is_no_room_are_an_error_of_the_system(run, tmp_path: Path) -> None:
+    """Which the command line says in a sentence, and after which a training goes on."""
+    resource = pytest.importorskip("resource")  # POSIX
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_run(tmp_path / "run", run.experiment, run.classes, read_weights(run.path / "weights.safetensors"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not any((tmp_path / "run").iterdir())
+
+
+def test_copies_of_what_is_held_out_are_no_background(recordings) -> None:
+    chosen = experiment(recordings, "augmentation.noise.p=1")
+    parts = trainer.partition(chosen)
+    folder = recordings / "noises"
+    folder.mkdir()
+    shutil.copy(parts.held_out[0].path, folder / "held_out.flac")
+    shutil.copy(parts.val[0].path, folder / "val.flac")
+    shutil.copy(parts.train[0].path, folder / "train.flac")
+    heard = trainer._backgrounds(override(chosen, ["data.background=noises"]), parts, Waveforms)
+    shutil.rmtree(folder)
+    assert [clip.path.name for clip in heard.clips] == ["train.flac"]
+
+
+def test_a_plateau_needs_validation_clips(recordings) -> None:
+    settings = ["data.split=table", "data.where=set=aviary,split=train|test", "training.schedule=plateau"]
+    with pytest.raises(UserError, match="schedule=plateau need validation clips"):
+        trainer.partition(experiment(recordings, *settings))
 
 
 def test_history_is_written_whole_and_keeps_numbers_only(tmp_path: Path) -> None:
