@@ -44,6 +44,7 @@ BACKENDS = 1e-4  # of the largest logit: torch and TensorFlow, float32, each up 
 BATCH_NEIGHBOURS = 1e-4  # of the largest logit: alone and in a batch each up to 5e-5 off float64 (seen: 2e-5)
 DECIBELS_FLOAT32 = 1e-4  # dB: float32 means over 50 frames of values up to 80
 PYTORCH_TWIN = 1e-4  # a network against its plain PyTorch twin, same weights, outputs of order 1 (seen: 1.2e-5)
+DISTANCES = 1e-6  # of the largest product: float32 sums of 64 products against float64 (seen: 1e-7; in bfloat16 1e-3)
 STRIPE_ERRORS = 5  # standard errors of a share over 2,000 draws; the largest of 117 cells reaches 3 by chance
 POSITIONS = 1e-5  # bicubic weights in float64 against torch's float32, values up to 4
 FRESH_DEVIATION = 0.01  # of random weights around the published one: 70,000 draws and more, .27 % standard error

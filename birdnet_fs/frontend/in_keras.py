@@ -42,7 +42,7 @@ def log_mel(waveform: Any, spec: FrontEnd, transform: Transform = "rfft") -> Any
     if len(x.shape) not in (1, 2):
         raise UserError(f"A waveform must be [batch, n_samples] or [n_samples]. Received shape: {tuple(x.shape)}")
     definition = define(spec, x.shape[-1] or spec.n_samples)
-    with _full_precision(x):
+    with full_precision(x):
         x = ops.reshape(x, (-1, definition.n_samples))
         return finish((band_energies if transform == "dft" else _rfft)(x, definition), definition, ops)
 
@@ -61,7 +61,7 @@ def _rfft(x: Any, definition: Definition) -> Any:
 
 
 @contextlib.contextmanager
-def _full_precision(x: Any) -> Iterator[None]:
+def full_precision(x: Any) -> Iterator[None]:
     """Outside any torch.autocast, which would run the matrix products in half precision."""
     if keras.backend.backend() == "torch":
         import torch

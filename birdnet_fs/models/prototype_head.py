@@ -14,6 +14,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from birdnet_fs.frontend.in_keras import full_precision
+
 DISTANCES = ("euclidean", "cosine", "learnt")
 DROPOUT = 0.1  # inside the learnt distance
 SMALLEST_SQUARE = 1e-12  # below the squared length of any embedding that means something
@@ -86,9 +88,11 @@ class PrototypeLogits(layers.Layer):
         if self.distance != "learnt":  # moves no distance, and float32 keeps more of it
             x, prototypes = x - self.centre, prototypes - self.centre
         if self.distance == "cosine":
-            return self.scale * ops.matmul(_unit(x), ops.transpose(_unit(prototypes)))
+            with full_precision(x):
+                return self.scale * ops.matmul(_unit(x), ops.transpose(_unit(prototypes)))
         if self.distance == "euclidean":
-            near = 2.0 * ops.matmul(x, ops.transpose(prototypes)) - ops.sum(ops.square(prototypes), axis=1)
+            with full_precision(x):  # a small difference of large products
+                near = 2.0 * ops.matmul(x, ops.transpose(prototypes)) - ops.sum(ops.square(prototypes), axis=1)
             return self.scale * (near - ops.sum(ops.square(x), axis=1, keepdims=True))
         n_classes, width = prototypes.shape
         queries = ops.repeat(x[:, None, :], n_classes, axis=1)
