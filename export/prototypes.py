@@ -228,7 +228,9 @@ def open_prototypes(path: Path, encoder: str, width: int) -> Prototypes:
         wanted = [len(known.classes), len(support.labels), 1]
         fits = [shape[0] for shape in shapes] == wanted and len({shape[1:] for shape in shapes}) == 1
     except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
-        raise Refused(f"{path} is not a file of prototypes ({error}); enrol the classes again.") from None
+        raise Refused(
+            f"{path} is not a file of prototypes ({type(error).__name__}); enrol the classes again."
+        ) from None
     if number != FORMAT or not fits:
         raise Refused(f"{path} is of a format this script does not know; enrol the classes again.")
     if known.points.shape[1] != width:

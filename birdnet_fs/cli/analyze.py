@@ -43,6 +43,7 @@ def analyze(
     A second run with the same model and settings does what is missing. A broken recording stops nothing: it
     is named with its reason in OUTPUT/ledger.csv. The exit status is 1 when no recording could be scored.
     """
+    from birdnet_fs.plumbing.progress import say
     from birdnet_fs.scoring.analyze import LEDGER
     from birdnet_fs.scoring.analyze import analyze as run
     from birdnet_fs.scoring.choice import read_species
@@ -63,6 +64,8 @@ def analyze(
     )
     counts = ledger.counts()
     ok, partial, quarantined = (counts.get(status, 0) for status in ("ok", "partial", "quarantined"))
+    if partial or quarantined:
+        say(ledger.summary())
     print(f"{ok} ok, {partial} partial, {quarantined} quarantined; {output / LEDGER}")
     if not ok + partial:
         raise typer.Exit(1)

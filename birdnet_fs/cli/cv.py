@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import write_json
+from birdnet_fs.plumbing.files import check_output, write_json
 from birdnet_fs.plumbing.progress import say
 
 
@@ -43,6 +43,7 @@ def cv(
     from birdnet_fs.training.partition import folds_of
 
     folder = output or Path("runs") / f"{chosen.name}-cv"
+    check_output(folder)
     folds = folds_of(chosen)
     if fold is not None and fold not in folds:
         raise UserError(f"--fold must be one of {folds}. Received: {fold}")
@@ -72,7 +73,7 @@ def cv(
 
 def _seeds(text: str) -> list[int]:
     try:
-        return list(dict.fromkeys(int(seed) for seed in text.split(",") if seed.strip()))
+        return list(dict.fromkeys(int(seed) for seed in text.split(","))) if text else []
     except ValueError:
         raise UserError(f"--seeds must be whole numbers with commas between, as 0,1,2. Received: {text!r}") from None
 
@@ -92,6 +93,7 @@ def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[s
     trained = finished(place, one) or (not overwrite and is_there(place, one))
     metrics = stored_json(place / METRICS) if trained else {}
     if not set(names) <= set(metrics) or not (place / SCORES).is_file():
+        say(f"seed {one.seed} fold {number}, {'scored' if trained else 'trained'} in {place}:")
         start = pretrain(one, folder / PRETRAIN) if one.pretrain and not trained else None
         run = load_run(place) if trained else train(one, place, pretrained=start)
         metrics = report_on_held_out(run)

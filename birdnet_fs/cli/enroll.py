@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import check_output
 from birdnet_fs.plumbing.progress import say
 
 
@@ -44,8 +45,12 @@ def enroll(
         raise UserError("Where to write is not given; add -o FOLDER for the new run.")
     if support is None and not remove:
         raise UserError("Nothing to do: give a folder of clips to learn from, or --remove CLASS.")
+    wrong = next((s for s in settings or [] if not s.startswith("data.")), None)
+    if wrong is not None:
+        raise UserError(f"Settings of this command must be data.KEY=VALUE. Received: {wrong!r}")
     if (output / CONFIG).is_file() and (output.resolve() == run.resolve() or not overwrite):
         raise UserError(f"{output} holds a run already; give another folder with -o, or --overwrite to replace it.")
+    check_output(output)
     opened = load_run(run)
     manifest = None
     if support is not None:

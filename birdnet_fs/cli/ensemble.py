@@ -79,6 +79,11 @@ def make(
     from birdnet_fs.training.ensemble_folder import check_members, columns_of, save_ensemble
     from birdnet_fs.training.run_folder import load_run
 
+    twice = next(
+        (folder for i, folder in enumerate(folders) if folder.resolve() in map(Path.resolve, folders[:i])), None
+    )
+    if twice is not None:
+        raise UserError(f"A member of an ensemble counts once; {twice} was given twice.")
     runs = [load_run(folder) for folder in folders]
     check_members(runs, combine, power)
     tables = []

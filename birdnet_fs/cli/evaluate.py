@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import check_output
 from birdnet_fs.plumbing.progress import say
 
 COLUMNS = ("auroc", "average_precision", "precision", "recall", "f1", "best_f1", "threshold")
@@ -32,6 +33,10 @@ def evaluate(
     has them, else what it held out is scored first, in episodes when it learnt in episodes. With INPUT the recordings
     are scored, and all is written to OUTPUT.
     """
+    if output is not None:
+        check_output(output)
+    if source is None and run.suffix == ".tflite":
+        raise UserError(f"{run} holds no clips to evaluate on; give labelled recordings, and -o FOLDER.")
     if source is None:
         from birdnet_fs.reports.held_out import evaluate_again
 

@@ -33,11 +33,18 @@ def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
             "`birdnet-fs init` writes a config.py to start from."
         )
     found = _functions(Path(path), "Experiment")
+    if not name:
+        raise UserError(
+            f"Say which experiment of {path} is meant, as {path}:NAME. It has: {', '.join(found) or 'none'}."
+        )
     if name not in found:
         raise UserError(
             f"{path} has no experiment {name!r}.{nearest(name, found)} It has: {', '.join(found) or 'none'}."
         )
-    quick = [s for s in settings if s.replace(" ", "").lower() in ("quick=true", "quick=false")]
+    quick = [s for s in settings if s.partition("=")[0].strip() == "quick"]
+    wrong = next((s for s in quick if s.replace(" ", "").lower() not in ("quick=true", "quick=false")), None)
+    if wrong is not None:
+        raise UserError(f"quick must be true or false. Received: {wrong.partition('=')[2]!r}")
     make = found[name]
     if quick and "quick" not in inspect.signature(make).parameters:
         raise UserError(f"Experiment {name!r} in {path} has no quick version.")

@@ -31,6 +31,9 @@ def export(
 
     An artefact that does not stay within the budget of its precision is not written.
     """
+    from birdnet_fs.plumbing.files import check_output
+
+    check_output(output or run)
     from birdnet_fs.export.export import export_run
     from birdnet_fs.training.run_folder import load_run
 

@@ -27,6 +27,8 @@ from birdnet_fs.cli.tune import tune
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
 
+NAME = "birdnet-fs"
+
 app = typer.Typer(
     help="Recordings of birds and other animals in, classifiers people can trust and ship out.",
     add_completion=False,
@@ -68,7 +70,7 @@ def main() -> None:
     """Run the command line; exit 2 on a user's fault (one sentence), 130 on an interrupt."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        status = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+        status = app(args=sys.argv[1:] or ["--help"], prog_name=NAME, standalone_mode=False)
     except UserError as error:
         _stop(str(error), 2)
     except OSError as error:
@@ -78,9 +80,15 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # anything but wrong arguments is a defect of ours
             raise
-        _stop(f"{error.format_message()} See birdnet-fs --help.", 2)
+        context = getattr(error, "ctx", None)
+        said = error.format_message().rstrip()
+        _stop(f"{said}{'' if said[-1] in '.?' else '.'} See {context.command_path if context else NAME} --help.", 2)
     if status == 130:
-        _stop("interrupted; finished recordings, folds and runs are kept and not done again.", 130)
+        _stop(
+            "interrupted; the same command goes on. Finished recordings, folds and runs are kept, an unfinished "
+            "training starts anew.",
+            130,
+        )
     sys.exit(status if isinstance(status, int) else 0)
 
 

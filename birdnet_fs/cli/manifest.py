@@ -25,6 +25,7 @@ def manifest(
     quarantined with the reason) are written also when rows were refused; the exit code is then 1.
     """
     from birdnet_fs.plumbing.errors import UserError
+    from birdnet_fs.plumbing.files import check_output
     from birdnet_fs.plumbing.settings import override
     from birdnet_fs.recordings.ledger import escaped
     from birdnet_fs.recordings.manifest import read_manifest, write_manifest
@@ -38,6 +39,7 @@ def manifest(
     wrong = next((s for s in settings or [] if not s.startswith("data.")), None)
     if wrong is not None:
         raise UserError(f"Settings of this command must be data.KEY=VALUE. Received: {wrong!r}")
+    check_output(output.parent)
     found = read_manifest(override(Experiment(), [*place, *(settings or [])]).data, check=True)
     write_manifest(found, output)
     ledger_path = output.with_suffix(".ledger.csv")
@@ -64,7 +66,7 @@ def manifest(
         if bad:
             print(f"\n{status}: {len(bad)}")
         for row in bad:
-            print(f"  {row.source}: {escaped(row.path)}: {escaped(row.reason)}")
+            print(f"  {row.place}: {escaped(row.reason)}")
     flagged = [flag for row in found.ledger.rows for flag in (f.split("=")[0] for f in row.flags)]
     if flagged:
         print("\nflags: " + ", ".join(f"{flag} {flagged.count(flag)}" for flag in dict.fromkeys(flagged)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import check_output
 from birdnet_fs.plumbing.progress import say
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def pseudo(
     """
     settings = [given for given in inputs if "=" in given and not Path(given).exists()]
     recordings = [Path(given) for given in inputs if given not in settings]
+    check_output(output)
     if not rounds:
         if settings:
             raise UserError(f"{settings[0]} is a setting of training; add --rounds 1 to train on what is labelled.")

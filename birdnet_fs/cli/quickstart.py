@@ -6,16 +6,18 @@ from typing import Annotated
 import typer
 
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import check_output
 from birdnet_fs.plumbing.progress import say
 
 
 def quickstart(
     folder: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")] = Path("quickstart"),
-    quick: Annotated[bool, typer.Option("--quick", help="Two epochs only: shows the road, learns little.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One epoch only: shows the road, learns little.")] = False,
 ) -> None:
     """Make an aviary, train, evaluate, export, analyze: under 5 minutes on 2 cores."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / "recordings" / "metadata.csv").is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "recordings" / "metadata.csv").is_file():
         raise UserError(f"{folder} exists and is not a quickstart; give another folder with -o.")
+    check_output(folder)
     import dataclasses
 
     from birdnet_fs.cli.starter import aviary

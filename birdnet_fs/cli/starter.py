@@ -5,7 +5,7 @@
     birdnet-fs train config.py:my_recordings training.epochs=50 --cfg   # print the settings, train nothing
     birdnet-fs tune config.py:my_recordings data.val_fraction=0.2       # look for better settings
 
-`birdnet-fs train` shows every key with `--cfg`; birdnet_fs/schema.py explains each with its unit and default.
+`birdnet-fs train` shows every key with `--cfg`; birdnet_fs/schema/ explains each with its unit and default.
 """
 
 from birdnet_fs.frontend import preset

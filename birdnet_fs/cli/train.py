@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import check_output
 from birdnet_fs.plumbing.progress import say
 
 
@@ -86,6 +87,7 @@ def train(
     from birdnet_fs.training.trainer import train as train_run
 
     folder = output or Path("runs") / chosen.name
+    check_output(folder)
     there = not overwrite and is_there(folder, chosen)
     if not overwrite:
         refuse_unfinished(folder)
@@ -94,3 +96,4 @@ def train(
     if metrics:
         print(headline(metrics))
     say(f"run folder: {folder}" + (f"; open {folder / 'report.html'}" if metrics else ""))
+    say(f"next: birdnet-fs analyze {folder} RECORDINGS -o TABLES, or birdnet-fs export {folder}")

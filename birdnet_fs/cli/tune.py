@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import check_output
 from birdnet_fs.plumbing.progress import say, track
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def tune(
     if importlib.util.find_spec("optuna") is None:
         raise UserError("birdnet-fs tune needs the library optuna; pip install 'birdnet_fs[tune]'.")
     folder = output or Path("runs") / f"{chosen.name}-tune"
+    check_output(folder)
     from birdnet_fs.training.spaces import check_space
 
     check_space(searched, chosen)

@@ -14,11 +14,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from birdnet_fs.plumbing.errors import UserError
+
+
+def check_output(folder: Path | str) -> None:
+    """Refuse, before any work, a folder to write to that cannot be made.
+
+    Raises:
+        UserError: A file stands in its place or in the place of a folder above it, or writing is not allowed.
+    """
+    folder = Path(os.path.abspath(folder))
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise UserError(f"A folder to write to was expected; {there} is a file. Give another folder with -o.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"Nothing may be written in {there}; give another folder with -o.")
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path in the same folder; on success it replaces `path`, on error it is removed."""
+    """Give a temporary path in the same folder; on success it replaces `path`, on error it is removed.
+
+    Raises:
+        UserError: `path` is a folder.
+    """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"A file to write was expected; {path} is a folder. Give the name of a file in it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".part-", suffix=path.suffix, dir=path.parent)
     os.close(handle)

@@ -33,6 +33,12 @@ class LedgerRow:
     duration_s: float = 0.0  # decoded length, 0 = not decoded
     source: str = ""  # where the input came from, as "metadata.csv row 12"
 
+    @property
+    def place(self) -> str:
+        """The source and the path, for people; of a file that stands for itself the path alone."""
+        path, source = escaped(self.path), escaped(self.source)
+        return path if path.endswith(source) else f"{source}: {path}"
+
 
 class Ledger:
     """One row per input, in the order of the input."""
@@ -92,8 +98,7 @@ class Ledger:
         bad = sorted((row for row in self.rows if row.status != "ok"), key=lambda r: r.status != "quarantined")
         lines = [f"{len(self.rows)} inputs: {counts}"]
         for row in bad[:limit]:
-            where = f"{row.source}: " if row.source else ""
-            lines.append(f"  {row.status}: {where}{escaped(row.path)}: {row.reason}")
+            lines.append(f"  {row.status}: {row.place}: {escaped(row.reason)}")
         if len(bad) > limit:
             lines.append(f"  ... and {len(bad) - limit} more")
         return "\n".join(lines)

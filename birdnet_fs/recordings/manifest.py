@@ -17,7 +17,7 @@ from birdnet_fs.plumbing.errors import UserError, nearest
 from birdnet_fs.plumbing.files import atomic_path
 from birdnet_fs.plumbing.progress import say, track
 from birdnet_fs.recordings.audio import AudioError, Checked, check_audio, duration_s
-from birdnet_fs.recordings.formats import EVENT_LAYOUTS, LAYOUTS
+from birdnet_fs.recordings.formats import EVENT_LAYOUTS, FILE_LAYOUTS, LAYOUTS, OWN_LABELS
 from birdnet_fs.recordings.formats.manifest_csv import COLUMNS
 from birdnet_fs.recordings.formats.source import Row, Source, labels_of
 from birdnet_fs.recordings.ledger import Ledger, escaped
@@ -98,6 +98,11 @@ def read_manifest(data: Data, *, check: bool = False, classes: Sequence[str] | N
     manifest = _read(data, check, classes, labelled=True)
     if manifest.ledger.counts()["quarantined"]:
         say(manifest.ledger.summary())
+    if data.detect and all(clip.labels for clip in manifest.clips):
+        say(
+            f"data.detect={data.detect}: every clip has a label and none is without, so nothing tells calls from "
+            "noise; label clips with none noise, or put them in a folder of that name."
+        )
     return manifest
 
 
@@ -115,6 +120,7 @@ def read_background(data: Data, *, check: bool = False) -> Manifest:
     if folder.is_dir():
         whole = Data(root=str(folder), layout="folders", multi_label=True)
         return _read(whole, check, None, labelled=False)
+    parse_where(data.background, "data.background, which is no folder in data.root,")
     return _read(replace(data, where=data.background), check, None, labelled=False)
 
 
@@ -138,8 +144,18 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labelled: bool
         layout = next((name for name, module in LAYOUTS.items() if module.detect(source)), "")
         if not layout:
             raise UserError(
-                f"No labelled recordings were found in {escaped(source.root)}; set data.table or data.audio."
+                f"No labelled recordings were found in {escaped(source.root)}: one folder of audio files for each "
+                "class was expected, or a table; set data.table or data.audio where it has them elsewhere."
             )
+        if layout in FILE_LAYOUTS and data.table:
+            raise UserError(
+                f"data.table must be a table of labels, or a folder of such (CSV with a column that names the audio, "
+                f"Raven, Audacity). Received: {escaped(data.table)!r}"
+            )
+    if layout in OWN_LABELS and data.label_column != Data.label_column:
+        source.notes.append(
+            f"data.label_column={data.label_column} is not used: layout {layout} says where labels are."
+        )
     rows = _chosen_rows(list(LAYOUTS[layout].read(source)), source, layout)
     places = [_locate(source, row) for row in rows]
     verdicts = _decode(sorted({path for path, reason in places if path and not reason})) if check else {}
@@ -178,7 +194,10 @@ def _chosen_rows(rows: list[Row], source: Source, layout: str) -> list[Row]:
     """The rows that data.where chooses."""
     conditions = parse_where(source.data.where)
     if not rows:
-        raise UserError(f"No labelled recordings were found in {escaped(source.root)} (layout {layout}).")
+        raise UserError(
+            f"No labelled recordings were found in {escaped(source.root)} as data.layout={layout}; "
+            "data.layout=auto looks for the others."
+        )
     if not conditions:
         return rows
     cells = [_cells(row) for row in rows]

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from birdnet_fs.plumbing.errors import UserError, nearest
 
 
-def parse_where(text: str) -> dict[str, tuple[str, ...]]:
-    """Column -> the values it may have.
+def parse_where(text: str, setting: str = "data.where") -> dict[str, tuple[str, ...]]:
+    """Column -> the values it may have; `setting` is what a fault is laid to.
 
     Raises:
         UserError: A condition is not column=value.
@@ -21,7 +21,7 @@ def parse_where(text: str) -> dict[str, tuple[str, ...]]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         column, equals, values = part.partition("=")
         if not equals or not column.strip():
-            raise UserError(f"data.where must be column=value or column=a|b, separated by commas. Received: {part!r}")
+            raise UserError(f"{setting} must be column=value or column=a|b, separated by commas. Received: {part!r}")
         conditions[column.strip()] = tuple(value.strip() for value in values.split("|"))
     return conditions
 

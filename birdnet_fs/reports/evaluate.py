@@ -1,5 +1,6 @@
 """Scores -> the numbers of metrics.json, and a folder's metrics.json and report.html from them."""
 
+import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from birdnet_fs.training.history import HISTORY, read_history
 from birdnet_fs.training.run_folder import CLASSES, VERSIONS, load_run
 
 METRICS, REPORT, SCORES = "metrics.json", "report.html", "scores.csv"
+HELD_OUT_LEDGER = "held_out.csv"  # how the recordings behind the scores ended
 _DRAWS = (100, 1000)  # of the bootstrap: many on small tables, fewer on large ones
 _DRAWN_CELLS = 300_000_000
 
@@ -176,7 +178,20 @@ def report_on_scores(
         experiment=opened.experiment,
         versions=stored_json(run / VERSIONS) or None,
         history=read_history(run / HISTORY),
+        notes=_left_out(scores.parent / HELD_OUT_LEDGER),
     )
+
+
+def _left_out(ledger: Path) -> list[str]:
+    """What the ledger beside the scores says of held-out recordings that could not be read."""
+    if not ledger.is_file():
+        return []
+    with open(ledger, encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["status"] == "quarantined"]
+    if not rows:
+        return []
+    first = f"{rows[0]['path']}: {rows[0]['reason']}"
+    return [f"{len(rows)} of the held-out clips could not be read and are not in these numbers; the first is {first}"]
 
 
 def stored_json(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
-from birdnet_fs.reports.evaluate import SCORES, report_on_scores, write_evaluation
+from birdnet_fs.reports.evaluate import HELD_OUT_LEDGER, SCORES, report_on_scores, write_evaluation
 from birdnet_fs.reports.few_shot import report_on_episodes
 from birdnet_fs.reports.scores import ScoreTable, read_scores, write_scores
 from birdnet_fs.scoring.clips import score_clips
@@ -80,7 +80,9 @@ def _report_on_clips(run: Run, output: Path | None) -> dict[str, Any]:
         return {}
     folder = output or run.path
     scored = score_clips(open_engine(run.path), clips)
-    scored.ledger.write(folder / "held_out.csv")
+    scored.ledger.write(folder / HELD_OUT_LEDGER)
+    if scored.ledger.counts()["quarantined"]:
+        say(f"held out: {scored.ledger.summary()}")
     multi_label = run.experiment.data.multi_label
     targets = targets_of(scored.clips, run.classes, multi_label=multi_label)
     write_scores(folder / SCORES, ScoreTable.of(scored.clips, scored.probabilities, targets, run.classes))
@@ -99,7 +101,9 @@ def _report_on_ensemble(found: Ensemble, output: Path | None) -> dict[str, Any]:
                 "in the folder of `cv`); give labelled recordings, and -o FOLDER."
             )
         scored = score_clips(open_engine(found.path), clips)
-        scored.ledger.write(folder / "held_out.csv")
+        scored.ledger.write(folder / HELD_OUT_LEDGER)
+        if scored.ledger.counts()["quarantined"]:
+            say(f"held out: {scored.ledger.summary()}")
         targets = targets_of(scored.clips, found.classes, multi_label=found.multi_label)
         scores = folder / SCORES
         write_scores(scores, ScoreTable.of(scored.clips, scored.probabilities, targets, found.classes))

@@ -106,7 +106,10 @@ def load_run(path: Path | str) -> Run:
         )
     for name in (CONFIG, CLASSES, WEIGHTS):
         if not (path / name).is_file():
-            raise UserError(f"A run folder with {name} was expected at {path}; it holds no such file.")
+            why = "it holds no such file" if path.is_dir() else "there is no such folder"
+            if any(path.glob("fold[0-9]*/" + CONFIG)):
+                why = f"it holds folds; take one of them, or all as one model (birdnet-fs ensemble {path})"
+            raise UserError(f"A run folder with {name} was expected at {path}; {why}.")
     try:
         settings = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -77,6 +77,15 @@ def test_every_verb_explains_itself(verb: str, tmp_path: Path) -> None:
         (["analyze", "nowhere", "nowhere", "-o", "tables"], "nowhere"),
         (["manifest", "nowhere"], "nowhere"),
         (["init", "taken"], "exists already"),
+        (["train", "experiments.py"], "Say which experiment of experiments.py is meant, as experiments.py:NAME"),
+        (["train", "experiments.py:aviary", "quick=1"], "quick must be true or false. Received: '1'"),
+        (["train", "experiments.py:aviary", "--epochs", "3"], "No such option: --epochs. See birdnet-fs train --help."),
+        (["train", "experiments.py:aviary", "-o", "broken.py"], "broken.py is a file. Give another folder with -o."),
+        (["cv", "experiments.py:aviary", "-o", "broken.py"], "broken.py is a file. Give another folder with -o."),
+        (["cv", "experiments.py:aviary", "--seeds", ","], "--seeds must be whole numbers with commas between"),
+        (["evaluate", "aviary.tflite"], "aviary.tflite holds no clips to evaluate on; give labelled recordings"),
+        (["enroll", "run", "clips", "-o", "new", "training.epochs=3"], "must be data.KEY=VALUE"),
+        (["ensemble", "run", "./run", "-o", "new"], "run was given twice"),
     ],
 )
 def test_a_users_fault_is_one_sentence(arguments: list[str], words: str, tmp_path: Path) -> None:

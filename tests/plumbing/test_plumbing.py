@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from birdnet_fs.plumbing.files import atomic_folder, atomic_path, sha256, write_json, write_text
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import atomic_folder, atomic_path, check_output, sha256, write_json, write_text
 from birdnet_fs.plumbing.progress import say, track
 
 
@@ -35,6 +36,22 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path: Path, there: bool) -> None:
         (part / "new").write_text("whole")
     assert os.listdir(folder) == ["new"]
     assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "file/below/it"])
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file is a file\. Give another folder"):
+        check_output(tmp_path / place)
+    check_output(tmp_path)
+    check_output(tmp_path / "new" / "deeper")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_is_not_taken_for_a_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder"):
+        write_text(tmp_path, "lost")
+    assert os.listdir(tmp_path) == []
 
 
 def test_text_is_utf8_with_unix_line_ends(tmp_path: Path) -> None:

@@ -50,3 +50,13 @@ def test_several_labels_and_secondary_ones_are_one(folder):
 def test_one_class_needs_sigmoids():
     with pytest.raises(UserError, match=r"data\.detect=call needs data\.multi_label=true"):
         Data(detect="call")
+
+
+def test_a_detector_without_noise_is_told(folder, capsys):
+    data = Data(root=str(folder), multi_label=True, detect="call")
+    read_manifest(data)
+    assert "nothing tells calls from noise" not in capsys.readouterr().err
+    for name in ("noise/c.wav", "nocall/d.wav"):
+        (folder / name).unlink()
+    read_manifest(data)
+    assert "every clip has a label and none is without" in capsys.readouterr().err

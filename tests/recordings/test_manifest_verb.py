@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from birdnet_fs.cli.manifest import manifest
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.recordings.manifest import read_manifest
+from birdnet_fs.recordings.manifest import read_background, read_manifest
 from birdnet_fs.schema import Data
 
 
@@ -78,3 +78,20 @@ def test_the_verb_is_cheap_to_import():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert json.loads(out) == []
+
+
+def test_a_table_that_is_none_is_not_passed_over(app, folder):
+    (folder / "in" / "notes.py").write_text("x = 1\n")
+    error = CliRunner().invoke(app, [str(folder / "in" / "notes.py"), "-o", str(folder / "m.csv")]).exception
+    assert isinstance(error, UserError) and "data.table must be a table of labels" in str(error)
+    assert "Received: 'notes.py'" in str(error) and not (folder / "m.csv").exists()
+
+
+def test_what_is_not_used_or_not_found_is_named(app, folder):
+    base = [str(folder / "in"), "-o", str(folder / "m.csv")]
+    result = CliRunner().invoke(app, [*base, "--label-column", "species"])
+    assert result.exit_code == 0 and "data.label_column=species is not used: layout folders" in result.stderr
+    error = CliRunner().invoke(app, [*base, "--layout", "raven"]).exception
+    assert isinstance(error, UserError) and "as data.layout=raven; data.layout=auto looks" in str(error)
+    with pytest.raises(UserError, match=r"^data\.background, which is no folder .* Received: 'nowhere'"):
+        read_background(Data(str(folder / "in"), background="nowhere"))

@@ -13,7 +13,8 @@ from birdnet_fs import schema
 from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.recordings.aviary import make_aviary
-from birdnet_fs.recordings.manifest import read_manifest
+from birdnet_fs.recordings.ledger import Ledger
+from birdnet_fs.recordings.manifest import Clip, Manifest, read_manifest
 from birdnet_fs.recordings.synthesis import SPECIES
 from birdnet_fs.reports.scores import ScoreRow, read_scores, score_table, write_scores
 from birdnet_fs.training.partition import Partition, write_partition
@@ -119,6 +120,23 @@ def test_a_damaged_recording_is_left_out_and_named(run, tmp_path):
     assert len(read_scores(tmp_path / "o" / "scores.csv").rows) == 6
     ledger = (tmp_path / "o" / "ledger.csv").read_text(encoding="utf-8")
     assert ledger.count("quarantined") == 1
+
+
+def test_a_held_out_recording_that_cannot_be_read_stands_in_the_report(run, tmp_path, capsys):
+    clips, manifest = [], Manifest((), CLASSES, Ledger(), tmp_path)
+    for name in CLASSES:
+        path = tmp_path / f"{name}.wav"
+        sf.write(path, np.random.default_rng(0).standard_normal(16_000) * 0.1, 16_000)
+        clips.append(Clip(path, labels=(name,), group=name))
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF nothing")
+    clips.append(Clip(broken, labels=CLASSES[:1], group="b"))
+    write_partition(run / "partition.csv", Partition(manifest, (), (), tuple(clips)))
+    evaluate(run)
+    assert f"quarantined: {broken}: this is not audio" in capsys.readouterr().err
+    assert "1 of the held-out clips could not be read" in (run / "report.html").read_text(encoding="utf-8")
+    evaluate(run)  # from its scores
+    assert "1 of the held-out clips could not be read" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_faults_are_one_sentence(run, tmp_path):

@@ -89,3 +89,13 @@ def test_bad_weights_and_names_are_not_saved(tmp_path: Path) -> None:
         save_run(tmp_path / "run", EXPERIMENT, ("Junco; hyemalis",), {"w": np.ones(1)})
     with pytest.raises(UserError, match="was expected at"):
         load_run(tmp_path / "run")
+
+
+def test_what_stands_where_a_run_was_expected_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such folder"):
+        load_run(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="it holds no such file"):
+        load_run(tmp_path)
+    save_run(tmp_path / "fold0", EXPERIMENT, CLASSES, {"w": np.ones(1)})
+    with pytest.raises(UserError, match="it holds folds; take one of them, or all as one model"):
+        load_run(tmp_path)

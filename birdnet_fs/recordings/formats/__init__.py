@@ -27,4 +27,6 @@ LAYOUTS: dict[str, ModuleType] = {
     "animal_spot": animal_spot,  # LABEL-INFO_ID_YEAR_TAPE_STARTms_ENDms.wav
     "folders": folders,  # one folder per class
 }
+FILE_LAYOUTS = ("animal_spot", "folders")  # labels are names of files and folders; no table is read
+OWN_LABELS = ("manifest", "dcase", "audacity", *FILE_LAYOUTS)  # no column for labels can be chosen
 EVENT_LAYOUTS = ("raven", "audacity", "dcase")  # rows are timed events in recordings that are annotated throughout
