@@ -46,9 +46,10 @@ def space_wrong() -> Space:
 def start(*arguments: object, cwd: Path, deaf: bool = False) -> "subprocess.Popen[str]":
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "KERAS_BACKEND": "torch"}
     command = [sys.executable, "-m", "birdnet_fs.cli.main", *map(str, arguments)]
+    ears = signal.SIG_IGN if deaf else signal.SIG_DFL  # said, since the tests themselves may run in a deaf background
     return subprocess.Popen(
         command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if deaf else None,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, ears),
     )  # fmt: skip
 
 
