@@ -45,6 +45,13 @@ PARTS = {
     "all, mean of weights (EMA .99)": (*ALL, "training.ema=0.99"),
     "all, focal loss": (*ALL, "training.loss=focal", "training.label_smoothing=0"),
     PRETRAINED: ("RECIPE=birds10", *ALL, "pretrain.frontend.hop_length=1024"),
+    "mixup and noise, begun from xc171": (
+        "RECIPE=birds10",
+        *BARE,
+        "pretrain.frontend.hop_length=1024",
+        "augmentation.mixup.p=0.5",
+        "augmentation.noise.p=0.5",
+    ),
     "all, from scratch, taught by the runs of the row above": (*ALL, "TEACHER"),
 }
 
