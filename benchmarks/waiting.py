@@ -28,20 +28,12 @@ ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = ("cnn/small", "efficientnet_v2/b0")
 
 
-class Timed:
-    """Batches that note how long each was waited for, and how long each epoch took."""
-
-    def __init__(self, batches: TrainingBatches) -> None:
-        self.batches, self.clips = batches, batches.clips
-        self.shares: list[float] = []
-
-    def __len__(self) -> int:
-        """Batches in an epoch."""
-        return len(self.batches)
+class Timed(TrainingBatches):
+    """Batches that note which share of every epoch was spent waiting for them."""
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch."""
-        started, waited, source = time.perf_counter(), 0.0, self.batches.epoch(epoch)
+        started, waited, source = time.perf_counter(), 0.0, super().epoch(epoch)
         while True:
             asked = time.perf_counter()
             batch = next(source, None)
@@ -49,7 +41,7 @@ class Timed:
             if batch is None:
                 break
             yield batch
-        self.shares.append(waited / (time.perf_counter() - started))
+        self.shares = [*getattr(self, "shares", []), waited / (time.perf_counter() - started)]
 
 
 def shares(name: str, workers: int, epochs: int, data: Path) -> list[float]:
@@ -62,10 +54,10 @@ def shares(name: str, workers: int, epochs: int, data: Path) -> list[float]:
     waveforms = Waveforms(parts.train, rate)
     targets = targets_of(waveforms.clips, parts.classes, multi_label=False)
     noises = Waveforms(read_background(experiment.data).clips, rate)
-    timed = Timed(TrainingBatches(waveforms, targets, experiment, noises=noises))
+    timed = Timed(waveforms, targets, experiment, noises=noises)
     model = build_network(experiment, len(parts.classes))
     objective = supervised(model, experiment.training, multi_label=False)
-    fit(model, timed, experiment.training, objective=objective)  # type: ignore[arg-type]
+    fit(model, timed, experiment.training, objective=objective)
     return timed.shares
 
 
