@@ -100,8 +100,20 @@ def xc171(*, quick: bool = False) -> Experiment:
 
 
 def birds10(*, quick: bool = False) -> Experiment:
-    """birds10_cnn started from xc171. Launch: birdnet-fs cv config.py:birds10 data.root=../shared/data --seeds 0,1,2"""
-    return replace(birds10_cnn(quick=quick), name="birds10", pretrain=xc171(quick=quick))
+    """Ten species started from xc171. Launch: birdnet-fs cv config.py:birds10 data.root=../shared/data --seeds 0,1
+
+    Of birds10_cnn's augmentation mixup and noise are left, which helped (README); frames of 32 ms take half the time.
+    """
+    scratch, first = birds10_cnn(quick=quick), xc171(quick=quick)
+    spec = replace(SONGS, hop_length=1024)
+    return replace(
+        scratch,
+        name="birds10",
+        frontend=spec,
+        augmentation=Augmentation(mixup=Mixup(0.5, alpha=1.0), noise=Noise(0.5)),
+        training=replace(scratch.training, label_smoothing=0.0),
+        pretrain=replace(first, frontend=spec),
+    )
 
 
 def birds10_mixed(*, quick: bool = False) -> Experiment:
