@@ -8,6 +8,7 @@ Filters of the peer are recursive and ours act on the whole spectrum; with its o
 global generator, ours from one keyed on the item.
 """
 
+import functools
 import sys
 import time
 import types
@@ -112,7 +113,7 @@ def main(repeats: int = 15) -> None:
     steps["pitch shift"] = (1.0, 3.0, lambda a: a.PitchShift(3, 3, p=1))
     for name, (rate, semitones, peer) in steps.items():
         longer = np.resize(clips[0], round(rate * len(segment)))
-        ours = lambda x=longer, s=semitones: stretch_and_shift(x, len(segment), s, RATE)  # noqa: E731
+        ours = functools.partial(stretch_and_shift, longer, len(segment), semitones, RATE)
         _line(name, ours, _of(audiomentations, peer, longer), repeats)
     features = log_mel(segment, SPEC)[0]
     for name, settings in FEATURES.items():
