@@ -1,26 +1,33 @@
 """Check an exported network on the machine it will run on: NumPy and one runtime, nothing else.
 
-    python check_artifact.py MODEL.tflite
+    python check_artifact.py MODEL.tflite (or MODEL.onnx)
 
 Verifies that the files are the ones that were exported (SHA-256), that they belong together (labels, shapes), that
-the network is alive, and that this machine's runtime gives the logits (and embeddings) that were expected for the
-golden waveforms. Needs run_tflite.py beside it. Exit status 0: all checks passed; 1: one failed; 2: it could not be
-loaded.
+the network is alive, and that this machine's runtime gives the scores (and embeddings) that were expected for the
+golden waveforms. Needs reading.py and run_tflite.py (or run_onnx.py) beside it. Exit status 0: all checks passed; 1:
+one failed; 2: it could not be loaded.
 """
 
 import argparse
 import hashlib
+import importlib
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
-from run_tflite import Refused, answers_of, beside, load
+from reading import Refused, answers_of, beside
+
+READERS = {".tflite": "run_tflite", ".onnx": "run_onnx"}
+CHANCES = 1e-3  # that probabilities of one segment may be away from a sum of 1
 
 
 def check(model: Path) -> list[tuple[str, bool, str]]:
     """(what, passed, detail) of every check, in order."""
     stem = model.with_suffix("")
+    if model.suffix.lower() not in READERS:
+        raise Refused(f"MODEL must end in {' or '.join(READERS)}. Received: {model}")
+    load = importlib.import_module(READERS[model.suffix.lower()]).load
     artefact = load(model, verify=False)  # labels, shapes and sidecar are compared there; the digest is below
     sidecar = artefact.sidecar
     found = [("files belong together", True, f"{len(artefact.labels)} labels, input {sidecar['input_shape']}")]
@@ -45,7 +52,13 @@ def check(model: Path) -> list[tuple[str, bool, str]]:
     alive = given[:, : given.shape[1] - sidecar["n_constant"]]  # "unknown" has one logit for everything
     dead = int((np.ptp(alive, axis=0) == 0).sum())
     found.append(("no class is dead", dead == 0, f"{dead} of {alive.shape[1]} constant"))
-    errors = {"golden logits": (np.abs(given - expected["logits"]), "tolerance")}
+    kind = sidecar["output"]
+    if kind == "probabilities":
+        within = bool((given >= 0).all() and (given <= 1).all())
+        if sidecar["activation"] == "softmax":
+            within = within and bool(np.allclose(given.sum(axis=1), 1, atol=CHANCES))
+        found.append(("scores are probabilities", within, f"{given.min():.3g} to {given.max():.3g}"))
+    errors = {f"golden {kind}": (np.abs(given - expected[kind]), "tolerance")}
     if second:
         lengths = np.linalg.norm(np.stack([a[second["output"]] for a in answers]) - expected["embeddings"], axis=1)
         errors["golden embeddings"] = (lengths, "embeddings_tolerance")
@@ -62,11 +75,11 @@ def sha256(path: Path) -> str:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Check an exported TFLite network on this machine.")
-    parser.add_argument("model", type=Path, help="MODEL.tflite, with the files named after it beside it")
+    parser = argparse.ArgumentParser(description="Check an exported network on this machine.")
+    parser.add_argument("model", type=Path, help="MODEL.tflite or MODEL.onnx, with the files named after it beside it")
     try:
         found = check(parser.parse_args().model)
-    except (Refused, OSError, KeyError, json.JSONDecodeError) as error:
+    except (Refused, OSError, KeyError, json.JSONDecodeError, ModuleNotFoundError) as error:
         print(f"check_artifact.py: {error}", file=sys.stderr)
         return 2
     for what, passed, detail in found:

@@ -5,7 +5,8 @@
 
 CLIPS holds a folder for each class. MODEL.tflite must give embeddings (`birdnet-fs export RUN --embeddings`), with
 MODEL_enrolment.npz beside it; MINE.npz is a few kilobytes and goes with every export of that network. The classes
-answer as those that `birdnet-fs enroll` makes of the same clips. Needs run_tflite.py and prototypes.py beside it.
+answer as those that `birdnet-fs enroll` makes of the same clips. Needs run_tflite.py, reading.py and prototypes.py
+beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 from prototypes import UNKNOWN, Prototypes, Support, Way, learn, open_prototypes, save
-from run_tflite import Artefact, Refused, answers_of, as_json, as_text, beside, load, read_audio, segments
+from reading import Artefact, Refused, answers_of, as_json, as_text, beside, read_audio, segments
+from run_tflite import load
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".w64", ".rf64", ".caf", ".au")
 NO_CLASS = ("noise", "nocall", "no_call", "no call", "no-call", "background", "nothing", "empty")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run_tflite import Refused
+from reading import Refused
 
 FORMAT = 1
 UNKNOWN = "unknown"

@@ -19,6 +19,8 @@ EXPORT_FP32_LOGITS = 1e-4  # the budget of fp32 itself; what is measured is 1e-5
 EXPORT_FP16_COSINE = 5e-2  # of the scale: half of what embeddings may differ by, which are of length 1 or more here
 ENROLLED_ON_DEVICE = 1e-4  # float32 in the runtime against torch, cosines times a scale of tens (seen: 2e-5)
 EXPORT_FP16_LOGITS = 5e-2  # the budget of fp16 itself: weights keep 11 bits
+EXPORT_INT8_MEAN = 0.1  # of the spread of the logits: 8 bits in every layer of a network with random weights
+EXPORT_INT8_CHANCE = 0.1  # in a probability, of the same networks
 
 # training
 RATE = 1e-9  # both are float64; torch multiplies step by step
@@ -105,6 +107,7 @@ FRONTEND_FLOAT32 = {  # features of in_keras dft and TFLite (all float32) agains
     "echo_engine": 2e-4,
     "echo_benchmark": 2e-4,
     "torch_impl": 2e-4,
+    "echo_edge": 2e-3,  # dB over a deviation of 10 dB and more
     "animal_spot": 5e-5,  # in two parts, as the four below but fewshot
     "panns": 1e-4,  # dB
     "fewshot": 2e-3,  # dB over a deviation of 10 dB and more

@@ -7,29 +7,36 @@ from typing import Annotated
 
 import typer
 
+from birdnet_fs.export import targets
+
 
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder of `train`.", metavar="RUN")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the artefacts; default RUN/export.")
     ] = None,
-    target: Annotated[str, typer.Option(help="What to write: tflite.")] = "tflite",
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or both, with a comma.")] = "fp32",
+    target: Annotated[str, typer.Option(help="The program it is for: " + ", ".join(targets.TARGETS) + ".")] = "tflite",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, dynamic, int8 or several, with commas.")] = "fp32",
     input: Annotated[
-        str, typer.Option(help="waveform (front-end inside) or features (its constants beside).")
-    ] = "waveform",
+        str, typer.Option(help="waveform (front-end inside) or features (its constants beside); default: the target's.")
+    ] = "",
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="A second output, for enrolment on a device (export/enroll_tflite.py).")
     ] = False,
     name: Annotated[str, typer.Option(help="Name of the files; the run folder's when empty.")] = "",
+    licence: Annotated[str, typer.Option(help="Of the network, for its card.")] = "",
     audio: Annotated[
         Path | None, typer.Option(help="Recordings for the parity test, when those of the run are gone.")
     ] = None,
-    n_segments: Annotated[int, typer.Option("--n_segments", help="Segments in the parity test.")] = 200,
+    n_segments: Annotated[int, typer.Option("--n_segments", help="Segments in the parity test.")] = 1000,
+    environment: Annotated[
+        list[Path] | None,
+        typer.Option(help="Python of another environment to prove it on (tflite-runtime, onnx2tf); may be repeated."),
+    ] = None,
 ) -> None:
-    """Export RUN, with labels, constants, golden inputs and a proof that it answers as the run does.
+    """Export RUN, with labels, constants, golden inputs, a card and a proof that it answers as the run does.
 
-    An artefact that does not stay within the budget of its precision is not written.
+    An artefact that does not stay within the budget of its precision, on every runtime found, is not written.
     """
     from birdnet_fs.plumbing.files import check_output
 
@@ -46,15 +53,22 @@ def export(
         input=input,
         precision=[p.strip() for p in precision.split(",") if p.strip()],
         embeddings=embeddings,
+        licence=licence,
         audio=audio,
         n_segments=n_segments,
+        environments=environment or (),
     )
-    width = max(len(str(a.path)) for a in artefacts)
-    print(f"{'artefact':<{width}}  {'MB':>7}  {'max':>8}  {'mean':>8}  {'top-1':>6}  AUROC run -> artefact")
-    for a in artefacts:
-        p = a.parity
+    rows = [(a, runtime, p) for a in artefacts for runtime, p in a.proof.by_runtime.items()]
+    wide, runtime_wide = (max(map(len, column)) for column in ([str(a.path) for a in artefacts], [r[1] for r in rows]))
+    print(
+        f"{'artefact':<{wide}}  {'MB':>7}  {'on':<{runtime_wide}}  {'max':>8}  {'mean':>8}  {'top-1':>6}  AUROC run -> artefact"
+    )
+    for a, runtime, p in rows:
         auroc = "-" if p.auroc_reference is None else f"{p.auroc_reference:.4f} -> {p.auroc_artefact:.4f}"
         print(
-            f"{a.path!s:<{width}}  {a.n_bytes / 1e6:7.2f}  {p.max_abs:8.1e}  {p.mean_abs:8.1e}  "
+            f"{a.path!s:<{wide}}  {a.n_bytes / 1e6:7.2f}  {runtime:<{runtime_wide}}  {p.max_abs:8.1e}  {p.mean_abs:8.1e}  "
             f"{p.top1_agreement:6.1%}  {auroc}"
         )
+    for a in artefacts:
+        for runtime, p in a.proof.second_route.items():
+            print(f"{a.path.name}: the second converter agrees on {runtime}: {p}")

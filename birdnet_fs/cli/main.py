@@ -10,6 +10,7 @@ import typer
 
 from birdnet_fs import __version__
 from birdnet_fs.cli.analyze import analyze
+from birdnet_fs.cli.bench import bench
 from birdnet_fs.cli.cv import cv
 from birdnet_fs.cli.enroll import enroll
 from birdnet_fs.cli.ensemble import ensemble
@@ -20,6 +21,7 @@ from birdnet_fs.cli.init import init
 from birdnet_fs.cli.manifest import manifest
 from birdnet_fs.cli.models import models
 from birdnet_fs.cli.pseudo import pseudo
+from birdnet_fs.cli.quantise import quantise
 from birdnet_fs.cli.quickstart import quickstart
 from birdnet_fs.cli.show import show
 from birdnet_fs.cli.train import train
@@ -48,9 +50,11 @@ for verb in (
     pseudo,
     fewshot,
     enroll,
+    quantise,
     evaluate,
     analyze,
     export,
+    bench,
 ):
     app.command()(verb)
 

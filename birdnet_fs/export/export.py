@@ -1,4 +1,4 @@
-"""The whole way of an export: convert in a worker process, prove parity, write the sidecars, put all in place.
+"""The whole way of an export: convert in a process of its own, prove parity, write the sidecars, put all in place.
 
 Everything is made in a temporary folder beside the output. Over budget, interrupted or failed, nothing is left.
 """
@@ -10,31 +10,25 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from birdnet_fs.export import embeddings as second
-from birdnet_fs.export import parity, processes, runtime, sidecars
+from birdnet_fs.export import card, hosts, sidecars, targets
+from birdnet_fs.export.bench import Speed, measure_speed
+from birdnet_fs.export.environments import Environment, find_environments
+from birdnet_fs.export.form import SUFFIXES, Form
+from birdnet_fs.export.measure import Proof, measure
+from birdnet_fs.export.parity import probabilities
 from birdnet_fs.export.probe import EDGES, Probe, make_probe
-from birdnet_fs.export.worker import OUTPUTS
-from birdnet_fs.plumbing.errors import UserError, nearest
-from birdnet_fs.plumbing.files import write_json
+from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
-from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.training.run_folder import WEIGHTS, Run
 
-
-@dataclass(frozen=True)
-class Target:
-    """What can be written for one kind of host."""
-
-    suffix: str
-    inputs: tuple[str, ...]
-    precisions: tuple[str, ...]  # the most exact first
-
-
-TARGETS = {"tflite": Target(".tflite", ("waveform", "features"), ("fp32", "fp16"))}
+N_CALIBRATION = 200  # real segments that set the ranges of int8
+NEEDS = {"tflite": ("tensorflow", "ai_edge_litert"), "onnx": ("onnx", "onnxscript", "onnxruntime")}
+NEEDS |= {"torchscript": (), "pt2": (), "openvino": ("onnx", "onnxscript", "openvino")}
+EXTRAS = {"tensorflow": "export", "ai_edge_litert": "export", "openvino": "openvino"}  # the others: onnx
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,8 @@ class Artefact:
 
     path: Path
     n_bytes: int
-    parity: parity.Parity
+    proof: Proof
+    speed: Speed | None
 
 
 def export_run(
@@ -52,156 +47,142 @@ def export_run(
     *,
     target: str = "tflite",
     name: str = "",
-    input: str = "waveform",
+    input: str = "",
     precision: Sequence[str] = ("fp32",),
     embeddings: bool = False,
+    licence: str = "",
     audio: Path | None = None,
-    n_segments: int = 200,
+    n_segments: int = 1000,
+    environments: Sequence[Path] = (),
 ) -> list[Artefact]:
     """Export a run with its proof of parity.
 
     Args:
         run: What `load_run` gave.
         output: Folder for the artefacts; made when absent. Files of the same names are replaced, others stay.
-        target: A key of `TARGETS`.
-        name: What the files are called, `<name>.tflite`, and `<name>_fp16.tflite` in float16; the run folder's name
-            when empty.
-        input: "waveform" (the front-end is inside) or "features" (its constants lie beside).
-        precision: One artefact each: "fp32", "fp16" (weights in float16, float32 in and out).
+        target: A key of `targets.TARGETS`.
+        name: What the files are called, `<name>.tflite`, `<name>_fp16.tflite`, `<name>_birdnet.tflite` (see
+            `file_name`); the run folder's name when empty.
+        input: "waveform" (the front-end is inside) or "features" (its constants lie beside); the target's first when
+            empty.
+        precision: One artefact each: "fp32", "fp16", "dynamic", "int8" (form.Form says what each is).
         embeddings: Give the embedding as well, as a second output, with what enrolment on a device needs beside it.
+        licence: Of the network, in its owner's words, for the card.
         audio: Folder of recordings for the parity test when those of the run are gone.
         n_segments: Real segments in the parity test.
+        environments: Pythons of other environments, whose runtimes must answer as well (environments.py).
 
     Returns:
         The artefacts in the order of `precision`.
 
     Raises:
-        UserError: A wrong choice, tensorflow or the runtime missing, weights that are not finite, a network that
-            cannot be converted, or an artefact over its budget. Nothing is written then.
+        UserError: A wrong choice, a run that the target cannot load, something that has to be installed, weights that
+            are not finite, a network that cannot be converted, or an artefact over its budget. Nothing is written then.
     """
     output = Path(output)
     precision = tuple(dict.fromkeys(precision))
     name = name or run.path.resolve().name
-    _check(target, input, precision, name, output)
+    forms = _forms(run, target, input, precision, embeddings)
+    _check(forms[0], name, output)
     sidecars.label_lines(run.classes)
     _check_weights(run)
-    outputs = tuple(OUTPUTS) if embeddings else ("predictions",)
+    places = find_environments(environments)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-export-", dir=output.parent) as folder:
         work, ready = Path(folder) / "work", Path(folder) / "ready"
         work.mkdir()
         ready.mkdir()
-        probe = make_probe(run, audio=audio, n_segments=n_segments)
-        measured, reference = measure(run, probe, input, outputs, precision, work)
-        broken = {p: m for p, m in measured.items() if m.faults}
-        if broken:
-            raise UserError(_refusal(run, probe, input, outputs, measured, work))
+        n_calibration = N_CALIBRATION if "int8" in precision else 0
+        probe = make_probe(run, audio=audio, n_segments=n_segments, n_calibration=n_calibration)
+        proofs, reference = measure(run, probe, forms, work, places)
+        if any(proof.faults for proof in proofs.values()):
+            raise UserError(_refusal(run, probe, forms, proofs, work, places, target))
         enrolment = second.enrolment_of(run) if embeddings else None
-        shape = (1, run.frontend.n_samples) if input == "waveform" else (1, *run.input_shape)
-        for which, numbers in measured.items():
-            artefact = ready / file_name(name, which, target)
-            os.replace(work / f"{which}.tflite", artefact)
-            golden = sidecars.Golden(probe.waveforms[: len(EDGES)], [rows[: len(EDGES)] for rows in reference])
-            sidecars.write_sidecars(
-                artefact, run, input=input, input_shape=shape, parity=numbers, golden=golden, enrolment=enrolment
-            )
-        names = {p: file_name(name, p, target) for p in precision}
-        sidecars.write_parity(ready, {names[p]: m for p, m in measured.items()}, earlier=output)
-        sizes = {p: (ready / names[p]).stat().st_size for p in precision}
+        made = []
+        for form in forms:
+            artefact = ready / file_name(name, target, form)
+            for file in work.glob(f"{form.precision}.*"):
+                if file.suffix in (form.suffix, ".bin"):  # OpenVINO keeps its weights apart
+                    os.replace(file, artefact.with_suffix(file.suffix))
+            proof = proofs[form.precision]
+            golden = _golden(run, probe, proof, reference)
+            sidecars.write_sidecars(artefact, run, form=form, proof=proof, golden=golden, enrolment=enrolment)
+            speed = measure_speed(artefact) if form.format in ("tflite", "onnx") else None
+            card.write_card(artefact, run, form=form, target=target, proof=proof, speed=speed, licence=licence)
+            hosts.write_host_files(target, artefact, run)
+            made.append(Artefact(output / artefact.name, artefact.stat().st_size, proof, speed))
+        sidecars.write_parity(ready, {artefact.path.name: artefact.proof for artefact in made}, earlier=output)
         _publish(ready, output, Path(folder) / "replaced")
-    return [Artefact(output / names[p], sizes[p], measured[p]) for p in precision]
+    return made
 
 
-def file_name(name: str, precision: str, target: str) -> str:
-    """`<name>.tflite` for fp32, else `<name>_<precision>.tflite`."""
-    return name + ("" if precision == "fp32" else f"_{precision}") + TARGETS[target].suffix
+def file_name(name: str, target: str, form: Form) -> str:
+    """`<name>_<target>_<precision><suffix>` without the usual ones, tflite and fp32: no two share their sidecars.
+
+    >>> file_name("mine", "tflite", Form()), file_name("mine", "onnx", Form("onnx", precision="int8"))
+    ('mine.tflite', 'mine_onnx_int8.onnx')
+    """
+    parts = [name, *([] if target == "tflite" else [target]), *([] if form.precision == "fp32" else [form.precision])]
+    return "_".join(parts) + form.suffix
 
 
-def job_of(run: Run, input: str, outputs: Sequence[str], precision: Sequence[str], folder: Path) -> dict[str, Any]:
-    """What the worker is told."""
-    return {
-        "run": str(run.path.resolve()),
-        "frontend": to_dict(run.frontend),
-        "input": input,
-        "outputs": list(outputs),
-        "precisions": list(precision),
-        "folder": str(folder.resolve()),
-    }
+def _forms(run: Run, target: str, input: str, precision: Sequence[str], embeddings: bool) -> list[Form]:
+    if not precision:
+        row = targets.find(target)
+        raise UserError(f"--precision must name one or more of {', '.join(row.precisions)}. Received: nothing")
+    forms = [targets.form_of(target, run, input=input, precision=p, embeddings=embeddings) for p in precision]
+    for sentence in targets.check_target(target, run, embeddings=embeddings):
+        say(sentence)
+    return forms
 
 
-def measure(
-    run: Run, probe: Probe, input: str, outputs: Sequence[str], precision: Sequence[str], work: Path
-) -> tuple[dict[str, parity.Parity], list[np.ndarray]]:
-    """Convert into `work` (`<precision>.tflite`) and compare: (numbers by precision, the reference's outputs)."""
-    inputs = work / "inputs.npy"
-    features_file = inputs if input == "features" else None
-    reference = parity.reference_answers(run, probe, [OUTPUTS[name] for name in outputs], features_file)
-    if features_file is None:
-        np.save(inputs, probe.waveforms)
-    say(f"Converting {run.experiment.model.name} ({input} in, {', '.join(precision)}) ...")
-    write_json(work / "job.json", job_of(run, input, outputs, precision, work))
-    done = processes.run_module("birdnet_fs.export.worker", [work / "job.json"], backend="tensorflow")
-    if done.returncode:
-        raise UserError(
-            f"The network {run.experiment.model.name!r} cannot be written as TFLite with builtin operators alone "
-            f"(exit status {done.returncode}): {processes.last_words(done)}"
-        )
-    measured = {}
-    for which in precision:
-        artefact = runtime.run_tflite(work / f"{which}.tflite", inputs, work / "outputs.npz")
-        measured[which] = parity.compare(
-            reference[0],
-            artefact[0],
-            probe,
-            which,
-            run.activation,
-            size=parity.size_of_logits(run, reference[0]),
-            constant=int(run.experiment.model.unknown),
-        )
-        if len(outputs) > 1:
-            second_output = second.compare(reference[1], artefact[1], which, len(EDGES))
-            measured[which] = measured[which].with_embeddings(second_output)
-        say(f"{which}: {measured[which]}")
-    return measured, reference
+def _golden(run: Run, probe: Probe, proof: Proof, reference: Sequence[np.ndarray]) -> sidecars.Golden:
+    answers = [rows[: len(EDGES)] for rows in reference]
+    if proof.form.answers == "probabilities":
+        answers[0] = probabilities(answers[0], run.activation).astype(np.float32)
+    if proof.parity.budget.real_only:
+        answers = list(proof.edges)
+    return sidecars.Golden(probe.waveforms[: len(EDGES)], answers)
 
 
 def _refusal(
-    run: Run, probe: Probe, input: str, outputs: Sequence[str], measured: dict[str, parity.Parity], work: Path
+    run: Run,
+    probe: Probe,
+    forms: Sequence[Form],
+    proofs: dict[str, Proof],
+    work: Path,
+    places: Sequence[Environment],
+    target: str,
 ) -> str:
     """Say what is over budget, and which setting works; the ones not yet measured are tried, most exact first."""
-    said = "; ".join(f"{p}: {', '.join(m.faults)}" for p, m in measured.items() if m.faults)
-    known = {(input, p): not m.faults for p, m in measured.items()}
-    for choice in [(input, "fp32"), ("features", "fp32")]:
-        if choice not in known:
+    said = "; ".join(f"{p}: {', '.join(proof.faults)}" for p, proof in proofs.items() if proof.faults)
+    known = {(form.input, form.precision): not proofs[form.precision].faults for form in forms}
+    row = targets.find(target)
+    choices = [(forms[0].input, p) for p in row.precisions] + [(i, "fp32") for i in row.inputs]
+    for input, which in dict.fromkeys(choices):
+        if (input, which) not in known:
             try:
-                known[choice] = not measure(run, probe, choice[0], outputs, choice[1:], work)[0][choice[1]].faults
+                form = targets.form_of(target, run, input=input, precision=which)
+                known[input, which] = not measure(run, probe, [form], work, places)[0][which].faults
             except UserError:
-                known[choice] = False
-        if known[choice]:
-            way = f"Use --input {choice[0]} --precision {choice[1]}, which is within its budget."
+                known[input, which] = False
+        if known[input, which]:
+            way = f"Use --input {input} --precision {which}, which is within its budget."
             return f"Nothing was exported, parity failed ({said}). {way}"
     return f"Nothing was exported, parity failed ({said}). No other setting was within its budget."
 
 
-def _check(target: str, input: str, precision: Sequence[str], name: str, output: Path) -> None:
-    if target not in TARGETS:
-        raise UserError(f"--target must be one of {', '.join(TARGETS)}.{nearest(target, TARGETS)} Received: {target!r}")
-    row = TARGETS[target]
-    for what, value, allowed in [("input", input, row.inputs), *(("precision", p, row.precisions) for p in precision)]:
-        if value not in allowed:
-            raise UserError(
-                f"--{what} must be one of {', '.join(allowed)} for {target}.{nearest(value, allowed)} "
-                f"Received: {value!r}"
-            )
-    if not precision:
-        raise UserError(f"--precision must name one or more of {', '.join(row.precisions)}. Received: nothing")
+def _check(form: Form, name: str, output: Path) -> None:
     if not name.strip() or Path(name).name != name or name.startswith("."):
         raise UserError(f"--name must be a plain file name without folders. Received: {name!r}")
     if output.exists() and not output.is_dir():
         raise UserError(f"-o/--output must be a folder. Received the file {output}")
-    for module in ("tensorflow", "ai_edge_litert"):
+    for module in NEEDS[form.format]:
         if importlib.util.find_spec(module) is None:
-            raise UserError(f'Exporting needs {module}; install it with: pip install "birdnet_fs[export]"')
+            extra = EXTRAS.get(module, "onnx")
+            raise UserError(
+                f'Exporting {form.format} needs {module}; install it with: pip install "birdnet_fs[{extra}]"'
+            )
 
 
 def _check_weights(run: Run) -> None:
@@ -226,8 +207,8 @@ def _publish(ready: Path, output: Path, replaced: Path) -> None:
     made_folder = not output.exists()
     output.mkdir(exist_ok=True)
     replaced.mkdir()
-    suffixes = {row.suffix for row in TARGETS.values()}
-    files = sorted(ready.iterdir(), key=lambda path: (path.suffix in suffixes, path.name))
+    networks = set(SUFFIXES.values())
+    files = sorted(ready.iterdir(), key=lambda path: (path.suffix in networks, path.name))
     new = [file.name for file in files if not (output / file.name).exists()]
     try:
         for file in files:

@@ -1,8 +1,20 @@
-"""TFLite files as objects that can be changed: read, written, and their outputs put in order."""
+"""TFLite files as objects that can be changed: read, written, joined one behind the other, looked through.
 
-from collections.abc import Sequence
+The layout is that of the runtime's schema, https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema
+/schema.fbs: a model has operator codes, buffers and subgraphs; the first subgraph is the network, the others are the
+bodies of its loops; tensors and operators point into these by number.
+"""
+
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+SIGNATURE = "serving_default"
+ACTIVATIONS = {"sigmoid": ("LOGISTIC", None), "softmax": ("SOFTMAX", "SoftmaxOptions")}
+_RUNTIME_VERSION = b"min_runtime_version"
+_CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D"}
 
 
 def read(path: Path) -> Any:
@@ -32,8 +44,183 @@ def order_outputs(path: Path, names: Sequence[str]) -> None:
     found = {bytes(output.name).decode(): output for output in signature.outputs}
     if set(found) != set(names):
         raise ValueError(f"the outputs must be called {', '.join(names)}; they are {', '.join(sorted(found))}")
-    wanted = [int(found[name].tensorIndex) for name in names]
-    graph = model.subgraphs[signature.subgraphIndex]
-    if [int(i) for i in graph.outputs] != wanted:
-        graph.outputs = wanted
-        write(model, path)
+    signature.outputs = [found[name] for name in names]
+    model.subgraphs[0].outputs = [int(output.tensorIndex) for output in signature.outputs]
+    write(model, path)
+
+
+def join(first: Path, second: Path, path: Path) -> None:
+    """Write one file that computes what `second` makes of the output of `first`.
+
+    Args:
+        first: A file with one output.
+        second: A file with one input of that shape and type. A batch that is open in one of them must be so in both.
+        path: The file to write; its signature has the input of `first` and the outputs of `second`.
+
+    Raises:
+        ValueError: The two do not fit.
+    """
+    model, after = read(first), read(second)
+    graph, behind = model.subgraphs[0], after.subgraphs[0]
+    (bridge,), (given,) = graph.outputs, behind.inputs
+    if _form(graph.tensors[bridge]) != _form(behind.tensors[given]):
+        raise ValueError(
+            f"{first.name} gives {_form(graph.tensors[bridge])}, {second.name} reads {_form(behind.tensors[given])} "
+            "(shape, -1 for an open batch; number of the type)"
+        )
+    n_codes, n_buffers, n_bodies = len(model.operatorCodes), len(model.buffers), len(model.subgraphs) - 1
+    n_tensors = len(graph.tensors)
+
+    def moved(index: int) -> int:
+        """Where a tensor of the second graph lies in the joined one, which lacks its input; -1 stands for none."""
+        if index < 0 or index == given:
+            return -1 if index < 0 else int(bridge)
+        return int(index) + n_tensors - (index > given)
+
+    for subgraph in after.subgraphs:
+        for tensor in subgraph.tensors:
+            tensor.buffer += n_buffers
+        for operator in subgraph.operators:
+            operator.opcodeIndex += n_codes
+            _move_bodies(operator, n_bodies)
+    for operator in behind.operators:
+        for which in ("inputs", "outputs", "intermediates"):
+            if getattr(operator, which) is not None:
+                setattr(operator, which, [moved(index) for index in getattr(operator, which)])
+    taken = {bytes(tensor.name) for tensor in graph.tensors}
+    for tensor in behind.tensors:  # some tools go by the names of tensors
+        tensor.name = bytes(tensor.name) + (b"_behind" if bytes(tensor.name) in taken else b"")
+    (signature,), (other,) = model.signatureDefs, after.signatureDefs
+    for output in other.outputs:
+        output.tensorIndex = moved(output.tensorIndex)
+    signature.outputs, signature.signatureKey = other.outputs, SIGNATURE
+    graph.outputs = [moved(index) for index in behind.outputs]
+    graph.tensors = [*graph.tensors, *behind.tensors[:given], *behind.tensors[given + 1 :]]
+    graph.operators = [*graph.operators, *behind.operators]
+    model.operatorCodes = [*model.operatorCodes, *after.operatorCodes]
+    model.buffers = [*model.buffers, *after.buffers]
+    model.subgraphs = [*model.subgraphs, *after.subgraphs[1:]]
+    newest = max((_runtime_version(one) for one in (model, after)), key=_as_numbers)
+    model.metadata, model.metadataBuffer = None, None  # notes of the converter on each of the parts
+    if newest:
+        from ai_edge_litert import schema_py_generated as fb
+
+        model.metadata = [fb.MetadataT(name=_RUNTIME_VERSION, buffer=len(model.buffers))]
+        model.buffers.append(fb.BufferT(data=np.frombuffer(newest.ljust(16, b"\0"), np.uint8)))
+    write(model, path)
+
+
+def append_activation(path: Path, activation: str) -> None:
+    """Put a sigmoid or softmax in float32 behind the first output of a file, in place; its name stays.
+
+    Args:
+        path: The file; its first output is float32 [batch, n_classes].
+        activation: A key of `ACTIVATIONS`.
+    """
+    from ai_edge_litert import schema_py_generated as fb
+
+    name, options = ACTIVATIONS[activation]
+    model = read(path)
+    graph, (signature,) = model.subgraphs[0], model.signatureDefs
+    logits = int(graph.outputs[0])
+    tensor = graph.tensors[logits]
+    if tensor.type != fb.TensorType.FLOAT32:
+        raise ValueError(f"{path.name} must answer in float32; its first output is of type {tensor.type}")
+    code = int(getattr(fb.BuiltinOperator, name))
+    model.operatorCodes.append(fb.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=1))
+    operator = fb.OperatorT(opcodeIndex=len(model.operatorCodes) - 1, inputs=[logits], outputs=[len(graph.tensors)])
+    if options is not None:
+        operator.builtinOptionsType = int(getattr(fb.BuiltinOptions, options))
+        operator.builtinOptions = fb.SoftmaxOptionsT(beta=1.0)
+    graph.tensors.append(
+        fb.TensorT(
+            shape=tensor.shape,
+            shapeSignature=tensor.shapeSignature,
+            type=tensor.type,
+            name=b"probabilities",
+            hasRank=tensor.hasRank,
+        )
+    )
+    graph.operators.append(operator)
+    graph.outputs = [len(graph.tensors) - 1, *graph.outputs[1:]]
+    for output in signature.outputs:
+        if int(output.tensorIndex) == logits:
+            output.tensorIndex = len(graph.tensors) - 1
+    write(model, path)
+
+
+def operators(path: Path) -> list[str]:
+    """The name of every operator of a file, loops included; a custom one by its own name."""
+    return [name for name, _, _ in _every_operator(read(path))]
+
+
+def foreign_operators(path: Path) -> list[str]:
+    """The operators that are no builtins (custom ones and TensorFlow's own, "Flex..."), each name once."""
+    from ai_edge_litert import schema_py_generated as fb
+
+    return sorted({name for name in operators(path) if not hasattr(fb.BuiltinOperator, name)})
+
+
+def count_types(path: Path) -> dict[str, int]:
+    """How many tensors of each type a file has, as {"FLOAT32": 12, "INT8": 40}."""
+    from ai_edge_litert import schema_py_generated as fb
+
+    names = {value: name for name, value in vars(fb.TensorType).items() if isinstance(value, int)}
+    found = [names[tensor.type] for graph in read(path).subgraphs for tensor in graph.tensors]
+    return {name: found.count(name) for name in sorted(set(found))}
+
+
+def wrong_on_tflite_runtime(path: Path) -> list[str]:
+    """The convolutions that tflite-runtime 2.14.0 computes wrongly without a word, as sentences.
+
+    Its default delegate (XNNPACK) is wrong where a convolution with padding "same" skips values: a kernel of 2 or more
+    and a stride beyond it, along either axis (kernel 3, stride 4 is wrong; 3 and 3, 1 and 2, all "valid" are right).
+    """
+    from ai_edge_litert import schema_py_generated as fb
+
+    found = []
+    for name, operator, graph in _every_operator(read(path)):
+        if name not in _CONVOLUTIONS or operator.builtinOptions.padding != fb.Padding.SAME:
+            continue
+        kernel = [int(n) for n in graph.tensors[operator.inputs[1]].shape[1:3]]
+        stride = [int(operator.builtinOptions.strideH), int(operator.builtinOptions.strideW)]
+        if any(s > k >= 2 for k, s in zip(kernel, stride, strict=True)):
+            found.append(f'{name} with padding "same", kernel {kernel} and stride {stride}')
+    return found
+
+
+def _every_operator(model: Any) -> Iterator[tuple[str, Any, Any]]:
+    """(name, operator, its subgraph)."""
+    from ai_edge_litert import schema_py_generated as fb
+
+    names = {value: name for name, value in vars(fb.BuiltinOperator).items() if isinstance(value, int)}
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex]
+            name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            yield (bytes(code.customCode).decode() if name == "CUSTOM" else name), operator, graph
+
+
+def _form(tensor: Any) -> tuple[tuple[int, ...], int]:
+    shape = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
+    return tuple(int(n) for n in shape), int(tensor.type)
+
+
+def _move_bodies(operator: Any, n_bodies: int) -> None:
+    """Loops and calls name the subgraphs of their bodies in their options."""
+    for options in (operator.builtinOptions, operator.builtinOptions2):
+        for name, value in vars(options).items() if options is not None else ():
+            if name == "subgraph" or name.lower().endswith("subgraphindex"):
+                setattr(options, name, value + n_bodies)
+
+
+def _runtime_version(model: Any) -> bytes:
+    """The oldest runtime that a file needs, as its converter noted it; empty where it did not."""
+    for note in model.metadata or ():
+        if bytes(note.name) == _RUNTIME_VERSION:
+            return bytes(np.asarray(model.buffers[note.buffer].data, np.uint8)).rstrip(b"\0")
+    return b""
+
+
+def _as_numbers(version: bytes) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(b".") if part.isdigit())

@@ -2,8 +2,9 @@
 
 Why not the converter's own float16: it rounds every constant of the graph. The floor of a logarithm (1e-10) becomes
 0 there and silence becomes NaN; the front-end's Fourier matrix keeps 11 bits, which lifts the noise floor to about
--66 dB and moves features by up to 0.15 standard deviations (measured). Here only kernels and matrices of the
-network are rounded; a DEQUANTIZE operator in front gives them back, which the runtime does once, when it loads.
+-66 dB and moves features by up to 0.15 standard deviations (measured). Here kernels and matrices of the network
+alone are rounded, before a front-end is put in front; a DEQUANTIZE operator in front of each gives it back, which the
+runtime does once, when it loads.
 """
 
 from pathlib import Path
@@ -17,13 +18,12 @@ MIN_ELEMENTS = 256  # smaller constants stay float32: they cost nothing and hold
 _DEQUANTIZE_VERSION = 3  # the first version of the operator that reads float16
 
 
-def store_in_half(source: Path, target: Path, *, keep: frozenset[bytes] = frozenset()) -> int:
+def store_in_half(source: Path, target: Path) -> int:
     """Write `source` again with its weights in float16.
 
     Args:
-        source: A float32 TFLite file.
+        source: A float32 TFLite file, of the network alone.
         target: The file to write.
-        keep: Contents of constants that stay float32 (those of the front-end, see `constants`).
 
     Returns:
         Number of weights (tensors) that are now float16.
@@ -44,7 +44,7 @@ def store_in_half(source: Path, target: Path, *, keep: frozenset[bytes] = frozen
         for index in range(len(graph.tensors)):
             tensor = graph.tensors[index]
             value = _constant(model, tensor)
-            if value is None or index in ends or value.tobytes() in keep or not _fits(value):
+            if value is None or index in ends or not _fits(value):
                 continue
             if tensor.buffer not in halves:
                 halves[tensor.buffer] = len(model.buffers)
@@ -67,13 +67,6 @@ def store_in_half(source: Path, target: Path, *, keep: frozenset[bytes] = frozen
     _drop_unused(model)
     flatbuffer.write(model, target)
     return n_stored
-
-
-def constants(source: Path) -> frozenset[bytes]:
-    """The contents of the float32 constants of a TFLite file that `store_in_half` would round."""
-    model = flatbuffer.read(source)
-    values = (_constant(model, tensor) for graph in model.subgraphs for tensor in graph.tensors)
-    return frozenset(value.tobytes() for value in values if value is not None)
 
 
 def _constant(model: Any, tensor: Any) -> np.ndarray | None:

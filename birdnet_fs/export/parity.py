@@ -1,53 +1,63 @@
 """The gate: a converted network is let out only when it answers as the network it came from.
 
-Reference: the NumPy front-end and the Keras network on the training backend. Artefact: the file itself, run by the
-real runtime in a process of its own. Both see the same waveforms, at the edges (silence, clipping, padding) and real.
+Reference: the NumPy front-end and the run's network on the training backend, as `analyze` computes it. Artefact: the
+file itself, run by a real runtime in a process of its own. Both see the same waveforms, at the edges (silence,
+clipping, padding) and real. What 8 bits cost depends on how far the logits of a network lie apart, so their budgets
+are shares of that.
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from scipy.special import expit, softmax
 
-from birdnet_fs import schema
 from birdnet_fs.export.embeddings import EmbeddingParity
 from birdnet_fs.export.probe import EDGES, Probe
 from birdnet_fs.plumbing.progress import track
 from birdnet_fs.training.run_folder import Run
 
-if TYPE_CHECKING:
-    import keras
-
 _BATCH = 8
-USUAL_LOGITS = 30.0  # as large as the logits get that the budgets were measured on
+USUAL_LOGITS = 30.0  # as large as the logits get that the budgets hold for; beyond it they grow in proportion
+STEEPEST = {"sigmoid": 0.25, "softmax": 0.5}  # the most that a probability moves for a difference in the logits
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a precision may cost. Every figure compares logits of the artefact with those of the reference."""
+    """What a precision may cost. Every figure compares answers of the artefact with those of the reference."""
 
     max_abs: float  # largest difference of any logit of any segment
     mean_abs: float  # mean difference
-    top1: float  # lowest share of segments with the same best class (one within 2 x max_abs of the best counts)
+    tie: float  # a class this close to the best one counts as the best
+    top1: float  # lowest share of segments with the same best class
     auroc: float  # largest change of macro AUROC
     device: float  # largest difference of a logit for the golden waveforms on another machine
     reason: str
+    of_spread: bool = False  # whether differences are shares of the logits' spread (standard deviation within a class)
+    real_only: bool = False  # whether made waveforms need no more than finite answers
 
-    def at(self, size: float) -> "Budget":
-        """The budget for logits that compare (cosines or distances times a scale) and get as large as `size`."""
-        factor = max(1.0, size / USUAL_LOGITS)
-        wider = {name: getattr(self, name) * factor for name in ("max_abs", "mean_abs", "device")}
-        return dataclasses.replace(self, **wider)
+    def at(self, size: float, spread: float, steepest: float = 1.0) -> "Budget":
+        """The budget for one network, as differences in its answers.
+
+        Args:
+            size: Of logits that compare (cosines or distances times a scale), as large as they get.
+            spread: Standard deviation of the logits within a class.
+            steepest: Of `STEEPEST`, for an artefact that answers probabilities.
+        """
+        factor = steepest * (spread if self.of_spread else max(1.0, size / USUAL_LOGITS))
+        scaled = {name: getattr(self, name) * factor for name in ("max_abs", "mean_abs", "tie", "device")}
+        return dataclasses.replace(self, **scaled, of_spread=False)
 
 
 BUDGETS = {
     "fp32": Budget(
         max_abs=1e-4,
         mean_abs=2e-5,
+        tie=2e-4,
         top1=1.0,
         auroc=1e-3,
         device=1e-3,
@@ -57,19 +67,46 @@ BUDGETS = {
     "fp16": Budget(
         max_abs=1e-1,
         mean_abs=1e-2,
+        tie=2e-1,
         top1=0.99,
         auroc=5e-3,
         device=1e-1,
         reason="weights keep 11 bits (a trained cnn/small: 0.08 on 200 real segments, mean 0.002); "
         "0.1 in a logit moves a probability by at most 0.025",
     ),
+    "dynamic": Budget(
+        max_abs=0.5,
+        mean_abs=0.05,
+        tie=0.1,
+        top1=0.95,
+        auroc=0.01,
+        device=0.5,
+        of_spread=True,
+        reason="weights keep 8 bits",
+    ),
+    "int8": Budget(
+        max_abs=2.0,
+        mean_abs=0.2,
+        tie=0.4,
+        top1=0.90,
+        auroc=0.01,
+        device=0.5,
+        of_spread=True,
+        real_only=True,
+        reason="weights and activations keep 8 bits, between bounds that real segments set: silence and clipping lie "
+        "outside of those",
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The numbers of one artefact; `faults` is empty when it may leave."""
+    """The numbers of one artefact on one runtime; `faults` is empty when it may leave.
 
+    Differences are of logits, or of probabilities where the artefact answers those.
+    """
+
+    runtime: str
     precision: str
     source: str
     n_segments: int
@@ -82,12 +119,14 @@ class Parity:
     auroc_artefact: float | None
     faults: tuple[str, ...]
     budget: Budget
+    by_batch: dict[int, float] = dataclasses.field(default_factory=dict)  # largest difference in other batches
     embeddings: EmbeddingParity | None = None  # of an artefact that gives them too
 
     def to_json(self) -> dict[str, Any]:
         """The numbers with the budget they were held against, as JSON values (NaN becomes null)."""
         values = {k: v for k, v in vars(self).items() if k not in ("faults", "budget", "embeddings")}
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        plain["by_batch"] = {str(n): value for n, value in self.by_batch.items()}
         found = {**plain, "faults": list(self.faults), "budget": dict(vars(self.budget))}
         return found if self.embeddings is None else {**found, "embeddings": self.embeddings.to_json()}
 
@@ -113,42 +152,46 @@ def reference_answers(
         run: The run.
         probe: The waveforms.
         layers: "logits", and "embedding" where the artefact gives it too.
-        features_file: Where to keep the features, `.npy` float32 [n, n_frames, n_mels], for an artefact that is
-            given features; None when it is given waveforms.
+        features_file: Where to keep the features, `.npy` float32 [n, n_frames, n_mels, n_channels], for an artefact
+            that is given features; None when it is given waveforms.
     """
     import keras
+    import torch
 
     from birdnet_fs import models
+    from birdnet_fs.frontend.in_numpy import log_mel, network_input
+    from birdnet_fs.models.lowering import lower
 
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
         with keras.device("cpu"):  # a GPU may round matrix products to 10 bits
-            model = models.with_outputs(run.build_model(), layers)
+            network = lower(models.with_outputs(run.build_model(), layers))
     finally:
         keras.config.set_dtype_policy(policy)
-    return _ask(model, run.frontend, probe.waveforms, features_file)
-
-
-def _ask(
-    model: "keras.Model", spec: schema.FrontEnd, waveforms: np.ndarray, features_file: Path | None
-) -> list[np.ndarray]:
-    from birdnet_fs.frontend.in_numpy import log_mel, network_input
-
     kept = None
     if features_file is not None:
-        kept = np.lib.format.open_memmap(features_file, "w+", np.float32, (len(waveforms), *spec.shape))
-    answers: list[list[np.ndarray]] = [[] for _ in model.outputs]
-    for start in track(range(0, len(waveforms), _BATCH), "Reference", unit="batch"):
-        features = log_mel(waveforms[start : start + _BATCH], spec)
+        kept = np.lib.format.open_memmap(features_file, "w+", np.float32, (len(probe.waveforms), *run.input_shape))
+    answers: list[list[np.ndarray]] = [[] for _ in layers]
+    for start in track(range(0, len(probe.waveforms), _BATCH), "Reference", unit="batch"):
+        features = network_input(log_mel(probe.waveforms[start : start + _BATCH], run.frontend), run.frontend)
         if kept is not None:
             kept[start : start + _BATCH] = features
-        found = model.predict_on_batch(network_input(features, spec))
-        for rows, output in zip(answers, found if len(answers) > 1 else [found], strict=True):
-            rows.append(np.asarray(output, np.float32))
+        with torch.inference_mode():
+            found = network(torch.from_numpy(features))
+        for rows, output in zip(answers, found if isinstance(found, tuple) else (found,), strict=True):
+            rows.append(output.numpy())
     if kept is not None:
         kept.flush()
     return [np.concatenate(rows) for rows in answers]
+
+
+def calibration_features(run: Run, probe: Probe, file: Path) -> None:
+    """Write the features of the probe's calibration segments, `.npy` float32 [n, n_frames, n_mels]."""
+    from birdnet_fs.frontend.in_numpy import log_mel
+
+    waveforms = probe.calibration if probe.calibration is not None else probe.waveforms
+    np.save(file, log_mel(waveforms, run.frontend))
 
 
 def size_of_logits(run: Run, reference: np.ndarray) -> float:
@@ -174,29 +217,50 @@ def compare(
     precision: str,
     activation: str,
     *,
+    runtime: str = "",
+    answers: str = "logits",
     size: float = 1.0,
     constant: int = 0,
+    by_batch: Mapping[int, np.ndarray] | None = None,
 ) -> Parity:
-    """Hold an artefact's logits against the reference's.
+    """Hold an artefact's answers against the reference's.
 
     Args:
-        reference: float32 [n, n_classes].
-        artefact: float32 [n, n_classes], the same rows.
+        reference: Logits, float32 [n, n_classes].
+        artefact: What the artefact answers to the same rows, float32 [n, n_classes].
         probe: What was asked.
         precision: Which budget of `BUDGETS` holds.
         activation: "softmax" or "sigmoid", which makes the scores that AUROC ranks.
+        runtime: Who computed the artefact's answers.
+        answers: What the artefact answers, "logits" or "probabilities".
         size: Of the logits of a head that compares (`size_of_logits`); above 30 the budget grows with it.
         constant: How many of the last classes have one logit for every input by design ("unknown").
+        by_batch: What the artefact answers to the first rows when it is given more than one at once, by how many.
     """
-    budget = BUDGETS[precision].at(size)
     alive = reference.shape[1] - constant
+    # rounding grows with what is rounded: a segment with larger logits than usual may differ by more
+    allowance = np.maximum(1.0, np.abs(reference).max(axis=1) / USUAL_LOGITS)
+    spread = float(reference[len(EDGES) :, :alive].astype(np.float64).std(axis=0).mean())
+    steepest = STEEPEST[activation] if answers == "probabilities" else 1.0
+    budget = BUDGETS[precision].at(size, spread, steepest)
+    if answers == "probabilities":
+        reference, activation = probabilities(reference, activation), "sigmoid"  # AUROC ranks what is given
     faults = [*_dead(reference[:, :alive], "the network itself"), *_dead(artefact[:, :alive], "the artefact")]
+    rows = slice(len(EDGES) if budget.real_only else 0, None)
     error = np.abs(artefact.astype(np.float64) - reference)
-    max_abs, mean_abs = float(error.max()), float(error.mean())
+    largest = error.max(axis=1)
+    max_abs, mean_abs = float(largest[rows].max()), float(error[rows].mean())
     best = np.take_along_axis(reference, artefact.argmax(axis=1)[:, None], axis=1)[:, 0]
-    top1 = float(np.mean(best >= reference.max(axis=1) - 2 * budget.max_abs))
-    faults += _over("largest difference of a logit", max_abs, budget.max_abs)
-    faults += _over("mean difference of the logits", mean_abs, budget.mean_abs)
+    top1 = float(np.mean(best >= reference.max(axis=1) - budget.tie))
+    one, many = ("a logit", "the logits") if answers == "logits" else ("a probability", "the probabilities")
+    faults += _over(f"largest difference of {one}", float((largest / allowance)[rows].max()), budget.max_abs)
+    faults += _over(f"mean difference of {many}", mean_abs, budget.mean_abs)
+    batches = {}
+    for n, given in (by_batch or {}).items():
+        again = np.abs(given.astype(np.float64) - reference[: len(given)]).max(axis=1)
+        batches[n] = float(again[rows].max())
+        value = float((again / allowance[: len(given)])[rows].max())
+        faults += _over(f"largest difference of {one} in batches of {n}", value, budget.max_abs)
     if not top1 >= budget.top1:
         faults.append(f"the best class agrees on {top1:.1%} of the segments (budget {budget.top1:.1%})")
     auroc_reference = auroc_artefact = None
@@ -209,6 +273,7 @@ def compare(
             auroc_reference, auroc_artefact = (float(v.value) for v in values)
             faults += _over("change of macro AUROC", abs(auroc_artefact - auroc_reference), budget.auroc)
     return Parity(
+        runtime=runtime,
         precision=precision,
         source=probe.source,
         n_segments=len(probe.waveforms) - len(EDGES),
@@ -221,6 +286,7 @@ def compare(
         auroc_artefact=auroc_artefact,
         faults=tuple(faults),
         budget=budget,
+        by_batch=batches,
     )
 
 
@@ -239,9 +305,12 @@ def _dead(logits: np.ndarray, who: str) -> list[str]:
     return [f"{who} gives the same output for every input in {dead.sum()} of {len(dead)} classes"] if dead.any() else []
 
 
-def _scores(logits: np.ndarray, activation: str) -> np.ndarray:
+def probabilities(logits: np.ndarray, activation: str) -> np.ndarray:
+    """Logits [n, n_classes] through "sigmoid" or "softmax", in float64."""
     x = logits.astype(np.float64)
-    if activation == "sigmoid":
-        return x  # AUROC ranks within a class, which the sigmoid leaves alone
-    x = np.exp(x - x.max(axis=1, keepdims=True))
-    return x / x.sum(axis=1, keepdims=True)
+    return expit(x) if activation == "sigmoid" else softmax(x, axis=1)
+
+
+def _scores(logits: np.ndarray, activation: str) -> np.ndarray:
+    # AUROC ranks within a class, which the sigmoid leaves alone
+    return logits if activation == "sigmoid" else probabilities(logits, activation)

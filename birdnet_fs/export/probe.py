@@ -1,7 +1,8 @@
 """The waveforms that the reference and the artefact are both asked about: made ones at the edges, then real ones.
 
 Real segments are those of the run's own recordings where these are still there, else of a folder the user names,
-else of the synthetic aviary.
+else of the synthetic aviary. Where recordings hold fewer segments than are asked for, they overlap. Other segments of
+the same recordings calibrate the ranges of int8, so that no artefact is proven on what it was calibrated with.
 """
 
 import dataclasses
@@ -16,7 +17,9 @@ from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
 from birdnet_fs.training.run_folder import Run
 
+MIN_HOP = 0.02  # of a segment: closer ones are no other segments
 EDGES = ("silence", "full_scale", "short", "sweep")  # the first rows of every probe, in this order
+Found = tuple[list[np.ndarray], np.ndarray]  # waveforms [n_samples] each, targets [n, n_classes]
 
 
 @dataclass(frozen=True)
@@ -27,20 +30,23 @@ class Probe:
         waveforms: float32 [n, n_samples] in +-1; the first `len(EDGES)` rows are the made ones.
         targets: Multi-hot float32 [n, n_classes], or None when no segment carries a class of the run.
         source: Where the real segments come from: "run", "folder" or "aviary".
+        calibration: float32 [n_calibration, n_samples], real segments that are not in `waveforms`.
     """
 
     waveforms: np.ndarray
     targets: np.ndarray | None
     source: str
+    calibration: np.ndarray | None = None
 
 
-def make_probe(run: Run, *, audio: Path | None = None, n_segments: int = 200) -> Probe:
+def make_probe(run: Run, *, audio: Path | None = None, n_segments: int = 1000, n_calibration: int = 0) -> Probe:
     """Collect the waveforms of a parity test.
 
     Args:
         run: The run; its settings name its recordings.
         audio: A folder of recordings to use when those of the run are gone.
         n_segments: Real segments, spread evenly over what there is; 2 or more.
+        n_calibration: Further real segments, between those.
 
     Raises:
         UserError: `n_segments` is too small, or `audio` holds no readable recording.
@@ -48,21 +54,26 @@ def make_probe(run: Run, *, audio: Path | None = None, n_segments: int = 200) ->
     if n_segments < 2:
         raise UserError(f"n_segments must be 2 or more, one alone shows nothing. Received: {n_segments}")
     data = run.experiment.data
+    n = n_segments + n_calibration
     if audio is not None:
-        source, found = "folder", _from_folder(audio, run, n_segments)
+        source, found = "folder", _from_folder(audio, run, n)
         if found is None:
             raise UserError(f"Recordings were expected in --audio {audio}; none there can be read.")
     else:
-        source, found = "run", _from_data(data, run, n_segments) if _is_there(data) else None
+        source, found = "run", _from_data(data, run, n) if _is_there(data) else None
         if found is None:
             say("The recordings of the run are not here; parity is shown on the synthetic aviary (or give --audio).")
-            source, found = "aviary", _from_aviary(run, n_segments)
-    waveforms, targets = found
+            source, found = "aviary", _from_aviary(run, n)
+    rows, targets = found
+    apart = np.zeros(len(rows), bool)
+    apart[np.linspace(0, len(rows) - 1, min(n_calibration, len(rows) // 2)).round().astype(int)] = True
+    calibration = np.stack([rows[i] for i in np.flatnonzero(apart)]) if apart.any() else None
     made = edges(run.frontend.n_samples, run.frontend.sample_rate_hz)
+    waveforms = np.stack([*made, *(rows[i] for i in np.flatnonzero(~apart))])
     if not targets.any():
-        return Probe(np.concatenate([made, waveforms]), None, source)
+        return Probe(waveforms, None, source, calibration)
     nothing = np.zeros((len(made), targets.shape[1]), np.float32)
-    return Probe(np.concatenate([made, waveforms]), np.concatenate([nothing, targets]), source)
+    return Probe(waveforms, np.concatenate([nothing, targets[~apart]]), source, calibration)
 
 
 def edges(n_samples: int, sample_rate_hz: int) -> np.ndarray:
@@ -86,8 +97,8 @@ def _is_there(data: schema.Data) -> bool:
     return root.is_dir() and (not data.table or (root / data.table).exists())
 
 
-def _from_data(data: schema.Data, run: Run, n_segments: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """(waveforms, targets) of labelled segments; None when not one can be read."""
+def _from_data(data: schema.Data, run: Run, n_segments: int) -> Found | None:
+    """Labelled segments; None when not one can be read."""
     from birdnet_fs.recordings.audio import AudioError, read_audio
     from birdnet_fs.recordings.manifest import read_manifest
     from birdnet_fs.recordings.segments import cut, targets
@@ -99,8 +110,12 @@ def _from_data(data: schema.Data, run: Run, n_segments: int) -> tuple[np.ndarray
         say(f"The recordings of the run cannot be listed any more: {error}")
         return None
     hop_s = data.segment_hop_s or spec.segment_s
-    segments = cut(manifest, segment_s=spec.segment_s, segment_hop_s=hop_s, min_overlap_s=data.min_overlap_s)
-    known = [s for s in segments if set(s.labels) & set(run.classes)] or list(segments)
+    while True:
+        segments = cut(manifest, segment_s=spec.segment_s, segment_hop_s=hop_s, min_overlap_s=data.min_overlap_s)
+        known = [s for s in segments if set(s.labels) & set(run.classes)] or list(segments)
+        hop_s *= max(0.9 * len(known) / n_segments, 0.1)
+        if len(known) >= n_segments or hop_s < MIN_HOP * spec.segment_s:
+            break
     rows, kept = [], []
     for segment in _spread(known, n_segments):
         try:
@@ -111,10 +126,10 @@ def _from_data(data: schema.Data, run: Run, n_segments: int) -> tuple[np.ndarray
             continue
         rows.append(_fit(audio.waveform, spec.n_samples))
         kept.append(dataclasses.replace(segment, labels=tuple(name for name in segment.labels if name in run.classes)))
-    return (np.stack(rows), targets(kept, run.classes)) if len(rows) > 1 else None
+    return (rows, targets(kept, run.classes)) if len(rows) > 1 else None
 
 
-def _from_folder(folder: Path, run: Run, n_segments: int) -> tuple[np.ndarray, np.ndarray] | None:
+def _from_folder(folder: Path, run: Run, n_segments: int) -> Found | None:
     from birdnet_fs.recordings.audio import AudioError, find_audio, read_audio
 
     spec = run.frontend
@@ -128,13 +143,15 @@ def _from_folder(folder: Path, run: Run, n_segments: int) -> tuple[np.ndarray, n
             audio = read_audio(path, sample_rate_hz=spec.sample_rate_hz, duration_s=each * spec.segment_s)
         except AudioError:
             continue
-        n = max(1, len(audio.waveform) // spec.n_samples)
-        rows += [_fit(audio.waveform[i * spec.n_samples :], spec.n_samples) for i in range(n)]
+        closest = max(1, round(MIN_HOP * spec.n_samples))
+        hop = min(max(closest, (len(audio.waveform) - spec.n_samples) // each), spec.n_samples)
+        starts = range(0, max(1, len(audio.waveform) - spec.n_samples + 1), hop)
+        rows += [_fit(audio.waveform[start:], spec.n_samples) for start in starts][:each]
     rows = rows[:n_segments]
-    return (np.stack(rows), np.zeros((len(rows), len(run.classes)), np.float32)) if len(rows) > 1 else None
+    return (rows, np.zeros((len(rows), len(run.classes)), np.float32)) if len(rows) > 1 else None
 
 
-def _from_aviary(run: Run, n_segments: int) -> tuple[np.ndarray, np.ndarray]:
+def _from_aviary(run: Run, n_segments: int) -> Found:
     from birdnet_fs.recordings.aviary import make_aviary
 
     with tempfile.TemporaryDirectory() as folder:

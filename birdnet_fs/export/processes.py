@@ -1,45 +1,115 @@
-"""Start one of the exporter's own processes: a module of this package, its own backend, the CPU alone."""
+"""Start one of the exporter's own processes: a module of this package or a script, its own backend, the CPU alone."""
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 _PACKAGES = Path(__file__).resolve().parents[2]
+_QUIET = {
+    "PYTHONIOENCODING": "utf-8",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "CUDA_VISIBLE_DEVICES": "",  # conversion needs no GPU and must not take the memory of one
+}
+STALE = {"MALLOC_PERTURB_": "85"}
 
 
 def run_module(
-    module: str, arguments: Sequence[object], *, backend: str | None = None, stale: bool = False
+    module: str, arguments: Sequence[object], *, backend: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m module arguments...` and wait; the process is ended when waiting is interrupted.
+    """Run `python -m module arguments...` of this environment and wait; interrupting ends the process too."""
+    paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {"PYTHONPATH": os.pathsep.join(paths)}  # a checkout that is not installed works as well
+    if backend:
+        environment["KERAS_BACKEND"] = backend
+    return _run([sys.executable, "-m", module, *map(str, arguments)], environment)
+
+
+def run_python(
+    python: Path, arguments: Sequence[object], *, stale: bool = False, timeout_s: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `PYTHON arguments...` of any environment, as if it were activated, and wait.
 
     With `stale`, memory that is allocated or freed is filled with rubbish (where the C library is glibc), so that what
     reads it before writing it answers wrongly here and not later.
+
+    Raises:
+        OSError: There is no such program.
+        subprocess.TimeoutExpired: It did not end in time.
     """
-    paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),  # a checkout that is not installed works as well
-        "PYTHONIOENCODING": "utf-8",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "",  # conversion needs no GPU and must not take the memory of one
-    }
-    if stale:
-        environment["MALLOC_PERTURB_"] = "85"
-    if backend:
-        environment["KERAS_BACKEND"] = backend
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    environment = {"PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", "")]), "PYTHONPATH": ""}
+    return _run([str(python), *map(str, arguments)], environment | (STALE if stale else {}), timeout_s)
+
+
+class Talk:
+    """A process that is spoken to line by line.
+
+    Attributes:
+        status: Its exit status once `ask` gave None.
+        words: What it wrote on its error output until then.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
+        self.status, self.words = 0, ""
+        self._process, self._errors = process, errors
+
+    def ask(self, line: str = "") -> str | None:
+        """Its next line, after saying `line` to it; None when it has ended."""
+        given, answers = self._process.stdin, self._process.stdout
+        if given is None or answers is None:
+            raise ValueError("the process must have been started with pipes")
+        with contextlib.suppress(BrokenPipeError):
+            if line:
+                given.write(line + "\n")
+                given.flush()
+        if answer := answers.readline():
+            return answer
+        self.status = self._process.wait()
+        self._errors.seek(0)
+        self.words = self._errors.read()
+        return None
+
+
+@contextlib.contextmanager
+def talk(python: Path, arguments: Sequence[object]) -> Iterator[Talk]:
+    """Start `PYTHON arguments...` to speak with; it ends with the block, whatever it is doing."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:  # a pipe that nobody reads fills
+        process = subprocess.Popen(
+            [str(python), *map(str, arguments)],
+            env={**os.environ, **_QUIET, "PYTHONPATH": ""},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            errors="replace",
+        )
+        try:
+            yield Talk(process, errors)
+        finally:
+            process.kill()
+            with contextlib.suppress(OSError):
+                process.communicate()
 
 
 def last_words(done: subprocess.CompletedProcess[str]) -> str:
     """The last line a process said before it failed, for an error message."""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     return lines[-1][:500] if lines else "it said nothing"
+
+
+def _run(
+    command: Sequence[str], environment: dict[str, str], timeout_s: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        env={**os.environ, **_QUIET, **environment},
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+        timeout=timeout_s,
+    )

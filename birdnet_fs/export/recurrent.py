@@ -95,12 +95,13 @@ def hoisted(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: A layer has other activations or options than the zoo's (sigmoid, tanh, biases, reset_after).
     """
-    return keras.models.clone_model(model, clone_function=_exchanged) if _has_loops(model) else model
+    return keras.models.clone_model(model, clone_function=_exchanged) if has_loops(model) else model
 
 
-def _has_loops(layer: keras.layers.Layer) -> bool:
+def has_loops(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is recurrent, or a model has one that is."""
     if isinstance(layer, keras.Model):
-        return any(_has_loops(inner) for inner in layer.layers)
+        return any(has_loops(inner) for inner in layer.layers)
     return isinstance(layer, (layers.RNN, layers.Bidirectional))
 
 

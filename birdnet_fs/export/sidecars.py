@@ -1,8 +1,8 @@
 """The files beside an artefact, all named after it: with them and a runtime alone, another team can use it.
 
 For `<name>.tflite`: `<name>_Labels.txt`, `<name>.json` (how to feed it, and its SHA-256), `<name>_golden.npz` (made
-waveforms and what they must give), `<name>_card.md`, for a network that reads features `<name>_frontend.npz` (the
-front-end's window and matrices), for one that gives embeddings `<name>_enrolment.npz` (embeddings.py). One
+waveforms and what they must give), `<name>_card.md` (card.py), for a network that reads features `<name>_frontend.npz`
+(the front-end's window and matrices), for one that gives embeddings `<name>_enrolment.npz` (embeddings.py). One
 `parity.json` holds the proof of every artefact of the folder. Nothing is pickled; no recording travels.
 """
 
@@ -15,7 +15,8 @@ import numpy as np
 
 from birdnet_fs import schema
 from birdnet_fs.export.embeddings import Enrolment
-from birdnet_fs.export.parity import Parity
+from birdnet_fs.export.form import Form
+from birdnet_fs.export.measure import Proof
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import sha256, write_json, write_text
 from birdnet_fs.plumbing.settings import to_dict
@@ -43,81 +44,79 @@ def label_lines(classes: Sequence[str]) -> list[str]:
 
 
 class Golden(NamedTuple):
-    """Made waveforms, float32 [n, n_samples] on the grid of 16-bit samples, and what the reference answers to them."""
+    """Made waveforms, float32 [n, n_samples] on the grid of 16-bit samples, and what must be answered to them.
+
+    That is what the run answers; in 8 bits, which saturate there, what the artefact itself did where it was proven.
+    """
 
     waveforms: np.ndarray
-    answers: Sequence[np.ndarray]  # logits [n, n_classes] and, of an artefact that gives them, embeddings [n, width]
+    answers: Sequence[np.ndarray]  # of `form.answers` [n, n_classes] and, where they are given, embeddings [n, width]
 
 
 def write_sidecars(
-    artefact: Path,
-    run: Run,
-    *,
-    input: str,
-    input_shape: Sequence[int],
-    parity: Parity,
-    golden: Golden,
-    enrolment: Enrolment | None = None,
+    artefact: Path, run: Run, *, form: Form, proof: Proof, golden: Golden, enrolment: Enrolment | None = None
 ) -> None:
-    """Write everything that goes beside `artefact`.
+    """Write everything that goes beside `artefact` but its card.
 
     Args:
-        artefact: The finished `.tflite`; the sidecars go into its folder.
+        artefact: The finished file; the sidecars go into its folder.
         run: The run it came from.
-        input: "waveform" or "features".
-        input_shape: The shape of the artefact's input, batch of 1 in front.
-        parity: What the gate measured.
+        form: What it is.
+        proof: What the gate measured.
         golden: What another machine must reproduce.
         enrolment: Of an artefact that gives embeddings and can be enrolled into.
     """
-    stem = artefact.with_suffix("")
-    digest = sha256(artefact)
+    stem, parity = artefact.with_suffix(""), proof.parity
     write_text(_beside(stem, "_Labels.txt"), "".join(f"{line}\n" for line in label_lines(run.classes)))
-    expected: dict[str, Any] = {"logits": golden.answers[0], "tolerance": np.float32(parity.budget.device)}
+    tolerance = np.float32(parity.budget.device)
+    expected: dict[str, Any] = {form.answers: golden.answers[0], "tolerance": tolerance}
     if parity.embeddings is not None:
-        tolerance = np.float32(parity.embeddings.tolerance)
-        expected |= {"embeddings": golden.answers[1], "embeddings_tolerance": tolerance}
+        expected["embeddings"] = golden.answers[1]
+        expected["embeddings_tolerance"] = np.float32(parity.embeddings.tolerance)
     integers = np.round(golden.waveforms * 32768).clip(-32768, 32767).astype(np.int16)
     np.savez_compressed(_beside(stem, "_golden.npz"), waveforms=integers, **expected)
     sidecar: dict[str, Any] = {
         "format": FORMAT,
         "model": artefact.name,
-        "sha256": digest,
+        "sha256": sha256(artefact),
+        "runtime": form.format,
         "classes": list(run.classes),
         "sample_rate_hz": run.frontend.sample_rate_hz,
         "segment_s": run.frontend.segment_s,
-        "input": input,
-        "input_shape": [int(n) for n in input_shape],
-        "output": "logits",
+        "input": form.input,
+        "input_shape": list(form.input_shape(run.frontend.n_samples, run.input_shape)),
+        "axes": form.axes,
+        "output": form.answers,
         "activation": run.activation,
         "logit_scale": run.experiment.logit_scale,
         "n_constant": int(run.experiment.model.unknown),
-        "precision": parity.precision,
+        "precision": form.precision,
         "frontend": to_dict(run.frontend),
         "versions": versions(),
     }
+    if form.format == "openvino":
+        sidecar["weights_sha256"] = sha256(artefact.with_suffix(".bin"))
     if parity.embeddings is not None:
         sidecar["embeddings"] = {"output": 1, "width": parity.embeddings.width, "enrolment": None}
         if enrolment is not None:
             file, arrays = _beside(stem, "_enrolment.npz"), dict[str, Any](enrolment.arrays)
             np.savez_compressed(file, **arrays)
             sidecar["embeddings"]["enrolment"] = {**enrolment.description, "sha256": sha256(file)}
-    if input == "features":
+    if form.input == "features":
         constants: dict[str, Any] = {**frontend_constants(run.frontend)}
         np.savez_compressed(_beside(stem, "_frontend.npz"), **constants)
         sidecar["frontend_sha256"] = sha256(_beside(stem, "_frontend.npz"))
-    write_text(_beside(stem, "_card.md"), card(artefact.name, digest, run, input, parity))
     write_json(_beside(stem, ".json"), sidecar)
 
 
-def write_parity(folder: Path, measured: Mapping[str, Parity], *, earlier: Path) -> None:
+def write_parity(folder: Path, proofs: Mapping[str, Proof], *, earlier: Path) -> None:
     """Write `parity.json`: the numbers by artefact, together with those of artefacts that `earlier` still holds."""
     try:
         kept = json.loads((earlier / "parity.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         kept = {}
     kept = {name: row for name, row in kept.items() if (earlier / name).is_file()} if isinstance(kept, dict) else {}
-    write_json(folder / "parity.json", {**kept, **{name: parity.to_json() for name, parity in measured.items()}})
+    write_json(folder / "parity.json", {**kept, **{name: proof.to_json() for name, proof in proofs.items()}})
 
 
 def frontend_constants(spec: schema.FrontEnd) -> dict[str, np.ndarray]:
@@ -132,68 +131,6 @@ def frontend_constants(spec: schema.FrontEnd) -> dict[str, np.ndarray]:
     definition = define(spec, spec.n_samples)
     names = ("window", "bands", "resize_frames", "resize_bands")
     return {name: value for name in names if (value := getattr(definition, name)) is not None}
-
-
-def card(name: str, digest: str, run: Run, input: str, parity: Parity) -> str:
-    """The model card as Markdown: what it is, what it hears, how good it was, how exact this file is."""
-    spec, budget, second = run.frontend, parity.budget, parity.embeddings
-    reads = (
-        f"waveform float32 [1, {spec.n_samples}], mono, {spec.sample_rate_hz} Hz, ±1 ({spec.segment_s:g} s)"
-        if input == "waveform"
-        else f"features float32 {[1, *run.input_shape]}, made from {spec.segment_s:g} s at {spec.sample_rate_hz} Hz"
-    )
-    lines = [
-        f"# {name}",
-        "",
-        f"A `{run.experiment.model.name}` network for {len(run.classes)} classes, trained as experiment "
-        f"`{run.experiment.name}` (seed {run.experiment.seed}).",
-        "",
-        f"- Reads: {reads}.",
-        f"- Gives: logits [1, {len(run.classes)}]; the probabilities are their {run.activation}.",
-        *([f"- Gives as a second output: embeddings [1, {second.width}]."] if second else []),
-        f"- SHA-256: `{digest}`",
-        "",
-        "## How good the run was",
-        "",
-        *(_metrics(run.path / "metrics.json") or ["No metrics.json lies in the run folder."]),
-        "",
-        "## How exact this file is",
-        "",
-        f"{parity.n_segments} segments ({parity.source}) and {parity.n_edges} made ones against the run: {parity}.",
-        f"Allowed for {parity.precision}: {budget.max_abs:g} in a logit ({budget.reason}).",
-        *(
-            [f"And {second.budget.max_error:g} of their spread in an embedding ({second.budget.reason})."]
-            if second
-            else []
-        ),
-        "",
-        "## Classes",
-        "",
-        *(f"{i}. {_escape(name)}" for i, name in enumerate(run.classes)),
-        "",
-        "## Versions",
-        "",
-        ", ".join(f"{k} {v}" for k, v in versions().items()),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _metrics(file: Path) -> list[str]:
-    """A line per single value of metrics.json."""
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    found = values.items() if isinstance(values, dict) else ()
-    return [
-        f"- {key}: {value:.4g}" if isinstance(value, float) else f"- {key}: {value}"
-        for key, value in found
-        if isinstance(value, (int, float, str)) and not isinstance(value, bool)
-    ]
-
-
-def _escape(text: str) -> str:
-    return text.replace("_", "\\_").replace("*", "\\*").replace("<", "&lt;")
 
 
 def _beside(stem: Path, ending: str) -> Path:

@@ -41,7 +41,7 @@ def log_mel(waveform: Any, spec: FrontEnd, transform: Transform = "rfft") -> Any
     x = ops.cast(waveform, "float64" if transform == "rfft" else "float32")  # pre-emphasis takes digits as well
     if len(x.shape) not in (1, 2):
         raise UserError(f"A waveform must be [batch, n_samples] or [n_samples]. Received shape: {tuple(x.shape)}")
-    definition = define(spec, x.shape[-1] or spec.n_samples)
+    definition = define(spec, int(x.shape[-1] or spec.n_samples))  # torch.jit gives a tensor
     with full_precision(x):
         x = ops.reshape(x, (-1, definition.n_samples))
         return finish((band_energies if transform == "dft" else _rfft)(x, definition), definition, ops)

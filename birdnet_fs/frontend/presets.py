@@ -94,6 +94,21 @@ _ROWS = (
         normalise="min_max",
         normalise_eps=1e-6,
     ),
+    # Project Echo, the TFLite engine and edge client (efficientnetv2): librosa's defaults (n_fft 2048), 0 dB is the
+    # segment's own maximum, (x - mean) / (std + 1e-6). Rates and bands stand in their preprocess_config.json.
+    FrontEnd(
+        preset="echo_edge",
+        segment_s=5.0,
+        n_fft=2048,
+        win_length=2048,
+        hop_length=512,
+        n_mels=128,
+        fmin_hz=20.0,
+        fmax_hz=16_000.0,
+        ref="max",
+        normalise="z_score",
+        normalise_eps=1e-6,
+    ),
     # PANNs (Kong et al. 2020, audioset_tagging_cnn): reflect padding, dB with no limit below the maximum.
     # The networks take any length; AudioSet's clips are 10 s.
     FrontEnd(

@@ -1,16 +1,13 @@
-"""What scores waveforms: a run folder (torch), an ensemble of runs, or a TFLite artefact, behind one `Engine`.
+"""What scores waveforms: a run folder (torch), an ensemble of runs, or an exported file, behind one `Engine`.
 
 An engine holds everything a caller needs to know about the model (classes, what it listens to, activation) and
-one function from waveforms to logits. A run is lowered to flat torch calls; the artefact runs on
-`ai_edge_litert`, or on `tflite_runtime` where only that is installed (the older devices).
+one function from waveforms to logits. A run is lowered to flat torch calls; exported files are opened in artefacts.py.
 """
 
-import importlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -20,19 +17,6 @@ from birdnet_fs.plumbing.files import sha256
 
 if TYPE_CHECKING:
     from birdnet_fs.training.run_folder import Run
-
-INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # in order of preference
-_SIDECAR: dict[str, type | tuple[type, ...]] = {
-    "format": int,
-    "sha256": str,
-    "classes": list,
-    "sample_rate_hz": int,
-    "segment_s": (int, float),
-    "input": str,
-    "output": str,
-    "activation": str,
-    "frontend": dict,
-}
 
 
 class Listens(Protocol):
@@ -138,7 +122,7 @@ def activate(logits: np.ndarray, activation: str) -> np.ndarray:
 
 
 def open_engine(path: Path | str, *, threads: int = 0) -> Engine:
-    """Open what scores: a run folder, an ensemble of runs, or `X.tflite` with the `X.json` the exporter wrote.
+    """Open what scores: a run folder, an ensemble of runs, or `X.tflite` or `X.onnx` with the `X.json` beside it.
 
     Args:
         path: Folder or file.
@@ -155,10 +139,14 @@ def open_engine(path: Path | str, *, threads: int = 0) -> Engine:
         from birdnet_fs.training.ensemble_folder import is_ensemble
 
         return open_ensemble(path, threads=threads) if is_ensemble(path) else _open_run(path, threads)
-    if path.suffix.lower() == ".tflite" and path.is_file():
-        return _open_artefact(path, threads)
+    if path.suffix.lower() in (".tflite", ".onnx") and path.is_file():
+        from birdnet_fs.scoring.artefacts import open_artefact
+
+        return open_artefact(path, threads)
     what = "no such file or folder" if not path.exists() else "another kind of file"
-    raise UserError(f"A model must be a run folder (birdnet-fs train) or a .tflite file. Received: {path}, {what}.")
+    raise UserError(
+        f"A model must be a run folder (birdnet-fs train) or a .tflite or .onnx file. Received: {path}, {what}."
+    )
 
 
 def _open_run(path: Path, threads: int) -> Engine:
@@ -168,7 +156,7 @@ def _open_run(path: Path, threads: int) -> Engine:
     network = network_of(run, threads=threads)
 
     def forward(waveforms: np.ndarray) -> np.ndarray:
-        return network(_features(waveforms, run.frontend))
+        return network(features_of(waveforms, run.frontend))
 
     identity = f"{sha256(path / run_folder.WEIGHTS)} {sha256(path / run_folder.CONFIG)}"
     return Engine(run.classes, run.frontend, run.activation, identity, forward)
@@ -200,87 +188,8 @@ def network_of(run: "Run", *, threads: int = 0) -> Callable[[np.ndarray], np.nda
     return logits
 
 
-def _features(waveforms: np.ndarray, spec: schema.FrontEnd) -> np.ndarray:
+def features_of(waveforms: np.ndarray, spec: schema.FrontEnd) -> np.ndarray:
     """Waveforms [n, n_samples] -> what a network reads, float32 [n, n_frames, n_mels, n_channels]."""
     from birdnet_fs.frontend.in_numpy import log_mel, network_input
 
     return network_input(log_mel(waveforms, spec), spec)
-
-
-def _open_artefact(path: Path, threads: int) -> Engine:
-    sidecar = _read_sidecar(path)
-    spec = schema.FrontEnd.from_dict(sidecar["frontend"])
-    if (spec.sample_rate_hz, spec.segment_s) != (sidecar["sample_rate_hz"], float(sidecar["segment_s"])):
-        raise UserError(f"{path.with_suffix('.json')} gives two sample rates or segment lengths; export the run again.")
-    identity = sha256(path)
-    if identity != sidecar["sha256"].lower():
-        raise UserError(f"{path} is not the file its sidecar describes (SHA-256 differs); copy both again.")
-    try:
-        interpreter = _interpreter()(model_path=str(path), num_threads=threads or None)
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"{path} does not load in this TFLite runtime ({str(error).splitlines()[0]}).") from None
-    given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    wanted = (spec.n_samples,) if sidecar["input"] == "waveform" else (*spec.shape, spec.n_channels)
-    classes = tuple(sidecar["classes"])
-    if tuple(given["shape"][1:]) != wanted or answer["shape"][-1] != len(classes):
-        raise UserError(
-            f"{path} must take [n, {', '.join(map(str, wanted))}] and give [n, {len(classes)}]; it takes "
-            f"{given['shape'].tolist()} and gives {answer['shape'].tolist()}; export the run again."
-        )
-    if given["dtype"] != np.float32 or answer["dtype"] != np.float32:
-        raise UserError(f"{path} must take and give float32; it takes {given['dtype'].__name__}; export it again.")
-    fixed = int(given.get("shape_signature", given["shape"])[0])  # -1 where the batch may be any
-
-    def invoke(batch: np.ndarray) -> np.ndarray:
-        if tuple(interpreter.get_input_details()[0]["shape"]) != batch.shape:
-            interpreter.resize_tensor_input(given["index"], batch.shape)
-            interpreter.allocate_tensors()
-        interpreter.set_tensor(given["index"], batch)
-        interpreter.invoke()
-        return interpreter.get_tensor(answer["index"])
-
-    def forward(waveforms: np.ndarray) -> np.ndarray:
-        inputs = waveforms if sidecar["input"] == "waveform" else _features(waveforms, spec)
-        if fixed == -1:
-            return invoke(inputs)
-        short = -len(inputs) % fixed
-        padded = np.concatenate([inputs, np.zeros((short, *inputs.shape[1:]), np.float32)])
-        found = [invoke(padded[start : start + fixed]) for start in range(0, len(padded), fixed)]
-        return np.concatenate(found)[: len(inputs)]
-
-    return Engine(classes, spec, sidecar["activation"], identity, forward)
-
-
-def _read_sidecar(model: Path) -> dict[str, Any]:
-    path = model.with_suffix(".json")
-    if not path.is_file():
-        raise UserError(
-            f"{model} needs its sidecar {path.name} in the same folder; copy it from where it was exported."
-        )
-    try:
-        sidecar = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not readable JSON ({error}); copy it again.") from None
-    for key, kind in _SIDECAR.items():
-        value = sidecar.get(key) if isinstance(sidecar, dict) else None
-        if not isinstance(value, kind):
-            raise UserError(f"{path}: {key!r} is missing or of the wrong type; export the run again.")
-    options = {"format": (1,), "input": ("waveform", "features"), "output": ("logits",)}
-    options["activation"] = ("softmax", "sigmoid")
-    for key, known in options.items():
-        if sidecar[key] not in known:
-            raise UserError(f"{path}: {key!r} must be {' or '.join(map(str, known))}. Received: {sidecar[key]!r}")
-    names = sidecar["classes"]
-    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
-        raise UserError(f"{path}: 'classes' must name one or more classes, each once.")
-    return sidecar
-
-
-def _interpreter() -> Any:
-    for name in INTERPRETERS:
-        try:
-            return importlib.import_module(name).Interpreter
-        except ImportError:
-            continue
-    raise UserError('A .tflite model needs a TFLite runtime; install one with `pip install "birdnet_fs[export]"`.')

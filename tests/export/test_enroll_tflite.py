@@ -366,7 +366,7 @@ def test_scoring_with_anothers_prototypes_is_refused(shipped: Shipped, clips: Pa
 def prototypes():
     """`export/prototypes.py` as a module."""
     found = {}
-    for name in ("run_tflite", "prototypes"):
+    for name in ("reading", "prototypes"):
         spec = importlib.util.spec_from_file_location(name, RECEIVER / f"{name}.py")
         found[name] = importlib.util.module_from_spec(spec)
         sys.modules[name] = found[name]  # the second imports the first

@@ -34,11 +34,37 @@ def test_the_same_passes(asked) -> None:
 @pytest.mark.parametrize("precision", BUDGETS)
 def test_just_over_the_budget_is_refused(asked, precision: str) -> None:
     probe, logits = asked
+    spread = np.mean([np.std(logits[len(EDGES) :, i].astype(np.float64)) for i in range(CLASSES)])
+    allowed = BUDGETS[precision].max_abs * (spread if precision in ("dynamic", "int8") else 1)
     other = logits.astype(np.float64)
-    other[7, 2] += 1.1 * BUDGETS[precision].max_abs
+    other[7, 2] += 1.1 * allowed
     assert "largest difference" in compare(logits, other, probe, precision, "sigmoid").faults[0]
-    other[7, 2] -= 0.2 * BUDGETS[precision].max_abs
-    assert not compare(logits, other, probe, precision, "sigmoid").faults
+    other[7, 2] -= 0.2 * allowed
+    assert not [f for f in compare(logits, other, probe, precision, "sigmoid").faults if "largest" in f]
+
+
+@pytest.mark.parametrize(("activation", "steepest"), [("sigmoid", 0.25), ("softmax", 0.5)])
+def test_probabilities_are_held_to_what_the_budget_of_logits_allows_them(asked, activation, steepest) -> None:
+    probe, logits = asked
+    right = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    if activation == "softmax":
+        right = np.exp(logits.astype(np.float64))
+        right /= right.sum(axis=1, keepdims=True)
+    result = compare(logits, right, probe, "fp32", activation, answers="probabilities")
+    assert not result.faults and result.max_abs < 1e-12 and result.auroc_artefact == result.auroc_reference
+    assert compare(logits, logits, probe, "fp32", activation, answers="probabilities").faults  # the activation forgotten
+    other = right.copy()
+    other[9, 1] += 1.1 * steepest * BUDGETS["fp32"].max_abs
+    faults = compare(logits, other, probe, "fp32", activation, answers="probabilities").faults
+    assert len(faults) == 1 and "largest difference of a probability" in faults[0]
+
+
+def test_another_batch_is_held_to_the_same_budget(asked) -> None:
+    probe, logits = asked
+    mixed = logits[:9][[1, 0, *range(2, 9)]]  # the rows of a batch in another order
+    result = compare(logits, logits, probe, "fp32", "softmax", by_batch={3: mixed})
+    assert len(result.faults) == 1 and "in batches of 3" in result.faults[0]
+    assert not compare(logits, logits, probe, "fp32", "softmax", by_batch={3: logits[:9]}).faults
 
 
 def test_permuted_classes_are_refused(asked) -> None:
@@ -142,3 +168,24 @@ def test_a_fault_of_the_embeddings_is_one_of_the_artefact(asked) -> None:
     )
     assert "embedding" in both.faults[0] and "embeddings max" in str(both)
     assert both.to_json()["embeddings"]["budget"]["max_error"] == embeddings.BUDGETS["fp32"].max_error
+
+
+def test_a_segment_with_larger_logits_may_differ_by_more_and_others_may_not(asked) -> None:
+    probe, logits = asked
+    logits[0] *= 300 / np.abs(logits[0]).max()
+    budget = BUDGETS["fp32"].max_abs
+    for row, allowed in ((0, True), (7, False)):
+        other = logits.astype(np.float64)
+        other[row, 2] += 9 * budget
+        assert bool(compare(logits, other, probe, "fp32", "softmax").faults) is not allowed
+
+
+def test_in_8_bits_made_segments_must_only_be_finite(asked) -> None:
+    probe, logits = asked
+    other = logits.copy()
+    other[: len(EDGES)] = 0.1 * logits[: len(EDGES)] + 5  # saturated
+    result = compare(logits, other, probe, "int8", "softmax", by_batch={3: other[:9]})
+    assert not result.faults and result.max_abs == result.by_batch[3] == 0
+    assert compare(logits, other, probe, "fp16", "softmax").faults
+    other[1, 3] = np.nan
+    assert "full_scale" in compare(logits, other, probe, "int8", "softmax").faults[0]

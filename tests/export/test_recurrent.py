@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tolerances
-
-from birdnet_fs.export.runtime import run_tflite
+from on_runtime import run_tflite
 
 SIZES = {  # (cell, units, both directions)
     "lstm": ("lstm", (256, 256, 128), False),  # as wide as what it reads: what went wrong
@@ -23,7 +22,7 @@ from pathlib import Path
 from birdnet_fs import models
 from birdnet_fs.models import rnn
 from birdnet_fs.export.recurrent import hoisted
-from birdnet_fs.export.worker import convert
+from birdnet_fs.export.tflite_writer import convert
 folder, sizes = Path(sys.argv[1]), eval(sys.argv[2])
 x = np.load(folder / "x.npy")
 dense = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])

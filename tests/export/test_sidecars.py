@@ -20,10 +20,10 @@ RECEIVER = Path(__file__).parents[2] / "export"
 
 @pytest.fixture(scope="module")
 def reader():
-    """`export/run_tflite.py` as a module."""
-    spec = importlib.util.spec_from_file_location("run_tflite", RECEIVER / "run_tflite.py")
+    """`export/reading.py` as a module."""
+    spec = importlib.util.spec_from_file_location("reading", RECEIVER / "reading.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["run_tflite"] = module  # dataclasses look their module up
+    sys.modules["reading"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 

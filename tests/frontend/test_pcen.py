@@ -39,9 +39,9 @@ ALL = pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS)
 
 
 def reader():
-    """`export/run_tflite.py` as a module."""
-    path = Path(__file__).parents[2] / "export" / "run_tflite.py"
-    spec = importlib.util.spec_from_file_location("run_tflite_pcen", path)
+    """`export/reading.py` as a module."""
+    path = Path(__file__).parents[2] / "export" / "reading.py"
+    spec = importlib.util.spec_from_file_location("reading_pcen", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)

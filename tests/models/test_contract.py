@@ -17,10 +17,10 @@ import onnxruntime
 import pytest
 import tolerances
 import torch
+from on_runtime import run_tflite
 from reduced import code_paths, reduced, shape_of
 
 from birdnet_fs import models
-from birdnet_fs.export.runtime import run_tflite
 from birdnet_fs.models.lowering import as_module, lower
 
 SHAPE, N_CLASSES = (48, 40, 1), 4
@@ -134,7 +134,7 @@ TENSORFLOW = """
 import sys, numpy as np, keras
 from pathlib import Path
 from birdnet_fs import models
-from birdnet_fs.export.worker import convert
+from birdnet_fs.export.tflite_writer import convert
 for family in models.FAMILIES:
     models.family(family)  # Keras knows the layers of ours that have been imported
 for file in sorted(Path(sys.argv[1]).glob("*.keras")):

@@ -247,7 +247,7 @@ import sys, numpy as np, keras
 from pathlib import Path
 from ai_edge_litert.interpreter import Interpreter
 from birdnet_fs import models
-from birdnet_fs.export.worker import convert
+from birdnet_fs.export.tflite_writer import convert
 from birdnet_fs.models import heads  # registers the layers
 folder, names = Path(sys.argv[1]), sys.argv[2:]
 x = np.load(folder / "x.npy")

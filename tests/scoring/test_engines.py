@@ -15,7 +15,7 @@ import tolerances
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.settings import to_dict
-from birdnet_fs.scoring import engines
+from birdnet_fs.scoring import artefacts as scoring_artefacts
 from birdnet_fs.scoring.engines import Engine, activate, open_engine
 
 SPEC = schema.FrontEnd(
@@ -64,8 +64,8 @@ def test_engine_slices_and_checks():
 
 
 def test_what_is_no_model(tmp_path):
-    (tmp_path / "model.onnx").touch()
-    for name, words in (("absent", "no such file"), ("model.onnx", "another kind of file")):
+    (tmp_path / "model.h5").touch()
+    for name, words in (("absent", "no such file"), ("model.h5", "another kind of file")):
         with pytest.raises(UserError, match=words):
             open_engine(tmp_path / name)
     with pytest.raises(UserError, match="run folder"):
@@ -177,7 +177,7 @@ def test_features_artefact_fixed_batch(artefacts):
         ({"classes": ["a", "b"]}, r"must take \[n, 4000\] and give \[n, 2\]"),
         ({"classes": ["a", "b", "b"]}, "each once"),
         ({"segment_s": 1.0}, "two sample rates or segment lengths"),
-        ({"output": "probabilities"}, "'output' must be logits. Received: 'probabilities'"),
+        ({"output": "scores"}, "'output' must be logits or probabilities. Received: 'scores'"),
         ({"activation": None}, "'activation' is missing or of the wrong type"),
         ({"input": "features"}, r"must take \[n, 32, 16, 1\]"),
         ({"frontend": {"n_mel": 3}}, "Did you mean 'n_mels'"),
@@ -209,6 +209,50 @@ def test_damaged_artefacts(tmp_path):
         open_engine(model)
 
 
+def small_onnx(path, output: str) -> np.ndarray:
+    """A file of any batch that reads [n, 16, 32, 1] features, bands first, and sums them into three classes."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    weights = np.random.default_rng(2).normal(0, 0.01, (512, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Flatten", ["features"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits" if output else "predictions"]),
+        *([helper.make_node(output, ["logits"], ["predictions"])] if output else []),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 16, 32, 1])],
+        [helper.make_tensor_value_info("predictions", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return weights
+
+
+@pytest.mark.parametrize(("output", "activation"), [("", "sigmoid"), ("Sigmoid", "sigmoid"), ("Softmax", "softmax")])
+def test_onnx_bands_first_with_logits_or_probabilities(tmp_path, output, activation):
+    pytest.importorskip("onnx")
+    from birdnet_fs.frontend.in_numpy import log_mel
+
+    weights = small_onnx(tmp_path / "m.onnx", output)
+    answers = {"output": "probabilities" if output else "logits", "activation": activation, "axes": "mel_first"}
+    (tmp_path / "m.json").write_text(json.dumps({**sidecar(tmp_path / "m.onnx", "features"), **answers}))
+    waveforms = noise(5)
+    logits = np.asarray(log_mel(waveforms, SPEC), np.float64).swapaxes(1, 2).reshape(5, -1) @ weights
+    engine = open_engine(tmp_path / "m.onnx", threads=1)
+    wanted = activate(logits, activation)
+    found = engine.probabilities(waveforms, batch_size=3)
+    np.testing.assert_allclose(found, wanted, atol=tolerances.ARTEFACT_MATMUL)
+    assert np.ptp(wanted) > 0.1
+
+
+def test_probabilities_of_0_and_1_become_finite_logits():
+    found = scoring_artefacts.logits_of(np.array([[0.0, 1.0, 0.25]], np.float32), "sigmoid")
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(activate(found, "sigmoid"), [[0, 1, 0.25]], atol=2**-23)
+
+
 def test_interpreter_falls_back_then_names_the_extra(monkeypatch):
     asked = []
     device = type("Module", (), {"Interpreter": "the older one"})
@@ -223,8 +267,8 @@ def test_interpreter_falls_back_then_names_the_extra(monkeypatch):
         return find
 
     monkeypatch.setattr(importlib, "import_module", only("tflite_runtime.interpreter"))
-    assert engines._interpreter() == "the older one"
+    assert scoring_artefacts._interpreter() == "the older one"
     assert asked == ["ai_edge_litert.interpreter", "tflite_runtime.interpreter"]
     monkeypatch.setattr(importlib, "import_module", only())
     with pytest.raises(UserError, match=r'pip install "birdnet_fs\[export\]"'):
-        engines._interpreter()
+        scoring_artefacts._interpreter()

@@ -1,0 +1,133 @@
+"""What exports where: every family in every precision, on every runtime, by both converters, as a Markdown table.
+
+    python benchmarks/support_matrix.py runs/families/*/fold0 [--environment device/bin/python --environment ...]
+        [--n_segments 200] [--output runs/support] [--write]
+
+The runs are those of `benchmarks/families.py`, or any others. Each network reads features, because the front-end in
+front of it is the same float32 graph for all. `--write` puts the table into export/README.md. What is measured already
+lies in `--output` and is kept, one JSON file a run. Environments: see export/README.md.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from birdnet_fs.export.environments import Environment, find_environments, runtimes
+from birdnet_fs.export.form import Form
+from birdnet_fs.export.measure import Proof, measure
+from birdnet_fs.export.parity import Parity
+from birdnet_fs.export.probe import Probe, make_probe
+from birdnet_fs.export.targets import TARGETS
+from birdnet_fs.models import resolve
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import write_json
+from birdnet_fs.plumbing.progress import say
+from birdnet_fs.training.run_folder import Run, load_run
+
+README = Path(__file__).resolve().parents[1] / "export" / "README.md"
+BEGIN, END = "<!-- support matrix: made by benchmarks/support_matrix.py -->", "<!-- end of the support matrix -->"
+SECOND = "onnx2tf, "  # in front of the runtime's name
+N_CALIBRATION = 200
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--environment", action="append", default=[], type=Path)
+    parser.add_argument("--n_segments", type=int, default=200)
+    parser.add_argument("--output", type=Path, default=Path("runs/support"))
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    places = find_environments(given.environment)
+    found = {}
+    for folder in given.runs:
+        run = load_run(folder)
+        name = resolve(run.experiment.model.name)
+        file = given.output / f"{name.replace('/', '_')}.json"
+        if not file.is_file():
+            given.output.mkdir(parents=True, exist_ok=True)
+            write_json(file, cells_of(run, given.n_segments, places))
+        found[name] = json.loads(file.read_text(encoding="utf-8"))
+    text = table(found)
+    print(text)
+    if given.write:
+        before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+        _, _, after = rest.partition(END)
+        README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def cells_of(run: Run, n_segments: int, places: Sequence[Environment]) -> dict[str, dict[str, str]]:
+    """precision -> runtime -> what was measured, or why there is nothing."""
+    probe = make_probe(run, n_segments=n_segments, n_calibration=N_CALIBRATION)
+    found: dict[str, dict[str, str]] = {}
+    for target in ("tflite", "onnx"):
+        for precision in TARGETS[target].precisions:
+            cells = found.setdefault(precision, {})
+            form = Form(target, "features", precision, 1)
+            try:
+                cells |= said(tried(run, probe, form, places))
+            except UserError as error:  # not even one runtime: try each alone, so that one does not hide another
+                for runtime in runtimes(target, places):
+                    cells[runtime.name] = f"no: {error}"
+                    alone = [Environment(runtime.python, {k: v for k, v in p.has.items() if k == runtime.engine})
+                             for p in places if p.python == runtime.python]  # fmt: skip
+                    try:
+                        cells |= said(tried(run, probe, form, alone))
+                    except UserError as reason:
+                        cells[runtime.name] = f"no: {reason}"
+    return found
+
+
+def tried(run: Run, probe: Probe, form: Form, places: Sequence[Environment]) -> Proof:
+    """Convert and measure one form."""
+    with tempfile.TemporaryDirectory() as work:
+        proofs, _ = measure(run, probe, [form], Path(work), places)
+    return proofs[form.precision]
+
+
+def said(proof: Proof) -> dict[str, str]:
+    """A cell per runtime."""
+    cells = {name: cell(numbers) for name, numbers in proof.by_runtime.items()}
+    if proof.form.format == "tflite" and proof.form.precision == "fp32":
+        cells |= {SECOND + name: cell(numbers) for name, numbers in proof.second_route.items()}
+        if not proof.second_route:
+            cells[SECOND + proof.parity.runtime] = f"no: {proof.no_second_route}"
+    return cells
+
+
+def cell(numbers: Parity) -> str:
+    """The largest difference of a logit and, where 8 bits make one of another kind, of the macro AUROC."""
+    text = f"{numbers.max_abs:.0e}"
+    if numbers.precision in ("dynamic", "int8"):
+        text = f"{numbers.mean_abs:.2g}, top-1 {numbers.top1_agreement:.0%}"
+        if numbers.auroc_artefact is not None and numbers.auroc_reference is not None:
+            text += f", AUROC {numbers.auroc_artefact - numbers.auroc_reference:+.3f}"
+    return f"no: {'; '.join(numbers.faults)} ({text})" if numbers.faults else text
+
+
+def table(found: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Rows: family and precision; columns: runtimes; reasons as notes below."""
+    columns = list(dict.fromkeys(name for cells in found.values() for row in cells.values() for name in row))
+    notes: dict[str, int] = {}
+    lines = [f"| network | precision | {' | '.join(columns)} |", f"|---|---|{'---|' * len(columns)}"]
+    for name, rows in found.items():
+        for precision, cells in rows.items():
+            texts = [cells.get(column, "") for column in columns]
+            for i, text in enumerate(texts):
+                if text.startswith("no: "):
+                    note = notes.setdefault(text.removeprefix("no: "), len(notes) + 1)
+                    texts[i] = f"no [{note}]"
+            lines.append(f"| `{name}` | {precision} | {' | '.join(texts)} |")
+    return "\n".join([*lines, "", *(f"[{number}] {reason}  " for reason, number in notes.items())])
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        say(str(error))
+        raise SystemExit(1) from None

@@ -1,0 +1,42 @@
+"""`birdnet-fs bench`: what an exported artefact costs in time and memory."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def bench(
+    artefact: Annotated[Path, typer.Argument(metavar="ARTEFACT", help="A .tflite or .onnx of `export`.")],
+    against: Annotated[Path | None, typer.Option(help="Another one, timed in turns with it.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads of the runtime.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch_size", help="Segments at once.")] = 1,
+    seconds: Annotated[float, typer.Option(help="How long each is run.")] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
+) -> None:
+    """Time ARTEFACT with its runtime alone: ms a segment, times real time, load, size, memory."""
+    from birdnet_fs.export.bench import measure_in_turns
+
+    paths = [artefact] if against is None else [artefact, against]
+    speeds = measure_in_turns(paths, threads=threads, batch=batch_size, seconds=seconds)
+    ratio = speeds[1].median_ms / speeds[0].median_ms if against is not None else None
+    if as_json:
+        found = {"artefacts": [speed.to_json() for speed in speeds]}
+        print(json.dumps(found if ratio is None else {**found, "times_as_fast": ratio}, indent=2))
+        return
+    width = max(len(str(speed.path)) for speed in speeds)
+    head = f"{'ms median':>9}  {'ms best':>8}  {'x real time':>11}  {'load ms':>7}  {'MB':>7}  {'MB memory':>9}"
+    print(f"{'artefact':<{width}}  {head}")
+    for speed in speeds:
+        print(
+            f"{speed.path!s:<{width}}  {speed.median_ms:9.3f}  {speed.minimum_ms:8.3f}  {speed.real_time:11,.0f}  "
+            f"{1e3 * speed.load_s:7.1f}  {speed.n_bytes / 1e6:7.2f}  {speed.peak_bytes / 1e6:9.1f}"
+        )
+    base = ", ".join(sorted({f"{speed.base_bytes / 1e6:.0f}" for speed in speeds}))
+    print(f"Memory includes Python, NumPy and the runtime ({base} MB before the file was opened).")
+    for speed in speeds:
+        if speed.input == "features":
+            print(f"{speed.path.name} reads features: the front-end is not included.")
+    if ratio is not None:
+        print(f"{artefact.name} is {ratio:.2f} times as fast as {speeds[1].path.name} (medians, timed in turns).")

@@ -1,0 +1,135 @@
+"""Ask a file: `PYTHON ask.py RUNTIME MODEL INPUTS.npy OUTPUTS.npz [BATCH]`, or `PYTHON ask.py --what`.
+
+A process of its own, because some files abort the process that opens them (SIGABRT inside the runtime) and because
+neither Keras nor the framework that wrote the file may help it. It needs NumPy and the runtime and nothing of this
+package, so that it also runs on the Python of another environment (environments.py). `--what` prints what is installed
+there, as JSON.
+"""
+
+import importlib.metadata
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+KNOWN = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "torch", "openvino", "birdnet", "onnx2tf", "numpy")
+Answer = Callable[[np.ndarray], "list[np.ndarray]"]  # inputs [batch, ...] -> each output [batch, ...]
+
+
+def what() -> "dict[str, str]":
+    """Versions of the runtimes and hosts that are installed here."""
+    found = {}
+    for name in KNOWN:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def litert(model: str) -> Answer:
+    """ai-edge-litert as it comes, with its default delegate."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    return _tflite(Interpreter(model_path=model, num_threads=1))
+
+
+def tflite_runtime(model: str) -> Answer:
+    """tflite-runtime without its default delegate, as `run_tflite.py` opens it."""
+    from tflite_runtime.interpreter import Interpreter, OpResolverType
+
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return _tflite(Interpreter(model_path=model, num_threads=1, experimental_op_resolver_type=plain))
+
+
+def tflite_runtime_default(model: str) -> Answer:
+    """tflite-runtime as most programs open it, with its default delegate (XNNPACK)."""
+    from tflite_runtime.interpreter import Interpreter
+
+    return _tflite(Interpreter(model_path=model, num_threads=1))
+
+
+def _tflite(interpreter: Any) -> Answer:
+    interpreter.allocate_tensors()
+    given, wanted = interpreter.get_input_details(), interpreter.get_output_details()
+    if len(given) != 1:
+        raise SystemExit(f"one input expected, found {len(given)}")
+
+    def answer(rows: np.ndarray) -> "list[np.ndarray]":
+        if tuple(interpreter.get_input_details()[0]["shape"]) != rows.shape:
+            interpreter.resize_tensor_input(given[0]["index"], rows.shape)
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(given[0]["index"], rows)
+        interpreter.invoke()
+        return [interpreter.get_tensor(output["index"]).copy() for output in wanted]
+
+    return answer
+
+
+def onnx(model: str) -> Answer:
+    """onnxruntime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    return lambda rows: session.run(None, {given.name: rows})
+
+
+def torch(model: str) -> Answer:
+    """`.pt` (TorchScript) and `.pt2` (torch.export) without the code that made them."""
+    import torch
+
+    torch.set_num_threads(1)
+    module = torch.export.load(model).module() if model.endswith(".pt2") else torch.jit.load(model)
+
+    def answer(rows: np.ndarray) -> "list[np.ndarray]":
+        with torch.inference_mode():
+            found = module(torch.from_numpy(rows))
+        return [output.numpy() for output in (found if isinstance(found, (tuple, list)) else [found])]
+
+    return answer
+
+
+def openvino(model: str) -> Answer:
+    """OpenVINO on the CPU, told to compute in float32 (it takes bfloat16 where the processor has it)."""
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
+
+    def answer(rows: np.ndarray) -> "list[np.ndarray]":
+        found = compiled([rows])
+        return [np.asarray(found[output]) for output in compiled.outputs]
+
+    return answer
+
+
+ENGINES = {
+    "ai-edge-litert": litert,
+    "tflite-runtime": tflite_runtime,
+    "tflite-runtime-default": tflite_runtime_default,
+    "onnxruntime": onnx,
+    "torch": torch,
+    "openvino": openvino,
+}
+
+
+def main(engine: str, model: str, inputs: str, outputs: str, batch: str = "1") -> None:
+    """Feed the rows of `inputs`, `batch` at a time, and save what the file gives as arr_0, arr_1, ..."""
+    answer, size = ENGINES[engine](model), int(batch)
+    rows = np.load(inputs, mmap_mode="r", allow_pickle=False)
+    found = [answer(np.ascontiguousarray(rows[i : i + size], np.float32)) for i in range(0, len(rows), size)]
+    with open(outputs, "wb") as file:
+        np.savez(file, *(np.concatenate(each) for each in zip(*found)))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--what"]:
+        print(json.dumps(what()))
+    else:
+        main(*sys.argv[1:])

@@ -1,0 +1,164 @@
+"""The model card beside an artefact, as Markdown: what it is, what it heard, how good, how exact and how fast it is.
+
+After Mitchell et al. 2019, "Model Cards for Model Reporting", https://arxiv.org/abs/1810.03993.
+"""
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from birdnet_fs import models
+from birdnet_fs.export.form import Form
+from birdnet_fs.export.measure import Proof
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import sha256, write_text
+from birdnet_fs.recordings.manifest import read_manifest
+from birdnet_fs.training.partition import PARTITION
+from birdnet_fs.training.run_folder import Run, versions
+
+if TYPE_CHECKING:
+    from birdnet_fs.export.bench import Speed
+
+LICENCE_COLUMNS = ("licence", "license")  # of a table of recordings
+PRECISIONS = {
+    "fp32": "weights and arithmetic in float32",
+    "fp16": "weights stored in float16, arithmetic in float32",
+    "dynamic": "weights in 8 bits, activations in float32",
+    "int8": "weights and activations in 8 bits, the front-end, input and output in float32",
+}
+
+
+def write_card(
+    artefact: Path, run: Run, *, form: Form, target: str, proof: Proof, speed: "Speed | None", licence: str = ""
+) -> None:
+    """Write `<name>_card.md`.
+
+    Args:
+        artefact: The finished file.
+        run: The run it came from.
+        form: What it is.
+        target: For which program it was written.
+        proof: What the gate measured.
+        speed: What it costs on this machine, where that was measured.
+        licence: Of the network, in its owner's words.
+    """
+    sections = {
+        f"# {artefact.name}": _what(artefact, run, form, target),
+        "## Licence": [licence or "Its owner has not said (`birdnet-fs export --licence`)."],
+        "## What it was trained on": _data(run),
+        "## How good the run was": _metrics(run.path / "metrics.json") or ["The run folder holds no metrics.json."],
+        "## How exact this file is": _exactness(proof),
+        "## What it costs": [speed.line() if speed else "Not measured (`birdnet-fs bench` knows .tflite and .onnx)."],
+        "## What it hears": _front_end(run),
+        "## Classes": [f"{i}. {_escape(name)}" for i, name in enumerate(run.classes)],
+        "## Versions": [", ".join(f"{k} {v}" for k, v in versions().items())],
+    }
+    text = "\n\n".join(f"{title}\n\n" + "\n".join(lines) for title, lines in sections.items())
+    write_text(artefact.with_name(f"{artefact.stem}_card.md"), text + "\n")
+
+
+def _what(artefact: Path, run: Run, form: Form, target: str) -> list[str]:
+    spec, model = run.frontend, run.experiment.model.name
+    shape = ["any" if n is None else n for n in form.input_shape(spec.n_samples, run.input_shape)]
+    shape_text = f"[{', '.join(map(str, shape))}]"
+    reads = f"waveform float32 {shape_text}, mono, {spec.sample_rate_hz} Hz, ±1 ({spec.segment_s:g} s)"
+    if form.input == "features":
+        reads = f"features float32 {shape_text}, made from {spec.segment_s:g} s at {spec.sample_rate_hz} Hz"
+    gives = f"{form.answers} [{shape[0]}, {len(run.classes)}]"
+    gives += f"; the probabilities are their {run.activation}" if form.answers == "logits" else f" ({run.activation})"
+    return [
+        f"A `{models.resolve(model)}` network ({models.family(model).SOURCE.splitlines()[0]}) for {len(run.classes)} "
+        f"classes, trained as experiment `{run.experiment.name}` (seed {run.experiment.seed}), written for `{target}`.",
+        "",
+        f"- Reads: {reads}.",
+        f"- Gives: {gives}.",
+        *(["- Gives as a second output: embeddings."] if "embeddings" in form.outputs else []),
+        f"- Precision: {form.precision}, {PRECISIONS[form.precision]}.",
+        f"- SHA-256: `{sha256(artefact)}`",
+    ]
+
+
+def _data(run: Run) -> list[str]:
+    """Clips by part as the run folder knows them, and what the table of recordings says of licences, if still there."""
+    data, lines = run.experiment.data, []
+    partition = run.path / PARTITION
+    if partition.is_file():
+        with partition.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        parts = Counter(row.get("part") or "" for row in rows)
+        lines.append(f"- Clips: {', '.join(f'{n:,} {part}' for part, n in parts.items())} (`{PARTITION}` of the run).")
+        trained = Counter(row.get("labels") or "nothing" for row in rows if row.get("part") == "train")
+        if trained:
+            fewest, most = min(trained.items(), key=lambda item: item[1]), trained.most_common(1)[0]
+            few = f"{_escape(fewest[0])} ({fewest[1]:,})"
+            lines.append(f"- Training clips by label: from {few} to {_escape(most[0])} ({most[1]:,}).")
+    else:
+        lines.append("- The run folder does not say which clips it was trained on.")
+    if data.root:
+        name = Path(data.root).resolve().name  # the folder's name, not where it lies on somebody's machine
+        lines.append(f"- From `{name}`{f', table `{data.table}`' if data.table else ''}"
+                     f"{f', where `{data.where}`' if data.where else ''}.")  # fmt: skip
+    return lines + _licences(run)
+
+
+def _licences(run: Run) -> list[str]:
+    root = Path(run.experiment.data.root)
+    if not run.experiment.data.root or not root.is_dir():
+        return ["- Their licences: the recordings are not here any more."]
+    try:
+        clips = read_manifest(run.experiment.data).clips
+    except UserError:
+        return ["- Their licences: the recordings cannot be listed any more."]
+    found = Counter(
+        next((clip.row[column] for column in LICENCE_COLUMNS if column in clip.row), "not said") for clip in clips
+    )
+    if set(found) <= {"not said"}:
+        return ["- Their licences: the table of recordings has no column `licence`."]
+    return [f"- Their licences: {', '.join(f'{_escape(name)} ({n:,} clips)' for name, n in found.most_common())}."]
+
+
+def _exactness(proof: Proof) -> list[str]:
+    first, second = proof.parity, proof.parity.embeddings
+    budget = first.budget
+    thing = "logit" if proof.form.answers == "logits" else "probability"
+    lines = [
+        f"{first.n_segments:,} segments ({first.source}) and {first.n_edges} made ones (silence, clipping, a padded one, "
+        "a sweep) against the run:",
+        "",
+        *(f"- {name}: {numbers}" for name, numbers in proof.by_runtime.items()),
+        *(f"- {name}, converted through onnx2tf: {numbers}" for name, numbers in proof.second_route.items()),
+        "",
+        f"Allowed for {first.precision}: {budget.max_abs:.3g} in a {thing} ({budget.reason}).",
+    ]
+    if second:
+        lines.append(f"And {second.budget.max_error:g} of their spread in an embedding ({second.budget.reason}).")
+    return lines
+
+
+def _front_end(run: Run) -> list[str]:
+    spec = run.frontend
+    return [
+        f"Preset `{spec.preset}`: {spec.segment_s:g} s at {spec.sample_rate_hz:,} Hz, {spec.fmin_hz:g}-{spec.fmax_hz:g} "
+        f"Hz, n_fft {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} bands ({spec.bands}), {spec.compression}, "
+        f"{spec.normalise}; {spec.shape[0]} x {spec.shape[1]}. Every setting stands in the JSON file beside it."
+    ]
+
+
+def _metrics(file: Path) -> list[str]:
+    """A line per single value of metrics.json."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    found = values.items() if isinstance(values, dict) else ()
+    return [
+        f"- {key}: {value:.4g}" if isinstance(value, float) else f"- {key}: {value}"
+        for key, value in found
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool)
+    ]
+
+
+def _escape(text: str) -> str:
+    return text.replace("_", "\\_").replace("*", "\\*").replace("<", "&lt;")

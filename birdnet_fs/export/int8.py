@@ -1,0 +1,46 @@
+"""What the converter is told to write a network in 8 bits: post-training quantisation and quantisation-aware training.
+
+The scheme is Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", https://arxiv.org/abs/1712.05877, with a scale for each channel of a convolution's kernel (Krishnamoorthi
+2018, https://arxiv.org/abs/1806.08342). Input and output stay float32: the first operator rounds, the last gives back.
+
+The weights of dense layers have one scale for all: tflite-runtime 2.14.0 refuses to run a file with float activations
+and a scale for each unit (`FULLY_CONNECTED version 12`).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MOST_SEGMENTS = 256  # ranges settle after some tens; more only take time
+
+
+def dynamic() -> dict[str, Any]:
+    """Settings of a `tf.lite.TFLiteConverter`: weights in 8 bits, activations in float32."""
+    import tensorflow as tf
+
+    return {
+        "optimizations": [tf.lite.Optimize.DEFAULT],
+        "_experimental_disable_per_channel_quantization_for_dense_layers": True,
+    }
+
+
+def whole(calibration: Path | None, n_channels: int) -> dict[str, Any]:
+    """The same for weights and activations in 8 bits.
+
+    Args:
+        calibration: `.npy` float32 [n, n_frames, n_mels], features of real segments, which the ranges of the
+            activations are taken from. None for a network that was trained with rounding in it: it has its own ranges.
+        n_channels: How often the network reads each of the features.
+    """
+    if calibration is None:
+        return dynamic()
+    features = np.load(calibration, mmap_mode="r", allow_pickle=False)
+
+    def segments() -> Iterator[list[np.ndarray]]:
+        for i in np.unique(np.linspace(0, len(features) - 1, MOST_SEGMENTS).round().astype(int)):
+            yield [np.repeat(np.asarray(features[i], np.float32)[None, ..., None], n_channels, axis=-1)]
+
+    return {**dynamic(), "representative_dataset": segments}

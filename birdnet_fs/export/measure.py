@@ -1,0 +1,226 @@
+"""Convert a run and hold what comes out against it, on every runtime there is, by both routes.
+
+The second route (second_route.py) converts the same network through ONNX and onnx2tf, where an environment has that:
+two converters that know nothing of each other and agree are right together or wrong in the same way.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from birdnet_fs.export import embeddings as second
+from birdnet_fs.export import parity, processes
+from birdnet_fs.export.environments import Environment, Runtime, ask_runtime, runtimes
+from birdnet_fs.export.form import OUTPUTS, Form
+from birdnet_fs.export.parity import Parity
+from birdnet_fs.export.probe import EDGES, Probe
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import write_json
+from birdnet_fs.plumbing.progress import say
+from birdnet_fs.plumbing.settings import to_dict
+from birdnet_fs.training.run_folder import Run
+
+WRITERS = {"tflite": ("birdnet_fs.export.tflite_writer", "tensorflow")}  # the other formats: torch_writer
+OTHER_BATCH, N_OTHER = 3, 32  # rows that an artefact of any batch is asked about again, three at once
+LIMIT_S = 900  # for the second converter
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was measured on one artefact.
+
+    Attributes:
+        form: What it is.
+        by_runtime: The numbers of every runtime, the one that must be there first.
+        second_route: Those of the same network converted through onnx2tf, by runtime.
+        no_second_route: Why there is none.
+        edges: What the first runtime answers to the probe's made waveforms, [n, width] of each output.
+    """
+
+    form: Form
+    by_runtime: Mapping[str, Parity]
+    second_route: Mapping[str, Parity] = field(default_factory=dict)
+    no_second_route: str = "no environment with onnx2tf was given"
+    edges: Sequence[np.ndarray] = ()
+
+    @property
+    def parity(self) -> Parity:
+        """The numbers of the runtime that must be there."""
+        return next(iter(self.by_runtime.values()))
+
+    @property
+    def faults(self) -> list[str]:
+        """Empty when the artefact may leave."""
+        ours = [f"{fault} on {name}" for name, parity in self.by_runtime.items() for fault in parity.faults]
+        theirs = [
+            f"{fault} on {name} by the second route, so one of two converters is wrong"
+            for name, parity in self.second_route.items()
+            for fault in parity.faults
+        ]
+        return ours + theirs
+
+    def to_json(self) -> dict[str, Any]:
+        """The form and the numbers by runtime."""
+        form = {**vars(self.form), "outputs": list(self.form.outputs)}
+        found: dict[str, Any] = {"form": form, "runtimes": {n: p.to_json() for n, p in self.by_runtime.items()}}
+        if self.second_route:
+            return {**found, "second_route": {n: p.to_json() for n, p in self.second_route.items()}}
+        return {**found, "no_second_route": self.no_second_route}
+
+
+def measure(
+    run: Run, probe: Probe, forms: Sequence[Form], work: Path, environments: Sequence[Environment]
+) -> tuple[dict[str, Proof], list[np.ndarray]]:
+    """Convert into `work` (`<precision><suffix>`) and compare.
+
+    Args:
+        run: The run.
+        probe: What both sides are asked.
+        forms: One artefact each; they differ in their precision only.
+        work: An empty folder, or one of an earlier call.
+        environments: Where runtimes are looked for.
+
+    Returns:
+        The proofs by precision, and the reference's outputs [n, width] in the order of the forms' outputs.
+
+    Raises:
+        UserError: A form cannot be converted, or a runtime cannot run it.
+    """
+    form = forms[0]
+    wanted = runtimes(form.format, environments)
+    inputs = work / "inputs.npy"
+    features = inputs if form.input == "features" else None
+    reference = parity.reference_answers(run, probe, [OUTPUTS[name] for name in form.outputs], features)
+    if features is None:
+        np.save(inputs, probe.waveforms)
+    elif form.axes == "mel_first":
+        np.save(inputs, np.load(inputs).swapaxes(1, 2))
+    if "int8" in [f.precision for f in forms]:
+        parity.calibration_features(run, probe, work / "calibration.npy")
+    say(f"Converting {run.experiment.model.name} to {form.format} ({form.input} in, {_list(forms)}) ...")
+    write(run, forms, work)
+    proofs = {}
+    for each in forms:
+        file = work / f"{each.precision}{each.suffix}"
+        answers = {runtime.name: _answers(runtime, file, inputs, each) for runtime in wanted}
+        by_runtime = {n: _compare(run, probe, each, reference, found, n) for n, found in answers.items()}
+        edges = [rows[: len(EDGES)] for rows in answers[wanted[0].name][1]]
+        proofs[each.precision] = Proof(each, by_runtime, edges=edges)
+        for name, numbers in by_runtime.items():
+            say(f"{each.precision} on {name}: {numbers}")
+    return _with_second_route(run, probe, forms, work, environments, reference, proofs), reference
+
+
+def job_of(run: Run, forms: Sequence[Form], folder: Path) -> dict[str, Any]:
+    """What a writer is told."""
+    form = forms[0]
+    return {
+        "run": str(run.path.resolve()),
+        "frontend": to_dict(run.frontend),
+        "formats": [form.format],
+        "input": form.input,
+        "axes": form.axes,
+        "precisions": [each.precision for each in forms],
+        "batch": form.batch,
+        "answers": form.answers,
+        "outputs": list(form.outputs),
+        "calibration": str((folder / "calibration.npy").resolve()),
+        "folder": str(folder.resolve()),
+    }
+
+
+def write(run: Run, forms: Sequence[Form], folder: Path) -> None:
+    """Have the files written.
+
+    Raises:
+        UserError: One cannot be; its writer's reason is given.
+    """
+    form = forms[0]
+    for old in folder.glob("*.error.txt"):
+        old.unlink()
+    module, backend = WRITERS.get(form.format, ("birdnet_fs.export.torch_writer", "torch"))
+    write_json(folder / "job.json", job_of(run, forms, folder))
+    done = processes.run_module(module, [folder / "job.json"], backend=backend)
+    reasons = [file.read_text(encoding="utf-8").strip() for file in sorted(folder.glob("*.error.txt"))]
+    if reasons:
+        raise UserError(" ".join(reasons))
+    missing = [f.precision for f in forms if not (folder / f"{f.precision}{f.suffix}").is_file()]
+    if done.returncode or missing:
+        raise UserError(
+            f"The network {run.experiment.model.name!r} cannot be written as {form.format} with its own operators "
+            f"alone (exit status {done.returncode}): {processes.last_words(done)}"
+        )
+
+
+def _answers(runtime: Runtime, file: Path, inputs: Path, form: Form) -> dict[int, list[np.ndarray]]:
+    """What a file answers to all inputs one by one and, where it takes any batch, to the first ones three at once."""
+    found = {1: ask_runtime(runtime, file, inputs, file.parent / "outputs.npz")}
+    if form.batch is None:
+        first = file.parent / "first.npy"
+        np.save(first, np.load(inputs, mmap_mode="r")[:N_OTHER])
+        found[OTHER_BATCH] = ask_runtime(runtime, file, first, file.parent / "outputs.npz", batch=OTHER_BATCH)
+    return found
+
+
+def _compare(
+    run: Run, probe: Probe, form: Form, reference: list[np.ndarray], answers: dict[int, list[np.ndarray]], runtime: str
+) -> Parity:
+    numbers = parity.compare(
+        reference[0],
+        answers[1][0],
+        probe,
+        form.precision,
+        run.activation,
+        runtime=runtime,
+        answers=form.answers,
+        size=parity.size_of_logits(run, reference[0]),
+        constant=int(run.experiment.model.unknown),
+        by_batch={n: rows[0] for n, rows in answers.items() if n > 1},
+    )
+    if len(form.outputs) > 1:
+        of_second = second.compare(reference[1], answers[1][1], form.precision, len(EDGES))
+        numbers = numbers.with_embeddings(of_second)
+    return numbers
+
+
+def _with_second_route(
+    run: Run,
+    probe: Probe,
+    forms: Sequence[Form],
+    work: Path,
+    environments: Sequence[Environment],
+    reference: list[np.ndarray],
+    proofs: dict[str, Proof],
+) -> dict[str, Proof]:
+    """The proofs with those of onnx2tf's float32 file beside the one of ours, where there is an environment for it."""
+    python = next((place.python for place in environments if "onnx2tf" in place.has), None)
+    ours = next((form for form in forms if form.format == "tflite" and form.precision == "fp32"), None)
+    if python is None or ours is None:
+        return proofs
+    from birdnet_fs.export import second_route
+
+    folder = work / "second_route"
+    folder.mkdir(exist_ok=True)
+    onnx_form = Form("onnx", "features", "fp32", 1)
+    features = folder / "inputs.npy"
+    parity.reference_answers(run, probe, ["logits"], features)
+    try:
+        write(run, [onnx_form], folder)
+        second_route.convert(folder / "fp32.onnx", folder / "fp32.tflite", python=python, timeout_s=LIMIT_S)
+        by_runtime = {}
+        for runtime in runtimes("tflite", environments):
+            answers = {1: ask_runtime(runtime, folder / "fp32.tflite", features, folder / "outputs.npz")}
+            form = Form("tflite", "features", "fp32", 1)
+            by_runtime[runtime.name] = _compare(run, probe, form, reference[:1], answers, runtime.name)
+            say(f"fp32 by onnx2tf on {runtime.name}: {by_runtime[runtime.name]}")
+    except UserError as error:
+        say(f"There is no second route for this network: {error}")
+        return {**proofs, "fp32": replace(proofs["fp32"], no_second_route=str(error))}
+    return {**proofs, "fp32": replace(proofs["fp32"], second_route=by_runtime, no_second_route="")}
+
+
+def _list(forms: Sequence[Form]) -> str:
+    return ", ".join(form.precision for form in forms)

@@ -1,0 +1,224 @@
+"""The form in which a program wants a run, and why it would not take one.
+
+A run that a program would not load, or would load and misread, is refused before anything is converted, with the
+nearest setting that works. What each program asks is data (target_rows.py).
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from birdnet_fs import schema
+from birdnet_fs.export.form import Form
+from birdnet_fs.export.target_rows import BIRDNET_30, TARGETS, Ear, Target
+from birdnet_fs.models import FAMILIES, resolve
+from birdnet_fs.plumbing.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from birdnet_fs.training.run_folder import Run
+
+# Families with layers that step through time: TFLite has them for a fixed batch only (tests hold this against the
+# families' code).
+RECURRENT = ("rnn",)
+
+# Networks whose embedding has the width a host asks for (tests hold this against the networks).
+WIDTHS = {
+    1024: ("panns/mobilenet_v1", "panns/mobilenet_v2", "prototypical/v2", "prototypical/v2_conv_gate"),
+    1280: ("efficientnet/b0", "efficientnet_v2/b0", "efficientnet_v2/b1", "efficientnet_v2/s"),
+}
+
+
+def table() -> str:
+    """A line per target, for --help and `birdnet-fs export --target ?`."""
+    width = max(map(len, TARGETS))
+    return "\n".join(f"{name:<{width}}  {row.summary}" for name, row in TARGETS.items())
+
+
+def find(name: str) -> Target:
+    """The row of a name.
+
+    Raises:
+        UserError: There is none; the nearest is named.
+    """
+    if name not in TARGETS:
+        raise UserError(f"--target must be one of {', '.join(TARGETS)}.{nearest(name, TARGETS)} Received: {name!r}")
+    return TARGETS[name]
+
+
+def form_of(
+    name: str,
+    run: "Run",
+    *,
+    input: str = "",
+    precision: str = "fp32",
+    embeddings: bool = False,
+    batch: int | str | None = "",
+) -> Form:
+    """The form in which a target wants a run.
+
+    Args:
+        name: A key of `TARGETS`.
+        run: The run.
+        input: One of the target's inputs; its default when empty.
+        precision: One of its precisions.
+        embeddings: Give them as a second output.
+        batch: Segments at once, None: any number; "": what the program expects.
+
+    Raises:
+        UserError: As `check_target`, or a choice that the program or the network does not have.
+    """
+    row = find(name)
+    _check_choice(name, "input", input or row.inputs[0], row.inputs)
+    _check_choice(name, "precision", precision, row.precisions)
+    check_target(name, run, embeddings=embeddings)
+    ear = ear_of(row, run.frontend)
+    if ear is None:  # check_target has refused it
+        raise RuntimeError(name)
+    usual = 1 if _loops(run, row) else ear.batch
+    if isinstance(batch, str):
+        batch = usual
+    elif batch != usual and ear.sample_rate_hz:
+        raise UserError(f"--batch is for targets without a host; {name} asks for {usual or 'any number'} at once.")
+    elif batch != 1 and _loops(run, row):
+        raise UserError(
+            f"A recurrent network ({run.experiment.model.name}) is converted to TFLite for one segment at a time: "
+            f"leave out --batch, or export with --target onnx. Received: {batch or 'any number'}"
+        )
+    outputs = ("predictions", "embeddings") if embeddings else ("predictions",)
+    return Form(row.format, input or row.inputs[0], precision, batch, ear.answers, outputs, ear.axes)
+
+
+def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str]:
+    """Refuse a run that the program would not load, or would load and misread.
+
+    Args:
+        name: A key of `TARGETS`.
+        run: The run.
+        embeddings: Whether the artefact is to give them.
+
+    Returns:
+        What its user should know though it is no fault, a sentence each.
+
+    Raises:
+        UserError: What the program demands, what the run is, and the nearest setting that works.
+    """
+    row = find(name)
+    ear = ear_of(row, run.frontend)
+    if ear is None:
+        raise UserError(_misheard(name, row, run))
+    if ear.max_classes and len(run.classes) > ear.max_classes:
+        raise UserError(
+            f"{name} takes a model of more than {ear.max_classes:,} classes for its own with some appended, and would "
+            f"name them wrongly; this run has {len(run.classes):,}. Train on fewer classes, or export with "
+            "--target tflite."
+        )
+    if ear.batch is None and not ear.one_will_do and _loops(run, row):
+        raise UserError(_no_batch(name, run))
+    if embeddings and ear.embeddings:
+        _check_width(name, ear, run)
+    if row.by_scientific_name:
+        _check_names(name, run)
+    if ear.own_sigmoid and run.activation == "softmax":
+        return [
+            f"{name} turns logits into probabilities with a sigmoid of its own, and this run was trained with a "
+            "softmax: the order of the classes stays, the confidence does not. Train with data.multi_label=true for "
+            "confidences that hold."
+        ]
+    return []
+
+
+def ear_of(row: Target, frontend: schema.FrontEnd) -> Ear | None:
+    """The first way a target hears that fits a front-end; None where none does."""
+    return next((ear for ear in row.ears if ear.hears(frontend)), None)
+
+
+def _loops(run: "Run", row: Target) -> bool:
+    return row.format == "tflite" and run.experiment.model.name.partition("/")[0] in RECURRENT
+
+
+def _no_batch(name: str, run: "Run") -> str:
+    others = ", ".join(family for family in FAMILIES if family not in RECURRENT)
+    way = ""
+    if name == "birdnet":
+        way = f"train at {BIRDNET_30} ({_settings(BIRDNET_30)}), where {name} asks for one segment at a time, or "
+    return (
+        f"{name} asks for any number of segments at once, and a recurrent network ({run.experiment.model.name}) is "
+        f"converted for one at a time; {way}take another model.name ({others}), or export with --target tflite."
+    )
+
+
+def _misheard(name: str, row: Target, run: "Run") -> str:
+    spec = run.frontend
+    ways = " or ".join(str(ear) for ear in row.ears)
+    for ear in row.ears:  # right rate and length, other features
+        unequal = ear.unequal(spec)
+        if ear.exact and (spec.preset == ear.preset or spec.sample_rate_hz == ear.sample_rate_hz) and unequal:
+            from birdnet_fs.frontend.presets import preset
+
+            wanted = preset(ear.preset)
+            first = unequal[0]
+            return (
+                f"{name} makes its features itself, as the front-end {ear.preset} does, and this run's differ in "
+                f"{', '.join(f'frontend.{n}' for n in unequal[:4])}{' and more' if len(unequal) > 4 else ''} "
+                f"({first} is {getattr(spec, first)!r}, not {getattr(wanted, first)!r}): train with "
+                f"frontend={ear.preset}, or export with --target tflite."
+            )
+    near = min(row.ears, key=lambda ear: (ear.sample_rate_hz != spec.sample_rate_hz, ear.segment_s != spec.segment_s))
+    if near.exact:
+        settings = f"frontend={near.preset}"
+    elif near.sample_rate_hz == spec.sample_rate_hz:
+        settings = f"frontend.segment_s={near.segment_s:g}"
+    else:
+        settings = _settings(near)
+    return (
+        f"{name} hears {ways}; this run hears {spec.segment_s:g} s at {spec.sample_rate_hz:,} Hz: train with "
+        f"{settings}, or export with --target tflite."
+    )
+
+
+def _settings(ear: Ear) -> str:
+    return f"frontend={ear.preset} {ear.overrides}".strip()
+
+
+def _check_width(name: str, ear: Ear, run: "Run") -> None:
+    width = embedding_width(run)
+    if width == ear.embeddings:
+        return
+    fitting = ", ".join(WIDTHS[ear.embeddings])
+    raise UserError(
+        f"{name} takes embeddings of {ear.embeddings:,} numbers from a model that hears {ear}; those of "
+        f"{resolve(run.experiment.model.name)} have {width:,}. Export without --embeddings, or train a network whose "
+        f"embeddings have {ear.embeddings:,} ({fitting})."
+    )
+
+
+def _check_names(name: str, run: "Run") -> None:
+    from birdnet_fs.export.sidecars import label_lines
+
+    lines = label_lines(run.classes)
+    if lines[0].count("_") != 1:
+        raise UserError(
+            f"{name} cuts scientific names off its labels only where the first of them holds one '_', between "
+            f"scientific and common name. Received: {lines[0]!r}; rename that class."
+        )
+    names = [line.partition("_")[0] for line in lines]
+    twice = next((one for one in names if names.count(one) > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"{name} knows classes by what stands before '_' alone; {twice!r} is that of several. Rename them, or "
+            "export with --target tflite."
+        )
+
+
+def embedding_width(run: "Run") -> int:
+    """Numbers in an embedding of a run; its network is built for this, without weights."""
+    from birdnet_fs.models import with_outputs
+    from birdnet_fs.training.run_folder import build_network
+
+    return int(with_outputs(build_network(run.experiment, len(run.classes)), ["embedding"]).output.shape[-1])
+
+
+def _check_choice(name: str, what: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UserError(
+            f"--{what} must be one of {', '.join(allowed)} for {name}.{nearest(value, allowed)} Received: {value!r}"
+        )

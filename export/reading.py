@@ -1,0 +1,311 @@
+"""Read a recording, make features of it, feed them to an exported network, say what it heard: NumPy alone.
+
+What run_tflite.py and run_onnx.py share; each adds its runtime, and the file lies beside them wherever they go. WAV is
+read with the standard library; other formats need soundfile, another sample rate needs soxr.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import wave
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+OUTPUTS = ("logits", "probabilities")
+
+
+class Refused(Exception):
+    """What the user gave cannot be used; the message says why and what to do."""
+
+
+class Network(NamedTuple):
+    """A file that a runtime has opened."""
+
+    shape: list[int | None]  # of its one input; None in front: any batch
+    widths: list[int]  # of its outputs
+    answer: Callable[[np.ndarray], list[np.ndarray]]  # float32 [batch, ...] -> each output [batch, width]
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """An exported network with what lies beside it, ready to run."""
+
+    sidecar: dict[str, Any]
+    labels: list[str]
+    constants: dict[str, np.ndarray]
+    network: Network
+
+
+def open_artefact(model: Path, suffix: str, open_runtime: Callable[[Path], Network], *, verify: bool) -> Artefact:
+    """Open MODEL with the files beside it.
+
+    Args:
+        model: The file, whose name ends in `suffix`.
+        suffix: ".tflite" or ".onnx".
+        open_runtime: Opens the file.
+        verify: Compare its SHA-256 with the sidecar's.
+    """
+    if model.suffix.lower() != suffix:
+        raise Refused(f"MODEL must be a {suffix} file. Received: {model}")
+    stem = model.with_suffix("")
+    for path in (model, beside(stem, ".json"), beside(stem, "_Labels.txt")):
+        if not path.is_file():
+            raise Refused(f"{path} is missing; copy the network together with the files named after it.")
+    try:
+        sidecar = json.loads(beside(stem, ".json").read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise Refused(f"{beside(stem, '.json')} is damaged; copy it again.") from None
+    if sidecar.get("format") != 1 or sidecar.get("output") not in OUTPUTS:
+        raise Refused(f"{beside(stem, '.json')} is of a format this reader does not know; take a newer reading.py.")
+    if verify and hashlib.sha256(model.read_bytes()).hexdigest() != sidecar.get("sha256"):
+        raise Refused(f"{model} is not the file its sidecar describes (SHA-256 differs); copy both again.")
+    labels = beside(stem, "_Labels.txt").read_text(encoding="utf-8").splitlines()
+    constants = {}
+    if sidecar["input"] == "features":
+        file = beside(stem, "_frontend.npz")
+        if not file.is_file():
+            raise Refused(f"{file} is missing; a network that reads features needs it.")
+        with np.load(file, allow_pickle=False) as stored:
+            constants = {key: stored[key].astype(np.float64) for key in stored.files}
+    network = open_runtime(model)
+    n_classes, second = network.widths[0], sidecar.get("embeddings")
+    if second and (len(network.widths) <= second["output"] or network.widths[second["output"]] != second["width"]):
+        raise Refused(f"{model} does not give the embeddings its sidecar describes: the files do not belong together.")
+    shape = network.shape
+    if shape != sidecar["input_shape"] or n_classes != len(labels) or n_classes != len(sidecar["classes"]):
+        raise Refused(
+            f"{model} reads {shape} and gives {n_classes} classes, but its sidecar says {sidecar['input_shape']} and "
+            f"{len(sidecar['classes'])}, and {len(labels)} labels lie beside it: the files do not belong together."
+        )
+    return Artefact(sidecar, labels, constants, network)
+
+
+def scores_of(artefact: Artefact, segment: np.ndarray) -> np.ndarray:
+    """Scores [n_classes] of one segment, a waveform float32 [n_samples] in +-1: what the sidecar's "output" says."""
+    return answers_of(artefact, segment)[0]
+
+
+def answers_of(artefact: Artefact, segment: np.ndarray) -> list[np.ndarray]:
+    """Every output of the network for one segment: scores [n_classes] and, where it gives them, embeddings [width]."""
+    if not np.isfinite(segment).all():
+        raise Refused("The recording holds NaN or infinite samples; a network gives no meaning to those.")
+    value = segment
+    if artefact.sidecar["input"] == "features":
+        value = log_mel(segment, artefact.sidecar["frontend"], artefact.constants)
+        value = value.T if artefact.sidecar.get("axes") == "mel_first" else value
+        value = np.repeat(value[..., None], artefact.sidecar["frontend"]["n_channels"], axis=-1)
+    batch = artefact.network.shape[0] or 1
+    rows = np.zeros((batch, *value.shape), np.float32)  # a batch that is fixed is filled with silence
+    rows[0] = value
+    return [output[0].copy() for output in artefact.network.answer(rows)]
+
+
+def log_mel(waveform: np.ndarray, spec: dict[str, Any], constants: dict[str, np.ndarray]) -> np.ndarray:
+    """Features float32 [n_frames, n_mels] of a waveform [n_samples], step by step as the sidecar's "frontend" says."""
+    x = waveform.astype(np.float64)
+    if spec["preemphasis"]:
+        x = np.concatenate([x[:1], x[1:] - spec["preemphasis"] * x[:-1]])
+    if spec["pad_mode"] != "none":
+        x = np.pad(x, spec["n_fft"] // 2, mode=spec["pad_mode"])
+    frames = np.lib.stride_tricks.sliding_window_view(x, spec["n_fft"])[:: spec["hop_length"]]
+    power = np.abs(np.fft.rfft(frames * constants["window"], axis=-1)) ** 2
+    x = compress(power @ constants["bands"].T, spec)
+    if spec["normalise_when"] == "first":
+        x = normalise(x, spec)
+    if spec["keep_frames"]:
+        x = keep(x, spec["keep_frames"], spec["keep_from"])
+    if spec["normalise"] == "min_max":
+        x = x - x.min()  # min_max undoes it; without it the rounding of a resize would fill a silent segment
+    if "resize_frames" in constants:
+        x = constants["resize_frames"] @ x
+    if "resize_bands" in constants:
+        x = x @ constants["resize_bands"].T
+    if spec["normalise_when"] == "last":
+        x = normalise(x, spec)
+    return x.astype(np.float32)
+
+
+def compress(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
+    """Band energies -> dB or natural log: floor, reference, limit below the segment's maximum; or PCEN."""
+    if spec["compression"] == "none":
+        return x
+    if spec["compression"] == "pcen":
+        return pcen(x, spec)
+    if spec["compression"] not in ("db", "log"):
+        raise Refused(f"This reader does not know the compression {spec['compression']!r}; take a newer reading.py.")
+    x = np.log(np.maximum(x, spec["amin"]))
+    unit = 10 / np.log(10)  # dB in one natural logarithm
+    limit = spec["top_db"]
+    if spec["compression"] == "db":
+        x = x * unit
+    else:
+        limit = limit / unit
+    if spec["ref"] == "max":
+        x = x - x.max()
+    return np.maximum(x, x.max() - limit) if spec["top_db"] else x
+
+
+def pcen(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
+    """Band energies [n_frames, n_mels] over their running mean, then a root; as librosa.pcen (Wang et al. 2017)."""
+    x = x * spec["pcen_scale"]
+    frames = spec["pcen_time_constant_s"] * spec["sample_rate_hz"] / spec["hop_length"]
+    rate = 2 / (1 + np.sqrt(1 + 4 * frames**2))
+    mean = np.ones_like(x[0]) if spec["pcen_start"] == "one" else x[0]
+    levels = np.empty_like(x)
+    for t, row in enumerate(x):
+        mean = levels[t] = (1 - rate) * mean + rate * row
+    x = x * (levels + spec["pcen_eps"]) ** -spec["pcen_gain"]
+    if spec["pcen_power"] == 0:
+        return np.log1p(x)
+    return spec["pcen_bias"] ** spec["pcen_power"] * np.expm1(spec["pcen_power"] * np.log1p(x / spec["pcen_bias"]))
+
+
+def normalise(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
+    """Over one segment: min_max, z_score, db_range or nothing. A constant segment becomes 0, or stays for z_score."""
+    eps = spec["normalise_eps"]
+    if spec["normalise"] == "min_max":
+        return (x - x.min()) / max(x.max() - x.min() + eps, 1e-12)
+    if spec["normalise"] == "z_score":
+        centred = x - x.min()  # a constant segment is then exactly 0
+        centred = centred - centred.mean()
+        deviation = np.sqrt(np.mean(centred**2))
+        return centred / max(deviation, 1e-12) if deviation > eps else x
+    if spec["normalise"] == "db_range":
+        return np.clip((x + 80) / 100, 0, 1)
+    return x
+
+
+def keep(x: np.ndarray, n_frames: int, side: str) -> np.ndarray:
+    """The first or the middle `n_frames`; fewer are padded with zeros on the right, or on both sides."""
+    start = max(0, len(x) - n_frames) // 2 if side == "centre" else 0
+    x = x[start : start + n_frames]
+    missing = n_frames - len(x)
+    before = missing // 2 if side == "centre" else 0
+    return np.pad(x, [(before, missing - before), (0, 0)])
+
+
+def probabilities(logits: np.ndarray, activation: str) -> np.ndarray:
+    """Probabilities of logits [..., n_classes]: "sigmoid" per class, "softmax" over the classes."""
+    x = logits.astype(np.float64)
+    if activation == "sigmoid":
+        return 0.5 * (1 + np.tanh(0.5 * x))
+    x = np.exp(x - x.max(axis=-1, keepdims=True))
+    return x / x.sum(axis=-1, keepdims=True)
+
+
+def read_audio(path: Path, sample_rate_hz: int) -> np.ndarray:
+    """A recording as mono float32 [n_samples] in +-1 at the rate the network was trained for."""
+    if not path.is_file():
+        raise Refused(f"{path} does not exist.")
+    try:
+        import soundfile
+
+        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except ImportError:
+        samples, rate = _read_wav(path)
+    except RuntimeError as error:
+        raise Refused(f"{path} cannot be read as audio: {error}") from None
+    if not len(samples):
+        raise Refused(f"{path} holds no samples.")
+    mono = mixed(samples)
+    if rate == sample_rate_hz:
+        return mono
+    try:
+        import soxr
+    except ImportError:
+        raise Refused(
+            f"{path} has {rate} Hz and the network was trained on {sample_rate_hz} Hz; "
+            "pip install soxr, or convert the recording first."
+        ) from None
+    return soxr.resample(mono, rate, sample_rate_hz, quality="HQ").astype(np.float32)
+
+
+def mixed(samples: np.ndarray) -> np.ndarray:
+    """The mean of the channels of [n_samples, n_channels], or the loudest where they cancel each other."""
+    mono, n_channels = samples.mean(axis=1, dtype=np.float32), samples.shape[1]
+    power = np.square(samples, dtype=np.float64).sum(axis=0)
+    if n_channels > 1 and np.square(mono, dtype=np.float64).sum() < 0.1 * power.sum() / n_channels**2:
+        return np.ascontiguousarray(samples[:, power.argmax()])
+    return mono
+
+
+def _read_wav(path: Path) -> tuple[np.ndarray, int]:
+    """PCM WAV with the standard library: float32 [n_samples, n_channels] and the rate."""
+    try:
+        with wave.open(str(path), "rb") as file:
+            width, n_channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
+            raw = file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise Refused(f"{path} is not a PCM WAV file ({error}); pip install soundfile reads other formats.") from None
+    raw = raw[: len(raw) // (width * n_channels) * (width * n_channels)]
+    if width == 1:
+        samples = (np.frombuffer(raw, np.uint8).astype(np.float32) - 128) / 128
+    else:
+        wide = np.zeros((len(raw) // width, 4), np.uint8)
+        wide[:, 4 - width :] = np.frombuffer(raw, np.uint8).reshape(-1, width)
+        samples = (wide.view("<i4")[:, 0] / 2**31).astype(np.float32)
+    return samples.reshape(-1, n_channels), rate
+
+
+def score(artefact: Artefact, waveform: np.ndarray) -> list[tuple[float, float, np.ndarray]]:
+    """(start_s, end_s, scores) of segment after segment."""
+    return [(start, end, scores_of(artefact, segment)) for start, end, segment in segments(artefact, waveform)]
+
+
+def segments(artefact: Artefact, waveform: np.ndarray) -> Iterator[tuple[float, float, np.ndarray]]:
+    """(start_s, end_s, waveform [n_samples]), one after the other; the last one is zero-padded."""
+    rate, segment_s = artefact.sidecar["sample_rate_hz"], artefact.sidecar["segment_s"]
+    n_samples = round(segment_s * rate)
+    for start in range(0, len(waveform), n_samples):
+        segment = waveform[start : start + n_samples]
+        segment = np.pad(segment, (0, n_samples - len(segment)))
+        yield start / rate, (start + n_samples) / rate, segment
+
+
+def as_json(labels: list[str], rows: list[tuple[float, float, np.ndarray]], kind: str = "logits") -> dict[str, Any]:
+    """Labels and every score of every segment; `kind` is what they are called."""
+    found = [{"start_s": a, "end_s": b, kind: [float(v) for v in row]} for a, b, row in rows]
+    return {"labels": labels, "segments": found}
+
+
+def as_text(labels: list[str], rows: list[tuple[float, float, np.ndarray]], activation: str, top: int) -> Iterator[str]:
+    """A line for each segment: its times and its `top` best classes; `activation` "" where scores are probabilities."""
+    for start, end, row in rows:
+        chances = probabilities(row, activation) if activation else row
+        best = np.argsort(-chances, kind="stable")[: max(1, top)]
+        names = ", ".join(f"{labels[i].partition('_')[2]} {chances[i]:.3f}" for i in best)
+        yield f"{start:8.2f} {end:8.2f}  {names}"
+
+
+def beside(stem: Path, ending: str) -> Path:
+    """The file of an artefact that ends so."""
+    return stem.with_name(stem.name + ending)
+
+
+def run(script: str, load: Callable[[Path], Artefact]) -> int:
+    """The command line of run_tflite.py and run_onnx.py."""
+    parser = argparse.ArgumentParser(prog=script, description="Score a recording with an exported network.")
+    parser.add_argument("model", type=Path, help="the network, with the files named after it beside it")
+    parser.add_argument("audio", type=Path, help="recording; WAV, or anything soundfile reads")
+    parser.add_argument("--top", type=int, default=5, help="classes shown per segment")
+    parser.add_argument("--json", action="store_true", help="all scores, as JSON")
+    given = parser.parse_args()
+    try:
+        artefact = load(given.model)
+        rows = score(artefact, read_audio(given.audio, artefact.sidecar["sample_rate_hz"]))
+    except Refused as error:
+        print(f"{script}: {error}", file=sys.stderr)
+        return 2
+    kind = artefact.sidecar["output"]
+    if given.json:
+        print(json.dumps(as_json(artefact.labels, rows, kind)))
+        return 0
+    activation = artefact.sidecar["activation"] if kind == "logits" else ""
+    for line in as_text(artefact.labels, rows, activation, given.top):
+        print(line)
+    return 0
