@@ -85,14 +85,14 @@ def cells_of(run: Run, n_segments: int, places: Sequence[Environment]) -> dict[s
 def tried(run: Run, probe: Probe, form: Form, places: Sequence[Environment]) -> Proof:
     """Convert and measure one form."""
     with tempfile.TemporaryDirectory() as work:
-        proofs, _ = measure(run, probe, [form], Path(work), places)
+        proofs, _ = measure(run, probe, [form], Path(work), places, second_route_for=[form.precision])
     return proofs[form.precision]
 
 
 def said(proof: Proof) -> dict[str, str]:
     """A cell per runtime."""
     cells = {name: cell(numbers) for name, numbers in proof.by_runtime.items()}
-    if proof.form.format == "tflite" and proof.form.precision == "fp32":
+    if proof.form.format == "tflite":
         cells |= {SECOND + name: cell(numbers) for name, numbers in proof.second_route.items()}
         if not proof.second_route:
             cells[SECOND + proof.parity.runtime] = f"no: {proof.no_second_route}"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from birdnet_fs.export import embeddings as second
-from birdnet_fs.export import parity, processes
+from birdnet_fs.export import parity, processes, second_route
 from birdnet_fs.export.environments import Environment, Runtime, ask_runtime, runtimes
 from birdnet_fs.export.form import OUTPUTS, Form
 from birdnet_fs.export.parity import Parity
@@ -25,7 +25,7 @@ from birdnet_fs.training.run_folder import Run
 
 WRITERS = {"tflite": ("birdnet_fs.export.tflite_writer", "tensorflow")}  # the other formats: torch_writer
 OTHER_BATCH, N_OTHER = 3, 32  # rows that an artefact of any batch is asked about again, three at once
-LIMIT_S = 900  # for the second converter
+LIMIT_S = 600  # for one file of the second converter
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Proof:
             for name, parity in self.second_route.items()
             for fault in parity.faults
         ]
-        return ours + theirs
+        return ours + (theirs if self.form.precision == "fp32" else [])
 
     def to_json(self) -> dict[str, Any]:
         """The form and the numbers by runtime."""
@@ -72,7 +72,13 @@ class Proof:
 
 
 def measure(
-    run: Run, probe: Probe, forms: Sequence[Form], work: Path, environments: Sequence[Environment]
+    run: Run,
+    probe: Probe,
+    forms: Sequence[Form],
+    work: Path,
+    environments: Sequence[Environment],
+    *,
+    second_route_for: Sequence[str] = ("fp32",),
 ) -> tuple[dict[str, Proof], list[np.ndarray]]:
     """Convert into `work` (`<precision><suffix>`) and compare.
 
@@ -82,6 +88,8 @@ def measure(
         forms: One artefact each; they differ in their precision only.
         work: An empty folder, or one of an earlier call.
         environments: Where runtimes are looked for.
+        second_route_for: Precisions that are converted through onnx2tf as well. What that makes of 8 bits is its own
+            affair: only float32 must agree.
 
     Returns:
         The proofs by precision, and the reference's outputs [n, width] in the order of the forms' outputs.
@@ -111,7 +119,9 @@ def measure(
         proofs[each.precision] = Proof(each, by_runtime, edges=edges)
         for name, numbers in by_runtime.items():
             say(f"{each.precision} on {name}: {numbers}")
-    return _with_second_route(run, probe, forms, work, environments, reference, proofs), reference
+    if form.format == "tflite":
+        proofs = _with_second_route(run, probe, proofs, second_route_for, work, environments, reference[0])
+    return proofs, reference
 
 
 def job_of(run: Run, forms: Sequence[Form], folder: Path) -> dict[str, Any]:
@@ -189,37 +199,49 @@ def _compare(
 def _with_second_route(
     run: Run,
     probe: Probe,
-    forms: Sequence[Form],
+    proofs: dict[str, Proof],
+    precisions: Sequence[str],
     work: Path,
     environments: Sequence[Environment],
-    reference: list[np.ndarray],
-    proofs: dict[str, Proof],
+    logits: np.ndarray,
 ) -> dict[str, Proof]:
-    """The proofs with those of onnx2tf's float32 file beside the one of ours, where there is an environment for it."""
+    """The proofs with those of onnx2tf's files beside the ones of ours, where there is an environment for it."""
     python = next((place.python for place in environments if "onnx2tf" in place.has), None)
-    ours = next((form for form in forms if form.format == "tflite" and form.precision == "fp32"), None)
-    if python is None or ours is None:
+    forms = {p: Form("tflite", "features", p, 1) for p in precisions if p in proofs}
+    if python is None or not forms:
         return proofs
-    from birdnet_fs.export import second_route
-
     folder = work / "second_route"
     folder.mkdir(exist_ok=True)
-    onnx_form = Form("onnx", "features", "fp32", 1)
     features = folder / "inputs.npy"
     parity.reference_answers(run, probe, ["logits"], features)
-    try:
-        write(run, [onnx_form], folder)
-        second_route.convert(folder / "fp32.onnx", folder / "fp32.tflite", python=python, timeout_s=LIMIT_S)
-        by_runtime = {}
-        for runtime in runtimes("tflite", environments):
-            answers = {1: ask_runtime(runtime, folder / "fp32.tflite", features, folder / "outputs.npz")}
-            form = Form("tflite", "features", "fp32", 1)
-            by_runtime[runtime.name] = _compare(run, probe, form, reference[:1], answers, runtime.name)
-            say(f"fp32 by onnx2tf on {runtime.name}: {by_runtime[runtime.name]}")
-    except UserError as error:
-        say(f"There is no second route for this network: {error}")
-        return {**proofs, "fp32": replace(proofs["fp32"], no_second_route=str(error))}
-    return {**proofs, "fp32": replace(proofs["fp32"], second_route=by_runtime, no_second_route="")}
+    calibration = folder / "calibration.npy"
+    if "int8" in forms:
+        rows = np.load(work / "calibration.npy")
+        np.save(calibration, np.repeat(rows[..., None], run.frontend.n_channels, axis=-1))
+    found = dict(proofs)
+    for precision, form in forms.items():
+        file = folder / f"{precision}.tflite"
+        try:
+            write(run, [Form("onnx", "features", "fp32", 1)], folder)
+            second_route.convert(
+                folder / "fp32.onnx",
+                file,
+                python=python,
+                timeout_s=LIMIT_S,
+                precision=precision,
+                calibration=calibration if precision == "int8" else None,
+            )
+            by_runtime = {}
+            for runtime in runtimes("tflite", environments):
+                answers = {1: ask_runtime(runtime, file, features, folder / "outputs.npz")}
+                by_runtime[runtime.name] = _compare(run, probe, form, [logits], answers, runtime.name)
+                say(f"{precision} by onnx2tf on {runtime.name}: {by_runtime[runtime.name]}")
+        except UserError as error:
+            say(f"There is no second route for this network in {precision}: {error}")
+            found[precision] = replace(proofs[precision], no_second_route=str(error))
+        else:
+            found[precision] = replace(proofs[precision], second_route=by_runtime, no_second_route="")
+    return found
 
 
 def _list(forms: Sequence[Form]) -> str:

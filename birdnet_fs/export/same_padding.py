@@ -43,6 +43,10 @@ def _exchanged(layer: layers.Layer) -> layers.Layer:
 
 
 def _zeros(n: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros in front and behind that padding "same" stands for, the odd one behind."""
+    """Zeros in front and behind that padding "same" stands for, the odd one behind.
+
+    Where values are skipped there is one more behind, which the convolution never reaches: without it the converter
+    sees what the zeros stand for and writes padding "same" again.
+    """
     total = max((-(-n // stride) - 1) * stride + kernel - n, 0)
-    return total // 2, total - total // 2
+    return total // 2, total - total // 2 + (stride > kernel >= 2)
