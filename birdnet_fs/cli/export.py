@@ -16,7 +16,9 @@ def export(
         Path | None, typer.Option("-o", "--output", help="Folder for the artefacts; default RUN/export.")
     ] = None,
     target: Annotated[str, typer.Option(help="The program it is for: " + ", ".join(targets.TARGETS) + ".")] = "tflite",
-    precision: Annotated[str, typer.Option(help="fp32, fp16, dynamic, int8 or several, with commas.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16, dynamic, int8 or several, with commas; default fp32, of `quantise` int8.")
+    ] = "",
     input: Annotated[
         str, typer.Option(help="waveform (front-end inside) or features (its constants beside); default: the target's.")
     ] = "",
@@ -51,24 +53,22 @@ def export(
         target=target,
         name=name,
         input=input,
-        precision=[p.strip() for p in precision.split(",") if p.strip()],
+        precision=[p.strip() for p in precision.split(",") if p.strip()] if precision else None,
         embeddings=embeddings,
         licence=licence,
         audio=audio,
         n_segments=n_segments,
         environments=environment or (),
     )
-    rows = [(a, runtime, p) for a in artefacts for runtime, p in a.proof.by_runtime.items()]
-    wide, runtime_wide = (max(map(len, column)) for column in ([str(a.path) for a in artefacts], [r[1] for r in rows]))
-    print(
-        f"{'artefact':<{wide}}  {'MB':>7}  {'on':<{runtime_wide}}  {'max':>8}  {'mean':>8}  {'top-1':>6}  AUROC run -> artefact"
-    )
-    for a, runtime, p in rows:
-        auroc = "-" if p.auroc_reference is None else f"{p.auroc_reference:.4f} -> {p.auroc_artefact:.4f}"
-        print(
-            f"{a.path!s:<{wide}}  {a.n_bytes / 1e6:7.2f}  {runtime:<{runtime_wide}}  {p.max_abs:8.1e}  {p.mean_abs:8.1e}  "
-            f"{p.top1_agreement:6.1%}  {auroc}"
-        )
-    for a in artefacts:
-        for runtime, p in a.proof.second_route.items():
-            print(f"{a.path.name}: the second converter agrees on {runtime}: {p}")
+    rows = [("artefact", "MB", "on", "max", "mean", "top-1", "AUROC run -> artefact")]
+    for artefact in artefacts:
+        for runtime, p in artefact.proof.by_runtime.items():
+            auroc = "-" if p.auroc_reference is None else f"{p.auroc_reference:.4f} -> {p.auroc_artefact:.4f}"
+            size, top1 = f"{artefact.n_bytes / 1e6:.2f}", f"{p.top1_agreement:.1%}"
+            rows.append((str(artefact.path), size, runtime, f"{p.max_abs:.1e}", f"{p.mean_abs:.1e}", top1, auroc))
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, wide, strict=True)).rstrip())
+    for artefact in artefacts:
+        for runtime, p in artefact.proof.second_route.items():
+            print(f"{artefact.path.name}: the second converter agrees on {runtime}: {p}")

@@ -16,7 +16,7 @@
     parity         the gate and its one table of budgets (embeddings: of the second output)
     bench          speed and memory (time_it: stand-alone)
 
-    sidecars       labels, constants, golden inputs
+    sidecars       constants, golden inputs, and the labels (labels)
     card           the model card
     hosts          what single programs want beside (host_birdnet: stand-alone, the `birdnet` package as a host)
 

@@ -125,7 +125,7 @@ def main(engine: str, model: str, inputs: str, outputs: str, batch: str = "1") -
     rows = np.load(inputs, mmap_mode="r", allow_pickle=False)
     found = [answer(np.ascontiguousarray(rows[i : i + size], np.float32)) for i in range(0, len(rows), size)]
     with open(outputs, "wb") as file:
-        np.savez(file, *(np.concatenate(each) for each in zip(*found)))
+        np.savez(file, *(np.concatenate([each[k] for each in found]) for k in range(len(found[0]))))
 
 
 if __name__ == "__main__":

@@ -92,14 +92,15 @@ def _data(run: Run) -> list[str]:
         trained = Counter(row.get("labels") or "nothing" for row in rows if row.get("part") == "train")
         if trained:
             fewest, most = min(trained.items(), key=lambda item: item[1]), trained.most_common(1)[0]
-            few = f"{_escape(fewest[0])} ({fewest[1]:,})"
-            lines.append(f"- Training clips by label: from {few} to {_escape(most[0])} ({most[1]:,}).")
+            each = f"{most[1]:,} each" if fewest[1] == most[1] else ""
+            from_to = f"from {_escape(fewest[0])} ({fewest[1]:,}) to {_escape(most[0])} ({most[1]:,})"
+            lines.append(f"- Training clips by label: {each or from_to}.")
     else:
         lines.append("- The run folder does not say which clips it was trained on.")
     if data.root:
         name = Path(data.root).resolve().name  # the folder's name, not where it lies on somebody's machine
-        lines.append(f"- From `{name}`{f', table `{data.table}`' if data.table else ''}"
-                     f"{f', where `{data.where}`' if data.where else ''}.")  # fmt: skip
+        which = [f", {what} `{value}`" for what, value in (("table", data.table), ("where", data.where)) if value]
+        lines.append(f"- From `{name}`{''.join(which)}.")
     return lines + _licences(run)
 
 
@@ -124,8 +125,8 @@ def _exactness(proof: Proof) -> list[str]:
     budget = first.budget
     thing = "logit" if proof.form.answers == "logits" else "probability"
     lines = [
-        f"{first.n_segments:,} segments ({first.source}) and {first.n_edges} made ones (silence, clipping, a padded one, "
-        "a sweep) against the run:",
+        f"{first.n_segments:,} segments ({first.source}) and {first.n_edges} made ones (silence, clipping, a "
+        "padded one, a sweep) against the run:",
         "",
         *(f"- {name}: {numbers}" for name, numbers in proof.by_runtime.items()),
         *(f"- {name}, converted through onnx2tf: {numbers}" for name, numbers in proof.second_route.items()),
@@ -140,8 +141,8 @@ def _exactness(proof: Proof) -> list[str]:
 def _front_end(run: Run) -> list[str]:
     spec = run.frontend
     return [
-        f"Preset `{spec.preset}`: {spec.segment_s:g} s at {spec.sample_rate_hz:,} Hz, {spec.fmin_hz:g}-{spec.fmax_hz:g} "
-        f"Hz, n_fft {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} bands ({spec.bands}), {spec.compression}, "
+        f"Preset `{spec.preset}`: {spec.segment_s:g} s at {spec.sample_rate_hz:,} Hz, {spec.fmin_hz:g} "
+        f"to {spec.fmax_hz:g} Hz, n_fft {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} bands ({spec.bands}), {spec.compression}, "
         f"{spec.normalise}; {spec.shape[0]} x {spec.shape[1]}. Every setting stands in the JSON file beside it."
     ]
 

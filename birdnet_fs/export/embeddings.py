@@ -15,7 +15,9 @@ import numpy as np
 from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.training.run_folder import WEIGHTS, Run, read_weights
 
-USUAL_SPREADS = 3.0  # as far from their mean as embeddings lie that the budgets hold for; beyond they grow in proportion
+USUAL_SPREADS = (
+    3.0  # as far from their mean as embeddings lie that the budgets hold for; beyond they grow in proportion
+)
 NORMALISATION = {"cosine": "unit", "euclidean": "none", "learnt": "none"}  # of an embedding less the centre
 
 

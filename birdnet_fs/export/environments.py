@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from birdnet_fs.export import ask, processes
+from birdnet_fs.export import ask, host_birdnet, processes
 from birdnet_fs.plumbing.errors import UserError
 
 VARIABLE = "BIRDNET_FS_ENVIRONMENTS"
@@ -28,6 +28,7 @@ ENGINES = {
     "pt2": ("torch",),
     "openvino": ("openvino",),
 }
+HOST = "birdnet"  # the package, which loads TFLite files as models of its own
 _LIMIT_S = 3600  # for one file and all inputs; a runtime that hangs ends the export with a sentence
 
 
@@ -68,14 +69,14 @@ def find_environments(pythons: Sequence[Path | str] = ()) -> list[Environment]:
     return found
 
 
-def runtimes(format: str, environments: Sequence[Environment]) -> list[Runtime]:
-    """Every engine that opens the format, once for each version of it.
+def runtimes(format: str, environments: Sequence[Environment], *, host: bool = False) -> list[Runtime]:
+    """Every engine that opens the format, once for each version of it; with `host` the `birdnet` package too.
 
     Raises:
         UserError: The first of `ENGINES[format]` is nowhere.
     """
     found: dict[tuple[str, str], Runtime] = {}
-    for engine in ENGINES[format]:
+    for engine in (*ENGINES[format], *([HOST] if host else [])):
         package = engine.removesuffix("-default")
         for environment in environments:
             if package in environment.has:
@@ -88,7 +89,9 @@ def runtimes(format: str, environments: Sequence[Environment]) -> list[Runtime]:
     return list(found.values())
 
 
-def ask_runtime(runtime: Runtime, model: Path, inputs: Path, outputs: Path, *, batch: int = 1) -> list[np.ndarray]:
+def ask_runtime(
+    runtime: Runtime, model: Path, inputs: Path, outputs: Path, *, batch: int = 1, labels: Path | None = None
+) -> list[np.ndarray]:
     """What a file answers, computed in a process of its own.
 
     Args:
@@ -97,15 +100,19 @@ def ask_runtime(runtime: Runtime, model: Path, inputs: Path, outputs: Path, *, b
         inputs: `.npy` float32 [n, ...], one row per segment.
         outputs: `.npz` that the process writes.
         batch: How many rows at once.
+        labels: The labels file, which the host needs.
 
     Returns:
-        float32 [n, ...] of each output in the file's order, the predictions [n, n_classes] first.
+        float32 [n, ...] of each output in the file's order, the predictions [n, n_classes] first; of the host those
+        alone.
 
     Raises:
         UserError: The runtime refused the file, died on it or did not end; its last words are given.
     """
     outputs.unlink(missing_ok=True)
-    arguments = [ask.__file__, runtime.engine, model, inputs, outputs, batch]
+    arguments: list[object] = [ask.__file__, runtime.engine, model, inputs, outputs, batch]
+    if runtime.engine == HOST:
+        arguments = [host_birdnet.__file__, model, labels, inputs, outputs, "--batch", batch, "--raw"]
     try:
         done = processes.run_python(runtime.python, arguments, stale=True, timeout_s=_LIMIT_S)
     except subprocess.TimeoutExpired:
@@ -114,6 +121,8 @@ def ask_runtime(runtime: Runtime, model: Path, inputs: Path, outputs: Path, *, b
         why = f"exit status {done.returncode}: {processes.last_words(done)}"
         raise UserError(f"{runtime.name} cannot run the converted network ({why})")
     with np.load(outputs, allow_pickle=False) as stored:
+        if runtime.engine == HOST:
+            return [stored["scores"]]
         return [stored[f"arr_{i}"] for i in range(len(stored.files))]
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from birdnet_fs.export import card, hosts, labels, sidecars, targets
 from birdnet_fs.export import embeddings as second
-from birdnet_fs.export import card, hosts, sidecars, targets
 from birdnet_fs.export.bench import Speed, measure_speed
 from birdnet_fs.export.environments import Environment, find_environments
 from birdnet_fs.export.form import SUFFIXES, Form
@@ -48,7 +48,7 @@ def export_run(
     target: str = "tflite",
     name: str = "",
     input: str = "",
-    precision: Sequence[str] = ("fp32",),
+    precision: Sequence[str] | None = None,
     embeddings: bool = False,
     licence: str = "",
     audio: Path | None = None,
@@ -65,7 +65,8 @@ def export_run(
             `file_name`); the run folder's name when empty.
         input: "waveform" (the front-end is inside) or "features" (its constants lie beside); the target's first when
             empty.
-        precision: One artefact each: "fp32", "fp16", "dynamic", "int8" (form.Form says what each is).
+        precision: One artefact each: "fp32", "fp16", "dynamic", "int8" (form.Form says what each is). None: what the
+            run was trained for, fp32 or (model.quantised) int8.
         embeddings: Give the embedding as well, as a second output, with what enrolment on a device needs beside it.
         licence: Of the network, in its owner's words, for the card.
         audio: Folder of recordings for the parity test when those of the run are gone.
@@ -80,11 +81,13 @@ def export_run(
             are not finite, a network that cannot be converted, or an artefact over its budget. Nothing is written then.
     """
     output = Path(output)
+    if precision is None:
+        precision = ("int8",) if run.experiment.model.quantised else ("fp32",)
     precision = tuple(dict.fromkeys(precision))
     name = name or run.path.resolve().name
     forms = _forms(run, target, input, precision, embeddings)
     _check(forms[0], name, output)
-    sidecars.label_lines(run.classes)
+    labels.label_lines(run.classes)
     _check_weights(run)
     places = find_environments(environments)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +97,7 @@ def export_run(
         ready.mkdir()
         n_calibration = N_CALIBRATION if "int8" in precision else 0
         probe = make_probe(run, audio=audio, n_segments=n_segments, n_calibration=n_calibration)
-        proofs, reference = measure(run, probe, forms, work, places)
+        proofs, reference = measure(run, probe, forms, work, places, host=targets.find(target).for_birdnet)
         if any(proof.faults for proof in proofs.values()):
             raise UserError(_refusal(run, probe, forms, proofs, work, places, target))
         enrolment = second.enrolment_of(run) if embeddings else None
@@ -131,6 +134,11 @@ def _forms(run: Run, target: str, input: str, precision: Sequence[str], embeddin
         row = targets.find(target)
         raise UserError(f"--precision must name one or more of {', '.join(row.precisions)}. Received: nothing")
     forms = [targets.form_of(target, run, input=input, precision=p, embeddings=embeddings) for p in precision]
+    if run.experiment.model.quantised and (set(precision) != {"int8"} or forms[0].format != "tflite"):
+        raise UserError(
+            f"{run.path} was trained for int8 in TFLite (model.quantised): export it with --precision int8 and a "
+            f"--target of TFLite, or export the float run it came from. Received: {target}, {', '.join(precision)}"
+        )
     for sentence in targets.check_target(target, run, embeddings=embeddings):
         say(sentence)
     return forms

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from birdnet_fs.export.sidecars import label_lines
+from birdnet_fs.export.labels import label_lines
 from birdnet_fs.export.targets import find
 from birdnet_fs.plumbing.files import write_json, write_text
 from birdnet_fs.reports.scores import read_scores

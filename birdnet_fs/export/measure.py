@@ -13,18 +13,20 @@ import numpy as np
 
 from birdnet_fs.export import embeddings as second
 from birdnet_fs.export import parity, processes, second_route
-from birdnet_fs.export.environments import Environment, Runtime, ask_runtime, runtimes
+from birdnet_fs.export.environments import HOST, Environment, Runtime, ask_runtime, runtimes
 from birdnet_fs.export.form import OUTPUTS, Form
+from birdnet_fs.export.labels import label_lines
 from birdnet_fs.export.parity import Parity
 from birdnet_fs.export.probe import EDGES, Probe
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import write_json
+from birdnet_fs.plumbing.files import write_json, write_text
 from birdnet_fs.plumbing.progress import say
 from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.training.run_folder import Run
 
 WRITERS = {"tflite": ("birdnet_fs.export.tflite_writer", "tensorflow")}  # the other formats: torch_writer
 OTHER_BATCH, N_OTHER = 3, 32  # rows that an artefact of any batch is asked about again, three at once
+LABELS = "labels.txt"
 LIMIT_S = 600  # for one file of the second converter
 
 
@@ -78,6 +80,7 @@ def measure(
     work: Path,
     environments: Sequence[Environment],
     *,
+    host: bool = False,
     second_route_for: Sequence[str] = ("fp32",),
 ) -> tuple[dict[str, Proof], list[np.ndarray]]:
     """Convert into `work` (`<precision><suffix>`) and compare.
@@ -88,6 +91,7 @@ def measure(
         forms: One artefact each; they differ in their precision only.
         work: An empty folder, or one of an earlier call.
         environments: Where runtimes are looked for.
+        host: Try the files in the `birdnet` package as well, where an environment has it.
         second_route_for: Precisions that are converted through onnx2tf as well. What that makes of 8 bits is its own
             affair: only float32 must agree.
 
@@ -98,7 +102,7 @@ def measure(
         UserError: A form cannot be converted, or a runtime cannot run it.
     """
     form = forms[0]
-    wanted = runtimes(form.format, environments)
+    wanted = runtimes(form.format, environments, host=host)
     inputs = work / "inputs.npy"
     features = inputs if form.input == "features" else None
     reference = parity.reference_answers(run, probe, [OUTPUTS[name] for name in form.outputs], features)
@@ -108,6 +112,7 @@ def measure(
         np.save(inputs, np.load(inputs).swapaxes(1, 2))
     if "int8" in [f.precision for f in forms]:
         parity.calibration_features(run, probe, work / "calibration.npy")
+    write_text(work / LABELS, "".join(f"{line}\n" for line in label_lines(run.classes)))
     say(f"Converting {run.experiment.model.name} to {form.format} ({form.input} in, {_list(forms)}) ...")
     write(run, forms, work)
     proofs = {}
@@ -167,11 +172,13 @@ def write(run: Run, forms: Sequence[Form], folder: Path) -> None:
 
 def _answers(runtime: Runtime, file: Path, inputs: Path, form: Form) -> dict[int, list[np.ndarray]]:
     """What a file answers to all inputs one by one and, where it takes any batch, to the first ones three at once."""
-    found = {1: ask_runtime(runtime, file, inputs, file.parent / "outputs.npz")}
-    if form.batch is None:
+    outputs, labels = file.parent / "outputs.npz", file.parent / LABELS
+    found = {1: ask_runtime(runtime, file, inputs, outputs, labels=labels)}
+    one_only = runtime.engine == HOST and form.answers == "probabilities"  # its rule for models of 32 kHz
+    if form.batch is None and not one_only:
         first = file.parent / "first.npy"
         np.save(first, np.load(inputs, mmap_mode="r")[:N_OTHER])
-        found[OTHER_BATCH] = ask_runtime(runtime, file, first, file.parent / "outputs.npz", batch=OTHER_BATCH)
+        found[OTHER_BATCH] = ask_runtime(runtime, file, first, outputs, batch=OTHER_BATCH, labels=labels)
     return found
 
 
@@ -190,7 +197,7 @@ def _compare(
         constant=int(run.experiment.model.unknown),
         by_batch={n: rows[0] for n, rows in answers.items() if n > 1},
     )
-    if len(form.outputs) > 1:
+    if len(answers[1]) > 1:
         of_second = second.compare(reference[1], answers[1][1], form.precision, len(EDGES))
         numbers = numbers.with_embeddings(of_second)
     return numbers

@@ -24,6 +24,7 @@ ROUNDED = {  # the operators whose weights onnxruntime takes in 8 bits
     "dynamic": ("MatMul", "Gemm", "LSTM"),  # its convolutions of that kind are slower than those in float32
     "int8": ("Conv", "MatMul", "Gemm"),
 }
+FLOOR_ULP = 4  # last digits above the logarithm of the floor: 3e-5 dB at 1e-10
 MIN_SHARE = 0.5  # of the weights that must lie in those, else too little is saved to be worth the rounding
 
 
@@ -94,6 +95,38 @@ def put_in_front(front_end: Any, network: Any) -> Any:
     whole.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in sorted(sets))
     whole.producer_name, whole.producer_version = network.producer_name, network.producer_version
     return whole
+
+
+def steady_floor(front_end: Any, amin: float) -> int:
+    """Raise what logarithms of energies give to a constant just above the floor's own, in place.
+
+    onnxruntime's Log of the same number has one last digit in its vector loop and another in the rest of the array; of
+    silence, where all is floor, min_max would stretch that digit to full range (seen: 0 to 0.987).
+
+    Args:
+        front_end: An `onnx.ModelProto`.
+        amin: The energy that the front-end takes for the smallest.
+
+    Returns:
+        How many logarithms there are.
+    """
+    from onnx import helper, numpy_helper
+
+    graph, nodes = front_end.graph, []
+    floor = np.log(np.float32(amin))
+    n_found = 0
+    for node in graph.node:
+        nodes.append(node)
+        if node.op_type == "Log":
+            n_found += 1
+            (given,), name = node.output, f"{node.output[0]}_above"
+            node.output[0] = name
+            nodes.append(helper.make_node("Max", [name, "log_floor"], [given], name=name))
+    if n_found:
+        graph.initializer.append(numpy_helper.from_array(floor + FLOOR_ULP * np.spacing(np.abs(floor)), "log_floor"))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return n_found
 
 
 # ---------------------------------------------------------------- 16 bits

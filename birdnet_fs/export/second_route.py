@@ -65,7 +65,7 @@ def convert(
         except subprocess.TimeoutExpired as ended:
             log.write_text(_text(ended.stdout) + _text(ended.stderr), encoding="utf-8")
             raise UserError(
-                f"onnx2tf did not end within {timeout_s:g} s (it unrolls recurrent networks frame by frame); "
+                f"onnx2tf did not end within {timeout_s:g} s (it takes minutes, and hours for recurrent networks); "
                 f"its log is {log}"
             ) from None
         except OSError as error:

@@ -16,31 +16,13 @@ import numpy as np
 from birdnet_fs import schema
 from birdnet_fs.export.embeddings import Enrolment
 from birdnet_fs.export.form import Form
+from birdnet_fs.export.labels import label_lines
 from birdnet_fs.export.measure import Proof
-from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import sha256, write_json, write_text
 from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.training.run_folder import Run, versions
 
 FORMAT = 1
-
-
-def label_lines(classes: Sequence[str]) -> list[str]:
-    """One `Scientific name_Common name` per class, in model order; a class without `_` is written twice.
-
-    Raises:
-        UserError: A name is empty, holds a line break, or two classes give the same line.
-
-    >>> label_lines(["Turdus merula_Common Blackbird", "noise"])
-    ['Turdus merula_Common Blackbird', 'noise_noise']
-    """
-    lines = [name if "_" in name else f"{name}_{name}" for name in classes]
-    for name, line in zip(classes, lines, strict=True):
-        if not name.strip() or name.splitlines() != [name]:
-            raise UserError(f"A class must be one line of text in the labels file. Received: {name!r}")
-        if lines.count(line) > 1:
-            raise UserError(f"Classes must be different in the labels file; {line!r} comes twice. Rename one.")
-    return lines
 
 
 class Golden(NamedTuple):

@@ -81,6 +81,7 @@ class Target:
         host_files: Which files of hosts.py go beside the artefact, keys of `hosts.WRITERS`.
         by_scientific_name: It knows a class by what stands before `_` in its label alone, and cuts only where the
             first label holds one `_`.
+        for_birdnet: The `birdnet` package loads it, and proves it where an environment has that.
         source: Where this was read or tried.
     """
 
@@ -91,6 +92,7 @@ class Target:
     ears: tuple[Ear, ...] = (Ear(),)
     host_files: tuple[str, ...] = ()
     by_scientific_name: bool = False
+    for_birdnet: bool = False
     source: str = ""
 
 
@@ -119,6 +121,7 @@ TARGETS: dict[str, Target] = {
         "the `birdnet` package (1.3 or newer), as a custom model",
         inputs=("waveform",),
         ears=(BIRDNET_24, BIRDNET_30),
+        for_birdnet=True,
         source="birdnet 1.3.1, run and read: 2.4 takes logits at any batch, 3.0 probabilities and one at a time",
     ),
     "analyzer": Target(
@@ -126,6 +129,7 @@ TARGETS: dict[str, Target] = {
         inputs=("waveform",),
         ears=(BIRDNET_24,),
         host_files=("analyzer",),
+        for_birdnet=True,
         source="BirdNET-Analyzer, read: loads custom classifiers as the `birdnet` package does, 48 kHz and 3 s",
     ),
     "birdnet-go": Target(

@@ -192,7 +192,7 @@ def _check_width(name: str, ear: Ear, run: "Run") -> None:
 
 
 def _check_names(name: str, run: "Run") -> None:
-    from birdnet_fs.export.sidecars import label_lines
+    from birdnet_fs.export.labels import label_lines
 
     lines = label_lines(run.classes)
     if lines[0].count("_") != 1:

@@ -123,7 +123,12 @@ class Writer:
 
     @cached_property
     def _front_end(self) -> Any:
-        return self._to_onnx(Whole(None, self.spec), self._shape("waveform"), "waveform", ("features",))
+        from birdnet_fs.export.onnx_precision import steady_floor
+
+        model = self._to_onnx(Whole(None, self.spec), self._shape("waveform"), "waveform", ("features",))
+        if self.spec.compression in ("db", "log"):
+            steady_floor(model, self.spec.amin)
+        return model
 
     def _to_onnx(self, module: Whole, shape: tuple[int, ...], name: str, outputs: tuple[str, ...]) -> Any:
         from onnxscript import optimizer

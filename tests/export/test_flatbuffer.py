@@ -16,7 +16,7 @@ from birdnet_fs.export import flatbuffer
 # written once on the TensorFlow backend: two halves of a network, a loop among them, a convolution that is computed
 # wrongly, the same one as the writer writes it, and a file with an operator that is no builtin
 WORK = """
-import sys, numpy as np, keras, tensorflow as tf
+import sys, numpy as np, keras
 from pathlib import Path
 from keras import layers
 from birdnet_fs.export import tflite_writer as writer
@@ -46,8 +46,7 @@ pictures = np.load(folder / "image.npy")
 np.save(folder / "skips.npy", skips.predict(pictures, verbose=0)["answer"])
 writer.convert(skips, (1, 23, 18, 2), "image", folder / "skips.tflite")
 skips.export(str(folder / "as_it_is.tflite"), format="litert", verbose=False)
-odd = keras.Model(x, keras.layers.Lambda(lambda v: tf.raw_ops.Betainc(a=v, b=v, x=v))(x))
-odd.export(str(folder / "odd.tflite"), format="litert", verbose=False)
+loop.export(str(folder / "odd.tflite"), format="litert", verbose=False)  # a loop and an open batch: no builtins
 for name in ("as_it_is", "odd"):
     try:
         writer.check(folder / f"{name}.tflite")
@@ -143,6 +142,7 @@ def test_a_convolution_that_skips_values_is_found_and_written_otherwise(folder, 
 
 
 def test_operators_of_tensorflow_itself_are_refused(folder):
-    assert flatbuffer.foreign_operators(folder / "odd.tflite") == ["FlexBetainc"]
-    assert "FlexBetainc" in (folder / "odd.txt").read_text()
+    foreign = flatbuffer.foreign_operators(folder / "odd.tflite")
+    assert foreign and all(name.startswith("Flex") for name in foreign)
+    assert ", ".join(foreign) in (folder / "odd.txt").read_text()
     assert flatbuffer.foreign_operators(folder / "loop.tflite") == []

@@ -52,7 +52,9 @@ def test_probabilities_are_held_to_what_the_budget_of_logits_allows_them(asked, 
         right /= right.sum(axis=1, keepdims=True)
     result = compare(logits, right, probe, "fp32", activation, answers="probabilities")
     assert not result.faults and result.max_abs < 1e-12 and result.auroc_artefact == result.auroc_reference
-    assert compare(logits, logits, probe, "fp32", activation, answers="probabilities").faults  # the activation forgotten
+    assert compare(
+        logits, logits, probe, "fp32", activation, answers="probabilities"
+    ).faults  # the activation forgotten
     other = right.copy()
     other[9, 1] += 1.1 * steepest * BUDGETS["fp32"].max_abs
     faults = compare(logits, other, probe, "fp32", activation, answers="probabilities").faults

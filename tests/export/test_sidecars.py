@@ -9,7 +9,7 @@ import pytest
 import tolerances
 
 from birdnet_fs import schema
-from birdnet_fs.export import probe, sidecars
+from birdnet_fs.export import labels, probe, sidecars
 from birdnet_fs.frontend import PRESETS
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.plumbing.errors import UserError
@@ -80,14 +80,14 @@ def test_the_stand_alone_front_end_reads_every_setting(reader) -> None:
 
 
 def test_labels_are_pairs_in_order() -> None:
-    lines = sidecars.label_lines(["Turdus merula_Common Blackbird", "noise", "été"])
+    lines = labels.label_lines(["Turdus merula_Common Blackbird", "noise", "été"])
     assert lines == ["Turdus merula_Common Blackbird", "noise_noise", "été_été"]
 
 
 @pytest.mark.parametrize("classes", [["a", "a"], ["a", "a_a"], [""], ["a\nb"], [" "]])
 def test_labels_that_cannot_be_read_back_are_refused(classes: list[str]) -> None:
     with pytest.raises(UserError):
-        sidecars.label_lines(classes)
+        labels.label_lines(classes)
 
 
 def test_edges_survive_sixteen_bits() -> None:
