@@ -23,6 +23,7 @@ WITH = {
     "training.frame_loss": ["model.head=sed"],
     "training.patience": ["data.val_fraction=0.2"],
     "training.freeze_blocks": ["model.weights=RUN"],
+    "model.quantised": ["model.weights=RUN"],
     "distillation.features": ["distillation.teacher=RUN"],
 }
 

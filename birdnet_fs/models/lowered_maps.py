@@ -30,10 +30,11 @@ from birdnet_fs.models.lowered_layers import (
     sides,
     value_of,
 )
+from birdnet_fs.models.quantised_layers import QuantisedConv2D, QuantisedDense, QuantisedDepthwiseConv2D
 
 # numbers in a kernel from which on torch's copy of its channels_last gradient costs more than a copy of the maps
 LARGE_KERNEL = 4_000_000
-CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D)
+CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, QuantisedConv2D, QuantisedDepthwiseConv2D)
 
 
 def _same_padding(length: int, window: int, stride: int, dilation: int) -> tuple[int, int]:
@@ -223,10 +224,10 @@ def follows(last: Any, after: Any, fold: bool) -> bool:
             positive = type(source) in ACTIVATION_LAYERS and activation_of(source) in (F.relu, F.relu6)
             # torch pads by half a window at most
             return positive and all(2 * n <= size for (n, _), size in zip(layer.padding, behind.pool_size, strict=True))
-        return type(behind) in (layers.Conv2D, layers.DepthwiseConv2D)
+        return type(behind) in CONVOLUTIONS
     if activation_of(layer) is not None:
         return False
     if fold and type(layer) in CONVOLUTIONS and type(behind) is layers.BatchNormalization:
         return behind.axis in (-1, len(last.outputs[0].shape) - 1) and not behind.renorm
-    takes = type(layer) in (*CONVOLUTIONS, *MERGES, layers.BatchNormalization, layers.Dense)
+    takes = type(layer) in (*CONVOLUTIONS, *MERGES, layers.BatchNormalization, layers.Dense, QuantisedDense)
     return takes and type(behind) in ACTIVATION_LAYERS and activation_of(behind) in ELEMENTWISE

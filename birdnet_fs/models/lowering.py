@@ -19,12 +19,18 @@ import torch
 from keras import layers
 from torch import Tensor
 
-from birdnet_fs.models import lowered_attention, lowered_layers, lowered_maps, lowered_recurrent
+from birdnet_fs.models import lowered_attention, lowered_layers, lowered_maps, lowered_quantised, lowered_recurrent
 from birdnet_fs.models.lowered_layers import Call, Site, Weights, as_dtype
 from birdnet_fs.models.lowered_maps import follows
 
 ATTENDED = ("value", "key")  # arguments of an attention layer behind its first
-RULES = lowered_layers.RULES | lowered_maps.RULES | lowered_recurrent.RULES | lowered_attention.RULES
+RULES = (
+    lowered_layers.RULES
+    | lowered_maps.RULES
+    | lowered_recurrent.RULES
+    | lowered_attention.RULES
+    | lowered_quantised.RULES
+)
 
 
 class _Step(NamedTuple):

@@ -45,6 +45,7 @@ class Experiment:
         self._check_episodes()
         self._check_distillation()
         self._check_pseudo()
+        self._check_quantised()
         check(
             not (self.pretrain and self.model.weights),
             "An experiment starts from model.weights or from its pretrain part; set pretrain=none, or "
@@ -123,6 +124,21 @@ class Experiment:
             "distillation.features teaches the embedding, which training.freeze_blocks=-1 keeps as it is; set one of "
             "them to 0",
             self.distillation.features,
+        )
+
+    def _check_quantised(self) -> None:
+        if not self.model.quantised:
+            return
+        check(
+            bool(self.pretrain or self.model.weights),
+            "model.quantised goes on from a trained network, as it has no BatchNorm to learn with from random weights; "
+            "set model.weights to a run folder, or pretrain",
+            self.model.weights,
+        )
+        check(
+            self.training.precision in ("auto", "float32"),
+            "model.quantised counts steps of 8 bits, which need training.precision=float32",
+            self.training.precision,
         )
 
     def _check_pseudo(self) -> None:

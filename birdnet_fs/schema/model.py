@@ -5,6 +5,9 @@ from typing import Literal
 
 from birdnet_fs.schema.checks import check
 
+# families whose networks `models.quantised` knows as networks of 8 bits
+QUANTISABLE = ("cnn", "efficientnet", "efficientnet_v2", "ghost_efficientnet_v2", "panns", "resnet", "tilenet")
+
 
 @dataclass(frozen=True)
 class Model:
@@ -21,6 +24,7 @@ class Model:
     channels: tuple[int, ...] = ()  # of the blocks of prototypical/*, as [128,256,512,1024]; () = those of the variant
     block_dropout: float = 0.1  # of prototypical/v2: of whole maps in a block, and in front of the embedding
     weights: str = ""  # a run folder or published weights (.h5, .weights.h5, .keras, .pth) to start from; empty = none
+    quantised: bool = False  # learns as int8 computes, from model.weights on; `birdnet-fs quantise` sets it
 
     def __post_init__(self) -> None:
         check(0 <= self.dropout < 1, "model.dropout must be in [0, 1)", self.dropout)
@@ -36,3 +40,10 @@ class Model:
             f"model.block_dropout is for model.name=prototypical/v2...; {self.name} has model.dropout",
             self.block_dropout,
         )
+        other = "export the float run without training: birdnet-fs export RUN --precision int8, dynamic or fp16"
+        check(
+            not self.quantised or self.name.partition("/")[0] in QUANTISABLE,
+            f"model.quantised is for the families {', '.join(QUANTISABLE)}; {other}",
+            self.name,
+        )
+        check(not self.quantised or self.head == "linear", f"model.quantised needs head=linear; {other}", self.head)

@@ -19,10 +19,12 @@ import torch
 from birdnet_fs import schema
 from birdnet_fs.batches.loader import Batch, TrainingBatches
 from birdnet_fs.models.lowering import lower
+from birdnet_fs.models.quantised import is_quantised
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say, track
 from birdnet_fs.training import layerwise, optimizer
 from birdnet_fs.training.objective import Objective, Tally, supervised
+from birdnet_fs.training.quantising import Ranges
 from birdnet_fs.training.run_folder import weights_of
 from birdnet_fs.training.schedule import Plateau, learning_rate
 
@@ -169,7 +171,8 @@ class _Loop:
         self.device = self.parameters[0].device
         self.optimizer = optimizer.build(self._groups(), settings)
         self.plateau = Plateau(settings.plateau_factor, settings.plateau_patience)
-        self.dtype = _arithmetic(settings.precision, self.device.type)
+        self.ranges = Ranges(model, settings.epochs) if is_quantised(model) else None
+        self.dtype = torch.float32 if self.ranges else _arithmetic(settings.precision, self.device.type)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.average = [v.value.detach().clone() for v in _state(model)] if settings.ema else []
         self.last_epochs = optimizer.Mean()
@@ -228,9 +231,13 @@ class _Loop:
             for epoch in range(self.settings.epochs)
             for i, batch in enumerate(self.batches.epoch(epoch))
         )
+        if self.ranges:
+            self.ranges.measure(self.forward, self.batches, self.device)
         yield from track(every, "training", total=self.settings.epochs * n_batches, unit="step")
 
     def step(self, step: int, batch: Batch) -> float:
+        if self.ranges:
+            self.ranges.step(step // len(self.batches))
         features, targets, _, *heard = (tensor.to(self.device, non_blocking=True) for tensor in batch)
         lesson = self.objective.lesson
         n_batches = len(self.batches)

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from birdnet_fs.models.heads import WEIGHTS as HEAD
+from birdnet_fs.models.quantised_layers import FakeQuantise
 from birdnet_fs.plumbing.errors import UserError
 
 
@@ -72,7 +73,8 @@ def groups(model: keras.Model, *, weight_decay: float, layer_decay: float) -> li
 
 
 def _in_order(model: keras.Model) -> list[Any]:
-    return [v for layer in model.layers for v in layer.weights if "seed_generator" not in v.path]
+    known = (layer for layer in model.layers if not isinstance(layer, FakeQuantise))  # ranges are part of no block
+    return [v for layer in known for v in layer.weights if "seed_generator" not in v.path]
 
 
 def _block(name: str) -> str:

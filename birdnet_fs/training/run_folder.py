@@ -78,7 +78,7 @@ def build_network(experiment: schema.Experiment, n_classes: int) -> "keras.Model
     from birdnet_fs import models
 
     spec = experiment.frontend
-    return models.build(
+    network = models.build(
         experiment.model.name,
         input_shape=(*spec.shape, spec.n_channels),
         n_classes=n_classes,
@@ -90,6 +90,11 @@ def build_network(experiment: schema.Experiment, n_classes: int) -> "keras.Model
         channels=experiment.model.channels,
         block_dropout=experiment.model.block_dropout,
     )
+    if not experiment.model.quantised:
+        return network
+    from birdnet_fs.models.quantised import quantised
+
+    return quantised(network)
 
 
 def load_run(path: Path | str) -> Run:
@@ -177,7 +182,8 @@ def save_run(
     with atomic_path(path / WEIGHTS) as part:
         # safetensors writes memory as it lies: a kernel laid out for torch must be copied first
         # a full disk is an OSError of Python's alone, not of safetensors' own writing
-        part.write_bytes(save({name: np.ascontiguousarray(value) for name, value in weights.items()}))
+        # (and one number without axes must stay so, which numpy's copy would give an axis)
+        part.write_bytes(save({name: np.ascontiguousarray(v).reshape(v.shape) for name, v in weights.items()}))
     write_text(path / CLASSES, "".join(f"{name}\n" for name in classes))
     write_json(path / VERSIONS, versions())
     also(path)

@@ -1,5 +1,6 @@
 """What a training starts from: an earlier run, or published weights (models/weights)."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,12 +9,15 @@ import numpy as np
 
 from birdnet_fs import models, schema
 from birdnet_fs.models import weights
+from birdnet_fs.models.quantised import quantised
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.training.run_folder import WEIGHTS, Run, load_run, read_weights
+from birdnet_fs.training.run_folder import WEIGHTS, Run, build_network, load_run, read_weights
 
 
 def start_from(path: Path, model: keras.Model, experiment: schema.Experiment, classes: Sequence[str]) -> str:
     """Set the weights of a fresh network; the head's too when the run had the same head and the same classes.
+
+    A quantised network starts from a float one, its BatchNormalization folded in, or from a quantised run.
 
     Args:
         path: A run folder, or a file of `models.weights.load`.
@@ -27,10 +31,18 @@ def start_from(path: Path, model: keras.Model, experiment: schema.Experiment, cl
     Raises:
         UserError: No such run or file, damaged, of another network, or with tensors of another shape.
     """
-    if not path.is_dir():
+    run = load_run(path) if path.is_dir() else None
+    if experiment.model.quantised and not (run and run.experiment.model.quantised):
+        plain = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, quantised=False))
+        network = build_network(plain, len(classes))
+        told = start_from(path, network, plain, classes)
+        for ours, theirs in zip(model.weights, quantised(network).weights, strict=True):
+            if "seed_generator" not in ours.path:
+                ours.assign(theirs)
+        return told
+    if run is None:
         head, why = weights.load(model, path, name=experiment.model.name), "the file's classes are others"
     else:
-        run = load_run(path)
         same = run.classes == tuple(classes) and run.experiment.model.head == experiment.model.head
         head = weights.fit(model, _of_run(run, experiment), source=str(path / WEIGHTS), head=same)
         why = f"{len(run.classes)} classes and head {run.experiment.model.head} there, "
@@ -43,6 +55,11 @@ def _of_run(run: Run, experiment: schema.Experiment) -> dict[str, np.ndarray]:
     theirs, ours = (models.resolve(e.model.name) for e in (run.experiment, experiment))
     if theirs != ours:
         raise UserError(f"{run.path} is a run of {theirs} and cannot start {ours}; set model.name={theirs}.")
+    if run.experiment.model.quantised and not experiment.model.quantised:
+        raise UserError(
+            f"{run.path} is a quantised run, whose BatchNormalization is folded in; start from the float run before it "
+            f"({run.experiment.model.weights}), or set model.quantised=true."
+        )
     stored = read_weights(run.path / WEIGHTS)
     if ours.startswith("vit/"):
         from birdnet_fs.models import vit

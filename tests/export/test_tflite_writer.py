@@ -13,6 +13,7 @@ import scipy.special
 import tolerances
 import torch
 from on_runtime import run_tflite
+from other_pythons import python_with
 
 from birdnet_fs import models, schema
 from birdnet_fs.export import flatbuffer, processes
@@ -90,7 +91,7 @@ def job_of(run: Run, folder: Path, **others) -> dict:
         "precisions": ["fp32"],
     }
     told = {"run": str(run.path), "frontend": to_dict(SPEC), "calibration": str(folder / "calibration.npy")}
-    return {**usual, **told, "folder": str(folder), **others}
+    return {**usual, **told, "precisions": ["fp32"], "folder": str(folder), **others}
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +180,18 @@ def test_a_precision_answers_as_the_run_in_any_batch(folder, written, expected, 
         together = run_tflite(file, folder / "waveform.npy", tmp_path / "o.npz", batch=batch)
         np.testing.assert_allclose(together[0], logits, rtol=0, atol=tolerances.EXPORT_FP32_LOGITS)
         np.testing.assert_allclose(together[1], embeddings, rtol=0, atol=tolerances.EXPORT_FP32_LOGITS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_device_answers_as_the_run(folder, written, expected, tmp_path, precision, batch):
+    """tflite-runtime with its default delegate, which is what refused or miscomputed earlier files."""
+    python = str(python_with("tflite-runtime", "requirements-tflite_runtime.txt"))
+    file, limit = written / f"{precision}.tflite", {"fp32": tolerances.EXPORT_FP32_LOGITS}
+    found = run_tflite(file, folder / "waveform.npy", tmp_path / "o.npz", batch=batch, python=python)
+    for answer, wanted in zip(found, expected, strict=True):
+        assert of_spread(answer, wanted) <= limit.get(precision, tolerances.INT8_RMS)
 
 
 def test_weights_are_as_small_as_the_precision_says(written, several):

@@ -1,0 +1,54 @@
+"""`birdnet-fs quantise`: train a float run on with the rounding of int8, for artefacts of 8 bits that lose less."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.files import check_output
+from birdnet_fs.plumbing.progress import say
+
+
+def quantise(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run of a convolutional family.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As training.epochs=10.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the new run.")] = None,
+    cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and stop.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is in OUTPUT.")] = False,
+) -> None:
+    """Go on with a run as int8 will compute it: 5 epochs on the clips it was trained on, at a low learning rate.
+
+    BatchNorm is folded into the convolutions, and every weight and activation is rounded to 8 bits while the network
+    learns. The new run is evaluated, analysed and exported like any other; `birdnet-fs export OUTPUT --precision int8`
+    ships the ranges it has learnt.
+    """
+    from birdnet_fs import frontend
+    from birdnet_fs.cli.train import headline, is_there, refuse_unfinished
+    from birdnet_fs.plumbing.settings import override, show
+    from birdnet_fs.training.quantising import experiment_of
+    from birdnet_fs.training.run_folder import CONFIG, load_run
+
+    chosen = override(experiment_of(load_run(run)), settings or [], {"frontend": frontend.preset})
+    if cfg:
+        print(show(chosen))
+        return
+    if output is None:
+        raise UserError("Where to write is not given; add -o FOLDER for the new run.")
+    if (output / CONFIG).is_file() and output.resolve() == run.resolve():
+        raise UserError(f"{output} is the float run itself; give another folder with -o.")
+    check_output(output)
+    from birdnet_fs.reports.held_out import report_on_held_out
+    from birdnet_fs.training.trainer import train
+
+    there = not overwrite and is_there(output, chosen)
+    if not overwrite:
+        refuse_unfinished(output)
+    new = load_run(output) if there else train(chosen, output)
+    metrics = report_on_held_out(new)
+    if metrics:
+        print(headline(metrics))
+    say(f"run folder: {output}" + (f"; open {output / 'report.html'}" if metrics else ""))
+    say(f"next: birdnet-fs export {output} --precision int8")

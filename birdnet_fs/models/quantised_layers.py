@@ -1,0 +1,218 @@
+"""Layers that compute as an int8 runtime will, in float: weights and activations are rounded to 8 bits on the way.
+
+Sources: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", CVPR, https://arxiv.org/abs/1712.05877 (fake quantisation, ranges as moving averages); the rules of TFLite,
+https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec: activations asymmetric with one
+scale, kernels of convolutions symmetric in -127..127 with a scale for each output channel. A dense kernel has one
+scale: the TFLite converter takes no others from fake quantisation. Gradients pass through rounding as if it were not
+there, and stop where a value was cut off (straight through).
+
+The same numbers come from torch and TensorFlow; the TFLite converter reads ranges from TensorFlow's operators.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+N_STEPS = 255  # from the lowest to the highest of 8 bits
+HIGHEST = 127  # of a kernel's numbers; the lowest is -127
+MOMENTUM = 0.95  # of ranges while they follow the data
+# of the largest in a layer, what a channel's largest weight counts as at least: a bias in int32 counts in steps of a
+# channel's scale, and would not fit
+SMALLEST_CHANNEL = 1e-4
+SMALLEST_RANGE = 1e-10  # that is taken for one; a scale must have a reciprocal
+FIXED, LEARN, MEASURE = "fixed", "learn", "measure"  # phases of a range
+
+
+def fake_quantise(x: Any, low: Any, high: Any) -> Any:
+    """Round a tensor to 256 values from `low` to `high`, one of which is 0.
+
+    Args:
+        x: float32, any shape.
+        low: 0 or less, of no axes.
+        high: 0 or more, above `low`.
+
+    Returns:
+        The nearest of (q - zero) x scale with q in 0..255, scale = (high - low) / 255, zero = -low / scale rounded.
+    """
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.fake_quantize_per_tensor_affine(x, *scale_and_zero(low, high), 0, N_STEPS)
+    import tensorflow as tf
+
+    return tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=8)
+
+
+def scale_and_zero(low: Any, high: Any) -> tuple[Any, Any]:
+    """Scale float32 and zero point int32 of a range, as torch tensors."""
+    import torch
+
+    scale = (high - low) / N_STEPS
+    return scale, torch.floor(0.5 - low / scale).clamp(0, N_STEPS).to(torch.int32)
+
+
+def fake_quantise_kernel(kernel: Any, *, axis: int | None) -> Any:
+    """Round a kernel to 255 values around 0, as its largest weights ask for.
+
+    Args:
+        kernel: float32, any shape.
+        axis: Of the output channels, each with a scale of its own (on TensorFlow the last axis); None = one scale.
+    """
+    others = None if axis is None else [i for i in range(len(kernel.shape)) if i != axis % len(kernel.shape)]
+    largest = ops.max(ops.abs(ops.stop_gradient(kernel)), axis=others)
+    smallest = keras.config.epsilon() if axis is None else ops.max(largest) * SMALLEST_CHANNEL + keras.config.epsilon()
+    largest = ops.maximum(largest, smallest)
+    if keras.backend.backend() == "torch":
+        import torch
+
+        scale, zero = largest / HIGHEST, torch.zeros_like(largest, dtype=torch.int32)
+        if axis is None:
+            return torch.fake_quantize_per_tensor_affine(kernel, scale, zero, -HIGHEST, HIGHEST)
+        return torch.fake_quantize_per_channel_affine(kernel, scale, zero, axis % kernel.ndim, -HIGHEST, HIGHEST)
+    import tensorflow as tf
+
+    several = axis is not None
+    quantise: Callable[..., Any] = (
+        tf.quantization.fake_quant_with_min_max_vars_per_channel
+        if several
+        else tf.quantization.fake_quant_with_min_max_vars
+    )
+    return quantise(kernel, -largest, largest, num_bits=8, narrow_range=True)
+
+
+def _extremes(x: Any) -> tuple[Any, Any]:
+    """The lowest value or 0, and the highest or 0."""
+    if keras.backend.backend() == "torch":  # its min and max are 30 times slower where axes are permuted
+        return x.amin().clamp(max=0.0), x.amax().clamp(min=0.0)
+    return ops.minimum(ops.min(x), 0.0), ops.maximum(ops.max(x), 0.0)
+
+
+@keras.saving.register_keras_serializable("birdnet_fs")
+class FakeQuantise(layers.Layer):
+    """Rounds what passes to 8 bits in a range that it has learnt from the data: any shape -> the same.
+
+    Args:
+        bounds: (low, high) that stay, where an operator's range is fixed (a sigmoid's); None = learnt.
+        **settings: Those of every layer (name, dtype).
+
+    Attributes:
+        phase: FIXED: the range stays. LEARN: while training it follows the lowest and highest value of every batch.
+            MEASURE: it is found from scratch as their mean, and values pass as they are.
+
+    Weights, not trained by gradients: `low` and `high`. A batch of zeros moves nothing.
+    """
+
+    def __init__(self, bounds: tuple[float, float] | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.bounds = bounds if bounds is None else (float(bounds[0]), float(bounds[1]))
+        self._phase, self._n_seen = FIXED, 0
+
+    def build(self, input_shape: tuple[Any, ...]) -> None:
+        if self.bounds is None:
+            self.low = self.add_weight(name="low", shape=(), initializer="zeros", trainable=False)
+            self.high = self.add_weight(name="high", shape=(), initializer="ones", trainable=False)
+
+    @property
+    def phase(self) -> str:
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: str) -> None:
+        if phase == MEASURE:
+            self._n_seen = 0
+        self._phase = phase
+
+    def range(self) -> tuple[Any, Any]:
+        """(low, high), tensors of no axes."""
+        low, high = self.bounds or (self.low.value, self.high.value)
+        return ops.convert_to_tensor(low, "float32"), ops.convert_to_tensor(high, "float32")
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        if self._phase == MEASURE or (self._phase == LEARN and training):
+            self.see(x)
+        return x if self._phase == MEASURE else fake_quantise(x, *self.range())
+
+    def see(self, x: Any) -> None:
+        """Move the range towards that of a batch: the mean of the first ones, then a moving average."""
+        if self.bounds is not None:
+            return
+        self._n_seen += 1
+        rate = max(1 / self._n_seen, 1 - MOMENTUM)
+        low, high = _extremes(ops.stop_gradient(x))
+        some = ops.cast(high - low > SMALLEST_RANGE, "float32") * rate
+        for variable, seen in ((self.low, low), (self.high, high)):
+            now = variable.value
+            variable.assign((1 - some) * now + some * seen)
+
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "bounds": self.bounds}
+
+
+@keras.saving.register_keras_serializable("birdnet_fs")
+class OnGrid(layers.Layer):
+    """Rounds to the range of another layer: what an operator gives whose result has the scale of its input.
+
+    Args:
+        grid: The layer that learns the range.
+        **settings: Those of every layer (name, dtype).
+    """
+
+    def __init__(self, grid: FakeQuantise, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.grid = lambda: grid  # its weights are not this layer's too
+
+    def call(self, x: Any) -> Any:
+        grid = self.grid()
+        return x if grid.phase == MEASURE else fake_quantise(x, *grid.range())
+
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        return input_shape
+
+
+@keras.saving.register_keras_serializable("birdnet_fs")
+class QuantisedConv2D(layers.Conv2D):
+    """A convolution whose kernel is rounded to 8 bits, a scale for each output channel."""
+
+    def call(self, inputs: Any) -> Any:
+        y = ops.conv(
+            inputs,
+            fake_quantise_kernel(ops.convert_to_tensor(self.kernel), axis=-1),
+            strides=self.strides,
+            padding=self.padding,
+            dilation_rate=self.dilation_rate,
+            data_format=self.data_format,
+        )
+        return y + ops.convert_to_tensor(self.bias)
+
+
+@keras.saving.register_keras_serializable("birdnet_fs")
+class QuantisedDepthwiseConv2D(layers.DepthwiseConv2D):
+    """A convolution of each channel by itself whose kernel is rounded to 8 bits, a scale for each channel."""
+
+    def call(self, inputs: Any) -> Any:
+        kernel = ops.convert_to_tensor(self.kernel)  # [height, width, channels, multiplier]
+        flat = ops.reshape(kernel, (*kernel.shape[:2], kernel.shape[2] * kernel.shape[3]))
+        y = ops.depthwise_conv(
+            inputs,
+            ops.reshape(fake_quantise_kernel(flat, axis=-1), kernel.shape),
+            strides=self.strides,
+            padding=self.padding,
+            dilation_rate=self.dilation_rate,
+            data_format=self.data_format,
+        )
+        return y + ops.convert_to_tensor(self.bias)
+
+
+@keras.saving.register_keras_serializable("birdnet_fs")
+class QuantisedDense(layers.Dense):
+    """A dense layer whose kernel is rounded to 8 bits with one scale."""
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        kernel = fake_quantise_kernel(ops.convert_to_tensor(self.kernel), axis=None)
+        return ops.matmul(inputs, kernel) + ops.convert_to_tensor(self.bias)

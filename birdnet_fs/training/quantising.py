@@ -1,0 +1,90 @@
+"""Training in 8 bits: a float run's experiment gone on with, and the ranges of its network.
+
+Ranges are measured first, then follow the data, then are left alone.
+
+Sources: Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.1 (ranges as moving averages); Krishnamoorthi
+2018, https://arxiv.org/abs/1806.08342 (start from a float network). Ours: ranges are measured before the first step,
+and stand still in the last epochs, so that the weights settle on the numbers that are shipped.
+"""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import keras
+import torch
+
+from birdnet_fs import schema
+from birdnet_fs.batches.loader import TrainingBatches
+from birdnet_fs.models.quantised import set_phase
+from birdnet_fs.models.quantised_layers import FIXED, LEARN, MEASURE
+from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.training.run_folder import Run
+
+# what a short training at a low rate has no use for: as in an experiment that sets nothing
+PLAIN = ["optimizer", "beta1", "beta2", "amsgrad", "schedule", "min_learning_rate", "ema", "swa_epochs", "patience"]
+PLAIN += ["freeze_blocks", "unfreeze_epoch", "layer_decay", "checkpoints"]
+EPOCHS, LEARNING_RATE = 5, 5e-5
+N_MEASURED = 16  # batches that the ranges are measured on, the mean of their extremes
+FIXED_SHARE = 1 / 3  # of the epochs, the last ones; one at least
+
+
+def experiment_of(run: Run) -> schema.Experiment:
+    """What trains a float run on in 8 bits: its own experiment on its own clips, behind its weights.
+
+    It has few epochs at a low rate, and no teacher.
+
+    Raises:
+        UserError: The run is quantised already, or of a network that cannot be (schema.Model).
+    """
+    base, plain = run.experiment, schema.Training()
+    if base.model.quantised:
+        raise UserError(f"{run.path} is quantised already; export it with birdnet-fs export {run.path}.")
+    training = dataclasses.replace(
+        base.training,
+        **{name: getattr(plain, name) for name in PLAIN},
+        epochs=EPOCHS,
+        learning_rate=LEARNING_RATE,
+        warmup_epochs=0.0,
+        precision="float32",
+    )
+    return dataclasses.replace(
+        base,
+        name=f"{base.name}_int8",
+        model=dataclasses.replace(base.model, weights=str(run.path), quantised=True),
+        training=training,
+        distillation=schema.Distillation(),
+        pretrain=None,
+        debug=False,
+    )
+
+
+class Ranges:
+    """The ranges of a network.
+
+    Args:
+        model: What `quantised` made.
+        epochs: Of the training.
+    """
+
+    def __init__(self, model: keras.Model, epochs: int) -> None:
+        self.model = model
+        self.n_learn = epochs - max(1, round(FIXED_SHARE * epochs))  # epochs in which they follow
+
+    def measure(self, forward: Any, batches: TrainingBatches, device: torch.device) -> None:
+        """Find the ranges of the network as it stands, from training batches; nothing is dropped and nothing learns.
+
+        Args:
+            forward: The network lowered.
+            batches: Training data; the first ones of its first epoch are read, one epoch of them at most.
+            device: Of the network.
+        """
+        set_phase(self.model, MEASURE)
+        with torch.no_grad():
+            for features, *_ in itertools.islice(batches.epoch(0), N_MEASURED):
+                forward(features.to(device))
+        set_phase(self.model, FIXED)
+
+    def step(self, epoch: int) -> None:
+        """Tell the ranges what to do in a step of an epoch, counted from 0."""
+        set_phase(self.model, LEARN if epoch < self.n_learn else FIXED)
