@@ -75,7 +75,14 @@ def convert(
         if done.returncode or not written.is_file():
             said = reason(_text(done.stdout) + _text(done.stderr))
             raise UserError(f"onnx2tf cannot convert the network (exit status {done.returncode}: {said}); see {log}")
-        flatbuffer.order_outputs(written, outputs)
+        if len(outputs) > 1:
+            try:
+                flatbuffer.order_outputs(written, outputs)
+            except ValueError:
+                raise UserError(
+                    f"onnx2tf loses the names of the outputs in {precision}, so that they cannot be told apart; "
+                    "give it a network with one."
+                ) from None
         os.replace(written, tflite_path)
 
 

@@ -16,14 +16,19 @@ VERBS = [
     "init",
     "manifest",
     "models",
+    "show",
     "train",
     "tune",
     "cv",
     "ensemble",
     "pseudo",
+    "fewshot",
+    "enroll",
+    "quantise",
     "evaluate",
     "analyze",
     "export",
+    "bench",
 ]
 
 
