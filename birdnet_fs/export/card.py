@@ -140,11 +140,12 @@ def _exactness(proof: Proof) -> list[str]:
 
 def _front_end(run: Run) -> list[str]:
     spec = run.frontend
-    return [
-        f"Preset `{spec.preset}`: {spec.segment_s:g} s at {spec.sample_rate_hz:,} Hz, {spec.fmin_hz:g} "
-        f"to {spec.fmax_hz:g} Hz, n_fft {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} bands ({spec.bands}), {spec.compression}, "
-        f"{spec.normalise}; {spec.shape[0]} x {spec.shape[1]}. Every setting stands in the JSON file beside it."
+    parts = [
+        f"{spec.segment_s:g} s at {spec.sample_rate_hz:,} Hz, {spec.fmin_hz:g} to {spec.fmax_hz:g} Hz",
+        f"n_fft {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} bands ({spec.bands}), {spec.compression}",
+        f"{spec.normalise}; {spec.shape[0]} x {spec.shape[1]}. Every setting stands in the JSON file beside it.",
     ]
+    return [f"Preset `{spec.preset}`: " + ", ".join(parts)]
 
 
 def _metrics(file: Path) -> list[str]:

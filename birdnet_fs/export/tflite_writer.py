@@ -6,8 +6,8 @@ float32 and put in front of the finished file, so that no precision rounds a spe
 operator behind it. Files with an operator outside the builtins, or with a convolution that a runtime is known to
 compute wrongly, do not leave.
 
-The job is JSON: {"run": folder, "frontend": settings, "input": "waveform" | "features", "precisions": [...], "batch": 1
-or null for any number, "answers": "logits" | "probabilities", "outputs": ["predictions", ...], "calibration": `.npy`
+The job is JSON: {"run": folder, "frontend": settings, "input": "waveform" | "features", "axes": "time_first" |
+"mel_first" (of features), "precisions": [...], "batch": 1 or null for any number, "answers": "logits" | "probabilities", "outputs": ["predictions", ...], "calibration": `.npy`
 float32 [n, n_frames, n_mels] of real features (for int8), "folder": where `<precision>.tflite` goes}. For a precision
 that cannot be written `<precision>.error.txt` says why in one sentence, and the others are written.
 """
@@ -55,6 +55,9 @@ def work(job: Mapping[str, Any]) -> None:
         front = parts / "front_end.tflite"
         if job["input"] == "waveform":
             convert(front_end(spec), (job["batch"], spec.n_samples), "waveform", front)
+        elif job.get("axes") == "mel_first":
+            shape = (*reversed(spec.shape), spec.n_channels)
+            convert(turn(shape), (job["batch"], *shape), "features", front)
         saved = _save(network, (job["batch"], *spec.shape, spec.n_channels), "features", parts / "saved")
         for precision in sorted(job["precisions"], key=PRECISIONS.index):
             alone, reason = parts / f"{precision}.tflite", folder / f"{precision}.error.txt"
@@ -64,7 +67,7 @@ def work(job: Mapping[str, Any]) -> None:
                     _check_loops(precision, job["batch"], run.experiment.model.name)
                 _write(precision, saved, alone, job, run)
                 flatbuffer.order_outputs(alone, job["outputs"])
-                if job["input"] == "waveform":
+                if front.exists():
                     flatbuffer.join(front, alone, alone)
                 if job["answers"] == "probabilities":
                     flatbuffer.append_activation(alone, run.activation)
@@ -114,6 +117,15 @@ def front_end(spec: schema.FrontEnd) -> "keras.Model":
     if spec.n_channels > 1:
         features = keras.layers.Concatenate(name="channel_copies")([features] * spec.n_channels)
     return keras.Model(waveform, {"features": features}, name="front_end_model")
+
+
+def turn(shape: tuple[int, int, int]) -> "keras.Model":
+    """Features with their bands first, of a shape (n_mels, n_frames, n_channels), as the network reads them."""
+    import keras
+
+    given = keras.Input(shape, name="features")
+    turned = keras.layers.Permute((2, 1, 3), name="time_first")(given)
+    return keras.Model(given, {"time_first": turned}, name="turn")
 
 
 def convert(model: "keras.Model", shape: tuple[int | None, ...], name: str, path: Path) -> None:
