@@ -7,9 +7,10 @@ operator behind it. Files with an operator outside the builtins, or with a convo
 compute wrongly, do not leave.
 
 The job is JSON: {"run": folder, "frontend": settings, "input": "waveform" | "features", "axes": "time_first" |
-"mel_first" (of features), "precisions": [...], "batch": 1 or null for any number, "answers": "logits" | "probabilities", "outputs": ["predictions", ...], "calibration": `.npy`
-float32 [n, n_frames, n_mels] of real features (for int8), "folder": where `<precision>.tflite` goes}. For a precision
-that cannot be written `<precision>.error.txt` says why in one sentence, and the others are written.
+"mel_first" (of features), "precisions": [...], "batch": 1 or null for any number, "answers": "logits" |
+"probabilities", "outputs": ["predictions", ...], "calibration": `.npy` float32 [n, n_frames, n_mels] of real features
+(for int8), "folder": where `<precision>.tflite` goes}. For a precision that cannot be written `<precision>.error.txt`
+says why in one sentence, and the others are written.
 """
 
 import functools
