@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from birdnet_fs.export.environments import Environment, find_environments, runtimes
+from birdnet_fs.export.environments import Environment, Runtime, find_environments, runtimes
 from birdnet_fs.export.form import Form
 from birdnet_fs.export.measure import Proof, measure
 from birdnet_fs.export.parity import Parity
@@ -65,28 +65,38 @@ def cells_of(run: Run, n_segments: int, places: Sequence[Environment]) -> dict[s
     probe = make_probe(run, n_segments=n_segments, n_calibration=N_CALIBRATION)
     found: dict[str, dict[str, str]] = {}
     for target in ("tflite", "onnx"):
-        for precision in TARGETS[target].precisions:
-            cells = found.setdefault(precision, {})
-            form = Form(target, "features", precision, 1)
-            try:
-                cells |= said(tried(run, probe, form, places))
-            except UserError as error:  # not even one runtime: try each alone, so that one does not hide another
-                for runtime in runtimes(target, places):
-                    cells[runtime.name] = f"no: {error}"
-                    alone = [Environment(runtime.python, {k: v for k, v in p.has.items() if k == runtime.engine})
-                             for p in places if p.python == runtime.python]  # fmt: skip
-                    try:
-                        cells |= said(tried(run, probe, form, alone))
-                    except UserError as reason:
-                        cells[runtime.name] = f"no: {reason}"
+        forms = [Form(target, "features", precision, 1) for precision in TARGETS[target].precisions]
+        try:
+            for proof in tried(run, probe, forms, places):
+                found.setdefault(proof.form.precision, {}).update(said(proof))
+            continue
+        except UserError:  # one of them does not work on one runtime: each alone, so that it does not hide another
+            pass
+        for form in forms:
+            for i, runtime in enumerate(runtimes(target, places)):
+                alone = [Environment(p.python, {k: p.has[k] for k in p.has if keep(k, p, i, runtime)}) for p in places]
+                cells = found.setdefault(form.precision, {})
+                try:
+                    (proof,) = tried(run, probe, [form], alone)
+                    cells.update(said(proof))
+                except UserError as reason:
+                    cells[runtime.name] = f"no: {reason}"
     return found
 
 
-def tried(run: Run, probe: Probe, form: Form, places: Sequence[Environment]) -> Proof:
-    """Convert and measure one form."""
+def keep(package: str, place: Environment, i: int, runtime: Runtime) -> bool:
+    """Whether a package takes part where one runtime is tried, beside the one that must be there."""
+    if package in ("tflite-runtime", "onnxruntime"):
+        return package == runtime.engine.removesuffix("-default") and place.python == runtime.python
+    return package != "onnx2tf" or i == 0
+
+
+def tried(run: Run, probe: Probe, forms: Sequence[Form], places: Sequence[Environment]) -> list[Proof]:
+    """Convert and measure."""
+    precisions = [form.precision for form in forms]
     with tempfile.TemporaryDirectory() as work:
-        proofs, _ = measure(run, probe, [form], Path(work), places, second_route_for=[form.precision])
-    return proofs[form.precision]
+        proofs, _ = measure(run, probe, forms, Path(work), places, second_route_for=precisions)
+    return list(proofs.values())
 
 
 def said(proof: Proof) -> dict[str, str]:

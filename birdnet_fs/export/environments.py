@@ -78,7 +78,9 @@ def runtimes(format: str, environments: Sequence[Environment], *, host: bool = F
     found: dict[tuple[str, str], Runtime] = {}
     for engine in (*ENGINES[format], *([HOST] if host else [])):
         package = engine.removesuffix("-default")
-        for environment in environments:
+        for i, environment in enumerate(environments):
+            if i and "onnx2tf" in environment.has:  # the second converter's, whose runtimes are no device's
+                continue
             if package in environment.has:
                 key = (engine, environment.has[package])
                 found.setdefault(key, Runtime(engine, environment.has[package], environment.python))

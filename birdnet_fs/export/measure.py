@@ -233,7 +233,8 @@ def _with_second_route(
     for precision, form in forms.items():
         file = folder / f"{precision}.tflite"
         try:
-            write(run, [Form("onnx", "features", "fp32", 1)], folder)
+            if not (folder / "fp32.onnx").is_file():
+                write(run, [Form("onnx", "features", "fp32", 1)], folder)
             second_route.convert(
                 folder / "fp32.onnx",
                 file,

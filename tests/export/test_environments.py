@@ -85,6 +85,7 @@ def test_each_version_of_a_runtime_is_taken_once_and_the_default_delegate_too() 
         Environment(Path("b"), {"tflite-runtime": "2.14.0"}),
         Environment(Path("c"), {"ai-edge-litert": "2.3.0", "tflite-runtime": "2.14.0"}),
         Environment(Path("d"), {"ai-edge-litert": "2.1.0"}),
+        Environment(Path("e"), {"ai-edge-litert": "2.0.0", "onnx2tf": "1.29.24"}),  # a converter's, no device
     ]
     found = runtimes("tflite", places)
     assert [(r.name, str(r.python)) for r in found] == [
