@@ -22,7 +22,10 @@ from birdnet_fs.plumbing.progress import track
 from birdnet_fs.training.run_folder import Run
 
 _BATCH = 8
-USUAL_LOGITS = 30.0  # as large as the logits get that the budgets hold for; beyond it they grow in proportion
+USUAL_SCALE = 30.0  # of cosines, up to which the budgets hold; beyond it they grow in proportion
+# So they do with the logits of a segment: those of real segments stay below about 10 in the networks measured, while
+# silence drives some to 30 or 300, and all that they are computed from (a trained B0: 1.1e-4 there, 1e-5 elsewhere).
+USUAL_LOGITS = 10.0
 STEEPEST = {"sigmoid": 0.25, "softmax": 0.5}  # the most that a probability moves for a difference in the logits
 
 
@@ -48,7 +51,7 @@ class Budget:
             spread: Standard deviation of the logits within a class.
             steepest: Of `STEEPEST`, for an artefact that answers probabilities.
         """
-        factor = steepest * (spread if self.of_spread else max(1.0, size / USUAL_LOGITS))
+        factor = steepest * (spread if self.of_spread else max(1.0, size / USUAL_SCALE))
         scaled = {name: getattr(self, name) * factor for name in ("max_abs", "mean_abs", "tie", "device")}
         return dataclasses.replace(self, **scaled, of_spread=False)
 

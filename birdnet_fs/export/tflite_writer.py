@@ -82,7 +82,7 @@ def work(job: Mapping[str, Any]) -> None:
 
 def _write(precision: str, saved: Path, path: Path, job: Mapping[str, Any], run: "Run") -> None:
     """Convert the network alone in one precision."""
-    name, trained_for_it = run.experiment.model.name, getattr(run.experiment.model, "quantised", False)
+    name, trained_for_it = run.experiment.model.name, run.experiment.model.quantised
     if trained_for_it and precision != "int8":
         raise CannotWrite(f"The network was trained for 8 bits (model.quantised): write int8, not {precision}.")
     full = path.with_name("full.tflite")  # of fp32 and fp16

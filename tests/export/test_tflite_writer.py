@@ -1,5 +1,6 @@
 """The process that writes TFLite: every precision against the run itself, on the runtime that devices have."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -136,7 +137,9 @@ def several(folder, run) -> Path:
         job_of(run, folder / "plain", **plain),
         job_of(recurrent, folder / "loops", batch=1, precisions=["int8", "fp32", "dynamic"]),
         job_of(recurrent, folder / "loops_open", precisions=["fp32"]),
+        job_of(make_quantised_run(run, folder / "rounded_run"), folder / "rounded", precisions=["fp32", "int8"]),
     ]
+    (folder / "rounded" / "calibration.npy").unlink()
     (folder / "jobs.json").write_text(json.dumps(jobs))
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", SEVERAL, str(folder / "jobs.json")]
@@ -151,6 +154,13 @@ def make_run_of_loops(folder: Path) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(rnn.VARIANTS, "lstm", rnn.Size("lstm", (16, 8), False))
         return make_run(folder / "loops_run", "rnn/lstm")
+
+
+def make_quantised_run(run: Run, folder: Path) -> Run:
+    """The run as a network that rounds; its ranges are those of nothing yet."""
+    model = dataclasses.replace(run.experiment.model, quantised=True, weights=str(run.path))
+    experiment = dataclasses.replace(run.experiment, model=model)
+    return save_run(folder, experiment, run.classes, weights_of(build_network(experiment, len(run.classes))))
 
 
 def of_spread(found: np.ndarray, expected: np.ndarray) -> float:
@@ -265,3 +275,11 @@ def test_loops_take_one_segment_at_once(several):
         "rnn/lstm can only be written for one segment at once: use batch 1."
         in (several / "loops_open" / "fp32.error.txt").read_text()
     )
+
+
+def test_a_network_trained_for_8_bits_needs_no_data_and_no_other_precision(several):
+    assert {p.name for p in (several / "rounded").iterdir()} == {"int8.tflite", "fp32.error.txt"}
+    assert "trained for 8 bits" in (several / "rounded" / "fp32.error.txt").read_text()
+    file = several / "rounded" / "int8.tflite"
+    kinds = dict(zip(flatbuffer.operators(file), operand_types(file), strict=True))  # the last of each kind
+    assert kinds["CONV_2D"] == "INT8" and kinds["DEQUANTIZE"] == "FLOAT32"
