@@ -37,7 +37,7 @@ def convert(
         onnx_path: What torch_writer wrote for the input "features" and a batch of 1, in fp32.
         tflite_path: Written only when the conversion went well; beside it `<name>.log` with all that onnx2tf said.
         python: The Python of an environment made from `export/requirements-onnx2tf.txt`.
-        timeout_s: It is ended then: a recurrent network is unrolled frame by frame, which takes minutes to hours.
+        timeout_s: It is ended then. On one core it takes one to three minutes: it converts to float16 as well, unasked.
         precision: A key of `PRECISIONS`.
         calibration: `.npy` of float32 features as the file reads them [n, n_frames, n_mels, n_channels], for int8.
 
@@ -65,7 +65,7 @@ def convert(
         except subprocess.TimeoutExpired as ended:
             log.write_text(_text(ended.stdout) + _text(ended.stderr), encoding="utf-8")
             raise UserError(
-                f"onnx2tf did not end within {timeout_s:g} s (it takes minutes, and hours for recurrent networks); "
+                f"onnx2tf did not end within {timeout_s:g} s, where one to three minutes are usual on one core; "
                 f"its log is {log}"
             ) from None
         except OSError as error:

@@ -57,7 +57,7 @@ def work(job: Mapping[str, Any]) -> None:
         if job["input"] == "waveform":
             convert(front_end(spec), (job["batch"], spec.n_samples), "waveform", front)
         elif job.get("axes") == "mel_first":
-            shape = (*reversed(spec.shape), spec.n_channels)
+            shape = (spec.shape[1], spec.shape[0], spec.n_channels)
             convert(turn(shape), (job["batch"], *shape), "features", front)
         saved = _save(network, (job["batch"], *spec.shape, spec.n_channels), "features", parts / "saved")
         for precision in sorted(job["precisions"], key=PRECISIONS.index):
