@@ -104,8 +104,9 @@ def said(proof: Proof) -> dict[str, str]:
     cells = {name: cell(numbers) for name, numbers in proof.by_runtime.items()}
     if proof.form.format == "tflite":
         cells |= {SECOND + name: cell(numbers) for name, numbers in proof.second_route.items()}
-        if not proof.second_route:
-            cells[SECOND + proof.parity.runtime] = f"no: {proof.no_second_route}"
+        if proof.no_second_route:
+            for name in proof.by_runtime:
+                cells.setdefault(SECOND + name, f"no: {proof.no_second_route}")
     return cells
 
 

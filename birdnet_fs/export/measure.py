@@ -39,7 +39,7 @@ class Proof:
         form: What it is.
         by_runtime: The numbers of every runtime, the one that must be there first.
         second_route: Those of the same network converted through onnx2tf, by runtime.
-        no_second_route: Why there is none.
+        no_second_route: Why there is none, or none on some runtime.
         edges: What the first runtime answers to the probe's made waveforms, [n, width] of each output.
     """
 
@@ -70,8 +70,8 @@ class Proof:
         form = {**vars(self.form), "outputs": list(self.form.outputs)}
         found: dict[str, Any] = {"form": form, "runtimes": {n: p.to_json() for n, p in self.by_runtime.items()}}
         if self.second_route:
-            return {**found, "second_route": {n: p.to_json() for n, p in self.second_route.items()}}
-        return {**found, "no_second_route": self.no_second_route}
+            found["second_route"] = {n: p.to_json() for n, p in self.second_route.items()}
+        return {**found, "no_second_route": self.no_second_route} if self.no_second_route else found
 
 
 def measure(
@@ -243,16 +243,20 @@ def _with_second_route(
                 precision=precision,
                 calibration=calibration if precision == "int8" else None,
             )
-            by_runtime = {}
-            for runtime in runtimes("tflite", environments):
-                answers = {1: ask_runtime(runtime, file, features, folder / "outputs.npz")}
-                by_runtime[runtime.name] = _compare(run, probe, form, [logits], answers, runtime.name)
-                say(f"{precision} by onnx2tf on {runtime.name}: {by_runtime[runtime.name]}")
         except UserError as error:
             say(f"There is no second route for this network in {precision}: {error}")
             found[precision] = replace(proofs[precision], no_second_route=str(error))
-        else:
-            found[precision] = replace(proofs[precision], second_route=by_runtime, no_second_route="")
+            continue
+        by_runtime, reasons = {}, []
+        for runtime in runtimes("tflite", environments):
+            try:
+                answers = {1: ask_runtime(runtime, file, features, folder / "outputs.npz")}
+            except UserError as error:  # a file that this runtime does not run says nothing against ours
+                reasons.append(str(error))
+                continue
+            by_runtime[runtime.name] = _compare(run, probe, form, [logits], answers, runtime.name)
+            say(f"{precision} by onnx2tf on {runtime.name}: {by_runtime[runtime.name]}")
+        found[precision] = replace(proofs[precision], second_route=by_runtime, no_second_route=" ".join(reasons))
     return found
 
 

@@ -85,10 +85,10 @@ BUDGETS = {
         auroc=0.01,
         device=0.5,
         of_spread=True,
-        reason="weights keep 8 bits",
+        reason="weights keep 8 bits (a trained cnn/small: 0.03 of the spread on real segments, mean 0.01)",
     ),
     "int8": Budget(
-        max_abs=2.0,
+        max_abs=1.5,
         mean_abs=0.2,
         tie=0.4,
         top1=0.90,
@@ -96,8 +96,8 @@ BUDGETS = {
         device=0.5,
         of_spread=True,
         real_only=True,
-        reason="weights and activations keep 8 bits, between bounds that real segments set: silence and clipping lie "
-        "outside of those",
+        reason="weights and activations keep 8 bits, between bounds that real segments set; silence and clipping lie "
+        "outside of those (trained: EfficientNetV2-B0 0.4 of the spread, mean 0.06; trained for it 0.14, mean 0.02)",
     ),
 }
 
