@@ -256,7 +256,9 @@ def compare(
     best = np.take_along_axis(reference, artefact.argmax(axis=1)[:, None], axis=1)[:, 0]
     top1 = float(np.mean(best >= reference.max(axis=1) - budget.tie))
     one, many = ("a logit", "the logits") if answers == "logits" else ("a probability", "the probabilities")
-    faults += _over(f"largest difference of {one}", float((largest / allowance)[rows].max()), budget.max_abs)
+    share = np.where(np.arange(len(largest)) >= (rows.start or 0), largest / allowance, 0)
+    worst = _where(int(np.argmax(share)))  # a NaN is the largest
+    faults += _over(f"largest difference of {one} ({worst})", float(share.max()), budget.max_abs)
     faults += _over(f"mean difference of {many}", mean_abs, budget.mean_abs)
     batches = {}
     for n, given in (by_batch or {}).items():
@@ -297,12 +299,15 @@ def _over(what: str, value: float, limit: float) -> list[str]:
     return [] if value <= limit else [f"{what} {value:.3g} (budget {limit:g})"]  # NaN is over every limit
 
 
+def _where(row: int) -> str:
+    return EDGES[row] if row < len(EDGES) else f"real segment {row - len(EDGES) + 1}"
+
+
 def _dead(logits: np.ndarray, who: str) -> list[str]:
     """What is wrong with logits of different inputs, whatever they are compared with."""
     bad = ~np.isfinite(logits).all(axis=1)
     if bad.any():
-        first = int(np.flatnonzero(bad)[0])
-        where = EDGES[first] if first < len(EDGES) else f"real segment {first - len(EDGES) + 1}"
+        where = _where(int(np.flatnonzero(bad)[0]))
         return [f"{who} gives NaN or infinity for {bad.sum()} of {len(bad)} segments (first: {where})"]
     dead = np.ptp(logits, axis=0) == 0
     return [f"{who} gives the same output for every input in {dead.sum()} of {len(dead)} classes"] if dead.any() else []
