@@ -19,7 +19,7 @@ def quantise(
     cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and stop.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is in OUTPUT.")] = False,
 ) -> None:
-    """Go on with a run as int8 will compute it: 5 epochs on the clips it was trained on, at a low learning rate.
+    """Go on with a run as int8 will compute it: 5 epochs on the clips it was trained on, to answer as it did.
 
     BatchNorm is folded into the convolutions, and every weight and activation is rounded to 8 bits while the network
     learns. The new run is evaluated, analysed and exported like any other; `birdnet-fs export OUTPUT --precision int8`

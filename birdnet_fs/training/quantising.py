@@ -4,7 +4,9 @@ Ranges are measured first, then follow the data, then are left alone.
 
 Sources: Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.1 (ranges as moving averages); Krishnamoorthi
 2018, https://arxiv.org/abs/1806.08342 (start from a float network). Ours: ranges are measured before the first step,
-and stand still in the last epochs, so that the weights settle on the numbers that are shipped.
+and stand still in the last epochs, so that the weights settle on the numbers that are shipped. What is learnt is to
+answer as the float run does (Polino et al. 2018, "Model Compression via Distillation and Quantization",
+https://arxiv.org/abs/1802.05668): labels would train it further, and it would be another classifier, not a smaller one.
 """
 
 import dataclasses
@@ -32,7 +34,7 @@ FIXED_SHARE = 1 / 3  # of the epochs, the last ones; one at least
 def experiment_of(run: Run) -> schema.Experiment:
     """What trains a float run on in 8 bits: its own experiment on its own clips, behind its weights.
 
-    It has few epochs at a low rate, and no teacher.
+    It has few epochs at a low rate, and the float run is its teacher.
 
     Raises:
         UserError: The run is quantised already, or of a network that cannot be (schema.Model).
@@ -53,7 +55,7 @@ def experiment_of(run: Run) -> schema.Experiment:
         name=f"{base.name}_int8",
         model=dataclasses.replace(base.model, weights=str(run.path), quantised=True),
         training=training,
-        distillation=schema.Distillation(),
+        distillation=schema.Distillation(teacher=str(run.path), alpha=1.0),
         pretrain=None,
         debug=False,
     )

@@ -57,6 +57,7 @@ def test_the_new_run_goes_on_with_the_old_ones_clips_and_settings(base, run):
     assert (run.path / PARTITION).read_bytes() == (base.path / PARTITION).read_bytes()
     assert run.classes == base.classes and ours.name == "base_int8"
     assert (ours.training.epochs, ours.training.ema, ours.training.batch_size) == (3, 0.0, 4)
+    assert (ours.distillation.teacher, ours.distillation.alpha) == (str(base.path), 1.0)
     assert len(read_history(run.path / "history.csv")) == 3
 
 
