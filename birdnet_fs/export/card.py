@@ -45,7 +45,7 @@ def write_card(
         licence: Of the network, in its owner's words.
     """
     sections = {
-        f"# {artefact.name}": _what(artefact, run, form, target),
+        f"# {artefact.name}": _what(artefact, run, form, target, proof),
         "## Licence": [licence or "Its owner has not said (`birdnet-fs export --licence`)."],
         "## What it was trained on": _data(run),
         "## How good the run was": _metrics(run.path / "metrics.json") or ["The run folder holds no metrics.json."],
@@ -59,8 +59,8 @@ def write_card(
     write_text(artefact.with_name(f"{artefact.stem}_card.md"), text + "\n")
 
 
-def _what(artefact: Path, run: Run, form: Form, target: str) -> list[str]:
-    spec, model = run.frontend, run.experiment.model.name
+def _what(artefact: Path, run: Run, form: Form, target: str, proof: Proof) -> list[str]:
+    spec, second, model = run.frontend, proof.parity.embeddings, run.experiment.model.name
     shape = ["any" if n is None else n for n in form.input_shape(spec.n_samples, run.input_shape)]
     shape_text = f"[{', '.join(map(str, shape))}]"
     reads = f"waveform float32 {shape_text}, mono, {spec.sample_rate_hz} Hz, ±1 ({spec.segment_s:g} s)"
@@ -74,7 +74,7 @@ def _what(artefact: Path, run: Run, form: Form, target: str) -> list[str]:
         "",
         f"- Reads: {reads}.",
         f"- Gives: {gives}.",
-        *(["- Gives as a second output: embeddings."] if "embeddings" in form.outputs else []),
+        *([f"- Gives as a second output: embeddings [{shape[0]}, {second.width}]."] if second else []),
         f"- Precision: {form.precision}, {PRECISIONS[form.precision]}.",
         f"- SHA-256: `{sha256(artefact)}`",
     ]

@@ -18,7 +18,6 @@ from birdnet_fs.export.form import OUTPUTS, Form
 from birdnet_fs.export.labels import label_lines
 from birdnet_fs.export.parity import Parity
 from birdnet_fs.export.probe import EDGES, Probe
-from birdnet_fs.export.targets import RECURRENT
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import write_json, write_text
 from birdnet_fs.plumbing.progress import say
@@ -218,9 +217,6 @@ def _with_second_route(
     forms = {p: Form("tflite", "features", p, 1) for p in precisions if p in proofs}
     if python is None or not forms:
         return proofs
-    if run.experiment.model.name.partition("/")[0] in RECURRENT:
-        reason = "onnx2tf unrolls recurrent networks frame by frame, into thousands of operators, which takes minutes"
-        return {p: replace(proof, no_second_route=reason) if p in forms else proof for p, proof in proofs.items()}
     folder = work / "second_route"
     folder.mkdir(exist_ok=True)
     features = folder / "inputs.npy"

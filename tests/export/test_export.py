@@ -219,10 +219,10 @@ def test_a_wrong_front_end_is_refused_and_nothing_is_left(run: Run, recordings: 
 
     real = exporter.measure
 
-    def quick_fallback(run, probe, forms, *others):
+    def quick_fallback(run, probe, forms, *others, **settings):
         if forms[0].input == "waveform" and forms[0].precision != "fp32":
             raise UserError("not tried here")
-        return (real if forms[0].input == "waveform" else fake_measure)(run, probe, forms, *others)
+        return (real if forms[0].input == "waveform" else fake_measure)(run, probe, forms, *others, **settings)
 
     monkeypatch.setattr(measuring, "job_of", wrong)
     monkeypatch.setattr(exporter, "measure", quick_fallback)
@@ -246,7 +246,7 @@ def test_weights_that_are_not_finite_are_refused(run: Run, tmp_path: Path) -> No
     assert [p.name for p in tmp_path.iterdir()] == ["broken"]
 
 
-def fake_measure(run: Run, probe, forms, work: Path, environments):
+def fake_measure(run: Run, probe, forms, work: Path, environments, **settings):
     """Stands in for conversion and runtime where only the files matter."""
     random = np.random.default_rng(0)
     answers = [random.normal(size=(len(probe.waveforms), n)).astype(np.float32) for n in (len(run.classes), 48)]
