@@ -142,7 +142,8 @@ class Writer:
             output_names=list(outputs),
             verbose=False,
         )
-        assert program is not None  # it is None only when a file is written at once
+        if program is None:  # only when a file is written at once
+            raise RuntimeError("torch.onnx.export gave no program")
         # weights that torch's graph reorders first (the gates of a GRU) are stored as they are needed
         optimizer.fold_constants(program.model, input_size_limit=2**30, output_size_limit=2**30)
         optimizer.optimize(program.model)
