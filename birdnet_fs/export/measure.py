@@ -16,7 +16,7 @@ from birdnet_fs.export import parity, processes, second_route
 from birdnet_fs.export.environments import HOST, Environment, Runtime, ask_runtime, runtimes
 from birdnet_fs.export.form import OUTPUTS, Form
 from birdnet_fs.export.labels import label_lines
-from birdnet_fs.export.parity import Parity
+from birdnet_fs.export.parity import Parity, Reference
 from birdnet_fs.export.probe import EDGES, Probe
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import write_json, write_text
@@ -125,8 +125,8 @@ def measure(
         for name, numbers in by_runtime.items():
             say(f"{each.precision} on {name}: {numbers}")
     if form.format == "tflite":
-        proofs = _with_second_route(run, probe, proofs, second_route_for, work, environments, reference[0])
-    return proofs, reference
+        proofs = _with_second_route(run, probe, proofs, second_route_for, work, environments, reference)
+    return proofs, reference.outputs
 
 
 def job_of(run: Run, forms: Sequence[Form], folder: Path) -> dict[str, Any]:
@@ -183,22 +183,24 @@ def _answers(runtime: Runtime, file: Path, inputs: Path, form: Form) -> dict[int
 
 
 def _compare(
-    run: Run, probe: Probe, form: Form, reference: list[np.ndarray], answers: dict[int, list[np.ndarray]], runtime: str
+    run: Run, probe: Probe, form: Form, reference: Reference, answers: dict[int, list[np.ndarray]], runtime: str
 ) -> Parity:
+    logits = reference.outputs[0]
     numbers = parity.compare(
-        reference[0],
+        logits,
         answers[1][0],
         probe,
         form.precision,
         run.activation,
         runtime=runtime,
         answers=form.answers,
-        size=parity.size_of_logits(run, reference[0]),
+        size=parity.size_of_logits(run, logits),
         constant=int(run.experiment.model.unknown),
+        doubt=reference.doubt,
         by_batch={n: rows[0] for n, rows in answers.items() if n > 1},
     )
     if len(answers[1]) > 1:
-        of_second = second.compare(reference[1], answers[1][1], form.precision, len(EDGES))
+        of_second = second.compare(reference.outputs[1], answers[1][1], form.precision, len(EDGES))
         numbers = numbers.with_embeddings(of_second)
     return numbers
 
@@ -210,7 +212,7 @@ def _with_second_route(
     precisions: Sequence[str],
     work: Path,
     environments: Sequence[Environment],
-    logits: np.ndarray,
+    reference: Reference,
 ) -> dict[str, Proof]:
     """The proofs with those of onnx2tf's files beside the ones of ours, where there is an environment for it."""
     python = next((place.python for place in environments if "onnx2tf" in place.has), None)
@@ -250,7 +252,7 @@ def _with_second_route(
             except UserError as error:  # a file that this runtime does not run says nothing against ours
                 reasons.append(str(error))
                 continue
-            by_runtime[runtime.name] = _compare(run, probe, form, [logits], answers, runtime.name)
+            by_runtime[runtime.name] = _compare(run, probe, form, reference, answers, runtime.name)
             say(f"{precision} by onnx2tf on {runtime.name}: {by_runtime[runtime.name]}")
         found[precision] = replace(proofs[precision], second_route=by_runtime, no_second_route=" ".join(reasons))
     return found

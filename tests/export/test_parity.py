@@ -192,6 +192,18 @@ def test_a_segment_with_larger_logits_may_differ_by_more_and_others_may_not(aske
         assert bool(compare(logits, other, probe, "fp32", "softmax").faults) is not allowed
 
 
+def test_nobody_is_held_to_less_than_the_reference_knows_itself(asked) -> None:
+    probe, logits = asked
+    other = logits.astype(np.float64)
+    other[0, 2] += 3 * BUDGETS["fp32"].max_abs  # silence
+    sure = np.zeros(len(EDGES))
+    assert compare(logits, other, probe, "fp32", "softmax", doubt=sure).faults
+    unsure = np.array([BUDGETS["fp32"].max_abs, 0, 0, 0])
+    assert not compare(logits, other, probe, "fp32", "softmax", doubt=unsure).faults
+    other[7, 2] += 3 * BUDGETS["fp32"].max_abs  # a real segment
+    assert "real segment 4" in compare(logits, other, probe, "fp32", "softmax", doubt=unsure).faults[0]
+
+
 def test_in_8_bits_made_segments_must_only_be_finite(asked) -> None:
     probe, logits = asked
     other = logits.copy()
