@@ -227,9 +227,12 @@ def _with_second_route(
     if "int8" in forms:
         rows = np.load(work / "calibration.npy")
         np.save(calibration, np.repeat(rows[..., None], run.frontend.n_channels, axis=-1))
-    found = dict(proofs)
+    found, too_long = dict(proofs), ""
     for precision, form in forms.items():
         file = folder / f"{precision}.tflite"
+        if too_long:  # it would be so in another precision
+            found[precision] = replace(proofs[precision], no_second_route=too_long)
+            continue
         try:
             if not (folder / "fp32.onnx").is_file():
                 write(run, [Form("onnx", "features", "fp32", 1)], folder)
@@ -244,6 +247,7 @@ def _with_second_route(
         except UserError as error:
             say(f"There is no second route for this network in {precision}: {error}")
             found[precision] = replace(proofs[precision], no_second_route=str(error))
+            too_long = str(error) if "did not end" in str(error) else ""
             continue
         by_runtime, reasons = {}, []
         for runtime in runtimes("tflite", environments):
