@@ -113,7 +113,8 @@ def export_run(
             speed = measure_speed(artefact) if form.format in ("tflite", "onnx") else None
             card.write_card(artefact, run, form=form, target=target, proof=proof, speed=speed, licence=licence)
             hosts.write_host_files(target, artefact, run)
-            made.append(Artefact(output / artefact.name, artefact.stat().st_size, proof, speed))
+            n_bytes = sum(file.stat().st_size for file in (artefact, artefact.with_suffix(".bin")) if file.exists())
+            made.append(Artefact(output / artefact.name, n_bytes, proof, speed))
         sidecars.write_parity(ready, {artefact.path.name: artefact.proof for artefact in made}, earlier=output)
         _publish(ready, output, Path(folder) / "replaced")
     return made
