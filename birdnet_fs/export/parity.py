@@ -28,7 +28,7 @@ USUAL_SCALE = 30.0  # of cosines, up to which the budgets hold; beyond it they g
 USUAL_LOGITS = 10.0
 # And with what the network itself leaves open: Keras and PyTorch, adding up in other orders, answer silence 5e-5 apart
 # with a trained B0, real segments 1e-5 or less. A quarter of the float32 budget is taken for usual.
-USUAL_DOUBT = 2.5e-5
+USUAL_DOUBT = 7.5e-5
 STEEPEST = {"sigmoid": 0.25, "softmax": 0.5}  # the most that a probability moves for a difference in the logits
 
 
@@ -61,14 +61,15 @@ class Budget:
 
 BUDGETS = {
     "fp32": Budget(
-        max_abs=1e-4,
+        max_abs=3e-4,
         mean_abs=2e-5,
-        tie=2e-4,
+        tie=6e-4,
         top1=1.0,
         auroc=1e-3,
         device=1e-3,
-        reason="the same arithmetic in another order (nine networks measured at 6e-6 or less); on other machines sums "
-        "are in yet another order, which a pure tone shows most (tflite-runtime 2.14: 2.8e-4)",
+        reason="the same arithmetic in another order (nine networks, features in: 6e-6 or less; the front-end in "
+        "float32 moves quiet bands, 1.4e-4 in the worst of 1,000 segments of the aviary); on other machines sums are in "
+        "yet another order, which a pure tone shows most (tflite-runtime 2.14: 2.8e-4)",
     ),
     "fp16": Budget(
         max_abs=1e-1,
