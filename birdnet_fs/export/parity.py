@@ -68,7 +68,7 @@ BUDGETS = {
         auroc=1e-3,
         device=1e-3,
         reason="the same arithmetic in another order (nine networks, features in: 6e-6 or less; the front-end in "
-        "float32 moves quiet bands, 1.4e-4 in the worst of 1,000 segments of the aviary); on other machines sums are in "
+        "float32 moves quiet bands, 1.4e-4 in the worst of 1,000 segments of the aviary); other machines add up in "
         "yet another order, which a pure tone shows most (tflite-runtime 2.14: 2.8e-4)",
     ),
     "fp16": Budget(
