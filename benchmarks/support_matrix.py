@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from birdnet_fs.export.environments import Environment, Runtime, find_environments, runtimes
+from birdnet_fs.export.environments import Environment, find_environments, runtimes
 from birdnet_fs.export.form import Form
 from birdnet_fs.export.measure import Proof, measure
 from birdnet_fs.export.parity import Parity
@@ -69,28 +69,34 @@ def cells_of(run: Run, n_segments: int, places: Sequence[Environment]) -> dict[s
     for target in ("tflite", "onnx"):
         forms = [Form(target, "features", precision, 1) for precision in TARGETS[target].precisions]
         try:
-            for proof in tried(run, probe, forms, places):
-                found.setdefault(proof.form.precision, {}).update(said(proof))
-            continue
-        except UserError:  # one of them does not work on one runtime: each alone, so that it does not hide another
-            pass
-        for form in forms:
-            for i, runtime in enumerate(runtimes(target, places)):
-                alone = [Environment(p.python, {k: p.has[k] for k in p.has if keep(k, p, i, runtime)}) for p in places]
-                cells = found.setdefault(form.precision, {})
-                try:
-                    (proof,) = tried(run, probe, [form], alone)
-                    cells.update(said(proof))
-                except UserError as reason:
-                    cells[runtime.name] = f"no: {reason}"
+            cells = {proof.form.precision: said(proof) for proof in tried(run, probe, forms, places)}
+        except UserError:  # one of them does not work: one by one
+            cells = {form.precision: said_of(run, probe, form, places) for form in forms}
+        for precision, row in cells.items():
+            found.setdefault(precision, {}).update(row)
     return found
 
 
-def keep(package: str, place: Environment, i: int, runtime: Runtime) -> bool:
-    """Whether a package takes part where one runtime is tried, beside the one that must be there."""
-    if package in ("tflite-runtime", "onnxruntime"):
-        return package == runtime.engine.removesuffix("-default") and place.python == runtime.python
-    return package != "onnx2tf" or i == 0
+def said_of(run: Run, probe: Probe, form: Form, places: Sequence[Environment]) -> dict[str, str]:
+    """The cells of one form; where it fails on one runtime, each by itself beside the one that must be there."""
+    try:
+        return said(*tried(run, probe, [form], places))
+    except UserError:
+        return alone(run, probe, form, places)
+
+
+def alone(run: Run, probe: Probe, form: Form, places: Sequence[Environment]) -> dict[str, str]:
+    """Each runtime by itself, so that one that fails does not hide another."""
+    cells: dict[str, str] = {}
+    for runtime in runtimes(form.format, places):
+        package = runtime.engine.removesuffix("-default")
+        others = [Environment(p.python, {package: p.has[package]}) for p in places[1:] if p.python == runtime.python]
+        try:
+            (proof,) = tried(run, probe, [form], [places[0], *others])
+            cells.update({name: text for name, text in said(proof).items() if not name.startswith(SECOND)})
+        except UserError as error:
+            cells.setdefault(runtime.name, f"no: {error}")
+    return cells
 
 
 def tried(run: Run, probe: Probe, forms: Sequence[Form], places: Sequence[Environment]) -> list[Proof]:
