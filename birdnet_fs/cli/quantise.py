@@ -26,7 +26,7 @@ def quantise(
     ships the ranges it has learnt.
     """
     from birdnet_fs import frontend
-    from birdnet_fs.cli.train import headline, is_there, refuse_unfinished
+    from birdnet_fs.cli.train import train_and_report
     from birdnet_fs.plumbing.settings import override, show
     from birdnet_fs.training.quantising import experiment_of
     from birdnet_fs.training.run_folder import CONFIG, load_run
@@ -40,15 +40,5 @@ def quantise(
     if (output / CONFIG).is_file() and output.resolve() == run.resolve():
         raise UserError(f"{output} is the float run itself; give another folder with -o.")
     check_output(output)
-    from birdnet_fs.reports.held_out import report_on_held_out
-    from birdnet_fs.training.trainer import train
-
-    there = not overwrite and is_there(output, chosen)
-    if not overwrite:
-        refuse_unfinished(output)
-    new = load_run(output) if there else train(chosen, output)
-    metrics = report_on_held_out(new)
-    if metrics:
-        print(headline(metrics))
-    say(f"run folder: {output}" + (f"; open {output / 'report.html'}" if metrics else ""))
+    train_and_report(chosen, output, overwrite)
     say(f"next: birdnet-fs export {output} --precision int8")

@@ -82,18 +82,23 @@ def train(
     if cfg:
         print(show(schema.debugged(chosen)))
         return
+    folder = output or Path("runs") / chosen.name
+    check_output(folder)
+    train_and_report(chosen, folder, overwrite)
+    say(f"next: birdnet-fs analyze {folder} RECORDINGS -o TABLES, or birdnet-fs export {folder}")
+
+
+def train_and_report(experiment: Any, folder: Path, overwrite: bool) -> None:
+    """Train into a folder, or take the run of that experiment which is there, and report on what it held out."""
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.training.run_folder import load_run
     from birdnet_fs.training.trainer import train as train_run
 
-    folder = output or Path("runs") / chosen.name
-    check_output(folder)
-    there = not overwrite and is_there(folder, chosen)
+    there = not overwrite and is_there(folder, experiment)
     if not overwrite:
         refuse_unfinished(folder)
-    run = load_run(folder) if there else train_run(chosen, folder)
+    run = load_run(folder) if there else train_run(experiment, folder)
     metrics = report_on_held_out(run)
     if metrics:
         print(headline(metrics))
     say(f"run folder: {folder}" + (f"; open {folder / 'report.html'}" if metrics else ""))
-    say(f"next: birdnet-fs analyze {folder} RECORDINGS -o TABLES, or birdnet-fs export {folder}")

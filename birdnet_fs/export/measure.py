@@ -18,6 +18,7 @@ from birdnet_fs.export.form import OUTPUTS, Form
 from birdnet_fs.export.labels import label_lines
 from birdnet_fs.export.parity import Parity, Reference
 from birdnet_fs.export.probe import EDGES, Probe
+from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import write_json, write_text
 from birdnet_fs.plumbing.progress import say
@@ -222,7 +223,7 @@ def _with_second_route(
     folder = work / "second_route"
     folder.mkdir(exist_ok=True)
     features = folder / "inputs.npy"
-    parity.reference_answers(run, probe, ["logits"], features)
+    np.save(features, network_input(log_mel(probe.waveforms, run.frontend), run.frontend))
     calibration = folder / "calibration.npy"
     if "int8" in forms:
         rows = np.load(work / "calibration.npy")

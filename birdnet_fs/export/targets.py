@@ -27,12 +27,6 @@ WIDTHS = {
 }
 
 
-def table() -> str:
-    """A line per target, for --help and `birdnet-fs export --target ?`."""
-    width = max(map(len, TARGETS))
-    return "\n".join(f"{name:<{width}}  {row.summary}" for name, row in TARGETS.items())
-
-
 def find(name: str) -> Target:
     """The row of a name.
 

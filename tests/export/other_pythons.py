@@ -15,7 +15,7 @@ _REQUIREMENTS = Path(__file__).parents[2] / "export"
 
 @functools.cache
 def python_with(package: str, requirements: str) -> Path:
-    """A Python that has `package`; made once a session, the test is skipped where the registry cannot be reached."""
+    """A Python that has `package`; made once a session, the test fails where that cannot be done."""
     for environment in find_environments():
         if package in environment.has and environment.python != Path(sys.executable):
             return environment.python
@@ -25,7 +25,7 @@ def python_with(package: str, requirements: str) -> Path:
     pip = [str(python), "-m", "pip", "install", "--quiet", "-r", str(_REQUIREMENTS / requirements)]
     done = subprocess.run(pip, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
-        pytest.skip(f"{requirements} cannot be installed here: {done.stderr.strip().splitlines()[-1:]}")
+        pytest.fail(f"{requirements} cannot be installed here: {done.stderr.strip().splitlines()[-1:]}")
     return python
 
 
