@@ -39,6 +39,7 @@ EVERY = (  # what birds10_cnn has and birds10 has not
     "training.label_smoothing=0.1",
 )
 PRETRAINED = "all, started from xc171"
+LARGE = "mixup and noise, `cnn/large` started from xc171"
 PARTS = {
     "random crops alone": BARE,
     "+ crops of what is loud": (*BARE, "augmentation.crop=active"),
@@ -54,16 +55,29 @@ PARTS = {
     "all, mean of weights (EMA .99)": (*ALL, "training.ema=0.99"),
     "all, focal loss": (*ALL, "training.loss=focal", "training.label_smoothing=0"),
     PRETRAINED: ("RECIPE=birds10", *EVERY),
-    "all, from scratch, taught by the runs of the row above": (*ALL, "TEACHER"),
+    "all, from scratch, taught by the runs of the row above": (*ALL, f"TEACHER={PRETRAINED}"),
     "mixup and noise, started from xc171 (`birds10`)": ("RECIPE=birds10", "training.threads=1"),
+    LARGE: (
+        *("RECIPE=birds10", "training.threads=1"),
+        *("model.name=cnn/large", "pretrain.model.name=cnn/large"),
+    ),
+    "mixup and noise, from scratch, taught by `cnn/large`": (
+        *(*BARE, "augmentation.mixup.p=0.5", "augmentation.noise.p=0.5"),
+        f"TEACHER={LARGE}",
+    ),
+    "`birds10`, taught by `cnn/large`": ("RECIPE=birds10", "training.threads=1", f"TEACHER={LARGE}"),
 }
 
 
 def trained(name: str, settings: tuple[str, ...], seeds: str, output: Path, data: Path) -> dict[str, object]:
-    """Every fold and seed of one row, by `birdnet-fs cv`: what its cv.json says, with seconds a fold."""
+    """Every fold and seed of one row, by `birdnet-fs cv`: what its cv.json says, with seconds a fold.
+
+    A row that is taught has each fold taught by that fold's run of the row it names.
+    """
     recipe = next((s.split("=")[1] for s in settings if s.startswith("RECIPE=")), RECIPE)
-    place, teacher = folder_of(output, name), folder_of(output, PRETRAINED)  # each fold's teacher is that fold's run
-    named = (f"distillation.teacher={teacher}" if s == "TEACHER" else s for s in settings)
+    place = folder_of(output, name)
+    teacher = next((folder_of(output, s.split("=", 1)[1]) for s in settings if s.startswith("TEACHER=")), "")
+    named = (f"distillation.teacher={teacher}" if s.startswith("TEACHER=") else s for s in settings)
     wanted = [s for s in named if not s.startswith("RECIPE=")]
     command = [sys.executable, "-m", "birdnet_fs.cli.main", "cv", f"{ROOT / 'config.py'}:{recipe}", f"data.root={data}"]
     subprocess.run([*command, *wanted, "--seeds", seeds, "-o", str(place)], check=True, stdout=subprocess.DEVNULL)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # family = file -> its variants, the default first; kept here so that a name is checked without importing Keras
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "cnn": ("small", "tiny"),
+    "cnn": ("small", "tiny", "large"),
     "efficientnet": ("b0",),
     "efficientnet_v2": ("b0", "b1", "b2", "b3", "s"),
     "tilenet": ("v2", "v4", "v5"),

@@ -1,4 +1,4 @@
-"""Small residual networks for training from scratch on tens to hundreds of clips.
+"""Small residual networks for training from scratch on tens to hundreds of clips, and one for thousands.
 
 Source: He, Zhang, Ren, Sun 2016, "Deep Residual Learning for Image Recognition", https://arxiv.org/abs/1512.03385
 (blocks of two 3x3 convolutions beside a 1x1 shortcut), and Kong et al. 2020, "PANNs",
@@ -16,6 +16,7 @@ from birdnet_fs.models.heads import Backbone
 
 SOURCE = "He et al. 2016, https://arxiv.org/abs/1512.03385, with the pooling of PANNs; ours: widths"
 MIN_SHAPE = (16, 16)  # (n_frames, n_mels): one cell is left after four halvings
+N_HALVED = 3  # blocks with a pooling behind them, which with the stem's makes the four halvings
 EPSILON, MOMENTUM = 1e-5, 0.9  # torch's BatchNorm defaults (Keras' momentum is 1 - torch's)
 
 
@@ -30,6 +31,7 @@ class Size:
 VARIANTS = {
     "small": Size(stem=24, blocks=(48, 96, 192)),
     "tiny": Size(stem=16, blocks=(24, 32, 48)),
+    "large": Size(stem=32, blocks=(64, 128, 256, 512)),
 }
 
 
@@ -50,7 +52,7 @@ def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
         y = _conv(y, channels, 3, f"{name}_conv2")
         y = layers.Add(name=f"{name}_add")([y, _conv(x, channels, 1, f"{name}_shortcut")])
         y = layers.ReLU(name=f"{name}_relu2")(y)
-        x = layers.MaxPooling2D(2, name=f"{name}_pool")(y)
+        x = layers.MaxPooling2D(2, name=f"{name}_pool")(y) if block <= N_HALVED else y
     x = layers.AveragePooling2D((1, x.shape[2]), name="mean_over_mels")(x)
     embedding = layers.Add(name="embedding")(
         [layers.GlobalMaxPooling2D(name="max_over_time")(x), layers.GlobalAveragePooling2D(name="mean_over_time")(x)]

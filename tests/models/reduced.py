@@ -32,7 +32,7 @@ def _panns(name: str) -> dict[str, Any]:
 
 # family -> what is replaced in each row, given the variant's name
 ROWS = {
-    "cnn": lambda name: {},
+    "cnn": lambda name: {"stem": 8, "blocks": (16, 24, 32, 48)} if name == "large" else {},
     "efficientnet": lambda name: {"stages": _V1_STAGES, "width": 0.25},
     "efficientnet_v2": lambda name: {"stages": _S_STAGES if name == "s" else _STAGES, "width": 0.25, "depth": 1.0},
     "ghost_efficientnet_v2": lambda name: {"stages": _S_STAGES, "width": 0.25},
@@ -66,7 +66,7 @@ def shape_of(name: str, shape: tuple[int, int, int]) -> tuple[int, int, int]:
 
 def code_paths() -> list[str]:
     """One variant for each way through the code; the others differ in sizes alone."""
-    same = {"prototypical/v2_wide_conv_gate", "rnn/gru", "rnn/bilstm", "rnn/lstm3"}
-    several = ("panns", "prototypical", "rnn")
+    same = {"cnn/tiny", "prototypical/v2_wide_conv_gate", "rnn/gru", "rnn/bilstm", "rnn/lstm3"}
+    several = ("cnn", "panns", "prototypical", "rnn")
     found = [f"{family}/{v}" for family, vs in models.FAMILIES.items() for v in (vs if family in several else vs[:1])]
     return [name for name in found if name not in same]
