@@ -66,8 +66,11 @@ def _what(artefact: Path, run: Run, form: Form, target: str, proof: Proof) -> li
     reads = f"waveform float32 {shape_text}, mono, {spec.sample_rate_hz} Hz, ±1 ({spec.segment_s:g} s)"
     if form.input == "features":
         reads = f"features float32 {shape_text}, made from {spec.segment_s:g} s at {spec.sample_rate_hz} Hz"
-    gives = f"{form.answers} [{shape[0]}, {len(run.classes)}]"
-    gives += f"; the probabilities are their {run.activation}" if form.answers == "logits" else f" ({run.activation})"
+    gives = f"{form.answers.replace('_', '-')} [{shape[0]}, {len(run.classes)}]"
+    activation = form.activation(run.activation)
+    gives += f"; the probabilities are their {activation}" if form.output == "logits" else f" ({activation})"
+    if activation != run.activation:
+        gives += f", those of the {run.activation} that the run was trained with"
     return [
         f"A `{models.resolve(model)}` network ({models.family(model).SOURCE.splitlines()[0]}) for {len(run.classes)} "
         f"classes, trained as experiment `{run.experiment.name}` (seed {run.experiment.seed}), written for `{target}`.",
@@ -123,7 +126,7 @@ def _licences(run: Run) -> list[str]:
 def _exactness(proof: Proof) -> list[str]:
     first, second = proof.parity, proof.parity.embeddings
     budget = first.budget
-    thing = "logit" if proof.form.answers == "logits" else "probability"
+    thing = "logit" if proof.form.output == "logits" else "probability"
     lines = [
         f"{first.n_segments:,} segments ({first.source}) and {first.n_edges} made ones (silence, clipping, a "
         "padded one, a sweep) against the run:",

@@ -19,7 +19,7 @@ from birdnet_fs.export.bench import Speed, measure_speed
 from birdnet_fs.export.environments import Environment, find_environments
 from birdnet_fs.export.form import SUFFIXES, Form
 from birdnet_fs.export.measure import Proof, measure
-from birdnet_fs.export.parity import probabilities
+from birdnet_fs.export.parity import expected
 from birdnet_fs.export.probe import EDGES, Probe, make_probe
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
@@ -147,8 +147,7 @@ def _forms(run: Run, target: str, input: str, precision: Sequence[str], embeddin
 
 def _golden(run: Run, probe: Probe, proof: Proof, reference: Sequence[np.ndarray]) -> sidecars.Golden:
     answers = [rows[: len(EDGES)] for rows in reference]
-    if proof.form.answers == "probabilities":
-        answers[0] = probabilities(answers[0], run.activation).astype(np.float32)
+    answers[0] = expected(answers[0], proof.form.answers, run.activation).astype(np.float32)
     if proof.parity.budget.real_only:
         answers = list(proof.edges)
     return sidecars.Golden(probe.waveforms[: len(EDGES)], answers)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 SIGNATURE = "serving_default"
-ACTIVATIONS = {"sigmoid": ("LOGISTIC", None), "softmax": ("SOFTMAX", "SoftmaxOptions")}
 _RUNTIME_VERSION = b"min_runtime_version"
 _CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D"}
 
@@ -50,19 +49,19 @@ def order_outputs(path: Path, names: Sequence[str]) -> None:
 
 
 def join(first: Path, second: Path, path: Path) -> None:
-    """Write one file that computes what `second` makes of the output of `first`.
+    """Write one file that computes what `second` makes of the first output of `first`.
 
     Args:
-        first: A file with one output.
+        first: A file. Outputs after its first one stay, behind those of `second`.
         second: A file with one input of that shape and type. A batch that is open in one of them must be so in both.
-        path: The file to write; its signature has the input of `first` and the outputs of `second`.
+        path: The file to write, one of the two if need be; its signature has the input of `first`.
 
     Raises:
         ValueError: The two do not fit.
     """
     model, after = read(first), read(second)
     graph, behind = model.subgraphs[0], after.subgraphs[0]
-    (bridge,), (given,) = graph.outputs, behind.inputs
+    (bridge, *kept), (given,) = graph.outputs, behind.inputs
     if _form(graph.tensors[bridge]) != _form(behind.tensors[given]):
         raise ValueError(
             f"{first.name} gives {_form(graph.tensors[bridge])}, {second.name} reads {_form(behind.tensors[given])} "
@@ -93,8 +92,9 @@ def join(first: Path, second: Path, path: Path) -> None:
     (signature,), (other,) = model.signatureDefs, after.signatureDefs
     for output in other.outputs:
         output.tensorIndex = moved(output.tensorIndex)
-    signature.outputs, signature.signatureKey = other.outputs, SIGNATURE
-    graph.outputs = [moved(index) for index in behind.outputs]
+    rest = [output for output in signature.outputs if output.tensorIndex != bridge]
+    signature.outputs, signature.signatureKey = [*other.outputs, *rest], SIGNATURE
+    graph.outputs = [*(moved(index) for index in behind.outputs), *kept]
     graph.tensors = [*graph.tensors, *behind.tensors[:given], *behind.tensors[given + 1 :]]
     graph.operators = [*graph.operators, *behind.operators]
     model.operatorCodes = [*model.operatorCodes, *after.operatorCodes]
@@ -107,45 +107,6 @@ def join(first: Path, second: Path, path: Path) -> None:
 
         model.metadata = [fb.MetadataT(name=_RUNTIME_VERSION, buffer=len(model.buffers))]
         model.buffers.append(fb.BufferT(data=np.frombuffer(newest.ljust(16, b"\0"), np.uint8)))
-    write(model, path)
-
-
-def append_activation(path: Path, activation: str) -> None:
-    """Put a sigmoid or softmax in float32 behind the first output of a file, in place; its name stays.
-
-    Args:
-        path: The file; its first output is float32 [batch, n_classes].
-        activation: A key of `ACTIVATIONS`.
-    """
-    from ai_edge_litert import schema_py_generated as fb
-
-    name, options = ACTIVATIONS[activation]
-    model = read(path)
-    graph, (signature,) = model.subgraphs[0], model.signatureDefs
-    logits = int(graph.outputs[0])
-    tensor = graph.tensors[logits]
-    if tensor.type != fb.TensorType.FLOAT32:
-        raise ValueError(f"{path.name} must answer in float32; its first output is of type {tensor.type}")
-    code = int(getattr(fb.BuiltinOperator, name))
-    model.operatorCodes.append(fb.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=1))
-    operator = fb.OperatorT(opcodeIndex=len(model.operatorCodes) - 1, inputs=[logits], outputs=[len(graph.tensors)])
-    if options is not None:
-        operator.builtinOptionsType = int(getattr(fb.BuiltinOptions, options))
-        operator.builtinOptions = fb.SoftmaxOptionsT(beta=1.0)
-    graph.tensors.append(
-        fb.TensorT(
-            shape=tensor.shape,
-            shapeSignature=tensor.shapeSignature,
-            type=tensor.type,
-            name=b"probabilities",
-            hasRank=tensor.hasRank,
-        )
-    )
-    graph.operators.append(operator)
-    graph.outputs = [len(graph.tensors) - 1, *graph.outputs[1:]]
-    for output in signature.outputs:
-        if int(output.tensorIndex) == logits:
-            output.tensorIndex = len(graph.tensors) - 1
     write(model, path)
 
 

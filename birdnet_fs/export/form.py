@@ -19,7 +19,8 @@ class Form:
         precision: fp32; fp16: weights stored in float16, arithmetic in float32; dynamic: weights in 8 bits,
             activations in float32; int8: weights and activations in 8 bits. Input, output and front-end are float32.
         batch: How many segments at once; None: any number.
-        answers: "logits", or "probabilities": their sigmoid or softmax, as the run was trained.
+        answers: "logits"; "probabilities": their sigmoid or softmax, as the run was trained; or "log_odds": the logits
+            whose sigmoids are the softmax's probabilities, for a program that puts a sigmoid behind whatever it gets.
         outputs: Of `OUTPUTS`, "predictions" first.
         axes: Of features: "time_first" as above, or "mel_first" [batch, n_mels, n_frames, n_channels].
     """
@@ -31,6 +32,15 @@ class Form:
     answers: str = "logits"
     outputs: tuple[str, ...] = ("predictions",)
     axes: str = "time_first"
+
+    @property
+    def output(self) -> str:
+        """What a reader takes the numbers for: "logits" or "probabilities"."""
+        return "logits" if self.answers == "log_odds" else self.answers
+
+    def activation(self, trained: str) -> str:
+        """What makes probabilities of the numbers, "sigmoid" or "softmax" as the run was trained, of a run's."""
+        return "sigmoid" if self.answers == "log_odds" else trained
 
     @property
     def suffix(self) -> str:

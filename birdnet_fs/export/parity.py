@@ -2,8 +2,7 @@
 
 Reference: the NumPy front-end and the run's network on the training backend, as `analyze` computes it. Artefact: the
 file itself, run by a real runtime in a process of its own. Both see the same waveforms, at the edges (silence,
-clipping, padding) and real. What 8 bits cost depends on how far the logits of a network lie apart, so their budgets
-are shares of that.
+clipping, padding) and real. What may differ, and why, is the table of budgets.py.
 """
 
 import dataclasses
@@ -14,96 +13,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit, softmax
+from scipy.special import expit, logsumexp, softmax
 
+from birdnet_fs.export.budgets import BUDGETS, STEEPEST, USUAL_DOUBT, USUAL_LOGITS, Budget
 from birdnet_fs.export.embeddings import EmbeddingParity
+from birdnet_fs.export.ends import LEAST
 from birdnet_fs.export.probe import EDGES, Probe
 from birdnet_fs.plumbing.progress import track
 from birdnet_fs.training.run_folder import Run
 
 _BATCH = 8
-USUAL_SCALE = 30.0  # of cosines, up to which the budgets hold; beyond it they grow in proportion
-# So they do with the logits of a segment: those of real segments stay below about 10 in the networks measured, while
-# silence drives some to 30 or 300, and all that they are computed from (a trained B0: 1.1e-4 there, 1e-5 elsewhere).
-USUAL_LOGITS = 10.0
-# And with what the network itself leaves open: Keras and PyTorch, adding up in other orders, answer silence 5e-5 apart
-# with a trained B0, real segments 1e-5 or less. A quarter of the float32 budget is taken for usual.
-USUAL_DOUBT = 7.5e-5
-STEEPEST = {"sigmoid": 0.25, "softmax": 0.5}  # the most that a probability moves for a difference in the logits
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a precision may cost. Every figure compares answers of the artefact with those of the reference."""
-
-    max_abs: float  # largest difference of any logit of any segment
-    mean_abs: float  # mean difference
-    tie: float  # a class this close to the best one counts as the best
-    top1: float  # lowest share of segments with the same best class
-    auroc: float  # largest change of macro AUROC
-    device: float  # largest difference of a logit for the golden waveforms on another machine
-    reason: str
-    of_spread: bool = False  # whether differences are shares of the logits' spread (standard deviation within a class)
-    real_only: bool = False  # whether made waveforms need no more than finite answers
-
-    def at(self, size: float, spread: float, steepest: float = 1.0) -> "Budget":
-        """The budget for one network, as differences in its answers.
-
-        Args:
-            size: Of logits that compare (cosines or distances times a scale), as large as they get.
-            spread: Standard deviation of the logits within a class.
-            steepest: Of `STEEPEST`, for an artefact that answers probabilities.
-        """
-        factor = steepest * (spread if self.of_spread else max(1.0, size / USUAL_SCALE))
-        scaled = {name: getattr(self, name) * factor for name in ("max_abs", "mean_abs", "tie", "device")}
-        return dataclasses.replace(self, **scaled, of_spread=False)
-
-
-BUDGETS = {
-    "fp32": Budget(
-        max_abs=3e-4,
-        mean_abs=2e-5,
-        tie=6e-4,
-        top1=1.0,
-        auroc=1e-3,
-        device=1e-3,
-        reason="the same arithmetic in another order (nine networks, features in: 6e-6 or less; the front-end in "
-        "float32 moves quiet bands, 1.4e-4 in the worst of 1,000 segments of the aviary); other machines add up in "
-        "yet another order, which a pure tone shows most (tflite-runtime 2.14: 2.8e-4)",
-    ),
-    "fp16": Budget(
-        max_abs=1e-1,
-        mean_abs=1e-2,
-        tie=2e-1,
-        top1=0.99,
-        auroc=5e-3,
-        device=1e-1,
-        reason="weights keep 11 bits (a trained cnn/small: 0.08 on 200 real segments, mean 0.002); "
-        "0.1 in a logit moves a probability by at most 0.025",
-    ),
-    "dynamic": Budget(
-        max_abs=0.5,
-        mean_abs=0.05,
-        tie=0.1,
-        top1=0.95,
-        auroc=0.01,
-        device=0.5,
-        of_spread=True,
-        reason="weights keep 8 bits (a trained cnn/small: 0.03 of the spread on real segments, mean 0.01)",
-    ),
-    "int8": Budget(
-        max_abs=1.5,
-        mean_abs=0.2,
-        tie=0.4,
-        top1=0.90,
-        auroc=0.01,
-        device=0.5,
-        of_spread=True,
-        real_only=True,
-        reason="weights and activations keep 8 bits, between bounds that real segments set; silence and clipping lie "
-        "outside of those (trained: EfficientNetV2-B0 0.4 of the spread, mean 0.06; trained for it 0.14, mean 0.02)",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -257,7 +176,7 @@ def compare(
         precision: Which budget of `BUDGETS` holds.
         activation: "softmax" or "sigmoid", which makes the scores that AUROC ranks.
         runtime: Who computed the artefact's answers.
-        answers: What the artefact answers, "logits" or "probabilities".
+        answers: What the artefact answers, as in `Form`.
         size: Of the logits of a head that compares (`size_of_logits`); above 30 the budget grows with it.
         constant: How many of the last classes have one logit for every input by design ("unknown").
         doubt: Of the reference about the made waveforms (`Reference`).
@@ -269,10 +188,10 @@ def compare(
     if doubt is not None:
         allowance[: len(EDGES)] = np.fmax(allowance[: len(EDGES)], doubt / USUAL_DOUBT)
     spread = float(reference[len(EDGES) :, :alive].astype(np.float64).std(axis=0).mean())
-    steepest = STEEPEST[activation] if answers == "probabilities" else 1.0
+    steepest = STEEPEST[activation if answers == "probabilities" else answers]
     budget = BUDGETS[precision].at(size, spread, steepest)
-    if answers == "probabilities":
-        reference, activation = probabilities(reference, activation), "sigmoid"  # AUROC ranks what is given
+    if answers != "logits":
+        reference, activation = expected(reference, answers, activation), "sigmoid"  # AUROC ranks what is given
     faults = [*_dead(reference[:, :alive], "the network itself"), *_dead(artefact[:, :alive], "the artefact")]
     rows = slice(len(EDGES) if budget.real_only else 0, None)
     error = np.abs(artefact.astype(np.float64) - reference)
@@ -280,7 +199,7 @@ def compare(
     max_abs, mean_abs = float(largest[rows].max()), float(error[rows].mean())
     best = np.take_along_axis(reference, artefact.argmax(axis=1)[:, None], axis=1)[:, 0]
     top1 = float(np.mean(best >= reference.max(axis=1) - budget.tie))
-    one, many = ("a logit", "the logits") if answers == "logits" else ("a probability", "the probabilities")
+    one, many = ("a probability", "the probabilities") if answers == "probabilities" else ("a logit", "the logits")
     share = np.where(np.arange(len(largest)) >= (rows.start or 0), largest / allowance, 0)
     worst = _where(int(np.argmax(share)))  # a NaN is the largest
     faults += _over(f"largest difference of {one} ({worst})", float(share.max()), budget.max_abs)
@@ -336,6 +255,30 @@ def _dead(logits: np.ndarray, who: str) -> list[str]:
         return [f"{who} gives NaN or infinity for {bad.sum()} of {len(bad)} segments (first: {where})"]
     dead = np.ptp(logits, axis=0) == 0
     return [f"{who} gives the same output for every input in {dead.sum()} of {len(dead)} classes"] if dead.any() else []
+
+
+def expected(logits: np.ndarray, answers: str, activation: str) -> np.ndarray:
+    """What an artefact must answer where the run's logits are [n, n_classes], float64.
+
+    Args:
+        logits: Of the run.
+        answers: As in `Form`.
+        activation: "sigmoid" or "softmax", as the run was trained.
+    """
+    if answers == "probabilities":
+        return probabilities(logits, activation)
+    x = logits.astype(np.float64)
+    if answers == "logits":
+        return x
+    best, rows = x.argmax(axis=1), np.arange(len(x))
+    below = x - x.max(axis=1, keepdims=True)
+    rest = np.exp(below).sum(axis=1, keepdims=True) - np.exp(below)  # what the other classes have
+    rest[rows, best] = 1.0  # nothing would be left of it but rounding
+    found = below - np.log(rest)
+    others = below.copy()
+    others[rows, best] = -np.inf
+    found[rows, best] = -np.maximum(logsumexp(others, axis=1), np.log(LEAST))
+    return found
 
 
 def probabilities(logits: np.ndarray, activation: str) -> np.ndarray:

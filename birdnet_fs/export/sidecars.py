@@ -32,7 +32,7 @@ class Golden(NamedTuple):
     """
 
     waveforms: np.ndarray
-    answers: Sequence[np.ndarray]  # of `form.answers` [n, n_classes] and, where they are given, embeddings [n, width]
+    answers: Sequence[np.ndarray]  # as `form.answers` [n, n_classes] and, where they are given, embeddings [n, width]
 
 
 def write_sidecars(
@@ -51,7 +51,7 @@ def write_sidecars(
     stem, parity = artefact.with_suffix(""), proof.parity
     write_text(_beside(stem, "_Labels.txt"), "".join(f"{line}\n" for line in label_lines(run.classes)))
     tolerance = np.float32(parity.budget.device)
-    expected: dict[str, Any] = {form.answers: golden.answers[0], "tolerance": tolerance}
+    expected: dict[str, Any] = {form.output: golden.answers[0], "tolerance": tolerance}
     if parity.embeddings is not None:
         expected["embeddings"] = golden.answers[1]
         expected["embeddings_tolerance"] = np.float32(parity.embeddings.tolerance)
@@ -68,8 +68,9 @@ def write_sidecars(
         "input": form.input,
         "input_shape": list(form.input_shape(run.frontend.n_samples, run.input_shape)),
         "axes": form.axes,
-        "output": form.answers,
-        "activation": run.activation,
+        "output": form.output,
+        "activation": form.activation(run.activation),
+        "one_label": run.activation == "softmax",
         "logit_scale": run.experiment.logit_scale,
         "n_constant": int(run.experiment.model.unknown),
         "precision": form.precision,

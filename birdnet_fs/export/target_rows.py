@@ -16,7 +16,8 @@ class Ear:
     """One way a program hears, and what it then expects.
 
     Attributes:
-        answers: "logits" where the program applies the sigmoid itself, else "probabilities".
+        answers: "logits" where the program applies the sigmoid itself (log-odds then, of a run with a softmax), else
+            "probabilities".
         sample_rate_hz: Of the run; 0: any.
         segment_s: Of the run; 0: any.
         preset: A front-end that hears so, for the refusal.

@@ -78,7 +78,8 @@ def form_of(
             f"leave out --batch, or export with --target onnx. Received: {batch or 'any number'}"
         )
     outputs = ("predictions", "embeddings") if embeddings else ("predictions",)
-    return Form(row.format, input or row.inputs[0], precision, batch, ear.answers, outputs, ear.axes)
+    answers = "log_odds" if ear.own_sigmoid and run.activation == "softmax" else ear.answers
+    return Form(row.format, input or row.inputs[0], precision, batch, answers, outputs, ear.axes)
 
 
 def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str]:
@@ -113,9 +114,9 @@ def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str
         _check_names(name, run)
     if ear.own_sigmoid and run.activation == "softmax":
         return [
-            f"{name} turns logits into probabilities with a sigmoid of its own, and this run was trained with a "
-            "softmax: the order of the classes stays, the confidence does not. Train with data.multi_label=true for "
-            "confidences that hold."
+            f"{name} holds every class against a threshold by itself, and this run was trained with one label a clip: "
+            "the confidences of a segment add up to 1, so that birds heard at once share it. Train with "
+            "data.multi_label=true where several sing."
         ]
     return []
 

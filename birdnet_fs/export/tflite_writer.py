@@ -2,12 +2,12 @@
 
 The network is built from code and the run's weights in float32 (a mixed-precision graph needs operators outside the
 TFLite builtins) and converted alone, once for each precision. The front-end, of matrix products, is converted alone in
-float32 and put in front of the finished file, so that no precision rounds a spectrogram; probabilities are a float32
-operator behind it. Files with an operator outside the builtins, or with a convolution that a runtime is known to
-compute wrongly, do not leave.
+float32 and put in front of the finished file, so that no precision rounds a spectrogram; what makes probabilities or
+log-odds of the logits is put behind it in the same way (ends.py). Files with an operator outside the builtins, or with
+a convolution that a runtime is known to compute wrongly, do not leave.
 
 The job is JSON: {"run": folder, "frontend": settings, "input": "waveform" | "features", "axes": "time_first" |
-"mel_first" (of features), "precisions": [...], "batch": 1 or null for any number, "answers": "logits" |
+"mel_first" (of features), "precisions": [...], "batch": 1 or null for any number, "answers": "logits" | "log_odds" |
 "probabilities", "outputs": ["predictions", ...], "calibration": `.npy` float32 [n, n_frames, n_mels] of real features
 (for int8), "folder": where `<precision>.tflite` goes}. For a precision that cannot be written `<precision>.error.txt`
 says why in one sentence, and the others are written.
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from birdnet_fs import schema
-from birdnet_fs.export import flatbuffer, half, int8
+from birdnet_fs.export import ends, flatbuffer, half, int8
 from birdnet_fs.export.form import OUTPUTS, PRECISIONS
 
 if TYPE_CHECKING:
@@ -53,12 +53,15 @@ def work(job: Mapping[str, Any]) -> None:
     network = keras.Model(answers.input, dict(zip(job["outputs"], outputs, strict=True)), name="network")
     with tempfile.TemporaryDirectory() as scratch:
         parts = Path(scratch)
-        front = parts / "front_end.tflite"
+        front, behind = parts / "front_end.tflite", parts / "behind.tflite"
         if job["input"] == "waveform":
-            convert(front_end(spec), (job["batch"], spec.n_samples), "waveform", front)
+            convert(ends.front_end(spec), (job["batch"], spec.n_samples), "waveform", front)
         elif job.get("axes") == "mel_first":
             shape = (spec.shape[1], spec.shape[0], spec.n_channels)
-            convert(turn(shape), (job["batch"], *shape), "features", front)
+            convert(ends.turn(shape), (job["batch"], *shape), "features", front)
+        if job["answers"] != "logits":
+            tail = ends.behind(job["answers"], run.activation, len(run.classes))
+            convert(tail, (job["batch"], len(run.classes)), "logits", behind)
         saved = _save(network, (job["batch"], *spec.shape, spec.n_channels), "features", parts / "saved")
         for precision in sorted(job["precisions"], key=PRECISIONS.index):
             alone, reason = parts / f"{precision}.tflite", folder / f"{precision}.error.txt"
@@ -70,8 +73,8 @@ def work(job: Mapping[str, Any]) -> None:
                 flatbuffer.order_outputs(alone, job["outputs"])
                 if front.exists():
                     flatbuffer.join(front, alone, alone)
-                if job["answers"] == "probabilities":
-                    flatbuffer.append_activation(alone, run.activation)
+                if behind.exists():
+                    flatbuffer.join(alone, behind, alone)
                 check(alone)
             except CannotWrite as error:
                 reason.write_text(f"{error}\n", encoding="utf-8")
@@ -104,29 +107,6 @@ def _check_loops(precision: str, batch: int | None, name: str) -> None:
         raise CannotWrite(f"The recurrent network {name} can only be written for one segment at once: use batch 1.")
     if precision == "int8":  # the converter crashes where it calibrates the body of a loop
         raise CannotWrite(f"The recurrent network {name} cannot be written in int8: use dynamic or fp16.")
-
-
-def front_end(spec: schema.FrontEnd) -> "keras.Model":
-    """The front-end as a network: waveform [batch, n_samples] -> features [batch, n_frames, n_mels, n_channels]."""
-    import keras
-
-    from birdnet_fs.frontend.in_keras import FrontEndLayer
-
-    waveform = keras.Input((spec.n_samples,), name="waveform")
-    features = FrontEndLayer(spec, transform="dft", name="front_end")(waveform)
-    features = keras.ops.reshape(features, (-1, *spec.shape, 1))  # a layer would ask for the batch in the graph
-    if spec.n_channels > 1:
-        features = keras.layers.Concatenate(name="channel_copies")([features] * spec.n_channels)
-    return keras.Model(waveform, {"features": features}, name="front_end_model")
-
-
-def turn(shape: tuple[int, int, int]) -> "keras.Model":
-    """Features with their bands first, of a shape (n_mels, n_frames, n_channels), as the network reads them."""
-    import keras
-
-    given = keras.Input(shape, name="features")
-    turned = keras.layers.Permute((2, 1, 3), name="time_first")(given)
-    return keras.Model(given, {"time_first": turned}, name="turn")
 
 
 def convert(model: "keras.Model", shape: tuple[int | None, ...], name: str, path: Path) -> None:

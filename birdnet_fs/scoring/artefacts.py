@@ -85,7 +85,8 @@ def open_artefact(path: Path, threads: int) -> Engine:
         found = answer(waveforms)
         return found if sidecar["output"] == "logits" else logits_of(found, sidecar["activation"])
 
-    return Engine(classes, spec, sidecar["activation"], identity, forward)
+    one_label = sidecar["activation"] == "sigmoid" and bool(sidecar.get("one_label"))  # a softmax, as log-odds
+    return Engine(classes, spec, sidecar["activation"], identity, forward, one_label=one_label)
 
 
 def logits_of(probabilities: np.ndarray, activation: str) -> np.ndarray:

@@ -166,6 +166,32 @@ def test_scoring_opens_the_artefact(exported, expected) -> None:
         assert np.abs(given - logits).max() <= tolerances.EXPORT_FP32_LOGITS
 
 
+def test_a_program_with_a_sigmoid_of_its_own_shows_the_softmax_of_the_run(recordings: Path, tmp_path: Path) -> None:
+    from birdnet_fs.frontend import preset
+    from birdnet_fs.scoring.engines import open_engine
+
+    experiment = schema.Experiment(
+        name="softmax",
+        frontend=preset("birdnet_3s_48k"),
+        model=schema.Model(name="cnn/tiny"),
+        data=schema.Data(root="-"),
+    )
+    run = make_run(tmp_path / "run", experiment, CLASSES)
+    (made,) = exporter.export_run(run, tmp_path / "out", target="birdnet-go", audio=recordings, n_segments=6)
+    sidecar = json.loads(made.path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert (sidecar["output"], sidecar["activation"], sidecar["one_label"]) == ("logits", "sigmoid", True)
+    waveform = np.random.default_rng(2).normal(0, 0.1, (3, 144_000)).astype(np.float32)
+    wanted, engine = open_engine(tmp_path / "run").probabilities(waveform), open_engine(made.path)
+    assert np.abs(wanted.sum(axis=1) - 1).max() <= tolerances.ACTIVATION and np.ptp(wanted, axis=1).min() > 0.1
+    sigmoid = 1 / (1 + np.exp(-engine.forward(waveform)))  # as the program does it
+    for found in (sigmoid, engine.probabilities(waveform)):
+        assert np.abs(found - wanted).max() <= tolerances.EXPORT_FP32_LOGITS
+    assert not engine.multi_label
+    done = receive("check_artifact.py", made.path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "log-odds" in made.path.with_name(f"{made.path.stem}_card.md").read_text(encoding="utf-8")
+
+
 def test_float16_halves_the_network_and_leaves_the_front_end(exported) -> None:
     sizes = {(w, p): (exported[w] / names(p)).stat().st_size for w in exported for p in ("fp32", "fp16")}
     assert sizes["features", "fp16"] < 0.62 * sizes["features", "fp32"]

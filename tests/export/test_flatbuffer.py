@@ -1,4 +1,4 @@
-"""TFLite files changed from outside: joined, with an activation behind, looked through."""
+"""TFLite files changed from outside: joined, looked through."""
 
 import os
 import subprocess
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.special
 import tolerances
 from on_runtime import run_tflite
 
@@ -113,22 +112,6 @@ def test_parts_that_do_not_fit_are_refused(folder, tmp_path):
         with pytest.raises(ValueError):
             flatbuffer.join(folder / f"{first}.tflite", folder / f"{second}.tflite", tmp_path / "no.tflite")
     assert not (tmp_path / "no.tflite").exists()
-
-
-@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
-def test_an_activation_is_put_behind_the_first_output_alone(folder, tmp_path, activation):
-    file = tmp_path / "probabilities.tflite"
-    file.write_bytes((folder / "open.tflite").read_bytes())
-    logits, others = run_tflite(file, folder / "x.npy", tmp_path / "o.npz")
-    flatbuffer.append_activation(file, activation)
-    found, same = run_tflite(file, folder / "x.npy", tmp_path / "o.npz", batch=4)
-    wanted = scipy.special.expit(logits) if activation == "sigmoid" else scipy.special.softmax(logits, axis=1)
-    assert np.abs(found - wanted).max() <= tolerances.ACTIVATION and close(same, others)
-    from ai_edge_litert.interpreter import Interpreter
-
-    runner = Interpreter(model_path=str(file)).get_signature_runner()
-    by_name = runner(x=np.load(folder / "x.npy")[:1])
-    assert close(by_name["b"], found[:1]) and close(by_name["a"], others[:1])
 
 
 def test_a_convolution_that_skips_values_is_found_and_written_otherwise(folder, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import tolerances
 from other_pythons import python_with
+from scipy.special import softmax
 from test_export import make_run
 
 from birdnet_fs import models, schema
@@ -32,7 +33,7 @@ def exported(folder: Path, frontend: schema.FrontEnd, audio: Path, **settings: o
         name="host",
         frontend=frontend,
         model=schema.Model(name=str(settings.pop("model", "cnn/tiny"))),
-        data=schema.Data(root=str(folder / "gone"), multi_label=True),
+        data=schema.Data(root=str(folder / "gone"), multi_label=bool(settings.pop("multi_label", True))),
     )
     run = make_run(folder / "run", experiment, CLASSES)
     (made,) = export_run(run, folder / "out", target="birdnet", audio=audio, n_segments=8, **settings)
@@ -93,6 +94,15 @@ def test_a_model_of_48_khz_gives_our_scores_in_any_batch(on_48k, soundscape: Pat
         assert np.abs(raw["scores"] - logits).max() <= tolerances.EXPORT_FP32_LOGITS
     usual, said = ask(artefact, wav, "--batch", 8)  # as its users call it: one sigmoid, and that the host's
     assert not said and np.abs(usual["scores"] - sigmoid(logits)).max() <= tolerances.EXPORT_FP32_LOGITS
+
+
+def test_a_softmax_is_shown_as_it_is_by_a_host_with_a_sigmoid(soundscape: Path, tmp_path: Path) -> None:
+    run, artefact = exported(tmp_path, ON_48K, soundscape.parent, multi_label=False)
+    wav = tmp_path / "minute.wav"
+    (logits,) = outputs_of(run, at_rate(soundscape, 48_000, wav))
+    found, said = ask(artefact, wav, "--batch", 8)
+    assert not said and str(found["version"]) == "2.4"
+    assert np.abs(found["scores"] - softmax(logits.astype(np.float64), axis=1)).max() <= tolerances.EXPORT_FP32_LOGITS
 
 
 def test_waveforms_are_scored_as_they_are(on_48k, soundscape: Path, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from birdnet_fs import schema
 from birdnet_fs.export import embeddings
-from birdnet_fs.export.parity import BUDGETS, compare, size_of_logits
+from birdnet_fs.export.budgets import BUDGETS
+from birdnet_fs.export.parity import compare, expected, size_of_logits
 from birdnet_fs.export.probe import EDGES, Probe
 from birdnet_fs.training.run_folder import Run
 
@@ -59,6 +60,23 @@ def test_probabilities_are_held_to_what_the_budget_of_logits_allows_them(asked, 
     other[9, 1] += 1.1 * steepest * BUDGETS["fp32"].max_abs
     faults = compare(logits, other, probe, "fp32", activation, answers="probabilities").faults
     assert len(faults) == 1 and "largest difference of a probability" in faults[0]
+
+
+def test_log_odds_are_held_to_twice_the_budget_of_logits(asked) -> None:
+    probe, logits = asked
+    right = expected(logits, "log_odds", "softmax")
+    result = compare(logits, right, probe, "fp32", "softmax", answers="log_odds")
+    assert not result.faults and result.auroc_artefact == result.auroc_reference
+    assert compare(logits, logits, probe, "fp32", "softmax", answers="log_odds").faults  # the logits as they are
+    moved = logits.copy()
+    moved[9] += BUDGETS["fp32"].max_abs * np.where(np.arange(logits.shape[1]) == 1, 0.99, -0.99)
+    assert not compare(
+        logits, expected(moved, "log_odds", "softmax"), probe, "fp32", "softmax", answers="log_odds"
+    ).faults
+    other = right.copy()
+    other[9, 1] += 2.2 * BUDGETS["fp32"].max_abs
+    faults = compare(logits, other, probe, "fp32", "softmax", answers="log_odds").faults
+    assert len(faults) == 1 and "largest difference of a logit" in faults[0]
 
 
 def test_another_batch_is_held_to_the_same_budget(asked) -> None:

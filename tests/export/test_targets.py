@@ -123,7 +123,17 @@ def test_birdnet_pi_must_be_able_to_tell_the_classes_apart() -> None:
         form_of("birdnet-pi", dataclasses.replace(run, classes=("Turdus merula_Blackbird", "call_a", "call_b")))
 
 
-def test_a_softmax_run_is_told_that_the_host_has_a_sigmoid() -> None:
+def test_a_softmax_run_gives_log_odds_where_the_host_has_a_sigmoid() -> None:
+    for name, row in TARGETS.items():
+        if any(ear.own_sigmoid for ear in row.ears):
+            assert row.format == "tflite"  # whose writer knows log-odds
+            assert form_of(name, make()).answers == "logits" and form_of(name, make(multi=False)).answers == "log_odds"
+    form = form_of("birdnet-go", make(multi=False))
+    assert (form.output, form.activation("softmax")) == ("logits", "sigmoid")
+    assert form_of("tflite", make(multi=False)).activation("softmax") == "softmax"
+
+
+def test_a_softmax_run_is_told_that_the_host_takes_classes_one_by_one() -> None:
     assert check_target("birdnet", make()) == []
     assert "data.multi_label=true" in check_target("analyzer", make(multi=False))[0]
     assert check_target("birdnet", make(ON_32K, multi=False)) == []  # its softmax is in the file
