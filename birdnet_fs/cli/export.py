@@ -25,6 +25,9 @@ def export(
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="A second output, for enrolment on a device (export/enroll_tflite.py).")
     ] = False,
+    any_batch: Annotated[
+        bool, typer.Option("--any_batch", help="Any number of segments at once, where the target takes one.")
+    ] = False,
     name: Annotated[str, typer.Option(help="Name of the files; the run folder's when empty.")] = "",
     licence: Annotated[str, typer.Option(help="Of the network, for its card.")] = "",
     audio: Annotated[
@@ -55,6 +58,7 @@ def export(
         input=input,
         precision=[p.strip() for p in precision.split(",") if p.strip()] if precision else None,
         embeddings=embeddings,
+        any_batch=any_batch,
         licence=licence,
         audio=audio,
         n_segments=n_segments,

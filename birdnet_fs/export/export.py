@@ -50,6 +50,7 @@ def export_run(
     input: str = "",
     precision: Sequence[str] | None = None,
     embeddings: bool = False,
+    any_batch: bool = False,
     licence: str = "",
     audio: Path | None = None,
     n_segments: int = 1000,
@@ -68,6 +69,7 @@ def export_run(
         precision: One artefact each: "fp32", "fp16", "dynamic", "int8" (form.Form says what each is). None: what the
             run was trained for, fp32 or (model.quantised) int8.
         embeddings: Give the embedding as well, as a second output, with what enrolment on a device needs beside it.
+        any_batch: Take any number of segments at once, where the target asks for one and no program is behind it.
         licence: Of the network, in its owner's words, for the card.
         audio: Folder of recordings for the parity test when those of the run are gone.
         n_segments: Real segments in the parity test.
@@ -85,7 +87,7 @@ def export_run(
         precision = ("int8",) if run.experiment.model.quantised else ("fp32",)
     precision = tuple(dict.fromkeys(precision))
     name = name or run.path.resolve().name
-    forms = _forms(run, target, input, precision, embeddings)
+    forms = _forms(run, target, input, precision, embeddings, any_batch)
     _check(forms[0], name, output)
     labels.label_lines(run.classes)
     _check_weights(run)
@@ -130,11 +132,16 @@ def file_name(name: str, target: str, form: Form) -> str:
     return "_".join(parts) + form.suffix
 
 
-def _forms(run: Run, target: str, input: str, precision: Sequence[str], embeddings: bool) -> list[Form]:
+def _forms(
+    run: Run, target: str, input: str, precision: Sequence[str], embeddings: bool, any_batch: bool
+) -> list[Form]:
     if not precision:
         row = targets.find(target)
         raise UserError(f"--precision must name one or more of {', '.join(row.precisions)}. Received: nothing")
-    forms = [targets.form_of(target, run, input=input, precision=p, embeddings=embeddings) for p in precision]
+    forms = [
+        targets.form_of(target, run, input=input, precision=p, embeddings=embeddings, any_batch=any_batch)
+        for p in precision
+    ]
     if run.experiment.model.quantised and (set(precision) != {"int8"} or forms[0].format != "tflite"):
         raise UserError(
             f"{run.path} was trained for int8 in TFLite (model.quantised): export it with --precision int8 and a "
@@ -170,7 +177,8 @@ def _refusal(
     for input, which in dict.fromkeys(choices):
         if (input, which) not in known:
             try:
-                form = targets.form_of(target, run, input=input, precision=which)
+                any_batch = forms[0].batch is None
+                form = targets.form_of(target, run, input=input, precision=which, any_batch=any_batch)
                 known[input, which] = not measure(run, probe, [form], work, places)[0][which].faults
             except UserError:
                 known[input, which] = False

@@ -59,18 +59,6 @@ def write_host_files(target: str, artefact: Path, run: Run) -> list[Path]:
     return [file for name in find(target).host_files for file in WRITERS[name](artefact, run)]
 
 
-def host_names(target: str, artefact: Path) -> list[str]:
-    """Names of the files that `write_host_files` may write beside an artefact, whether or not the run has the data."""
-    stem = artefact.stem
-    names = {
-        "analyzer": [f"{stem}{end}" for end in (".birdnet.train-params.csv", "_sample_counts.csv", "_evaluation.csv")],
-        "birdnet_go": [f"{stem}_birdnet-go.yaml"],
-        "birdnet_pi": [f"{stem}_birdnet-pi.txt"],
-        "echo": ["class_mapping.json", "preprocess_config.json"],
-    }
-    return [name for host in find(target).host_files for name in names[host]]
-
-
 def analyzer(artefact: Path, run: Run) -> list[Path]:
     """The settings of the training, and where the run folder has them the clips per class and the evaluation."""
     stem, experiment = artefact.with_suffix(""), run.experiment

@@ -45,7 +45,7 @@ def form_of(
     input: str = "",
     precision: str = "fp32",
     embeddings: bool = False,
-    batch: int | str | None = "",
+    any_batch: bool = False,
 ) -> Form:
     """The form in which a target wants a run.
 
@@ -55,7 +55,7 @@ def form_of(
         input: One of the target's inputs; its default when empty.
         precision: One of its precisions.
         embeddings: Give them as a second output.
-        batch: Segments at once, None: any number; "": what the program expects.
+        any_batch: Take any number of segments at once, where no program asks for one at a time.
 
     Raises:
         UserError: As `check_target`, or a choice that the program or the network does not have.
@@ -67,16 +67,16 @@ def form_of(
     ear = ear_of(row, run.frontend)
     if ear is None:  # check_target has refused it
         raise RuntimeError(name)
-    usual = 1 if _loops(run, row) else ear.batch
-    if isinstance(batch, str):
-        batch = usual
-    elif batch != usual and ear.sample_rate_hz:
-        raise UserError(f"--batch is for targets without a host; {name} asks for {usual or 'any number'} at once.")
-    elif batch != 1 and _loops(run, row):
-        raise UserError(
-            f"A recurrent network ({run.experiment.model.name}) is converted to TFLite for one segment at a time: "
-            f"leave out --batch, or export with --target onnx. Received: {batch or 'any number'}"
-        )
+    batch = 1 if _loops(run, row) else ear.batch
+    if any_batch and batch == 1:
+        if ear.sample_rate_hz and not ear.one_will_do:
+            raise UserError(f"{name} gives one segment at a time: leave out --any_batch, or take --target tflite.")
+        if _loops(run, row):
+            raise UserError(
+                f"A recurrent network ({run.experiment.model.name}) is converted to TFLite for one segment at a time: "
+                "leave out --any_batch, or export with --target onnx."
+            )
+        batch = None
     outputs = ("predictions", "embeddings") if embeddings else ("predictions",)
     answers = "log_odds" if ear.own_sigmoid and run.activation == "softmax" else ear.answers
     return Form(row.format, input or row.inputs[0], precision, batch, answers, outputs, ear.axes)

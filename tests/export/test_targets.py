@@ -86,16 +86,18 @@ def test_recurrent_networks_are_refused_where_any_batch_is_asked_for() -> None:
         form_of("birdnet", make(model="rnn/gru"))
     assert form_of("birdnet", make(ON_32K, model="rnn/gru")).batch == 1
     assert form_of("birdnet-pi", make(model="rnn")).batch == 1
-    assert form_of("tflite", make(model="rnn"), batch=1).batch == 1
+    assert form_of("tflite", make(model="rnn")).batch == 1
     with pytest.raises(UserError, match="one segment at a time"):
-        form_of("tflite", make(model="rnn"), batch=None)
+        form_of("tflite", make(model="rnn"), any_batch=True)
     assert form_of("onnx", make(model="rnn")).batch is None
 
 
 def test_batch_is_a_choice_only_without_a_host() -> None:
-    assert form_of("tflite", make(), batch=4).batch == 4 and form_of("tflite", make(), batch=None).batch is None
-    with pytest.raises(UserError, match="birdnet-pi asks for 1 at once"):
-        form_of("birdnet-pi", make(), batch=4)
+    assert form_of("tflite", make()).batch == 1 and form_of("tflite", make(), any_batch=True).batch is None
+    for name in ("birdnet", "onnx"):  # they have it anyway
+        assert form_of(name, make(), any_batch=True) == form_of(name, make())
+    with pytest.raises(UserError, match="birdnet-pi gives one segment at a time: leave out --any_batch"):
+        form_of("birdnet-pi", make(), any_batch=True)
 
 
 def test_embeddings_of_another_width_are_refused_with_networks_that_fit() -> None:
