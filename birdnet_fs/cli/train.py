@@ -31,14 +31,17 @@ def is_there(folder: Path, experiment: Any) -> bool:
         UserError: It holds another one.
     """
     from birdnet_fs.training.run_folder import CONFIG
-    from birdnet_fs.training.settled import finished
+    from birdnet_fs.training.settled import differences, finished
 
     if finished(folder, experiment):
         say(f"{folder} holds this run already; it is kept (--overwrite trains it again).")
         return True
     if (folder / CONFIG).is_file():
+        found = differences(folder, experiment)
+        others = f"; {len(found) - 1} more" if found[1:] else ""
         raise UserError(
-            f"{folder} holds a run with other settings; give another folder with -o, or --overwrite to replace it."
+            f"{folder} holds a run with other settings ({''.join(found[:1])}{others}); give another folder with -o, or "
+            "--overwrite to replace it."
         )
     return False
 

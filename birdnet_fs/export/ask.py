@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
-KNOWN = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "torch", "openvino", "birdnet", "onnx2tf", "numpy")
+KNOWN = (
+    *("ai-edge-litert", "tflite-runtime", "onnxruntime", "torch", "openvino"),
+    *("birdnet", "birdnet-analyzer", "onnx2tf", "numpy"),
+)
 Answer = Callable[[np.ndarray], "list[np.ndarray]"]  # inputs [batch, ...] -> each output [batch, ...]
 
 

@@ -131,7 +131,7 @@ TARGETS: dict[str, Target] = {
         ears=(BIRDNET_24,),
         host_files=("analyzer",),
         for_birdnet=True,
-        source="BirdNET-Analyzer, read: loads custom classifiers as the `birdnet` package does, 48 kHz and 3 s",
+        source="BirdNET-Analyzer 2.4.0, run and read: any batch, without the default delegate, 48 kHz and 3 s",
     ),
     "birdnet-go": Target(
         "BirdNET-Go, as birdnet.modelpath",

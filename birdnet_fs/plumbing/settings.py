@@ -206,7 +206,12 @@ def from_dict(cls: type[Settings], value: Mapping[str, Any], prefix: str = "") -
 
 def show(settings: Any) -> str:
     """The resolved settings, one `key=value` a line, as `override` reads them."""
-    return "\n".join(f"{name}={text(value)}" for name, value in _leaves(settings))
+    return "\n".join(f"{name}={value}" for name, value in flat(settings).items())
+
+
+def flat(settings: Any) -> dict[str, str]:
+    """Every setting by its whole name, as "training.epochs", its value as `override` reads it."""
+    return {name: text(value) for name, value in _leaves(settings)}
 
 
 def text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""An experiment as a run keeps it, and whether a folder is that run."""
+"""An experiment as a run keeps it, whether a folder is that run, and what differs where it is not."""
 
 import dataclasses
 import os
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.settings import flat
 from birdnet_fs.training import teachers
 from birdnet_fs.training.run_folder import load_run
 
@@ -16,6 +17,17 @@ def finished(folder: Path, experiment: schema.Experiment) -> bool:
         return _portable(load_run(folder).experiment) == _portable(settled(experiment))
     except UserError:
         return False
+
+
+def differences(folder: Path, experiment: schema.Experiment) -> list[str]:
+    """The settings that keep a run folder from being the run of an experiment, as "seed=0, not 5".
+
+    Raises:
+        UserError: There is no run in the folder, or none that can be read.
+    """
+    there, wanted = flat(_portable(load_run(folder).experiment)), flat(_portable(settled(experiment)))
+    keys = [key for key in {**wanted, **there} if there.get(key) != wanted.get(key)]
+    return [f"{key}={there.get(key, 'nothing')}, not {wanted.get(key, 'nothing')}" for key in keys]
 
 
 def settled(experiment: schema.Experiment) -> schema.Experiment:

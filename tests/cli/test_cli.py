@@ -168,7 +168,9 @@ def test_a_run_is_not_replaced_without_a_word(aviary: Path) -> None:
     assert "holds this run already" in kept.stderr
     refused = birdnet_fs(*same, "seed=5", cwd=aviary, check=False)
     assert refused.returncode == 2
-    assert "other settings; give another folder with -o, or --overwrite" in refused.stderr
+    assert "other settings (seed=42, not 5); give another folder with -o, or --overwrite" in refused.stderr
+    several = birdnet_fs(*same, "seed=5", "training.epochs=3", "model.dropout=0.5", cwd=aviary, check=False)
+    assert re.search(r"\(seed=42, not 5; 2 more\)", several.stderr)
     assert weights.stat().st_mtime_ns == before
 
 

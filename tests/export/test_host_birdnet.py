@@ -36,7 +36,8 @@ def exported(folder: Path, frontend: schema.FrontEnd, audio: Path, **settings: o
         data=schema.Data(root=str(folder / "gone"), multi_label=bool(settings.pop("multi_label", True))),
     )
     run = make_run(folder / "run", experiment, CLASSES)
-    (made,) = export_run(run, folder / "out", target="birdnet", audio=audio, n_segments=8, **settings)
+    target = str(settings.pop("target", "birdnet"))
+    (made,) = export_run(run, folder / "out", target=target, audio=audio, n_segments=8, **settings)
     return run, made.path
 
 
