@@ -121,7 +121,8 @@ def birdnet_pi(artefact: Path, run: Run) -> list[Path]:
         f"  {artefact.name} -> {PI_NAME}.tflite\n"
         f"  {stem.name}_Labels.txt -> {PI_NAME}_Labels.txt\n\n"
         "Its filter by place and week goes by the row of a species among BirdNET's 6,522, and would drop others: set\n"
-        "SF_THRESH=0 in /etc/birdnet/birdnet.conf.\n",
+        "SF_THRESH=0 in /etc/birdnet/birdnet.conf. With SENSITIVITY=1 there it shows the confidence that the network\n"
+        "was trained to give; its usual 1.25 draws that towards one half.\n",
     )
     return [file]
 

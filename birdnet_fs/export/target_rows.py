@@ -146,7 +146,7 @@ TARGETS: dict[str, Target] = {
         ears=(Ear(sample_rate_hz=48_000, segment_s=3.0, preset="birdnet_3s_48k"),),
         host_files=("birdnet_pi",),
         by_scientific_name=True,
-        source="BirdNET-Pi, read: model names are fixed, output 0 is logits, batch 1, tflite-runtime",
+        source="BirdNET-Pi, its steps run: model names are fixed, output 0 is logits, batch 1, tflite-runtime",
     ),
     "echo": Target(
         "Project Echo: its engine (front-end echo_engine) or its edge client (front-end echo_edge)",

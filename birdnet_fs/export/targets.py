@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # families' code).
 RECURRENT = ("rnn",)
 
+HUMAN = ("Human", "Conversation", "Speech", "Yell")  # how the names begin that BirdNET-Pi takes for a human voice
+N_HEARD_FIRST = 10  # it looks for them among this many of the best classes
+
 # Networks whose embedding has the width a host asks for (tests hold this against the networks).
 WIDTHS = {
     1024: ("panns/mobilenet_v1", "panns/mobilenet_v2", "prototypical/v2", "prototypical/v2_conv_gate"),
@@ -196,6 +199,13 @@ def _check_names(name: str, run: "Run") -> None:
             f"scientific and common name. Received: {lines[0]!r}; rename that class."
         )
     names = [line.partition("_")[0] for line in lines]
+    human = next((one for one in names if one.startswith(HUMAN)), None)
+    if human is not None and (human.startswith("Yell") or len(names) <= N_HEARD_FIRST):
+        raise UserError(
+            f"{name} takes a class that begins with {', '.join(HUMAN)} for a human voice, and drops every segment "
+            f"in which that is among the {N_HEARD_FIRST} best, with the ones beside it. Received: {human!r} among "
+            f"{len(names)} classes; rename it (a scientific name in front), or export with --target tflite."
+        )
     twice = next((one for one in names if names.count(one) > 1), None)
     if twice is not None:
         raise UserError(

@@ -125,6 +125,19 @@ def test_birdnet_pi_must_be_able_to_tell_the_classes_apart() -> None:
         form_of("birdnet-pi", dataclasses.replace(run, classes=("Turdus merula_Blackbird", "call_a", "call_b")))
 
 
+def test_birdnet_pi_must_not_take_a_bird_for_a_human_voice() -> None:
+    few = ("Yellowhammer", "Parus major_Great Tit")
+    with pytest.raises(UserError, match=r"begins with Human.*'Yellowhammer' among 2 classes; rename"):
+        form_of("birdnet-pi", dataclasses.replace(make(), classes=few))
+    form_of("birdnet-pi", dataclasses.replace(make(), classes=("Emberiza citrinella_Yellowhammer", few[1])))
+    many = tuple(f"Genus s{i}_Bird {i}" for i in range(11))
+    with pytest.raises(UserError, match="'Yellowhammer' among 12"):
+        form_of("birdnet-pi", dataclasses.replace(make(), classes=(*many, few[0])))
+    with pytest.raises(UserError, match="'Speech' among 3"):
+        form_of("birdnet-pi", dataclasses.replace(make(), classes=(*many[:2], "Speech")))
+    form_of("birdnet-pi", dataclasses.replace(make(), classes=(*many, "Speech")))  # what its filter is for
+
+
 def test_a_softmax_run_gives_log_odds_where_the_host_has_a_sigmoid() -> None:
     for name, row in TARGETS.items():
         if any(ear.own_sigmoid for ear in row.ears):
