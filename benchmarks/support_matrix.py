@@ -10,6 +10,7 @@ lies in `--output` and is kept, one JSON file a run. Environments: see export/RE
 
 import argparse
 import json
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ README = Path(__file__).resolve().parents[1] / "export" / "README.md"
 BEGIN, END = "<!-- support matrix: made by benchmarks/support_matrix.py -->", "<!-- end of the support matrix -->"
 SECOND = "onnx2tf, "  # in front of the runtime's name
 N_CALIBRATION = 200
+_LOG = re.compile(r"; (see|its log is) \S+")  # gone with the folder of the work
 
 
 def main() -> None:
@@ -138,7 +140,7 @@ def table(found: dict[str, dict[str, dict[str, Any]]]) -> str:
             texts = [cells.get(column, "") for column in columns]
             for i, text in enumerate(texts):
                 if text.startswith("no: "):
-                    note = notes.setdefault(text.removeprefix("no: "), len(notes) + 1)
+                    note = notes.setdefault(_LOG.sub("", text.removeprefix("no: ")), len(notes) + 1)
                     texts[i] = f"no [{note}]"
             lines.append(f"| `{name}` | {precision} | {' | '.join(texts)} |")
     return "\n".join([*lines, "", *(f"[{number}] {reason}  " for reason, number in notes.items())])
