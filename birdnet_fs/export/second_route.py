@@ -87,11 +87,17 @@ def convert(
 
 
 def reason(log: str) -> str:
-    """The line of a log that says what went wrong: the last error in it, or else the last line."""
+    """The line of a log that says what went wrong: the last error in it, or else the last line.
+
+    >>> reason('ValueError: Exception encountered when calling layer "add" (type X).\\n\\nDimensions must be equal.')
+    'Dimensions must be equal.'
+    """
     lines = [_ANSI.sub("", line).strip() for line in log.splitlines()]
-    lines = [line for line in lines if line]
-    faults = [line for line in lines if _FAULT.match(line)]
-    return (faults or lines or ["it said nothing"])[-1][:300]
+    lines = [line for line in lines if line] or ["it said nothing"]
+    last = max((i for i, line in enumerate(lines) if _FAULT.match(line)), default=len(lines) - 1)
+    if "Exception encountered when calling layer" in lines[last]:  # Keras says where first, and then what
+        last = min(last + 1, len(lines) - 1)
+    return lines[last][:300]
 
 
 def _ends_of(path: Path) -> tuple[str, int | None, list[str]]:
