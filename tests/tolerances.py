@@ -16,7 +16,9 @@ FLOAT64_SUMS = 1e-12  # relative: float64 sums and powers in another order
 # export
 EXPORT_READER_FEATURES = 2e-4  # float64 NumPy against the package's blocked float32 FFT, relative to the largest value
 EXPORT_FP32_LOGITS = 1e-4  # the budget of fp32 itself; what is measured is 1e-5 or less
-FOUR_DIGITS = 1.5e-4  # a table of probabilities rounded to four digits, of a file within EXPORT_FP32_LOGITS
+TABLE_OF_FOUR_DIGITS = 1.5e-4  # a table of probabilities rounded to four digits, of a file within EXPORT_FP32_LOGITS
+LOG_ODDS = 1e-6  # relative to the largest of 1 and the value: float32 powers, sums and a logarithm against long doubles
+LOG_ODDS_FLOAT64 = 1e-9  # up to 600, by powers that were summed in float64: the last digits of what was subtracted
 EXPORT_FP16_COSINE = 5e-2  # of the scale: half of what embeddings may differ by, which are of length 1 or more here
 ENROLLED_ON_DEVICE = 1e-4  # float32 in the runtime against torch, cosines times a scale of tens (seen: 2e-5)
 EXPLICIT_ZEROS = 1e-6  # the same 75 products of order .1 in another order

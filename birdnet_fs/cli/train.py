@@ -37,12 +37,13 @@ def is_there(folder: Path, experiment: Any) -> bool:
         say(f"{folder} holds this run already; it is kept (--overwrite trains it again).")
         return True
     if (folder / CONFIG).is_file():
-        found = differences(folder, experiment)
+        way = "give another folder with -o, or --overwrite to replace it."
+        try:
+            found = differences(folder, experiment)
+        except UserError as error:
+            raise UserError(f"{folder} holds a run that cannot be read ({error}); {way}") from None
         others = f"; {len(found) - 1} more" if found[1:] else ""
-        raise UserError(
-            f"{folder} holds a run with other settings ({''.join(found[:1])}{others}); give another folder with -o, or "
-            "--overwrite to replace it."
-        )
+        raise UserError(f"{folder} holds a run with other settings ({''.join(found[:1])}{others}); {way}")
     return False
 
 

@@ -68,7 +68,7 @@ def _what(artefact: Path, run: Run, form: Form, target: str, proof: Proof) -> li
         reads = f"features float32 {shape_text}, made from {spec.segment_s:g} s at {spec.sample_rate_hz} Hz"
     gives = f"{form.answers.replace('_', '-')} [{shape[0]}, {len(run.classes)}]"
     activation = form.activation(run.activation)
-    gives += f"; the probabilities are their {activation}" if form.output == "logits" else f" ({activation})"
+    gives += f"; the probabilities are their {activation}" if form.kind == "logits" else f" ({activation})"
     if activation != run.activation:
         gives += f", those of the {run.activation} that the run was trained with"
     return [
@@ -126,7 +126,7 @@ def _licences(run: Run) -> list[str]:
 def _exactness(proof: Proof) -> list[str]:
     first, second = proof.parity, proof.parity.embeddings
     budget = first.budget
-    thing = "logit" if proof.form.output == "logits" else "probability"
+    thing = "logit" if proof.form.kind == "logits" else "probability"
     lines = [
         f"{first.n_segments:,} segments ({first.source}) and {first.n_edges} made ones (silence, clipping, a "
         "padded one, a sweep) against the run:",

@@ -109,7 +109,7 @@ def compare(reference: np.ndarray, artefact: np.ndarray, precision: str, n_edges
             faults.append(f"{who} gives embeddings with NaN or infinity")
         elif not np.ptp(values[n_edges:], axis=0).any():
             faults.append(f"{who} gives the same embedding for every input")
-    # in 8 bits made waveforms saturate (parity.Budget.real_only)
+    # in 8 bits made waveforms saturate (budgets.Budget.real_only)
     rows = slice(n_edges if precision == "int8" else 0, None)
     errors = np.linalg.norm(y - x, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):

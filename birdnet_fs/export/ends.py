@@ -7,7 +7,7 @@ from birdnet_fs import schema
 if TYPE_CHECKING:
     import keras
 
-LEAST = 1e-30  # of what the other classes have in log-odds, relative to the best one: their logarithm is finite
+LEAST = 1e-30  # share of the other classes relative to the best, in log-odds, which end at 69 therefore
 
 
 def front_end(spec: schema.FrontEnd) -> "keras.Model":
@@ -38,7 +38,7 @@ def behind(answers: str, activation: str, n_classes: int) -> "keras.Model":
 
     Args:
         answers: As in `Form`, "probabilities", or "log_odds" of a softmax.
-        activation: What makes the probabilities, "sigmoid" or "softmax".
+        activation: What makes the probabilities, "sigmoid" or "softmax"; log-odds do not ask.
         n_classes: 1 or more.
     """
     import keras

@@ -34,12 +34,12 @@ class Form:
     axes: str = "time_first"
 
     @property
-    def output(self) -> str:
+    def kind(self) -> str:
         """What a reader takes the numbers for: "logits" or "probabilities"."""
         return "logits" if self.answers == "log_odds" else self.answers
 
     def activation(self, trained: str) -> str:
-        """What makes probabilities of the numbers, "sigmoid" or "softmax" as the run was trained, of a run's."""
+        """What turns the file's numbers into probabilities; `trained` is the run's own, "sigmoid" or "softmax"."""
         return "sigmoid" if self.answers == "log_odds" else trained
 
     @property

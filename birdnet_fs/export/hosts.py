@@ -122,7 +122,9 @@ def birdnet_pi(artefact: Path, run: Run) -> list[Path]:
         f"  {stem.name}_Labels.txt -> {PI_NAME}_Labels.txt\n\n"
         "Its filter by place and week goes by the row of a species among BirdNET's 6,522, and would drop others: set\n"
         "SF_THRESH=0 in /etc/birdnet/birdnet.conf. With SENSITIVITY=1 there it shows the confidence that the network\n"
-        "was trained to give; its usual 1.25 draws that towards one half.\n",
+        "was trained to give; its usual 1.25 draws that towards one half.\n"
+        "With PRIVACY_THRESHOLD above 0 it drops a segment where a class of a human voice is among the 60 best for\n"
+        "each percent: with fewer classes than that, and such a class among them, every segment.\n",
     )
     return [file]
 

@@ -18,7 +18,6 @@ from birdnet_fs.export.form import OUTPUTS, Form
 from birdnet_fs.export.labels import label_lines
 from birdnet_fs.export.parity import Parity, Reference
 from birdnet_fs.export.probe import EDGES, Probe
-from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import write_json, write_text
 from birdnet_fs.plumbing.progress import say
@@ -104,13 +103,16 @@ def measure(
     """
     form = forms[0]
     wanted = runtimes(form.format, environments, host=host)
-    inputs = work / "inputs.npy"
-    features = inputs if form.input == "features" else None
-    reference = parity.reference_answers(run, probe, [OUTPUTS[name] for name in form.outputs], features)
-    if features is None:
+    features, inputs = work / "features.npy", work / "features.npy"
+    asked = form.input == "features" or _second_python(environments) is not None
+    names = [OUTPUTS[name] for name in form.outputs]
+    reference = parity.reference_answers(run, probe, names, features if asked else None)
+    if form.input == "waveform":
+        inputs = work / "waveforms.npy"
         np.save(inputs, probe.waveforms)
     elif form.axes == "mel_first":
-        np.save(inputs, np.load(inputs).swapaxes(1, 2))
+        inputs = work / "turned.npy"
+        np.save(inputs, np.load(features, mmap_mode="r").swapaxes(1, 2))
     if "int8" in [f.precision for f in forms]:
         parity.calibration_features(run, probe, work / "calibration.npy")
     write_text(work / LABELS, "".join(f"{line}\n" for line in label_lines(run.classes)))
@@ -206,6 +208,10 @@ def _compare(
     return numbers
 
 
+def _second_python(environments: Sequence[Environment]) -> Path | None:
+    return next((place.python for place in environments if "onnx2tf" in place.has), None)
+
+
 def _with_second_route(
     run: Run,
     probe: Probe,
@@ -216,14 +222,13 @@ def _with_second_route(
     reference: Reference,
 ) -> dict[str, Proof]:
     """The proofs with those of onnx2tf's files beside the ones of ours, where there is an environment for it."""
-    python = next((place.python for place in environments if "onnx2tf" in place.has), None)
+    python = _second_python(environments)
     forms = {p: Form("tflite", "features", p, 1) for p in precisions if p in proofs}
     if python is None or not forms:
         return proofs
     folder = work / "second_route"
     folder.mkdir(exist_ok=True)
-    features = folder / "inputs.npy"
-    np.save(features, network_input(log_mel(probe.waveforms, run.frontend), run.frontend))
+    features = work / "features.npy"
     calibration = folder / "calibration.npy"
     if "int8" in forms:
         rows = np.load(work / "calibration.npy")

@@ -29,7 +29,7 @@ _BATCH = 8
 class Parity:
     """The numbers of one artefact on one runtime; `faults` is empty when it may leave.
 
-    Differences are of logits, or of probabilities where the artefact answers those.
+    Differences, and the largest value, are of what the artefact answers: logits, log-odds or probabilities.
     """
 
     runtime: str

@@ -51,7 +51,7 @@ def write_sidecars(
     stem, parity = artefact.with_suffix(""), proof.parity
     write_text(_beside(stem, "_Labels.txt"), "".join(f"{line}\n" for line in label_lines(run.classes)))
     tolerance = np.float32(parity.budget.device)
-    expected: dict[str, Any] = {form.output: golden.answers[0], "tolerance": tolerance}
+    expected: dict[str, Any] = {form.kind: golden.answers[0], "tolerance": tolerance}
     if parity.embeddings is not None:
         expected["embeddings"] = golden.answers[1]
         expected["embeddings_tolerance"] = np.float32(parity.embeddings.tolerance)
@@ -68,7 +68,7 @@ def write_sidecars(
         "input": form.input,
         "input_shape": list(form.input_shape(run.frontend.n_samples, run.input_shape)),
         "axes": form.axes,
-        "output": form.output,
+        "output": form.kind,
         "activation": form.activation(run.activation),
         "one_label": run.activation == "softmax",
         "logit_scale": run.experiment.logit_scale,

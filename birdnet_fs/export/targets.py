@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 RECURRENT = ("rnn",)
 
 HUMAN = ("Human", "Conversation", "Speech", "Yell")  # how the names begin that BirdNET-Pi takes for a human voice
-N_HEARD_FIRST = 10  # it looks for them among this many of the best classes
+# It looks for them among so many of the best classes: 10, or 60 for each percent of its PRIVACY_THRESHOLD.
+N_HEARD_FIRST = 10
 
 # Networks whose embedding has the width a host asks for (tests hold this against the networks).
 WIDTHS = {
@@ -118,7 +119,7 @@ def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str
     if ear.own_sigmoid and run.activation == "softmax":
         return [
             f"{name} holds every class against a threshold by itself, and this run was trained with one label a clip: "
-            "the confidences of a segment add up to 1, so that birds heard at once share it. Train with "
+            "its confidences of a segment add up to 1, so that birds heard at once share it. Train with "
             "data.multi_label=true where several sing."
         ]
     return []
@@ -199,12 +200,13 @@ def _check_names(name: str, run: "Run") -> None:
             f"scientific and common name. Received: {lines[0]!r}; rename that class."
         )
     names = [line.partition("_")[0] for line in lines]
-    human = next((one for one in names if one.startswith(HUMAN)), None)
-    if human is not None and (human.startswith("Yell") or len(names) <= N_HEARD_FIRST):
+    human = next((one for one in names if one.startswith("Yell" if len(names) > N_HEARD_FIRST else HUMAN)), None)
+    if human is not None:
         raise UserError(
             f"{name} takes a class that begins with {', '.join(HUMAN)} for a human voice, and drops every segment "
-            f"in which that is among the {N_HEARD_FIRST} best, with the ones beside it. Received: {human!r} among "
-            f"{len(names)} classes; rename it (a scientific name in front), or export with --target tflite."
+            f"in which that is among the {N_HEARD_FIRST} best (more with PRIVACY_THRESHOLD), with the ones beside it. "
+            f"Received: {human!r} among {len(names)} classes; rename it (a scientific name in front), or export with "
+            "--target tflite."
         )
     twice = next((one for one in names if names.count(one) > 1), None)
     if twice is not None:

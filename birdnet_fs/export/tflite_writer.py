@@ -104,7 +104,7 @@ def _write(precision: str, saved: Path, path: Path, job: Mapping[str, Any], run:
 
 def _check_loops(precision: str, batch: int | None, name: str) -> None:
     if batch is None:
-        raise CannotWrite(f"The recurrent network {name} can only be written for one segment at once: use batch 1.")
+        raise CannotWrite(f"The recurrent network {name} can only be written for one segment at once.")
     if precision == "int8":  # the converter crashes where it calibrates the body of a loop
         raise CannotWrite(f"The recurrent network {name} cannot be written in int8: use dynamic or fp16.")
 

@@ -45,7 +45,7 @@ class Engine:
         identity: Text that changes when the model does (SHA-256 of its files).
         forward: float32 waveforms [n, n_samples] -> float32 logits [n, n_classes], for one batch.
         ranks: Whether the scores rank clips by class and are no probabilities (an ensemble's mean ranks).
-        one_label: Whether a clip has one label although the activation is "sigmoid" (ranks of softmax scores).
+        one_label: Whether a clip has one label although the activation is "sigmoid" (ranks or log-odds of a softmax).
     """
 
     classes: tuple[str, ...]

@@ -172,6 +172,11 @@ def test_a_run_is_not_replaced_without_a_word(aviary: Path) -> None:
     several = birdnet_fs(*same, "seed=5", "training.epochs=3", "model.dropout=0.5", cwd=aviary, check=False)
     assert re.search(r"\(seed=42, not 5; 2 more\)", several.stderr)
     assert weights.stat().st_mtime_ns == before
+    (aviary / "broken").mkdir()
+    shutil.copy(aviary / "run" / "config.json", aviary / "broken")
+    broken = birdnet_fs(*same[:-1], "broken", cwd=aviary, check=False)
+    assert broken.returncode == 2
+    assert re.search(r"cannot be read \(.*classes.txt.*\); give another folder with -o", broken.stderr)
 
 
 def test_tables_of_detections_are_no_labels(aviary: Path) -> None:

@@ -192,6 +192,16 @@ def test_a_program_with_a_sigmoid_of_its_own_shows_the_softmax_of_the_run(record
     assert "log-odds" in made.path.with_name(f"{made.path.stem}_card.md").read_text(encoding="utf-8")
 
 
+def test_any_number_of_segments_at_once_is_a_choice(run: Run, recordings: Path, tmp_path: Path) -> None:
+    (made,) = exporter.export_run(
+        run, tmp_path, input="features", any_batch=True, name="open", audio=recordings, n_segments=6
+    )
+    assert json.loads((tmp_path / "open.json").read_text(encoding="utf-8"))["input_shape"] == [None, 63, 32, 2]
+    assert all(set(numbers.by_batch) == {3} for numbers in made.proof.by_runtime.values())
+    done = receive("check_artifact.py", made.path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_float16_halves_the_network_and_leaves_the_front_end(exported) -> None:
     sizes = {(w, p): (exported[w] / names(p)).stat().st_size for w in exported for p in ("fp32", "fp16")}
     assert sizes["features", "fp16"] < 0.62 * sizes["features", "fp32"]

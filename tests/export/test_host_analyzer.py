@@ -47,4 +47,4 @@ def test_its_table_holds_the_probabilities_of_the_run(shared_data: Path, tmp_pat
         for row in rows:
             found[round(float(row["Start (s)"]) / 3), names.index(row["Scientific name"])] = float(row["Confidence"])
         assert len(rows) > wanted.size / 2  # it leaves out what it shows as 0
-        assert np.abs(found - wanted).max() <= tolerances.FOUR_DIGITS
+        assert np.abs(found - wanted).max() <= tolerances.TABLE_OF_FOUR_DIGITS

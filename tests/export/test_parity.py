@@ -4,6 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.special
+import tolerances
+from sklearn.metrics import roc_auc_score
 
 from birdnet_fs import schema
 from birdnet_fs.export import embeddings
@@ -67,6 +70,9 @@ def test_log_odds_are_held_to_twice_the_budget_of_logits(asked) -> None:
     right = expected(logits, "log_odds", "softmax")
     result = compare(logits, right, probe, "fp32", "softmax", answers="log_odds")
     assert not result.faults and result.auroc_artefact == result.auroc_reference
+    real = scipy.special.softmax(logits[len(EDGES) :].astype(np.float64), axis=1)
+    known = roc_auc_score(probe.targets[len(EDGES) :] > 0, real, average="macro")
+    assert result.auroc_reference == pytest.approx(known, abs=tolerances.FLOAT64_SUMS)
     assert compare(logits, logits, probe, "fp32", "softmax", answers="log_odds").faults  # the logits as they are
     moved = logits.copy()
     moved[9] += BUDGETS["fp32"].max_abs * np.where(np.arange(logits.shape[1]) == 1, 0.99, -0.99)

@@ -133,6 +133,8 @@ def test_birdnet_pi_must_not_take_a_bird_for_a_human_voice() -> None:
     many = tuple(f"Genus s{i}_Bird {i}" for i in range(11))
     with pytest.raises(UserError, match="'Yellowhammer' among 12"):
         form_of("birdnet-pi", dataclasses.replace(make(), classes=(*many, few[0])))
+    with pytest.raises(UserError, match="'Yellowhammer' among 13"):
+        form_of("birdnet-pi", dataclasses.replace(make(), classes=("Human vocal", *many, few[0])))
     with pytest.raises(UserError, match="'Speech' among 3"):
         form_of("birdnet-pi", dataclasses.replace(make(), classes=(*many[:2], "Speech")))
     form_of("birdnet-pi", dataclasses.replace(make(), classes=(*many, "Speech")))  # what its filter is for
@@ -144,7 +146,7 @@ def test_a_softmax_run_gives_log_odds_where_the_host_has_a_sigmoid() -> None:
             assert row.format == "tflite"  # whose writer knows log-odds
             assert form_of(name, make()).answers == "logits" and form_of(name, make(multi=False)).answers == "log_odds"
     form = form_of("birdnet-go", make(multi=False))
-    assert (form.output, form.activation("softmax")) == ("logits", "sigmoid")
+    assert (form.kind, form.activation("softmax")) == ("logits", "sigmoid")
     assert form_of("tflite", make(multi=False)).activation("softmax") == "softmax"
 
 
