@@ -24,6 +24,21 @@ def headline(metrics: Mapping[str, Any]) -> str:
     return "  ".join(f"{name} {'undefined' if value is None else format(value, '.4f')}" for name, value in shown)
 
 
+HARDLY = 0.6  # macro AUROC; guessing gives .5, within .1 of it for the twenty clips of a small fold
+
+
+def advice(metrics: Mapping[str, Any]) -> str:
+    """What to try where the run tells the classes hardly better than guessing; nothing where it does."""
+    auroc = metrics.get("macro_auroc")
+    if auroc is None or auroc >= HARDLY:
+        return ""
+    return (
+        f"A macro AUROC of {auroc:.2f} is hardly better than guessing (.50): look at the loss in history.csv. Where it "
+        "never fell, take a third of training.learning_rate, more training.epochs or less augmentation; else more "
+        "recordings, a smaller network (model.name=cnn/small) or a start from other species (pretrain)."
+    )
+
+
 def is_there(folder: Path, experiment: Any) -> bool:
     """Whether `folder` holds this run already.
 
@@ -105,4 +120,6 @@ def train_and_report(experiment: Any, folder: Path, overwrite: bool) -> None:
     metrics = report_on_held_out(run)
     if metrics:
         print(headline(metrics))
+        if hint := advice(metrics):
+            say(hint)
     say(f"run folder: {folder}" + (f"; open {folder / 'report.html'}" if metrics else ""))
