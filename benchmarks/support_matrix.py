@@ -32,6 +32,7 @@ README = Path(__file__).resolve().parents[1] / "export" / "README.md"
 BEGIN, END = "<!-- support matrix: made by benchmarks/support_matrix.py -->", "<!-- end of the support matrix -->"
 SECOND = "onnx2tf, "  # in front of the runtime's name
 N_CALIBRATION = 200
+_OVER = re.compile(r"^no: .*\(budget .*\) \(([^()]+)\)$")  # what the gate refuses, with what was measured
 _LOG = re.compile(r"; (see|its log is) \S+")  # gone with the folder of the work
 
 
@@ -137,9 +138,11 @@ def table(found: dict[str, dict[str, dict[str, Any]]]) -> str:
     lines = [f"| network | precision | {' | '.join(columns)} |", f"|---|---|{'---|' * len(columns)}"]
     for name, rows in found.items():
         for precision, cells in rows.items():
-            texts = [cells.get(column, "") for column in columns]
+            texts = [cells.get(column, "not tried") for column in columns]
             for i, text in enumerate(texts):
-                if text.startswith("no: "):
+                if over := _OVER.match(text):
+                    texts[i] = f"over budget: {over[1]}"
+                elif text.startswith("no: "):
                     note = notes.setdefault(_LOG.sub("", text.removeprefix("no: ")), len(notes) + 1)
                     texts[i] = f"no [{note}]"
             lines.append(f"| `{name}` | {precision} | {' | '.join(texts)} |")
