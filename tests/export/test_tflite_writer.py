@@ -272,7 +272,7 @@ def test_a_precision_that_cannot_be_written_leaves_the_others(folder, several, t
 def test_loops_take_one_segment_at_once(several):
     assert {p.name for p in (several / "loops_open").iterdir()} == {"fp32.error.txt", "calibration.npy"}
     assert (
-        "rnn/lstm can only be written for one segment at once: use batch 1."
+        "rnn/lstm can only be written for one segment at once."
         in (several / "loops_open" / "fp32.error.txt").read_text()
     )
 
