@@ -103,10 +103,11 @@ def measure(
     """
     form = forms[0]
     wanted = runtimes(form.format, environments, host=host)
-    features, inputs = work / "features.npy", work / "features.npy"
-    asked = form.input == "features" or _second_python(environments) is not None
-    names = [OUTPUTS[name] for name in form.outputs]
-    reference = parity.reference_answers(run, probe, names, features if asked else None)
+    inputs = features = work / "features.npy"
+    has_second = form.format == "tflite" and _second_python(environments) is not None
+    layers = [OUTPUTS[name] for name in form.outputs]
+    kept = features if form.input == "features" or has_second else None
+    reference = parity.reference_answers(run, probe, layers, kept)
     if form.input == "waveform":
         inputs = work / "waveforms.npy"
         np.save(inputs, probe.waveforms)
