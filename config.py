@@ -16,7 +16,8 @@ from birdnet_fs.frontend import preset
 from birdnet_fs.schema import (
     AnimalSpot,
     Augmentation,
-    Choice,
+    Categorical,
+    Checkpoints,
     Data,
     Episodes,
     Experiment,
@@ -25,16 +26,19 @@ from birdnet_fs.schema import (
     FrontEnd,
     Int,
     Levels,
+    Loss,
     Masks,
     Mixup,
     Model,
     Noise,
+    Optimizer,
+    Schedule,
     Space,
     Training,
 )
 
 # songs, not hum: 500 Hz up; the segment's own level and spread are removed
-SONGS = FrontEnd(preset="songs", segment_s=4.0, n_mels=80, fmin_hz=500.0, normalise="z_score", normalise_eps=1e-6)
+SONGS = FrontEnd(preset="songs", segment_s=4.0, n_mels=80, fmin_hz=500.0, normalize="z_score", normalize_eps=1e-6)
 
 # the same with PCEN, which takes a recording's steady background and its loudness away
 SONGS_PCEN = replace(SONGS, preset="songs_pcen", compression="pcen", top_db=0.0)
@@ -65,9 +69,9 @@ def birds10_cnn(*, quick: bool = False) -> Experiment:
             epochs=2 if quick else 40,
             batch_size=20,
             learning_rate=2e-3,
-            weight_decay=0.01,
-            warmup_epochs=2,
-            label_smoothing=0.1,
+            loss=Loss(label_smoothing=0.1),
+            optimizer=Optimizer(weight_decay=0.01),
+            schedule=Schedule(warmup_epochs=2),
         ),
     )
 
@@ -77,8 +81,8 @@ def space_birds10_cnn() -> Space:
     return Space(
         {
             "training.learning_rate": Float(3e-4, 1e-2, log=True),
-            "training.weight_decay": Float(1e-4, 1e-1, log=True),
-            "training.label_smoothing": Float(0.0, 0.2, step=0.05),
+            "training.optimizer.weight_decay": Float(1e-4, 1e-1, log=True),
+            "training.loss.label_smoothing": Float(0.0, 0.2, step=0.05),
             "model.dropout": Float(0.0, 0.5, step=0.1),
             "augmentation.mixup.p": Float(0.0, 1.0, step=0.25),
             "augmentation.freq_shift": Int(0, 4),
@@ -95,7 +99,12 @@ def xc171(*, quick: bool = False) -> Experiment:
         scratch,
         name="xc171",
         data=replace(scratch.data, where="set=xc171,role=base|val|novel", fold=-1),
-        training=replace(scratch.training, epochs=1 if quick else 40, batch_size=32, views=2),
+        training=replace(
+            scratch.training,
+            epochs=1 if quick else 40,
+            batch_size=32,
+            sampling=replace(scratch.training.sampling, crops_per_clip=2),
+        ),
     )
 
 
@@ -111,7 +120,7 @@ def birds10(*, quick: bool = False) -> Experiment:
         name="birds10",
         frontend=spec,
         augmentation=Augmentation(mixup=Mixup(0.5, alpha=1.0), noise=Noise(0.5)),
-        training=replace(scratch.training, label_smoothing=0.0),
+        training=replace(scratch.training, loss=replace(scratch.training.loss, label_smoothing=0.0)),
         pretrain=replace(first, frontend=spec),
     )
 
@@ -127,7 +136,11 @@ def birds10_mixed(*, quick: bool = False) -> Experiment:
         data=replace(data, where="set=birds10,split=train|val", multi_label=True, fold=-1),
         frontend=replace(SONGS, segment_s=5.0),
         augmentation=replace(EVERYTHING, mixup=Mixup(0.7, alpha=1.0), noise=Noise(0.9, snr_db=(-5.0, 20.0))),
-        training=replace(clips.training, views=3, label_smoothing=0.0),
+        training=replace(
+            clips.training,
+            loss=replace(clips.training.loss, label_smoothing=0.0),
+            sampling=replace(clips.training.sampling, crops_per_clip=3),
+        ),
         pretrain=replace(first, data=replace(first.data, background=data.background)),
     )
 
@@ -151,7 +164,13 @@ def soundscapes(*, quick: bool = False) -> Experiment:
             fold=0,
         ),
         augmentation=replace(first.augmentation, mixup=Mixup(0.5, alpha=1.0), noise=Noise(0.5)),
-        training=replace(first.training, epochs=2 if quick else 12, views=1, learning_rate=1e-3, warmup_epochs=1),
+        training=replace(
+            first.training,
+            epochs=2 if quick else 12,
+            learning_rate=1e-3,
+            schedule=replace(first.training.schedule, warmup_epochs=1),
+            sampling=replace(first.training.sampling, crops_per_clip=1),
+        ),
         pretrain=first,
     )
 
@@ -171,7 +190,11 @@ def xc171_episodes(*, quick: bool = False) -> Experiment:
         model=Model("cnn/small", dropout=0.0, head="prototypes", distance="cosine", logit_scale=10.0),
         augmentation=replace(EVERYTHING, mixup=Mixup(), eq_db=12.0),
         training=replace(
-            first.training, epochs=1 if quick else 4, learning_rate=3e-3, warmup_epochs=1, label_smoothing=0.0
+            first.training,
+            epochs=1 if quick else 4,
+            learning_rate=3e-3,
+            loss=replace(first.training.loss, label_smoothing=0.0),
+            schedule=replace(first.training.schedule, warmup_epochs=1),
         ),
         episodes=Episodes(
             n_way=20, n_shot=1, n_query=1, n_train=5 if quick else 40, n_val=0, n_test=0, same_recording=True
@@ -180,7 +203,7 @@ def xc171_episodes(*, quick: bool = False) -> Experiment:
 
 
 def bengalese_finch(*, quick: bool = False) -> Experiment:
-    """Five syllables of one bird in episodes, to tell its others from one each (`birdnet-fs fewshot`).
+    """Five syllables of one bird in episodes, to tell its others from one each (`birdnet-fs fewshot-eval`).
 
     Launch: birdnet-fs train config.py:bengalese_finch data.root=../shared/data
 
@@ -206,12 +229,17 @@ def bengalese_finch(*, quick: bool = False) -> Experiment:
             n_mels=48,
             fmin_hz=500.0,
             top_db=40.0,
-            normalise="z_score",
-            normalise_eps=1e-6,
+            normalize="z_score",
+            normalize_eps=1e-6,
         ),
         model=Model("cnn/small", dropout=0.0, head="prototypes", distance="cosine", logit_scale=10.0),
         augmentation=Augmentation(noise=Noise(0.5, snr_db=(10.0, 30.0)), eq_db=6.0, freq_shift=3, freq_masks=Masks(1)),
-        training=Training(epochs=1 if quick else 2, learning_rate=1e-3, weight_decay=0.01, warmup_epochs=0.5),
+        training=Training(
+            epochs=1 if quick else 2,
+            learning_rate=1e-3,
+            optimizer=Optimizer(weight_decay=0.01),
+            schedule=Schedule(warmup_epochs=0.5),
+        ),
         episodes=Episodes(n_way=5, n_shot=1, n_query=5, n_train=5 if quick else 100, n_val=0, n_test=0),
     )
 
@@ -224,7 +252,11 @@ def fewshot_v1(*, quick: bool = False) -> Experiment:
         name="fewshot_v1",
         model=replace(v2.model, name="prototypical/v1", distance="euclidean"),
         augmentation=Augmentation(),
-        training=replace(v2.training, schedule="step", step_epochs=10, step_factor=0.65, clip_norm=0.0),
+        training=replace(
+            v2.training,
+            optimizer=replace(v2.training.optimizer, clip_norm=0.0),
+            schedule=replace(v2.training.schedule, name="step", step_epochs=10, step_factor=0.65),
+        ),
     )
 
 
@@ -247,7 +279,7 @@ def fewshot_v2(*, quick: bool = False) -> Experiment:
             split_column="role",
         ),
         frontend=preset("fewshot"),
-        model=Model("prototypical/v2", dropout=0.0, head="prototypes", distance="learnt"),
+        model=Model("prototypical/v2", dropout=0.0, head="prototypes", distance="learned"),
         augmentation=Augmentation(
             time_masks=Masks(2, fill="zero", per="batch"),
             freq_masks=Masks(2, fill="zero", per="batch"),
@@ -256,13 +288,9 @@ def fewshot_v2(*, quick: bool = False) -> Experiment:
         training=Training(
             epochs=1 if quick else 50,
             learning_rate=1e-3,
-            min_learning_rate=1e-5,
-            weight_decay=1e-4,
-            warmup_epochs=0,
-            clip_norm=1.0,
-            keep="best",
-            patience=10,
-            checkpoints=3,
+            optimizer=Optimizer(weight_decay=1e-4, clip_norm=1.0),
+            schedule=Schedule(min_learning_rate=1e-5, warmup_epochs=0),
+            checkpoints=Checkpoints(select="best", patience=10, n_best=3),
         ),
         episodes=Episodes(
             n_way=10, n_shot=5, n_query=5, n_train=n_train, n_val=n_val, n_test=n_test, same_recording=True
@@ -286,7 +314,11 @@ def birdclef2025(*, quick: bool = False) -> Experiment:
             mixup=Mixup(0.5, alpha=0.5, on="features", labels="shares", per="batch"),
         ),
         training=Training(
-            epochs=2 if quick else 10, batch_size=32, learning_rate=5e-4, weight_decay=1e-5, warmup_epochs=0
+            epochs=2 if quick else 10,
+            batch_size=32,
+            learning_rate=5e-4,
+            optimizer=Optimizer(weight_decay=1e-5),
+            schedule=Schedule(warmup_epochs=0),
         ),
         debug=quick,
     )
@@ -302,10 +334,10 @@ def space_birdclef2025() -> Space:
     return Space(
         {
             "training.learning_rate": Float(1e-5, 1e-2, log=True),
-            "training.batch_size": Choice((16, 32, 64)),
+            "training.batch_size": Categorical((16, 32, 64)),
             "model.dropout": Float(0.1, 0.5),
-            "training.optimizer": Choice(("adam", "adamw", "rmsprop")),
-            "training.schedule": Choice(("cosine", "step")),
+            "training.optimizer": Categorical(("adam", "adamw", "rmsprop")),
+            "training.schedule": Categorical(("cosine", "step")),
         },
         derive=_of_birdclef2025,
         n_trials=50,
@@ -314,11 +346,11 @@ def space_birdclef2025() -> Space:
 
 
 def _of_birdclef2025(drawn: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
-    smoothing = {"training.beta2": 0.9} if drawn["training.optimizer"] == "rmsprop" else {}
+    smoothing = {"training.optimizer.beta2": 0.9} if drawn["training.optimizer"] == "rmsprop" else {}
     if drawn["training.schedule"] == "cosine":
         return smoothing
     factor = round(0.01 ** (1 / experiment.training.epochs), 4)
-    return {**smoothing, "training.step_epochs": 1, "training.step_factor": factor}
+    return {**smoothing, "training.schedule.step_epochs": 1, "training.schedule.step_factor": factor}
 
 
 # ANIMAL-SPOT's defaults before its fork, beside the fork's (the preset): longer windows, coarser in time
@@ -349,16 +381,9 @@ def animal_spot(*, quick: bool = False) -> Experiment:
             epochs=2 if quick else 150,
             batch_size=8,
             learning_rate=_of_one_clip(5e-6, batch_size=8),
-            weight_decay=0.0,
-            optimizer="adam",
-            beta1=0.5,
-            schedule="plateau",
-            plateau_factor=0.5,
-            plateau_patience=8,
-            warmup_epochs=0,
-            clip_norm=0.0,
-            keep="best",
-            patience=20,
+            optimizer=Optimizer("adam", weight_decay=0.0, beta1=0.5, clip_norm=0.0),
+            schedule=Schedule("plateau", plateau_factor=0.5, plateau_patience=8, warmup_epochs=0),
+            checkpoints=Checkpoints(select="best", patience=20),
         ),
         debug=quick,
     )
@@ -379,10 +404,10 @@ def animal_spot_convnext(*, quick: bool = False) -> Experiment:
         training=replace(
             resnet.training,
             learning_rate=_of_one_clip(1e-6, batch_size=8),
-            beta1=0.9,
-            plateau_patience=10,
-            sampling="inverse",
-            label_smoothing=0.1,
+            loss=replace(resnet.training.loss, label_smoothing=0.1),
+            optimizer=replace(resnet.training.optimizer, beta1=0.9),
+            schedule=replace(resnet.training.schedule, plateau_patience=10),
+            sampling=replace(resnet.training.sampling, name="inverse"),
         ),
     )
 
@@ -403,7 +428,9 @@ def call_or_noise(*, quick: bool = False) -> Experiment:
         frontend=SONGS,
         model=Model("cnn/small", dropout=0.3),
         augmentation=EVERYTHING,
-        training=Training(epochs=2 if quick else 30, batch_size=32, learning_rate=2e-3, weight_decay=0.01),
+        training=Training(
+            epochs=2 if quick else 30, batch_size=32, learning_rate=2e-3, optimizer=Optimizer(weight_decay=0.01)
+        ),
         debug=quick,
     )
 
@@ -413,20 +440,20 @@ def space_animal_spot() -> Space:
 
     training.learning_rate is drawn for one clip and multiplied by the batch size, as there; the hop gives 128 frames.
     `pretrained` is left out: published weights are a file that fits one of the two networks. To search it, keep one
-    network and add "model.weights": Choice(("", FILE)).
+    network and add "model.weights": Categorical(("", FILE)).
     """
     return Space(
         {
-            "model": Choice(("resnet/18", "convnext/tiny")),
+            "model": Categorical(("resnet/18", "convnext/tiny")),
             "training.learning_rate": Float(1e-6, 1e-3, log=True),
-            "training.batch_size": Choice((8, 16, 32)),
+            "training.batch_size": Categorical((8, 16, 32)),
             "frontend.segment_s": Float(0.3, 1.5, step=0.1),
-            "frontend.n_fft": Choice((512, 1024, 2048, 4096)),
-            "frontend.n_mels": Choice((128, 256, 512)),
-            "frontend.bands": Choice(("linear", "mel_htk")),
-            "training.sampling": Choice(("all", "inverse")),  # `weighted`
-            "augmentation.animal_spot.p": Choice((0.0, 1.0)),  # `augment`
-            "training.beta1": Float(0.5, 0.95),
+            "frontend.n_fft": Categorical((512, 1024, 2048, 4096)),
+            "frontend.n_mels": Categorical((128, 256, 512)),
+            "frontend.bands": Categorical(("linear", "mel_htk")),
+            "training.sampling": Categorical(("all", "inverse")),  # `weighted`
+            "augmentation.animal_spot.p": Categorical((0.0, 1.0)),  # `augment`
+            "training.optimizer.beta1": Float(0.5, 0.95),
         },
         derive=_of_animal_spot,
         n_trials=50,

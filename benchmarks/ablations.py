@@ -26,7 +26,7 @@ BARE = (
     "augmentation.freq_shift=0",
     "augmentation.time_masks.n=0",
     "augmentation.freq_masks.n=0",
-    "training.label_smoothing=0",
+    "training.loss.label_smoothing=0",
 )
 ALL = BARE[:2]  # the recipe as config.py has it
 EVERY = (  # what birds10_cnn has and birds10 has not
@@ -36,7 +36,7 @@ EVERY = (  # what birds10_cnn has and birds10 has not
     "augmentation.freq_shift=2",
     "augmentation.time_masks.n=2",
     "augmentation.freq_masks.n=2",
-    "training.label_smoothing=0.1",
+    "training.loss.label_smoothing=0.1",
 )
 PRETRAINED = "all, started from xc171"
 LARGE = "mixup and noise, `cnn/large` started from xc171"
@@ -50,10 +50,10 @@ PARTS = {
     "+ equaliser, shift of bands": (*BARE, "augmentation.eq_db=6", "augmentation.freq_shift=2"),
     "+ stretch and pitch": (*BARE, "augmentation.stretch.p=0.5", "augmentation.pitch.p=0.5"),
     "+ CutMix": (*BARE, "augmentation.cutmix.p=0.5"),
-    "+ label smoothing": (*BARE, "training.label_smoothing=0.1"),
+    "+ label smoothing": (*BARE, "training.loss.label_smoothing=0.1"),
     "all of `birds10_cnn`": ALL,
-    "all, mean of weights (EMA .99)": (*ALL, "training.ema=0.99"),
-    "all, focal loss": (*ALL, "training.loss=focal", "training.label_smoothing=0"),
+    "all, mean of weights (EMA .99)": (*ALL, "training.optimizer.ema=0.99"),
+    "all, focal loss": (*ALL, "training.loss=focal", "training.loss.label_smoothing=0"),
     PRETRAINED: ("RECIPE=birds10", *EVERY),
     "all, from scratch, taught by the runs of the row above": (*ALL, f"TEACHER={PRETRAINED}"),
     "mixup and noise, started from xc171 (`birds10`)": ("RECIPE=birds10", "training.threads=1"),

@@ -57,7 +57,7 @@ def learnt(network: nn.Module, queries: Tensor, prototypes: Tensor) -> Tensor:
 # name -> its peer, what embeds with it, how it compares; and how ours does
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, Logits, str]] = {
     "prototypical/v1": (plain_networks.PrototypicalV1, "forward", squares, "euclidean"),
-    "prototypical/v2": (plain_networks.PrototypicalV2, "forward", learnt, "learnt"),
+    "prototypical/v2": (plain_networks.PrototypicalV2, "forward", learnt, "learned"),
     "cnn/small": (lambda: plain_networks.Cnn(1), "embedding", cosines, "cosine"),
 }
 

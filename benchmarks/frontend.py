@@ -102,7 +102,7 @@ def child(n_segments: int) -> None:
     worst = {column: dict.fromkeys(PRESETS, 0.0) for column in executions}
     data = ROOT.parent / "shared" / "data"
     for name, preset in PRESETS.items():
-        spec = dataclasses.replace(preset, normalise="none", keep_frames=0, resize=(0, 0))
+        spec = dataclasses.replace(preset, normalize="none", keep_frames=0, resize=(0, 0))
         unit = 10 / math.log(10) if spec.compression == "log" else 1.0
         if data.is_dir():
             segments = reference.real_segments(

@@ -4,7 +4,7 @@
     python benchmarks/int8.py --runs runs/birds10/fold0,runs/birds10/fold1
 
 Every float run (of birds10, a seed and a fold each, or those of --runs) is exported in fp32 and, rounded after
-training, in int8; trained on with rounding (`birdnet-fs quantise`) and exported in int8 again. The files of one run
+training, in int8; trained on with rounding (`birdnet-fs quantize`) and exported in int8 again. The files of one run
 score the clips that it held out on the runtime that ships, features in, and are timed in turns on one thread. A
 Markdown table with the mean of each over the runs, and its spread; runs and files that are there are kept.
 """

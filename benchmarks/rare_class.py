@@ -23,14 +23,17 @@ ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("frontend.hop_length=1024", "training.threads=1", "data.split=table", "data.background=")
 WAYS = {
     "nothing": (),
-    "class weights, inverse": ("training.class_weights=inverse",),
-    "class weights, square root of inverse": ("training.class_weights=sqrt_inverse",),
-    "class weights, effective number": ("training.class_weights=effective",),
-    "class weights, effective number, rare boost 3": ("training.class_weights=effective", "training.rare_boost=3"),
+    "class weights, inverse": ("training.loss.class_weights=inverse",),
+    "class weights, square root of inverse": ("training.loss.class_weights=sqrt_inverse",),
+    "class weights, effective number": ("training.loss.class_weights=effective",),
+    "class weights, effective number, rare boost 3": (
+        "training.loss.class_weights=effective",
+        "training.loss.rare_class_weight=3",
+    ),
     "sampling, inverse": ("training.sampling=inverse",),
     "sampling, square root of inverse": ("training.sampling=sqrt_inverse",),
-    "oversampling to 8 clips": ("training.at_least=8",),
-    "focal loss": ("training.loss=focal", "training.label_smoothing=0"),
+    "oversampling to 8 clips": ("training.sampling.min_clips_per_class=8",),
+    "focal loss": ("training.loss=focal", "training.loss.label_smoothing=0"),
 }
 N_RARE = 2
 

@@ -20,10 +20,10 @@ WITH = {
     "mask": ["data.multi_label=true"],
     "arcface": ["model.head=cosine"],
     "circle": ["model.head=cosine"],
-    "training.frame_loss": ["model.head=sed"],
-    "training.patience": ["data.val_fraction=0.2"],
-    "training.freeze_blocks": ["model.weights=RUN"],
-    "model.quantised": ["model.weights=RUN"],
+    "training.loss.frame_loss": ["model.head=sed"],
+    "training.checkpoints.patience": ["data.val_fraction=0.2"],
+    "training.finetuning.freeze_blocks": ["model.weights=RUN"],
+    "model.quantized": ["model.weights=RUN"],
     "distillation.features": ["distillation.teacher=RUN"],
 }
 
@@ -38,7 +38,7 @@ def test_every_setting_of_the_table_can_be_given(name: str, value: str) -> None:
     changed = override(Experiment(), [*others, f"{name}={value}"])
     assert changed != override(Experiment(), others) or f"{name}={value}" in (
         "training.loss=auto",
-        "training.clip_norm=1",
+        "training.optimizer.clip_norm=1",
     )
     with pytest.raises(UserError, match="Did you mean"):
         override(Experiment(), [f"{name}x={value}"])

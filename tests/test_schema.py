@@ -34,7 +34,12 @@ def test_settings_are_applied_by_type() -> None:
 def test_checks_that_span_settings_wait_for_all_of_them() -> None:
     settings = ["frontend.fmax_hz=20000", "frontend.sample_rate_hz=48000"]
     assert override(Experiment(), settings) == override(Experiment(), settings[::-1])
-    assert override(Experiment(), ["training.keep=best", "data.val_fraction=0.2"]).training.keep == "best"
+    assert (
+        override(
+            Experiment(), ["training.checkpoints.select=best", "data.val_fraction=0.2"]
+        ).training.checkpoints.select
+        == "best"
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,11 +52,11 @@ def test_checks_that_span_settings_wait_for_all_of_them() -> None:
         ("training.epochs=2.5", "must be a whole number"),
         ("training=3", "'training' is a group of settings"),
         ("seed", "A setting must be key=value. Received: 'seed'"),
-        ("training.swa_epochs=-1", "training.swa_epochs must be 0 or more epochs. Received: -1"),
-        ("training.unfreeze_epoch=-1", "training.unfreeze_epoch must be 0 or more epochs"),
-        ("training.plateau_patience=-1", "training.plateau_patience must be 0 or more epochs"),
-        ("training.keep=bets", "Did you mean 'best'?"),
-        ("training.keep=best", "set data.val_fraction"),
+        ("training.optimizer.swa_epochs=-1", "training.optimizer.swa_epochs must be 0 or more epochs. Received: -1"),
+        ("training.finetuning.unfreeze_epoch=-1", "training.finetuning.unfreeze_epoch must be 0 or more epochs"),
+        ("training.schedule.plateau_patience=-1", "training.schedule.plateau_patience must be 0 or more epochs"),
+        ("training.checkpoints.select=bets", "Did you mean 'best'?"),
+        ("training.checkpoints.select=best", "set data.val_fraction"),
         ("training.epochs=1e999", "training.epochs must be a whole number"),
         ("training.learning_rate=inf", "training.learning_rate must be a number"),
         ("seed=-1", "seed must be in 0..4294967295. Received: -1"),
@@ -77,10 +82,13 @@ def test_checks_that_span_settings_wait_for_all_of_them() -> None:
         ("training.loss=arcfac", "Did you mean 'arcface'?"),
         ("training.loss=circle", "training.loss=circle needs model.head=cosine. Received: 'linear'"),
         ("training.loss=bce", "training.loss=bce needs data.multi_label=true"),
-        ("training.margin=1", "training.margin must be in [0, 1)"),
-        ("training.patience=2", "training.keep=best, patience and schedule=plateau need validation clips"),
-        ("training.min_learning_rate=1", "must be in [0, 0.001] (training.learning_rate). Received: 1.0"),
-        ("training.step_factor=0", "training.step_factor must be in (0, 1]"),
+        ("training.loss.margin=1", "training.loss.margin must be in [0, 1)"),
+        (
+            "training.checkpoints.patience=2",
+            "training.checkpoints.patience and training.schedule=plateau need validation clips",
+        ),
+        ("training.schedule.min_learning_rate=1", "must be in [0, 0.001] (training.learning_rate). Received: 1.0"),
+        ("training.schedule.step_factor=0", "training.schedule.step_factor must be in (0, 1]"),
         ("training.schedule=cosin", "Did you mean 'cosine'?"),
     ],
 )
@@ -143,10 +151,10 @@ def test_losses_on_cosines_say_what_they_need(setting: str, words: str) -> None:
             "on classes that are not trained on; set data.split=classes or table, or episodes.n_val",
         ),
         (["episodes=none"], "data.split=classes holds out whole classes"),
-        (["training.keep=best", "episodes.n_val=0"], "need validation episodes: set episodes.n_val"),
-        (["training.patience=3", "episodes.n_val=0"], "need validation episodes: set episodes.n_val"),
+        (["training.checkpoints.select=best", "episodes.n_val=0"], "need validation episodes: set episodes.n_val"),
+        (["training.checkpoints.patience=3", "episodes.n_val=0"], "need validation episodes: set episodes.n_val"),
         (["episodes.n_way=1"], "episodes.n_way must be 2 or more. Received: 1"),
-        (["training.freeze_blocks=-1", "model.weights=run"], "leaves nothing to learn in episodes"),
+        (["training.finetuning.freeze_blocks=-1", "model.weights=run"], "leaves nothing to learn in episodes"),
     ],
 )
 def test_episodes_say_what_they_need(settings: list[str], words: str) -> None:
@@ -232,17 +240,35 @@ def test_schema_needs_the_standard_library_only() -> None:
     [
         (["training.loss=asymmetric"], "training.loss=asymmetric needs data.multi_label=true"),
         (["training.loss=soft_auc"], "training.loss=soft_auc needs data.multi_label=true"),
-        (["training.frame_loss=0.5"], "training.frame_loss needs model.head=sed"),
-        (["training.sampling=inverse", "training.at_least=5"], "training.sampling draws clips by the weight"),
-        (["training.at_least=9", "training.at_most=5"], "training.at_least must not be above at_most"),
-        (["training.schedule=plateau"], "training.keep=best, patience and schedule=plateau need validation clips"),
-        (["training.swa_epochs=2", "training.ema=0.9"], "training.swa_epochs and training.ema are two averages"),
-        (["training.unfreeze_epoch=2"], "training.unfreeze_epoch needs training.freeze_blocks"),
-        (["training.optimizer=sgd", "training.amsgrad=true"], "amsgrad needs training.optimizer=adamw or adam"),
-        (["training.focal_gamma=0.5"], "training.focal_gamma must be 1 or more"),
+        (["training.loss.frame_loss=0.5"], "training.loss.frame_loss needs model.head=sed"),
         (
-            ["model.head=cosine", "training.loss=arcface", "training.class_weights=inverse"],
-            "training.loss=arcface takes no class_weights",
+            ["training.sampling=inverse", "training.sampling.min_clips_per_class=5"],
+            "training.sampling draws clips by the weight",
+        ),
+        (
+            ["training.sampling.min_clips_per_class=9", "training.sampling.max_clips_per_class=5"],
+            "training.sampling.min_clips_per_class must not be above max_clips_per_class",
+        ),
+        (
+            ["training.schedule=plateau"],
+            "training.checkpoints.patience and training.schedule=plateau need validation clips",
+        ),
+        (
+            ["training.optimizer.swa_epochs=2", "training.optimizer.ema=0.9"],
+            "training.optimizer.swa_epochs and training.optimizer.ema are two averages",
+        ),
+        (
+            ["training.finetuning.unfreeze_epoch=2"],
+            "training.finetuning.unfreeze_epoch needs training.finetuning.freeze_blocks",
+        ),
+        (
+            ["training.optimizer=sgd", "training.optimizer.amsgrad=true"],
+            "amsgrad needs training.optimizer=adamw or adam",
+        ),
+        (["training.loss.focal_gamma=0.5"], "training.loss.focal_gamma must be 1 or more"),
+        (
+            ["model.head=cosine", "training.loss=arcface", "training.loss.class_weights=inverse"],
+            "training.loss=arcface takes no training.loss.class_weights; use training.sampling",
         ),
     ],
 )

@@ -62,7 +62,7 @@ class Chain:
         self._n_labelled = unlabelled.first if unlabelled else len(waveforms)
         self.seed, self.spec = experiment.seed, experiment.frontend
         self.settings, self.multi_label = experiment.augmentation, experiment.data.multi_label
-        self._within = (0.0, 1.0) if self.spec.normalise in ("min_max", "db_range") else None
+        self._within = (0.0, 1.0) if self.spec.normalize in ("min_max", "db_range") else None
         self._activity: dict[int, np.ndarray] = {}  # of clips that were cropped: 80 bytes a second
 
     def item(self, key: Key) -> Item:

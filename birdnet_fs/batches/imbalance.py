@@ -23,13 +23,13 @@ RULES: dict[str, Callable[[Floats], Floats]] = {
 }
 
 
-def class_weights(counts: NDArray, rule: str, *, rare_boost: float = 1.0) -> Floats:
+def class_weights(counts: NDArray, rule: str, *, rare_class_weight: float = 1.0) -> Floats:
     """A weight for each class, the largest 1.
 
     Args:
         counts: Clips of each class [n_classes]; a class without any gets 0.
         rule: A key of RULES.
-        rare_boost: What the weight of a rare class is multiplied by.
+        rare_class_weight: Factor for the weight of a rare class, 1 or more.
 
     Returns:
         [n_classes], in 0..1.
@@ -41,17 +41,17 @@ def class_weights(counts: NDArray, rule: str, *, rare_boost: float = 1.0) -> Flo
     there = counts > 0
     weights = np.zeros(len(counts))
     weights[there] = RULES[rule](counts[there])
-    weights[there & (counts < RARE * counts.sum())] *= rare_boost
+    weights[there & (counts < RARE * counts.sum())] *= rare_class_weight
     return weights / max(weights.max(), np.finfo(float).tiny)
 
 
-def loss_weights(targets: NDArray, rule: str, *, rare_boost: float = 1.0) -> NDArray[np.float32] | None:
+def loss_weights(targets: NDArray, rule: str, *, rare_class_weight: float = 1.0) -> NDArray[np.float32] | None:
     """Weights of the loss, whose mean over the clips' positives is 1, so that the learning rate keeps its meaning.
 
     Args:
         targets: [n_clips, n_classes]; what is above 0 counts as much as it is.
         rule: A key of RULES, or "none".
-        rare_boost: As in `class_weights`.
+        rare_class_weight: As in `class_weights`.
 
     Returns:
         float32 [n_classes], or None for "none".
@@ -59,17 +59,17 @@ def loss_weights(targets: NDArray, rule: str, *, rare_boost: float = 1.0) -> NDA
     if rule == "none":
         return None
     counts = np.clip(targets, 0, None).sum(axis=0)
-    weights = class_weights(counts, rule, rare_boost=rare_boost)
+    weights = class_weights(counts, rule, rare_class_weight=rare_class_weight)
     return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)
 
 
-def clip_weights(targets: NDArray, rule: str, *, rare_boost: float = 1.0) -> Floats | None:
+def clip_weights(targets: NDArray, rule: str, *, rare_class_weight: float = 1.0) -> Floats | None:
     """How often each clip is drawn, relative to the others: the weight of its rarest class.
 
     Args:
         targets: [n_clips, n_classes], a label where above 0. Clips without a label count as a class of their own.
         rule: A key of RULES, or "all".
-        rare_boost: As in `class_weights`.
+        rare_class_weight: As in `class_weights`.
 
     Returns:
         [n_clips], sum 1, or None for "all".
@@ -77,39 +77,39 @@ def clip_weights(targets: NDArray, rule: str, *, rare_boost: float = 1.0) -> Flo
     if rule == "all":
         return None
     labelled = np.concatenate([targets > 0, ~(targets > 0).any(axis=1, keepdims=True)], axis=1)
-    weights = class_weights(labelled.sum(axis=0), rule, rare_boost=rare_boost)
+    weights = class_weights(labelled.sum(axis=0), rule, rare_class_weight=rare_class_weight)
     of_clips = np.where(labelled, weights, 0).max(axis=1)
     return of_clips / of_clips.sum()
 
 
 def epoch_clips(
-    targets: NDArray, rng: np.random.Generator, *, at_least: int = 0, at_most: int = 0
+    targets: NDArray, rng: np.random.Generator, *, min_clips_per_class: int = 0, max_clips_per_class: int = 0
 ) -> NDArray[np.int64]:
     """The clips of one epoch after over- and undersampling, sorted; a clip may stand in it several times.
 
     Args:
         targets: [n_clips, n_classes], one label a clip.
         rng: Of the epoch.
-        at_least: A class with fewer clips gives each as often as needed, as evenly as can be; 0 = as it is.
-        at_most: A class with more gives this many, drawn without replacement; 0 = all.
+        min_clips_per_class: A class with fewer clips gives each as often as needed, as evenly as can be; 0 = as it is.
+        max_clips_per_class: A class with more gives this many, drawn without replacement; 0 = all.
 
     Raises:
         UserError: A clip has several labels, or none.
     """
-    if not at_least and not at_most:
+    if not min_clips_per_class and not max_clips_per_class:
         return np.arange(len(targets))
     if not ((targets > 0).sum(axis=1) == 1).all():
         raise UserError(
-            "training.at_least and training.at_most count the clips of a class and need one label a clip; use "
-            "training.sampling for clips with several labels or none."
+            "training.sampling.min_clips_per_class and training.sampling.max_clips_per_class count the clips of a "
+            "class and need one label a clip; use training.sampling for clips with several labels or none."
         )
     chosen = []
     for column in (targets > 0).T:
         clips = np.flatnonzero(column)
-        if at_most and len(clips) > at_most:
-            clips = rng.choice(clips, at_most, replace=False)
-        elif len(clips) and len(clips) < at_least:
-            times, rest = divmod(at_least, len(clips))
+        if max_clips_per_class and len(clips) > max_clips_per_class:
+            clips = rng.choice(clips, max_clips_per_class, replace=False)
+        elif len(clips) and len(clips) < min_clips_per_class:
+            times, rest = divmod(min_clips_per_class, len(clips))
             clips = np.concatenate([np.repeat(clips, times), rng.choice(clips, rest, replace=False)])
         chosen.append(clips)
     return np.sort(np.concatenate(chosen))

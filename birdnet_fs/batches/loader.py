@@ -42,8 +42,8 @@ class TrainingBatches:
 
     Each batch holds features float32 [batch, n_frames, n_mels, n_channels], targets float32
     [batch, n_classes] (soft where mixed) and the clips' indices int64 [batch]. Every clip comes
-    `training.views` times an epoch (unless `order`, or `training.sampling`, at_least and at_most say otherwise); a
-    last batch of one is dropped, since BatchNorm has no variance there.
+    `training.sampling.crops_per_clip` times an epoch (unless `order`, or another setting of `training.sampling`, says
+    otherwise); a last batch of one is dropped, since BatchNorm has no variance there.
     """
 
     def __init__(
@@ -150,7 +150,9 @@ class _Order(Sampler[Keys]):
         self.unlabelled, self.epoch = unlabelled, 0
         self.targets, self.seed = targets[: unlabelled.first] if unlabelled else targets, experiment.seed
         self.settings = experiment.training
-        self._weights = clip_weights(self.targets, self.settings.sampling, rare_boost=self.settings.rare_boost)
+        self._weights = clip_weights(
+            self.targets, self.settings.sampling.name, rare_class_weight=self.settings.loss.rare_class_weight
+        )
         self._bounds = self._bounds_of(len(self._drawn()))
 
     def _drawn(self) -> np.ndarray:
@@ -159,11 +161,16 @@ class _Order(Sampler[Keys]):
         return self.unlabelled.beside(clips, rng) if self.unlabelled else clips
 
     def _labelled(self, rng: np.random.Generator) -> np.ndarray:
-        views = self.settings.views
+        n_crops = self.settings.sampling.crops_per_clip
         if self._weights is not None:
-            return rng.choice(len(self.targets), len(self.targets) * views, p=self._weights)
-        pool = epoch_clips(self.targets, rng, at_least=self.settings.at_least, at_most=self.settings.at_most)
-        return np.concatenate([rng.permutation(pool) for _ in range(views)])
+            return rng.choice(len(self.targets), len(self.targets) * n_crops, p=self._weights)
+        pool = epoch_clips(
+            self.targets,
+            rng,
+            min_clips_per_class=self.settings.sampling.min_clips_per_class,
+            max_clips_per_class=self.settings.sampling.max_clips_per_class,
+        )
+        return np.concatenate([rng.permutation(pool) for _ in range(n_crops)])
 
     def _bounds_of(self, n_items: int) -> list[tuple[int, int]]:
         size = self.settings.batch_size

@@ -3,12 +3,13 @@
 import dataclasses
 import inspect
 import runpy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from birdnet_fs import frontend, schema
 from birdnet_fs.plumbing.errors import UserError, nearest
+from birdnet_fs.plumbing.renamed import in_python
 from birdnet_fs.plumbing.settings import override
 
 SHORT = {"teacher_model": "distillation.teacher"}  # names that the design document of torch_impl gives to settings
@@ -48,7 +49,8 @@ def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
     make = found[name]
     if quick and "quick" not in inspect.signature(make).parameters:
         raise UserError(f"Experiment {name!r} in {path} has no quick version.")
-    experiment = make(quick=quick[-1].lower().endswith("true")) if quick else make()
+    options = {"quick": quick[-1].lower().endswith("true")} if quick else {}
+    experiment = _made(make, path, options)
     rest = [_in_full(s) for s in settings if s not in quick]
     chosen = override(experiment, rest, {"frontend": frontend.preset})
     return _moved(chosen, experiment.data.root, chosen.data.root)
@@ -91,7 +93,7 @@ def load_space(reference: str, experiment: str) -> schema.Space:
             f"{path} has no search space {name!r}.{nearest(name, found)} It has: {', '.join(found) or 'none'}; a space "
             "is a function that returns one (-> Space), named with --space."
         )
-    return found[name]()
+    return _made(found[name], path, {})
 
 
 def _functions(path: Path, kind: str) -> dict[str, Callable[..., Any]]:
@@ -101,12 +103,24 @@ def _functions(path: Path, kind: str) -> dict[str, Callable[..., Any]]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{path} could not be run as Python: {type(error).__name__}: {error}") from error
+        said = in_python(error) or f"{type(error).__name__}: {error}"
+        raise UserError(f"{path} could not be run as Python: {said}") from error
     return {
         name: value
         for name, value in names.items()
         if inspect.isfunction(value) and not name.startswith("_") and _gives(value, kind)
     }
+
+
+def _made(function: Callable[..., Any], path: str, options: Mapping[str, Any]) -> Any:
+    """What a function of a config file returns; a name of an earlier version in it is refused with the new one."""
+    try:
+        return function(**options)
+    except Exception as error:
+        said = in_python(error)
+        if not said:
+            raise
+        raise UserError(f"{path}, {function.__name__}: {said}") from error
 
 
 def _gives(function: Callable[..., object], kind: str) -> bool:

@@ -17,7 +17,7 @@ def export(
     ] = None,
     target: Annotated[str, typer.Option(help="The program it is for: " + ", ".join(targets.TARGETS) + ".")] = "tflite",
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16, dynamic, int8 or several, with commas; default fp32, of `quantise` int8.")
+        str, typer.Option(help="fp32, fp16, dynamic, int8 or several, with commas; default fp32, of `quantize` int8.")
     ] = "",
     input: Annotated[
         str, typer.Option(help="waveform (front-end inside) or features (its constants beside); default: the target's.")
@@ -29,7 +29,7 @@ def export(
         bool, typer.Option("--any_batch", help="Any number of segments at once, where the target takes one.")
     ] = False,
     name: Annotated[str, typer.Option(help="Name of the files; the run folder's when empty.")] = "",
-    licence: Annotated[str, typer.Option(help="Of the network, for its card.")] = "",
+    license: Annotated[str, typer.Option(help="License of the network, for its model card.")] = "",
     audio: Annotated[
         Path | None, typer.Option(help="Recordings for the parity test, when those of the run are gone.")
     ] = None,
@@ -59,7 +59,7 @@ def export(
         precision=[p.strip() for p in precision.split(",") if p.strip()] if precision else None,
         embeddings=embeddings,
         any_batch=any_batch,
-        licence=licence,
+        license=license,
         audio=audio,
         n_segments=n_segments,
         environments=environment or (),

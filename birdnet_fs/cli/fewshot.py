@@ -1,4 +1,4 @@
-"""`birdnet-fs fewshot`: how well a run tells new classes apart from a few clips of each."""
+"""`birdnet-fs fewshot-eval`: how well a run tells new classes apart from a few clips of each."""
 
 import dataclasses
 from pathlib import Path

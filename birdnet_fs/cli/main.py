@@ -5,8 +5,10 @@ Verb files import nothing heavy at their top, so that `--help` answers in under 
 
 import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from birdnet_fs import __version__
 from birdnet_fs.cli.analyze import analyze
@@ -28,15 +30,36 @@ from birdnet_fs.cli.train import train
 from birdnet_fs.cli.tune import tune
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
+from birdnet_fs.plumbing.renamed import refuse_option, refuse_verb
 
 NAME = "birdnet-fs"
 
+
+class _Verbs(TyperGroup):
+    """The verbs; one of an earlier version is refused with its new name."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        refuse_verb(args[0])
+        return super().resolve_command(ctx, args)
+
+
+class _Verb(TyperCommand):
+    """One verb; an option of an earlier version is refused with its new name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for argument in args[: args.index("--") if "--" in args else None]:
+            refuse_option(self.name or "", argument)
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
+    cls=_Verbs,
     help="Recordings of birds and other animals in, classifiers people can trust and ship out.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+NAMES = {pseudo: "pseudo-label", fewshot: "fewshot-eval", quantise: "quantize"}  # of functions named otherwise
 for verb in (
     quickstart,
     init,
@@ -56,7 +79,7 @@ for verb in (
     export,
     bench,
 ):
-    app.command()(verb)
+    app.command(NAMES.get(verb, verb.__name__), cls=_Verb)(verb)
 
 
 def _version(wanted: bool) -> None:

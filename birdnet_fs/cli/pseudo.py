@@ -1,4 +1,4 @@
-"""`birdnet-fs pseudo`: label unlabelled recordings with a model, and train on them, in rounds."""
+"""`birdnet-fs pseudo-label`: label unlabelled recordings with a model, and train on them, in rounds."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ def pseudo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace runs of other settings.")] = False,
 ) -> None:
     """Write OUTPUT/pseudo.csv: the windows of recordings with the model's probabilities, to train on with
-    pseudo.table=OUTPUT.
+    pseudo_labels.table=OUTPUT.
 
-    With --rounds N the run's own experiment is trained with them too, changed by KEY=VALUE (as pseudo.power=2 or
+    With --rounds N the run's own experiment is trained with them too, changed by KEY=VALUE (as pseudo_labels.power=2 or
     augmentation.cutmix.p=0.5), into OUTPUT/round1/run; that run labels round 2, and so on. What is finished is kept.
     """
     settings = [given for given in inputs if "=" in given and not Path(given).exists()]
@@ -43,7 +43,7 @@ def pseudo(
         if settings:
             raise UserError(f"{settings[0]} is a setting of training; add --rounds 1 to train on what is labelled.")
         table = _label(model, recordings, output, overlap, batch_size, threads)
-        print(f"{table}; train on it with pseudo.table={output}")
+        print(f"{table}; train on it with pseudo_labels.table={output}")
         return
     from birdnet_fs.cli.train import headline, is_there, refuse_unfinished
     from birdnet_fs.reports.held_out import report_on_held_out
@@ -54,7 +54,7 @@ def pseudo(
     for number in range(1, rounds + 1):
         folder = output / f"round{number}"
         table = _label(model, recordings, folder, overlap, batch_size, threads)
-        chosen = dataclasses.replace(base, pseudo=dataclasses.replace(base.pseudo, table=str(table)))
+        chosen = dataclasses.replace(base, pseudo_labels=dataclasses.replace(base.pseudo_labels, table=str(table)))
         model = folder / "run"
         older = (model / CONFIG).is_file() and (model / CONFIG).stat().st_mtime < table.stat().st_mtime
         if older:

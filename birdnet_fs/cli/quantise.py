@@ -1,4 +1,4 @@
-"""`birdnet-fs quantise`: train a float run on with the rounding of int8, for artefacts of 8 bits that lose less."""
+"""`birdnet-fs quantize`: train a float run on with the rounding of int8, for artefacts of 8 bits that lose less."""
 
 from pathlib import Path
 from typing import Annotated

@@ -18,7 +18,7 @@ def show(
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="HTML file; default NAME_augment.html.")] = None,
     clips: Annotated[int, typer.Option(help="Training clips to show.")] = 6,
-    draws: Annotated[int, typer.Option(help="Draws of each.")] = 4,
+    n_draws: Annotated[int, typer.Option("--n_draws", help="Random draws of each clip.")] = 4,
 ) -> None:
     """Show what augmentation does to training clips: spectrograms before and after, and in words what was drawn.
 
@@ -34,5 +34,5 @@ def show(
     from birdnet_fs.reports.augment import report_on_augmentation
 
     path = output or Path(f"{chosen.name}_augment.html")
-    report_on_augmentation(chosen, path, n_clips=clips, n_draws=draws)
+    report_on_augmentation(chosen, path, n_clips=clips, n_draws=n_draws)
     say(f"open {path}")

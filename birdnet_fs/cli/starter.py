@@ -9,7 +9,21 @@
 """
 
 from birdnet_fs.frontend import preset
-from birdnet_fs.schema import Augmentation, Choice, Data, Experiment, Float, Masks, Mixup, Model, Noise, Space, Training
+from birdnet_fs.schema import (
+    Augmentation,
+    Categorical,
+    Data,
+    Experiment,
+    Float,
+    Loss,
+    Masks,
+    Mixup,
+    Model,
+    Noise,
+    Sampling,
+    Space,
+    Training,
+)
 
 
 def my_recordings(*, quick: bool = False) -> Experiment:
@@ -29,7 +43,7 @@ def my_recordings(*, quick: bool = False) -> Experiment:
             time_masks=Masks(2),
             freq_masks=Masks(2),
         ),
-        training=Training(epochs=2 if quick else 40, batch_size=16, learning_rate=2e-3, label_smoothing=0.1),
+        training=Training(epochs=2 if quick else 40, batch_size=16, learning_rate=2e-3, loss=Loss(label_smoothing=0.1)),
         debug=quick,
     )
 
@@ -39,8 +53,8 @@ def space_my_recordings() -> Space:
     return Space(
         {
             "training.learning_rate": Float(2e-4, 1e-2, log=True),
-            "training.batch_size": Choice((16, 32)),
-            "training.label_smoothing": Float(0.0, 0.2, step=0.05),
+            "training.batch_size": Categorical((16, 32)),
+            "training.loss.label_smoothing": Float(0.0, 0.2, step=0.05),
             "model.dropout": Float(0.0, 0.5, step=0.1),
             "augmentation.mixup.p": Float(0.0, 1.0, step=0.25),
         },
@@ -63,6 +77,8 @@ def aviary(*, quick: bool = False) -> Experiment:
         model=Model("cnn/tiny"),
         augmentation=Augmentation(crop="active", noise=Noise(0.5), gain_db=6, time_masks=Masks(1), freq_masks=Masks(1)),
         # one thread: a network this small gains nothing from a second, and loses much on a busy machine
-        training=Training(epochs=1 if quick else 15, batch_size=8, views=2, learning_rate=3e-3, threads=1),
+        training=Training(
+            epochs=1 if quick else 15, batch_size=8, learning_rate=3e-3, threads=1, sampling=Sampling(crops_per_clip=2)
+        ),
         debug=quick,
     )

@@ -28,7 +28,7 @@ def tune(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder; default runs/NAME-tune.")] = None,
     pruner: Annotated[str, typer.Option("--pruner", help="median, hyperband or none; default the space's.")] = "",
     sampler: Annotated[str, typer.Option("--sampler", help="tpe or random; default the space's.")] = "",
-    keep: Annotated[int, typer.Option("--keep", min=0, help="Trials whose weights are kept, the best.")] = 3,
+    n_best: Annotated[int, typer.Option("--n_best", min=0, help="Best trials whose weights are kept.")] = 3,
     cfg: Annotated[bool, typer.Option("--cfg", help="Print the settings and what is searched, and stop.")] = False,
     as_worker: Annotated[int, typer.Option("--as-worker", hidden=True)] = 0,
 ) -> None:
@@ -57,14 +57,14 @@ def tune(
 
     check_space(searched, chosen)
     if as_worker:
-        _work(folder, chosen, searched, keep, threads=as_worker)
+        _work(folder, chosen, searched, n_best, threads=as_worker)
         return
     from birdnet_fs.training.crew import Crew, threads_each, worker_command
 
     threads = chosen.training.threads or threads_each(workers)
     command = worker_command(
         "tune", experiment, *(settings or []), "--space", space, "--trials", searched.n_trials, "-o", folder,
-        "--pruner", searched.pruner, "--sampler", searched.sampler, "--keep", keep, "--as-worker", threads,
+        "--pruner", searched.pruner, "--sampler", searched.sampler, "--n_best", n_best, "--as-worker", threads,
     )  # fmt: skip
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster that takes the machine back asks so first
     before = _so_far(folder)
@@ -87,7 +87,7 @@ def tune(
         raise typer.Exit(crew.status)
 
 
-def _work(folder: Path, chosen: "schema.Experiment", space: "schema.Space", keep: int, *, threads: int) -> None:
+def _work(folder: Path, chosen: "schema.Experiment", space: "schema.Space", n_best: int, *, threads: int) -> None:
     """What a worker does; it says `ready` once all is checked."""
     from birdnet_fs.training.crew import READY, STOPPED, follow_the_command
 
@@ -97,7 +97,7 @@ def _work(folder: Path, chosen: "schema.Experiment", space: "schema.Space", keep
         from birdnet_fs.training.tuning import check_tuning, work
 
         chosen = dataclasses.replace(chosen, training=dataclasses.replace(chosen.training, threads=threads))
-        study = Study(folder, check_tuning(chosen, space), space, kept=keep)
+        study = Study(folder, check_tuning(chosen, space), space, kept=n_best)
         print(READY, flush=True)
         work(study, stop=told)
     except KeyboardInterrupt:
@@ -159,7 +159,10 @@ def _report(folder: Path, experiment: str, n_trials: int) -> bool:
         print("\n".join(f"  {setting}" for setting in results.best.settings))
         say(f"train it: birdnet-fs train {folder / BEST}:{name}")
         if results.keeps_last:
-            say("That is of its best epoch, and a run keeps its last; add training.keep=best to keep the best one.")
+            say(
+                "That is of its best epoch, and a run keeps its last; add training.checkpoints.select=best to keep the "
+                "best one."
+            )
     say(f"study: {folder}; open {folder / 'study.html'}")
     at_work = sum(trial.state == "running" for trial in results.trials)
     if n_left:

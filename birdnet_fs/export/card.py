@@ -31,7 +31,7 @@ PRECISIONS = {
 
 
 def write_card(
-    artefact: Path, run: Run, *, form: Form, target: str, proof: Proof, speed: "Speed | None", licence: str = ""
+    artefact: Path, run: Run, *, form: Form, target: str, proof: Proof, speed: "Speed | None", license: str = ""
 ) -> None:
     """Write `<name>_card.md`.
 
@@ -42,11 +42,11 @@ def write_card(
         target: For which program it was written.
         proof: What the gate measured.
         speed: What it costs on this machine, where that was measured.
-        licence: Of the network, in its owner's words.
+        license: Of the network, in its owner's words.
     """
     sections = {
         f"# {artefact.name}": _what(artefact, run, form, target, proof),
-        "## Licence": [licence or "Its owner has not said (`birdnet-fs export --licence`)."],
+        "## Licence": [license or "Its owner has not said (`birdnet-fs export --license`)."],
         "## What it was trained on": _data(run),
         "## How good the run was": _metrics(run.path / "metrics.json") or ["The run folder holds no metrics.json."],
         "## How exact this file is": _exactness(proof),
@@ -146,7 +146,7 @@ def _front_end(run: Run) -> list[str]:
     parts = [
         f"{spec.segment_s:g} s at {spec.sample_rate_hz:,} Hz, {spec.fmin_hz:g} to {spec.fmax_hz:g} Hz",
         f"n_fft {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} bands ({spec.bands}), {spec.compression}",
-        f"{spec.normalise}; {spec.shape[0]} x {spec.shape[1]}. Every setting stands in the JSON file beside it.",
+        f"{spec.normalize}; {spec.shape[0]} x {spec.shape[1]}. Every setting stands in the JSON file beside it.",
     ]
     return [f"Preset `{spec.preset}`: " + ", ".join(parts)]
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.training.run_folder import WEIGHTS, Run, read_weights
 
 USUAL_SPREADS = (
     3.0  # as far from their mean as embeddings lie that the budgets hold for; beyond they grow in proportion
 )
-NORMALISATION = {"cosine": "unit", "euclidean": "none", "learnt": "none"}  # of an embedding less the centre
+NORMALISATION = {"cosine": "unit", "euclidean": "none", "learned": "none"}  # of an embedding less the centre
+ARTIFACT_DISTANCES = {"learned": "learnt"}  # values in the JSON of an artifact, a format that readers on devices know
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def enrolment_of(run: Run) -> Enrolment | None:
     if support.clips:
         arrays |= {"labels": np.array(support.labels), "embeddings": support.embeddings}
     description = {
-        "distance": base.distance,
+        "distance": ARTIFACT_DISTANCES.get(base.distance, base.distance),
         "normalisation": NORMALISATION[base.distance],
         "scale": run.experiment.logit_scale if settings.head == "prototypes" else None,
         "encoder": encoder(run),
@@ -169,7 +169,7 @@ def encoder(run: Run) -> str:
     from birdnet_fs.models import heads, resolve
 
     digest = hashlib.sha256()
-    plain = {"frontend": to_dict(run.frontend), "model": resolve(run.experiment.model.name)}
+    plain = {"frontend": run.frontend.to_artifact(), "model": resolve(run.experiment.model.name)}
     digest.update(json.dumps(plain, sort_keys=True).encode())
     weights = read_weights(run.path / WEIGHTS)
     for name in sorted(weights):

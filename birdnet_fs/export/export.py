@@ -51,7 +51,7 @@ def export_run(
     precision: Sequence[str] | None = None,
     embeddings: bool = False,
     any_batch: bool = False,
-    licence: str = "",
+    license: str = "",
     audio: Path | None = None,
     n_segments: int = 1000,
     environments: Sequence[Path] = (),
@@ -67,10 +67,10 @@ def export_run(
         input: "waveform" (the front-end is inside) or "features" (its constants lie beside); the target's first when
             empty.
         precision: One artefact each: "fp32", "fp16", "dynamic", "int8" (form.Form says what each is). None: what the
-            run was trained for, fp32 or (model.quantised) int8.
+            run was trained for, fp32 or (model.quantized) int8.
         embeddings: Give the embedding as well, as a second output, with what enrolment on a device needs beside it.
         any_batch: Take any number of segments at once, where the target asks for one and no program is behind it.
-        licence: Of the network, in its owner's words, for the card.
+        license: Of the network, in its owner's words, for the card.
         audio: Folder of recordings for the parity test when those of the run are gone.
         n_segments: Real segments in the parity test.
         environments: Pythons of other environments, whose runtimes must answer as well (environments.py).
@@ -84,7 +84,7 @@ def export_run(
     """
     output = Path(output)
     if precision is None:
-        precision = ("int8",) if run.experiment.model.quantised else ("fp32",)
+        precision = ("int8",) if run.experiment.model.quantized else ("fp32",)
     precision = tuple(dict.fromkeys(precision))
     name = name or run.path.resolve().name
     forms = _forms(run, target, input, precision, embeddings, any_batch)
@@ -113,7 +113,7 @@ def export_run(
             golden = _golden(run, probe, proof, reference)
             sidecars.write_sidecars(artefact, run, form=form, proof=proof, golden=golden, enrolment=enrolment)
             speed = measure_speed(artefact) if form.format in ("tflite", "onnx") else None
-            card.write_card(artefact, run, form=form, target=target, proof=proof, speed=speed, licence=licence)
+            card.write_card(artefact, run, form=form, target=target, proof=proof, speed=speed, license=license)
             hosts.write_host_files(target, artefact, run)
             n_bytes = sum(file.stat().st_size for file in (artefact, artefact.with_suffix(".bin")) if file.exists())
             made.append(Artefact(output / artefact.name, n_bytes, proof, speed))
@@ -142,9 +142,9 @@ def _forms(
         targets.form_of(target, run, input=input, precision=p, embeddings=embeddings, any_batch=any_batch)
         for p in precision
     ]
-    if run.experiment.model.quantised and (set(precision) != {"int8"} or forms[0].format != "tflite"):
+    if run.experiment.model.quantized and (set(precision) != {"int8"} or forms[0].format != "tflite"):
         raise UserError(
-            f"{run.path} was trained for int8 in TFLite (model.quantised): export it with --precision int8 and a "
+            f"{run.path} was trained for int8 in TFLite (model.quantized): export it with --precision int8 and a "
             f"--target of TFLite, or export the float run it came from. Received: {target}, {', '.join(precision)}"
         )
     for sentence in targets.check_target(target, run, embeddings=embeddings):

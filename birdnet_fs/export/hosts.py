@@ -76,11 +76,11 @@ def analyzer(artefact: Path, run: Run) -> list[Path]:
         "Batch size": training.batch_size,
         "Learning rate": training.learning_rate,
         "Dropout": experiment.model.dropout,
-        "Weight decay": training.weight_decay,
-        "Use label smoothing": training.label_smoothing > 0,
+        "Weight decay": training.optimizer.weight_decay,
+        "Use label smoothing": training.loss.label_smoothing > 0,
         "Use mixup": experiment.augmentation.mixup.p > 0,
-        "Use focal loss": training.loss == "focal",
-        "Focal loss gamma": training.focal_gamma,
+        "Use focal loss": training.loss.name == "focal",
+        "Focal loss gamma": training.loss.focal_gamma,
     }
     files = [_table(stem, ".birdnet.train-params.csv", [("Parameter", "Value"), *settings.items()])]
     if (run.path / PARTITION).is_file():

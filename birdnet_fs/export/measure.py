@@ -21,7 +21,6 @@ from birdnet_fs.export.probe import EDGES, Probe
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import write_json, write_text
 from birdnet_fs.plumbing.progress import say
-from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.training.run_folder import Run
 
 WRITERS = {"tflite": ("birdnet_fs.export.tflite_writer", "tensorflow")}  # the other formats: torch_writer
@@ -138,7 +137,7 @@ def job_of(run: Run, forms: Sequence[Form], folder: Path) -> dict[str, Any]:
     form = forms[0]
     return {
         "run": str(run.path.resolve()),
-        "frontend": to_dict(run.frontend),
+        "frontend": run.frontend.to_artifact(),
         "formats": [form.format],
         "input": form.input,
         "axes": form.axes,

@@ -19,7 +19,6 @@ from birdnet_fs.export.form import Form
 from birdnet_fs.export.labels import label_lines
 from birdnet_fs.export.measure import Proof
 from birdnet_fs.plumbing.files import sha256, write_json, write_text
-from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.training.run_folder import Run, versions
 
 FORMAT = 1
@@ -74,7 +73,7 @@ def write_sidecars(
         "logit_scale": run.experiment.logit_scale,
         "n_constant": int(run.experiment.model.unknown),
         "precision": form.precision,
-        "frontend": to_dict(run.frontend),
+        "frontend": run.frontend.to_artifact(),
         "versions": versions(),
     }
     if form.format == "openvino":

@@ -47,7 +47,7 @@ def work(job: Mapping[str, Any]) -> None:
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
     run, folder = load_run(job["run"]), Path(job["folder"])
-    spec = schema.FrontEnd.from_dict(job["frontend"])
+    spec = schema.FrontEnd.from_artifact(job["frontend"])
     answers = with_outputs(run.build_model(), [OUTPUTS[name] for name in job["outputs"]])
     outputs = answers.output if len(job["outputs"]) > 1 else [answers.output]
     network = keras.Model(answers.input, dict(zip(job["outputs"], outputs, strict=True)), name="network")
@@ -85,9 +85,9 @@ def work(job: Mapping[str, Any]) -> None:
 
 def _write(precision: str, saved: Path, path: Path, job: Mapping[str, Any], run: "Run") -> None:
     """Convert the network alone in one precision."""
-    name, trained_for_it = run.experiment.model.name, run.experiment.model.quantised
+    name, trained_for_it = run.experiment.model.name, run.experiment.model.quantized
     if trained_for_it and precision != "int8":
-        raise CannotWrite(f"The network was trained for 8 bits (model.quantised): write int8, not {precision}.")
+        raise CannotWrite(f"The network was trained for 8 bits (model.quantized): write int8, not {precision}.")
     full = path.with_name("full.tflite")  # of fp32 and fp16
     if precision == "dynamic":
         _convert(saved, path, name, int8.dynamic())

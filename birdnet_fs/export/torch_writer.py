@@ -236,7 +236,7 @@ def open_job(job: Mapping[str, Any]) -> Writer:
     calibration = job.get("calibration")
     return Writer(
         network=as_module(model),
-        spec=schema.FrontEnd.from_dict(job["frontend"]),
+        spec=schema.FrontEnd.from_artifact(job["frontend"]),
         input=job["input"],
         axes=job["axes"] if job["input"] == "features" else "time_first",
         outputs=tuple(job["outputs"]),

@@ -26,7 +26,7 @@ PAIRS = 1 << 15  # that the learnt distance measures at a time
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-Distance = Literal["euclidean", "cosine", "learnt"]
+Distance = Literal["euclidean", "cosine", "learned"]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _points(embeddings: Floats, centre: Floats, base: Base) -> Floats:
 def _near(points: Floats, prototypes: Floats, base: Base) -> Doubles:
     """How near each point is to each prototype, [n, n_classes]: the head's logits at scale 1."""
     x, p = points.astype(np.float64), prototypes.astype(np.float64)
-    if base.distance == "learnt":
+    if base.distance == "learned":
         return -_learnt_distances(x, p, base)
     if base.distance == "cosine":
         return x @ (p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), SMALLEST)).T

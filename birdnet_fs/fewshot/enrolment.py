@@ -109,7 +109,7 @@ def base_of(run: Run, model: keras.Model) -> Base:
     if settings.distance == "euclidean":
         return Base("euclidean", None)  # any centre will do, a near one keeps digits
     nowhere = np.zeros(width_of(model), np.float32)  # a learnt distance knows no centre
-    return Base("learnt", nowhere, dense_layers(head.learnt))
+    return Base("learned", nowhere, dense_layers(head.learnt))
 
 
 def _new_clips(manifest: Manifest, run: Run, known: Support, extend: bool) -> list[Clip]:

@@ -85,8 +85,8 @@ def define(spec: FrontEnd, n_samples: int) -> Definition:
         resize_bands = _resize_weights(spec.n_mels, spec.resize[1], spec.resize_method)
         shape = spec.resize
     fit = [name for name, needed in (("keep", keep), ("resize", spec.resize != (0, 0))) if needed]
-    normalise = ["normalise"] if spec.normalise != "none" else []
-    steps = normalise + fit if spec.normalise_when == "first" else fit + normalise
+    normalise = ["normalise"] if spec.normalize != "none" else []
+    steps = normalise + fit if spec.normalize_when == "first" else fit + normalise
     compress = {"db": ["compress"], "log": ["compress"], "pcen": ["pcen"], "none": []}[spec.compression]
     return Definition(
         spec=spec,
@@ -141,16 +141,16 @@ def _pcen(x: Any, definition: Definition, ops: Any) -> Any:
 
 def _normalise(x: Any, definition: Definition, ops: Any) -> Any:
     spec = definition.spec
-    if spec.normalise == "db_range":
+    if spec.normalize == "db_range":
         return ops.clip(ops.multiply(x + 80.0, 0.01), 0.0, 1.0)
     low = ops.min(x, axis=(1, 2), keepdims=True)
-    if spec.normalise == "min_max":
+    if spec.normalize == "min_max":
         high = ops.max(x, axis=(1, 2), keepdims=True)
-        return (x - low) / ops.maximum(high - low + spec.normalise_eps, TINY)
+        return (x - low) / ops.maximum(high - low + spec.normalize_eps, TINY)
     centred = x - low  # a constant segment is then exactly 0, and so is its deviation
     centred = centred - _mean(centred, ops)
     deviation = ops.sqrt(_mean(centred * centred, ops))
-    return ops.where(deviation > spec.normalise_eps, centred / ops.maximum(deviation, TINY), x)
+    return ops.where(deviation > spec.normalize_eps, centred / ops.maximum(deviation, TINY), x)
 
 
 def _mean(x: Any, ops: Any) -> Any:
@@ -266,9 +266,9 @@ def _constants(spec: FrontEnd) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _keep(n_in: int, n_out: int, side: str) -> tuple[int, int, int, int]:
-    start = max(0, n_in - n_out) // 2 if side == "centre" else 0
+    start = max(0, n_in - n_out) // 2 if side == "center" else 0
     missing = max(0, n_out - n_in)
-    before = missing // 2 if side == "centre" else 0
+    before = missing // 2 if side == "center" else 0
     return start, start + min(n_in, n_out), before, missing - before
 
 

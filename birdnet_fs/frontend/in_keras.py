@@ -17,7 +17,6 @@ from keras import ops
 from birdnet_fs.frontend.definition import Definition, define, finish
 from birdnet_fs.frontend.portable_fft import band_energies
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.schema import FrontEnd
 
 Transform = Literal["rfft", "dft"]
@@ -87,7 +86,7 @@ class FrontEndLayer(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
         if transform not in ("rfft", "dft"):
             raise UserError(f"transform must be 'rfft' or 'dft'. Received: {transform!r}")
-        self.spec = spec if isinstance(spec, FrontEnd) else FrontEnd.from_dict(spec)
+        self.spec = spec if isinstance(spec, FrontEnd) else FrontEnd.from_artifact(spec)
         self.transform: Transform = transform
 
     def call(self, waveform: Any) -> Any:
@@ -100,4 +99,4 @@ class FrontEndLayer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The spec as plain JSON values, and the transform."""
-        return {**super().get_config(), "spec": to_dict(self.spec), "transform": self.transform}
+        return {**super().get_config(), "spec": self.spec.to_artifact(), "transform": self.transform}

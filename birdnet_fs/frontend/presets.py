@@ -9,7 +9,7 @@ from birdnet_fs.schema import FrontEnd
 
 _ROWS = (
     # Ours, for the small networks: the bands of birdclef2025, neither resized nor stretched in time.
-    FrontEnd(preset="cnn_32k", normalise="min_max"),
+    FrontEnd(preset="cnn_32k", normalize="min_max"),
     # Ours, for hosts that feed 144,000 samples (48 kHz, 3 s; the `birdnet` package, BirdNET-Analyzer).
     # It is not BirdNET's own front-end: 10 ms hop, 96 bands that all hold at least one bin of n_fft
     # 1024. 14 kHz, because a 32 kHz recording that was resampled fades out above: bands 80 dB down are
@@ -24,7 +24,7 @@ _ROWS = (
         n_mels=96,
         fmin_hz=150.0,
         fmax_hz=14_000.0,
-        normalise="min_max",
+        normalize="min_max",
     ),
     # BirdCLEF 2025 project plan and its repository: librosa mel, power_to_db, min-max, then bilinear to
     # 256 x 256. (Theirs is (frequency, time); features are time first here.)
@@ -37,8 +37,8 @@ _ROWS = (
         n_mels=128,
         fmin_hz=50.0,
         fmax_hz=14_000.0,
-        normalise="min_max",
-        normalise_when="first",
+        normalize="min_max",
+        normalize_when="first",
         resize=(256, 256),
         resize_method="bilinear",
     ),
@@ -57,8 +57,8 @@ _ROWS = (
         keep_frames=1200,
         resize=(260, 260),
         resize_method="lanczos5",
-        normalise="min_max",
-        normalise_eps=1e-7,
+        normalize="min_max",
+        normalize_eps=1e-7,
         n_channels=3,
     ),
     # Project Echo, benchmarking pipeline: as echo_engine with hop = int(5 * 48000 / 260) and no frame cut.
@@ -75,8 +75,8 @@ _ROWS = (
         fmax_hz=13_000.0,
         resize=(260, 260),
         resize_method="lanczos5",
-        normalise="min_max",
-        normalise_eps=1e-7,
+        normalize="min_max",
+        normalize_eps=1e-7,
         n_channels=3,
     ),
     # Project Echo, torch_impl/dataset.py: 0 dB is the segment's own maximum, no resize.
@@ -91,8 +91,8 @@ _ROWS = (
         fmin_hz=20.0,
         fmax_hz=13_000.0,
         ref="max",
-        normalise="min_max",
-        normalise_eps=1e-6,
+        normalize="min_max",
+        normalize_eps=1e-6,
     ),
     # Project Echo, the TFLite engine and edge client (efficientnetv2): librosa's defaults (n_fft 2048), 0 dB is the
     # segment's own maximum, (x - mean) / (std + 1e-6). Rates and bands stand in their preprocess_config.json.
@@ -106,8 +106,8 @@ _ROWS = (
         fmin_hz=20.0,
         fmax_hz=16_000.0,
         ref="max",
-        normalise="z_score",
-        normalise_eps=1e-6,
+        normalize="z_score",
+        normalize_eps=1e-6,
     ),
     # PANNs (Kong et al. 2020, audioset_tagging_cnn): reflect padding, dB with no limit below the maximum.
     # The networks take any length; AudioSet's clips are 10 s.
@@ -140,10 +140,10 @@ _ROWS = (
         fmin_hz=500.0,
         fmax_hz=10_000.0,
         top_db=0.0,
-        normalise="db_range",
-        normalise_when="first",
+        normalize="db_range",
+        normalize_when="first",
         keep_frames=256,
-        keep_from="centre",
+        keep_from="center",
     ),
     # Few-shot ProtoNet: z-score over the clip's own frames, then 512 frames. Clips come in any length and
     # are not padded before (give `log_mel` the clip); segment_s is the 512 frames. Their `+ 2e-16` before
@@ -158,9 +158,9 @@ _ROWS = (
         n_mels=128,
         fmin_hz=50.0,
         fmax_hz=11_025.0,
-        normalise="z_score",
-        normalise_when="first",
-        normalise_eps=1e-8,
+        normalize="z_score",
+        normalize_when="first",
+        normalize_eps=1e-8,
         keep_frames=512,
     ),
     # Few-shot ProtoNet with PCEN: librosa's defaults on the same mel power. Theirs is at scale 1, where librosa's mean
@@ -176,9 +176,9 @@ _ROWS = (
         fmin_hz=50.0,
         fmax_hz=11_025.0,
         compression="pcen",
-        normalise="z_score",
-        normalise_when="first",
-        normalise_eps=1e-8,
+        normalize="z_score",
+        normalize_when="first",
+        normalize_eps=1e-8,
         keep_frames=512,
     ),
     # BirdCLEF 2022 TileNet v2/v3 (nnAudio's MelSpectrogram: Slaney, reflect). Theirs is linear power, which

@@ -90,7 +90,7 @@ def build(
         dropout: Share of the values dropped in front of the last layer while training, in [0, 1).
         head: What makes logits of the backbone, a key of `heads.HEADS`: "linear", "sed", "cosine" or "prototypes".
         logit_scale: What the heads "cosine" and "prototypes" multiply cosines or distances by, above 0.
-        distance: Of the head "prototypes": "euclidean" (squared), "cosine" or "learnt".
+        distance: Of the head "prototypes": "euclidean" (squared), "cosine" or "learned".
         unknown: With the head "prototypes" the last class is "none of the others".
         channels: Of the blocks of a network of the family "prototypical", as many as it has; () = the variant's own.
         block_dropout: Of "prototypical/v2": share of the maps dropped in a block, and of the values in front of the

@@ -15,8 +15,9 @@ import numpy as np
 from keras import layers, ops
 
 from birdnet_fs.frontend.in_keras import full_precision
+from birdnet_fs.plumbing.errors import UserError
 
-DISTANCES = ("euclidean", "cosine", "learnt")
+DISTANCES = ("euclidean", "cosine", "learned")
 DROPOUT = 0.1  # inside the learnt distance
 SMALLEST_SQUARE = 1e-12  # below the squared length of any embedding that means something
 
@@ -51,7 +52,7 @@ class PrototypeLogits(layers.Layer):
 
     Args:
         n_classes: Width of the logits.
-        distance: "euclidean" (-scale x squared distance), "cosine" (scale x cosine) or "learnt" (-scale x what
+        distance: "euclidean" (-scale x squared distance), "cosine" (scale x cosine) or "learned" (-scale x what
             `distance_network` says).
         scale: Above 0; how fast a logit falls.
         unknown: The last class is "none of the others": its logit is one number, whatever is heard.
@@ -64,6 +65,8 @@ class PrototypeLogits(layers.Layer):
 
     def __init__(self, n_classes: int, distance: str, scale: float, unknown: bool = False, **settings: Any) -> None:
         super().__init__(**settings)
+        if distance not in DISTANCES:
+            raise UserError(f"distance must be one of {', '.join(DISTANCES)}. Received: {distance!r}")
         self.n_classes, self.distance, self.scale, self.unknown = n_classes, distance, scale, unknown
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
@@ -72,7 +75,7 @@ class PrototypeLogits(layers.Layer):
         self.centre = self.add_weight(name="centre", shape=(width,), initializer="zeros", trainable=False)
         if self.unknown:
             self.unknown_logit = self.add_weight(name="unknown_logit", shape=(1,), initializer="zeros", trainable=False)
-        if self.distance == "learnt":
+        if self.distance == "learned":
             self.learnt = distance_network(width)
 
     def call(self, x: Any, training: bool = False) -> Any:
@@ -85,7 +88,7 @@ class PrototypeLogits(layers.Layer):
         """Logits of embeddings [n, width] for any prototypes [n_classes, width]: [n, n_classes]."""
         x = ops.cast(x, self.compute_dtype)
         prototypes = ops.cast(prototypes, self.compute_dtype)
-        if self.distance != "learnt":  # moves no distance, and float32 keeps more of it
+        if self.distance != "learned":  # moves no distance, and float32 keeps more of it
             x, prototypes = x - self.centre, prototypes - self.centre
         if self.distance == "cosine":
             with full_precision(x):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from birdnet_fs.plumbing.errors import UserError, nearest
+from birdnet_fs.plumbing.renamed import refuse_setting
 
 Settings = TypeVar("Settings")
 Group = Callable[[str], Any]
@@ -26,7 +27,7 @@ def override(settings: Settings, assignments: Sequence[str], groups: Mapping[str
         settings: What to start from, a frozen dataclass of values and further such dataclasses.
         assignments: `training.batch_size=32`, `model.name=cnn/small`, `seed=1`, `frontend.resize=[256,256]`.
         groups: What a whole group set by name becomes: `{"frontend": preset}` reads `frontend=panns`.
-            `model=NAME` is short for `model.name=NAME`.
+            A group whose first setting is `name` needs no entry: `model=NAME` is short for `model.name=NAME`.
 
     Raises:
         UserError: No `=`, an unknown key (the nearest is named) or a value of the wrong type.
@@ -73,15 +74,17 @@ def _set(plain: dict[str, Any], cls: Any, key: str, text: str, groups: Mapping[s
         hints = _hints(cls)
         if name not in hints:
             prefix = "".join(f"{n}." for n in names[:depth])
+            refuse_setting(key)
             raise UserError(f"Unknown setting {key!r}.{nearest(key, [prefix + k for k in _names(cls)])}")
         hint, last, group = hints[name], depth == len(names) - 1, _group_class(hints[name])
         if last and group and text.lower() == "none" and hint is not group:
             node[name] = None
         elif last and name in groups:
             node[name] = _plain(groups[name](text))
-        elif last and group and "name" in _hints(group):
-            node[name]["name"] = text
+        elif last and _has_short_form(hint):
+            node[name]["name"] = _parse(text, _hints(hint)["name"], key)
         elif last and group:
+            refuse_setting(key)
             raise UserError(f"{key!r} is a group of settings; set one of them: {', '.join(_names(group)[:6])}, ...")
         elif last:
             node[name] = _parse(text, hint, key)
@@ -89,6 +92,11 @@ def _set(plain: dict[str, Any], cls: Any, key: str, text: str, groups: Mapping[s
             raise UserError(f"Setting {key!r} does not exist: {'.'.join(names[: depth + 1])!r} holds one value.")
         else:
             node, cls = node[name], group
+
+
+def _has_short_form(hint: Any) -> bool:
+    """Whether an annotation is a group whose first setting is `name`, for which its name alone can stand."""
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint) and next(iter(_hints(hint)), "") == "name"
 
 
 def _group_class(hint: Any) -> Any:
@@ -130,6 +138,7 @@ def _parse(text: str, hint: Any, key: str) -> Any:
         options = typing.get_args(hint)
         if text in options:
             return text
+        refuse_setting(key, text)
         raise UserError(f"{key} must be one of {', '.join(options)}.{nearest(text, options)} Received: {text!r}")
     if hint is bool:
         if text.lower() in ("true", "false"):
@@ -171,6 +180,7 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
                 return _coerce(value, option, key)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return from_dict(hint, value, f"{key}.")
+    refuse_setting(key, value)
     raise error
 
 
@@ -194,14 +204,18 @@ def to_dict(settings: Any) -> dict[str, Any]:
 def from_dict(cls: type[Settings], value: Mapping[str, Any], prefix: str = "") -> Settings:
     """Settings of class `cls` from what `to_dict` gave.
 
+    Text in the place of a group whose first setting is `name` is that name: `{"model": "cnn/small"}`.
+
     Raises:
         UserError: An unknown key (the nearest is named, behind `prefix`) or a value of the wrong type.
     """
     hints = _hints(cls)
     for name in value:
         if name not in hints:
+            refuse_setting(prefix + name)
             raise UserError(f"Unknown setting {prefix + name!r}.{nearest(name, hints)}")
-    return cls(**{name: _coerce(v, hints[name], prefix + name) for name, v in value.items()})
+    given = {n: {"name": v} if isinstance(v, str) and _has_short_form(hints[n]) else v for n, v in value.items()}
+    return cls(**{name: _coerce(v, hints[name], prefix + name) for name, v in given.items()})
 
 
 def show(settings: Any) -> str:

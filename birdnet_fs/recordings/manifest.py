@@ -98,10 +98,10 @@ def read_manifest(data: Data, *, check: bool = False, classes: Sequence[str] | N
     manifest = _read(data, check, classes, labelled=True)
     if manifest.ledger.counts()["quarantined"]:
         say(manifest.ledger.summary())
-    if data.detect and all(clip.labels for clip in manifest.clips):
+    if data.binary_label and all(clip.labels for clip in manifest.clips):
         say(
-            f"data.detect={data.detect}: every clip has a label and none is without, so nothing tells calls from "
-            "noise; label clips with none noise, or put them in a folder of that name."
+            f"data.binary_label={data.binary_label}: every clip has a label and none is without, so nothing tells "
+            "calls from noise; label clips with none noise, or put them in a folder of that name."
         )
     return manifest
 
@@ -162,7 +162,7 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labelled: bool
     ledger, clips = Ledger(), list[Clip]()
     seen: dict[tuple, str] = {}
     for row, (path, reason) in zip(rows, places, strict=True):
-        clip, problems = _clip(source, row, path or Path(row.path or row.stem), labelled, classes, data.detect)
+        clip, problems = _clip(source, row, path or Path(row.path or row.stem), labelled, classes, data.binary_label)
         problems = [reason, *problems] if reason else problems
         verdict = verdicts.get(clip.path) if not reason else None
         if isinstance(verdict, AudioError):

@@ -43,7 +43,7 @@ def score_labelled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledge
         raise UserError(
             f"None of the labels in {escaped(data.root)} is a class of the model; it knows "
             f"{', '.join(engine.classes[:5])} and {max(0, len(engine.classes) - 5)} more. How well it tells "
-            "new ones apart is measured by `birdnet-fs fewshot`."
+            "new ones apart is measured by `birdnet-fs fewshot-eval`."
         )
     if manifest.events:
         return _segments(engine, manifest, data)
@@ -118,7 +118,7 @@ def guess_data(source: Path, experiment_data: schema.Data) -> schema.Data:
         label_column=experiment_data.label_column,
         group_column=experiment_data.group_column,
         multi_label=experiment_data.multi_label,
-        detect=experiment_data.detect,
+        binary_label=experiment_data.binary_label,
         segment_hop_s=experiment_data.segment_hop_s,
         min_overlap_s=experiment_data.min_overlap_s,
     )

@@ -38,7 +38,7 @@ class Results:
     @property
     def keeps_last(self) -> bool:
         """Whether a run of these settings keeps other weights than those of its best epoch."""
-        return self.base.training.keep != "best"
+        return self.base.training.checkpoints.select != "best"
 
 
 def write_results(folder: Path, name: str) -> Results:
@@ -75,17 +75,17 @@ these settings, so their value flatters; what is held out has not been looked at
 have been: `cv` would test on clips that had a part in the choice.
 """
 
-import json
 from pathlib import Path
 
 from birdnet_fs.frontend import preset
-from birdnet_fs.plumbing.settings import from_dict, override
+from birdnet_fs.plumbing.settings import override
 from birdnet_fs.schema import Experiment
+from birdnet_fs.training.config_file import read_experiment
 
 
 def {name}() -> Experiment:
     """Differences from the experiment that was tuned."""
-    base = from_dict(Experiment, json.loads((Path(__file__).parent / "{BASE}").read_text(encoding="utf-8")))
+    base = read_experiment(Path(__file__).parent / "{BASE}")
     return override(
         base,
         [

@@ -21,19 +21,24 @@ from birdnet_fs.schema.augmentation import (
 )
 from birdnet_fs.schema.data import Data
 from birdnet_fs.schema.distillation import SELF, Distillation
-from birdnet_fs.schema.experiment import Experiment, debugged
+from birdnet_fs.schema.experiment import NEED_VALIDATION, Experiment, debugged
 from birdnet_fs.schema.frontend import FrontEnd
+from birdnet_fs.schema.loss import ON_COSINES, Loss
 from birdnet_fs.schema.model import Model
-from birdnet_fs.schema.pseudo import Pseudo
-from birdnet_fs.schema.space import Choice, Float, Int, Space
-from birdnet_fs.schema.training import ON_COSINES, Episodes, Training
+from birdnet_fs.schema.optimization import Optimizer, Schedule
+from birdnet_fs.schema.pseudo import PseudoLabels
+from birdnet_fs.schema.sampling import Sampling
+from birdnet_fs.schema.space import Categorical, Float, Int, Space
+from birdnet_fs.schema.training import Checkpoints, Episodes, Finetuning, Training
 
 __all__ = [
+    "NEED_VALIDATION",
     "ON_COSINES",
     "SELF",
     "AnimalSpot",
     "Augmentation",
-    "Choice",
+    "Categorical",
+    "Checkpoints",
     "CutMix",
     "Data",
     "Distillation",
@@ -41,16 +46,21 @@ __all__ = [
     "Experiment",
     "FeatureNoise",
     "Filters",
+    "Finetuning",
     "Float",
     "FrontEnd",
     "Int",
     "Levels",
+    "Loss",
     "Masks",
     "Mixup",
     "Model",
     "Noise",
+    "Optimizer",
     "Pitch",
-    "Pseudo",
+    "PseudoLabels",
+    "Sampling",
+    "Schedule",
     "Shift",
     "Space",
     "Stretch",

@@ -30,7 +30,7 @@ class Data:
     secondary: Literal["label", "soft", "mask", "ignore"] = "label"  # what training makes of secondary labels,
     # with multi_label: a label like the first; one of secondary_target; not known, so that neither answer costs; none
     secondary_target: float = 0.5
-    detect: str = ""  # the one class that any label becomes, as "call": a detector of target against noise, with
+    binary_label: str = ""  # the one class that any label becomes, as "call": a detector of target against noise, with
     # multi_label; clips of noise are those labelled so (noise, nocall, ...) and what no event covers
     segment_hop_s: float = 0.0  # between windows of recordings with timed events; 0 = segment_s
     min_overlap_s: float = 0.1  # an event labels a segment when they share at least this much
@@ -50,8 +50,8 @@ class Data:
             self.multi_label,
         )
         check(
-            not self.detect or self.multi_label,
-            f"data.detect={self.detect} needs data.multi_label=true (one class that is there or not)",
+            not self.binary_label or self.multi_label,
+            f"data.binary_label={self.binary_label} needs data.multi_label=true (one class that is there or not)",
             self.multi_label,
         )
         check(0 <= self.val_fraction < 1, "data.val_fraction must be in [0, 1)", self.val_fraction)

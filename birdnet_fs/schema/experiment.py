@@ -8,9 +8,13 @@ from birdnet_fs.schema.checks import check
 from birdnet_fs.schema.data import Data
 from birdnet_fs.schema.distillation import Distillation
 from birdnet_fs.schema.frontend import FrontEnd
+from birdnet_fs.schema.loss import ON_COSINES
 from birdnet_fs.schema.model import Model
-from birdnet_fs.schema.pseudo import Pseudo
-from birdnet_fs.schema.training import ON_COSINES, Episodes, Training
+from birdnet_fs.schema.pseudo import PseudoLabels
+from birdnet_fs.schema.training import Episodes, Training
+
+# settings that a validation metric decides about
+NEED_VALIDATION = "training.checkpoints.select=best, training.checkpoints.patience and training.schedule=plateau"
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Experiment:
     augmentation: Augmentation = field(default_factory=Augmentation)
     training: Training = field(default_factory=Training)
     distillation: Distillation = field(default_factory=Distillation)
-    pseudo: Pseudo = field(default_factory=Pseudo)
+    pseudo_labels: PseudoLabels = field(default_factory=PseudoLabels)
     episodes: Episodes | None = None  # few-shot training in episodes; needs model.head=prototypes
     pretrain: "Experiment | None" = None  # trained first; its weights start this one (the head's if classes agree)
     debug: bool = False  # 1000 segments, 2 epochs, 20 episodes
@@ -33,11 +37,10 @@ class Experiment:
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**32, "seed must be in 0..4294967295", self.seed)
         check(
-            (self.training.keep != "best" and not self.training.patience and self.training.schedule != "plateau")
+            not self.training.needs_validation
             or self.data.val_fraction > 0
             or self.data.split in ("table", "70/15/15", "classes"),
-            "training.keep=best, patience and schedule=plateau need validation clips: set data.val_fraction (for "
-            "example 0.2) or data.split=70/15/15",
+            f"{NEED_VALIDATION} need validation clips: set data.val_fraction (for example 0.2) or data.split=70/15/15",
             self.data.val_fraction,
         )
         self._check_loss()
@@ -53,9 +56,9 @@ class Experiment:
             self.model.weights,
         )
         check(
-            self.training.freeze_blocks == 0 or bool(self.pretrain or self.model.weights),
-            "training.freeze_blocks would keep random weights; set model.weights or pretrain",
-            self.training.freeze_blocks,
+            self.training.finetuning.freeze_blocks == 0 or bool(self.pretrain or self.model.weights),
+            "training.finetuning.freeze_blocks would keep random weights; set model.weights or pretrain",
+            self.training.finetuning.freeze_blocks,
         )
 
     @property
@@ -65,7 +68,7 @@ class Experiment:
             return self.model.logit_scale or 1.0
         if self.model.head != "cosine":
             return 1.0
-        return self.model.logit_scale or ON_COSINES.get(self.training.loss, ON_COSINES["arcface"]).scale
+        return self.model.logit_scale or ON_COSINES.get(self.training.loss.name, ON_COSINES["arcface"]).scale
 
     def _check_episodes(self) -> None:
         if self.episodes is None:
@@ -83,12 +86,14 @@ class Experiment:
             f"Episodes need one class a clip, not a mixture; set {self.augmentation.mixes}=0",
             self.augmentation.mixes,
         )
-        t = self.training
+        loss, sampling = self.training.loss, self.training.sampling
+        limits = (sampling.min_clips_per_class, sampling.max_clips_per_class)
         check(
-            t.class_weights == "none" and t.sampling == "all" and not (t.at_least or t.at_most or t.frame_loss),
-            "An episode has as many clips of every class; set training.class_weights=none, sampling=all, at_least=0, "
-            "at_most=0 and frame_loss=0",
-            (t.class_weights, t.sampling, t.at_least, t.at_most, t.frame_loss),
+            loss.class_weights == "none" and not loss.frame_loss and sampling.name == "all" and limits == (0, 0),
+            "An episode has as many clips of every class; set training.loss.class_weights=none, "
+            "training.loss.frame_loss=0, training.sampling=all, training.sampling.min_clips_per_class=0 and "
+            "training.sampling.max_clips_per_class=0",
+            (loss.class_weights, loss.frame_loss, sampling.name, *limits),
         )
         check(
             not (self.episodes.n_val or self.episodes.n_test) or self.data.split in ("classes", "table"),
@@ -97,21 +102,22 @@ class Experiment:
             self.data.split,
         )
         check(
-            self.episodes.n_val > 0 or (t.keep != "best" and not t.patience and t.schedule != "plateau"),
-            "training.keep=best, patience and schedule=plateau need validation episodes: set episodes.n_val (for "
-            "example 200)",
+            self.episodes.n_val > 0 or not self.training.needs_validation,
+            f"{NEED_VALIDATION} need validation episodes: set episodes.n_val (for example 200)",
             self.episodes.n_val,
         )
         check(
-            self.training.freeze_blocks >= 0 or self.model.distance == "learnt",
-            f"training.freeze_blocks=-1 leaves nothing to learn in episodes with model.distance={self.model.distance}",
-            self.training.freeze_blocks,
+            self.training.finetuning.freeze_blocks >= 0 or self.model.distance == "learned",
+            "training.finetuning.freeze_blocks=-1 leaves nothing to learn in episodes with "
+            f"model.distance={self.model.distance}",
+            self.training.finetuning.freeze_blocks,
         )
 
     def _check_distillation(self) -> None:
         if not self.distillation.teacher:
             return
-        loss, teacher = self.training.loss, self.distillation.teacher
+        loss, teacher = self.training.loss.name, self.distillation.teacher
+        tuned = self.training.finetuning
         check(self.episodes is None, "Episodes learn from no teacher; set distillation.teacher= (nothing)", teacher)
         check(
             loss not in ON_COSINES,
@@ -120,41 +126,42 @@ class Experiment:
             teacher,
         )
         check(
-            not self.distillation.features or self.training.freeze_blocks >= 0 or self.training.unfreeze_epoch > 0,
-            "distillation.features teaches the embedding, which training.freeze_blocks=-1 keeps as it is; set one of "
-            "them to 0",
+            not self.distillation.features or tuned.freeze_blocks >= 0 or tuned.unfreeze_epoch > 0,
+            "distillation.features teaches the embedding, which training.finetuning.freeze_blocks=-1 keeps as it is; "
+            "set one of them to 0",
             self.distillation.features,
         )
 
     def _check_quantised(self) -> None:
-        if not self.model.quantised:
+        if not self.model.quantized:
             return
         check(
             bool(self.pretrain or self.model.weights),
-            "model.quantised goes on from a trained network, as it has no BatchNorm to learn with from random weights; "
+            "model.quantized goes on from a trained network, as it has no BatchNorm to learn with from random weights; "
             "set model.weights to a run folder, or pretrain",
             self.model.weights,
         )
         check(
             self.training.precision in ("auto", "float32"),
-            "model.quantised counts steps of 8 bits, which need training.precision=float32",
+            "model.quantized counts steps of 8 bits, which need training.precision=float32",
             self.training.precision,
         )
 
     def _check_pseudo(self) -> None:
-        if not self.pseudo.table:
+        if not self.pseudo_labels.table:
             return
-        loss, table = self.training.loss, self.pseudo.table
-        check(self.episodes is None, "Episodes need labelled clips; set pseudo.table= (nothing)", table)
+        loss, table = self.training.loss.name, self.pseudo_labels.table
+        check(self.episodes is None, "Episodes need labelled clips; set pseudo_labels.table= (nothing)", table)
         check(
             loss not in ON_COSINES,
-            f"training.loss={loss} needs one class a clip, and pseudo.table has probabilities; set training.loss=ce",
+            f"training.loss={loss} needs one class a clip, and pseudo_labels.table has probabilities; "
+            "set training.loss=ce",
             table,
         )
         check(
             not self.distillation.saved,
-            "A table of the clips' probabilities (distillation.teacher) says nothing of the windows of pseudo.table; "
-            "set distillation.teacher to a run",
+            "A table of the clips' probabilities (distillation.teacher) says nothing of the windows of "
+            "pseudo_labels.table; set distillation.teacher to a run",
             self.distillation.teacher,
         )
 
@@ -181,19 +188,20 @@ class Experiment:
         )
 
     def _check_loss(self) -> None:
-        loss, one_label = self.training.loss, not self.data.multi_label
+        loss, one_label = self.training.loss.name, not self.data.multi_label
         if loss in ("bce", "asymmetric", "soft_auc"):
             check(not one_label, f"training.loss={loss} needs data.multi_label=true", self.data.multi_label)
         elif loss not in ("auto", "focal"):
             check(one_label, f"training.loss={loss} needs data.multi_label=false", self.data.multi_label)
         check(
-            not self.training.frame_loss or self.model.head == "sed",
-            "training.frame_loss needs model.head=sed",
+            not self.training.loss.frame_loss or self.model.head == "sed",
+            "training.loss.frame_loss needs model.head=sed",
             self.model.head,
         )
-        weighted = self.training.class_weights != "none"
+        weighted = self.training.loss.class_weights != "none"
         if loss in ON_COSINES:
-            check(not weighted, f"training.loss={loss} takes no class_weights; use sampling", loss)
+            other = "training.loss.class_weights; use training.sampling"
+            check(not weighted, f"training.loss={loss} takes no {other}", loss)
             check(self.model.head == "cosine", f"training.loss={loss} needs model.head=cosine", self.model.head)
             check(
                 not self.augmentation.mixes,

@@ -5,8 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from birdnet_fs.plumbing.settings import from_dict
+from birdnet_fs.plumbing.settings import from_dict, to_dict
 from birdnet_fs.schema.checks import check
+
+# keys and values in the JSON of an artifact, a format that readers on devices know, by their names here
+ARTIFACT_KEYS = {
+    "normalize": "normalise",
+    "normalize_when": "normalise_when",
+    "normalize_eps": "normalise_eps",
+}
+ARTIFACT_SIDES = {"center": "centre"}  # of keep_from
 
 
 @dataclass(frozen=True)
@@ -45,16 +53,16 @@ class FrontEnd:
     pcen_eps: float = 1e-6  # in units of E: a band far below it gives 0
     pcen_scale: float = 2.0**31  # librosa's advice for waveforms in +-1, as its defaults are for integers
     pcen_start: Literal["one", "first"] = "one"  # M before the first frame: 1.0 (librosa), or E of the first frame
-    normalise_when: Literal["last", "first"] = "last"  # after keep_frames and resize, or before them
+    normalize_when: Literal["last", "first"] = "last"  # after keep_frames and resize, or before them
     keep_frames: int = 0  # frames kept (fewer are padded with zeros); 0 = all
-    keep_from: Literal["start", "centre"] = "start"  # "centre" crops and pads on both sides
+    keep_from: Literal["start", "center"] = "start"  # "center" crops and pads on both sides
     resize: tuple[int, int] = (0, 0)  # (n_frames, n_mels) after resizing; (0, 0) = as they are
     resize_method: Literal["bilinear", "lanczos5"] = "bilinear"  # half-pixel centres, no antialias
-    normalise: Literal["none", "min_max", "z_score", "db_range"] = "none"
-    # min_max: (x - min) / (max - min + normalise_eps), per segment; a constant segment gives 0
-    # z_score: (x - mean) / std, per segment, left as is when std <= normalise_eps
+    normalize: Literal["none", "min_max", "z_score", "db_range"] = "none"
+    # min_max: (x - min) / (max - min + normalize_eps), per segment; a constant segment gives 0
+    # z_score: (x - mean) / std, per segment, left as is when std <= normalize_eps
     # db_range: clip((x + 80) / 100, 0, 1)
-    normalise_eps: float = 0.0
+    normalize_eps: float = 0.0
     n_channels: int = 1  # copies of the features the network is given
 
     def __post_init__(self) -> None:
@@ -112,9 +120,9 @@ class FrontEnd:
                 getattr(self, name),
             )
         check(
-            self.normalise != "db_range",
-            "frontend.normalise=db_range is of dB; set none, min_max or z_score with frontend.compression=pcen",
-            self.normalise,
+            self.normalize != "db_range",
+            "frontend.normalize=db_range is of dB; set none, min_max or z_score with frontend.compression=pcen",
+            self.normalize,
         )
         for name in ("pcen_bias", "pcen_time_constant_s", "pcen_eps"):
             check(getattr(self, name) > 0, f"frontend.{name} must be above 0", getattr(self, name))
@@ -127,10 +135,27 @@ class FrontEnd:
             self.pcen_eps,
         )
 
+    def to_artifact(self) -> dict[str, Any]:
+        """The front-end as plain JSON values, by the keys of an artifact's JSON."""
+        plain = {ARTIFACT_KEYS.get(name, name): value for name, value in to_dict(self).items()}
+        return {**plain, "keep_from": ARTIFACT_SIDES.get(self.keep_from, self.keep_from)}
+
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> "FrontEnd":
-        """The front-end that `to_dict` gave as `value`; unknown keys and wrong types are refused."""
-        return from_dict(cls, value, "frontend.")
+    def from_artifact(cls, value: Mapping[str, Any]) -> "FrontEnd":
+        """The front-end of an artifact's JSON.
+
+        Args:
+            value: What `to_artifact` gave; a key that is absent has its default.
+
+        Raises:
+            UserError: An unknown key or a value of the wrong type; the key is named.
+        """
+        names = {old: new for new, old in ARTIFACT_KEYS.items()}
+        sides = {old: new for new, old in ARTIFACT_SIDES.items()}
+        plain = {names.get(key, key): v for key, v in value.items()}
+        if "keep_from" in plain:
+            plain["keep_from"] = sides.get(plain["keep_from"], plain["keep_from"])
+        return from_dict(cls, plain, "frontend.")
 
     @property
     def n_samples(self) -> int:

@@ -19,12 +19,12 @@ class Model:
     # sed: attention over time, with logits of every step; cosine: logits are logit_scale x cosine
     # prototypes: logits fall with the distance to a point for each class
     logit_scale: float = 0.0  # of cosine and prototypes; 0 = that of training.loss (30, circle 80), prototypes 1
-    distance: Literal["euclidean", "cosine", "learnt"] = "euclidean"  # of head=prototypes; euclidean is squared
-    unknown: bool = False  # of head=prototypes: the last class is "none of the others"; enrolment sets it
+    distance: Literal["euclidean", "cosine", "learned"] = "euclidean"  # of head=prototypes; euclidean is squared
+    unknown: bool = False  # of head=prototypes: the last class is "none of the others"; enrollment sets it
     channels: tuple[int, ...] = ()  # of the blocks of prototypical/*, as [128,256,512,1024]; () = those of the variant
     block_dropout: float = 0.1  # of prototypical/v2: of whole maps in a block, and in front of the embedding
     weights: str = ""  # a run folder or published weights (.h5, .weights.h5, .keras, .pth) to start from; empty = none
-    quantised: bool = False  # learns as int8 computes, from model.weights on; `birdnet-fs quantise` sets it
+    quantized: bool = False  # learns as int8 computes, from model.weights on; `birdnet-fs quantize` sets it
 
     def __post_init__(self) -> None:
         check(0 <= self.dropout < 1, "model.dropout must be in [0, 1)", self.dropout)
@@ -42,8 +42,8 @@ class Model:
         )
         other = "export the float run without training: birdnet-fs export RUN --precision int8, dynamic or fp16"
         check(
-            not self.quantised or self.name.partition("/")[0] in QUANTISABLE,
-            f"model.quantised is for the families {', '.join(QUANTISABLE)}; {other}",
+            not self.quantized or self.name.partition("/")[0] in QUANTISABLE,
+            f"model.quantized is for the families {', '.join(QUANTISABLE)}; {other}",
             self.name,
         )
-        check(not self.quantised or self.head == "linear", f"model.quantised needs head=linear; {other}", self.head)
+        check(not self.quantized or self.head == "linear", f"model.quantized needs head=linear; {other}", self.head)

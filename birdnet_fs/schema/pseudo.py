@@ -7,8 +7,8 @@ from birdnet_fs.schema.checks import check
 
 
 @dataclass(frozen=True)
-class Pseudo:
-    """Windows that `birdnet-fs pseudo` has labelled, trained on beside the labelled clips; none as it stands.
+class PseudoLabels:
+    """Windows that `birdnet-fs pseudo-label` has labelled, trained on beside the labelled clips; none as it stands.
 
     Papers: training/pseudo.py.
     """
@@ -23,12 +23,13 @@ class Pseudo:
 
     def __post_init__(self) -> None:
         for name in ("threshold", "floor"):
-            check(0 <= getattr(self, name) < 1, f"pseudo.{name} must be in [0, 1)", getattr(self, name))
-        check(self.power > 0, "pseudo.power must be above 0", self.power)
-        check(self.amount >= 0, "pseudo.amount must be 0 or more", self.amount)
-        check(0 <= self.mix <= 1, "pseudo.mix must be in [0, 1]", self.mix)
+            check(0 <= getattr(self, name) < 1, f"pseudo_labels.{name} must be in [0, 1)", getattr(self, name))
+        check(self.power > 0, "pseudo_labels.power must be above 0", self.power)
+        check(self.amount >= 0, "pseudo_labels.amount must be 0 or more", self.amount)
+        check(0 <= self.mix <= 1, "pseudo_labels.mix must be in [0, 1]", self.mix)
         check(
             not self.table or bool(self.amount or self.mix),
-            "pseudo.amount and pseudo.mix are 0, so that pseudo.table would not be heard; set one of them",
+            "pseudo_labels.amount and pseudo_labels.mix are 0, so that pseudo_labels.table would not be used; set one "
+            "of them",
             (self.amount, self.mix),
         )

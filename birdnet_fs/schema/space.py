@@ -47,15 +47,16 @@ class Int:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One of some options, in no order: values of the setting, or names of a group (`Choice(("panns", "fewshot"))`)."""
+class Categorical:
+    """One of some options, in no order: values of a setting, or names as of `frontend`, `model` and `training.loss`."""
 
     options: tuple[Any, ...]
 
     def __post_init__(self) -> None:
-        check(isinstance(self.options, (tuple, list)), "A Choice is of a tuple of options", self.options)
+        check(isinstance(self.options, (tuple, list)), "A Categorical is of a tuple of options", self.options)
         written = {text(option) for option in self.options}
-        check(len(self.options) == len(written) > 0, "A Choice has one or more options, no two alike", self.options)
+        distinct = len(self.options) == len(written) > 0
+        check(distinct, "A Categorical has one or more options, no two alike", self.options)
 
 
 # further settings that follow from the drawn ones; the experiment is the one that is tuned
@@ -66,7 +67,7 @@ Derive = Callable[[dict[str, Any], Experiment], Mapping[str, Any]]
 class Space:
     """What to search, and how."""
 
-    values: Mapping[str, Float | Int | Choice]  # by dotted setting, as key=value on the command line; in this order
+    values: Mapping[str, Float | Int | Categorical]  # by dotted setting, as on the command line; in this order
     derive: Derive | None = None  # what it gives is set too, after what was drawn and instead of that
     n_trials: int = 50  # that were trained to their end or pruned
     sampler: Literal["tpe", "random"] = "tpe"  # tpe: Bergstra et al. 2011, learns from what was tried
@@ -79,7 +80,8 @@ class Space:
     def __post_init__(self) -> None:
         check(len(self.values) > 0, "A Space needs one or more settings to search", dict(self.values))
         for key, value in self.values.items():
-            check(isinstance(value, (Float, Int, Choice)), f"{key} must be a Float, an Int or a Choice", value)
+            fits = isinstance(value, (Float, Int, Categorical))
+            check(fits, f"{key} must be a Float, an Int or a Categorical", value)
         for name in ("n_trials", "n_warmup_epochs"):
             check(getattr(self, name) >= 1, f"A Space's {name} must be 1 or more", getattr(self, name))
         check(self.n_startup_trials >= 0, "A Space's n_startup_trials must be 0 or more", self.n_startup_trials)

@@ -1,132 +1,107 @@
-"""Losses, weights, optimisers, schedules and what is kept; episodes for training on few shots."""
+"""How the network is trained: epochs, machine, and a group of settings for each part of training."""
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from birdnet_fs.schema.checks import check
+from birdnet_fs.schema.loss import Loss
+from birdnet_fs.schema.optimization import Optimizer, Schedule
+from birdnet_fs.schema.sampling import Sampling
 
 
-class OnCosines(NamedTuple):
-    """What a loss on cosines multiplies them by and asks of them."""
+@dataclass(frozen=True)
+class Finetuning:
+    """What of a pretrained network is trained, and how fast."""
 
-    scale: float
-    margin: float
+    freeze_blocks: int = 0  # blocks from the input on that keep the weights they start with; -1 = all but the head
+    unfreeze_epoch: int = 0  # finished epochs after which the frozen blocks are trained too; 0 = never
+    layer_decay: float = 1.0  # learning rate of a block / that of the next; the head's is learning_rate; 1 = all alike
+
+    def __post_init__(self) -> None:
+        freeze, unfreeze = self.freeze_blocks, self.unfreeze_epoch
+        check(freeze >= -1, "training.finetuning.freeze_blocks must be -1 (all) or more", freeze)
+        check(unfreeze >= 0, "training.finetuning.unfreeze_epoch must be 0 or more epochs", unfreeze)
+        check(
+            not unfreeze or bool(freeze),
+            "training.finetuning.unfreeze_epoch needs training.finetuning.freeze_blocks",
+            unfreeze,
+        )
+        check(0 < self.layer_decay <= 1, "training.finetuning.layer_decay must be in (0, 1]", self.layer_decay)
 
 
-ON_COSINES = {"arcface": OnCosines(30.0, 0.5), "circle": OnCosines(80.0, 0.4)}  # as torch_impl sets them
+@dataclass(frozen=True)
+class Checkpoints:
+    """Which epoch's weights a run keeps, when training stops early, and what is stored besides."""
+
+    select: Literal["last", "best"] = "last"  # epoch whose weights the run holds
+    # best needs validation clips: by val_macro_auroc, with episodes by val_acc
+    patience: int = 0  # epochs without a better val_macro_auroc (or val_acc) after which training stops; 0 = never
+    n_best: int = 0  # best epochs stored as run folders in checkpoints/, and the last; 0 = none at all
+    # without validation clips only the last
+
+    def __post_init__(self) -> None:
+        for name in ("patience", "n_best"):
+            check(getattr(self, name) >= 0, f"training.checkpoints.{name} must be 0 or more", getattr(self, name))
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the weights that are kept, or the end of the training, depend on a validation metric."""
+        return self.select == "best" or self.patience > 0
 
 
 @dataclass(frozen=True)
 class Training:
-    """How the network learns."""
+    """How the network is trained."""
 
     epochs: int = 30
     batch_size: int = 32
-    loss: Literal["auto", "bce", "ce", "focal", "asymmetric", "soft_auc", "arcface", "circle"] = "auto"
-    # auto: bce (sigmoid cross-entropy) with data.multi_label, else ce (softmax); focal: either kind
-    # asymmetric, soft_auc: with data.multi_label; arcface, circle: for head=cosine
-    focal_gamma: float = 2.0  # of focal: how little what is told well counts
-    frame_loss: float = 0.0  # of head=sed: share of the loss that the loudest frame's logits have
-    class_weights: Literal["none", "inverse", "sqrt_inverse", "effective"] = "none"  # of the loss
-    sampling: Literal["all", "inverse", "sqrt_inverse", "effective"] = "all"
-    # all: every clip `views` times an epoch; else as many are drawn, with replacement, rare classes more often
-    rare_boost: float = 1.0  # what the weight of a class with under 5 % of the clips is multiplied by, in both
-    at_least: int = 0  # clips of a class in an epoch: those of a smaller class come again (oversampling); 0 = as it is
-    at_most: int = 0  # of a larger class this many are drawn anew every epoch (undersampling); 0 = all
-    margin: float = 0.0  # of arcface (radians) and circle; 0 = the loss's own (arcface 0.5, circle 0.4)
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4  # of kernels; decoupled with adamw, else added to the gradient
-    optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
-    beta1: float = 0.9  # of adamw and adam; of sgd the momentum (Nesterov)
-    beta2: float = 0.999  # of adamw and adam; of rmsprop its smoothing, usually 0.9 or 0.99
-    amsgrad: bool = False  # of adamw and adam
-    accumulate: int = 1  # batches whose gradients make one step
-    warmup_epochs: float = 1.0  # linear, then what schedule says
-    schedule: Literal["cosine", "step", "constant", "onecycle", "plateau"] = "cosine"
-    # cosine: half a cosine down to min_learning_rate; step: times step_factor after every step_epochs
-    # onecycle: from a tenth up to learning_rate in 30 % of the steps, down to a thousandth; no warm-up of its own
-    # plateau: times plateau_factor when what chooses the best epoch has not risen by .001 for plateau_patience epochs
-    plateau_factor: float = 0.5
-    plateau_patience: int = 4
-    min_learning_rate: float = 0.0  # of schedule=cosine
-    step_epochs: int = 10  # of schedule=step; this and step_factor as in few-shot V1 (systems.md A)
-    step_factor: float = 0.65
-    clip_norm: float = 1.0  # global norm of the gradient; 0 = off
-    label_smoothing: float = 0.0
-    freeze_blocks: int = 0  # blocks from the input on that keep the weights they start with; -1 = all but the head
-    layer_decay: float = 1.0  # learning rate of a block / that of the next; the head's is learning_rate; 1 = all alike
-    unfreeze_epoch: int = 0  # finished epochs after which the frozen blocks learn too; 0 = never
-    ema: float = 0.0  # decay of the weight average that is kept, per step; 0 = off
-    swa_epochs: int = 0  # last epochs whose mean weights are kept; 0 = off
+    learning_rate: float = 1e-3  # the highest of the schedule
+    loss: Loss = field(default_factory=Loss)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    sampling: Sampling = field(default_factory=Sampling)
+    finetuning: Finetuning = field(default_factory=Finetuning)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 on a GPU, else float32
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    keep: Literal["last", "best"] = "last"  # best needs validation clips: val_macro_auroc, with episodes val_acc
-    patience: int = 0  # epochs without a better val_macro_auroc (or val_acc) after which it stops; 0 = never
-    checkpoints: int = 0  # of the best epochs kept as run folders in checkpoints/, and the last; 0 = none at all
-    # without validation clips only the last
-    track: Literal["none", "tensorboard", "mlflow", "both"] = "none"  # where metrics go besides history.csv
-    views: int = 1  # random crops of every clip in one epoch
-    threads: int = 0  # of torch on the CPU; 0 = as torch decides
+    threads: int = 0  # of torch on the CPU; 0 = torch's default
     workers: int = 0  # processes that prepare batches; 0 = in this one
+    track: Literal["none", "tensorboard", "mlflow", "both"] = "none"  # where metrics go besides history.csv
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "views", "step_epochs", "accumulate"):
+        for f in dataclasses.fields(self):
+            if dataclasses.is_dataclass(f.type):
+                _check_group(f.name, getattr(self, f.name), f.type)
+        for name in ("epochs", "batch_size"):
             check(getattr(self, name) >= 1, f"training.{name} must be 1 or more", getattr(self, name))
-        for name in ("weight_decay", "warmup_epochs", "clip_norm", "threads", "workers", "patience", "checkpoints"):
+        for name in ("threads", "workers"):
             check(getattr(self, name) >= 0, f"training.{name} must be 0 or more", getattr(self, name))
-        for name in ("plateau_patience", "unfreeze_epoch", "swa_epochs"):
-            check(getattr(self, name) >= 0, f"training.{name} must be 0 or more epochs", getattr(self, name))
         check(self.learning_rate > 0, "training.learning_rate must be above 0", self.learning_rate)
         check(
-            0 <= self.min_learning_rate <= self.learning_rate,
-            f"training.min_learning_rate must be in [0, {self.learning_rate:g}] (training.learning_rate)",
-            self.min_learning_rate,
-        )
-        check(0 < self.step_factor <= 1, "training.step_factor must be in (0, 1]", self.step_factor)
-        check(0 < self.plateau_factor < 1, "training.plateau_factor must be between 0 and 1", self.plateau_factor)
-        for name in ("beta1", "beta2"):
-            check(0 <= getattr(self, name) < 1, f"training.{name} must be in [0, 1)", getattr(self, name))
-        check(
-            not self.amsgrad or self.optimizer in ("adamw", "adam"),
-            "training.amsgrad needs training.optimizer=adamw or adam",
-            self.optimizer,
+            self.schedule.min_learning_rate <= self.learning_rate,
+            f"training.schedule.min_learning_rate must be in [0, {self.learning_rate:g}] (training.learning_rate)",
+            self.schedule.min_learning_rate,
         )
         check(
-            not self.unfreeze_epoch or bool(self.freeze_blocks),
-            "training.unfreeze_epoch needs training.freeze_blocks",
-            self.unfreeze_epoch,
+            not (self.optimizer.swa_epochs and self.checkpoints.select == "best"),
+            "training.optimizer.swa_epochs averages the last epochs; use training.checkpoints.select=last",
+            self.checkpoints.select,
         )
-        check(
-            not (self.swa_epochs and self.ema),
-            "training.swa_epochs and training.ema are two averages of the weights; set one of them to 0",
-            (self.swa_epochs, self.ema),
-        )
-        check(
-            not (self.swa_epochs and self.keep == "best"),
-            "training.swa_epochs averages the last epochs; use training.keep=last",
-            self.keep,
-        )
-        check(self.focal_gamma >= 1, "training.focal_gamma must be 1 or more", self.focal_gamma)
-        check(0 <= self.frame_loss <= 1, "training.frame_loss must be in [0, 1]", self.frame_loss)
-        check(self.rare_boost >= 1, "training.rare_boost must be 1 (none) or more", self.rare_boost)
-        for name in ("at_least", "at_most"):
-            check(getattr(self, name) >= 0, f"training.{name} must be 0 (off) or more clips", getattr(self, name))
-        check(
-            not self.at_most or self.at_least <= self.at_most,
-            f"training.at_least must not be above at_most ({self.at_most})",
-            self.at_least,
-        )
-        check(
-            self.sampling == "all" or not (self.at_least or self.at_most),
-            "training.sampling draws clips by the weight of their class already; set training.at_least=0 and "
-            "training.at_most=0, or training.sampling=all",
-            self.sampling,
-        )
-        check(0 <= self.label_smoothing < 1, "training.label_smoothing must be in [0, 1)", self.label_smoothing)
-        check(0 <= self.margin < 1, "training.margin must be in [0, 1); 0 is the loss's own", self.margin)
-        check(0 <= self.ema < 1, "training.ema must be in [0, 1)", self.ema)
-        check(self.freeze_blocks >= -1, "training.freeze_blocks must be -1 (all) or more", self.freeze_blocks)
-        check(0 < self.layer_decay <= 1, "training.layer_decay must be in (0, 1]", self.layer_decay)
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether a validation metric decides anything: the epoch that is kept, early stopping, or the plateau."""
+        return self.checkpoints.needs_validation or self.schedule.name == "plateau"
+
+
+def _check_group(name: str, value: object, group: Any) -> None:
+    """Refuse a value of another type where a group of settings belongs, as `Training(loss="focal")`."""
+    check(
+        isinstance(value, group),
+        f"training.{name} must be a {group.__name__} of birdnet_fs.schema, as {name}={group.__name__}(...)",
+        value,
+    )
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def open_artefact(path: Path, threads: int) -> Engine:
         UserError: Its sidecar is missing or does not describe it, or its runtime is missing or refuses it.
     """
     sidecar = _read_sidecar(path)
-    spec = schema.FrontEnd.from_dict(sidecar["frontend"])
+    spec = schema.FrontEnd.from_artifact(sidecar["frontend"])
     if (spec.sample_rate_hz, spec.segment_s) != (sidecar["sample_rate_hz"], float(sidecar["segment_s"])):
         raise UserError(f"{path.with_suffix('.json')} gives two sample rates or segment lengths; export the run again.")
     identity = sha256(path)

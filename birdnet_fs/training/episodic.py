@@ -182,7 +182,7 @@ def _windows(waveform: np.ndarray, item: Item, n_samples: int) -> np.ndarray:
 def method_of(model: keras.Model) -> str | Method:
     """What `few_shot_accuracy.evaluate` compares by as the model's head does."""
     head = model.get_layer("logits")
-    if head.distance != "learnt":
+    if head.distance != "learned":
         return head.distance
     device = model.trainable_variables[0].value.device
 
@@ -209,7 +209,7 @@ def told(model: keras.Model, embeddings: np.ndarray, episodes: Episodes) -> tupl
     def noting(support: np.ndarray, query: np.ndarray) -> np.ndarray:
         scores = (METHODS[method] if isinstance(method, str) else method)(support, query)
         logits = scores  # a softmax does not mind what all classes of a query have in common
-        if head.distance != "learnt":
+        if head.distance != "learned":
             logits = head.scale * scores
         if head.distance == "cosine":
             logits = logits / np.linalg.norm(query, axis=-1, keepdims=True)

@@ -88,10 +88,11 @@ def fit(
         model: The network, on the device to train on.
         batches: Training data.
         settings: How to learn.
-        multi_label: With `settings.loss == "auto"` sigmoid cross-entropy, else softmax.
+        multi_label: With `settings.loss.name == "auto"` sigmoid cross-entropy, else softmax.
         objective: What to make smaller; None = the loss of `settings` on the logits, the best `val_macro_auroc`.
         validate: Numbers on validation data for the model as it stands; one of them chooses the weights with
-            `settings.keep == "best"`, and ends the training after `settings.patience` epochs in which it got no better.
+            `settings.checkpoints.select == "best"`, and ends the training after `settings.checkpoints.patience` epochs
+            in which it got no better.
         after_epoch: Is given the rows of all finished epochs and the weights as they stand; the model holds those.
 
     Every row has epoch, train_loss, learning_rate (of the last step), what `validate` gives and seconds (since the
@@ -102,7 +103,7 @@ def fit(
     Raises:
         DivergedError: Loss, gradient or a moving statistic is NaN or infinite.
         Interrupted: The person stopped it.
-        UserError: `settings.freeze_blocks` is more than the network has.
+        UserError: `settings.finetuning.freeze_blocks` is more than the network has.
     """
     if objective is None:
         objective = supervised(model, settings, multi_label=multi_label)
@@ -110,11 +111,11 @@ def fit(
     fitted = Fitted(weights={})
     try:
         _epochs(loop, fitted, validate, after_epoch, objective.best)
-        if settings.swa_epochs:
+        if settings.optimizer.swa_epochs:
             loop.settle_statistics()
     except KeyboardInterrupt:
         raise Interrupted(fitted.weights or loop.good, fitted.history) from None
-    if settings.keep == "best" and not fitted.weights:
+    if settings.checkpoints.select == "best" and not fitted.weights:
         say(f"{objective.best} was never defined (no class with and without positives), so the last weights are kept.")
     fitted.weights = fitted.weights or loop.good
     return fitted
@@ -142,11 +143,11 @@ def _epochs(
                 row |= validate()
         row["seconds"] = round(time.monotonic() - started, 3)
         fitted.history.append(row)
-        if validate is not None and settings.schedule == "plateau":
+        if validate is not None and settings.schedule.name == "plateau":
             loop.plateau.see(row[column])
         if validate is not None and row[column] > best:
             best, best_epoch = row[column], epoch
-            if settings.keep == "best":
+            if settings.checkpoints.select == "best":
                 fitted.weights = loop.good
         if (epoch + 1) % max(1, settings.epochs // 10) == 0:
             shown = [f"{name} {value:.4g}" for name, value in row.items() if name != "epoch" and "/" not in name]
@@ -154,8 +155,11 @@ def _epochs(
         if after_epoch is not None:
             with loop.averaged():
                 after_epoch(fitted.history, loop.good)
-        if settings.patience and epoch - best_epoch >= settings.patience:
-            say(f"{column} got no better for {settings.patience} epochs (training.patience), so training stops here.")
+        if settings.checkpoints.patience and epoch - best_epoch >= settings.checkpoints.patience:
+            say(
+                f"{column} got no better for {settings.checkpoints.patience} epochs (training.checkpoints.patience), "
+                "so training stops here."
+            )
             return
 
 
@@ -165,16 +169,16 @@ class _Loop:
     ) -> None:
         self.model, self.batches, self.settings = model, batches, settings
         self.objective = objective
-        layerwise.freeze(model, settings.freeze_blocks)
+        layerwise.freeze(model, settings.finetuning.freeze_blocks)
         self.forward = lower(objective.network)
         self.parameters = self._parameters()
         self.device = self.parameters[0].device
         self.optimizer = optimizer.build(self._groups(), settings)
-        self.plateau = Plateau(settings.plateau_factor, settings.plateau_patience)
+        self.plateau = Plateau(settings.schedule.plateau_factor, settings.schedule.plateau_patience)
         self.ranges = Ranges(model, settings.epochs) if is_quantised(model) else None
         self.dtype = torch.float32 if self.ranges else _arithmetic(settings.precision, self.device.type)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self.average = [v.value.detach().clone() for v in _state(model)] if settings.ema else []
+        self.average = [v.value.detach().clone() for v in _state(model)] if settings.optimizer.ema else []
         self.last_epochs = optimizer.Mean()
         self.statistics = [v.value.detach() for v in _state(model) if not v.trainable]
         self.skipped = 0
@@ -189,10 +193,12 @@ class _Loop:
 
     def _groups(self) -> list[dict[str, Any]]:
         settings = self.settings
-        found = layerwise.groups(self.model, weight_decay=settings.weight_decay, layer_decay=settings.layer_decay)
+        found = layerwise.groups(
+            self.model, weight_decay=settings.optimizer.weight_decay, layer_decay=settings.finetuning.layer_decay
+        )
         if self.objective.lesson and self.objective.lesson.parameters:
             own = list(self.objective.lesson.parameters)
-            found.append({"params": own, "weight_decay": settings.weight_decay, "factor": 1.0})
+            found.append({"params": own, "weight_decay": settings.optimizer.weight_decay, "factor": 1.0})
         return found
 
     def _unfreeze(self) -> None:
@@ -209,10 +215,10 @@ class _Loop:
     def finish_epoch(self, epoch: int) -> None:
         """What an epoch does to the weights beyond its steps: the mean of the last ones, the frozen blocks."""
         self.check_statistics()
-        if self.settings.swa_epochs and epoch >= self.settings.epochs - self.settings.swa_epochs:
+        if self.settings.optimizer.swa_epochs and epoch >= self.settings.epochs - self.settings.optimizer.swa_epochs:
             self.last_epochs.see([v.value for v in _state(self.model)])
             self.average = self.last_epochs.tensors
-        if epoch + 1 == self.settings.unfreeze_epoch < self.settings.epochs:
+        if epoch + 1 == self.settings.finetuning.unfreeze_epoch < self.settings.epochs:
             self._unfreeze()
 
     def settle_statistics(self) -> None:
@@ -245,11 +251,11 @@ class _Loop:
             step,
             peak=self.settings.learning_rate,
             n_steps=self.settings.epochs * n_batches,
-            n_warmup=round(self.settings.warmup_epochs * n_batches),
-            schedule=self.settings.schedule,
-            lowest=self.settings.min_learning_rate,
-            n_per_step=self.settings.step_epochs * n_batches,
-            factor=self.settings.step_factor,
+            n_warmup=round(self.settings.schedule.warmup_epochs * n_batches),
+            schedule=self.settings.schedule.name,
+            lowest=self.settings.schedule.min_learning_rate,
+            n_per_step=self.settings.schedule.step_epochs * n_batches,
+            factor=self.settings.schedule.step_factor,
         )
         self.rate *= self.plateau.scale
         for group in self.optimizer.param_groups:
@@ -257,7 +263,7 @@ class _Loop:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             outputs = self.forward(features, training=True)
             told = lesson.ask(features, heard) if lesson else None
-        loss = self.objective.loss(outputs, targets, self.settings.label_smoothing)
+        loss = self.objective.loss(outputs, targets, self.settings.loss.label_smoothing)
         if lesson:
             loss = lesson.loss(loss, outputs, told)
         value = loss.item()
@@ -266,15 +272,15 @@ class _Loop:
         if self.objective.calls is not None:
             with torch.no_grad():
                 self.tally.add(*self.objective.calls(outputs, targets))
-        place, n_added = step % n_batches, self.settings.accumulate
+        place, n_added = step % n_batches, self.settings.optimizer.accumulate
         if place % n_added == 0:
             self.optimizer.zero_grad(set_to_none=True)
         n_added = min(n_added, n_batches - place // n_added * n_added)  # fewer at the end of an epoch
         self.scaler.scale(loss / n_added).backward()
-        if (place + 1) % self.settings.accumulate and place + 1 < n_batches:
+        if (place + 1) % self.settings.optimizer.accumulate and place + 1 < n_batches:
             return value
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.optimizer.clip_norm or math.inf)
         finite = bool(torch.isfinite(norm))
         self.skipped = 0 if finite else self.skipped + 1
         # loss scaling finds its scale by skipping steps that overflow; without it an overflow is the end
@@ -282,9 +288,9 @@ class _Loop:
             raise FloatingPointError("The gradient")
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.settings.ema and finite:
+        if self.settings.optimizer.ema and finite:
             # a young average follows the weights closely, else it would hold on to the random start
-            decay = min(self.settings.ema, (1 + step) / (10 + step))
+            decay = min(self.settings.optimizer.ema, (1 + step) / (10 + step))
             with torch.no_grad():
                 torch._foreach_lerp_(self.average, [v.value.detach() for v in _state(self.model)], 1 - decay)
         return value

@@ -41,7 +41,7 @@ def refuse_heard(run: Path, parts: Partition, instead: str) -> None:
 
 
 def refuse_labels(experiment: schema.Experiment, parts: Partition) -> None:
-    """Refuse windows (`pseudo.table`) that a run labelled which has heard what is validated on or held out here.
+    """Refuse windows (`pseudo_labels.table`) that a run labelled which has heard what is validated on or held out here.
 
     Raises:
         UserError: As `refuse_heard`.

@@ -40,7 +40,7 @@ def freeze(model: keras.Model, n_blocks: int) -> None:
     blocks = blocks_of(model)
     if n_blocks > len(blocks):
         raise UserError(
-            f"training.freeze_blocks must be at most {len(blocks)}: the blocks of {model.name} are "
+            f"training.finetuning.freeze_blocks must be at most {len(blocks)}: the blocks of {model.name} are "
             f"{', '.join(blocks)}. Received: {n_blocks}"
         )
     frozen = set(blocks if n_blocks < 0 else blocks[:n_blocks])

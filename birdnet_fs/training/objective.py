@@ -109,9 +109,9 @@ def supervised(
         weights = torch.as_tensor(class_weights, dtype=torch.float32, device=device)
     loss = chosen(settings, multi_label=multi_label, scale=logit_scale(model), weights=weights)
     network: keras.Model = model
-    if settings.frame_loss:
+    if settings.loss.frame_loss:
         network = models.with_outputs(model, ["logits", "frame_logits"])
-        loss = losses.with_frames(loss, settings.frame_loss)
+        loss = losses.with_frames(loss, settings.loss.frame_loss)
     return Objective(network, loss, "val_macro_auroc", _above_half if multi_label else _highest)
 
 
@@ -140,9 +140,9 @@ def chosen(settings: schema.Training, *, multi_label: bool, scale: float = 1.0, 
         scale: What the network multiplies its cosines by (`heads.logit_scale`).
         weights: Of the classes.
     """
-    if settings.loss in schema.ON_COSINES:
-        margin = settings.margin or schema.ON_COSINES[settings.loss].margin
-        on_cosines = {"arcface": cosine_losses.arcface, "circle": cosine_losses.circle}[settings.loss]
+    if settings.loss.name in schema.ON_COSINES:
+        margin = settings.loss.margin or schema.ON_COSINES[settings.loss.name].margin
+        on_cosines = {"arcface": cosine_losses.arcface, "circle": cosine_losses.circle}[settings.loss.name]
         return functools.partial(on_cosines, scale=scale, margin=margin)
-    loss: Any = losses.named(settings.loss, multi_label=multi_label, weights=weights)
-    return functools.partial(loss, gamma=settings.focal_gamma) if settings.loss == "focal" else loss
+    loss: Any = losses.named(settings.loss.name, multi_label=multi_label, weights=weights)
+    return functools.partial(loss, gamma=settings.loss.focal_gamma) if settings.loss.name == "focal" else loss

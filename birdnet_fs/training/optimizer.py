@@ -20,13 +20,15 @@ def build(groups: list[dict[str, Any]], settings: schema.Training) -> torch.opti
             added to the gradient.
         settings: Its `optimizer`, `beta1` (of "sgd" the momentum), `beta2` (of "rmsprop" the smoothing) and `amsgrad`.
     """
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.beta1, nesterov=settings.beta1 > 0)
-    if settings.optimizer == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=settings.learning_rate, alpha=settings.beta2)
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer]
-    betas = (settings.beta1, settings.beta2)
-    return kind(groups, lr=settings.learning_rate, betas=betas, amsgrad=settings.amsgrad)
+    if settings.optimizer.name == "sgd":
+        return torch.optim.SGD(
+            groups, lr=settings.learning_rate, momentum=settings.optimizer.beta1, nesterov=settings.optimizer.beta1 > 0
+        )
+    if settings.optimizer.name == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=settings.learning_rate, alpha=settings.optimizer.beta2)
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer.name]
+    betas = (settings.optimizer.beta1, settings.optimizer.beta2)
+    return kind(groups, lr=settings.learning_rate, betas=betas, amsgrad=settings.optimizer.amsgrad)
 
 
 class Mean:

@@ -76,12 +76,8 @@ def partition(experiment: schema.Experiment) -> Partition:
     )
     if not train:
         raise UserError(f"No clip is left to train on: {len(clips)} clips, {len(held_out)} of them held out.")
-    chosen = experiment.training
-    if (chosen.keep == "best" or chosen.patience or chosen.schedule == "plateau") and not val:
-        raise UserError(
-            "training.keep=best, patience and schedule=plateau need validation clips, and no group could be spared for "
-            "them."
-        )
+    if experiment.training.needs_validation and not val:
+        raise UserError(f"{schema.NEED_VALIDATION} need validation clips, and no group could be spared for them.")
     return Partition(manifest, train, val, held_out)
 
 

@@ -1,4 +1,4 @@
-"""Unlabelled recordings as training clips: the windows of `pseudo.table`, with probabilities in the place of labels.
+"""Unlabelled recordings as training clips: the windows of `pseudo_labels.table`, with probabilities as labels.
 
 Sources: Xie et al. 2020, "Self-training with Noisy Student improves ImageNet classification",
 https://arxiv.org/abs/1911.04252 (soft labels, a student that hears noise which the teacher did not, several rounds);
@@ -59,25 +59,25 @@ class Windows:
         rows = [row for row in rows if row >= 0]
         return Windows(tuple(self.clips[row] for row in rows), self.targets[rows], self.weights[rows])
 
-    def drawn_as(self, settings: schema.Pseudo, n_labelled: int) -> Unlabelled:
+    def drawn_as(self, settings: schema.PseudoLabels, n_labelled: int) -> Unlabelled:
         """How batches take them, behind `n_labelled` clips."""
         return Unlabelled(n_labelled, self.weights / self.weights.sum(), settings.amount, settings.mix)
 
 
 def table_of(experiment: schema.Experiment) -> Path | None:
-    """The table that `pseudo.table` means; None when it is not set.
+    """The table that `pseudo_labels.table` means; None when it is not set.
 
     Raises:
         UserError: There is none.
     """
-    if not experiment.pseudo.table:
+    if not experiment.pseudo_labels.table:
         return None
-    place = Path(experiment.pseudo.table)
+    place = Path(experiment.pseudo_labels.table)
     for found in (place, place / TABLE, place / f"fold{experiment.data.fold}" / TABLE):
         if found.is_file():
             return found
     raise UserError(
-        f"pseudo.table must be a {TABLE} that birdnet-fs pseudo wrote, its folder, or a folder with "
+        f"pseudo_labels.table must be a {TABLE} that birdnet-fs pseudo-label wrote, its folder, or a folder with "
         f"fold{experiment.data.fold} (data.fold) of such. Received: {escaped(place)}"
     )
 
@@ -94,18 +94,18 @@ def labelled_by(table: Path) -> tuple[Path, ...]:
     try:
         return tuple(Path(run) for run in json.loads(file.read_text(encoding="utf-8"))["runs"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not as it was written ({error}); run birdnet-fs pseudo again.") from None
+        raise UserError(f"{file} is not as it was written ({error}); run birdnet-fs pseudo-label again.") from None
 
 
 def windows(experiment: schema.Experiment, parts: Partition) -> Windows | None:
-    """The windows to train on; None when `pseudo.table` is not set.
+    """The windows to train on; None when `pseudo_labels.table` is not set.
 
     Recordings that are validated on or held out here, or copies of them, are left out with a word.
 
     Raises:
         UserError: No such table, or a damaged one, of other classes, or nothing is left of it.
     """
-    settings, data = experiment.pseudo, experiment.data
+    settings, data = experiment.pseudo_labels, experiment.data
     table = table_of(experiment)
     if table is None:
         return None
@@ -119,7 +119,7 @@ def windows(experiment: schema.Experiment, parts: Partition) -> Windows | None:
     if not rows:
         raise UserError(
             f"None of the {len(paths)} windows of {table} can be trained on: {int((~sure).sum())} lie below "
-            f"pseudo.threshold={settings.threshold:g} or floor, {len(away)} recordings are held out."
+            f"pseudo_labels.threshold={settings.threshold:g} or floor, {len(away)} recordings are held out."
         )
     targets, weights = softened(found.values[rows], settings, multi_label=data.multi_label)
     clips = [
@@ -131,7 +131,7 @@ def windows(experiment: schema.Experiment, parts: Partition) -> Windows | None:
 
 
 def softened(
-    probabilities: NDArray[np.float32], settings: schema.Pseudo, *, multi_label: bool
+    probabilities: NDArray[np.float32], settings: schema.PseudoLabels, *, multi_label: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Targets and weights of windows.
 
@@ -144,7 +144,7 @@ def softened(
         Targets float32 [n, n_classes], and float64 [n], above 0.
 
     >>> p = np.array([[0.9, 0.1]], np.float32)
-    >>> softened(p, schema.Pseudo(power=2.0), multi_label=True)[0].round(2).tolist()
+    >>> softened(p, schema.PseudoLabels(power=2.0), multi_label=True)[0].round(2).tolist()
     [[0.8100000023841858, 0.009999999776482582]]
     """
     raised = np.where(probabilities >= settings.floor, probabilities.astype(np.float64), 0) ** settings.power

@@ -23,9 +23,13 @@ from birdnet_fs.models.quantised_layers import FIXED, LEARN, MEASURE
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.training.run_folder import Run
 
-# what a short training at a low rate has no use for: as in an experiment that sets nothing
-PLAIN = ["optimizer", "beta1", "beta2", "amsgrad", "schedule", "min_learning_rate", "ema", "swa_epochs", "patience"]
-PLAIN += ["freeze_blocks", "unfreeze_epoch", "layer_decay", "checkpoints"]
+# settings of a group that a short training at a low rate takes over from the float run; the others have their defaults
+KEPT = {
+    "optimizer": ("weight_decay", "accumulate", "clip_norm"),
+    "schedule": ("step_epochs", "step_factor", "plateau_factor", "plateau_patience"),
+    "finetuning": (),
+    "checkpoints": ("select",),
+}
 EPOCHS, LEARNING_RATE = 5, 5e-5
 N_MEASURED = 16  # batches that the ranges are measured on, the mean of their extremes
 FIXED_SHARE = 1 / 3  # of the epochs, the last ones; one at least
@@ -39,21 +43,21 @@ def experiment_of(run: Run) -> schema.Experiment:
     Raises:
         UserError: The run is quantised already, or of a network that cannot be (schema.Model).
     """
-    base, plain = run.experiment, schema.Training()
-    if base.model.quantised:
+    base = run.experiment
+    if base.model.quantized:
         raise UserError(f"{run.path} is quantised already; export it with birdnet-fs export {run.path}.")
+    groups: dict[str, Any] = {}
+    for name, kept in KEPT.items():
+        group = getattr(base.training, name)
+        groups[name] = type(group)(**{setting: getattr(group, setting) for setting in kept})
+    groups["schedule"] = dataclasses.replace(groups["schedule"], warmup_epochs=0.0)
     training = dataclasses.replace(
-        base.training,
-        **{name: getattr(plain, name) for name in PLAIN},
-        epochs=EPOCHS,
-        learning_rate=LEARNING_RATE,
-        warmup_epochs=0.0,
-        precision="float32",
+        base.training, **groups, epochs=EPOCHS, learning_rate=LEARNING_RATE, precision="float32"
     )
     return dataclasses.replace(
         base,
         name=f"{base.name}_int8",
-        model=dataclasses.replace(base.model, weights=str(run.path), quantised=True),
+        model=dataclasses.replace(base.model, weights=str(run.path), quantized=True),
         training=training,
         distillation=schema.Distillation(teacher=str(run.path), alpha=1.0),
         pretrain=None,

@@ -25,7 +25,7 @@ class Record:
 
     def __init__(self, output: Path, experiment: schema.Experiment, column: str, save: Save) -> None:
         self.output, self.tracking = output, Tracking.start(experiment, output)
-        n_best = experiment.training.checkpoints
+        n_best = experiment.training.checkpoints.n_best
         self._checkpoints = Checkpoints(output / CHECKPOINTS, n_best, column, save) if n_best else None
         self._failed = False
 

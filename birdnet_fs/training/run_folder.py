@@ -6,7 +6,6 @@ Predicting, evaluating and exporting read it and nothing else. Opening a strange
 """
 
 import importlib.metadata
-import json
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from birdnet_fs import __version__, schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import atomic_path, write_json, write_text
-from birdnet_fs.plumbing.settings import from_dict, to_dict
+from birdnet_fs.plumbing.settings import to_dict
+from birdnet_fs.training.config_file import VERSIONS, read_experiment
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
-WEIGHTS, CONFIG, CLASSES, VERSIONS = "weights.safetensors", "config.json", "classes.txt", "versions.json"
+WEIGHTS, CONFIG, CLASSES = "weights.safetensors", "config.json", "classes.txt"
 ENSEMBLE = "ensemble.json"  # what makes a folder an ensemble of runs (ensemble_folder.py)
 CHECKPOINTS = "checkpoints"  # folder of a run folder that holds earlier states of it, run folders too
 # of evaluating the run, and where the numbers of that go
@@ -90,7 +90,7 @@ def build_network(experiment: schema.Experiment, n_classes: int) -> "keras.Model
         channels=experiment.model.channels,
         block_dropout=experiment.model.block_dropout,
     )
-    if not experiment.model.quantised:
+    if not experiment.model.quantized:
         return network
     from birdnet_fs.models.quantised import quantised
 
@@ -101,7 +101,7 @@ def load_run(path: Path | str) -> Run:
     """Open a run folder.
 
     Raises:
-        UserError: The folder is not a run, or one of its files is missing or unreadable.
+        UserError: The folder is not a run, a newer version wrote it, or one of its files is missing or unreadable.
     """
     path = Path(path)
     if (path / ENSEMBLE).is_file():
@@ -115,16 +115,11 @@ def load_run(path: Path | str) -> Run:
             if any(path.glob("fold[0-9]*/" + CONFIG)):
                 why = f"it holds folds; take one of them, or all as one model (birdnet-fs ensemble {path})"
             raise UserError(f"A run folder with {name} was expected at {path}; {why}.")
-    try:
-        settings = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path / CONFIG} is not readable JSON ({error}); copy the run again.") from None
-    if not isinstance(settings, dict):
-        raise UserError(f"{path / CONFIG} must hold a JSON object of settings.")
+    experiment = read_experiment(path / CONFIG)
     classes = tuple((path / CLASSES).read_text(encoding="utf-8").splitlines())
     if not classes or len(set(classes)) != len(classes):
         raise UserError(f"{path / CLASSES} must name one or more classes, each once, a line each.")
-    return Run(path=path, experiment=from_dict(schema.Experiment, settings), classes=classes)
+    return Run(path=path, experiment=experiment, classes=classes)
 
 
 def check_classes(classes: Sequence[str]) -> None:

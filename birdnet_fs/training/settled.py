@@ -40,14 +40,24 @@ def settled(experiment: schema.Experiment) -> schema.Experiment:
     if teacher not in ("", schema.SELF):
         teacher = ",".join(os.path.abspath(place) for place in teachers.places(teacher))
     taught = dataclasses.replace(experiment.distillation, teacher=teacher)
-    table = experiment.pseudo.table
-    windows = dataclasses.replace(experiment.pseudo, table=table and os.path.abspath(table))
+    table = experiment.pseudo_labels.table
+    windows = dataclasses.replace(experiment.pseudo_labels, table=table and os.path.abspath(table))
     return schema.debugged(
-        dataclasses.replace(experiment, data=data, model=model, pretrain=first, distillation=taught, pseudo=windows)
+        dataclasses.replace(
+            experiment, data=data, model=model, pretrain=first, distillation=taught, pseudo_labels=windows
+        )
     )
 
 
 def _portable(experiment: schema.Experiment) -> schema.Experiment:
-    plain = dataclasses.replace(experiment.training, device="auto", threads=0, workers=0, track="none", checkpoints=0)
+    checkpoints = dataclasses.replace(experiment.training.checkpoints, n_best=0)
+    plain = dataclasses.replace(
+        experiment.training,
+        device="auto",
+        threads=0,
+        workers=0,
+        track="none",
+        checkpoints=checkpoints,
+    )
     first = experiment.pretrain and _portable(experiment.pretrain)
     return dataclasses.replace(experiment, training=plain, pretrain=first)

@@ -21,8 +21,8 @@ DIGITS = 6  # of a drawn number, so that it can be read and written
 # trials that differ in these measure different things, or the same
 _MEASURES = ("seed", "data", "episodes", "pretrain")
 _CAN_DIFFER = ("data.secondary", "data.secondary_target", "episodes.n_train")
-_MACHINE = ("device", "threads", "workers", "track", "checkpoints")
-_MAKES_NO_DIFFERENCE = ("name", "debug", "training.keep", *(f"training.{name}" for name in _MACHINE))
+_MACHINE = ("device", "threads", "workers", "track", "checkpoints.n_best", "checkpoints.select")
+_MAKES_NO_DIFFERENCE = ("name", "debug", *(f"training.{name}" for name in _MACHINE))
 
 
 def check_space(space: schema.Space, base: schema.Experiment) -> None:
@@ -39,7 +39,7 @@ def check_space(space: schema.Space, base: schema.Experiment) -> None:
             )
         if key in _MAKES_NO_DIFFERENCE:
             raise UserError(f"{key} cannot be searched: it does not change what is learnt. Take it out of the space.")
-        if key in ("model", "model.name") and isinstance(values, schema.Choice):
+        if key in ("model", "model.name") and isinstance(values, schema.Categorical):
             for value in values.options:
                 resolve(str(value))
         for value in _probes(values):
@@ -75,26 +75,31 @@ def trial_experiment(base: schema.Experiment, settings: Sequence[str], *, name: 
         UserError: The settings exclude one another.
     """
     chosen = override(base, settings, GROUPS)
-    return dataclasses.replace(chosen, name=name, training=dataclasses.replace(chosen.training, checkpoints=0))
+    checkpoints = dataclasses.replace(chosen.training.checkpoints, n_best=0)
+    return dataclasses.replace(
+        chosen,
+        name=name,
+        training=dataclasses.replace(chosen.training, checkpoints=checkpoints),
+    )
 
 
-def _distribution(values: schema.Float | schema.Int | schema.Choice) -> BaseDistribution:
-    if isinstance(values, schema.Choice):
+def _distribution(values: schema.Float | schema.Int | schema.Categorical) -> BaseDistribution:
+    if isinstance(values, schema.Categorical):
         return CategoricalDistribution([text(option) for option in values.options])
     if isinstance(values, schema.Int):
         return IntDistribution(values.low, values.high, log=values.log, step=values.step)
     return FloatDistribution(values.low, values.high, log=values.log, step=values.step or None)
 
 
-def _value(values: schema.Float | schema.Int | schema.Choice, drawn: Any) -> Any:
-    if isinstance(values, schema.Choice):
+def _value(values: schema.Float | schema.Int | schema.Categorical, drawn: Any) -> Any:
+    if isinstance(values, schema.Categorical):
         return {text(option): option for option in values.options}[drawn]
     return float(f"{drawn:.{DIGITS}g}") if isinstance(values, schema.Float) else int(drawn)
 
 
-def _probes(values: schema.Float | schema.Int | schema.Choice) -> list[Any]:
+def _probes(values: schema.Float | schema.Int | schema.Categorical) -> list[Any]:
     """Values whose types tell for all of them: a Float has one that is not whole."""
-    if isinstance(values, schema.Choice):
+    if isinstance(values, schema.Categorical):
         return list(values.options)
     if isinstance(values, schema.Int):
         return [values.low, values.high]

@@ -32,8 +32,8 @@ def start_from(path: Path, model: keras.Model, experiment: schema.Experiment, cl
         UserError: No such run or file, damaged, of another network, or with tensors of another shape.
     """
     run = load_run(path) if path.is_dir() else None
-    if experiment.model.quantised and not (run and run.experiment.model.quantised):
-        plain = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, quantised=False))
+    if experiment.model.quantized and not (run and run.experiment.model.quantized):
+        plain = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, quantized=False))
         network = build_network(plain, len(classes))
         told = start_from(path, network, plain, classes)
         for ours, theirs in zip(model.weights, quantised(network).weights, strict=True):
@@ -55,10 +55,10 @@ def _of_run(run: Run, experiment: schema.Experiment) -> dict[str, np.ndarray]:
     theirs, ours = (models.resolve(e.model.name) for e in (run.experiment, experiment))
     if theirs != ours:
         raise UserError(f"{run.path} is a run of {theirs} and cannot start {ours}; set model.name={theirs}.")
-    if run.experiment.model.quantised and not experiment.model.quantised:
+    if run.experiment.model.quantized and not experiment.model.quantized:
         raise UserError(
             f"{run.path} is a quantised run, whose BatchNormalization is folded in; start from the float run before it "
-            f"({run.experiment.model.weights}), or set model.quantised=true."
+            f"({run.experiment.model.weights}), or set model.quantized=true."
         )
     stored = read_weights(run.path / WEIGHTS)
     if ours.startswith("vit/"):

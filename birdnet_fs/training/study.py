@@ -30,7 +30,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import write_json
+from birdnet_fs.plumbing.renamed import CLASSES, translated
 from birdnet_fs.plumbing.settings import from_dict, show, to_dict
+from birdnet_fs.training.config_file import read_experiment
 from birdnet_fs.training.heartbeat import BEAT_S, GRACE_S, Beat, Watch
 from birdnet_fs.training.run_folder import CHECKPOINTS, WEIGHTS
 from birdnet_fs.training.spaces import distributions
@@ -261,7 +263,7 @@ def read_study(folder: Path) -> optuna.Study:
 
 def read_base(folder: Path) -> schema.Experiment:
     """The experiment that a study tunes."""
-    return from_dict(schema.Experiment, json.loads((folder / BASE).read_text(encoding="utf-8")))
+    return read_experiment(folder / BASE)
 
 
 def tried(trial: FrozenTrial) -> Tried:
@@ -309,10 +311,10 @@ def _pruner(space: schema.Space, n_epochs: int) -> optuna.pruners.BasePruner:
     return optuna.pruners.HyperbandPruner(min(space.n_warmup_epochs, most), most, HALVING)
 
 
-def _highest(values: schema.Float | schema.Int | schema.Choice | None) -> list[int]:
+def _highest(values: schema.Float | schema.Int | schema.Categorical | None) -> list[int]:
     if values is None:
         return []
-    return [int(max(values.options))] if isinstance(values, schema.Choice) else [int(values.high)]
+    return [int(max(values.options))] if isinstance(values, schema.Categorical) else [int(values.high)]
 
 
 def _portable(base: schema.Experiment) -> schema.Experiment:
@@ -335,8 +337,9 @@ def _keep_or_compare(file: Path, value: dict[str, Any], what: str, lines: Callab
 
 
 def _setting_lines(value: dict[str, Any]) -> list[str]:
-    return show(from_dict(schema.Experiment, value)).split("\n")
+    return show(from_dict(schema.Experiment, translated(value))).split("\n")
 
 
 def _space_lines(value: dict[str, Any]) -> list[str]:
-    return [f"{key} {json.dumps(values)}" for key, values in value.items()]
+    named = {key: {**values, "kind": CLASSES.get(values["kind"], values["kind"])} for key, values in value.items()}
+    return [f"{key} {json.dumps(values)}" for key, values in named.items()]

@@ -88,7 +88,7 @@ def train(
     if experiment.model.weights and pretrained is None:
         pretrained = Path(experiment.model.weights)
     # what cannot be built, frozen or started is said before anything is decoded
-    layerwise.freeze(_network(experiment, parts, device, pretrained), experiment.training.freeze_blocks)
+    layerwise.freeze(_network(experiment, parts, device, pretrained), experiment.training.finetuning.freeze_blocks)
     if experiment.pretrain and pretrained is None:
         pretrained = pretrain(experiment, output / PRETRAIN)
     if pretrained is not None and pretrained.is_dir():
@@ -115,7 +115,7 @@ def train(
         order=order,
         frontends=teacher.frontends if teacher else (),
         beliefs=saved.of(waveforms.clips) if saved else None,
-        unlabelled=windows.drawn_as(experiment.pseudo, n_labelled) if windows and windows.clips else None,
+        unlabelled=windows.drawn_as(experiment.pseudo_labels, n_labelled) if windows and windows.clips else None,
     )
     model = _network(experiment, parts, device, pretrained, tell=True)
     say(f"{experiment.name}: {n_labelled} clips, {len(parts.classes)} classes, {model.count_params():,} parameters")
@@ -222,7 +222,7 @@ def _objective(model: keras.Model, experiment: schema.Experiment, targets: np.nd
     if experiment.episodes:
         return episodic.objective(model, experiment.episodes)
     settings = experiment.training
-    weights = loss_weights(targets, settings.class_weights, rare_boost=settings.rare_boost)
+    weights = loss_weights(targets, settings.loss.class_weights, rare_class_weight=settings.loss.rare_class_weight)
     return supervised(model, settings, multi_label=experiment.data.multi_label, class_weights=weights)
 
 

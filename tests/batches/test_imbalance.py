@@ -23,12 +23,12 @@ def test_weights_by_their_formulas() -> None:
     for rule, plain in (("inverse", inverse), ("sqrt_inverse", root), ("effective", effective)):
         for boost in (1.0, 1.5):
             boosted = np.array([*plain[:2], boost * plain[2], 0.0])
-            found = class_weights(COUNTS, rule, rare_boost=boost)
+            found = class_weights(COUNTS, rule, rare_class_weight=boost)
             np.testing.assert_allclose(found, boosted / boosted.max(), rtol=tolerances.RATE)
 
 
 def test_the_loss_keeps_its_size() -> None:
-    weights = loss_weights(TARGETS, "sqrt_inverse", rare_boost=1.5)
+    weights = loss_weights(TARGETS, "sqrt_inverse", rare_class_weight=1.5)
     assert (weights * TARGETS).sum() / TARGETS.sum() == pytest.approx(1, rel=1e-6)  # float32
     assert weights[2] / weights[0] == pytest.approx(1.5 * 15**0.5, rel=1e-6)
     assert loss_weights(TARGETS, "none") is None
@@ -43,7 +43,7 @@ def test_clips_are_drawn_by_their_rarest_class() -> None:
 
 
 def order(**settings) -> _Order:
-    training = schema.Training(batch_size=10, **settings)
+    training = schema.Training(batch_size=10, sampling=schema.Sampling(**settings))
     return _Order(TARGETS, schema.Experiment(seed=3, training=training))
 
 
@@ -55,21 +55,21 @@ def clips_of(order: _Order, epoch: int = 0) -> list[int]:
 def test_all_is_every_clip_in_the_order_of_seed_and_epoch() -> None:
     rng = np.random.default_rng((3, 0, 0))
     assert clips_of(order()) == rng.permutation(156).tolist()
-    assert Counter(clips_of(order(views=2))) == dict.fromkeys(range(156), 2)
+    assert Counter(clips_of(order(crops_per_clip=2))) == dict.fromkeys(range(156), 2)
 
 
 def test_drawing_makes_classes_come_equally_often() -> None:
-    drawn = order(sampling="inverse", views=4)
+    drawn = order(name="inverse", crops_per_clip=4)
     labels = np.concatenate([TARGETS[clips_of(drawn, epoch)].argmax(1) for epoch in range(10)])
     assert len(labels) == 10 * 4 * 156
     shares = np.bincount(labels, minlength=4) / len(labels)
     standard_error = (2 / 9 / len(labels)) ** 0.5
     assert np.abs(shares[:3] - 1 / 3).max() < 4 * standard_error and shares[3] == 0
-    assert clips_of(drawn, 5) == clips_of(order(sampling="inverse", views=4), 5) != clips_of(drawn, 6)
+    assert clips_of(drawn, 5) == clips_of(order(name="inverse", crops_per_clip=4), 5) != clips_of(drawn, 6)
 
 
 def test_over_and_undersampling() -> None:
-    drawn = order(at_least=20, at_most=60)
+    drawn = order(min_clips_per_class=20, max_clips_per_class=60)
     counts = Counter(clips_of(drawn))
     labels = np.repeat(np.arange(4), COUNTS)
     by_class = [sum(n for clip, n in counts.items() if labels[clip] == c) for c in range(4)]
@@ -81,5 +81,5 @@ def test_over_and_undersampling() -> None:
 
 
 def test_several_labels_cannot_be_counted() -> None:
-    with pytest.raises(UserError, match=r"training\.at_least .* use training\.sampling"):
-        epoch_clips(np.array([[1, 1], [0, 1]]), np.random.default_rng(0), at_least=3)
+    with pytest.raises(UserError, match=r"training\.sampling\.min_clips_per_class .* use training\.sampling"):
+        epoch_clips(np.array([[1, 1], [0, 1]]), np.random.default_rng(0), min_clips_per_class=3)

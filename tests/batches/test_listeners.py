@@ -22,7 +22,7 @@ RATE = 16_000
 SPEC = FrontEnd(
     segment_s=1.0, n_mels=32, sample_rate_hz=RATE, n_fft=512, win_length=512, hop_length=256, fmin_hz=100, fmax_hz=8000
 )
-OTHER = replace(SPEC, preset="other", sample_rate_hz=24_000, n_mels=48, segment_s=0.6, fmax_hz=12_000, normalise="none")
+OTHER = replace(SPEC, preset="other", sample_rate_hz=24_000, n_mels=48, segment_s=0.6, fmax_hz=12_000, normalize="none")
 N_CLIPS = 4
 
 
@@ -57,7 +57,7 @@ def test_a_shorter_segment_at_another_rate_is_heard_in_windows(waveforms: Wavefo
 
 
 def test_a_longer_segment_is_filled_by_hearing_it_again(waveforms: Waveforms) -> None:
-    longer = replace(SPEC, segment_s=1.5, normalise="none")
+    longer = replace(SPEC, segment_s=1.5, normalize="none")
     item = items(waveforms, Augmentation(), longer)[1]
     expected = log_mel(np.concatenate([item.cut, item.cut[: RATE // 2]]), longer)[0]
     np.testing.assert_array_equal(item.heard[0], expected[None])

@@ -19,6 +19,7 @@ from birdnet_fs.schema import (
     Masks,
     Mixup,
     Noise,
+    Sampling,
     Stretch,
     Training,
 )
@@ -68,7 +69,7 @@ def test_batches_have_shapes_and_every_clip_comes(clips: list[Clip]) -> None:
         assert features.dtype == targets.dtype == torch.float32
         assert targets.shape == (3, 2)
         assert indices.shape == (3,)
-    several = batches(clips, views=3)
+    several = batches(clips, sampling=Sampling(crops_per_clip=3))
     indices = torch.cat([batch[2] for batch in several.epoch(0)])
     assert torch.bincount(indices).tolist() == [3] * 7
 
@@ -169,7 +170,10 @@ def test_what_a_batch_shares_is_shared_by_its_items_only(clips: list[Clip]) -> N
     """Masks of bands per batch: one for every batch, one for the support and one for the queries of an episode."""
     masks = Masks(1, lengths=(3, 3), fill="zero", per="batch")
     experiment = Experiment(
-        seed=3, frontend=SPEC, augmentation=Augmentation(freq_masks=masks), training=Training(batch_size=3, views=3)
+        seed=3,
+        frontend=SPEC,
+        augmentation=Augmentation(freq_masks=masks),
+        training=Training(batch_size=3, sampling=Sampling(crops_per_clip=3)),
     )
     targets = np.eye(2, dtype=np.float32)[[i % 2 for i in range(7)]]
     waveforms = Waveforms(clips, 16_000)

@@ -13,7 +13,7 @@ CONFIG = Path(__file__).parents[2] / "config.py"
 # `archs/train.py arch=v2 X` there is `birdnet-fs train config.py:fewshot_v2 Y` here
 SAME = [
     ("arch.training.learning_rate=0.0005", "training.learning_rate=0.0005", 0.0005),
-    ("arch.training.gradient_clip_val=0.5", "training.clip_norm=0.5", 0.5),
+    ("arch.training.gradient_clip_val=0.5", "training.optimizer.clip_norm=0.5", 0.5),
     ("arch.training.max_epochs=100", "training.epochs=100", 100),
     ("arch.augmentation.time_mask_pct=0.2", "augmentation.time_masks.longest=0.2", 0.2),
     ("arch.augmentation.freq_mask_pct=0.2", "augmentation.freq_masks.longest=0.2", 0.2),
@@ -36,10 +36,14 @@ def test_the_defaults_are_the_documents() -> None:
     for one in (v1, v2):
         episodes, training = one.episodes, one.training
         assert (episodes.n_way, episodes.n_shot, episodes.n_query) == (10, 5, 5)
-        assert (training.epochs, training.patience, training.keep) == (50, 10, "best")
-        assert (training.checkpoints, training.track) == (3, "none")
-    assert (v1.model.name, v1.training.schedule, v1.training.clip_norm) == ("prototypical/v1", "step", 0)
-    assert (v2.model.name, v2.training.schedule, v2.training.clip_norm) == ("prototypical/v2", "cosine", 1.0)
+        assert (training.epochs, training.checkpoints.patience, training.checkpoints.select) == (50, 10, "best")
+        assert (training.checkpoints.n_best, training.track) == (3, "none")
+    assert (v1.model.name, v1.training.schedule.name, v1.training.optimizer.clip_norm) == ("prototypical/v1", "step", 0)
+    assert (v2.model.name, v2.training.schedule.name, v2.training.optimizer.clip_norm) == (
+        "prototypical/v2",
+        "cosine",
+        1.0,
+    )
 
 
 def test_they_go_together() -> None:
@@ -60,7 +64,7 @@ def test_the_teacher_has_the_name_of_torch_impl_too() -> None:
         ("model=prototypical/v1 model.block_dropout=0.2", r"model\.block_dropout is for model\.name=prototypical/v2"),
         ("model.block_dropout=1", r"model\.block_dropout must be in \[0, 1\)"),
         ("model.channels=[a]", r"model\.channels must be a list"),
-        ("training.checkpoints=-1", r"training\.checkpoints must be 0 or more"),
+        ("training.checkpoints.n_best=-1", r"training\.checkpoints\.n_best must be 0 or more"),
         ("training.track=mlfow", r"Did you mean 'mlflow'\?"),
     ],
 )

@@ -30,7 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_setting_is_tried_before_anything_is_trained(here: Path) -> None:
     settings = ["augmentation.pitch.p=1", "augmentation.time_masks.n=2"]
-    command = ["show", "augment", "config.py:mine", *settings, "-o", "page.html", "--clips", "2", "--draws", "3"]
+    command = ["show", "augment", "config.py:mine", *settings, "-o", "page.html", "--clips", "2", "--n_draws", "3"]
     CliRunner().invoke(app, command, catch_exceptions=False)
     html = Path("page.html").read_text()
     assert html.count(" semitones") == 2 * 3 and html.count("data:image/png") == 2 * 2 * 3
@@ -38,7 +38,7 @@ def test_a_setting_is_tried_before_anything_is_trained(here: Path) -> None:
 
 
 def test_what_is_shown_by_default_and_what_cannot_be(here: Path) -> None:
-    CliRunner().invoke(app, ["show", "augment", "config.py:mine", "--draws", "1"], catch_exceptions=False)
+    CliRunner().invoke(app, ["show", "augment", "config.py:mine", "--n_draws", "1"], catch_exceptions=False)
     assert Path("mine_augment.html").is_file()
     for command, words in (
         (["show", "augmentation", "config.py:mine"], "Did you mean 'augment'?"),

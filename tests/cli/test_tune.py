@@ -16,7 +16,9 @@ from birdnet_fs.training.history import read_history
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
-from birdnet_fs.schema import Choice, Data, Experiment, Float, FrontEnd, Model, Space, Training
+from birdnet_fs.schema import (
+    Categorical, Checkpoints, Data, Experiment, Float, FrontEnd, Model, Schedule, Space, Training
+)
 
 
 def tiny() -> Experiment:
@@ -24,10 +26,12 @@ def tiny() -> Experiment:
         name="tiny",
         data=Data(root="recordings", table="metadata.csv", audio="audio", where="set=aviary", split="70/15/15"),
         frontend=FrontEnd(
-            segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalise="z_score"
+            segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score"
         ),
         model=Model("cnn/tiny", dropout=0.0),
-        training=Training(epochs=2, batch_size=8, warmup_epochs=0, threads=1, keep="best"),
+        training=Training(
+            epochs=2, batch_size=8, schedule=Schedule(warmup_epochs=0), checkpoints=Checkpoints("best"), threads=1
+        ),
     )
 
 

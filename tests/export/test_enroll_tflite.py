@@ -18,6 +18,7 @@ from receiving import RECEIVER, receive
 from birdnet_fs import schema
 from birdnet_fs.export import export as exporter
 from birdnet_fs.export import flatbuffer
+from birdnet_fs.export.embeddings import ARTIFACT_DISTANCES
 from birdnet_fs.fewshot.calibration import Base, calibrate
 from birdnet_fs.fewshot.embed import middle_of_training
 from birdnet_fs.fewshot.enrolment import enrol
@@ -38,7 +39,7 @@ SPEC = schema.FrontEnd(
     hop_length=256,
     n_mels=32,
     fmax_hz=8000.0,
-    normalise="z_score",
+    normalize="z_score",
 )
 
 
@@ -166,7 +167,8 @@ def test_the_device_answers_as_the_enrolled_run(shipped: Shipped, clips: Path, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("distance", "input"), [("learnt", "waveform"), ("euclidean", "features"), ("", "waveform"), ("learnt", "features")]
+    ("distance", "input"),
+    [("learned", "waveform"), ("euclidean", "features"), ("", "waveform"), ("learned", "features")],
 )
 def test_so_it_does_by_every_distance(clips: Path, tmp_path: Path, distance: str, input: str) -> None:
     check_against_the_run(ship(tmp_path / "ship", clips, distance, input), clips, tmp_path)
@@ -374,7 +376,7 @@ def prototypes():
     return found["prototypes"]
 
 
-@pytest.mark.parametrize("distance", ["euclidean", "cosine", "learnt"])
+@pytest.mark.parametrize("distance", ["euclidean", "cosine", "learned"])
 @pytest.mark.parametrize("n_noises", [0, 30])
 @pytest.mark.parametrize("counts", [(5, 4, 3), (1, 1, 1), (4, 1, 1), (3,), (1,)], ids=str)
 def test_the_same_numbers_as_the_package(prototypes, distance: str, n_noises: int, counts: tuple[int, ...]) -> None:
@@ -386,10 +388,13 @@ def test_the_same_numbers_as_the_package(prototypes, distance: str, n_noises: in
     noises, query = (random.normal(size=(n, 24)).astype(np.float32) for n in (n_noises, 7))
     head = PrototypeLogits(len(counts) + 1, distance, 0.7, unknown=True)
     head.build((None, 24))
-    dense = dense_layers(head.learnt) if distance == "learnt" else ()
+    dense = dense_layers(head.learnt) if distance == "learned" else ()
     centre = None if distance == "euclidean" else random.normal(0, 0.2, 24).astype(np.float32)
-    centre = np.zeros(24, np.float32) if distance == "learnt" else centre
-    way, support = prototypes.Way(distance, centre, list(dense)), prototypes.Support(labels, [""] * len(x), x)
+    centre = np.zeros(24, np.float32) if distance == "learned" else centre
+    way, support = (
+        prototypes.Way(ARTIFACT_DISTANCES.get(distance, distance), centre, list(dense)),
+        prototypes.Support(labels, [""] * len(x), x),
+    )
     if len(x) == 1 and not n_noises:
         with pytest.raises(UserError, match="One clip of one class"):
             calibrate(labels, x, noises, Base(distance, centre, dense), unknown=True)

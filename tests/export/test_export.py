@@ -36,7 +36,7 @@ SPEC = schema.FrontEnd(
     hop_length=256,
     n_mels=32,
     fmax_hz=8_000.0,
-    normalise="min_max",
+    normalize="min_max",
     n_channels=2,
 )
 
@@ -143,7 +143,7 @@ def test_what_lies_in_the_folder(run: Run, exported, way: str) -> None:
     sidecar = json.loads((folder / "small.json").read_text(encoding="utf-8"))
     assert sidecar["classes"] == list(CLASSES)
     assert sidecar["input_shape"] == ([1, 16_000] if way == "waveform" else [1, 63, 32, 2])
-    assert schema.FrontEnd.from_dict(sidecar["frontend"]) == SPEC
+    assert schema.FrontEnd.from_artifact(sidecar["frontend"]) == SPEC
     proof = json.loads((folder / "parity.json").read_text())
     assert set(proof) == {"small.tflite", "small_fp16.tflite"}
     first, *others = proof["small.tflite"]["runtimes"].items()

@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Run:
         name="t",
         frontend=PRESETS["birdnet_3s_48k"],
         data=schema.Data(root=".", multi_label=True, segment_hop_s=2.0),
-        training=schema.Training(epochs=7, loss="focal"),
+        training=schema.Training(epochs=7, loss=schema.Loss("focal")),
     )
     return Run(folder, experiment, CLASSES)
 

@@ -59,7 +59,7 @@ def run(recordings: Path, tmp_path_factory):
 def exported(run, tmp_path_factory) -> Path:
     """The run for the edge client, which reads bands first."""
     out = tmp_path_factory.mktemp("out")
-    exporter.export_run(run, out, target="echo", n_segments=12, licence="for everyone")
+    exporter.export_run(run, out, target="echo", n_segments=12, license="for everyone")
     return out
 
 
@@ -123,7 +123,7 @@ def test_a_proof_is_plain_json_and_says_why_there_is_no_second_route() -> None:
 
 
 def test_a_run_trained_for_int8_is_not_exported_otherwise(run, tmp_path: Path) -> None:
-    model = schema.Model(name="cnn/tiny", quantised=True, weights="runs/float")
+    model = schema.Model(name="cnn/tiny", quantized=True, weights="runs/float")
     trained = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, model=model))
     for settings in ({"precision": ("fp32",)}, {"target": "onnx"}, {"precision": ("int8", "fp16")}):
         with pytest.raises(UserError, match="trained for int8"):

@@ -149,7 +149,7 @@ def test_the_logits_of_distances_are_as_large_as_they_are() -> None:
         ("linear", "euclidean", 0.0, 1.0),
         ("prototypes", "cosine", 12.0, 12.0),
         ("prototypes", "euclidean", 0.1, 400.0),
-        ("prototypes", "learnt", 0.1, 400.0),
+        ("prototypes", "learned", 0.1, 400.0),
     ):
         experiment = schema.Experiment(model=schema.Model(head=head, distance=distance, logit_scale=scale))
         assert size_of_logits(Run(Path(), experiment, ("a", "b")), logits) == size

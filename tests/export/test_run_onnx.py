@@ -13,7 +13,6 @@ from test_torch_writer import CLASSES, SPEC, own_answers, small_run, sounds, wri
 
 from birdnet_fs.export.sidecars import frontend_constants
 from birdnet_fs.plumbing.files import sha256
-from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.training.run_folder import Run
 
 LABELS = ["Turdus merula_Common Blackbird", "toad_toad", "Parus major_Great Tit"]
@@ -71,7 +70,7 @@ def put_beside(model: Path, way: str, expected: list[np.ndarray]) -> None:
         "output": kind,
         "activation": "softmax",
         "n_constant": 0,
-        "frontend": to_dict(SPEC),
+        "frontend": SPEC.to_artifact(),
     }
     if way == "waveform":
         sidecar["embeddings"] = {"output": 1, "width": expected[1].shape[1], "enrolment": None}

@@ -32,8 +32,8 @@ VARIED = [
     schema.FrontEnd(preset="htk_log_ref", bands="mel_htk", n_mels=40, compression="log", ref="max", top_db=60.0),
     schema.FrontEnd(preset="short_window", segment_s=1.0, win_length=400, hop_length=160, stft_scale="window_power"),
     schema.FrontEnd(preset="power", segment_s=1.0, compression="none", resize=(50, 64), resize_method="lanczos5"),
-    schema.FrontEnd(preset="pad_start", segment_s=1.0, keep_frames=100, normalise="z_score", preemphasis=0.97),
-    schema.FrontEnd(preset="crop_mid", segment_s=1.0, keep_frames=21, keep_from="centre", normalise_when="first"),
+    schema.FrontEnd(preset="pad_start", segment_s=1.0, keep_frames=100, normalize="z_score", preemphasis=0.97),
+    schema.FrontEnd(preset="crop_mid", segment_s=1.0, keep_frames=21, keep_from="center", normalize_when="first"),
 ]
 
 
@@ -43,7 +43,7 @@ def test_the_stand_alone_front_end_is_ours(reader, spec: schema.FrontEnd) -> Non
     waveforms = probe.edges(spec.n_samples, spec.sample_rate_hz)
     ours = log_mel(waveforms, spec)
     for row, expected in zip(waveforms, ours, strict=True):
-        given = reader.log_mel(row, to_dict(spec), constants)
+        given = reader.log_mel(row, spec.to_artifact(), constants)
         assert given.shape == spec.shape
         assert np.isfinite(given).all()
         # relative to the largest value, because presets give dB, ratios or power
@@ -53,7 +53,7 @@ def test_the_stand_alone_front_end_is_ours(reader, spec: schema.FrontEnd) -> Non
 def test_the_stand_alone_front_end_reads_every_setting(reader) -> None:
     """Each setting changes what the reader computes: none is skipped."""
     base = schema.FrontEnd(
-        segment_s=1.0, normalise="min_max", normalise_when="first", keep_frames=50, resize=(40, 64), top_db=60.0
+        segment_s=1.0, normalize="min_max", normalize_when="first", keep_frames=50, resize=(40, 64), top_db=60.0
     )
     row = probe.edges(base.n_samples, base.sample_rate_hz)[3]
     changes = {
@@ -69,11 +69,11 @@ def test_the_stand_alone_front_end_reads_every_setting(reader) -> None:
         "normalise_when": "last",
         "normalise_eps": 0.5,
     }
-    plain = to_dict(base)
+    plain = base.to_artifact()
     constants = sidecars.frontend_constants(base)
     before = reader.log_mel(row, plain, constants)
     for key, value in changes.items():
-        changed = schema.FrontEnd.from_dict({**plain, key: value})
+        changed = schema.FrontEnd.from_artifact({**plain, key: value})
         after = reader.log_mel(row, to_dict(changed), sidecars.frontend_constants(changed))
         assert after.shape != before.shape or np.abs(after - before).max() > 1e-3, key
         assert np.abs(after - log_mel(row, changed)[0]).max() < 1e-3, key

@@ -19,7 +19,6 @@ from other_pythons import python_with
 from birdnet_fs import models, schema
 from birdnet_fs.export import flatbuffer, processes
 from birdnet_fs.frontend.in_numpy import log_mel
-from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.training.run_folder import Run, build_network, save_run, weights_of
 
 pytest.importorskip("tensorflow")
@@ -91,7 +90,7 @@ def job_of(run: Run, folder: Path, **others) -> dict:
         "outputs": ["predictions"],
         "precisions": ["fp32"],
     }
-    told = {"run": str(run.path), "frontend": to_dict(SPEC), "calibration": str(folder / "calibration.npy")}
+    told = {"run": str(run.path), "frontend": SPEC.to_artifact(), "calibration": str(folder / "calibration.npy")}
     return {**usual, **told, "precisions": ["fp32"], "folder": str(folder), **others}
 
 
@@ -158,7 +157,7 @@ def make_run_of_loops(folder: Path) -> Run:
 
 def make_quantised_run(run: Run, folder: Path) -> Run:
     """The run as a network that rounds; its ranges are those of nothing yet."""
-    model = dataclasses.replace(run.experiment.model, quantised=True, weights=str(run.path))
+    model = dataclasses.replace(run.experiment.model, quantized=True, weights=str(run.path))
     experiment = dataclasses.replace(run.experiment, model=model)
     return save_run(folder, experiment, run.classes, weights_of(build_network(experiment, len(run.classes))))
 

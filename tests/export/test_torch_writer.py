@@ -17,7 +17,6 @@ from birdnet_fs.export import onnx_precision, torch_writer
 from birdnet_fs.frontend import PRESETS
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.training.run_folder import Run
 
 BATCHES = (1, 3, 8)
@@ -52,7 +51,7 @@ def write(run: Run, folder: Path, **changes: object) -> Path:
     np.save(folder / "calibration.npy", log_mel(sounds(40)[8:], SPEC))
     job = {
         "run": str(run.path),
-        "frontend": to_dict(run.frontend),
+        "frontend": run.frontend.to_artifact(),
         "input": "waveform",
         "axes": "time_first",
         "formats": ["onnx"],

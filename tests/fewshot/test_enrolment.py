@@ -123,10 +123,10 @@ def test_uneven_shots_one_clip_and_the_verb(clips, tmp_path, capsys):
 @pytest.mark.parametrize("heard", [0, 2])
 def test_a_learnt_distance_stays_and_unknown_is_calibrated_on_it(clips, tmp_path, heard: int):
     """By brute force: Keras' own dense layers on pairs, each clip against the mean of its class without it."""
-    run = run_of(tmp_path / "run", head="prototypes", distance="learnt", logit_scale=0.5)
+    run = run_of(tmp_path / "run", head="prototypes", distance="learned", logit_scale=0.5)
     support, background = some(clips, NAMES[:3], 3), some(clips, NAMES[3:], heard)
     new = enrol(run, support, tmp_path / "new", background=background.clips)
-    assert new.experiment.model.distance == "learnt"
+    assert new.experiment.model.distance == "learned"
     scale = new.experiment.logit_scale
     trained, kept = (load_file(r.path / "weights.safetensors") for r in (run, new))
     dense = [name for name in trained if name.startswith("logits/d")]
@@ -196,10 +196,13 @@ def test_a_clip_is_not_counted_twice(clips, tmp_path, capsys):
         (
             {"head": "prototypes", "distance": "cosine"},
             {"split": "classes"},
-            {"training": schema.Training(keep="best", patience=3), "episodes": schema.Episodes()},
+            {
+                "training": schema.Training(checkpoints=schema.Checkpoints(select="best", patience=3)),
+                "episodes": schema.Episodes(),
+            },
         ),
-        ({}, {"multi_label": True, "secondary": "soft"}, {"training": schema.Training(loss="bce")}),
-        ({"head": "cosine"}, {}, {"training": schema.Training(loss="arcface")}),
+        ({}, {"multi_label": True, "secondary": "soft"}, {"training": schema.Training(loss=schema.Loss("bce"))}),
+        ({"head": "cosine"}, {}, {"training": schema.Training(loss=schema.Loss("arcface"))}),
     ],
 )
 def test_how_a_run_was_trained_does_not_keep_it_from_being_enrolled(clips, tmp_path, model, data, others):

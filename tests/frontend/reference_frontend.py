@@ -80,17 +80,17 @@ def pcen(energies, spec):
 def features(waveform, spec):
     """All steps of one waveform, [n_frames, n_mels]."""
     x = decibels(waveform, spec)
-    if spec.normalise_when == "first":
+    if spec.normalize_when == "first":
         return fit(normalise(x, spec), spec)
     return normalise(fit(x, spec), spec)
 
 
 def normalise(x, spec):
-    if spec.normalise == "min_max":
-        return (x - x.min()) / (x.max() - x.min() + spec.normalise_eps) if x.max() > x.min() else x * 0
-    if spec.normalise == "z_score":
-        return (x - x.mean()) / x.std() if x.std() > max(spec.normalise_eps, 1e-9) else x
-    if spec.normalise == "db_range":
+    if spec.normalize == "min_max":
+        return (x - x.min()) / (x.max() - x.min() + spec.normalize_eps) if x.max() > x.min() else x * 0
+    if spec.normalize == "z_score":
+        return (x - x.mean()) / x.std() if x.std() > max(spec.normalize_eps, 1e-9) else x
+    if spec.normalize == "db_range":
         return np.clip((x - 20 + 100) / 100, 0, 1)
     return x
 

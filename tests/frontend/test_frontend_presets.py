@@ -20,7 +20,6 @@ from birdnet_fs.frontend.definition import define, hann, linear_matrix, mel_matr
 from birdnet_fs.frontend.in_numpy import log_mel, log_mel_reference
 from birdnet_fs.frontend.kernels import kernels
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.schema import FrontEnd
 
 ALL = pytest.mark.parametrize("spec", PRESETS.values(), ids=PRESETS)
@@ -28,7 +27,7 @@ ALL = pytest.mark.parametrize("spec", PRESETS.values(), ids=PRESETS)
 
 def only_decibels(spec):
     """The preset up to its logarithm or PCEN, and dB per unit of what it then gives (PCEN: a dB is about 0.1)."""
-    bare = dataclasses.replace(spec, normalise="none", keep_frames=0, resize=(0, 0))
+    bare = dataclasses.replace(spec, normalize="none", keep_frames=0, resize=(0, 0))
     return bare, {"log": 10 / math.log(10), "pcen": 10.0}.get(spec.compression, 1.0)
 
 
@@ -277,9 +276,9 @@ def test_layer_adds_no_weights_and_stays_float32():
 
 def test_settings_survive_json():
     for spec in PRESETS.values():
-        assert FrontEnd.from_dict(to_dict(spec)) == spec
+        assert FrontEnd.from_artifact(spec.to_artifact()) == spec
     with pytest.raises(UserError, match="n_mels"):
-        FrontEnd.from_dict({"n_mel": 3})
+        FrontEnd.from_artifact({"n_mel": 3})
 
 
 def test_works_where_no_numba_cache_can_be_written(tmp_path):

@@ -20,10 +20,9 @@ from birdnet_fs.frontend.in_numpy import log_mel, log_mel_reference
 from birdnet_fs.frontend.kernels import kernels
 from birdnet_fs.frontend.pcen import _running_mean, smoother
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.schema import FrontEnd
 
-BARE = dataclasses.replace(preset("fewshot_pcen"), normalise="none", keep_frames=0, segment_s=1.0)
+BARE = dataclasses.replace(preset("fewshot_pcen"), normalize="none", keep_frames=0, segment_s=1.0)
 SETTINGS = {
     "librosa": {},
     "long mean from the first frame": {"pcen_start": "first", "pcen_time_constant_s": 2.0},
@@ -63,7 +62,7 @@ def test_every_execution_is_librosas(changes):
 def test_the_stand_alone_reader_is_librosas(changes):
     spec = dataclasses.replace(BARE, **changes)
     row, definition = sounds(spec, 1)[0], define(spec, spec.n_samples)
-    given = reader().log_mel(row, to_dict(spec), {"window": definition.window, "bands": definition.bands})
+    given = reader().log_mel(row, spec.to_artifact(), {"window": definition.window, "bands": definition.bands})
     expected = reference.decibels(row, spec)
     assert np.abs(given - expected).max() <= tolerances.FRONTEND_PCEN * max(1.0, np.abs(expected).max() / 13)
 
@@ -109,7 +108,7 @@ def test_exp_over_all_of_its_range():
         ({"top_db": 60.0}, "frontend.top_db is of a logarithm and must be 80.0 with frontend.compression=pcen"),
         ({"ref": "max"}, "frontend.ref is of a logarithm and must be 'one'"),
         ({"amin": 1e-8}, "frontend.amin is of a logarithm"),
-        ({"normalise": "db_range"}, "normalise=db_range is of dB; set none, min_max or z_score"),
+        ({"normalize": "db_range"}, "normalize=db_range is of dB; set none, min_max or z_score"),
         ({"pcen_bias": 0.0}, "frontend.pcen_bias must be above 0. Received: 0.0"),
         ({"pcen_time_constant_s": 0.0}, "frontend.pcen_time_constant_s must be above 0"),
         ({"pcen_eps": 0.0}, "frontend.pcen_eps must be above 0"),
@@ -132,7 +131,7 @@ def test_settings_that_do_not_go_together_are_refused(changes, words):
 def test_pcen_on_a_preset_that_keeps_everything():
     assert dataclasses.replace(preset("panns"), compression="pcen").top_db == 0  # no limit is none for PCEN too
     assert dataclasses.replace(preset("fewshot"), compression="pcen", preset="fewshot_pcen") == preset("fewshot_pcen")
-    assert FrontEnd.from_dict({"compression": "pcen"}).pcen_scale == 2**31
+    assert FrontEnd.from_artifact({"compression": "pcen"}).pcen_scale == 2**31
 
 
 @pytest.mark.slow

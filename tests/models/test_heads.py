@@ -18,7 +18,7 @@ from birdnet_fs import models
 from birdnet_fs.models import heads
 from birdnet_fs.models.lowering import lower
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.schema import Training
+from birdnet_fs.schema import Loss, Schedule, Training
 from birdnet_fs.training.fit import fit
 
 SHAPE, N_CLASSES = (48, 40, 1), 4
@@ -220,7 +220,7 @@ def test_every_variable_gets_a_gradient_and_16_segments_are_learnt(head, loss, m
     for weight in model.trainable_weights:
         gradient = weight.value.grad
         assert gradient is not None and bool(torch.isfinite(gradient).all()) and float(gradient.abs().max()) > 0
-    settings = Training(epochs=20, loss=loss, learning_rate=2e-3, warmup_epochs=0)
+    settings = Training(epochs=20, learning_rate=2e-3, loss=Loss(loss), schedule=Schedule(warmup_epochs=0))
     losses = [row["train_loss"] for row in fit(model, Tones(), settings, multi_label=multi_label).history]
     assert np.mean(losses[-3:]) < 0.5 * losses[0], losses
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""`data.detect`: every label becomes the one class of a detector, noise none."""
+"""`data.binary_label`: every label becomes the one class of a detector, noise none."""
 
 import csv
 
@@ -28,7 +28,7 @@ def test_any_label_is_the_class_and_noise_is_none(folder):
         "c.wav": (),
         "d.wav": (),
     }
-    found = read_manifest(Data(root=str(folder), multi_label=True, detect="call"))
+    found = read_manifest(Data(root=str(folder), multi_label=True, binary_label="call"))
     assert found.classes == ("call",)
     assert {clip.path.name: clip.labels for clip in found.clips} == {
         "a.wav": ("call",),
@@ -43,17 +43,17 @@ def test_several_labels_and_secondary_ones_are_one(folder):
     with (folder / "table.csv").open("w", newline="") as file:
         rows = [["filename", "label", "secondary_labels"], ["Parus major/a.wav", "x;y", "z"], ["noise/c.wav", "", "z"]]
         csv.writer(file).writerows(rows)
-    found = read_manifest(Data(root=str(folder), table="table.csv", multi_label=True, detect="call"))
+    found = read_manifest(Data(root=str(folder), table="table.csv", multi_label=True, binary_label="call"))
     assert next((clip.labels, clip.secondary) for clip in found.clips) == (("call",), ())
 
 
 def test_one_class_needs_sigmoids():
-    with pytest.raises(UserError, match=r"data\.detect=call needs data\.multi_label=true"):
-        Data(detect="call")
+    with pytest.raises(UserError, match=r"data\.binary_label=call needs data\.multi_label=true"):
+        Data(binary_label="call")
 
 
 def test_a_detector_without_noise_is_told(folder, capsys):
-    data = Data(root=str(folder), multi_label=True, detect="call")
+    data = Data(root=str(folder), multi_label=True, binary_label="call")
     read_manifest(data)
     assert "nothing tells calls from noise" not in capsys.readouterr().err
     for name in ("noise/c.wav", "nocall/d.wav"):

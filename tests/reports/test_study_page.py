@@ -10,19 +10,19 @@ import pytest
 from birdnet_fs.cli.experiment import load
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.reports.study import write_results
-from birdnet_fs.schema import Choice, Experiment, Float, Space, Training
+from birdnet_fs.schema import Categorical, Checkpoints, Experiment, Float, Space, Training
 from birdnet_fs.training import tuning
 from birdnet_fs.training.study import Study, best_first
 
-BASE = Experiment(name="<b>base & co", seed=3, training=Training(epochs=4, checkpoints=2))
+BASE = Experiment(name="<b>base & co", seed=3, training=Training(epochs=4, checkpoints=Checkpoints(n_best=2)))
 SPACE = Space(
     {
         "training.learning_rate": Float(1e-4, 1e-1, log=True),
         "model.dropout": Float(0.0, 0.5),
-        "frontend.fmax_hz": Choice((8_000.0, 10_000.0, 20_000.0)),
-        "model": Choice(("cnn/tiny", "cnn/small")),
+        "frontend.fmax_hz": Categorical((8_000.0, 10_000.0, 20_000.0)),
+        "model": Categorical(("cnn/tiny", "cnn/small")),
     },
-    derive=lambda drawn, base: {"training.warmup_epochs": 2 * drawn["model.dropout"]},
+    derive=lambda drawn, base: {"training.schedule.warmup_epochs": 2 * drawn["model.dropout"]},
     n_trials=30,
     sampler="random",
     n_startup_trials=3,
@@ -56,9 +56,12 @@ def test_best_is_an_experiment_with_the_best_settings(folder: Path) -> None:
     assert found.name == "<b>base & co_best"
     assert found.training.checkpoints == 2
     assert found.training.learning_rate == pytest.approx(best.params["training.learning_rate"], rel=1e-5)
-    assert found.training.warmup_epochs == pytest.approx(2 * best.params["model.dropout"], rel=1e-5)
+    assert found.training.schedule.warmup_epochs == pytest.approx(2 * best.params["model.dropout"], rel=1e-5)
     assert (found.model.name, found.seed, found.data) == (best.params["model"], BASE.seed, BASE.data)
-    assert load(f"{folder / 'best.py'}:base", ["training.keep=last", "training.epochs=7"]).training.epochs == 7
+    assert (
+        load(f"{folder / 'best.py'}:base", ["training.checkpoints.select=last", "training.epochs=7"]).training.epochs
+        == 7
+    )
 
 
 def test_the_table_holds_every_trial(folder: Path) -> None:

@@ -14,7 +14,6 @@ import tolerances
 
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.settings import to_dict
 from birdnet_fs.scoring import artefacts as scoring_artefacts
 from birdnet_fs.scoring.engines import Engine, activate, open_engine
 
@@ -147,7 +146,7 @@ def sidecar(model, kind):
         "input_shape": [1, SPEC.n_samples] if kind == "waveform" else [1, *SPEC.shape, 1],
         "output": "logits",
         "activation": "sigmoid",
-        "frontend": to_dict(SPEC),
+        "frontend": SPEC.to_artifact(),
     }
 
 

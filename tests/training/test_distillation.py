@@ -21,7 +21,18 @@ from birdnet_fs.plumbing.settings import override
 from birdnet_fs.recordings.aviary import make_aviary
 from birdnet_fs.recordings.manifest import Clip
 from birdnet_fs.reports.scores import ScoreTable, write_scores
-from birdnet_fs.schema import Data, Distillation, Episodes, Experiment, FrontEnd, Model, Pseudo, Training
+from birdnet_fs.schema import (
+    Data,
+    Distillation,
+    Episodes,
+    Experiment,
+    FrontEnd,
+    Loss,
+    Model,
+    PseudoLabels,
+    Schedule,
+    Training,
+)
 from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import open_engine
 from birdnet_fs.training import distillation, teachers, trainer
@@ -41,7 +52,7 @@ SPEC = FrontEnd(
     hop_length=1024,
     fmin_hz=300.0,
     fmax_hz=6_000.0,
-    normalise="z_score",
+    normalize="z_score",
 )
 
 
@@ -139,7 +150,9 @@ def experiment(aviary: Path, *settings: str) -> Experiment:
             data=Data(root=str(aviary), table="metadata.csv", audio="audio", where="set=aviary"),
             frontend=SPEC,
             model=Model("cnn/tiny", dropout=0.0),
-            training=Training(epochs=1, batch_size=8, learning_rate=3e-3, warmup_epochs=0, threads=1),
+            training=Training(
+                epochs=1, batch_size=8, learning_rate=3e-3, threads=1, schedule=Schedule(warmup_epochs=0)
+            ),
         ),
         settings,
     )
@@ -201,7 +214,7 @@ def test_a_table_of_probabilities_teaches_as_the_run_does(aviary: Path, teacher:
 
 def test_embeddings_are_taught_beside_frame_logits() -> None:
     """The labels' loss is given what it is given without a teacher."""
-    settings = Training(frame_loss=0.5)
+    settings = Training(loss=Loss(frame_loss=0.5))
     model = models.build("cnn/tiny", input_shape=(32, 32, 1), n_classes=3, head="sed", dropout=0.0)
     plain = supervised(model, settings, multi_label=False)
 
@@ -359,8 +372,13 @@ def test_a_table_is_read_line_by_line(aviary: Path, tmp_path: Path) -> None:
             r"training\.loss=arcface moves logits away .*set training\.loss=ce",
         ),
         (
-            ["distillation.teacher=run", "distillation.features=1", "model.weights=x", "training.freeze_blocks=-1"],
-            r"training\.freeze_blocks=-1 keeps as it is",
+            [
+                "distillation.teacher=run",
+                "distillation.features=1",
+                "model.weights=x",
+                "training.finetuning.freeze_blocks=-1",
+            ],
+            r"training\.finetuning\.freeze_blocks=-1 keeps as it is",
         ),
     ],
 )
@@ -374,4 +392,4 @@ def test_episodes_have_no_teacher() -> None:
     with pytest.raises(UserError, match="Episodes learn from no teacher"):
         Experiment(distillation=Distillation("run"), **episodes)
     with pytest.raises(UserError, match="Episodes need labelled clips"):
-        Experiment(pseudo=Pseudo("pseudo.csv"), **episodes)
+        Experiment(pseudo_labels=PseudoLabels("pseudo.csv"), **episodes)

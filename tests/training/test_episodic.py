@@ -22,7 +22,19 @@ from birdnet_fs.plumbing.settings import override
 from birdnet_fs.recordings.aviary import make_aviary
 from birdnet_fs.recordings.manifest import Clip
 from birdnet_fs.reports.held_out import report_on_held_out
-from birdnet_fs.schema import Augmentation, Data, Episodes, Experiment, FeatureNoise, FrontEnd, Masks, Model, Training
+from birdnet_fs.schema import (
+    Augmentation,
+    Checkpoints,
+    Data,
+    Episodes,
+    Experiment,
+    FeatureNoise,
+    FrontEnd,
+    Masks,
+    Model,
+    Schedule,
+    Training,
+)
 from birdnet_fs.scoring.engines import open_engine
 from birdnet_fs.training import episodic, trainer
 from birdnet_fs.training.episodic import Embedder, Item, draw_items, method_of, objective, told
@@ -32,7 +44,7 @@ from birdnet_fs.training.partition import TRAIN, partition, read_partition
 from birdnet_fs.training.run_folder import load_run, read_weights, weights_of
 from birdnet_fs.training.start import start_from
 
-SPEC = FrontEnd(segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalise="z_score")
+SPEC = FrontEnd(segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score")
 ROLES = ["base"] * 6 + ["val"] * 3 + ["novel"] * 3
 
 
@@ -59,7 +71,13 @@ def experiment(recordings: Path, *settings: str) -> Experiment:
             frontend=SPEC,
             model=Model("cnn/tiny", dropout=0.0, head="prototypes", distance="cosine", logit_scale=10.0),
             augmentation=Augmentation(time_masks=Masks(1), freq_masks=Masks(1), feature_noise=FeatureNoise(0.3)),
-            training=Training(epochs=3, learning_rate=3e-3, warmup_epochs=0, keep="best", threads=1),
+            training=Training(
+                epochs=3,
+                learning_rate=3e-3,
+                threads=1,
+                schedule=Schedule(warmup_epochs=0),
+                checkpoints=Checkpoints(select="best"),
+            ),
             episodes=Episodes(n_way=3, n_shot=2, n_query=2, n_train=15, n_val=100, n_test=500),
         ),
         settings,
@@ -181,7 +199,7 @@ def test_the_loss_is_the_papers(distance: str, scale: float, smoothing: float) -
     assert loss(flat, torch.zeros(len(flat), 4), smoothing).item() == pytest.approx(total, rel=tolerances.LOSS)
 
 
-@pytest.mark.parametrize(("distance", "scale"), [("euclidean", 0.5), ("cosine", 10.0), ("learnt", 2.0)])
+@pytest.mark.parametrize(("distance", "scale"), [("euclidean", 0.5), ("cosine", 10.0), ("learned", 2.0)])
 def test_what_validation_tells_is_the_heads_own(distance: str, scale: float) -> None:
     """Cross-entropy and accuracy over episodes, query by query in float64."""
     model = network(distance, scale)
@@ -234,7 +252,12 @@ def test_accuracy_in_training_is_that_of_the_queries() -> None:
 
 def test_a_checkpoint_in_episodes_is_a_run(recordings, tmp_path: Path, capsys) -> None:
     """It knows the species it was trained on, and is tested in episodes over the others."""
-    settings = ["training.epochs=2", "training.checkpoints=1", "episodes.n_train=5", "training.ema=0.5"]
+    settings = [
+        "training.epochs=2",
+        "training.checkpoints.n_best=1",
+        "episodes.n_train=5",
+        "training.optimizer.ema=0.5",
+    ]
     run = trainer.train(experiment(recordings, *settings), tmp_path / "run")
     with open(run.path / "history.csv", encoding="utf-8") as file:
         best = max(csv.DictReader(file), key=lambda row: float(row["val_acc"]))
@@ -256,9 +279,9 @@ def test_a_checkpoint_in_episodes_is_a_run(recordings, tmp_path: Path, capsys) -
 
 
 def test_checkpoints_and_what_is_watched_change_no_training(recordings, tmp_path: Path) -> None:
-    settings = ["training.epochs=2", "episodes.n_train=5", "episodes.n_val=20", "model.distance=learnt"]
+    settings = ["training.epochs=2", "episodes.n_train=5", "episodes.n_val=20", "model.distance=learned"]
     plain = trainer.train(experiment(recordings, *settings), tmp_path / "plain")
-    kept = trainer.train(experiment(recordings, *settings, "training.checkpoints=2"), tmp_path / "kept")
+    kept = trainer.train(experiment(recordings, *settings, "training.checkpoints.n_best=2"), tmp_path / "kept")
     expected = read_weights(plain.path / "weights.safetensors")
     for path, value in read_weights(kept.path / "weights.safetensors").items():
         np.testing.assert_array_equal(value, expected[path])
@@ -282,11 +305,14 @@ class Tones:
 
 
 def test_the_learnt_distance_learns() -> None:
-    model = network("learnt")
+    model = network("learned")
     before = weights_of(model)
     settings = Episodes(n_way=3, n_shot=2, n_query=2)
     fitted = fit(
-        model, Tones(), Training(epochs=3, learning_rate=3e-3, warmup_epochs=0), objective=objective(model, settings)
+        model,
+        Tones(),
+        Training(epochs=3, learning_rate=3e-3, schedule=Schedule(warmup_epochs=0)),
+        objective=objective(model, settings),
     )
     moved = {path for path, value in fitted.weights.items() if (value != before[path]).any()}
     assert {f"logits/{layer}/{part}" for layer in ("dense1", "dense2") for part in ("kernel", "bias")} <= moved

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.schema import Training
+from birdnet_fs.schema import Checkpoints, Optimizer, Schedule, Training
 from birdnet_fs.training.fit import DivergedError, Interrupted, Objective, device_of, fit
 from birdnet_fs.training.run_folder import weights_of
 
@@ -58,7 +58,12 @@ def test_it_learns_and_reports_every_epoch() -> None:
 def test_one_run_equals_plain_keras_and_torch_adamw() -> None:
     import tolerances
 
-    settings = Training(epochs=2, learning_rate=0.01, weight_decay=0.05, clip_norm=0.5, warmup_epochs=0)
+    settings = Training(
+        epochs=2,
+        learning_rate=0.01,
+        optimizer=Optimizer(weight_decay=0.05, clip_norm=0.5),
+        schedule=Schedule(warmup_epochs=0),
+    )
     ours, plain = network(), network()
     fit(ours, FixedBatches(), settings, multi_label=True)
     decayed = [v.value for v in plain.trainable_variables if v.value.ndim > 1]
@@ -95,7 +100,13 @@ def test_best_weights_are_kept() -> None:
         seen.append(weights_of(model))
         return {"val_macro_auroc": next(scores)}
 
-    fitted = fit(model, FixedBatches(), Training(epochs=3, keep="best"), multi_label=False, validate=validate)
+    fitted = fit(
+        model,
+        FixedBatches(),
+        Training(epochs=3, checkpoints=Checkpoints(select="best")),
+        multi_label=False,
+        validate=validate,
+    )
     for name, value in fitted.weights.items():
         np.testing.assert_array_equal(value, seen[1][name])
     last = fit(network(), FixedBatches(), Training(epochs=3), multi_label=False)
@@ -111,7 +122,7 @@ def test_it_stops_when_it_gets_no_better(keep: str, kept_epoch: int) -> None:
         seen.append(weights_of(model))
         return {"val_macro_auroc": next(scores)}
 
-    settings = Training(epochs=6, keep=keep, patience=2)
+    settings = Training(epochs=6, checkpoints=Checkpoints(select=keep, patience=2))
     fitted = fit(model, FixedBatches(), settings, validate=validate)
     assert len(fitted.history) == len(seen) == 5
     for name, value in fitted.weights.items():
@@ -124,7 +135,9 @@ def test_another_objective_has_its_own_network_loss_and_column() -> None:
     before, scores = weights_of(model), iter([0.2, 0.9, 0.5])
     inner = keras.Model(model.input, model.get_layer("pool").output)
     objective = Objective(inner, lambda pooled, targets, smoothing: (pooled**2).mean() / 2, best="val_acc")
-    settings = Training(epochs=3, learning_rate=0.05, weight_decay=0.0, keep="best")
+    settings = Training(
+        epochs=3, learning_rate=0.05, optimizer=Optimizer(weight_decay=0.0), checkpoints=Checkpoints(select="best")
+    )
     fitted = fit(
         model,
         FixedBatches(),
@@ -142,7 +155,9 @@ def test_the_average_lies_between_and_the_model_keeps_its_own() -> None:
     plain = fit(network(), FixedBatches(), Training(epochs=2, learning_rate=0.05), multi_label=False)
     model = network()
     start = weights_of(model)
-    averaged = fit(model, FixedBatches(), Training(epochs=2, learning_rate=0.05, ema=0.9), multi_label=False)
+    averaged = fit(
+        model, FixedBatches(), Training(epochs=2, learning_rate=0.05, optimizer=Optimizer(ema=0.9)), multi_label=False
+    )
     np.testing.assert_array_equal(weights_of(model)["conv/kernel"], plain.weights["conv/kernel"])
     moved = np.abs(plain.weights["conv/kernel"] - start["conv/kernel"]).mean()
     assert 0 < np.abs(averaged.weights["conv/kernel"] - plain.weights["conv/kernel"]).mean() < moved
@@ -155,7 +170,7 @@ def test_a_nan_stops_names_the_recordings_and_keeps_the_last_good_epoch() -> Non
         fit(network(), FixedBatches(spoil=1), Training(epochs=3), multi_label=False)
     assert len(caught.value.history) == 1
     model, kept = network(), []
-    settings = Training(epochs=3, keep="best")
+    settings = Training(epochs=3, checkpoints=Checkpoints(select="best"))
 
     def validate() -> dict[str, float]:
         kept.append(weights_of(model))
@@ -202,7 +217,7 @@ def test_an_interrupt_while_statistics_settle_gives_the_mean_weights() -> None:
                 raise KeyboardInterrupt
             yield from super().epoch(epoch)
 
-    settings = Training(epochs=3, swa_epochs=2)
+    settings = Training(epochs=3, optimizer=Optimizer(swa_epochs=2))
     with pytest.raises(Interrupted) as caught:
         fit(network(), Stopping(), settings, multi_label=False)
     settled = fit(network(), FixedBatches(), settings, multi_label=False)

@@ -9,7 +9,7 @@ import torch
 from birdnet_fs import models
 from birdnet_fs.models.lowering import lower
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.schema import Training
+from birdnet_fs.schema import Finetuning, Optimizer, Schedule, Training
 from birdnet_fs.training import layerwise
 from birdnet_fs.training.fit import fit
 from birdnet_fs.training.run_folder import weights_of
@@ -57,7 +57,9 @@ def test_blocks_stand_in_the_order_of_the_graph_and_the_head_is_none():
 
 @pytest.mark.parametrize(("n_blocks", "frozen"), [(0, ()), (2, BLOCKS[:2]), (5, BLOCKS), (-1, BLOCKS)])
 def test_frozen_blocks_and_their_statistics_stay(n_blocks, frozen):
-    for path, by in moved(Training(epochs=2, warmup_epochs=0, freeze_blocks=n_blocks)).items():
+    for path, by in moved(
+        Training(epochs=2, schedule=Schedule(warmup_epochs=0), finetuning=Finetuning(freeze_blocks=n_blocks))
+    ).items():
         assert bool(np.abs(by).max() > 0) == (block(path) not in frozen), path
 
 
@@ -79,7 +81,13 @@ def test_more_blocks_than_there_are_is_told():
 @pytest.mark.parametrize("decay", [1.0, 0.5])
 def test_each_block_learns_at_its_rate(decay):
     """The first step of Adam is the learning rate wherever the gradient is well above its epsilon."""
-    settings = Training(epochs=1, learning_rate=1e-2, warmup_epochs=0, weight_decay=0.0, layer_decay=decay)
+    settings = Training(
+        epochs=1,
+        learning_rate=1e-2,
+        optimizer=Optimizer(weight_decay=0.0),
+        schedule=Schedule(warmup_epochs=0),
+        finetuning=Finetuning(layer_decay=decay),
+    )
     largest: dict[str, float] = {}
     for path, by in moved(settings).items():
         if "moving_" not in path:

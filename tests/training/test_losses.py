@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import log_loss
 
 from birdnet_fs import models
-from birdnet_fs.schema import Training
+from birdnet_fs.schema import Loss, Training
 from birdnet_fs.training.cosine_losses import arcface, circle
 from birdnet_fs.training.losses import (
     asymmetric,
@@ -213,7 +213,7 @@ def test_what_is_not_known_changes_nothing(loss) -> None:
 
 def test_the_loudest_frame_of_a_sed_head_counts_its_share() -> None:
     model = models.build("cnn/tiny", input_shape=(64, 32, 1), n_classes=4, head="sed", dropout=0.0)
-    objective = supervised(model, Training(frame_loss=0.3), multi_label=True)
+    objective = supervised(model, Training(loss=Loss(frame_loss=0.3)), multi_label=True)
     frames = torch.tensor(np.random.default_rng(3).normal(size=(6, 5, 4)))
     loss = with_frames(binary_cross_entropy, 0.3)([torch.tensor(X), frames], torch.tensor(Y), 0.1).item()
     loudest = torch.tensor(frames.numpy().max(1))
@@ -229,21 +229,21 @@ def test_the_chosen_loss() -> None:
     for settings, multi_label, expected in (
         (Training(), True, binary_cross_entropy),
         (Training(), False, cross_entropy),
-        (Training(loss="ce"), False, cross_entropy),
-        (Training(loss="focal"), False, focal_cross_entropy),
-        (Training(loss="focal"), True, focal_binary_cross_entropy),
-        (Training(loss="asymmetric"), True, asymmetric),
-        (Training(loss="soft_auc"), True, soft_auc),
+        (Training(loss=Loss("ce")), False, cross_entropy),
+        (Training(loss=Loss("focal")), False, focal_cross_entropy),
+        (Training(loss=Loss("focal")), True, focal_binary_cross_entropy),
+        (Training(loss=Loss("asymmetric")), True, asymmetric),
+        (Training(loss=Loss("soft_auc")), True, soft_auc),
     ):
         found = chosen(settings, multi_label=multi_label)(LOGITS, SOFT, 0.1)
         assert found.item() == expected(LOGITS, SOFT, 0.1).item()
-    strong = chosen(Training(loss="focal", focal_gamma=4.0), multi_label=False)(LOGITS, SOFT, 0.0)
+    strong = chosen(Training(loss=Loss("focal", focal_gamma=4.0)), multi_label=False)(LOGITS, SOFT, 0.0)
     assert strong.item() == focal_cross_entropy(LOGITS, SOFT, gamma=4.0).item()
     logits = torch.tensor(30 * COSINES)
     for settings, expected in (
-        (Training(loss="arcface"), arcface(logits, HARD, scale=30.0, margin=0.5)),
-        (Training(loss="arcface", margin=0.2), arcface(logits, HARD, scale=30.0, margin=0.2)),
-        (Training(loss="circle"), circle(logits, HARD, scale=30.0, margin=0.4)),
+        (Training(loss=Loss("arcface")), arcface(logits, HARD, scale=30.0, margin=0.5)),
+        (Training(loss=Loss("arcface", margin=0.2)), arcface(logits, HARD, scale=30.0, margin=0.2)),
+        (Training(loss=Loss("circle")), circle(logits, HARD, scale=30.0, margin=0.4)),
     ):
         assert chosen(settings, multi_label=False, scale=30.0)(logits, HARD, 0.0).item() == expected.item()
 

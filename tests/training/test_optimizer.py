@@ -7,7 +7,7 @@ import pytest
 import tolerances
 import torch
 
-from birdnet_fs.schema import Training
+from birdnet_fs.schema import Finetuning, Optimizer, Schedule, Training
 from birdnet_fs.training import layerwise
 from birdnet_fs.training.fit import fit
 from birdnet_fs.training.run_folder import weights_of
@@ -69,27 +69,27 @@ def same(weights: dict[str, np.ndarray], net: torch.nn.Module) -> None:
         np.testing.assert_allclose(weights[name], expected.T, atol=tolerances.LOOP_WEIGHTS)
 
 
-PLAIN = {"epochs": 4, "learning_rate": 0.03, "weight_decay": 0.0, "warmup_epochs": 0, "schedule": "constant"}
+PLAIN = {"epochs": 4, "learning_rate": 0.03, "schedule": Schedule("constant", warmup_epochs=0)}
 
 
 @pytest.mark.parametrize(
     ("settings", "make"),
     [
         ({}, lambda p: torch.optim.AdamW(p, lr=0.03, weight_decay=0)),
-        ({"optimizer": "adam", "beta1": 0.5}, lambda p: torch.optim.Adam(p, lr=0.03, betas=(0.5, 0.999))),
+        ({"name": "adam", "beta1": 0.5}, lambda p: torch.optim.Adam(p, lr=0.03, betas=(0.5, 0.999))),
         (
-            {"optimizer": "adam", "amsgrad": True, "beta2": 0.9},
+            {"name": "adam", "amsgrad": True, "beta2": 0.9},
             lambda p: torch.optim.Adam(p, lr=0.03, betas=(0.9, 0.9), amsgrad=True),
         ),
-        ({"optimizer": "sgd"}, lambda p: torch.optim.SGD(p, lr=0.03, momentum=0.9, nesterov=True)),
-        ({"optimizer": "sgd", "beta1": 0.0}, lambda p: torch.optim.SGD(p, lr=0.03)),
-        ({"optimizer": "rmsprop", "beta2": 0.9}, lambda p: torch.optim.RMSprop(p, lr=0.03, alpha=0.9)),
+        ({"name": "sgd"}, lambda p: torch.optim.SGD(p, lr=0.03, momentum=0.9, nesterov=True)),
+        ({"name": "sgd", "beta1": 0.0}, lambda p: torch.optim.SGD(p, lr=0.03)),
+        ({"name": "rmsprop", "beta2": 0.9}, lambda p: torch.optim.RMSprop(p, lr=0.03, alpha=0.9)),
     ],
 )
 def test_optimisers_are_torchs(settings: dict, make) -> None:
     model = network()
     net = twin(model)
-    fitted = fit(model, FixedBatches(), Training(**PLAIN, **settings))
+    fitted = fit(model, FixedBatches(), Training(**PLAIN, optimizer=Optimizer(weight_decay=0.0, **settings)))
     trained(net, make(net.parameters()), epochs=4)
     same(fitted.weights, net)
 
@@ -99,7 +99,9 @@ def test_gradients_of_several_batches_are_those_of_one_large_batch(accumulate: i
     """Seven batches an epoch: the last step has fewer where they do not divide."""
     model = network()
     net = twin(model)
-    fitted = fit(model, FixedBatches(), Training(**PLAIN, optimizer="sgd", accumulate=accumulate))
+    fitted = fit(
+        model, FixedBatches(), Training(**PLAIN, optimizer=Optimizer("sgd", weight_decay=0.0, accumulate=accumulate))
+    )
     trained(
         net, torch.optim.SGD(net.parameters(), lr=0.03, momentum=0.9, nesterov=True), epochs=4, accumulate=accumulate
     )
@@ -109,7 +111,7 @@ def test_gradients_of_several_batches_are_those_of_one_large_batch(accumulate: i
 def test_the_mean_of_the_last_epochs_is_torchs() -> None:
     model = network()
     net = twin(model)
-    fitted = fit(model, FixedBatches(), Training(**PLAIN, swa_epochs=3))
+    fitted = fit(model, FixedBatches(), Training(**PLAIN, optimizer=Optimizer(weight_decay=0.0, swa_epochs=3)))
     average = torch.optim.swa_utils.AveragedModel(net)
 
     def after_epoch(epoch: int, now: torch.nn.Module) -> None:
@@ -128,7 +130,11 @@ def test_the_mean_weights_get_statistics_of_their_own() -> None:
     inputs = keras.Input((6,))
     x = keras.layers.BatchNormalization(name="bn", momentum=0.9)(keras.layers.Dense(5, name="a_dense")(inputs))
     model = keras.Model(inputs, keras.layers.Dense(3, name="logits")(x))
-    kept = fit(model, FixedBatches(), Training(**{**PLAIN, "epochs": 2, "learning_rate": 0.3}, swa_epochs=2)).weights
+    kept = fit(
+        model,
+        FixedBatches(),
+        Training(**{**PLAIN, "epochs": 2, "learning_rate": 0.3}, optimizer=Optimizer(weight_decay=0.0, swa_epochs=2)),
+    ).weights
     hidden = X @ kept["a_dense/kernel"] + kept["a_dense/bias"]
     of_batches = hidden.reshape(-1, SIZE, 5)
     # the running mean over 7 batches that come 8 times is a weighted mean of theirs, near the plain one
@@ -145,11 +151,19 @@ def test_frozen_blocks_learn_after_the_epoch_that_says_so() -> None:
     def after_epoch(rows, weights) -> None:
         seen.append(copy.deepcopy(weights))
 
-    settings = Training(**PLAIN, freeze_blocks=1, unfreeze_epoch=2)
+    settings = Training(
+        **PLAIN, optimizer=Optimizer(weight_decay=0.0), finetuning=Finetuning(freeze_blocks=1, unfreeze_epoch=2)
+    )
     fit(network(), FixedBatches(), settings, after_epoch=after_epoch)
     moved = [bool((w["hidden_dense/kernel"] != start["hidden_dense/kernel"]).any()) for w in seen]
     assert moved == [False, False, True, True]
-    only_head = fit(network(), FixedBatches(), Training(**{**PLAIN, "epochs": 2}, freeze_blocks=1)).weights
+    only_head = fit(
+        network(),
+        FixedBatches(),
+        Training(
+            **{**PLAIN, "epochs": 2}, optimizer=Optimizer(weight_decay=0.0), finetuning=Finetuning(freeze_blocks=1)
+        ),
+    ).weights
     np.testing.assert_array_equal(seen[1]["logits/kernel"], only_head["logits/kernel"])
     model = network()
     layerwise.freeze(model, 1)

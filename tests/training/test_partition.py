@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.schema import Data, Episodes, Experiment, FrontEnd, Model, Training
+from birdnet_fs.schema import Checkpoints, Data, Episodes, Experiment, FrontEnd, Model, Training
 from birdnet_fs.training.partition import HELD_OUT, VAL, folds_of, partition, read_partition, write_partition
 from birdnet_fs.training.targets import targets_of
 
@@ -38,7 +38,7 @@ def table(tmp_path: Path):
 
 
 def experiment(root: Path, **data) -> Experiment:
-    training = Training(keep=data.pop("keep", "last"))
+    training = Training(checkpoints=Checkpoints(select=data.pop("select", "last")))
     return Experiment(data=Data(root=str(root), table="table.csv", **data), frontend=SPEC, training=training)
 
 
@@ -139,7 +139,7 @@ def test_drawn_shares(table, split: str, sizes: tuple[int, ...]) -> None:
 
 def test_validation_comes_from_the_training_groups(table) -> None:
     root = table()
-    part = partition(experiment(root, val_fraction=0.25, keep="best"))
+    part = partition(experiment(root, val_fraction=0.25, select="best"))
     assert part.held_out == partition(experiment(root)).held_out
     assert part.val
     assert not groups(part.val) & groups(part.train)

@@ -24,7 +24,18 @@ from birdnet_fs.recordings.aviary import make_aviary
 from birdnet_fs.recordings.manifest import Clip
 from birdnet_fs.reports.labelled import heard_in_training
 from birdnet_fs.reports.scores import read_scores
-from birdnet_fs.schema import Augmentation, Data, Experiment, FrontEnd, Mixup, Model, Pseudo, Training
+from birdnet_fs.schema import (
+    Augmentation,
+    Data,
+    Experiment,
+    FrontEnd,
+    Mixup,
+    Model,
+    PseudoLabels,
+    Sampling,
+    Schedule,
+    Training,
+)
 from birdnet_fs.scoring import pseudo as labelling
 from birdnet_fs.scoring.engines import Engine, open_engine
 from birdnet_fs.training import pseudo, trainer
@@ -33,7 +44,7 @@ from birdnet_fs.training.run_folder import Run, load_run
 
 RATE = 16_000
 SPEC = FrontEnd(
-    segment_s=2.0, sample_rate_hz=RATE, n_mels=32, hop_length=1024, fmin_hz=300.0, fmax_hz=6_000.0, normalise="z_score"
+    segment_s=2.0, sample_rate_hz=RATE, n_mels=32, hop_length=1024, fmin_hz=300.0, fmax_hz=6_000.0, normalize="z_score"
 )
 
 
@@ -41,18 +52,18 @@ SPEC = FrontEnd(
 def test_a_power_quiets_doubts_and_what_is_sure_is_drawn_more_often(multi_label: bool) -> None:
     logits = np.random.default_rng(0).normal(0, 2, (20, 4))
     p = softmax(logits, 1).astype(np.float32)
-    targets, weights = pseudo.softened(p, Pseudo(power=2.0), multi_label=multi_label)
+    targets, weights = pseudo.softened(p, PseudoLabels(power=2.0), multi_label=multi_label)
     expected = p**2 if multi_label else softmax(2 * logits, 1)  # a power is a temperature of one half
     np.testing.assert_allclose(targets, expected, atol=tolerances.ACTIVATION)
     np.testing.assert_allclose(weights, (p**2).max(1), atol=tolerances.ACTIVATION)
-    floor = Pseudo(floor=0.3, weight="sum")
+    floor = PseudoLabels(floor=0.3, weight="sum")
     kept = np.where(p >= 0.3, p, 0)[p.max(1) >= 0.3]
     targets, weights = pseudo.softened(p[p.max(1) >= 0.3], floor, multi_label=multi_label)
     np.testing.assert_allclose(weights, kept.sum(1), atol=tolerances.ACTIVATION)
     assert ((targets > 0) == (kept > 0)).all()
     if not multi_label:
         np.testing.assert_allclose(targets.sum(1), 1, atol=tolerances.ACTIVATION)
-    assert (pseudo.softened(p, Pseudo(weight="none"), multi_label=multi_label)[1] == 1).all()
+    assert (pseudo.softened(p, PseudoLabels(weight="none"), multi_label=multi_label)[1] == 1).all()
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +103,9 @@ def test_an_epoch_holds_as_many_as_asked_drawn_by_their_chance(noises: Waveforms
     targets = np.concatenate([np.eye(3), np.full((5, 3), 1 / 3)]).astype(np.float32)
 
     def epoch(number: int, workers: int = 0, amount: float = 2.0) -> list:
-        experiment = Experiment(frontend=SPEC, training=Training(batch_size=6, views=10, workers=workers))
+        experiment = Experiment(
+            frontend=SPEC, training=Training(batch_size=6, workers=workers, sampling=Sampling(crops_per_clip=10))
+        )
         batches = TrainingBatches(noises, targets, experiment, unlabelled=Unlabelled(3, CHANCE, amount, 0.0))
         assert len(batches) == round(30 * (1 + amount) / 6)
         return list(batches.epoch(number))
@@ -128,7 +141,7 @@ def experiment(aviary: Path, *settings: str) -> Experiment:
             data=Data(root=str(aviary), table="metadata.csv", audio="audio", where="set=aviary"),
             frontend=SPEC,
             model=Model("cnn/tiny", dropout=0.0),
-            training=Training(epochs=1, batch_size=8, warmup_epochs=0, threads=1),
+            training=Training(epochs=1, batch_size=8, threads=1, schedule=Schedule(warmup_epochs=0)),
         ),
         settings,
     )
@@ -196,7 +209,7 @@ def test_ranks_and_nothing_readable_are_refused(aviary: Path, run: Run, tmp_path
 def test_windows_are_trained_on_and_what_is_held_out_is_not(
     aviary: Path, run: Run, table: Path, tmp_path: Path, capsys
 ):
-    settings = [f"pseudo.table={table.parent}", "pseudo.power=2", "pseudo.amount=1"]
+    settings = [f"pseudo_labels.table={table.parent}", "pseudo_labels.power=2", "pseudo_labels.amount=1"]
     student = trainer.train(experiment(aviary, *settings), tmp_path / "student")
     said = capsys.readouterr().err
     assert f"1 recordings of {table} are held out here and were left out" in said and "copy.flac" in said
@@ -206,7 +219,7 @@ def test_windows_are_trained_on_and_what_is_held_out_is_not(
     assert read_partition(student.path / "partition.csv", HELD_OUT) == read_partition(
         run.path / "partition.csv", HELD_OUT
     )
-    assert load_run(student.path).experiment.pseudo.table == str(table.parent)
+    assert load_run(student.path).experiment.pseudo_labels.table == str(table.parent)
     assert (student.path / "recordings.csv").read_text().count("soundscape") == 2
     assert heard_in_training(student.path, [heard[0].path]) == [heard[0].path]
     parts = trainer.partition(experiment(aviary))
@@ -223,14 +236,16 @@ def test_windows_are_trained_on_and_what_is_held_out_is_not(
 
 def test_labels_by_who_heard_the_held_out_clips_are_refused(aviary: Path, table: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"first was trained on 3 clips that are held out here .* same fold"):
-        trainer.train(experiment(aviary, f"pseudo.table={table}", "data.fold=1"), tmp_path / "run")
-    with pytest.raises(UserError, match=r"None of the 13 windows .* 13 lie below pseudo\.threshold=0\.999"):
-        trainer.train(experiment(aviary, f"pseudo.table={table}", "pseudo.threshold=0.9999"), tmp_path / "run")
-    with pytest.raises(UserError, match=r"pseudo\.table must be a pseudo\.csv .* Received: .*aviary$"):
-        trainer.train(experiment(aviary, f"pseudo.table={aviary}"), tmp_path / "run")
+        trainer.train(experiment(aviary, f"pseudo_labels.table={table}", "data.fold=1"), tmp_path / "run")
+    with pytest.raises(UserError, match=r"None of the 13 windows .* 13 lie below pseudo_labels\.threshold=0\.999"):
+        trainer.train(
+            experiment(aviary, f"pseudo_labels.table={table}", "pseudo_labels.threshold=0.9999"), tmp_path / "run"
+        )
+    with pytest.raises(UserError, match=r"pseudo_labels\.table must be a pseudo\.csv .* Received: .*aviary$"):
+        trainer.train(experiment(aviary, f"pseudo_labels.table={aviary}"), tmp_path / "run")
     two = "data.where=set=aviary,label=" + "|".join(read_scores(table).classes[:2])
     with pytest.raises(UserError, match=r"pseudo\.csv must know the 2 classes that are trained here"):
-        trainer.train(experiment(aviary, f"pseudo.table={table}", two), tmp_path / "run")
+        trainer.train(experiment(aviary, f"pseudo_labels.table={table}", two), tmp_path / "run")
     # a table of fold 0, whose maker is there no more, in a folder for all folds
     for name in ("pseudo.csv", "pseudo.json"):
         place = tmp_path / "cv" / "fold1" / name
@@ -238,19 +253,19 @@ def test_labels_by_who_heard_the_held_out_clips_are_refused(aviary: Path, table:
         place.write_bytes((table.parent / name).read_bytes())
     about = json.loads((tmp_path / "cv" / "fold1" / "pseudo.json").read_text())
     (tmp_path / "cv" / "fold1" / "pseudo.json").write_text(json.dumps({**about, "runs": ["/gone"]}))
-    chosen = experiment(aviary, f"pseudo.table={tmp_path / 'cv'}", "data.fold=1")
+    chosen = experiment(aviary, f"pseudo_labels.table={tmp_path / 'cv'}", "data.fold=1")
     assert pseudo.table_of(chosen) == tmp_path / "cv" / "fold1" / "pseudo.csv"
 
 
 def test_rounds_label_and_train_in_turn_and_keep_what_is_done(aviary: Path, run: Run, tmp_path: Path, capsys) -> None:
-    inputs = [str(aviary.parent / "unlabelled"), "pseudo.power=1.5", "training.epochs=2"]
+    inputs = [str(aviary.parent / "unlabelled"), "pseudo_labels.power=1.5", "training.epochs=2"]
     verb(run.path, inputs, tmp_path, rounds=2, overlap=0.0, batch_size=32, threads=1, overwrite=False)
     shown = capsys.readouterr()
     assert [line[:8] for line in shown.out.splitlines()] == ["round 1:", "round 2:"]
     runs = [load_run(tmp_path / f"round{number}" / "run") for number in (1, 2)]
     for number, one in enumerate(runs, 1):
         chosen = one.experiment
-        assert chosen.pseudo == Pseudo(str(tmp_path / f"round{number}" / "pseudo.csv"), power=1.5)
+        assert chosen.pseudo_labels == PseudoLabels(str(tmp_path / f"round{number}" / "pseudo.csv"), power=1.5)
         assert chosen.training.epochs == 2 and chosen.data == run.experiment.data
         assert (one.path / "metrics.json").is_file()
     assert json.loads((tmp_path / "round2" / "pseudo.json").read_text())["runs"] == [str(runs[0].path)]
@@ -271,12 +286,18 @@ def test_rounds_label_and_train_in_turn_and_keep_what_is_done(aviary: Path, run:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["pseudo.threshold=1"], r"pseudo\.threshold must be in \[0, 1\)"),
-        (["pseudo.power=0"], r"pseudo\.power must be above 0"),
-        (["pseudo.mix=2"], r"pseudo\.mix must be in \[0, 1\]"),
-        (["pseudo.table=x", "pseudo.mix=0", "pseudo.amount=0"], "would not be heard"),
-        (["pseudo.table=x", "distillation.teacher=a.csv"], r"says nothing of the windows of pseudo\.table"),
-        (["pseudo.table=x", "training.loss=circle", "model.head=cosine"], r"needs one class a clip, and pseudo\.table"),
+        (["pseudo_labels.threshold=1"], r"pseudo_labels\.threshold must be in \[0, 1\)"),
+        (["pseudo_labels.power=0"], r"pseudo_labels\.power must be above 0"),
+        (["pseudo_labels.mix=2"], r"pseudo_labels\.mix must be in \[0, 1\]"),
+        (["pseudo_labels.table=x", "pseudo_labels.mix=0", "pseudo_labels.amount=0"], "would not be used"),
+        (
+            ["pseudo_labels.table=x", "distillation.teacher=a.csv"],
+            r"says nothing of the windows of pseudo_labels\.table",
+        ),
+        (
+            ["pseudo_labels.table=x", "training.loss=circle", "model.head=cosine"],
+            r"needs one class a clip, and pseudo_labels\.table",
+        ),
     ],
 )
 def test_settings_that_cannot_be(settings: list[str], words: str) -> None:

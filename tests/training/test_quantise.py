@@ -14,7 +14,7 @@ from birdnet_fs.models.quantised import is_quantised, quantised, ranges
 from birdnet_fs.models.quantised_layers import FIXED, LEARN
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.recordings.aviary import make_aviary
-from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Training
+from birdnet_fs.schema import Data, Experiment, Finetuning, FrontEnd, Model, Optimizer, Training
 from birdnet_fs.scoring.engines import open_engine
 from birdnet_fs.training import quantising
 from birdnet_fs.training.history import read_history
@@ -36,7 +36,14 @@ def base(tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("quantise")
     make_aviary(folder / "aviary", n_species=3, clips_per_species=5, n_soundscapes=1, soundscape_s=5.0)
     data = Data(str(folder / "aviary"), "metadata.csv", audio="audio", where="set=aviary", n_folds=2, fold_column="")
-    training = Training(epochs=2, batch_size=4, learning_rate=0.01, freeze_blocks=0, precision="auto", ema=0.5)
+    training = Training(
+        epochs=2,
+        batch_size=4,
+        learning_rate=0.01,
+        precision="auto",
+        optimizer=Optimizer(ema=0.5),
+        finetuning=Finetuning(freeze_blocks=0),
+    )
     return train(dataclasses.replace(EXPERIMENT, data=data, training=training), folder / "base")
 
 
@@ -44,7 +51,7 @@ def base(tmp_path_factory) -> Run:
 def run(base) -> Run:
     """The same run in 8 bits, by the verb."""
     output = base.path.parent / "int8"
-    result = CliRunner().invoke(app, ["quantise", str(base.path), "-o", str(output), "training.epochs=3"])
+    result = CliRunner().invoke(app, ["quantize", str(base.path), "-o", str(output), "training.epochs=3"])
     assert result.exit_code == 0, result.output
     assert "macro_auroc" in result.output
     return load_run(output)
@@ -52,11 +59,11 @@ def run(base) -> Run:
 
 def test_the_new_run_goes_on_with_the_old_ones_clips_and_settings(base, run):
     ours, theirs = run.experiment, base.experiment
-    assert ours.model == dataclasses.replace(theirs.model, quantised=True, weights=str(base.path))
+    assert ours.model == dataclasses.replace(theirs.model, quantized=True, weights=str(base.path))
     assert (ours.data, ours.frontend, ours.augmentation) == (theirs.data, theirs.frontend, theirs.augmentation)
     assert (run.path / PARTITION).read_bytes() == (base.path / PARTITION).read_bytes()
     assert run.classes == base.classes and ours.name == "base_int8"
-    assert (ours.training.epochs, ours.training.ema, ours.training.batch_size) == (3, 0.0, 4)
+    assert (ours.training.epochs, ours.training.optimizer.ema, ours.training.batch_size) == (3, 0.0, 4)
     assert (ours.distillation.teacher, ours.distillation.alpha) == (str(base.path), 1.0)
     assert len(read_history(run.path / "history.csv")) == 3
 
@@ -78,7 +85,7 @@ def test_the_new_run_is_built_with_its_ranges_and_scored(base, run):
 
 
 def test_it_starts_from_the_float_run_with_batchnorm_folded_in(base):
-    experiment = with_model(base.experiment, quantised=True, weights=str(base.path))
+    experiment = with_model(base.experiment, quantized=True, weights=str(base.path))
     model = build_network(experiment, 3)
     assert start_from(base.path, model, experiment, base.classes).endswith("the head's too.")
     expected = weights_of(quantised(base.build_model()))
@@ -91,7 +98,7 @@ def test_a_quantised_run_starts_quantised_ones_only(run):
     start_from(run.path, again, run.experiment, run.classes)
     for path, value in weights_of(run.build_model()).items():
         np.testing.assert_array_equal(weights_of(again)[path], value)
-    plain = with_model(run.experiment, quantised=False)
+    plain = with_model(run.experiment, quantized=False)
     with pytest.raises(UserError, match=r"is a quantised run.*start from the float run before it .*base\)"):
         start_from(run.path, build_network(plain, 3), plain, run.classes)
 
@@ -109,8 +116,13 @@ def test_ranges_are_measured_on_training_batches_then_learn_then_stay(base, tmp_
         seen.append((epoch, grid.phase))
 
     monkeypatch.setattr(quantising.Ranges, "step", watched)
-    training = dataclasses.replace(base.experiment.training, epochs=4, learning_rate=1e-4, ema=0.0)
-    experiment = with_model(base.experiment, quantised=True, weights=str(base.path))
+    training = dataclasses.replace(
+        base.experiment.training,
+        epochs=4,
+        learning_rate=1e-4,
+        optimizer=dataclasses.replace(base.experiment.training.optimizer, ema=0.0),
+    )
+    experiment = with_model(base.experiment, quantized=True, weights=str(base.path))
     run = train(dataclasses.replace(experiment, training=training), tmp_path / "run")
     assert dict(seen) == {0: LEARN, 1: LEARN, 2: LEARN, 3: FIXED}
     # features are decibels below the loudest: the lowest is that of -top_db, whatever was drawn
@@ -122,7 +134,7 @@ def test_one_epoch_has_ranges_that_stay():
 
 
 def test_ranges_without_axes_are_saved_and_read(tmp_path):
-    experiment = with_model(EXPERIMENT, quantised=True, weights="run")
+    experiment = with_model(EXPERIMENT, quantized=True, weights="run")
     run = save_run(tmp_path / "run", experiment, ("a", "b"), weights_of(build_network(experiment, 2)))
     assert float(load_run(run.path).build_model().get_layer("logits_range").high) == 1
 
@@ -131,9 +143,9 @@ def test_ranges_without_axes_are_saved_and_read(tmp_path):
 def test_other_families_are_refused_with_what_to_do(name, tmp_path):
     experiment = Experiment(frontend=FrontEnd(segment_s=0.6, n_mels=32), model=Model(name))
     save_run(tmp_path / "run", experiment, ("a", "b"), {"none": np.zeros(1, np.float32)})
-    result = CliRunner().invoke(app, ["quantise", str(tmp_path / "run"), "-o", str(tmp_path / "int8")])
+    result = CliRunner().invoke(app, ["quantize", str(tmp_path / "run"), "-o", str(tmp_path / "int8")])
     assert isinstance(result.exception, UserError)
-    assert str(result.exception).startswith("model.quantised is for the families cnn, ")
+    assert str(result.exception).startswith("model.quantized is for the families cnn, ")
     assert "birdnet-fs export RUN --precision int8" in str(result.exception)
     assert not (tmp_path / "int8").exists()
 
@@ -141,9 +153,9 @@ def test_other_families_are_refused_with_what_to_do(name, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"model": {"quantised": True}}, "set model.weights to a run folder, or pretrain"),
-        ({"model": {"quantised": True, "weights": "x"}, "training": {"precision": "bfloat16"}}, "precision=float32"),
-        ({"model": {"quantised": True, "weights": "x", "head": "sed"}}, "needs head=linear"),
+        ({"model": {"quantized": True}}, "set model.weights to a run folder, or pretrain"),
+        ({"model": {"quantized": True, "weights": "x"}, "training": {"precision": "bfloat16"}}, "precision=float32"),
+        ({"model": {"quantized": True, "weights": "x", "head": "sed"}}, "needs head=linear"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings, words):
@@ -158,10 +170,10 @@ def test_the_verb_leaves_the_float_run_and_quantised_runs_alone(base, run):
         ([str(base.path), "-o", str(base.path), "--overwrite"], "is the float run itself"),
         ([str(run.path), "-o", str(Path(run.path) / "x")], "is quantised already"),
     ):
-        result = invoke(app, ["quantise", *arguments])
+        result = invoke(app, ["quantize", *arguments])
         assert isinstance(result.exception, UserError) and words in str(result.exception), result.output
-    result = invoke(app, ["quantise", str(base.path), "training.epochs=7", "--cfg"])
-    assert "training.epochs=7" in result.output.replace(" ", "") and "model.quantised=true" in result.output.replace(
+    result = invoke(app, ["quantize", str(base.path), "training.epochs=7", "--cfg"])
+    assert "training.epochs=7" in result.output.replace(" ", "") and "model.quantized=true" in result.output.replace(
         " ", ""
     )
     assert torch.is_grad_enabled()

@@ -11,6 +11,7 @@ import pytest
 import tolerances
 from sklearn.metrics import log_loss, precision_recall_fscore_support, roc_auc_score
 
+from birdnet_fs import schema
 from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.cli.train import refuse_unfinished
@@ -19,7 +20,7 @@ from birdnet_fs.plumbing.settings import override
 from birdnet_fs.recordings.aviary import make_aviary
 from birdnet_fs.reports.held_out import report_on_held_out
 from birdnet_fs.reports.scores import read_scores
-from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Training
+from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Schedule, Training
 from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import open_engine
 from birdnet_fs.training import trainer
@@ -31,7 +32,7 @@ from birdnet_fs.training.record import Record
 from birdnet_fs.training.run_folder import load_run, read_weights, save_run
 from birdnet_fs.training.settled import finished
 
-SPEC = FrontEnd(segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalise="z_score")
+SPEC = FrontEnd(segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,14 @@ def experiment(recordings: Path, *settings: str) -> Experiment:
             data=Data(root=str(recordings), table="metadata.csv", audio="audio", where="set=aviary", split="70/15/15"),
             frontend=SPEC,
             model=Model("cnn/tiny", dropout=0.0),
-            training=Training(epochs=4, batch_size=8, learning_rate=3e-3, warmup_epochs=0, checkpoints=2, threads=1),
+            training=Training(
+                epochs=4,
+                batch_size=8,
+                learning_rate=3e-3,
+                threads=1,
+                schedule=Schedule(warmup_epochs=0),
+                checkpoints=schema.Checkpoints(n_best=2),
+            ),
         ),
         settings,
     )
@@ -64,7 +72,7 @@ def checkpoints(run) -> dict[str, Path]:
 
 
 def test_a_row_holds_the_numbers_of_the_documents(run) -> None:
-    """Those of the last epoch, by scikit-learn on what the finished run (keep=last) says of the validation clips."""
+    """Those of the last epoch, by scikit-learn on what the finished run says of the validation clips."""
     with open(run.path / "history.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
@@ -144,7 +152,12 @@ def test_a_checkpoint_is_tested_on_what_the_run_held_out(run, tmp_path, capsys) 
 
 def test_a_checkpoint_starts_a_training(run, recordings, tmp_path) -> None:
     last = checkpoints(run)["last"]
-    settings = [f"model.weights={last}", "training.epochs=1", "training.checkpoints=0", "training.learning_rate=1e-9"]
+    settings = [
+        f"model.weights={last}",
+        "training.epochs=1",
+        "training.checkpoints.n_best=0",
+        "training.learning_rate=1e-9",
+    ]
     again = trainer.train(experiment(recordings, *settings), tmp_path / "again")
     before, after = (read_weights(path / "weights.safetensors") for path in (last, again.path))
     np.testing.assert_allclose(after["logits/kernel"], before["logits/kernel"], atol=tolerances.BARELY_TRAINED)
@@ -212,17 +225,17 @@ def test_an_interrupt_between_epochs_leaves_a_run(recordings, tmp_path, monkeypa
 
 def test_an_earlier_run_stays_until_an_epoch_is_finished(recordings, tmp_path, monkeypatch) -> None:
     folder = tmp_path / "run"
-    short = [*("training.epochs=1", "training.checkpoints=1")]
+    short = [*("training.epochs=1", "training.checkpoints.n_best=1")]
     trainer.train(experiment(recordings, *short), folder)
-    assert finished(folder, experiment(recordings, *short, "training.track=both", "training.checkpoints=5"))
+    assert finished(folder, experiment(recordings, *short, "training.track=both", "training.checkpoints.n_best=5"))
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     with pytest.raises(DivergedError):
-        trainer.train(experiment(recordings, "training.learning_rate=1e30", "training.clip_norm=0"), folder)
+        trainer.train(experiment(recordings, "training.learning_rate=1e30", "training.optimizer.clip_norm=0"), folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     assert checkpoints(load_run(folder))
     stopped(monkeypatch, 1, RuntimeError("as if killed"))
     with pytest.raises(RuntimeError):
-        trainer.train(experiment(recordings, "seed=1", "training.checkpoints=0"), folder)
+        trainer.train(experiment(recordings, "seed=1", "training.checkpoints.n_best=0"), folder)
     with pytest.raises(UserError, match=r"config\.json was expected"):
         load_run(folder)
     assert not (folder / "checkpoints").exists()

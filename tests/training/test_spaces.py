@@ -8,7 +8,7 @@ import pytest
 
 from birdnet_fs.cli.experiment import load, load_space
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.schema import Choice, Experiment, Float, Int, Space
+from birdnet_fs.schema import Categorical, Experiment, Float, Int, Space
 from birdnet_fs.training.spaces import check_space, distributions, settings_of, trial_experiment
 
 CONFIG = Path(__file__).parents[2] / "config.py"
@@ -20,16 +20,19 @@ BASE = Experiment(name="base")
     [
         ({"training.learning_rat": Float(1e-4, 1e-2)}, "Did you mean 'training.learning_rate'"),
         ({"training.batch_size": Float(8, 32)}, "training.batch_size must be a whole number"),
-        ({"training.optimizer": Choice(("adam", "adamm"))}, "one of adamw, adam, sgd, rmsprop"),
+        ({"training.optimizer": Categorical(("adam", "adamm"))}, "one of adamw, adam, sgd, rmsprop"),
         ({"augmentation.crop": Int(0, 1)}, "augmentation.crop must be one of random, active"),
-        ({"model": Choice(("cnn/small", "cnn/smal"))}, "Did you mean 'cnn/small'"),
-        ({"frontend": Choice(("panns", "pann"))}, "panns"),
-        ({"training": Choice((1, 2))}, "'training' is a group of settings"),
+        ({"model": Categorical(("cnn/small", "cnn/smal"))}, "Did you mean 'cnn/small'"),
+        ({"frontend": Categorical(("panns", "pann"))}, "panns"),
+        ({"training": Categorical((1, 2))}, "'training' is a group of settings"),
         ({"data.val_fraction": Float(0.1, 0.3)}, "data.val_fraction cannot be searched: it changes what is"),
         ({"seed": Int(0, 9)}, "seed cannot be searched"),
         ({"episodes.n_way": Int(2, 9)}, "episodes.n_way cannot be searched"),
         ({"training.threads": Int(1, 4)}, "training.threads cannot be searched: it does not change what is learnt"),
-        ({"training.swa_epochs": Choice((0, "two"))}, "training.swa_epochs must be a whole number"),
+        (
+            {"training.optimizer.swa_epochs": Categorical((0, "two"))},
+            "training.optimizer.swa_epochs must be a whole number",
+        ),
     ],
 )
 def test_a_wrong_space_is_one_sentence(values: dict, words: str) -> None:
@@ -47,11 +50,11 @@ def test_a_wrong_space_is_one_sentence(values: dict, words: str) -> None:
         (lambda: Float(0.1, 1.0, log=True, step=0.1), "not both"),
         (lambda: Float(0.1, float("nan")), "from a lower"),
         (lambda: Int(1, 2.5), "whole numbers"),
-        (lambda: Choice(()), "one or more options"),
-        (lambda: Choice((1, 1)), "no two alike"),
-        (lambda: Choice("abc"), "a tuple of options"),
+        (lambda: Categorical(()), "one or more options"),
+        (lambda: Categorical((1, 1)), "no two alike"),
+        (lambda: Categorical("abc"), "a tuple of options"),
         (lambda: Space({}), "one or more settings"),
-        (lambda: Space({"seed": 3}), "seed must be a Float, an Int or a Choice"),
+        (lambda: Space({"seed": 3}), "seed must be a Float, an Int or a Categorical"),
         (lambda: Space({"seed": Int(1, 2)}, pruner="mean"), "pruner must be one of median"),
     ],
 )
@@ -73,16 +76,16 @@ def test_a_draw_is_settings_as_on_the_command_line() -> None:
         {
             "training.learning_rate": Float(1e-4, 1e-1, log=True),
             "training.batch_size": Int(8, 32, step=8),
-            "frontend.resize": Choice(((0, 0), (64, 32))),
-            "training.amsgrad": Choice((False, True)),
-            "model": Choice(("cnn/tiny", "vit")),
-            "frontend": Choice(("panns", "fewshot")),
+            "frontend.resize": Categorical(((0, 0), (64, 32))),
+            "training.optimizer.amsgrad": Categorical((False, True)),
+            "model": Categorical(("cnn/tiny", "vit")),
+            "frontend": Categorical(("panns", "fewshot")),
         },
-        derive=lambda drawn, base: {"training.warmup_epochs": drawn["training.batch_size"] / 8 + base.seed},
+        derive=lambda drawn, base: {"training.schedule.warmup_epochs": drawn["training.batch_size"] / 8 + base.seed},
     )
     params = {
         "training.learning_rate": 0.00123456789, "training.batch_size": 16, "frontend.resize": "[64,32]",
-        "training.amsgrad": "true", "model": "vit", "frontend": "panns",
+        "training.optimizer.amsgrad": "true", "model": "vit", "frontend": "panns",
     }  # fmt: skip
     study = optuna.create_study()
     study.enqueue_trial(params)
@@ -90,25 +93,34 @@ def test_a_draw_is_settings_as_on_the_command_line() -> None:
     settings = settings_of(space, BASE, params)
     assert settings == [
         "training.learning_rate=0.00123457", "training.batch_size=16", "frontend.resize=[64,32]",
-        "training.amsgrad=true", "model=vit", "frontend=panns", "training.warmup_epochs=44.0",
+        "training.optimizer.amsgrad=true", "model=vit", "frontend=panns", "training.schedule.warmup_epochs=44.0",
     ]  # fmt: skip
     one = trial_experiment(BASE, settings, name="trial")
-    assert (one.name, one.model.name, one.frontend.preset, one.training.amsgrad) == ("trial", "vit", "panns", True)
-    assert (one.training.learning_rate, one.training.batch_size, one.training.warmup_epochs) == (0.00123457, 16, 44)
+    assert (one.name, one.model.name, one.frontend.preset, one.training.optimizer.amsgrad) == (
+        "trial",
+        "vit",
+        "panns",
+        True,
+    )
+    assert (one.training.learning_rate, one.training.batch_size, one.training.schedule.warmup_epochs) == (
+        0.00123457,
+        16,
+        44,
+    )
 
 
 # of the design documents (systems.md C and D): there, here, from, to
 ANIMAL_SPOT = {
     "training.learning_rate": Float(1e-6, 1e-3, log=True),
-    "training.batch_size": Choice((8, 16, 32)),
+    "training.batch_size": Categorical((8, 16, 32)),
     "frontend.segment_s": Float(0.3, 1.5, step=0.1),  # 300-1500 ms in steps of 100
-    "frontend.n_fft": Choice((512, 1024, 2048, 4096)),
-    "frontend.n_mels": Choice((128, 256, 512)),
-    "training.beta1": Float(0.5, 0.95),
+    "frontend.n_fft": Categorical((512, 1024, 2048, 4096)),
+    "frontend.n_mels": Categorical((128, 256, 512)),
+    "training.optimizer.beta1": Float(0.5, 0.95),
 }
 BIRDCLEF = {
     "training.learning_rate": Float(1e-5, 1e-2, log=True),
-    "training.batch_size": Choice((16, 32, 64)),
+    "training.batch_size": Categorical((16, 32, 64)),
     "model.dropout": Float(0.1, 0.5),
 }
 
@@ -133,7 +145,7 @@ def test_the_projects_spaces_fit_their_settings(name: str, documented: dict, how
     for _ in range(50):
         params = {}
         for key, values in space.values.items():
-            if isinstance(values, Choice):
+            if isinstance(values, Categorical):
                 params[key] = rng.choice(distributions(space)[key].choices)
             elif isinstance(values, Int) or values.step:
                 step = values.step or 1

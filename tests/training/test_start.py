@@ -9,7 +9,7 @@ import pytest
 from birdnet_fs.models import vit
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.recordings.aviary import make_aviary
-from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Training
+from birdnet_fs.schema import Data, Experiment, Finetuning, FrontEnd, Model, Training
 from birdnet_fs.training.run_folder import build_network, load_run, save_run, weights_of
 from birdnet_fs.training.settled import finished, settled
 from birdnet_fs.training.start import start_from
@@ -110,13 +110,15 @@ def test_what_is_no_run_is_refused(name, words, tmp_path):
 
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(UserError, match=r"set model\.weights or pretrain\. Received: -1"):
-        Experiment(training=Training(freeze_blocks=-1))
+        Experiment(training=Training(finetuning=Finetuning(freeze_blocks=-1)))
     with pytest.raises(UserError, match=r"pretrain\.model\.weights instead\. Received: 'run'"):
         Experiment(model=Model(weights="run"), pretrain=Experiment())
-    Experiment(training=Training(freeze_blocks=-1), pretrain=Experiment(model=Model(weights="run")))
+    Experiment(
+        training=Training(finetuning=Finetuning(freeze_blocks=-1)), pretrain=Experiment(model=Model(weights="run"))
+    )
     for training in ({"freeze_blocks": -2}, {"layer_decay": 0.0}, {"layer_decay": 1.1}):
-        with pytest.raises(UserError, match=f"training.{next(iter(training))} must be"):
-            Training(**training)
+        with pytest.raises(UserError, match=f"training.finetuning.{next(iter(training))} must be"):
+            Finetuning(**training)
 
 
 def test_a_run_starts_from_another_with_its_backbone_frozen(tmp_path, monkeypatch):
@@ -126,12 +128,15 @@ def test_a_run_starts_from_another_with_its_backbone_frozen(tmp_path, monkeypatc
         data=Data(
             str(tmp_path / "aviary"), "metadata.csv", audio="audio", where="set=aviary", n_folds=2, fold_column=""
         ),
-        training=Training(epochs=1, learning_rate=0.01, freeze_blocks=0),
+        training=Training(epochs=1, learning_rate=0.01, finetuning=Finetuning(freeze_blocks=0)),
     )
     run = train(first, tmp_path / "first")
     monkeypatch.chdir(tmp_path)
     second = dataclasses.replace(
-        changed(first, weights="first"), training=dataclasses.replace(first.training, freeze_blocks=-1)
+        changed(first, weights="first"),
+        training=dataclasses.replace(
+            first.training, finetuning=dataclasses.replace(first.training.finetuning, freeze_blocks=-1)
+        ),
     )
     ours = weights_of(train(second, tmp_path / "second").build_model())
     for path, value in weights_of(run.build_model()).items():
@@ -141,6 +146,11 @@ def test_a_run_starts_from_another_with_its_backbone_frozen(tmp_path, monkeypatc
     assert finished(tmp_path / "second", second)
     with pytest.raises(UserError, match=r"first was trained on .* clips that are held out here"):
         train(dataclasses.replace(second, data=dataclasses.replace(second.data, fold=1)), tmp_path / "third")
-    too_many = dataclasses.replace(second, training=dataclasses.replace(second.training, freeze_blocks=9))
-    with pytest.raises(UserError, match=r"training\.freeze_blocks must be at most 5"):
+    too_many = dataclasses.replace(
+        second,
+        training=dataclasses.replace(
+            second.training, finetuning=dataclasses.replace(second.training.finetuning, freeze_blocks=9)
+        ),
+    )
+    with pytest.raises(UserError, match=r"training\.finetuning\.freeze_blocks must be at most 5"):
         train(too_many, tmp_path / "third")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.schema import Choice, Experiment, Float, Space, Training
+from birdnet_fs.schema import Categorical, Experiment, Float, Space, Training
 from birdnet_fs.training import tuning
 from birdnet_fs.training.fit import DivergedError
 from birdnet_fs.training.study import JOURNAL, Study, best_first, read_study, tried
@@ -204,7 +204,7 @@ def test_a_defect_is_kept_with_its_traceback(tmp_path: Path) -> None:
 
 
 def test_settings_that_exclude_one_another_are_pruned_with_the_reason(tmp_path: Path) -> None:
-    space = Space({"frontend.fmax_hz": Choice((8_000.0, 20_000.0))}, n_trials=8)
+    space = Space({"frontend.fmax_hz": Categorical((8_000.0, 20_000.0))}, n_trials=8)
     study = study_in(tmp_path, space)
     work(study, train_one=learn)
     trials = study.trials()

@@ -14,7 +14,7 @@ from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.settings import override, show
 from birdnet_fs.recordings.aviary import make_aviary
 from birdnet_fs.reports.held_out import report_on_held_out
-from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Training
+from birdnet_fs.schema import Checkpoints, Data, Experiment, FrontEnd, Model, Training
 from birdnet_fs.training import tracking, trainer
 from birdnet_fs.training.fit import Interrupted
 from birdnet_fs.training.history import read_history
@@ -22,7 +22,7 @@ from birdnet_fs.training.to_mlflow import MLflow, metric_name
 from birdnet_fs.training.to_tensorboard import TensorBoard, tag
 from birdnet_fs.training.tracking import Tracking, of_test
 
-SPEC = FrontEnd(segment_s=1.0, sample_rate_hz=16_000, n_mels=16, fmin_hz=300.0, fmax_hz=8_000.0, normalise="z_score")
+SPEC = FrontEnd(segment_s=1.0, sample_rate_hz=16_000, n_mels=16, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def experiment(recordings: Path, *settings: str) -> Experiment:
             data=Data(root=str(recordings), table="metadata.csv", audio="audio", where="set=aviary", split="70/15/15"),
             frontend=SPEC,
             model=Model("cnn/tiny"),
-            training=Training(epochs=2, batch_size=8, checkpoints=1, threads=1),
+            training=Training(epochs=2, batch_size=8, threads=1, checkpoints=Checkpoints(n_best=1)),
         ),
         settings,
     )

@@ -11,7 +11,18 @@ from birdnet_fs.batches import waveforms
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.settings import override
 from birdnet_fs.recordings.aviary import make_aviary
-from birdnet_fs.schema import Choice, Data, Experiment, Float, FrontEnd, Model, Space, Training
+from birdnet_fs.schema import (
+    Categorical,
+    Checkpoints,
+    Data,
+    Experiment,
+    Float,
+    FrontEnd,
+    Model,
+    Schedule,
+    Space,
+    Training,
+)
 from birdnet_fs.training.history import read_history
 from birdnet_fs.training.partition import partition
 from birdnet_fs.training.run_folder import load_run
@@ -30,10 +41,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
         name="tiny",
         data=Data(root=str(folder), table="metadata.csv", audio="audio", where="set=aviary", split="70/15/15"),
         frontend=FrontEnd(
-            segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalise="z_score"
+            segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score"
         ),
         model=Model("cnn/tiny", dropout=0.0),
-        training=Training(epochs=2, batch_size=8, warmup_epochs=0, threads=1, checkpoints=1),
+        training=Training(
+            epochs=2, batch_size=8, threads=1, schedule=Schedule(warmup_epochs=0), checkpoints=Checkpoints(n_best=1)
+        ),
     )
 
 
@@ -71,7 +84,7 @@ def test_trials_are_runs_on_clips_that_are_decoded_once(base: Experiment, tmp_pa
 
 
 def test_a_rate_that_is_searched_is_decoded_anew(base: Experiment, tmp_path: Path, decoded: Counter) -> None:
-    space = Space({"frontend.sample_rate_hz": Choice((16_000, 22_050))}, n_trials=4, sampler="random")
+    space = Space({"frontend.sample_rate_hz": Categorical((16_000, 22_050))}, n_trials=4, sampler="random")
     study = Study(tmp_path, check_tuning(override(base, ["training.epochs=1"]), space), space)
     work(study)
     rates = [trial.params["frontend.sample_rate_hz"] for trial in study.trials()]
@@ -80,8 +93,8 @@ def test_a_rate_that_is_searched_is_decoded_anew(base: Experiment, tmp_path: Pat
 
 
 def test_divergence_fails_the_trial_and_not_the_study(base: Experiment, tmp_path: Path) -> None:
-    space = Space({"training.learning_rate": Choice((1e-3, 1e30))}, n_trials=2, sampler="random")
-    calm = override(base, ["training.clip_norm=0", "training.optimizer=sgd", "training.epochs=1", "seed=1"])
+    space = Space({"training.learning_rate": Categorical((1e-3, 1e30))}, n_trials=2, sampler="random")
+    calm = override(base, ["training.optimizer.clip_norm=0", "training.optimizer=sgd", "training.epochs=1", "seed=1"])
     study = Study(tmp_path, check_tuning(calm, space), space)
     work(study)
     states = Counter(trial.state for trial in study.trials())
@@ -102,7 +115,7 @@ def test_what_cannot_be_tuned_is_said_before_the_first_trial(base: Experiment) -
 
 
 def test_a_pretrained_start_is_trained_once_for_all(base: Experiment, tmp_path: Path) -> None:
-    first = override(base, ["name=first", "training.epochs=1", "training.checkpoints=0"])
+    first = override(base, ["name=first", "training.epochs=1", "training.checkpoints.n_best=0"])
     both = Experiment(**{**vars(base), "pretrain": first})
     space = Space(SPACE.values, n_trials=2)
     study = Study(tmp_path, check_tuning(both, space), space)

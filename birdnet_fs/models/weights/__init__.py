@@ -9,7 +9,7 @@ efficientnet_v2/s | mean 0 and deviation 1 |
 | .pth of PANNs (https://zenodo.org/records/3987831) | panns | the front-end preset `panns` |
 
 Keras' models rescale pictures in layers of their own, which are no part of our networks: it is for the front-end to
-bring features to that scale (`frontend.normalise=z_score` does, min_max comes near -1 to 1 only). A picture's height
+bring features to that scale (`frontend.normalize=z_score` does, min_max comes near -1 to 1 only). A picture's height
 lies along time, its width along frequency.
 
 Pictures have three channels. A network of another number n takes for every channel the mean of the three kernels
