@@ -14,9 +14,9 @@ import numpy as np
 
 from birdnet_fs.batches.augment_waveform import Partner, drawn_mixup, mixed_targets
 from birdnet_fs.batches.draws import Draws, Random
+from birdnet_fs.plumbing.random_streams import Stream
 from birdnet_fs.schema import Augmentation, CutMix, Masks
 
-TIME_MASKS, FREQ_MASKS = 1, 2  # streams of what a batch shares
 Rectangle = tuple[slice, slice]  # frames and bands
 Told = Callable[[Partner, float, Rectangle | None], None]
 
@@ -138,7 +138,7 @@ def _mask(features: np.ndarray, axis: int, masks: Masks, mean: float, draws: Dra
     """Wipe out stretches of an axis of `features`."""
     if not masks.n:
         return
-    rng = draws.of(masks.per, (TIME_MASKS, FREQ_MASKS)[axis])
+    rng = draws.of(masks.per, (Stream.BATCH_TIME_MASKS, Stream.BATCH_FREQUENCY_MASKS)[axis])
     if masks.p < 1 and rng.random() >= masks.p:
         return
     size = features.shape[axis]

@@ -15,10 +15,10 @@ from birdnet_fs.batches import filters
 from birdnet_fs.batches.crops import crop
 from birdnet_fs.batches.draws import Draws
 from birdnet_fs.batches.waveforms import Waveforms
+from birdnet_fs.plumbing.random_streams import Stream
 from birdnet_fs.schema import Augmentation, Mixup
 
 SHORTEST_REST = 0.25  # share of a segment; a shorter rest of a recording is seldom scored
-MIXUP = 0  # stream of what a batch shares
 
 
 class Partner(NamedTuple):
@@ -80,7 +80,7 @@ def shift(waveform: np.ndarray, n_samples: int, fill: str) -> np.ndarray:
 
 def drawn_mixup(settings: Mixup, draws: Draws) -> float | None:
     """The share of the first in a mixture, or None for no mixture."""
-    rng = draws.of(settings.per, MIXUP)
+    rng = draws.of(settings.per, Stream.BATCH_MIXUP)
     if settings.p and rng.random() < settings.p:
         return float(rng.beta(settings.alpha, settings.alpha))
     return None

@@ -4,7 +4,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-ORDER, ITEM, BATCH = 0, 1, 2  # streams of one seed
+from birdnet_fs.plumbing.random_streams import Stream, generator
+
 Random = np.random.Generator
 
 
@@ -30,15 +31,17 @@ class Draws:
     """
 
     def __init__(self, seed: int, key: Key) -> None:
-        self.rng: Random = np.random.default_rng((seed, key.epoch, ITEM, key.place))
+        self.rng: Random = generator(seed, Stream.AUGMENTATION, key.epoch, key.place)
         self.words: list[str] = []
-        self._batch = (seed, key.epoch, BATCH, key.batch)
+        self._seed, self._key = seed, key
 
-    def of(self, per: Literal["segment", "batch"], stream: int) -> Random:
+    def of(self, per: Literal["segment", "batch"], stream: Stream) -> Random:
         """The item's own generator, or a fresh one that gives all items of a batch the same numbers.
 
         Args:
             per: Which.
-            stream: Number of the change that draws from it, so that two of them do not draw alike.
+            stream: Which change draws what a batch shares, one of `Stream.BATCH_...`.
         """
-        return self.rng if per == "segment" else np.random.default_rng((*self._batch, stream))
+        if per == "segment":
+            return self.rng
+        return generator(self._seed, stream, self._key.epoch, self._key.batch)

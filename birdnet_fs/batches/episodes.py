@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from birdnet_fs.plumbing.errors import UserError, nearest
+from birdnet_fs.plumbing.random_streams import Stream, generator
 
 # "across": in an episode no recording gives support and query; "within": those of a class come from one recording;
 # "any": recordings do not count
@@ -43,6 +44,7 @@ def draw(
     n_query: int,
     n_episodes: int,
     seed: int,
+    stream: Stream = Stream.TRAINING_EPISODES,
     epoch: int = 0,
     recordings: str = "across",
 ) -> Episodes:
@@ -60,6 +62,7 @@ def draw(
         n_query: Query clips of a class, 1 or more.
         n_episodes: 1 or more.
         seed: Of the draw.
+        stream: Random stream of the draw, so that training, validation and test episodes are independent.
         epoch: Another number gives other episodes.
         recordings: Where support and query may come from, one of RECORDINGS.
 
@@ -85,7 +88,7 @@ def draw(
         raise UserError(
             f"Episodes of n_way={n_way} need as many classes; use a smaller n_way. Received: {len(items.names)} classes"
         )
-    rng = np.random.default_rng((seed, epoch))
+    rng = generator(seed, stream, epoch)
     classes = _distinct(rng, np.full(n_episodes, len(items.names)), n_way)
     k = n_shot + n_query
     if recordings == "any":
@@ -121,6 +124,7 @@ def draw_apart(
                     n_query=n_query,
                     n_episodes=n_episodes,
                     seed=seed,
+                    stream=Stream.EVALUATION_EPISODES,
                     recordings=recordings,
                 )
             )

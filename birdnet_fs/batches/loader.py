@@ -12,13 +12,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from birdnet_fs import schema
 from birdnet_fs.batches.augmentation import Chain
-from birdnet_fs.batches.draws import ORDER, Key
+from birdnet_fs.batches.draws import Key
 from birdnet_fs.batches.episodes import draw
 from birdnet_fs.batches.imbalance import clip_weights, epoch_clips
 from birdnet_fs.batches.listeners import Listener
 from birdnet_fs.batches.unlabelled import Unlabelled
 from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import network_input
+from birdnet_fs.plumbing.random_streams import Stream, generator, integer_seed
 from birdnet_fs.recordings.manifest import Clip
 
 Batch = Sequence[torch.Tensor]  # features, targets, indices of the clips; then what teachers are given
@@ -71,7 +72,7 @@ class TrainingBatches:
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available() and experiment.training.device != "cpu",
             # one of its own: else the loader draws from torch's, as often as there are workers, and moves dropout
-            generator=torch.Generator().manual_seed(experiment.seed),
+            generator=torch.Generator().manual_seed(integer_seed(experiment.seed, Stream.WORKERS)),
         )
 
     def __len__(self) -> int:
@@ -122,6 +123,7 @@ class EpisodeOrder(Sampler[Keys]):
             n_query=self.settings.n_query,
             n_episodes=self.settings.n_train,
             seed=self.seed,
+            stream=Stream.TRAINING_EPISODES,
             epoch=self.epoch,
             recordings="any" if self.settings.same_recording else "across",
         )
@@ -156,7 +158,7 @@ class _Order(Sampler[Keys]):
         self._bounds = self._bounds_of(len(self._drawn()))
 
     def _drawn(self) -> np.ndarray:
-        rng = np.random.default_rng((self.seed, self.epoch, ORDER))
+        rng = generator(self.seed, Stream.ORDER, self.epoch)
         clips = self._labelled(rng)
         return self.unlabelled.beside(clips, rng) if self.unlabelled else clips
 

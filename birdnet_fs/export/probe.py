@@ -82,7 +82,7 @@ def edges(n_samples: int, sample_rate_hz: int) -> np.ndarray:
     Silence; noise clipped at full scale; a tone that ends after a fifth and is zero-padded; a sweep through all
     frequencies with a faint noise under it. They are the same everywhere, so they may travel with an artefact.
     """
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(0)  # the same noise in every version: deployed files carry it and its outputs
     time_s = np.arange(n_samples) / sample_rate_hz
     duration_s = n_samples / sample_rate_hz
     noise = random.standard_normal((2, n_samples))

@@ -153,6 +153,7 @@ def background(number: int, seed: int) -> Scene:
 
 
 def _rng(seed: int, kind: str, *index: int) -> np.random.Generator:
+    # not a random stream of the package: recordings made by any version stay the same to the bit
     return np.random.default_rng([seed, zlib.crc32(kind.encode()), *index])
 
 

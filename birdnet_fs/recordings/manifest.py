@@ -34,7 +34,6 @@ class Clip:
     offset_s: float | None = None  # None = to the end of the recording
     labels: tuple[str, ...] = ()  # first = primary; () = nothing called
     secondary: tuple[str, ...] = ()
-    negatives: tuple[str, ...] = ()  # known to be absent
     group: str = ""  # clips of one group never sit on both sides of a split
     fold: int | None = None
     split: str = ""
@@ -305,7 +304,7 @@ def _clip(
     absolute = os.path.abspath(path) if path.is_absolute() else os.path.join(source.audio_root, path)
     group = row.group or os.path.relpath(absolute, source.root).replace(os.sep, "/")
     extra = {name: value for name, value in row.cells.items() if value}
-    clip = Clip(Path(absolute), onset or 0.0, offset, labels, secondary, row.negatives, group, fold, row.split, extra)
+    clip = Clip(Path(absolute), onset or 0.0, offset, labels, secondary, group, fold, row.split, extra)
     return clip, problems
 
 
@@ -325,7 +324,7 @@ def _seconds(text: str, name: str, problems: list[str]) -> float | None:
 def _repeated(clip: Clip, row: Row, seen: dict, multi_label: bool) -> list[str]:
     """Whether the clip stands in the data already; the first one stays."""
     key = (clip.path, clip.onset_s, clip.offset_s)
-    same = (*key, clip.labels, clip.negatives)
+    same = (*key, clip.labels)
     if same in seen:
         return [f"it repeats {seen[same]}."]
     if not multi_label and key in seen:
@@ -355,7 +354,7 @@ def write_manifest(manifest: Manifest, path: Path | str) -> None:
                     (clip.path.relative_to(path.parent) if inside else clip.path).as_posix(),
                     repr(clip.onset_s),
                     "" if clip.offset_s is None else repr(clip.offset_s),
-                    *(_label_cell(labels) for labels in (clip.labels, clip.secondary, clip.negatives)),
+                    *(_label_cell(labels) for labels in (clip.labels, clip.secondary)),
                     clip.group,
                     "" if clip.fold is None else clip.fold,
                     clip.split,

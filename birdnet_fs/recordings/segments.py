@@ -31,7 +31,6 @@ class Segment:
     onset_s: float  # in the recording
     duration_s: float  # seconds to read; less than segment_s at the end of a clip (zero-pad on the right)
     labels: tuple[str, ...]
-    negatives: tuple[str, ...]
     group: str
     fold: int | None
     split: str
@@ -91,7 +90,7 @@ def cut(manifest: Manifest, *, segment_s: float, segment_hop_s: float, min_overl
             if end is None:
                 continue
             for onset, duration in windows(max(0.0, end - clip.onset_s), segment_s, hop):
-                segments.append(_segment(clip, index, clip.onset_s + onset, duration, clip.labels, clip.negatives))
+                segments.append(_segment(clip, index, clip.onset_s + onset, duration, clip.labels))
     segments = [segment for segment in segments if segment.duration_s > 0]
     if not segments:
         raise UserError(f"No segment can be cut from {len(manifest.clips)} clips. {manifest.ledger.summary()}")
@@ -120,17 +119,13 @@ def _cut_recording(
         shared = np.minimum(offsets, onset + duration) - np.maximum(onsets, onset)
         inside = [indices[i] for i in np.flatnonzero(shared >= wanted)]
         labels = tuple(dict.fromkeys(label for i in inside for label in clips[i].labels))
-        absent = dict.fromkeys(label for i in inside for label in clips[i].negatives)
         first = inside[0] if inside else indices[0]
-        negatives = tuple(label for label in absent if label not in labels)
-        found.append(_segment(clips[first], first, onset, duration, labels, negatives))
+        found.append(_segment(clips[first], first, onset, duration, labels))
     return found
 
 
-def _segment(
-    clip: Clip, index: int, onset: float, duration: float, labels: tuple[str, ...], negatives: tuple[str, ...]
-) -> Segment:
-    return Segment(index, clip.path, onset, duration, labels, negatives, clip.group, clip.fold, clip.split)
+def _segment(clip: Clip, index: int, onset: float, duration: float, labels: tuple[str, ...]) -> Segment:
+    return Segment(index, clip.path, onset, duration, labels, clip.group, clip.fold, clip.split)
 
 
 def targets(segments: Sequence[Segment], classes: Sequence[str]) -> np.ndarray:

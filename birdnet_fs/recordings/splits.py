@@ -14,6 +14,7 @@ import numpy as np
 
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
+from birdnet_fs.plumbing.random_streams import Stream, generator, integer_seed
 from birdnet_fs.recordings.audio import check_audio
 from birdnet_fs.recordings.manifest import Clip
 
@@ -50,14 +51,16 @@ def assign_folds(labels: Labels, groups: Sequence[str], n_folds: int, seed: int)
             f"No class has {n_folds} groups or more; use fewer folds (data.n_folds) or another group column."
         )
     places = np.flatnonzero(free)
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=integer_seed(seed, Stream.FOLDS))
     kept, names = np.array(primary)[places], np.array(list(groups))[places]
     for fold, (_, held) in enumerate(splitter.split(places, kept, names)):
         folds[places[held]] = fold
     return folds
 
 
-def split_by_groups(labels: Labels, groups: Sequence[str], fractions: Sequence[float], seed: int) -> np.ndarray:
+def split_by_groups(
+    labels: Labels, groups: Sequence[str], fractions: Sequence[float], seed: int, stream: Stream = Stream.SPLIT
+) -> np.ndarray:
     """Divide once, as (0.8, 0.2) or (0.7, 0.15, 0.15), by groups and stratified.
 
     Args:
@@ -65,6 +68,7 @@ def split_by_groups(labels: Labels, groups: Sequence[str], fractions: Sequence[f
         groups: As `assign_folds`.
         fractions: Share of the items of each class per part; they sum to 1 and the first part is training.
         seed: Of the draw.
+        stream: Random stream of the draw; a second division of what the first one left needs another.
 
     Returns:
         int [n_items]: the part, 0..len(fractions)-1. Classes with fewer groups than parts are in part 0.
@@ -86,7 +90,7 @@ def split_by_groups(labels: Labels, groups: Sequence[str], fractions: Sequence[f
     for group in pinned:
         have[0] += held[group]
     order = sorted(set(held) - pinned)
-    np.random.default_rng(seed).shuffle(order)
+    generator(seed, stream).shuffle(order)
     order.sort(key=lambda group: -held[group].sum())  # large groups first, while there is room everywhere
     for group in order:
         # the part that lacks the largest share of what this group brings; ties go to the larger part

@@ -18,6 +18,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from birdnet_fs import schema
 from birdnet_fs.plumbing.files import atomic_path, write_text
+from birdnet_fs.plumbing.random_streams import Stream, integer_seed
 from birdnet_fs.reports.page import legible, render
 from birdnet_fs.training.study import BASE, COLUMN, Tried, best_first, options_of, read_base, read_study, tried
 
@@ -148,7 +149,7 @@ def _importances(study: optuna.Study, trials: Sequence[Tried]) -> dict[str, floa
     values = [trial.value for trial in trials if trial.state == "finished"]
     if len(values) < FEWEST or len(set(values)) == 1:
         return {}
-    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=integer_seed(0, Stream.IMPORTANCES)))
 
 
 def _slices(study: optuna.Study, shown: Sequence[Tried], importances: dict[str, float]) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.models.lowering import lower
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import track
+from birdnet_fs.plumbing.random_streams import Stream
 from birdnet_fs.recordings.manifest import Clip
 from birdnet_fs.training import losses
 from birdnet_fs.training.few_shot_accuracy import METHODS, Method, Result, evaluate
@@ -78,11 +79,14 @@ def check(parts: Partition, settings: schema.Episodes, seed: int) -> None:
         UserError: They cannot; or classes that are validated or tested on are also trained on.
     """
     EpisodeOrder(parts.train, settings, seed)
-    for name, n_episodes, clips in (("n_val", settings.n_val, parts.val), ("n_test", settings.n_test, parts.held_out)):
+    for name, n_episodes, clips, stream in (
+        ("n_val", settings.n_val, parts.val, Stream.VALIDATION_EPISODES),
+        ("n_test", settings.n_test, parts.held_out, Stream.TEST_EPISODES),
+    ):
         if n_episodes and not clips:
             raise UserError(f"episodes.{name}={n_episodes} needs classes that are kept away from training; none are.")
         if n_episodes:
-            draw_items(clips, settings, n_episodes, seed)
+            draw_items(clips, settings, n_episodes, seed, stream)
     if (settings.n_val or settings.n_test) and not parts.unseen:
         trained = {label for clip in parts.train for label in clip.labels}
         both = sorted({label for clip in (*parts.val, *parts.held_out) for label in clip.labels} & trained)
@@ -105,7 +109,7 @@ def order(waveforms: Waveforms, settings: schema.Episodes, seed: int, classes: S
 
 
 def draw_items(
-    clips: Sequence[Clip], settings: schema.Episodes, n_episodes: int, seed: int
+    clips: Sequence[Clip], settings: schema.Episodes, n_episodes: int, seed: int, stream: Stream
 ) -> tuple[list[Item], Episodes]:
     """Episodes over whole clips, or over parts of those of a class that has too few.
 
@@ -139,6 +143,7 @@ def draw_items(
         n_query=settings.n_query,
         n_episodes=n_episodes,
         seed=seed,
+        stream=stream,
     )
     if settings.same_recording:
         of_class = {(clip.labels[0], recording) for clip, recording in zip(clips, recordings, strict=True)}
@@ -234,7 +239,7 @@ def validation(
 
     Its episodes are the same every time.
     """
-    items, episodes = draw_items(waveforms.clips, settings, settings.n_val, seed)
+    items, episodes = draw_items(waveforms.clips, settings, settings.n_val, seed, Stream.VALIDATION_EPISODES)
     embedder = Embedder(model, spec)
 
     def validate() -> dict[str, float]:
@@ -258,7 +263,7 @@ def accuracies(
     Returns:
         The results, and the cross-entropy of the first.
     """
-    items, episodes = draw_items(waveforms.clips, settings, settings.n_test, seed)
+    items, episodes = draw_items(waveforms.clips, settings, settings.n_test, seed, Stream.TEST_EPISODES)
     embeddings = Embedder(model, spec).items(waveforms, items)
     base_mean = keras.ops.convert_to_numpy(model.get_layer("logits").prototypes).mean(0)
     own, loss = told(model, embeddings, episodes)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.random_streams import Stream, generator
 from birdnet_fs.training.ranks import Column, checked, columns
 
 
@@ -268,7 +269,7 @@ def bootstrap(
     members = np.split(order, np.cumsum(np.bincount(group))[:-1]) if len(order) else []
     if len(members) < 2:
         return Interval(value, float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, Stream.BOOTSTRAP)
     draws = []
     for _ in range(n):
         rows = np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])

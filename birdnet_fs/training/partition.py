@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import atomic_path
+from birdnet_fs.plumbing.random_streams import Stream, generator
 from birdnet_fs.recordings import splits
 from birdnet_fs.recordings.manifest import Clip, Manifest, read_manifest
 from birdnet_fs.recordings.segments import cut
@@ -120,7 +119,7 @@ def _limited(clips: Sequence[Clip], experiment: schema.Experiment) -> list[Clip]
     limit = experiment.data.limit
     if not limit or len(clips) <= limit:
         return list(clips)
-    kept = np.random.default_rng(experiment.seed).permutation(len(clips))[:limit]
+    kept = generator(experiment.seed, Stream.LIMIT).permutation(len(clips))[:limit]
     return [clips[i] for i in sorted(kept)]
 
 
@@ -137,7 +136,7 @@ def _parts(clips: Sequence[Clip], manifest: Manifest, experiment: schema.Experim
         return _whole_classes(labels, experiment.seed)
     if data.split != "folds":
         fractions = (0.8, 0.0, 0.2) if data.split == "80/20" else (0.7, 0.15, 0.15)
-        return _drawn(labels, groups, fractions, experiment.seed)
+        return _drawn(labels, groups, fractions, experiment.seed, Stream.SPLIT)
     folds = _table_folds(clips) or splits.assign_folds(labels, groups, data.n_folds, experiment.seed).tolist()
     if data.fold not in folds:
         raise UserError(f"data.fold must be one of the folds {sorted(set(folds))}. Received: {data.fold}")
@@ -145,16 +144,19 @@ def _parts(clips: Sequence[Clip], manifest: Manifest, experiment: schema.Experim
     if data.val_fraction:
         left = [i for i, part in enumerate(parts) if part == TRAIN]
         fractions = (1 - data.val_fraction, data.val_fraction, 0.0)
-        drawn = _drawn([labels[i] for i in left], [groups[i] for i in left], fractions, experiment.seed)
+        own = [labels[i] for i in left], [groups[i] for i in left]
+        drawn = _drawn(*own, fractions, experiment.seed, Stream.VALIDATION)
         for i, part in zip(left, drawn, strict=True):
             parts[i] = part
     return parts
 
 
-def _drawn(labels: list[str], groups: list[str], fractions: tuple[float, float, float], seed: int) -> list[str]:
+def _drawn(
+    labels: list[str], groups: list[str], fractions: tuple[float, float, float], seed: int, stream: Stream
+) -> list[str]:
     names = [name for name, share in zip((TRAIN, VAL, HELD_OUT), fractions, strict=True) if share]
     shares = [share for share in fractions if share]
-    return [names[part] for part in splits.split_by_groups(labels, groups, shares, seed)]
+    return [names[part] for part in splits.split_by_groups(labels, groups, shares, seed, stream)]
 
 
 def _whole_classes(labels: list[str], seed: int) -> list[str]:
@@ -163,7 +165,7 @@ def _whole_classes(labels: list[str], seed: int) -> list[str]:
     if len(names) < 3:
         raise UserError(f"data.split=classes needs three classes or more. Received: {', '.join(names)}")
     n = max(1, round(0.15 * len(names)))
-    drawn = np.random.default_rng(seed).permutation(len(names))
+    drawn = generator(seed, Stream.CLASSES).permutation(len(names))
     part = {names[c]: VAL if i < n else HELD_OUT if i < 2 * n else TRAIN for i, c in enumerate(drawn)}
     return [part[label] for label in labels]
 

@@ -1,8 +1,11 @@
 """An experiment as a run keeps it, whether a folder is that run, and what differs where it is not."""
 
 import dataclasses
+import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
@@ -10,11 +13,21 @@ from birdnet_fs.plumbing.settings import flat
 from birdnet_fs.training import teachers
 from birdnet_fs.training.run_folder import load_run
 
+# Settings that do not make another run: the weights are the same but for the order of float sums. A finished run or a
+# study is continued whatever they are, a search space may not hold them, and a pretraining has those of its experiment.
+NOT_OF_THE_RUN = (
+    "training.device",
+    "training.threads",
+    "training.workers",
+    "training.track",
+    "training.checkpoints.n_best",
+)
+
 
 def finished(folder: Path, experiment: schema.Experiment) -> bool:
     """True when `folder` is a run with exactly these settings; the machine it ran on and who watched do not count."""
     try:
-        return _portable(load_run(folder).experiment) == _portable(settled(experiment))
+        return comparable(load_run(folder).experiment) == comparable(settled(experiment))
     except UserError:
         return False
 
@@ -25,7 +38,7 @@ def differences(folder: Path, experiment: schema.Experiment) -> list[str]:
     Raises:
         UserError: There is no run in the folder, or none that can be read.
     """
-    there, wanted = flat(_portable(load_run(folder).experiment)), flat(_portable(settled(experiment)))
+    there, wanted = flat(comparable(load_run(folder).experiment)), flat(comparable(settled(experiment)))
     keys = [key for key in {**wanted, **there} if there.get(key) != wanted.get(key)]
     return [f"{key}={there.get(key, 'nothing')}, not {wanted.get(key, 'nothing')}" for key in keys]
 
@@ -49,15 +62,35 @@ def settled(experiment: schema.Experiment) -> schema.Experiment:
     )
 
 
-def _portable(experiment: schema.Experiment) -> schema.Experiment:
-    checkpoints = dataclasses.replace(experiment.training.checkpoints, n_best=0)
-    plain = dataclasses.replace(
-        experiment.training,
-        device="auto",
-        threads=0,
-        workers=0,
-        track="none",
-        checkpoints=checkpoints,
-    )
-    first = experiment.pretrain and _portable(experiment.pretrain)
-    return dataclasses.replace(experiment, training=plain, pretrain=first)
+def comparable(experiment: schema.Experiment) -> schema.Experiment:
+    """Reset the settings that do not make another run, so that two experiments are equal when their runs are.
+
+    Args:
+        experiment: Any; its `pretrain` part is reset as well.
+
+    Returns:
+        The experiment with the defaults of `NOT_OF_THE_RUN`.
+    """
+    first = experiment.pretrain and comparable(experiment.pretrain)
+    return dataclasses.replace(run_as(experiment, schema.Experiment()), pretrain=first)
+
+
+def run_as(experiment: schema.Experiment, other: schema.Experiment) -> schema.Experiment:
+    """Copy the settings that do not make another run (`NOT_OF_THE_RUN`) from another experiment.
+
+    Args:
+        experiment: What to train; all its other settings stay.
+        other: The experiment whose device, threads, workers, tracking and checkpoints are taken.
+
+    Returns:
+        The changed experiment.
+    """
+    for key in NOT_OF_THE_RUN:
+        experiment = _with(experiment, key.split("."), functools.reduce(getattr, key.split("."), other))
+    return experiment
+
+
+def _with(settings: Any, names: Sequence[str], value: Any) -> Any:
+    """The same frozen dataclasses with one value, of the attribute of an attribute, changed."""
+    inner = _with(getattr(settings, names[0]), names[1:], value) if names[1:] else value
+    return dataclasses.replace(settings, **{names[0]: inner})

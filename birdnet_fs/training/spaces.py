@@ -15,14 +15,14 @@ from birdnet_fs.frontend import preset
 from birdnet_fs.models import resolve
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.settings import assigned, override, text
+from birdnet_fs.training.settled import NOT_OF_THE_RUN
 
 GROUPS = {"frontend": preset}
 DIGITS = 6  # of a drawn number, so that it can be read and written
 # trials that differ in these measure different things, or the same
 _MEASURES = ("seed", "data", "episodes", "pretrain")
 _CAN_DIFFER = ("data.secondary", "data.secondary_target", "episodes.n_train")
-_MACHINE = ("device", "threads", "workers", "track", "checkpoints.n_best", "checkpoints.select")
-_MAKES_NO_DIFFERENCE = ("name", "debug", *(f"training.{name}" for name in _MACHINE))
+_MAKES_NO_DIFFERENCE = ("name", "debug", "training.checkpoints.select", *NOT_OF_THE_RUN)  # to the value a trial is judged by
 
 
 def check_space(space: schema.Space, base: schema.Experiment) -> None:

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import UpdateFinishedTrialError
@@ -30,11 +29,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import write_json
+from birdnet_fs.plumbing.random_streams import Stream, integer_seed
 from birdnet_fs.plumbing.renamed import CLASSES, translated
 from birdnet_fs.plumbing.settings import from_dict, show, to_dict
 from birdnet_fs.training.config_file import read_experiment
 from birdnet_fs.training.heartbeat import BEAT_S, GRACE_S, Beat, Watch
 from birdnet_fs.training.run_folder import CHECKPOINTS, WEIGHTS
+from birdnet_fs.training.settled import comparable
 from birdnet_fs.training.spaces import distributions
 
 JOURNAL, BASE, SPACE, TRIALS = "journal.log", "base.json", "space.json", "trials"
@@ -104,7 +105,7 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = JournalFileOpenLock(str(folder / "draw"))
         with self._alone():
-            _keep_or_compare(folder / BASE, to_dict(_portable(base)), "other settings", _setting_lines)
+            _keep_or_compare(folder / BASE, to_dict(comparable(base)), "other settings", _setting_lines)
             _keep_or_compare(folder / SPACE, space.to_dict(), "another search space", _space_lines)
             self._storage = open_journal(folder)
             try:
@@ -184,9 +185,8 @@ class Study:
         self._tidy(trial.number)
 
     def _ask(self, n_drawn: int) -> Trial:
-        seed = int(np.random.SeedSequence((self.base.seed, n_drawn)).generate_state(1)[0])
         kinds = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
-        self._study.sampler = kinds[self.space.sampler](seed=seed)
+        self._study.sampler = kinds[self.space.sampler](seed=integer_seed(self.base.seed, Stream.TRIALS, n_drawn))
         return self._study.ask(self._distributions)
 
     def _again(self, trial: FrozenTrial, reason: str, *, counts: bool = True) -> None:
@@ -317,12 +317,6 @@ def _highest(values: schema.Float | schema.Int | schema.Categorical | None) -> l
     return [int(max(values.options))] if isinstance(values, schema.Categorical) else [int(values.high)]
 
 
-def _portable(base: schema.Experiment) -> schema.Experiment:
-    """Without what is of the machine, so that a study goes on elsewhere."""
-    plain = dataclasses.replace(base.training, device="auto", threads=0, workers=0)
-    return dataclasses.replace(base, training=plain)
-
-
 def _keep_or_compare(file: Path, value: dict[str, Any], what: str, lines: Callable[[Any], list[str]]) -> None:
     if not file.is_file():
         write_json(file, value)
@@ -337,7 +331,7 @@ def _keep_or_compare(file: Path, value: dict[str, Any], what: str, lines: Callab
 
 
 def _setting_lines(value: dict[str, Any]) -> list[str]:
-    return show(from_dict(schema.Experiment, translated(value))).split("\n")
+    return show(comparable(from_dict(schema.Experiment, translated(value)))).split("\n")
 
 
 def _space_lines(value: dict[str, Any]) -> list[str]:

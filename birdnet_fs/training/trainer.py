@@ -16,6 +16,7 @@ from birdnet_fs.batches.loader import EpisodeOrder, TrainingBatches
 from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
+from birdnet_fs.plumbing.random_streams import Stream, integer_seed
 from birdnet_fs.recordings.ledger import Ledger
 from birdnet_fs.recordings.manifest import Clip, read_background
 from birdnet_fs.training import distillation, episodic, heard, layerwise, pseudo, teachers, tracking, validation
@@ -25,7 +26,7 @@ from birdnet_fs.training.objective import Objective, supervised
 from birdnet_fs.training.partition import PARTITION, Partition, partition, write_partition
 from birdnet_fs.training.record import Record
 from birdnet_fs.training.run_folder import Run, build_network, check_classes, load_run, save_run
-from birdnet_fs.training.settled import finished, settled
+from birdnet_fs.training.settled import finished, run_as, settled
 from birdnet_fs.training.start import start_from
 from birdnet_fs.training.targets import targets_of
 
@@ -99,7 +100,7 @@ def train(
     if generation is None:
         generation = experiment.distillation.rounds if experiment.distillation.teacher == schema.SELF else 0
     # of its kind each starts from weights of its own (Furlanello et al. 2018); all else is drawn alike
-    seed_everything((experiment.seed + generation) % 2**32)
+    seed_everything(experiment.seed, generation)
     waveforms = read((*parts.train, *parts.pseudo), experiment.frontend.sample_rate_hz)
     _say_left_out(waveforms)
     data = experiment.data
@@ -166,15 +167,13 @@ def train(
 def pretrain(experiment: schema.Experiment, output: Path) -> Path:
     """Train the `pretrain` part of an experiment into `output`, or take what finished there with the same settings.
 
-    Seed, debug, device, threads, workers and track are those of the experiment.
+    Seed, debug and all settings that do not make another run (device, threads, workers, track, checkpoints) are those
+    of the experiment.
     """
     first = experiment.pretrain
     if first is None:
         raise UserError(f"Experiment {experiment.name!r} has no pretrain part.")
-    here = experiment.training
-    names = ("device", "threads", "workers", "track")
-    machine = dataclasses.replace(first.training, **{name: getattr(here, name) for name in names})
-    first = dataclasses.replace(first, seed=experiment.seed, debug=experiment.debug, training=machine)
+    first = run_as(dataclasses.replace(first, seed=experiment.seed, debug=experiment.debug), experiment)
     if not finished(output, first):
         train(first, output)
     return output
@@ -196,14 +195,22 @@ def _born_before(experiment: schema.Experiment, output: Path, pretrained: Path |
     return load_run(folder)
 
 
-def seed_everything(seed: int) -> None:
-    """Seed every generator that a training draws from: Python's (Keras initializers), numpy's and torch's.
+def seed_everything(seed: int, generation: int = 0) -> None:
+    """Seed the global generators that a training draws from: Python's (Keras initializers), NumPy's and torch's.
 
-    `keras.utils.set_random_seed` does the same, but loads TensorFlow for it where that is installed.
+    `keras.utils.set_random_seed` gives all three one seed, so that NumPy's and torch's draw the same numbers (both are
+    a Mersenne Twister), and loads TensorFlow where that is installed.
+
+    Args:
+        seed: 0 or more, of the experiment.
+        generation: 0 or more: runs of self-distillation that came before this one.
+
+    Raises:
+        UserError: A number is negative.
     """
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    random.seed(integer_seed(seed, Stream.INITIAL_WEIGHTS, generation))
+    np.random.seed(integer_seed(seed, Stream.NUMPY, generation))
+    torch.manual_seed(integer_seed(seed, Stream.TORCH, generation))
 
 
 def _network(

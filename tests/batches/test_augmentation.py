@@ -10,6 +10,7 @@ from birdnet_fs.batches.augmentation import Chain
 from birdnet_fs.batches.draws import Key
 from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel
+from birdnet_fs.plumbing.random_streams import Stream, generator
 from birdnet_fs.recordings.manifest import Clip
 from birdnet_fs.schema import (
     AnimalSpot,
@@ -74,7 +75,7 @@ def chain(waveforms: Waveforms, settings: Augmentation, *, seed: int = 3, multi_
 def test_all_off_is_a_crop_through_the_front_end_to_the_bit(waveforms: Waveforms) -> None:
     for place in range(8):
         item = chain(waveforms, Augmentation()).item(Key(0, place, place % N_CLIPS, 0))
-        rng = np.random.default_rng((3, 0, 1, place))
+        rng = generator(3, Stream.AUGMENTATION, 0, place)
         waveform = waveforms[place % N_CLIPS]
         onset = rng.integers(0, len(waveform) - SPEC.n_samples + 1)
         segment = waveform[onset : onset + SPEC.n_samples]

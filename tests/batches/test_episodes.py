@@ -8,6 +8,7 @@ import tolerances
 
 from birdnet_fs.batches.episodes import RECORDINGS, _divisible, draw, draw_apart, unfit
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.random_streams import Stream
 
 
 def items(n_classes: int, n_recordings: int, n: int, seed: int = 0) -> tuple[list[str], list[str]]:
@@ -129,8 +130,16 @@ def test_episodes_apart_are_those_drawn_one_by_one():
     drawn, reasons = draw_apart(labels, groups, **asked)
     assert not reasons
     for episodes, recordings in zip(drawn, ("across", "within"), strict=True):
-        alone = draw(labels, groups, recordings=recordings, **asked)
+        alone = draw(labels, groups, recordings=recordings, stream=Stream.EVALUATION_EPISODES, **asked)
         assert np.array_equal(episodes.support, alone.support) and np.array_equal(episodes.query, alone.query)
+
+
+def test_episodes_of_training_validation_and_test_differ():
+    labels, groups = items(5, 20, 500)
+    asked = {"n_way": 3, "n_shot": 1, "n_query": 2, "n_episodes": 10, "seed": 4}
+    streams = (Stream.TRAINING_EPISODES, Stream.VALIDATION_EPISODES, Stream.TEST_EPISODES, Stream.EVALUATION_EPISODES)
+    drawn = [draw(labels, groups, stream=stream, **asked) for stream in streams]
+    assert len({episodes.query.tobytes() for episodes in drawn}) == len(streams)
 
 
 def test_a_way_that_has_no_episodes_says_why():

@@ -10,6 +10,7 @@ from birdnet_fs import schema
 from birdnet_fs.batches.imbalance import class_weights, clip_weights, epoch_clips, loss_weights
 from birdnet_fs.batches.loader import _Order
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.random_streams import Stream, generator
 
 COUNTS = np.array([90, 60, 6, 0])
 TARGETS = np.eye(4, dtype=np.float32)[np.repeat(np.arange(4), COUNTS)]
@@ -53,7 +54,7 @@ def clips_of(order: _Order, epoch: int = 0) -> list[int]:
 
 
 def test_all_is_every_clip_in_the_order_of_seed_and_epoch() -> None:
-    rng = np.random.default_rng((3, 0, 0))
+    rng = generator(3, Stream.ORDER, 0)
     assert clips_of(order()) == rng.permutation(156).tolist()
     assert Counter(clips_of(order(crops_per_clip=2))) == dict.fromkeys(range(156), 2)
 

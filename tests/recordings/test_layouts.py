@@ -1,5 +1,7 @@
 """Every layout of labels gives the same kind of clips, and every one survives writing and reading back."""
 
+import csv
+
 import numpy as np
 import pytest
 import soundfile as sf
@@ -102,50 +104,47 @@ WRITERS = {
 
 
 def brief(manifest):
-    return [
-        (clip.path.stem, clip.onset_s, clip.offset_s, clip.labels, clip.secondary, clip.negatives)
-        for clip in manifest.clips
-    ]
+    return [(clip.path.stem, clip.onset_s, clip.offset_s, clip.labels, clip.secondary) for clip in manifest.clips]
 
 
 EXPECTED = {
     "folders": [
-        ("4", 0.0, None, (), (), ("A",)),
-        ("3", 0.0, None, ("A",), ("B",), ()),
-        ("1", 0.0, None, ("Parus major",), (), ()),
-        ("2", 0.0, None, ("Parus major",), (), ()),
-        ("5", 0.0, None, (), (), ()),
+        ("4", 0.0, None, (), ()),
+        ("3", 0.0, None, ("A",), ("B",)),
+        ("1", 0.0, None, ("Parus major",), ()),
+        ("2", 0.0, None, ("Parus major",), ()),
+        ("5", 0.0, None, (), ()),
     ],
     "csv": [
-        ("a", 0.0, None, ("Turdus, merula",), ("['x'", "'y']"), ()),
-        ("b", 0.0, None, ("Pica pica",), ("x", "z"), ()),
-        ("c", 0.0, None, (), (), ()),
+        ("a", 0.0, None, ("Turdus, merula",), ("['x'", "'y']")),
+        ("b", 0.0, None, ("Pica pica",), ("x", "z")),
+        ("c", 0.0, None, (), ()),
     ],
     "birdclef": [
-        ("XC1", 0.0, None, ("abc", "def", "ghi"), ("def", "ghi"), ()),
-        ("XC2", 0.0, None, ("def",), (), ()),
+        ("XC1", 0.0, None, ("abc", "def", "ghi"), ("def", "ghi")),
+        ("XC2", 0.0, None, ("def",), ()),
     ],
     "raven": [
-        ("four", 2.25, 3.75, ("gretit",), (), ()),
-        ("one", 0.5, 1.5, ("X",), (), ()),
-        ("one", 5.0, 5.5, ("Y",), (), ()),
-        ("three", 0.0, 3.0, ("Great Tit",), (), ()),
-        ("two", 0.0, None, (), (), ()),
+        ("four", 2.25, 3.75, ("gretit",), ()),
+        ("one", 0.5, 1.5, ("X",), ()),
+        ("one", 5.0, 5.5, ("Y",), ()),
+        ("three", 0.0, 3.0, ("Great Tit",), ()),
+        ("two", 0.0, None, (), ()),
     ],
     "audacity": [
-        ("one", 0.5, 1.5, ("X",), (), ()),
-        ("one", 2.0, 3.0, (), (), ()),
-        ("two", 0.0, None, (), (), ()),
+        ("one", 0.5, 1.5, ("X",), ()),
+        ("one", 2.0, 3.0, (), ()),
+        ("two", 0.0, None, (), ()),
     ],
     "dcase": [
-        ("r1", 0.5, 1.0, ("AMRE",), (), ("BBWA",)),
-        ("r1", 2.0, 3.0, (), (), ()),
-        ("r1", 4.0, 5.0, ("BBWA",), (), ("AMRE",)),
+        ("r1", 0.5, 1.0, ("AMRE",), ()),
+        ("r1", 2.0, 3.0, (), ()),
+        ("r1", 4.0, 5.0, ("BBWA",), ()),
     ],
     "animal_spot": [
-        ("call-N4_x_12_2019_A38_100_900", 0.0, None, ("call",), (), ()),
-        ("call-_2_2020_B1_0_9", 0.0, None, ("call",), (), ()),
-        ("noise-boat_13_2019_A38_1000_1900", 0.0, None, (), (), ()),
+        ("call-N4_x_12_2019_A38_100_900", 0.0, None, ("call",), ()),
+        ("call-_2_2020_B1_0_9", 0.0, None, ("call",), ()),
+        ("noise-boat_13_2019_A38_1000_1900", 0.0, None, (), ()),
     ],
 }
 
@@ -166,6 +165,22 @@ def test_layout_is_found_and_read_and_comes_back(tmp_path, layout):
     assert given.clips == found.clips
     write_manifest(found, tmp_path / "manifest.csv")
     again = read_manifest(Data(str(tmp_path), table="manifest.csv", multi_label=multi_label))
+    assert (again.layout, again.clips, again.classes) == ("manifest", found.clips, found.classes)
+
+
+def test_a_manifest_of_an_earlier_version_gives_the_same_clips(tmp_path):
+    """It had one more column between ours, for labels that are known to be absent."""
+    as_folders(tmp_path)
+    found = read_manifest(Data(str(tmp_path)))
+    write_manifest(found, tmp_path / "manifest.csv")
+    with open(tmp_path / "manifest.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    place = rows[0].index("secondary") + 1
+    for row in rows:
+        row.insert(place, "negatives" if row is rows[0] else "A;B")
+    with open(tmp_path / "manifest.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    again = read_manifest(Data(str(tmp_path), table="manifest.csv"))
     assert (again.layout, again.clips, again.classes) == ("manifest", found.clips, found.classes)
 
 

@@ -40,7 +40,7 @@ def test_windows_equal_brute_force(n, size, hop):
 
 
 EVENTS = st.lists(
-    st.tuples(st.integers(0, 1900), st.integers(1, 400), st.sampled_from("abc"), st.sampled_from(["", "a", "d"])),
+    st.tuples(st.integers(0, 1900), st.integers(1, 400), st.sampled_from("abc")),
     min_size=1,
     max_size=12,
 )
@@ -49,36 +49,32 @@ EVENTS = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(events=EVENTS, n=st.integers(1, 2000), size=st.integers(20, 600), overlap=st.integers(1, 100))
 def test_events_label_segments_as_brute_force_says(events, n, size, overlap):
-    clips = tuple(
-        Clip(FILE, on / TICK, (on + length) / TICK, (label,), negatives=(absent,) if absent else ())
-        for on, length, label, absent in events
-    )
+    clips = tuple(Clip(FILE, on / TICK, (on + length) / TICK, (label,)) for on, length, label in events)
     manifest = Manifest(clips, ("a", "b", "c"), Ledger(), Path("/x"), events=True, durations={FILE: n / TICK})
     found = cut(manifest, segment_s=size / TICK, segment_hop_s=0, min_overlap_s=overlap / TICK)
     expected = []
     for start, length in brute_windows(n, size, size):
         inside = np.zeros(20_000, bool)
         inside[start : start + length] = True
-        labels, absent = set(), set()
-        for on, duration, label, negative in events:
+        labels = set()
+        for on, duration, label in events:
             if inside[on : on + duration].sum() >= min(overlap, duration):
                 labels.add(label)
-                absent |= {negative} - {""}
-        expected.append((start, labels, absent - labels))
-    assert [(round(s.onset_s * TICK), set(s.labels), set(s.negatives)) for s in found] == expected
+        expected.append((start, labels))
+    assert [(round(s.onset_s * TICK), set(s.labels)) for s in found] == expected
 
 
 def test_clips_keep_their_labels_group_fold_and_split():
     clips = (
-        Clip(FILE, 2.0, 9.0, ("a", "b"), negatives=("c",), group="g", fold=3, split="val"),
+        Clip(FILE, 2.0, 9.0, ("a", "b"), group="g", fold=3, split="val"),
         Clip(FILE, 1.0, None, ("b",)),
     )
     manifest = Manifest(clips, ("a", "b"), Ledger(), Path("/x"), durations={FILE: 4.5})
     found = cut(manifest, segment_s=3.0, segment_hop_s=0.0, min_overlap_s=0.1)
     assert found == [
-        Segment(0, FILE, 2.0, 3.0, ("a", "b"), ("c",), "g", 3, "val"),
-        Segment(0, FILE, 5.0, 3.0, ("a", "b"), ("c",), "g", 3, "val"),
-        Segment(1, FILE, 1.0, 3.0, ("b",), (), "", None, ""),
+        Segment(0, FILE, 2.0, 3.0, ("a", "b"), "g", 3, "val"),
+        Segment(0, FILE, 5.0, 3.0, ("a", "b"), "g", 3, "val"),
+        Segment(1, FILE, 1.0, 3.0, ("b",), "", None, ""),
     ]
     hot = targets(found, ("b", "a", "z"))
     assert hot.dtype == np.float32 and hot.tolist() == [[1, 1, 0], [1, 1, 0], [1, 0, 0]]

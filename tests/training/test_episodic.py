@@ -18,6 +18,7 @@ from birdnet_fs.batches.waveforms import Waveforms, clip_windows
 from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.random_streams import Stream
 from birdnet_fs.plumbing.settings import override
 from birdnet_fs.recordings.aviary import make_aviary
 from birdnet_fs.recordings.manifest import Clip
@@ -337,7 +338,7 @@ def clips(*rows: tuple[str, str]) -> list[Clip]:
 def test_one_recording_gives_windows_that_share_no_sound(tmp_path: Path) -> None:
     """Each species is one ramp: a sample says where in the clip it stood."""
     settings = Episodes(n_way=2, n_shot=2, n_query=3, same_recording=True)
-    items, episodes = draw_items(clips(("a", "1"), ("b", "2")), settings, 50, seed=0)
+    items, episodes = draw_items(clips(("a", "1"), ("b", "2")), settings, 50, 0, Stream.TEST_EPISODES)
     assert episodes.recordings == "within" and len(items) == 2 * 2 * 3
     ramp = np.arange(1, 1001, dtype=np.float32)
     heard = [set(episodic._windows(ramp, item, 300).ravel().tolist()) - {0.0} for item in items]
@@ -352,14 +353,14 @@ def test_one_recording_gives_windows_that_share_no_sound(tmp_path: Path) -> None
 def test_where_support_and_query_come_from_is_said() -> None:
     several = clips(*[("a", f"a{i}") for i in range(4)], *[("b", f"b{i}") for i in range(4)])
     settings = Episodes(n_way=2, n_shot=2, n_query=2)
-    items, episodes = draw_items(several, settings, 5, seed=0)
+    items, episodes = draw_items(several, settings, 5, 0, Stream.TEST_EPISODES)
     assert episodes.recordings == "across" and items == [Item(i) for i in range(8)]
     mixed = clips(*[("a", "1")] * 4, ("b", "2"), ("b", "3"))
-    items, episodes = draw_items(mixed, dataclasses.replace(settings, same_recording=True), 5, seed=0)
+    items, episodes = draw_items(mixed, dataclasses.replace(settings, same_recording=True), 5, 0, Stream.TEST_EPISODES)
     assert episodes.recordings == "any"
     assert items[:4] == [Item(i) for i in range(4)] and {item.half for item in items[4:]} == {0, 1}
     with pytest.raises(UserError, match="a has one recording only"):
-        draw_items(mixed, settings, 5, seed=0)
+        draw_items(mixed, settings, 5, 0, Stream.TEST_EPISODES)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import pytest
 import soundfile
 
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.plumbing.random_streams import Stream, generator
+from birdnet_fs.recordings.splits import split_by_groups
 from birdnet_fs.schema import Checkpoints, Data, Episodes, Experiment, FrontEnd, Model, Training
 from birdnet_fs.training.partition import HELD_OUT, VAL, folds_of, partition, read_partition, write_partition
 from birdnet_fs.training.targets import targets_of
@@ -143,6 +145,22 @@ def test_validation_comes_from_the_training_groups(table) -> None:
     assert part.held_out == partition(experiment(root)).held_out
     assert part.val
     assert not groups(part.val) & groups(part.train)
+
+
+def test_limit_and_validation_are_drawn_from_streams_of_their_own(table) -> None:
+    root = table()
+    kept = partition(experiment(root, fold=-1, limit=10)).train
+    expected = generator(Experiment().seed, Stream.LIMIT).permutation(40)[:10]
+    assert [int(clip.path.stem) for clip in kept] == sorted(expected.tolist())
+    part = partition(experiment(root, fold=2, val_fraction=0.25))
+    left = sorted((*part.train, *part.val), key=lambda clip: int(clip.path.stem))
+    labels, own_groups = [clip.labels[0] for clip in left], [clip.group for clip in left]
+    own, others = (
+        split_by_groups(labels, own_groups, (0.75, 0.25), Experiment().seed, stream)
+        for stream in (Stream.VALIDATION, Stream.SPLIT)
+    )
+    assert {clip.path for clip in part.val} == {left[i].path for i in np.flatnonzero(own)}
+    assert not np.array_equal(own, others)
 
 
 def test_nothing_is_held_out_with_fold_minus_one(table) -> None:

@@ -1,8 +1,8 @@
 """DCASE few-shot bioacoustic event detection: one CSV per recording, columns Audiofilename, Starttime, Endtime and
 one per class with POS, NEG or UNK (https://dcase.community/challenge2024/task-few-shot-bioacoustic-event-detection).
 
-POS labels the event, NEG says that the class is absent, UNK says nothing. Where there is one class, its column may be
-called CALL: it is then named as the table's folder, as the organisers do
+POS labels the event; NEG and UNK label nothing, and what no event labels is taken as absent. Where there is one class,
+its column may be called CALL: it is then named as the table's folder, as the organisers do
 (https://github.com/c4dm/dcase-few-shot-bioacoustic).
 """
 
@@ -33,7 +33,6 @@ def read(source: Source) -> Iterator[Row]:
                 f"{path.name} row {number}",
                 cells["Audiofilename"],
                 tuple(name for name in said if said[name] == "POS"),
-                negatives=tuple(name for name in said if said[name] == "NEG"),
                 onset=cells["Starttime"],
                 offset=cells["Endtime"],
                 beside=str(path.parent),

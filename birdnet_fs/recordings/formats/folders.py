@@ -1,5 +1,5 @@
-"""One folder per class: `Parus major/*.wav`. `A,B` holds two labels, `-A` says that A is absent, and a folder named
-noise, nocall or background has no label. Deeper folders belong to the class above them.
+"""One folder per class: `Parus major/*.wav`. `A,B` holds two labels, and `-A` (A is absent) and a folder named
+noise, nocall or background hold none. Deeper folders belong to the class above them.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,6 @@ def read(source: Source) -> Iterator[Row]:
         parts = path.relative_to(top).parts
         names = [name.strip() for name in parts[0].split(",")] if len(parts) > 1 else []
         labels = tuple(n for n in names if n and not n.startswith("-") and n.lower() not in NO_CALL)
-        negatives = tuple(n[1:].strip() for n in names if n.startswith("-") and len(n) > 1)
         if not source.data.multi_label:
             labels, more = labels[:1], labels[1:]
         else:
@@ -29,7 +28,6 @@ def read(source: Source) -> Iterator[Row]:
             str(path),
             labels,
             more,
-            negatives,
             labelled=len(parts) == 1,
             cells={"folder": parts[0] if len(parts) > 1 else "", "filename": path.name},
         )

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 from birdnet_fs.recordings.formats.source import Row, Source, labels_of
 
-COLUMNS = ("path", "onset_s", "offset_s", "labels", "secondary", "negatives", "group", "fold", "split")
+COLUMNS = ("path", "onset_s", "offset_s", "labels", "secondary", "group", "fold", "split")
 
 
 def detect(source: Source) -> bool:
-    """Whether the table has our columns in our order."""
-    return source.table is not None and source.table.columns[: len(COLUMNS)] == COLUMNS
+    """Whether the table has all of our columns; the order and others beside them make no difference."""
+    return source.table is not None and set(COLUMNS) <= set(source.table.columns)
 
 
 def read(source: Source) -> Iterator[Row]:
@@ -29,7 +29,6 @@ def read(source: Source) -> Iterator[Row]:
                 cells["path"],
                 labels_of(cells["labels"]),
                 labels_of(cells["secondary"]),
-                labels_of(cells["negatives"]),
                 onset=cells["onset_s"],
                 offset=cells["offset_s"],
                 group=cells["group"],

@@ -35,7 +35,6 @@ class Row:
     path: str  # as written; "" when the audio is found by `stem`
     labels: tuple[str, ...] = ()
     secondary: tuple[str, ...] = ()
-    negatives: tuple[str, ...] = ()
     onset: str = ""  # seconds as text, "" = from the start
     offset: str = ""  # "" = to the end
     group: str = ""
