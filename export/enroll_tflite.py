@@ -21,7 +21,19 @@ from pathlib import Path
 
 import numpy as np
 from prototypes import UNKNOWN, Prototypes, Support, Way, learn, open_prototypes, save
-from reading import Artefact, Refused, answers_of, as_json, as_text, beside, read_audio, segments
+from reading import (
+    Artefact,
+    Recording,
+    Refused,
+    answers_of,
+    as_json,
+    as_text,
+    beside,
+    padded,
+    read_audio,
+    segments,
+    windows,
+)
 from run_tflite import load
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".w64", ".rf64", ".caf", ".au")
@@ -70,12 +82,12 @@ def score(given: argparse.Namespace) -> int:
     n_refused = 0
     for path in given.audio:
         try:
-            waveform = waveform_of(network, path)
+            recording = recording_of(network, path)
         except (Refused, OSError) as refused:
             say(str(refused))
             n_refused += 1
             continue
-        parts = list(segments(network.artefact, waveform))
+        parts = list(segments(network.artefact, recording))
         logits = known.logits(np.stack([network.embedding(part) for _, _, part in parts]), network.way)
         rows = [(start, end, logits[i]) for i, (start, end, _) in enumerate(parts)]
         if given.json:
@@ -196,25 +208,25 @@ def label_of(name: str, folder: Path) -> str:
 
 
 def embedded(network: Network, path: Path) -> np.ndarray | None:
-    """The mean embedding of the windows that cover a clip; None, with a word, where it cannot be used."""
+    """The mean embedding of the windows of a clip; None, with a word, where it cannot be used."""
     try:
-        waveform = waveform_of(network, path)
+        waveform = recording_of(network, path).waveform
         if float(np.sqrt(np.mean(np.square(waveform)))) < SILENT_RMS:
             say(f"{path} is silent and was left out.")
             return None
     except (Refused, OSError) as refused:
         say(f"{refused} It was left out.")
         return None
-    parts = [network.embedding(window) for window in windows(waveform, network.n_samples)]
+    parts = [network.embedding(window) for window in clip_windows(network, waveform)]
     return np.mean(parts, axis=0, dtype=np.float32)
 
 
-def waveform_of(network: Network, path: Path) -> np.ndarray:
+def recording_of(network: Network, path: Path) -> Recording:
     """A recording at the network's rate, every sample a number."""
-    waveform = read_audio(path, network.rate)
-    if not np.isfinite(waveform).all():
+    recording = read_audio(path, network.rate)
+    if not np.isfinite(recording.waveform).all():
         raise Refused(f"{path} holds NaN or infinite samples; a network gives no meaning to those.")
-    return waveform
+    return recording
 
 
 def background(network: Network, folder: Path) -> np.ndarray:
@@ -222,24 +234,20 @@ def background(network: Network, folder: Path) -> np.ndarray:
     found = []
     for path in sounds(folder) if folder.is_dir() else ():
         try:
-            waveform = waveform_of(network, path)
+            waveform = recording_of(network, path).waveform
         except (Refused, OSError) as refused:
             say(f"{refused} It was left out.")
             continue
-        found += [network.embedding(window) for window in windows(waveform, network.n_samples)]
+        found += [network.embedding(window) for window in clip_windows(network, waveform)]
     if not found:
         raise Refused(f"--background must be a folder with recordings that can be read. Received: {folder}")
     return np.stack(found)
 
 
-def windows(waveform: np.ndarray, n_samples: int) -> Iterator[np.ndarray]:
-    """Windows that cover a clip: the first starts with it, the last ends with it, neighbours share half or more."""
-    spare = len(waveform) - n_samples
-    if spare <= 0:
-        yield np.pad(waveform, (0, -spare))
-        return
-    for onset in np.linspace(0, spare, int(np.ceil(spare / (n_samples / 2))) + 1).astype(int):
-        yield waveform[onset : onset + n_samples]
+def clip_windows(network: Network, waveform: np.ndarray) -> Iterator[np.ndarray]:
+    """Windows [n_samples] of a clip, half a window apart, as `birdnet-fs enroll` cuts it."""
+    for start, n_real in windows(len(waveform), network.n_samples, max(1, network.n_samples // 2), network.rate):
+        yield padded(waveform[start : start + n_real], network.n_samples)
 
 
 def sounds(folder: Path) -> list[Path]:

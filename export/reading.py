@@ -31,6 +31,13 @@ class Network(NamedTuple):
     answer: Callable[[np.ndarray], list[np.ndarray]]  # float32 [batch, ...] -> each output [batch, width]
 
 
+class Recording(NamedTuple):
+    """A decoded recording."""
+
+    waveform: np.ndarray  # float32 [n_samples], mono, +-1, at the network's rate
+    duration_s: float  # of the file; the resampled waveform may be up to half a sample longer
+
+
 @dataclass(frozen=True)
 class Artefact:
     """An exported network with what lies beside it, ready to run."""
@@ -198,8 +205,12 @@ def probabilities(logits: np.ndarray, activation: str) -> np.ndarray:
     return x / x.sum(axis=-1, keepdims=True)
 
 
-def read_audio(path: Path, sample_rate_hz: int) -> np.ndarray:
-    """A recording as mono float32 [n_samples] in +-1 at the rate the network was trained for."""
+def read_audio(path: Path, sample_rate_hz: int) -> Recording:
+    """A recording at `sample_rate_hz`, the rate the network was trained for.
+
+    Raises:
+        Refused: No such file, no audio, no samples, or another rate and no soxr.
+    """
     if not path.is_file():
         raise Refused(f"{path} does not exist.")
     try:
@@ -212,9 +223,9 @@ def read_audio(path: Path, sample_rate_hz: int) -> np.ndarray:
         raise Refused(f"{path} cannot be read as audio: {error}") from None
     if not len(samples):
         raise Refused(f"{path} holds no samples.")
-    mono = mixed(samples)
+    mono, duration_s = mixed(samples), len(samples) / rate
     if rate == sample_rate_hz:
-        return mono
+        return Recording(mono, duration_s)
     try:
         import soxr
     except ImportError:
@@ -222,7 +233,7 @@ def read_audio(path: Path, sample_rate_hz: int) -> np.ndarray:
             f"{path} has {rate} Hz and the network was trained on {sample_rate_hz} Hz; "
             "pip install soxr, or convert the recording first."
         ) from None
-    return soxr.resample(mono, rate, sample_rate_hz, quality="HQ").astype(np.float32)
+    return Recording(soxr.resample(mono, rate, sample_rate_hz, quality="HQ").astype(np.float32), duration_s)
 
 
 def mixed(samples: np.ndarray) -> np.ndarray:
@@ -252,19 +263,48 @@ def _read_wav(path: Path) -> tuple[np.ndarray, int]:
     return samples.reshape(-1, n_channels), rate
 
 
-def score(artefact: Artefact, waveform: np.ndarray) -> list[tuple[float, float, np.ndarray]]:
+def score(artefact: Artefact, recording: Recording) -> list[tuple[float, float, np.ndarray]]:
     """(start_s, end_s, scores) of segment after segment."""
-    return [(start, end, scores_of(artefact, segment)) for start, end, segment in segments(artefact, waveform)]
+    return [(start, end, scores_of(artefact, segment)) for start, end, segment in segments(artefact, recording)]
 
 
-def segments(artefact: Artefact, waveform: np.ndarray) -> Iterator[tuple[float, float, np.ndarray]]:
-    """(start_s, end_s, waveform [n_samples]), one after the other; the last one is zero-padded."""
-    rate, segment_s = artefact.sidecar["sample_rate_hz"], artefact.sidecar["segment_s"]
-    n_samples = round(segment_s * rate)
-    for start in range(0, len(waveform), n_samples):
-        segment = waveform[start : start + n_samples]
-        segment = np.pad(segment, (0, n_samples - len(segment)))
-        yield start / rate, (start + n_samples) / rate, segment
+def segments(artefact: Artefact, recording: Recording) -> Iterator[tuple[float, float, np.ndarray]]:
+    """(start_s, end_s, waveform [n_samples]), one after the other; no end is later than that of the recording."""
+    rate = artefact.sidecar["sample_rate_hz"]
+    n_samples = round(artefact.sidecar["segment_s"] * rate)
+    for start, n_real in windows(len(recording.waveform), n_samples, n_samples, rate):
+        end_s = min((start + n_real) / rate, recording.duration_s)
+        yield start / rate, end_s, padded(recording.waveform[start : start + n_real], n_samples)
+
+
+def windows(n_total: int, n_samples: int, hop: int, sample_rate_hz: int) -> list[tuple[int, int]]:
+    """How a recording is cut, as birdnet-fs cuts it.
+
+    Window k starts at sample k * hop. Samples at the end that no whole window covers give one more window, padded with
+    zeros, when they last at least min(1 s, half a window); fewer are dropped. Something shorter than one window gives
+    one padded window.
+
+    Args:
+        n_total: Length of the recording in samples.
+        n_samples: Length of a window in samples.
+        hop: Samples from one window to the next, 1 to `n_samples`.
+        sample_rate_hz: Rate of the recording.
+
+    Returns:
+        (first sample, number of real samples) of each window.
+    """
+    n_whole = max(0, (n_total - n_samples) // hop + 1)
+    found = [(k * hop, n_samples) for k in range(n_whole)]
+    start = n_whole * hop
+    rest = n_total - (start - hop + n_samples if found else 0)
+    if rest >= (min(sample_rate_hz, (n_samples + 1) // 2) if found else 1):
+        found.append((start, n_total - start))
+    return found
+
+
+def padded(waveform: np.ndarray, n_samples: int) -> np.ndarray:
+    """A waveform of at most `n_samples`, padded with zeros on the right: [n_samples]."""
+    return np.pad(waveform, (0, n_samples - len(waveform)))
 
 
 def as_json(labels: list[str], rows: list[tuple[float, float, np.ndarray]], kind: str = "logits") -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Labelled clips in, augmented batches of features and targets out.
 
-waveforms: every clip decoded once, kept in memory while there is room, and the windows that cover one.
+waveforms: every clip decoded once and kept in memory while there is room.
 augmentation: the way of an item through random changes, drawn from (seed, epoch, index); draws: the generators and
 what they did in words; crops, augment_waveform, filters, stretch, animal_spot, augment_features: the changes.
 listeners: what teachers with another front-end hear; unlabelled: clips that runs labelled, in between and mixed in.

@@ -1,9 +1,9 @@
 """What other front-ends make of a training segment: teachers hear the very waveform that the student hears.
 
 A segment is resampled to the other front-end's rate (above the Nyquist frequency of the lower one nothing is left).
-A longer one is covered by windows that share half or more, as clips are when they are scored
-(`waveforms.clip_windows`). A shorter one is heard again and again until the other's segment is full: silence would be
-no part of the sound and change what segments are normalised by.
+A longer one is cut into windows as clips are when they are scored (`windows.clip_rule`). A shorter one is heard again
+and again until the other's segment is full: silence would be no part of the sound and change what segments are
+normalised by.
 """
 
 import dataclasses
@@ -11,9 +11,9 @@ import dataclasses
 import numpy as np
 import soxr
 
-from birdnet_fs.batches.waveforms import clip_windows
 from birdnet_fs.frontend.definition import define
 from birdnet_fs.frontend.in_numpy import log_mel
+from birdnet_fs.recordings.windows import clip_rule
 from birdnet_fs.schema import FrontEnd
 
 
@@ -32,9 +32,10 @@ class Listener:
 
     def __init__(self, spec: FrontEnd, own: FrontEnd) -> None:
         self.spec, self.own = spec, own
-        windows = clip_windows(np.arange(self._n_samples(), dtype=np.float64), own.n_samples)
+        self._rule = clip_rule(own.n_samples, own.sample_rate_hz)
         n_frames, _ = own.shape
-        onsets_s = windows[:, 0] / own.sample_rate_hz
+        starts = [window.start for window in self._rule.windows(self._n_samples())]
+        onsets_s = np.array(starts) / own.sample_rate_hz
         middles_s = onsets_s[:, None] + (np.arange(n_frames) + 0.5) / n_frames * own.segment_s
         place = (middles_s % spec.segment_s / spec.segment_s * spec.shape[0]).astype(int)
         # in the features of the first: the frame that lies where each of ours does, and the band
@@ -59,7 +60,7 @@ class Listener:
             waveform = np.pad(waveform, (0, max(0, self._n_samples() - len(waveform))))[: self._n_samples()]
         if len(waveform) < self.own.n_samples:
             waveform = np.resize(waveform, self.own.n_samples)
-        return log_mel(clip_windows(waveform, self.own.n_samples), self.own)
+        return log_mel(self._rule.cut(waveform), self.own)
 
     def mixed(
         self, first: np.ndarray, second: np.ndarray, share: float, rectangle: tuple[slice, slice] | None

@@ -57,27 +57,6 @@ class Waveforms:
         return held if held is not None else _read(self.clips[index], self.sample_rate_hz).waveform
 
 
-def clip_windows(waveform: np.ndarray, n_samples: int) -> np.ndarray:
-    """Windows that cover a clip: the first starts with it, the last ends with it, neighbours share half or more.
-
-    Args:
-        waveform: float32 [n]; shorter than a window is zero-padded on the right.
-        n_samples: Length of a window.
-
-    Returns:
-        float32 [n_windows, n_samples].
-
-    >>> clip_windows(np.arange(5.0), 3).tolist()
-    [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 4.0]]
-    """
-    spare = len(waveform) - n_samples
-    if spare <= 0:
-        return np.pad(waveform, (0, -spare))[None]
-    n_windows = int(np.ceil(spare / (n_samples / 2))) + 1
-    onsets = np.linspace(0, spare, n_windows).astype(int)
-    return np.stack([waveform[onset : onset + n_samples] for onset in onsets])
-
-
 def _read(clip: Clip, sample_rate_hz: int) -> Audio:
     length = None if clip.offset_s is None else clip.offset_s - clip.onset_s
     audio = read_audio(Path(clip.path), sample_rate_hz=sample_rate_hz, onset_s=clip.onset_s, duration_s=length)

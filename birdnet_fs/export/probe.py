@@ -15,6 +15,7 @@ import numpy as np
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
+from birdnet_fs.recordings.windows import WindowRule, pad_to
 from birdnet_fs.training.run_folder import Run
 
 MIN_HOP = 0.02  # of a segment: closer ones are no other segments
@@ -111,7 +112,13 @@ def _from_data(data: schema.Data, run: Run, n_segments: int) -> Found | None:
         return None
     hop_s = data.segment_hop_s or spec.segment_s
     while True:
-        segments = cut(manifest, segment_s=spec.segment_s, segment_hop_s=hop_s, min_overlap_s=data.min_overlap_s)
+        segments = cut(
+            manifest,
+            segment_s=spec.segment_s,
+            segment_hop_s=hop_s,
+            min_overlap_s=data.min_overlap_s,
+            sample_rate_hz=spec.sample_rate_hz,
+        )
         known = [s for s in segments if set(s.labels) & set(run.classes)] or list(segments)
         hop_s *= max(0.9 * len(known) / n_segments, 0.1)
         if len(known) >= n_segments or hop_s < MIN_HOP * spec.segment_s:
@@ -124,7 +131,7 @@ def _from_data(data: schema.Data, run: Run, n_segments: int) -> Found | None:
             )
         except AudioError:
             continue
-        rows.append(_fit(audio.waveform, spec.n_samples))
+        rows.append(pad_to(audio.waveform, spec.n_samples))
         kept.append(dataclasses.replace(segment, labels=tuple(name for name in segment.labels if name in run.classes)))
     return (rows, targets(kept, run.classes)) if len(rows) > 1 else None
 
@@ -145,8 +152,8 @@ def _from_folder(folder: Path, run: Run, n_segments: int) -> Found | None:
             continue
         closest = max(1, round(MIN_HOP * spec.n_samples))
         hop = min(max(closest, (len(audio.waveform) - spec.n_samples) // each), spec.n_samples)
-        starts = range(0, max(1, len(audio.waveform) - spec.n_samples + 1), hop)
-        rows += [_fit(audio.waveform[start:], spec.n_samples) for start in starts][:each]
+        windows = WindowRule(spec.n_samples, hop, spec.sample_rate_hz).windows(len(audio.waveform))
+        rows += [pad_to(audio.waveform[start:], spec.n_samples) for start, _ in windows[:each]]
     rows = rows[:n_segments]
     return (rows, np.zeros((len(rows), len(run.classes)), np.float32)) if len(rows) > 1 else None
 
@@ -162,11 +169,6 @@ def _from_aviary(run: Run, n_segments: int) -> Found:
     if found is None:
         raise RuntimeError("the synthetic aviary holds no readable recording")
     return found
-
-
-def _fit(waveform: np.ndarray, n_samples: int) -> np.ndarray:
-    """The first `n_samples`, zero-padded on the right."""
-    return np.pad(waveform[:n_samples], (0, max(0, n_samples - len(waveform)))).astype(np.float32)
 
 
 def _spread(items: list, n: int) -> list:

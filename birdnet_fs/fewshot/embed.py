@@ -4,9 +4,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from birdnet_fs.batches.waveforms import Waveforms, clip_windows
+from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say, track
+from birdnet_fs.recordings.windows import clip_rule
 from birdnet_fs.training.episodic import Embedder
 from birdnet_fs.training.partition import PARTITION, TRAIN, read_partition
 from birdnet_fs.training.run_folder import Run
@@ -37,11 +38,12 @@ def embed_clips(embedder: Embedder, waveforms: Waveforms, what: str, fill: str =
     if fill not in FILLS:
         raise UserError(f"fill must be one of {', '.join(FILLS)}. Received: {fill!r}")
     n_samples = embedder.spec.n_samples
+    rule = clip_rule(n_samples, embedder.spec.sample_rate_hz)
 
     def windows(waveform: Floats) -> Floats:
         if fill == "repeat" and len(waveform) < n_samples:
             waveform = np.resize(waveform, n_samples)
-        return clip_windows(waveform, n_samples)
+        return rule.cut(waveform)
 
     rows = track(range(len(waveforms)), what, unit="clip")
     return np.stack([embedder.mean(windows(waveforms[i])) for i in rows]).astype(np.float32)

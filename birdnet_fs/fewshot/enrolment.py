@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdnet_fs import schema
-from birdnet_fs.batches.waveforms import Waveforms, clip_windows
+from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.fewshot.calibration import Base, Head, calibrate
 from birdnet_fs.fewshot.embed import embed_clips, middle_of_training, width_of
 from birdnet_fs.fewshot.support import SUPPORT, Support, read_support, same_sound, write_support
@@ -22,6 +22,7 @@ from birdnet_fs.models.prototype_head import dense_layers
 from birdnet_fs.plumbing.errors import UserError, nearest
 from birdnet_fs.plumbing.progress import say, track
 from birdnet_fs.recordings.manifest import Clip, Manifest
+from birdnet_fs.recordings.windows import clip_rule
 from birdnet_fs.training.episodic import Embedder
 from birdnet_fs.training.partition import PARTITION, Partition, write_partition
 from birdnet_fs.training.run_folder import WEIGHTS, Run, build_network, read_weights, save_run, weights_of
@@ -169,7 +170,8 @@ def _background(embedder: Embedder, clips: Sequence[Clip], sample_rate_hz: int) 
     if not clips:
         return np.empty((0, 0), np.float32)
     waveforms = Waveforms(clips, sample_rate_hz)
-    windows = (w for i in range(len(waveforms)) for w in clip_windows(waveforms[i], embedder.spec.n_samples))
+    rule = clip_rule(embedder.spec.n_samples, sample_rate_hz)
+    windows = (w for i in range(len(waveforms)) for w in rule.cut(waveforms[i]))
     return np.stack([embedder.mean(w[None]) for w in track(windows, "embedding the background", unit="window")])
 
 

@@ -7,6 +7,7 @@ ledger.py     every input ends as exactly one of ok, partial, quarantined
 formats/      one small file per layout of labels; the table of layouts is in its __init__
 where.py      `data.where`: which rows of a table to use
 manifest.py   `read_manifest`: rows of any layout -> checked `Clip`s; `write_manifest`
+windows.py    how recordings and clips are cut: start, length, padding, what happens to the rest
 segments.py   clips -> fixed-length segments and multi-hot targets
 splits.py     folds and splits grouped by recording; what leaks across them
 aviary.py     synthetic recordings with exact labels (synthesis.py: how they sound)

@@ -1,12 +1,10 @@
 """Clips -> segments: fixed-length model inputs with their labels, and the multi-hot targets.
 
-Padding rule: segments start every `segment_hop_s` from the start of a clip as long as a whole one fits; the rest
-becomes a last, shorter segment when it is at least half a segment long (`MIN_LAST`), and a clip shorter than
-one segment always gives one. Shorter segments are zero-padded on the right when they are read.
+Where segments lie in a clip or a recording: windows.py. One that holds fewer samples than a window is padded with
+zeros on the right when it is read.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +15,8 @@ from birdnet_fs.plumbing.progress import say
 from birdnet_fs.recordings.audio import AudioError
 from birdnet_fs.recordings.ledger import escaped
 from birdnet_fs.recordings.manifest import Clip, Manifest
+from birdnet_fs.recordings.windows import WindowRule, n_samples_of, recording_rule
 
-MIN_LAST = 0.5  # of a segment: shorter rests are dropped
 TOUCH_S = 1e-6  # times in tables are rounded; less than this is no difference
 
 
@@ -36,25 +34,9 @@ class Segment:
     split: str
 
 
-def windows(length_s: float, segment_s: float, hop_s: float) -> list[tuple[float, float]]:
-    """(onset, duration) of the segments of a stretch of `length_s` seconds, from 0.
-
-    >>> windows(12.0, 5.0, 5.0)
-    [(0.0, 5.0), (5.0, 5.0)]
-    >>> windows(13.0, 5.0, 5.0)[-1], windows(0.2, 5.0, 5.0)
-    ((10.0, 3.0), [(0.0, 0.2)])
-    """
-    n_whole = max(0, math.floor((length_s - segment_s + TOUCH_S) / hop_s) + 1)
-    found = [(float(i * hop_s), float(segment_s)) for i in range(n_whole)]
-    covered = found[-1][0] + segment_s if found else 0.0
-    start = n_whole * hop_s
-    rest = length_s - start
-    if not found or (length_s - covered > TOUCH_S and rest >= MIN_LAST * segment_s - TOUCH_S):
-        found.append((float(start), float(rest)))
-    return found
-
-
-def cut(manifest: Manifest, *, segment_s: float, segment_hop_s: float, min_overlap_s: float) -> list[Segment]:
+def cut(
+    manifest: Manifest, *, segment_s: float, segment_hop_s: float, min_overlap_s: float, sample_rate_hz: int
+) -> list[Segment]:
     """Cut clips into segments.
 
     Clips are cut one by one, and every segment has the labels of its clip. Where the manifest holds timed events
@@ -66,15 +48,12 @@ def cut(manifest: Manifest, *, segment_s: float, segment_hop_s: float, min_overl
         segment_s: Seconds of one segment, above 0.
         segment_hop_s: Seconds from one segment to the next; 0 = `segment_s`.
         min_overlap_s: Seconds.
+        sample_rate_hz: Rate that the segments are read at; their times are whole samples of it.
 
     Raises:
-        UserError: Nothing is left to cut.
+        UserError: Nothing is left to cut, or `segment_s` or `segment_hop_s` is out of its range.
     """
-    hop = segment_hop_s or segment_s
-    if not (segment_s > 0 and hop > 0):
-        raise UserError(
-            f"segment_s must be above 0 and segment_hop_s 0 or more. Received: {segment_s}, {segment_hop_s}"
-        )
+    rule = recording_rule(segment_s, sample_rate_hz, segment_hop_s)
     segments: list[Segment] = []
     if manifest.events:
         by_path: dict[Path, list[int]] = {}
@@ -83,15 +62,14 @@ def cut(manifest: Manifest, *, segment_s: float, segment_hop_s: float, min_overl
         for path, indices in by_path.items():
             length = _length(manifest, path)
             if length is not None:
-                segments += _cut_recording(manifest.clips, indices, length, segment_s, hop, min_overlap_s)
+                segments += _cut_recording(manifest.clips, indices, length, rule, min_overlap_s)
     else:
         for index, clip in enumerate(manifest.clips):
             end = clip.offset_s if clip.offset_s is not None else _length(manifest, clip.path)
             if end is None:
                 continue
-            for onset, duration in windows(max(0.0, end - clip.onset_s), segment_s, hop):
+            for onset, duration in _places(max(0.0, end - clip.onset_s), rule):
                 segments.append(_segment(clip, index, clip.onset_s + onset, duration, clip.labels))
-    segments = [segment for segment in segments if segment.duration_s > 0]
     if not segments:
         raise UserError(f"No segment can be cut from {len(manifest.clips)} clips. {manifest.ledger.summary()}")
     return segments
@@ -106,8 +84,15 @@ def _length(manifest: Manifest, path: Path) -> float | None:
         return None
 
 
+def _places(length_s: float, rule: WindowRule) -> Iterator[tuple[float, float]]:
+    """(onset, duration) of the windows of `length_s` seconds."""
+    for window in rule.windows(n_samples_of(length_s, rule.sample_rate_hz)):
+        start, end = rule.span_s(window, length_s)
+        yield start, end - start
+
+
 def _cut_recording(
-    clips: Sequence[Clip], indices: list[int], length: float, segment_s: float, hop: float, min_overlap_s: float
+    clips: Sequence[Clip], indices: list[int], length: float, rule: WindowRule, min_overlap_s: float
 ) -> list[Segment]:
     """Segments of a whole recording, labelled by the events in it."""
     indices = sorted(indices, key=lambda i: clips[i].onset_s)
@@ -115,7 +100,7 @@ def _cut_recording(
     offsets = np.array([length if (end := clips[i].offset_s) is None else end for i in indices])
     wanted = np.maximum(np.minimum(min_overlap_s, offsets - onsets), TOUCH_S) - TOUCH_S / 2
     found = []
-    for onset, duration in windows(length, segment_s, hop):
+    for onset, duration in _places(length, rule):
         shared = np.minimum(offsets, onset + duration) - np.maximum(onsets, onset)
         inside = [indices[i] for i in np.flatnonzero(shared >= wanted)]
         labels = tuple(dict.fromkeys(label for i in inside for label in clips[i].labels))

@@ -13,6 +13,7 @@ from birdnet_fs.recordings.ledger import Ledger, escaped
 from birdnet_fs.recordings.manifest import Clip, Manifest, read_manifest
 from birdnet_fs.recordings.segments import Segment, cut
 from birdnet_fs.recordings.splits import fingerprint
+from birdnet_fs.recordings.windows import pad_to
 from birdnet_fs.reports.scores import ScoreTable, score_table
 from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import Engine
@@ -57,7 +58,11 @@ def score_labelled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledge
 
 def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[ScoreTable, Ledger]:
     segments = cut(
-        manifest, segment_s=engine.segment_s, segment_hop_s=data.segment_hop_s, min_overlap_s=data.min_overlap_s
+        manifest,
+        segment_s=engine.segment_s,
+        segment_hop_s=data.segment_hop_s,
+        min_overlap_s=data.min_overlap_s,
+        sample_rate_hz=engine.sample_rate_hz,
     )
     kept: list[Segment] = []
     scores = []
@@ -76,10 +81,7 @@ def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[Sc
         for row in waveforms.ledger.rows:
             if row.status == "quarantined":
                 manifest.ledger.quarantine(row.path, row.reason)
-        batch = np.zeros((len(waveforms), engine.n_samples), np.float32)
-        for i in range(len(waveforms)):
-            heard = waveforms[i][: engine.n_samples]
-            batch[i, : len(heard)] = heard
+        batch = np.stack([pad_to(waveforms[i], engine.n_samples) for i in range(len(waveforms))])
         scores.append(engine.probabilities(batch))
         kept += [by_place[clip.path, clip.onset_s] for clip in waveforms.clips]
     if not kept:

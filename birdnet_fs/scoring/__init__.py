@@ -2,7 +2,6 @@
 
 engines      a run folder, an ensemble or a .tflite artefact as one thing: waveforms -> logits
 ensemble     several runs as one: the mean, power mean or mean rank of their probabilities
-windows      sliding windows over a stream of any length, in constant memory
 detections   probabilities -> detections: threshold, top n, consecutive windows merged
 choice       what decides which scores are written: thresholds, overlap, species list
 formats      detections -> the text of one output table; one file per format

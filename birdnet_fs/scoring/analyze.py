@@ -20,13 +20,13 @@ from birdnet_fs.plumbing.files import write_text
 from birdnet_fs.plumbing.progress import say
 from birdnet_fs.recordings import audio
 from birdnet_fs.recordings.ledger import Ledger
+from birdnet_fs.recordings.windows import Window, batched
 from birdnet_fs.scoring import formats as tables
 from birdnet_fs.scoring import resume
 from birdnet_fs.scoring.choice import Choice, choose
 from birdnet_fs.scoring.detections import Detection, Hit, Scored, merge, pick
 from birdnet_fs.scoring.engines import Engine
 from birdnet_fs.scoring.inputs import find_recordings, table_stems
-from birdnet_fs.scoring.windows import batched, min_rest_samples, windows
 
 LEDGER = "ledger.csv"
 _SAY_EVERY_S = 10.0
@@ -152,23 +152,22 @@ def _score(batch: _Batch, recording: Path, progress: "_Progress") -> tuple[Score
     engine, choice = batch.engine, batch.choice
     rate = engine.sample_rate_hz
     stream = audio.stream_audio(recording, sample_rate_hz=rate)
-    rest = min_rest_samples(engine.segment_s, rate)
-    cut = windows(stream, n_samples=engine.n_samples, hop=choice.hop, min_rest=rest)
     hits: list[Hit] = []
-    spans: list[tuple[float, float]] = []
-    for group in batched(cut, batch.batch_size):
-        waveforms = np.stack([window.waveform for window in group])
+    windows: list[Window] = []
+    for group in batched(choice.rule.stream(stream), batch.batch_size):
+        waveforms = np.stack([waveform for _, waveform in group])
         hits += pick(
             engine.probabilities(waveforms, batch_size=batch.batch_size),
             min_confidence=choice.min_confidence,
             top_n=choice.top_n,
             allowed=choice.allowed,
-            first_window=len(spans),
+            first_window=len(windows),
         )
-        spans += [(window.start / rate, (window.start + window.n_real) / rate) for window in group]
-        progress.audio(len(group) * choice.hop / rate)
-    if stream.status == "quarantined" or not spans:
+        windows += [window for window, _ in group]
+        progress.audio(len(group) * choice.rule.hop / rate)
+    if stream.status == "quarantined" or not windows:
         raise UserError(stream.reason or "it holds no audio")
+    spans = [choice.rule.span_s(window, stream.duration_s) for window in windows]
     detections = tuple(
         Detection(spans[hit.first][0], spans[hit.last][1], engine.classes[hit.class_index], hit.confidence)
         for hit in merge(hits, choice.merge_consecutive)

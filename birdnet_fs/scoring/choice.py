@@ -6,18 +6,18 @@ from pathlib import Path
 
 from birdnet_fs.plumbing.errors import UserError, nearest
 from birdnet_fs.plumbing.progress import say
+from birdnet_fs.recordings.windows import WindowRule, overlap_rule
 from birdnet_fs.scoring.engines import Engine
 from birdnet_fs.scoring.formats.text import split_label
-from birdnet_fs.scoring.windows import hop_samples
 
 MIN_CONFIDENCE = 0.25  # when neither a threshold nor top_n is given
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Samples between windows, lowest probability, classes per window, windows joined, numbers of the classes."""
+    """How recordings are cut, lowest probability, classes per window, windows joined, numbers of the classes."""
 
-    hop: int
+    rule: WindowRule
     min_confidence: float
     top_n: int
     merge_consecutive: int
@@ -45,8 +45,8 @@ def choose(
     for name, value in (("top_n", top_n), ("merge_consecutive", merge_consecutive)):
         if value < 0:
             raise UserError(f"{name} must be 0 (no limit) or more. Received: {value}")
-    hop = hop_samples(engine.segment_s, overlap_s, engine.sample_rate_hz)
-    return Choice(hop, min_confidence, top_n, merge_consecutive, allowed_classes(engine.classes, species))
+    rule = overlap_rule(engine.segment_s, engine.sample_rate_hz, overlap_s)
+    return Choice(rule, min_confidence, top_n, merge_consecutive, allowed_classes(engine.classes, species))
 
 
 def allowed_classes(classes: Sequence[str], species: Collection[str]) -> tuple[int, ...]:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from birdnet_fs.batches.waveforms import Waveforms, clip_windows
+from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.plumbing.progress import track
 from birdnet_fs.recordings.ledger import Ledger
 from birdnet_fs.recordings.manifest import Clip
+from birdnet_fs.recordings.windows import clip_rule
 from birdnet_fs.scoring.engines import Engine
 
 
@@ -26,14 +27,15 @@ def score_clips(engine: Engine, clips: Sequence[Clip]) -> ClipScores:
 
     Args:
         engine: What `open_engine` gave.
-        clips: Labelled clips of any length; windows share half or more, the shortest are zero-padded.
+        clips: Labelled clips of any length, cut by `clip_rule`.
 
     Raises:
         UserError: None of the clips could be read.
     """
     waveforms = Waveforms(clips, engine.sample_rate_hz)
+    rule = clip_rule(engine.n_samples, engine.sample_rate_hz)
     scores = [
-        engine.probabilities(clip_windows(waveforms[i], engine.n_samples)).mean(0)
+        engine.probabilities(rule.cut(waveforms[i])).mean(0)
         for i in track(range(len(waveforms)), "scoring clips", unit="clip")
     ]
     return ClipScores(waveforms.clips, np.stack(scores).astype(np.float32), waveforms.ledger)

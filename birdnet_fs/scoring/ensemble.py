@@ -20,9 +20,9 @@ import soxr
 from numpy.typing import NDArray
 
 from birdnet_fs import schema
-from birdnet_fs.batches.waveforms import clip_windows
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import sha256
+from birdnet_fs.recordings.windows import clip_rule
 from birdnet_fs.scoring.engines import Engine, activate, network_of
 from birdnet_fs.training.ensemble_folder import POWER, load_ensemble
 from birdnet_fs.training.run_folder import ENSEMBLE
@@ -228,8 +228,9 @@ class _Heard:
 
         same = replace(spec, preset="", n_channels=1)  # copies of the features are made from these
         if same not in self._features:
+            rule = clip_rule(same.n_samples, same.sample_rate_hz)
             rows = [
-                clip_windows(row[: max(same.n_samples, round(real_s * same.sample_rate_hz))], same.n_samples)
+                rule.cut(row[: max(same.n_samples, round(real_s * same.sample_rate_hz))])
                 for row, real_s in zip(self._resampled(same), self._real_s, strict=True)
             ]
             self._features[same] = log_mel(np.concatenate(rows), same), np.array([len(row) for row in rows])

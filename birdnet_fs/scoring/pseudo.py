@@ -20,10 +20,10 @@ from birdnet_fs.plumbing.files import atomic_path, write_json
 from birdnet_fs.plumbing.progress import say, track
 from birdnet_fs.recordings import audio
 from birdnet_fs.recordings.ledger import Ledger
+from birdnet_fs.recordings.windows import WindowRule, batched, overlap_rule
 from birdnet_fs.scoring import resume
 from birdnet_fs.scoring.engines import Engine
 from birdnet_fs.scoring.inputs import find_recordings
-from birdnet_fs.scoring.windows import batched, hop_samples, min_rest_samples, windows
 from birdnet_fs.training.probabilities import writing
 from birdnet_fs.training.pseudo import ABOUT, TABLE
 
@@ -73,9 +73,9 @@ def label(
         )
     if batch_size < 1:
         raise UserError(f"batch_size must be 1 or more. Received: {batch_size}")
-    hop = hop_samples(engine.segment_s, overlap_s, engine.sample_rate_hz)
+    rule = overlap_rule(engine.segment_s, engine.sample_rate_hz, overlap_s)
     _, recordings = find_recordings(inputs)
-    settings = {"format": 1, "model": engine.identity, "classes": list(engine.classes), "hop": hop}
+    settings = {"format": 1, "model": engine.identity, "classes": list(engine.classes), "hop": rule.hop}
     keys = {recording: _key(recording, settings) for recording in recordings}
     table, about = output / TABLE, output / ABOUT
     made_of = hashlib.sha256("\n".join([*keys.values(), *map(os.fspath, runs)]).encode()).hexdigest()
@@ -86,7 +86,7 @@ def label(
     about.unlink(missing_ok=True)  # until the new one is there, none may vouch for the table
     with writing(table, engine.classes) as add:
         for recording in track(recordings, "labelling recordings", unit="recording"):
-            found = _kept(engine, recording, output / PARTS / f"{keys[recording]}.npz", hop, batch_size)
+            found = _kept(engine, recording, output / PARTS / f"{keys[recording]}.npz", rule, batch_size)
             ledger.add(recording, found.status, found.reason, found.flags, found.duration_s)
             add(recording, found.times_s, found.values)
             n_windows += len(found.values)
@@ -109,7 +109,7 @@ def _key(recording: Path, settings: dict) -> str:
         return hashlib.sha256(repr(error).encode()).hexdigest()
 
 
-def _kept(engine: Engine, recording: Path, file: Path, hop: int, batch_size: int) -> Scored:
+def _kept(engine: Engine, recording: Path, file: Path, rule: WindowRule, batch_size: int) -> Scored:
     """The windows of a recording, from an earlier call where it got so far."""
     if file.is_file():
         try:
@@ -119,7 +119,7 @@ def _kept(engine: Engine, recording: Path, file: Path, hop: int, batch_size: int
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             file.unlink(missing_ok=True)
     try:
-        found = _score(engine, recording, hop, batch_size)
+        found = _score(engine, recording, rule, batch_size)
     except (UserError, OSError) as error:
         reason = getattr(error, "reason", "") or str(error)
         nothing = np.zeros((0, 2)), np.zeros((0, len(engine.classes)), np.float32)
@@ -130,15 +130,14 @@ def _kept(engine: Engine, recording: Path, file: Path, hop: int, batch_size: int
     return found
 
 
-def _score(engine: Engine, recording: Path, hop: int, batch_size: int) -> Scored:
-    rate = engine.sample_rate_hz
-    stream = audio.stream_audio(recording, sample_rate_hz=rate)
-    cut = windows(stream, n_samples=engine.n_samples, hop=hop, min_rest=min_rest_samples(engine.segment_s, rate))
-    times, values = [], []
-    for group in batched(cut, batch_size):
-        values.append(engine.probabilities(np.stack([window.waveform for window in group]), batch_size=batch_size))
-        times += [(window.start / rate, window.n_real / rate) for window in group]
-    if stream.status == "quarantined" or not times:
+def _score(engine: Engine, recording: Path, rule: WindowRule, batch_size: int) -> Scored:
+    stream = audio.stream_audio(recording, sample_rate_hz=engine.sample_rate_hz)
+    windows, values = [], []
+    for group in batched(rule.stream(stream), batch_size):
+        values.append(engine.probabilities(np.stack([waveform for _, waveform in group]), batch_size=batch_size))
+        windows += [window for window, _ in group]
+    if stream.status == "quarantined" or not windows:
         raise UserError(stream.reason or "it holds no audio")
-    found = np.array(times, np.float64), np.concatenate(values)
+    spans = np.array([rule.span_s(window, stream.duration_s) for window in windows])
+    found = np.stack([spans[:, 0], spans[:, 1] - spans[:, 0]], axis=1), np.concatenate(values)
     return Scored(*found, stream.status, stream.reason, tuple(stream.flags), float(stream.duration_s))

@@ -17,13 +17,14 @@ from scipy.special import logsumexp
 from birdnet_fs import models, schema
 from birdnet_fs.batches.episodes import Episodes, draw
 from birdnet_fs.batches.loader import EpisodeOrder
-from birdnet_fs.batches.waveforms import Waveforms, clip_windows
+from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.models.lowering import lower
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import track
 from birdnet_fs.plumbing.random_streams import Stream
 from birdnet_fs.recordings.manifest import Clip
+from birdnet_fs.recordings.windows import WindowRule, clip_rule, pad_to
 from birdnet_fs.training import losses
 from birdnet_fs.training.few_shot_accuracy import METHODS, Method, Result, evaluate
 from birdnet_fs.training.fit import Weights
@@ -157,6 +158,7 @@ class Embedder:
 
     def __init__(self, model: keras.Model, spec: schema.FrontEnd) -> None:
         self.spec = spec
+        self.rule = clip_rule(spec.n_samples, spec.sample_rate_hz)
         self._forward = lower(models.with_outputs(model, ["embedding"]))
         self._device = model.trainable_variables[0].value.device
 
@@ -171,17 +173,17 @@ class Embedder:
 
     def items(self, waveforms: Waveforms, items: Sequence[Item]) -> np.ndarray:
         """The embedding of each item [n_items, width]: that of a window, or the mean over those that cover a clip."""
-        return np.stack([self.mean(_windows(waveforms[item.clip], item, self.spec.n_samples)) for item in items])
+        return np.stack([self.mean(_windows(waveforms[item.clip], item, self.rule)) for item in items])
 
 
-def _windows(waveform: np.ndarray, item: Item, n_samples: int) -> np.ndarray:
+def _windows(waveform: np.ndarray, item: Item, rule: WindowRule) -> np.ndarray:
     if item.half < 0:
-        return clip_windows(waveform, n_samples)
+        return rule.cut(waveform)
     middle = len(waveform) // 2
     half = waveform[middle:] if item.half else waveform[:middle]
-    spare = max(0, len(half) - n_samples)
+    spare = max(0, len(half) - rule.n_samples)
     onset = round(spare * item.place / max(1, item.n_places - 1))
-    return clip_windows(half[onset : onset + n_samples], n_samples)
+    return pad_to(half[onset:], rule.n_samples)[None]
 
 
 def method_of(model: keras.Model) -> str | Method:
@@ -284,9 +286,8 @@ def with_prototypes(
         classes: Names in the order of the prototypes.
     """
     embedder = Embedder(model, spec)
-    n_samples = spec.n_samples
     embeddings = [
-        embedder.mean(clip_windows(waveforms[i], n_samples))
+        embedder.mean(embedder.rule.cut(waveforms[i]))
         for i in track(range(len(waveforms)), "embedding the training clips", unit="clip")
     ]
     by_class: dict[str, list[np.ndarray]] = {name: [] for name in classes}

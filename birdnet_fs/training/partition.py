@@ -103,6 +103,7 @@ def clips_of(manifest: Manifest, experiment: schema.Experiment) -> tuple[Clip, .
         segment_s=spec.segment_s,
         segment_hop_s=experiment.data.segment_hop_s or spec.segment_s,
         min_overlap_s=experiment.data.min_overlap_s,
+        sample_rate_hz=spec.sample_rate_hz,
     )
     first: dict[Path, Clip] = {}  # a recording is one group and in one fold, whatever its events say
     for clip in manifest.clips:

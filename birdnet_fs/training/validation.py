@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from birdnet_fs import schema
-from birdnet_fs.batches.waveforms import Waveforms, clip_windows
+from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.models.lowering import lower
+from birdnet_fs.recordings.windows import clip_rule
 from birdnet_fs.training import metrics
 from birdnet_fs.training.history import per_class_accuracy
 
@@ -41,9 +42,10 @@ def validation(
     """
     forward = lower(model)
     device = model.trainable_variables[0].value.device
+    rule = clip_rule(spec.n_samples, spec.sample_rate_hz)
 
     def score(waveform: np.ndarray) -> np.ndarray:
-        windows = clip_windows(waveform, spec.n_samples)
+        windows = rule.cut(waveform)
         total = np.zeros(len(classes))
         for start in range(0, len(windows), BATCH):
             features = network_input(log_mel(windows[start : start + BATCH], spec), spec)

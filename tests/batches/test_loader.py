@@ -7,7 +7,7 @@ import soundfile
 import torch
 
 from birdnet_fs.batches.loader import EpisodeOrder, TrainingBatches
-from birdnet_fs.batches.waveforms import Waveforms, clip_windows
+from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.recordings.manifest import Clip
 from birdnet_fs.schema import (
@@ -112,16 +112,6 @@ def test_broken_clips_are_listed_and_left_out(clips: list[Clip], tmp_path: Path)
     assert waveforms.ledger.counts()["quarantined"] == 1
     with pytest.raises(UserError, match=r"None of the 1 clips could be read; the first, .*broken\.wav"):
         Waveforms([bad], 16_000)
-
-
-@pytest.mark.parametrize("n", [1, 99, 100, 101, 150, 151, 1000])
-def test_windows_cover_the_clip(n: int) -> None:
-    clip = np.arange(1, n + 1, dtype=np.float32)
-    windows = clip_windows(clip, 100)
-    assert windows.shape[1] == 100
-    assert set(windows.ravel()) - {0.0} == set(clip)
-    onsets = windows[:, 0]
-    assert np.all(np.diff(onsets) <= 50)
 
 
 def episodes(clips: list[Clip], workers: int = 0, **settings: object) -> TrainingBatches:

@@ -9,7 +9,6 @@ import pytest
 import tolerances
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from birdnet_fs.batches.waveforms import clip_windows
 from birdnet_fs.cli.analyze import analyze
 from birdnet_fs.cli.cv import cv
 from birdnet_fs.cli.ensemble import ensemble
@@ -18,6 +17,7 @@ from birdnet_fs.cli.export import export
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.recordings.audio import read_audio
 from birdnet_fs.recordings.aviary import make_aviary
+from birdnet_fs.recordings.windows import clip_rule
 from birdnet_fs.scoring.engines import open_engine
 from birdnet_fs.training import trainer
 
@@ -192,7 +192,7 @@ def test_an_ensemble_is_used_like_a_run(place, tmp_path, capsys):
     found = table(tmp_path / "out" / "scores.csv")
     each = [open_engine(made / "members" / str(member)) for member in range(6)]
     for key, (_, scores) in found.items():
-        windows = clip_windows(read_audio(key[0], sample_rate_hz=16_000).waveform, 16_000)
+        windows = clip_rule(16_000, 16_000).cut(read_audio(key[0], sample_rate_hz=16_000).waveform)
         wanted = np.mean([engine.probabilities(windows).mean(0) for engine in each], axis=0)
         np.testing.assert_allclose(scores, wanted, atol=tolerances.ENSEMBLE_PROBABILITIES)
     page = (tmp_path / "out" / "report.html").read_text()
@@ -217,7 +217,7 @@ def test_an_ensemble_of_seeds_is_evaluated_on_what_all_held_out(place, tmp_path)
     found = table(tmp_path / "ranked" / "scores.csv")
     assert found.keys() == shared
     for key in shared:
-        windows = clip_windows(read_audio(key[0], sample_rate_hz=16_000).waveform, 16_000)
+        windows = clip_rule(16_000, 16_000).cut(read_audio(key[0], sample_rate_hz=16_000).waveform)
         given = [open_engine(run).probabilities(windows) for run in runs]
         for c in range(3):
             wanted = 0.0

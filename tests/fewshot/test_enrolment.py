@@ -57,7 +57,8 @@ def embedding(run: run_folder.Run, waveform: np.ndarray) -> np.ndarray:
     model = run.build_model()
     network = keras.Model(model.input, model.get_layer("embedding").output)
     n = FRONT_END.n_samples
-    onsets = np.linspace(0, len(waveform) - n, int(np.ceil((len(waveform) - n) / (n / 2))) + 1).astype(int)
+    onsets = range(0, len(waveform) - n + 1, n // 2)  # which cover these clips: nothing is padded
+    assert (len(waveform) - n) % (n // 2) == 0
     features = np.concatenate([log_mel(waveform[o : o + n], FRONT_END) for o in onsets])
     return network.predict(network_input(features, FRONT_END), verbose=0).mean(0)
 
@@ -146,8 +147,7 @@ def test_a_learnt_distance_stays_and_unknown_is_calibrated_on_it(clips, tmp_path
     if heard:
         noises = [librosa.load(c.path, sr=16_000)[0] for c in background.clips]
         n = FRONT_END.n_samples
-        starts = [np.linspace(0, len(w) - n, int(np.ceil((len(w) - n) / (n / 2))) + 1).astype(int) for w in noises]
-        windows = [w[o : o + n] for w, own_starts in zip(noises, starts, strict=True) for o in own_starts]
+        windows = [w[o : o + n] for w in noises for o in range(0, len(w) - n + 1, n // 2)]
         other = [max(logit(embedding(run, w), p) for p in prototypes) for w in windows]
         rates = {}
         for low, high in itertools.pairwise(sorted({*own, *other, min(own + other) - 1, max(own + other) + 1})):

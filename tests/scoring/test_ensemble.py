@@ -117,14 +117,14 @@ def test_members_of_other_classes_rates_and_lengths_by_hand():
     assert (engine.frontend.fmin_hz, engine.frontend.fmax_hz) == (50.0, 4_000.0)
     given = noise(3)
     given[1, 1500:] = 0  # silence fills the end: the shorter member hears one window there, and two of the second
-    given[2, 2000:] = 0
+    given[2, 2400:] = 0
     p_1 = alone(given, SPEC, kernel_1)
     lower = np.stack([soxr.resample(row, 8_000, 6_000, quality="HQ") for row in given])
     p_2 = alone(lower, LOWER, kernel_2)[:, [2, 0, 1]]
     windows = [
         [given[0, at : at + 1600] for at in (0, 800, 1600, 2400)],
         [given[1, :1600]],
-        [given[2, :1600], given[2, 400:2000]],
+        [given[2, :1600], given[2, 800:2400]],
     ]
     p_3 = np.stack([alone(np.stack(rows), SHORTER, kernel_3).mean(0) for rows in windows])
     wanted = (p_1 + p_2 + p_3) / 3

@@ -251,14 +251,18 @@ def test_classes_in_another_order_are_put_in_place(teacher: Run, tmp_path: Path)
 
 
 def test_windows_of_another_front_end_are_heard_as_in_scoring(aviary: Path, teacher: Run) -> None:
-    """A student of 9 s gives the teacher of 5 s three windows: the mean of their probabilities is the clip's score."""
+    """A student of 9 s gives the teacher of 5 s three windows: the mean of their probabilities is the clip's score.
+
+    They are 2.5 s apart; the third ends 1 s behind the segment and is padded with zeros.
+    """
     wide = experiment(aviary, "frontend.segment_s=9", f"distillation.teacher={teacher.path}")
     asked = distillation.Teacher([teacher], wide, teacher.classes, "cpu")
     waveform = RNG.normal(0, 0.1, 9 * 16_000).astype(np.float32)
     heard = network_input(Listener(wide.frontend, asked.frontends[0]).features(waveform), SPEC)
     found = asked.ask(torch.zeros(1, 1), [torch.from_numpy(heard)[None]]).logits.softmax(1)
-    onsets = (0, 32_000, 64_000)
-    features = np.stack([log_mel(waveform[o : o + 80_000], SPEC)[0] for o in onsets])
+    longer = np.pad(waveform, (0, 16_000))
+    onsets = (0, 40_000, 80_000)
+    features = np.stack([log_mel(longer[o : o + 80_000], SPEC)[0] for o in onsets])
     logits = keras.ops.convert_to_numpy(teacher.build_model()(network_input(features, SPEC)))
     np.testing.assert_allclose(found[0], softmax(logits, 1).mean(0), atol=tolerances.ENGINE_LOGITS)
 

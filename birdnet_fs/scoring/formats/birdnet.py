@@ -1,7 +1,7 @@
 """The CSV of the `birdnet` Python package; times are HH:MM:SS.CC, to the hundredth of a second."""
 
 from birdnet_fs.scoring.detections import Scored
-from birdnet_fs.scoring.formats.text import comma_table, full_path
+from birdnet_fs.scoring.formats.text import comma_table, full_path, whole_units
 
 HEADER = ("input", "start_time", "end_time", "species_name", "confidence")
 
@@ -24,11 +24,11 @@ def render(scored: Scored) -> str:
 
 
 def clock(value: float) -> str:
-    """Seconds as HH:MM:SS.CC.
+    """Seconds as HH:MM:SS.CC, cut off after the hundredth.
 
     >>> clock(3723.5)
     '01:02:03.50'
     """
-    hundredths = round(value * 100)
+    hundredths = whole_units(value, 100)
     minutes, rest = divmod(hundredths, 6_000)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 100:02d}.{rest % 100:02d}"

@@ -2,8 +2,11 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+TIE = 1e-3  # of a unit: 4.35 s in binary is a little less than 435 hundredths
 
 
 def split_label(label: str) -> tuple[str, str]:
@@ -23,14 +26,23 @@ def split_label(label: str) -> tuple[str, str]:
     return label, label
 
 
-def seconds(value: float) -> str:
-    """Seconds to the microsecond, without needless zeros: `0.0`, `3.0`, `2.5`.
+def whole_units(value: float, per_second: int) -> int:
+    """Seconds in whole units, cut off and not rounded: an end must not be later than that of the recording.
 
-    >>> seconds(3.0), seconds(4.00003125)
-    ('3.0', '4.000031')
+    >>> whole_units(4.35, 100), whole_units(4.359, 100)
+    (435, 435)
     """
-    whole, _, part = f"{value:.6f}".partition(".")
-    return f"{whole}.{part.rstrip('0') or '0'}"
+    return math.floor(value * per_second + TIE)
+
+
+def seconds(value: float) -> str:
+    """Seconds in whole microseconds, without needless zeros: `0.0`, `3.0`, `2.5`.
+
+    >>> seconds(3.0), seconds(4.00003125), seconds(4.0000319)
+    ('3.0', '4.000031', '4.000031')
+    """
+    whole, part = divmod(whole_units(value, 1_000_000), 1_000_000)
+    return f"{whole}.{f'{part:06d}'.rstrip('0') or '0'}"
 
 
 def printable(value: object) -> str:
