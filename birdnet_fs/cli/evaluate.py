@@ -55,11 +55,13 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
     from birdnet_fs import schema
     from birdnet_fs.plumbing.settings import override
     from birdnet_fs.recordings.ledger import escaped
+    from birdnet_fs.recordings.manifest import Clip
     from birdnet_fs.reports.evaluate import write_evaluation
-    from birdnet_fs.reports.labelled import guess_data, heard_in_training, score_labelled
+    from birdnet_fs.reports.labelled import guess_data, score_labelled
     from birdnet_fs.reports.scores import write_scores
     from birdnet_fs.scoring.engines import open_engine
     from birdnet_fs.training.ensemble_folder import is_ensemble, load_ensemble
+    from birdnet_fs.training.heard import provenance
     from birdnet_fs.training.run_folder import load_run
 
     wrong = next((s for s in settings if not s.startswith("data.")), None)
@@ -69,17 +71,17 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
     together = load_ensemble(run) if is_ensemble(run) else None
     one = together.members[0] if together else load_run(run) if run.is_dir() else None
     experiment = one.experiment if one else schema.Experiment(name=run.stem)
-    trained_on = dataclasses.replace(experiment.data, multi_label=engine.multi_label)
-    asked = override(schema.Experiment(data=guess_data(source, trained_on)), settings)
+    labels = dataclasses.replace(experiment.data, multi_label=engine.multi_label)
+    asked = override(schema.Experiment(data=guess_data(source, labels)), settings)
     table, ledger = score_labelled(engine, asked.data)
     ledger.write(output / "ledger.csv")
     write_scores(output / "scores.csv", table)
     notes = [*([together.about] if together else []), f"Scored on {escaped(source)}. {ledger.summary()}"]
-    heard = heard_in_training(run, (Path(row.path) for row in table.rows))
-    if heard:
+    known = provenance(run).trained_on([Clip(Path(path)) for path in dict.fromkeys(row.path for row in table.rows)])
+    if known:
         notes.append(
-            f"The run was trained on {len(heard)} of these recordings (the first: {escaped(heard[0])}): the numbers "
-            "say how well it remembers, not how well it does on new recordings."
+            f"The run was trained on {len(known)} of these recordings (the first: {escaped(known[0].path)}): the "
+            "numbers say how well it remembers, not how well it does on new recordings."
         )
         say(notes[-1])
     return write_evaluation(

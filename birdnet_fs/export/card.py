@@ -15,7 +15,7 @@ from birdnet_fs.export.measure import Proof
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import sha256, write_text
 from birdnet_fs.recordings.manifest import read_manifest
-from birdnet_fs.training.partition import PARTITION
+from birdnet_fs.training.partition import INHERITED, PARTITION
 from birdnet_fs.training.run_folder import Run, versions
 
 if TYPE_CHECKING:
@@ -91,7 +91,10 @@ def _data(run: Run) -> list[str]:
         with partition.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         parts = Counter(row.get("part") or "" for row in rows)
+        n_inherited = parts.pop(INHERITED, 0)
         lines.append(f"- Clips: {', '.join(f'{n:,} {part}' for part, n in parts.items())} (`{PARTITION}` of the run).")
+        if n_inherited:
+            lines.append(f"- Earlier runs that it builds on were trained on {n_inherited:,} other recordings.")
         trained = Counter(row.get("labels") or "nothing" for row in rows if row.get("part") == "train")
         if trained:
             fewest, most = min(trained.items(), key=lambda item: item[1]), trained.most_common(1)[0]

@@ -21,9 +21,12 @@ from birdnet_fs.fewshot.support import SUPPORT, Support, read_support, same_soun
 from birdnet_fs.models.prototype_head import dense_layers
 from birdnet_fs.plumbing.errors import UserError, nearest
 from birdnet_fs.plumbing.progress import say, track
+from birdnet_fs.recordings.copies import with_fingerprints
+from birdnet_fs.recordings.ledger import Ledger
 from birdnet_fs.recordings.manifest import Clip, Manifest
 from birdnet_fs.recordings.windows import clip_rule
 from birdnet_fs.training.episodic import Embedder
+from birdnet_fs.training.heard import inherited, provenance
 from birdnet_fs.training.partition import PARTITION, Partition, write_partition
 from birdnet_fs.training.run_folder import WEIGHTS, Run, build_network, read_weights, save_run, weights_of
 
@@ -59,7 +62,7 @@ def enrol(
         unknown: Add the class "unknown", which stands when nothing else is near enough.
 
     Returns:
-        The new run.
+        The new run. Its `partition.csv` holds the clips of its support, and what the run behind it was trained on.
 
     Raises:
         UserError: No embedding, no usable support, a class that is known already or not at all, a clip with two
@@ -79,20 +82,18 @@ def enrol(
             f"{nearest(missing[0], support.classes)} Received: {missing[0]!r}"
         )
     support = support.without(remove)
-    parts = None
     if manifest is not None:
         clips = _new_clips(manifest, run, support, extend)
         heard = _heard(clips, run, support)
         if len(heard):
             support = support + Support(heard.clips, embed_clips(embedder, heard, "embedding the support"))
-        parts = Partition(manifest, heard.clips, (), ())
     if len(support.classes) + unknown < 2:
         raise UserError(
             f"Two or more classes are needed to tell apart. Received: {', '.join(support.classes) or 'none'}"
         )
     noises = _background(embedder, background, run.frontend.sample_rate_hz)
     head = calibrate(support.labels, support.embeddings, noises, base_of(run, model), unknown=unknown)
-    return _write(run, output, support, head, parts)
+    return _write(run, output, support, head)
 
 
 def base_of(run: Run, model: keras.Model) -> Base:
@@ -128,18 +129,19 @@ def _new_clips(manifest: Manifest, run: Run, known: Support, extend: bool) -> li
             "it out first with --remove."
         )
     held = {same_sound(clip): clip.labels[0] for clip in known.clips}
-    for clip in manifest.clips:
+    clips = with_fingerprints(manifest.clips)
+    for clip in clips:
         label = held.get(same_sound(clip), clip.labels[0])
         if label != clip.labels[0]:
             raise UserError(
                 f"{clip.path} is in the support of {label!r} already, and a clip has one label; take it out of "
                 f"{clip.labels[0]!r}, or --remove {label!r}."
             )
-    new = [clip for clip in manifest.clips if same_sound(clip) not in held]
-    if len(new) < len(manifest.clips):
-        first = next(clip.path for clip in manifest.clips if same_sound(clip) in held)
-        n = len(manifest.clips) - len(new)
-        say(f"{n} of {len(manifest.clips)} clips are in the support already and are not counted twice: {first} first.")
+    new = [clip for clip in clips if same_sound(clip) not in held]
+    if len(new) < len(clips):
+        first = next(clip.path for clip in clips if same_sound(clip) in held)
+        n = len(clips) - len(new)
+        say(f"{n} of {len(clips)} clips are in the support already and are not counted twice: {first} first.")
     return new
 
 
@@ -175,7 +177,14 @@ def _background(embedder: Embedder, clips: Sequence[Clip], sample_rate_hz: int) 
     return np.stack([embedder.mean(w[None]) for w in track(windows, "embedding the background", unit="window")])
 
 
-def _write(run: Run, output: Path, support: Support, head: Head, parts: Partition | None) -> Run:
+def _inherited(run: Run, support: Support) -> tuple[Clip, ...]:
+    """What the encoder was trained on; the earlier support of an enrolled run is no part of that."""
+    if (run.path / SUPPORT).is_file():
+        return provenance(run.path).behind
+    return inherited([run.path], support.clips)
+
+
+def _write(run: Run, output: Path, support: Support, head: Head) -> Run:
     old, heard = run.experiment, ("root", "table", "layout", "audio", "where", "label_column", "group_column")
     experiment = schema.Experiment(  # how the run was trained does not hold for what comes out
         name=output.resolve().name,
@@ -202,9 +211,12 @@ def _write(run: Run, output: Path, support: Support, head: Head, parts: Partitio
         if "seed_generator" not in variable.path:
             variable.assign(values[variable.path])
 
+    parts = Partition(
+        Manifest((), classes, Ledger(), Path()), support.clips, (), (), inherited=_inherited(run, support)
+    )
+
     def others(folder: Path) -> None:
         write_support(folder, support)
-        if parts is not None:
-            write_partition(folder / PARTITION, parts)
+        write_partition(folder / PARTITION, parts)
 
     return save_run(output, experiment, classes, weights_of(model), also=others)

@@ -5,7 +5,6 @@ A clip is a recording, a part of one, or a timed event in it.
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -21,7 +20,7 @@ from birdnet_fs.recordings.manifest import Clip
 from birdnet_fs.training.episodic import Embedder
 from birdnet_fs.training.few_shot_accuracy import Result, by_embedding, by_pairs, evaluate, result, together
 from birdnet_fs.training.fit import device_of
-from birdnet_fs.training.partition import PARTITION, TRAIN, read_partition
+from birdnet_fs.training.heard import provenance
 from birdnet_fs.training.run_folder import Run
 
 METHODS = ("euclidean", "cosine", "simpleshot", "logistic_regression")
@@ -62,10 +61,10 @@ def novel_accuracy(
         within recordings, where that is so.
 
     Raises:
-        UserError: A class is known to the run (with `known`: a recording), no clip can be read, or no episodes can be
-            drawn.
+        UserError: The run was trained on one of the recordings or, without `known`, on one of the classes; no clip can
+            be read, or no episodes can be drawn.
     """
-    _check_unheard(run, clips, known)
+    _check_new(run, clips, known)
     waveforms = Waveforms(clips, run.frontend.sample_rate_hz)
     _say_what_was_read(waveforms, run.frontend.segment_s, fill)
     with keras.device(device_of("auto")):
@@ -95,24 +94,20 @@ def plain(result: Result) -> dict[str, Any]:
     return {name: value for name, value in asdict(result).items() if name not in ("confusion", "names")}
 
 
-def _check_unheard(run: Run, clips: Sequence[Clip], known: bool) -> None:
+def _check_new(run: Run, clips: Sequence[Clip], known: bool) -> None:
     """Refuse what would measure how well the run remembers."""
-    path: Path = run.path / PARTITION
-    trained = read_partition(path, TRAIN) if path.is_file() else ()
-    if known:
-        heard = {clip.path.resolve() for clip in trained}
-        again = [clip for clip in clips if clip.path.resolve() in heard]
-        if again:
-            raise UserError(
-                f"{run.path} was trained on {again[0].path} ({len(again)} of {len(clips)} clips are of such "
-                "recordings); choose others, for example with data.where=split=test."
-            )
-        return
-    both = sorted({label for clip in trained for label in clip.labels} & {clip.labels[0] for clip in clips})
-    if both:
+    trained = provenance(run.path)
+    both = sorted(trained.labels & {clip.labels[0] for clip in clips})
+    if both and not known:
         raise UserError(
             f"{run.path} was trained on {both[0]!r} ({len(both)} such classes); choose classes that are new to it, for "
             "example with data.where, or let known ones in with --known."
+        )
+    again = trained.trained_on(clips)
+    if again:
+        raise UserError(
+            f"{run.path} was trained on {again[0].path} ({len(again)} of {len(clips)} clips are of such "
+            "recordings); choose others, for example with data.where=split=test."
         )
 
 

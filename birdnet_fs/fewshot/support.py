@@ -5,9 +5,8 @@ without hearing the earlier clips again.
 """
 
 import csv
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,9 @@ from safetensors.numpy import load_file, save
 
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import atomic_path
+from birdnet_fs.recordings.copies import recording_of, with_fingerprints
 from birdnet_fs.recordings.manifest import Clip
+from birdnet_fs.training.partition import PARTITION, TRAIN, read_partition
 from birdnet_fs.training.run_folder import Run
 
 SUPPORT, SUPPORT_TABLE = "support.safetensors", "support.csv"
@@ -53,15 +54,15 @@ class Support:
 
 
 def same_sound(clip: Clip) -> tuple[str, float, float | None]:
-    """What two clips share that are one excerpt of one file, whatever the file is called on the way there."""
-    return os.path.realpath(clip.path), clip.onset_s, clip.offset_s
+    """What two clips with fingerprints share that are one excerpt of one recording, whatever its files are called."""
+    return recording_of(clip), clip.onset_s, clip.offset_s
 
 
 def read_support(run: Run, width: int) -> Support:
     """What the run was enrolled with; nothing for a run that was trained otherwise.
 
     Args:
-        run: The run.
+        run: The run. The fingerprints of the clips are those in its `partition.csv`, or of the files still there.
         width: Of its embeddings.
 
     Raises:
@@ -80,7 +81,9 @@ def read_support(run: Run, width: int) -> Support:
             f"{run.path / SUPPORT} must hold {len(clips)} embeddings of width {width}, those of its network. "
             f"Received: {list(embeddings.shape)}; enrol the classes again."
         )
-    return Support(clips, embeddings)
+    table = run.path / PARTITION
+    stored = {c.path: c.fingerprint for c in read_partition(table, TRAIN)} if table.is_file() else {}
+    return Support(with_fingerprints(replace(c, fingerprint=stored.get(c.path, "")) for c in clips), embeddings)
 
 
 def _clip(row: dict[str, str]) -> Clip:

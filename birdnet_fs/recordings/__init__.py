@@ -9,6 +9,7 @@ where.py      `data.where`: which rows of a table to use
 manifest.py   `read_manifest`: rows of any layout -> checked `Clip`s; `write_manifest`
 windows.py    how recordings and clips are cut: start, length, padding, what happens to the rest
 segments.py   clips -> fixed-length segments and multi-hot targets
+copies.py     fingerprints of recordings: whether two files hold the same sound
 splits.py     folds and splits grouped by recording; what leaks across them
 aviary.py     synthetic recordings with exact labels (synthesis.py: how they sound)
 """

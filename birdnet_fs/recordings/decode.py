@@ -145,6 +145,12 @@ def blocks(source: Opened, start: int = 0, count: int | None = None) -> Iterator
     The channels are averaged (or `source.tally.channel` is taken). Bad samples become zero and are counted. A block
     is valid until the next one is asked for (copy what you keep).
     """
+    for block in frames(source, start, count):
+        yield _mono(block, source.tally)
+
+
+def frames(source: Opened, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
+    """As `blocks`, but all channels as they were decoded, float32 [n, n_channels]; bad samples stay."""
     skip = _seek(source, start)
     sound, tally, n_channels = source.sound, source.tally, source.n_channels
     buffer = np.empty((max(1, BLOCK // n_channels), n_channels), np.float32)
@@ -166,7 +172,7 @@ def blocks(source: Opened, start: int = 0, count: int | None = None) -> Iterator
             if not len(block):
                 continue
         left -= len(block)
-        yield _mono(block, tally)
+        yield block
 
 
 def _seek(source: Opened, start: int) -> int:

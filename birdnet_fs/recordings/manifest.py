@@ -38,6 +38,7 @@ class Clip:
     fold: int | None = None
     split: str = ""
     row: Mapping[str, str] = field(default_factory=dict)  # the table's other cells that are not empty
+    fingerprint: str = ""  # of the recording's samples (copies.py); "" = not computed, or unknown
 
 
 @dataclass(frozen=True)

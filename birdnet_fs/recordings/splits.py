@@ -4,7 +4,6 @@ Stratified by the primary label. A class with fewer groups than parts cannot be 
 warns, here its groups are pinned to training and that is said.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ import numpy as np
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
 from birdnet_fs.plumbing.random_streams import Stream, generator, integer_seed
-from birdnet_fs.recordings.audio import check_audio
 from birdnet_fs.recordings.manifest import Clip
 
 PINNED = -1  # fold of what is in training in every fold
@@ -153,7 +151,7 @@ def leak_report(
         clips: Items of the split.
         sides: Per clip its fold or part; -1 (always training) counts as a side of its own and shares with none.
         columns: Columns of the table, as "author" or "site", whose values should not cross; empty cells do not count.
-        fingerprints: `fingerprint(paths)`, to find the same sound under different names; None = not looked for.
+        fingerprints: `copies.fingerprints(paths)`, to find the same sound under other names; None = not looked for.
 
     Raises:
         UserError: No clip has a value in one of the columns.
@@ -178,19 +176,3 @@ def leak_report(
 def _crossing(values: Sequence[str], sides: Sequence[int]) -> tuple[str, ...]:
     pairs = Counter(value for value, _ in set(zip(values, sides, strict=True)) if value)
     return tuple(sorted(value for value, n in pairs.items() if n > 1))
-
-
-def fingerprint(paths: Iterable[Path], *, decoded: bool = False) -> dict[Path, str]:
-    """SHA-1 of each file's bytes, or of its decoded samples (finds the same sound in another container; slow).
-
-    Raises:
-        AudioError: With `decoded`, for a file that cannot be read.
-    """
-    marks = {}
-    for path in dict.fromkeys(paths):
-        if decoded:
-            marks[path] = check_audio(path).sha1
-        else:
-            with open(path, "rb") as file:
-                marks[path] = hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
-    return marks

@@ -15,6 +15,7 @@ from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.settings import show
+from birdnet_fs.recordings.copies import match_recordings
 from birdnet_fs.recordings.manifest import Clip, read_background
 from birdnet_fs.reports.page import legible, render
 from birdnet_fs.training.partition import Partition, partition
@@ -102,8 +103,9 @@ def _noises(experiment: schema.Experiment, parts: Partition) -> Waveforms | tupl
     """Some background recordings, as training takes them."""
     if not experiment.augmentation.uses_background:
         return ()
-    kept_away = {clip.path for clip in (*parts.val, *parts.held_out)}
-    found = [clip for clip in read_background(experiment.data).clips if clip.path not in kept_away]
+    clips = read_background(experiment.data).clips
+    away = match_recordings(clips, (*parts.val, *parts.held_out))
+    found = [clip for clip, same in zip(clips, away, strict=True) if not same]
     every = -(-len(found) // N_NOISES) or 1
     return Waveforms(found[::every], experiment.frontend.sample_rate_hz) if found else ()
 

@@ -1,6 +1,5 @@
 """A model and labelled recordings -> a table of scores: how well it does where it was not trained."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,10 @@ from birdnet_fs.plumbing.progress import say, track
 from birdnet_fs.recordings.ledger import Ledger, escaped
 from birdnet_fs.recordings.manifest import Clip, Manifest, read_manifest
 from birdnet_fs.recordings.segments import Segment, cut
-from birdnet_fs.recordings.splits import fingerprint
 from birdnet_fs.recordings.windows import pad_to
 from birdnet_fs.reports.scores import ScoreTable, score_table
 from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import Engine
-from birdnet_fs.training.partition import PARTITION, PSEUDO, TRAIN, read_partition
 from birdnet_fs.training.targets import targets_of
 
 _TOGETHER = 64  # segments read before they are scored
@@ -87,23 +84,6 @@ def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[Sc
     if not kept:
         raise UserError(f"None of the {len(segments)} segments could be read; look at the recordings.")
     return score_table(kept, np.concatenate(scores), engine.classes), manifest.ledger
-
-
-def heard_in_training(run: Path, paths: Iterable[Path]) -> list[Path]:
-    """Those of `paths` that the run was trained on, in order: the same file, or a copy of it elsewhere.
-
-    Scores on them say how well a network remembers, not how well it does on new recordings.
-    """
-    if not (run / PARTITION).is_file():
-        return []
-    trained = {clip.path for part in (TRAIN, PSEUDO) for clip in read_partition(run / PARTITION, part)}
-    asked = [path for path in dict.fromkeys(paths) if path.is_file()]
-    known = {path.resolve() for path in trained}
-    files = [path for path in trained if path.is_file()]
-    sizes = {path.stat().st_size for path in files} & {path.stat().st_size for path in asked}
-    marks = fingerprint(path for path in {*files, *asked} if path.stat().st_size in sizes)
-    copies = {marks[path] for path in files if path in marks}
-    return [path for path in asked if path.resolve() in known or marks.get(path) in copies]
 
 
 def guess_data(source: Path, experiment_data: schema.Data) -> schema.Data:

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from birdnet_fs.plumbing.errors import UserError, nearest
 from birdnet_fs.plumbing.files import atomic_folder, sha256, write_json, write_text
+from birdnet_fs.recordings.copies import match_recordings, recording_of, with_fingerprints
 from birdnet_fs.recordings.ledger import Ledger, escaped
 from birdnet_fs.recordings.manifest import Clip, Manifest
 from birdnet_fs.training.partition import (
     HELD_OUT,
+    INHERITED,
     PARTITION,
     PSEUDO,
     TRAIN,
@@ -186,7 +188,7 @@ def save_ensemble(
                 if (run.path / name).is_file():
                     shutil.copyfile(run.path / name, part / MEMBERS / str(i) / name)
         if all((run.path / PARTITION).is_file() for run in runs):
-            write_partition(part / PARTITION, heard_by_any(runs))
+            write_partition(part / PARTITION, merged_partition(runs))
         if stored:
             (part / POSITIONS).write_bytes(stored)
         write_text(part / CLASSES, "".join(f"{name}\n" for name in runs[0].classes))
@@ -211,28 +213,35 @@ def load_ensemble(path: Path | str) -> Ensemble:
     return Ensemble(path, about["combine"], float(about["power"]), members)
 
 
-def heard_by_any(runs: Sequence[Run]) -> Partition:
-    """The clips of several runs: trained on by any, else validated on by any, else held out of all.
+def merged_partition(runs: Sequence[Run]) -> Partition:
+    """The clips of several runs: trained on by any or behind it, else validated on by any, else held out of all.
 
-    A recording belongs to one part. Where members cut it differently (segments of another length), what is validated
-    on or held out is cut as by the first that does. Of all folds of an experiment nothing is held out: each clip was
-    trained on by the others.
+    A recording belongs to one part, whatever its path is in each run. Where members cut it differently (segments of
+    another length), what is validated on or held out is cut as by the first that does. Of all folds of an experiment
+    nothing is held out: each clip was trained on by the others.
+
+    Args:
+        runs: The members.
+
+    Returns:
+        Their clips by part, each with the fingerprint of its recording where that is known.
 
     Raises:
         UserError: A `partition.csv` is missing or not as it was written.
     """
-    taken: set[Path] = set()
+    taken: list[Clip] = []
     parts: dict[str, tuple[Clip, ...]] = {}
-    for name in (TRAIN, PSEUDO, VAL, HELD_OUT):
+    for name in (TRAIN, PSEUDO, INHERITED, VAL, HELD_OUT):
         found: list[Clip] = []
         for run in runs:
-            new = [clip for clip in read_partition(run.path / PARTITION, name) if clip.path not in taken]
+            clips = with_fingerprints(read_partition(run.path / PARTITION, name))
+            new = [c for c, known in zip(clips, match_recordings(clips, taken), strict=True) if not known]
             found += new
-            taken |= {clip.path for clip in new} if name in (VAL, HELD_OUT) else set()
-        taken |= {clip.path for clip in found}
-        parts[name] = tuple({(clip.path, clip.onset_s, clip.offset_s): clip for clip in found}.values())
+            taken += new if name in (VAL, HELD_OUT) else []
+        taken += found
+        parts[name] = tuple({(recording_of(clip), clip.onset_s, clip.offset_s): clip for clip in found}.values())
     manifest = Manifest((), runs[0].classes, Ledger(), Path())
-    return Partition(manifest, parts[TRAIN], parts[VAL], parts[HELD_OUT], parts[PSEUDO])
+    return Partition(manifest, **parts)
 
 
 def columns_of(run: Run, first: Run) -> "np.ndarray":

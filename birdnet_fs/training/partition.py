@@ -7,7 +7,6 @@ recordings were added since.
 
 import csv
 import dataclasses
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import atomic_path
 from birdnet_fs.plumbing.random_streams import Stream, generator
-from birdnet_fs.recordings import splits
+from birdnet_fs.recordings import copies, splits
 from birdnet_fs.recordings.manifest import Clip, Manifest, read_manifest
 from birdnet_fs.recordings.segments import cut
 from birdnet_fs.training.run_folder import Run
@@ -24,9 +23,11 @@ from birdnet_fs.training.run_folder import Run
 PARTITION = "partition.csv"
 TRAIN, VAL, HELD_OUT = "train", "val", "held_out"
 PSEUDO = "pseudo"  # in partition.csv: windows that were trained on with a run's labels
+INHERITED = "inherited"  # in partition.csv: recordings that the runs behind this one were trained on
 SPLIT_NAMES = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": HELD_OUT}
 SPLIT_NAMES |= {"base": TRAIN, "novel": HELD_OUT}  # of few-shot data sets
-COLUMNS = ("part", "path", "onset_s", "offset_s", "group", "labels", "secondary")
+FINGERPRINT = "fingerprint"  # of the clip's recording (copies.py); empty = unknown
+COLUMNS = ("part", "path", "onset_s", "offset_s", "group", "labels", "secondary", FINGERPRINT)
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Partition:
     val: tuple[Clip, ...]
     held_out: tuple[Clip, ...]
     pseudo: tuple[Clip, ...] = ()  # windows of other recordings, labelled by runs
+    inherited: tuple[Clip, ...] = ()  # one for each recording that runs behind this one were trained on
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -51,13 +53,16 @@ class Partition:
         return bool(others) and not others & _labels(self.train)
 
     def leaks(self) -> splits.Leaks:
-        """What stands on more than one side: groups, or the same file under two names."""
+        """What stands on more than one side: groups, or the same sound under two names."""
         clips = (*self.train, *self.val, *self.held_out)
         sides = [0] * len(self.train) + [1] * len(self.val) + [2] * len(self.held_out)
-        sizes = {clip.path: clip.path.stat().st_size for clip in clips if clip.path.is_file()}
-        often = Counter(sizes.values())
-        alike = [path for path, size in sizes.items() if often[size] > 1]  # only these can be the same file twice
-        return splits.leak_report(clips, sides, fingerprints=splits.fingerprint(alike))
+        marks = {clip.path: clip.fingerprint for clip in copies.with_fingerprints(clips)}
+        return splits.leak_report(clips, sides, fingerprints=marks)
+
+    def with_fingerprints(self) -> "Partition":
+        """The same parts, each clip with the fingerprint of its recording; the front of every recording is read."""
+        train, val, held_out, pseudo = map(copies.with_fingerprints, (self.train, self.val, self.held_out, self.pseudo))
+        return dataclasses.replace(self, train=train, val=val, held_out=held_out, pseudo=pseudo)
 
 
 def partition(experiment: schema.Experiment) -> Partition:
@@ -198,20 +203,27 @@ def _table_folds(clips: Sequence[Clip]) -> list[int]:
 
 
 def write_partition(path: Path, parts: Partition) -> None:
-    """Write `partition.csv`: one row per clip with its part."""
+    """Write `partition.csv`: one row per clip with its part, and the fingerprint of its recording where it has one."""
     with atomic_path(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        written = ((TRAIN, parts.train), (VAL, parts.val), (HELD_OUT, parts.held_out), (PSEUDO, parts.pseudo))
-        for name, clips in written:
-            for clip in clips:
+        for name in (TRAIN, VAL, HELD_OUT, PSEUDO, INHERITED):
+            for clip in getattr(parts, name):
                 end = "" if clip.offset_s is None else repr(clip.offset_s)
                 labels, secondary = ";".join(clip.labels), ";".join(clip.secondary)
-                writer.writerow([name, str(clip.path), repr(clip.onset_s), end, clip.group, labels, secondary])
+                place = (str(clip.path), repr(clip.onset_s), end)
+                writer.writerow([name, *place, clip.group, labels, secondary, clip.fingerprint])
 
 
-def read_partition(path: Path, part: str) -> tuple[Clip, ...]:
-    """The clips of one part, as `write_partition` wrote them.
+def read_partition(path: Path, *parts: str) -> tuple[Clip, ...]:
+    """The clips of some parts, as `write_partition` wrote them.
+
+    Args:
+        path: A `partition.csv`. Without the column `fingerprint`, as it was written before, that of a clip is "".
+        *parts: One or more of train, val, held_out, pseudo, inherited.
+
+    Returns:
+        The clips, in the order of the file.
 
     Raises:
         UserError: There is no such file, or it is not as it was written.
@@ -228,12 +240,19 @@ def read_partition(path: Path, part: str) -> tuple[Clip, ...]:
                     labels=tuple(filter(None, row["labels"].split(";"))),
                     secondary=tuple(filter(None, row["secondary"].split(";"))),
                     group=row["group"],
+                    fingerprint=row.get(FINGERPRINT) or "",
                 )
                 for row in csv.DictReader(file)
-                if row["part"] == part
+                if row["part"] in parts
             )
         except (KeyError, ValueError, AttributeError) as error:
             raise UserError(f"{path} is not as it was written ({error}); train the run again.") from None
+
+
+def has_fingerprints(path: Path) -> bool:
+    """Whether a `partition.csv` has the column of fingerprints; those written before have not."""
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return FINGERPRINT in next(csv.reader(file), ())
 
 
 def held_out_clips(run: Run) -> tuple[Clip, ...]:

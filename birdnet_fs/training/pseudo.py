@@ -10,8 +10,8 @@ labelled clips, a power of the probabilities against the noise of earlier rounds
 
 import json
 import os
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,9 @@ from birdnet_fs import schema
 from birdnet_fs.batches.unlabelled import Unlabelled
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
+from birdnet_fs.recordings.copies import match_recordings, with_fingerprints
 from birdnet_fs.recordings.ledger import escaped
 from birdnet_fs.recordings.manifest import Clip
-from birdnet_fs.recordings.splits import fingerprint
 from birdnet_fs.training.partition import Partition
 from birdnet_fs.training.probabilities import read_probabilities
 
@@ -111,7 +111,9 @@ def windows(experiment: schema.Experiment, parts: Partition) -> Windows | None:
         return None
     found = read_probabilities(table, parts.classes, multi_label=data.multi_label)
     paths = [Path(os.path.abspath(table.parent / name)) for name in found.paths]
-    away = kept_away(set(paths), {clip.path for clip in (*parts.val, *parts.held_out)})
+    recordings = with_fingerprints(Clip(path, group=str(path)) for path in dict.fromkeys(paths))
+    known = match_recordings(recordings, (*parts.val, *parts.held_out))
+    away = {clip.path for clip, same in zip(recordings, known, strict=True) if same}
     if away:
         say(f"{len(away)} recordings of {table} are held out here and were left out (the first: {min(away)}).")
     sure = found.values.max(axis=1, initial=0) >= max(settings.threshold, settings.floor)
@@ -122,10 +124,9 @@ def windows(experiment: schema.Experiment, parts: Partition) -> Windows | None:
             f"pseudo_labels.threshold={settings.threshold:g} or floor, {len(away)} recordings are held out."
         )
     targets, weights = softened(found.values[rows], settings, multi_label=data.multi_label)
-    clips = [
-        Clip(paths[i], float(found.onsets_s[i]), float(found.onsets_s[i] + found.durations_s[i]), group=str(paths[i]))
-        for i in rows
-    ]
+    whole = {clip.path: clip for clip in recordings}
+    starts, ends = found.onsets_s, found.onsets_s + found.durations_s
+    clips = [replace(whole[paths[i]], onset_s=float(starts[i]), offset_s=float(ends[i])) for i in rows]
     say(f"{len(clips)} windows of {len({clip.path for clip in clips})} unlabelled recordings are trained on as well.")
     return Windows(tuple(clips), targets, weights)
 
@@ -160,12 +161,3 @@ def softened(
 
 def _place(clip: Clip) -> tuple[Path, float, float | None, tuple[str, ...]]:
     return clip.path, clip.onset_s, clip.offset_s, clip.labels
-
-
-def kept_away(paths: Collection[Path], away: Collection[Path]) -> set[Path]:
-    """Those of `paths` that are in `away`, or the same file as one of them under another name."""
-    there = [path for path in {*paths, *away} if path.is_file()]
-    sizes = {path.stat().st_size for path in there if path in away}
-    marks = fingerprint([path for path in there if path.stat().st_size in sizes])
-    copies = {marks[path] for path in away if path in marks}
-    return {path for path in paths if path in away or marks.get(path) in copies}

@@ -17,6 +17,7 @@ from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
 from birdnet_fs.plumbing.random_streams import Stream, integer_seed
+from birdnet_fs.recordings.copies import match_recordings
 from birdnet_fs.recordings.ledger import Ledger
 from birdnet_fs.recordings.manifest import Clip, read_background
 from birdnet_fs.training import distillation, episodic, heard, layerwise, pseudo, teachers, tracking, validation
@@ -75,27 +76,31 @@ def train(
     tracking.check(experiment.training)
     if experiment.episodes:
         episodic.check(parts, experiment.episodes, experiment.seed)
-    leaks = parts.leaks()
-    if leaks:
-        say(f"The split leaks: {leaks}")
     torch.set_num_threads(experiment.training.threads or torch.get_num_threads())
     runs, saved = teachers.called(experiment, parts.classes)
-    for run in runs:
-        heard.refuse_heard(run.path, parts, "choose another distillation.teacher, for a fold one of the same fold")
-    windows = pseudo.windows(experiment, parts)
-    if windows is not None:
-        heard.refuse_labels(experiment, parts)
-        parts = dataclasses.replace(parts, pseudo=windows.clips)
     if experiment.model.weights and pretrained is None:
         pretrained = Path(experiment.model.weights)
     # what cannot be built, frozen or started is said before anything is decoded
     layerwise.freeze(_network(experiment, parts, device, pretrained), experiment.training.finetuning.freeze_blocks)
+    parts = parts.with_fingerprints()
+    leaks = parts.leaks()
+    if leaks:
+        say(f"The split leaks: {leaks}")
+    for run in runs:
+        heard.refuse_trained_on(run.path, parts, "choose another distillation.teacher, for a fold one of the same fold")
+    windows = pseudo.windows(experiment, parts)
+    if windows is not None:
+        heard.refuse_labels(experiment, parts)
+        parts = dataclasses.replace(parts, pseudo=windows.clips)
     if experiment.pretrain and pretrained is None:
         pretrained = pretrain(experiment, output / PRETRAIN)
-    if pretrained is not None and pretrained.is_dir():
-        heard.refuse_heard(pretrained, parts, "choose other recordings for pretraining with pretrain.data.where")
+    started = [pretrained] if pretrained is not None and pretrained.is_dir() else []
+    for folder in started:
+        heard.refuse_trained_on(folder, parts, "choose other recordings for pretraining with pretrain.data.where")
     if experiment.distillation.teacher == schema.SELF:
         runs = (_born_before(experiment, output, pretrained),)
+    behind = [*started, *(run.path for run in runs), *heard.labeling_runs(experiment)]
+    parts = dataclasses.replace(parts, inherited=heard.inherited(behind, (*parts.train, *parts.pseudo)))
     teacher = distillation.teacher_of(runs, experiment, parts.classes, device)
     if generation is None:
         generation = experiment.distillation.rounds if experiment.distillation.teacher == schema.SELF else 0
@@ -256,8 +261,8 @@ def _backgrounds(experiment: schema.Experiment, parts: Partition, read: Read) ->
     if not experiment.data.background or not experiment.augmentation.uses_background:
         return ()
     found = read_background(experiment.data).clips
-    away = pseudo.kept_away({clip.path for clip in found}, {clip.path for clip in (*parts.val, *parts.held_out)})
-    clips = [clip for clip in found if clip.path not in away]
+    away = match_recordings(found, (*parts.val, *parts.held_out))
+    clips = [clip for clip, same in zip(found, away, strict=True) if not same]
     if len(clips) < len(found):
         say(f"{len(found) - len(clips)} of {len(found)} background recordings are held out and were left out as noise.")
     waveforms = read(clips, experiment.frontend.sample_rate_hz)

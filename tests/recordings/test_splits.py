@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.recordings.copies import fingerprints
 from birdnet_fs.recordings.manifest import Clip, read_manifest
-from birdnet_fs.recordings.splits import PINNED, assign_folds, fingerprint, leak_report, split_by_groups
+from birdnet_fs.recordings.splits import PINNED, assign_folds, leak_report, split_by_groups
 from birdnet_fs.schema import Data
 
 
@@ -97,13 +98,13 @@ def test_what_leaks(tmp_path):
         Clip(tmp_path / "c.wav", group="1", row={"author": "N"}),
     ]
     paths = [clip.path for clip in clips]
-    by_bytes = leak_report(clips, [0, 1, 1, 1], columns=("author",), fingerprints=fingerprint(paths))
-    assert (by_bytes.groups, by_bytes.identical) == (("1",), ((paths[0], paths[1]),))
-    assert by_bytes.columns == {"author": ()} and by_bytes
-    by_sound = leak_report(clips, [0, 1, 1, 0], columns=("author",), fingerprints=fingerprint(paths, decoded=True))
+    by_name = leak_report(clips, [0, 1, 1, 1], columns=("author",))
+    assert (by_name.groups, by_name.identical) == (("1",), ())
+    assert by_name.columns == {"author": ()} and by_name
+    by_sound = leak_report(clips, [0, 1, 1, 0], columns=("author",), fingerprints=fingerprints(paths))
     assert by_sound.identical == ((paths[0], paths[1], paths[2]),) and by_sound.columns == {"author": ("N",)}
     assert by_sound.groups == () and "a.wav = b.wav = copy.flac" in str(by_sound)
-    clean = leak_report(clips, [0, 0, 0, 0], columns=("author",), fingerprints=fingerprint(paths))
+    clean = leak_report(clips, [0, 0, 0, 0], columns=("author",), fingerprints=fingerprints(paths))
     assert not clean and str(clean) == "nothing crosses the split"
     with pytest.raises(UserError, match="no clip has a column 'site'"):
         leak_report(clips, [0, 0, 0, 0], columns=("site",))

@@ -37,6 +37,7 @@ from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import open_engine
 from birdnet_fs.training import distillation, teachers, trainer
 from birdnet_fs.training.ensemble_folder import save_ensemble
+from birdnet_fs.training.heard import inherited
 from birdnet_fs.training.history import read_history
 from birdnet_fs.training.objective import supervised
 from birdnet_fs.training.partition import HELD_OUT, TRAIN, read_partition
@@ -318,16 +319,17 @@ def test_a_teacher_of_other_classes_or_behind_whom_a_leak_is(aviary: Path, teach
     two = [f"data.where=set=aviary,label={names[0]}|{names[1]}", f"distillation.teacher={teacher.path}"]
     with pytest.raises(UserError, match=f"must know the 2 classes .* {names[2]!r} is its class but none here"):
         trainer.train(experiment(aviary, *two), tmp_path / "run")
-    # fold 1 started from fold 0, which heard fold 1; it says itself that it holds fold 1 out
+    # fold 1 started from fold 0, which was trained on fold 1; it says itself that it holds fold 1 out
     weights = weights_of(teacher.build_model())
     started = experiment(aviary, "data.fold=1", f"model.weights={teacher.path}")
     parts = trainer.partition(started)
+    parts = dataclasses.replace(parts, inherited=inherited([teacher.path], parts.train))
     save_run(
         tmp_path / "late", started, teacher.classes, weights,
         also=lambda folder: trainer.write_partition(folder / "partition.csv", parts),
     )  # fmt: skip
     taught = experiment(aviary, "data.fold=1", f"distillation.teacher={tmp_path / 'late'}")
-    with pytest.raises(UserError, match=r"teacher, behind .*late, was trained on 6 clips that are held out here"):
+    with pytest.raises(UserError, match="late, through a run behind it, was trained on 6 clips that are held out"):
         trainer.train(taught, tmp_path / "run")
 
 

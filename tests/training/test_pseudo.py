@@ -22,7 +22,6 @@ from birdnet_fs.plumbing.settings import override
 from birdnet_fs.recordings.audio import read_audio
 from birdnet_fs.recordings.aviary import make_aviary
 from birdnet_fs.recordings.manifest import Clip
-from birdnet_fs.reports.labelled import heard_in_training
 from birdnet_fs.reports.scores import read_scores
 from birdnet_fs.schema import (
     Augmentation,
@@ -39,6 +38,7 @@ from birdnet_fs.schema import (
 from birdnet_fs.scoring import pseudo as labelling
 from birdnet_fs.scoring.engines import Engine, open_engine
 from birdnet_fs.training import pseudo, trainer
+from birdnet_fs.training.heard import provenance
 from birdnet_fs.training.partition import HELD_OUT, PSEUDO, read_partition
 from birdnet_fs.training.run_folder import Run, load_run
 
@@ -221,7 +221,7 @@ def test_windows_are_trained_on_and_what_is_held_out_is_not(
     )
     assert load_run(student.path).experiment.pseudo_labels.table == str(table.parent)
     assert (student.path / "recordings.csv").read_text().count("soundscape") == 2
-    assert heard_in_training(student.path, [heard[0].path]) == [heard[0].path]
+    assert provenance(student.path).trained_on([heard[0]]) == [heard[0]]
     parts = trainer.partition(experiment(aviary))
     windows, found = pseudo.windows(experiment(aviary, *settings), parts), read_scores(table)
     rows = [i for i, row in enumerate(found.rows) if "soundscape" in row.path]
