@@ -67,7 +67,7 @@ def artefacts(run: Run, output: Path, settings: list[str]) -> list[Path]:
 def scores(file: Path, run: Run) -> tuple[float, float]:
     """Macro AUROC and accuracy on the clips that the run held out."""
     scored = score_clips(open_engine(file, threads=1), held_out_clips(run))
-    targets = targets_of(scored.clips, run.classes, multi_label=run.experiment.data.multi_label)
+    targets = targets_of(scored.clips, run.classes, multi_label=run.multi_label)
     return metrics.macro_auroc(targets, scored.probabilities).value, metrics.accuracy(targets, scored.probabilities)
 
 

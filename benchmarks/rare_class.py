@@ -13,8 +13,8 @@ import statistics
 from pathlib import Path
 
 from birdnet_fs.cli.experiment import load
+from birdnet_fs.recordings.score_table import read_scores
 from birdnet_fs.reports.held_out import report_on_held_out
-from birdnet_fs.reports.scores import read_scores
 from birdnet_fs.training.metrics import macro_auroc
 from birdnet_fs.training.settled import finished
 from birdnet_fs.training.trainer import train

@@ -110,7 +110,7 @@ class EpisodeOrder(Sampler[Keys]):
         often = [times[label] if settings.same_recording else 1 for label in labels]
         self._clips = np.repeat(np.arange(len(clips)), often)
         self._labels = [labels[i] for i in self._clips]
-        self._groups = [clips[i].group or str(clips[i].path) for i in self._clips.tolist()]
+        self._groups = [clips[i].recording_group for i in self._clips.tolist()]
         self._drawn()  # what cannot be drawn is said now
 
     def _drawn(self) -> np.ndarray:

@@ -104,9 +104,9 @@ def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[s
 
 def _collect(experiment: Any, rows: Sequence[dict[str, Any]], folder: Path) -> dict[str, Any]:
     """Write oof.csv, what it says (metrics.json, report.html) and cv.json; gives the last."""
+    from birdnet_fs.recordings.score_table import read_scores, write_scores
     from birdnet_fs.reports.evaluate import SCORES, write_evaluation
     from birdnet_fs.reports.out_of_fold import CV, OOF, never_scored, out_of_fold, summary
-    from birdnet_fs.reports.scores import read_scores, write_scores
 
     seeds = list(dict.fromkeys(row["seed"] for row in rows))
     by_seed = {seed: [read_scores(Path(row["run"]) / SCORES) for row in rows if row["seed"] == seed] for seed in seeds}

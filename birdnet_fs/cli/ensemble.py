@@ -73,8 +73,8 @@ def make(
     Raises:
         UserError: Ranks are wanted, and a run has no scores of clips it held out.
     """
+    from birdnet_fs.recordings.score_table import read_scores
     from birdnet_fs.reports.evaluate import SCORES
-    from birdnet_fs.reports.scores import read_scores
     from birdnet_fs.scoring.ensemble import position_table
     from birdnet_fs.training.ensemble_folder import check_members, columns_of, save_ensemble
     from birdnet_fs.training.run_folder import load_run

@@ -54,11 +54,11 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
 
     from birdnet_fs import schema
     from birdnet_fs.plumbing.settings import override
-    from birdnet_fs.recordings.ledger import escaped
+    from birdnet_fs.plumbing.text import escaped
     from birdnet_fs.recordings.manifest import Clip
+    from birdnet_fs.recordings.score_table import write_scores
     from birdnet_fs.reports.evaluate import write_evaluation
     from birdnet_fs.reports.labelled import guess_data, score_labelled
-    from birdnet_fs.reports.scores import write_scores
     from birdnet_fs.scoring.engines import open_engine
     from birdnet_fs.training.ensemble_folder import is_ensemble, load_ensemble
     from birdnet_fs.training.heard import provenance
@@ -97,7 +97,7 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
 def _table(metrics: dict[str, Any]) -> str:
     """The headline and the classes, worst first, as text."""
     lines = _of_episodes(metrics) if "test_acc" in metrics else _of_segments(metrics)
-    return "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
+    return "\n".join(lines)
 
 
 def _of_episodes(metrics: dict[str, Any]) -> list[str]:

@@ -27,7 +27,7 @@ def manifest(
     from birdnet_fs.plumbing.errors import UserError
     from birdnet_fs.plumbing.files import check_output
     from birdnet_fs.plumbing.settings import override
-    from birdnet_fs.recordings.ledger import escaped
+    from birdnet_fs.plumbing.text import escaped
     from birdnet_fs.recordings.manifest import read_manifest, write_manifest
     from birdnet_fs.schema import Experiment
 

@@ -14,6 +14,7 @@ from birdnet_fs.export.form import Form
 from birdnet_fs.export.measure import Proof
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import sha256, write_text
+from birdnet_fs.plumbing.text import markdown
 from birdnet_fs.recordings.manifest import read_manifest
 from birdnet_fs.training.partition import INHERITED, PARTITION
 from birdnet_fs.training.run_folder import Run, versions
@@ -52,7 +53,7 @@ def write_card(
         "## How exact this file is": _exactness(proof),
         "## What it costs": [speed.line() if speed else "Not measured (`birdnet-fs bench` knows .tflite and .onnx)."],
         "## What it hears": _front_end(run),
-        "## Classes": [f"{i}. {_escape(name)}" for i, name in enumerate(run.classes)],
+        "## Classes": [f"{i}. {markdown(name)}" for i, name in enumerate(run.classes)],
         "## Versions": [", ".join(f"{k} {v}" for k, v in versions().items())],
     }
     text = "\n\n".join(f"{title}\n\n" + "\n".join(lines) for title, lines in sections.items())
@@ -99,7 +100,7 @@ def _data(run: Run) -> list[str]:
         if trained:
             fewest, most = min(trained.items(), key=lambda item: item[1]), trained.most_common(1)[0]
             each = f"{most[1]:,} each" if fewest[1] == most[1] else ""
-            from_to = f"from {_escape(fewest[0])} ({fewest[1]:,}) to {_escape(most[0])} ({most[1]:,})"
+            from_to = f"from {markdown(fewest[0])} ({fewest[1]:,}) to {markdown(most[0])} ({most[1]:,})"
             lines.append(f"- Training clips by label: {each or from_to}.")
     else:
         lines.append("- The run folder does not say which clips it was trained on.")
@@ -123,7 +124,7 @@ def _licences(run: Run) -> list[str]:
     )
     if set(found) <= {"not said"}:
         return ["- Their licences: the table of recordings has no column `licence`."]
-    return [f"- Their licences: {', '.join(f'{_escape(name)} ({n:,} clips)' for name, n in found.most_common())}."]
+    return [f"- Their licences: {', '.join(f'{markdown(name)} ({n:,} clips)' for name, n in found.most_common())}."]
 
 
 def _exactness(proof: Proof) -> list[str]:
@@ -166,7 +167,3 @@ def _metrics(file: Path) -> list[str]:
         for key, value in found
         if isinstance(value, (int, float, str)) and not isinstance(value, bool)
     ]
-
-
-def _escape(text: str) -> str:
-    return text.replace("_", "\\_").replace("*", "\\*").replace("<", "&lt;")

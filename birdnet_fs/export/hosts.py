@@ -18,7 +18,7 @@ import numpy as np
 from birdnet_fs.export.labels import label_lines
 from birdnet_fs.export.targets import find
 from birdnet_fs.plumbing.files import write_json, write_text
-from birdnet_fs.reports.scores import read_scores
+from birdnet_fs.recordings.score_table import read_scores
 from birdnet_fs.training import metrics
 from birdnet_fs.training.partition import PARTITION, PSEUDO, TRAIN, read_partition
 from birdnet_fs.training.run_folder import Run

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit, logsumexp, softmax
+from scipy.special import logsumexp
 
 from birdnet_fs.export.budgets import BUDGETS, STEEPEST, USUAL_DOUBT, USUAL_LOGITS, Budget
 from birdnet_fs.export.embeddings import EmbeddingParity
 from birdnet_fs.export.ends import LEAST
 from birdnet_fs.export.probe import EDGES, Probe
 from birdnet_fs.plumbing.progress import track
+from birdnet_fs.training.activations import to_probabilities
 from birdnet_fs.training.run_folder import Run
 
 _BATCH = 8
@@ -266,7 +267,7 @@ def expected(logits: np.ndarray, answers: str, activation: str) -> np.ndarray:
         activation: "sigmoid" or "softmax", as the run was trained.
     """
     if answers == "probabilities":
-        return probabilities(logits, activation)
+        return to_probabilities(logits, activation)
     x = logits.astype(np.float64)
     if answers == "logits":
         return x
@@ -281,12 +282,6 @@ def expected(logits: np.ndarray, answers: str, activation: str) -> np.ndarray:
     return found
 
 
-def probabilities(logits: np.ndarray, activation: str) -> np.ndarray:
-    """Logits [n, n_classes] through "sigmoid" or "softmax", in float64."""
-    x = logits.astype(np.float64)
-    return expit(x) if activation == "sigmoid" else softmax(x, axis=1)
-
-
 def _scores(logits: np.ndarray, activation: str) -> np.ndarray:
     # AUROC ranks within a class, which the sigmoid leaves alone
-    return logits if activation == "sigmoid" else probabilities(logits, activation)
+    return logits if activation == "sigmoid" else to_probabilities(logits, activation)

@@ -69,7 +69,7 @@ def write_sidecars(
         "axes": form.axes,
         "output": form.kind,
         "activation": form.activation(run.activation),
-        "one_label": run.activation == "softmax",
+        "one_label": not run.multi_label,
         "logit_scale": run.experiment.logit_scale,
         "n_constant": int(run.experiment.model.unknown),
         "precision": form.precision,

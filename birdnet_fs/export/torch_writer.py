@@ -31,6 +31,7 @@ from torch import Tensor
 from birdnet_fs import schema
 from birdnet_fs.export.form import OUTPUTS, SUFFIXES, Form
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.training.activations import tensor_to_probabilities
 from birdnet_fs.training.run_folder import Run
 
 _TRIAL_BATCH = 2  # of the example that is traced where the batch is open; torch takes 0 and 1 for constants
@@ -70,7 +71,7 @@ class Whole(torch.nn.Module):
         answers = self.network(x)
         first, *others = answers if isinstance(answers, tuple) else (answers,)
         if self.activation:
-            first = torch.sigmoid(first) if self.activation == "sigmoid" else torch.softmax(first, -1)
+            first = tensor_to_probabilities(first, self.activation)
         return (first, *others)
 
 

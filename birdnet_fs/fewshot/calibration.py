@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.training.activations import to_probabilities
 
 SCALES = (1e-2, 1e4)  # of the logits, between which it is looked for, in units of what classes differ by
 HALVINGS = 60  # of the logarithm of that range: float64 has no more digits
@@ -158,8 +159,7 @@ def _best_scale(near: Doubles, truth: NDArray[np.int64]) -> float:
     low, high = (limit / unit for limit in SCALES)
     for _ in range(HALVINGS):
         middle = float(np.sqrt(low * high))
-        odds = np.exp(middle * (near - near.max(1, keepdims=True)))
-        slope = ((odds / odds.sum(1, keepdims=True) - targets) * near).sum()
+        slope = ((to_probabilities(middle * near, "softmax") - targets) * near).sum()
         low, high = (low, middle) if slope > 0 else (middle, high)
     return float(np.sqrt(low * high))
 

@@ -161,7 +161,7 @@ def _heard(clips: Sequence[Clip], run: Run, known: Support) -> Waveforms:
             f"No clip of {lost[0]!r} can be learnt from: all are broken or silent. Give other recordings of it."
         )
     for name in labels:
-        own = {clip.group or str(clip.path) for clip in heard if clip.labels[0] == name}
+        own = {clip.recording_group for clip in heard if clip.labels[0] == name}
         if len(own) == 1 and name not in known.classes:
             say(f"All clips of {name!r} are from one recording: its individual and background are learnt with it.")
     return Waveforms(heard, run.frontend.sample_rate_hz) if silent else waveforms

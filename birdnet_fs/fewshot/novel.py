@@ -73,7 +73,7 @@ def novel_accuracy(
     middle = middle_of_training(run, model)
     alike = correlations(spectrograms(waveforms, run.frontend)) if correlation else None
     labels = [clip.labels[0] for clip in waveforms.clips]
-    groups = [clip.group or str(clip.path) for clip in waveforms.clips]
+    groups = [clip.recording_group for clip in waveforms.clips]
     results: list[Result] = []
     reasons: dict[str, str] = {}
     for n_shot in shots:

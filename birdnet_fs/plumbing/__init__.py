@@ -1,1 +1,2 @@
-"""What every room stands on: errors written for people, settings read strictly, files whole or absent, progress."""
+"""What every room stands on: errors written for people, settings read strictly, files whole or absent, printable names,
+progress."""

@@ -10,6 +10,7 @@ manifest.py   `read_manifest`: rows of any layout -> checked `Clip`s; `write_man
 windows.py    how recordings and clips are cut: start, length, padding, what happens to the rest
 segments.py   clips -> fixed-length segments and multi-hot targets
 copies.py     fingerprints of recordings: whether two files hold the same sound
+score_table.py  scores of clips and windows as CSV: of evaluate, of teachers, of unlabelled recordings
 splits.py     folds and splits grouped by recording; what leaks across them
 aviary.py     synthetic recordings with exact labels (synthesis.py: how they sound)
 """

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.recordings.ledger import escaped
+from birdnet_fs.plumbing.text import escaped
 
 EXTENSIONS = {  # format as libsndfile names it -> extensions that say so
     "WAV": (".wav", ".wave"),

@@ -8,18 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from birdnet_fs.plumbing.files import atomic_path
+from birdnet_fs.plumbing.text import escaped
 
 STATUSES = ("ok", "partial", "quarantined")
 COLUMNS = ("path", "status", "reason", "flags", "duration_s", "source")
-
-
-def escaped(text: object) -> str:
-    """Any name as text that every terminal, CSV and JSON takes: bytes that are not UTF-8 become `\\udcXX`.
-
-    >>> escaped("caf\\udce9.wav") == "caf" + chr(92) + "udce9.wav"
-    True
-    """
-    return os.fspath(text).encode("utf-8", "backslashreplace").decode() if isinstance(text, (str, Path)) else str(text)
 
 
 @dataclass(frozen=True)

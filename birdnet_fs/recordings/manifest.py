@@ -16,11 +16,12 @@ from pathlib import Path
 from birdnet_fs.plumbing.errors import UserError, nearest
 from birdnet_fs.plumbing.files import atomic_path
 from birdnet_fs.plumbing.progress import say, track
+from birdnet_fs.plumbing.text import escaped
 from birdnet_fs.recordings.audio import AudioError, Checked, check_audio, duration_s
 from birdnet_fs.recordings.formats import EVENT_LAYOUTS, FILE_LAYOUTS, LAYOUTS, OWN_LABELS
 from birdnet_fs.recordings.formats.manifest_csv import COLUMNS
 from birdnet_fs.recordings.formats.source import Row, Source, labels_of
-from birdnet_fs.recordings.ledger import Ledger, escaped
+from birdnet_fs.recordings.ledger import Ledger
 from birdnet_fs.recordings.where import check_columns, holds, parse_where
 from birdnet_fs.schema import Data
 
@@ -39,6 +40,11 @@ class Clip:
     split: str = ""
     row: Mapping[str, str] = field(default_factory=dict)  # the table's other cells that are not empty
     fingerprint: str = ""  # of the recording's samples (copies.py); "" = not computed, or unknown
+
+    @property
+    def recording_group(self) -> str:
+        """What the clip must not share with a clip on another side of a split: its group, else its recording."""
+        return self.group or str(self.path)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 
 from birdnet_fs.plumbing.errors import UserError, nearest
 from birdnet_fs.plumbing.progress import say
+from birdnet_fs.plumbing.text import escaped
 from birdnet_fs.recordings.audio import AudioError
-from birdnet_fs.recordings.ledger import escaped
 from birdnet_fs.recordings.manifest import Clip, Manifest
 from birdnet_fs.recordings.windows import WindowRule, n_samples_of, recording_rule
 

@@ -1,6 +1,5 @@
 """Scores in, numbers people can trust and one page they can read out.
 
-scores     scores.csv: what a run said about segments whose labels are known
 evaluate   scores -> metrics.json: AUROC with its interval, per class, confusion
 figures    confusion matrix and training curves as inline SVG
 page       one self-contained HTML file

@@ -15,9 +15,10 @@ from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.settings import show
+from birdnet_fs.plumbing.text import escaped
 from birdnet_fs.recordings.copies import match_recordings
 from birdnet_fs.recordings.manifest import Clip, read_background
-from birdnet_fs.reports.page import legible, render
+from birdnet_fs.reports.page import render
 from birdnet_fs.training.partition import Partition, partition
 from birdnet_fs.training.settled import settled
 from birdnet_fs.training.targets import targets_of
@@ -56,8 +57,8 @@ def report_on_augmentation(
     shown = range(min(n_clips, len(waveforms)))
     clips = [
         {
-            "label": legible(";".join(waveforms.clips[i].labels) or "no label"),
-            "name": legible(waveforms.clips[i].path.name),
+            "label": escaped(";".join(waveforms.clips[i].labels) or "no label"),
+            "name": escaped(waveforms.clips[i].path.name),
             "draws": [
                 _draw(chain.item(Key(epoch, i, i, 0)), experiment.frontend, parts.classes) for epoch in range(n_draws)
             ],
@@ -80,7 +81,7 @@ def report_on_augmentation(
         title=f"{experiment.name}: augmentation",
         experiment=experiment,
         versions=None,
-        notes=[legible(note) for note in notes],
+        notes=[escaped(note) for note in notes],
         n_train=len(parts.train),
         n_draws=n_draws,
         clips=clips,
@@ -118,8 +119,8 @@ def _draw(item: Item, spec: schema.FrontEnd, classes: Sequence[str]) -> dict[str
     return {
         "before": _png(before, low, high),
         "after": _png(item.features, low, high),
-        "words": [legible(words) for words in item.words],
-        "targets": legible(", ".join(f"{name} {share:.2f}" for share, name in sorted(shares, reverse=True))),
+        "words": [escaped(words) for words in item.words],
+        "targets": escaped(", ".join(f"{name} {share:.2f}" for share, name in sorted(shares, reverse=True))),
     }
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import write_json
-from birdnet_fs.recordings.ledger import escaped
-from birdnet_fs.reports.scores import ScoreTable, read_scores
+from birdnet_fs.plumbing.text import escaped
+from birdnet_fs.recordings.score_table import ScoreTable, read_scores
 from birdnet_fs.training import metrics
 from birdnet_fs.training.history import HISTORY, read_history
 from birdnet_fs.training.run_folder import CLASSES, VERSIONS, load_run
@@ -173,7 +173,7 @@ def report_on_scores(
     return write_evaluation(
         run if output is None else output,
         table,
-        multi_label=opened.experiment.data.multi_label,
+        multi_label=opened.multi_label,
         title=opened.title,
         experiment=opened.experiment,
         versions=stored_json(run / VERSIONS) or None,

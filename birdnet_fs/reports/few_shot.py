@@ -14,10 +14,10 @@ from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import write_json
 from birdnet_fs.plumbing.progress import say
-from birdnet_fs.recordings.ledger import escaped
+from birdnet_fs.plumbing.text import escaped
 from birdnet_fs.reports.evaluate import METRICS, REPORT, stored_json
 from birdnet_fs.reports.figures import confusion_figure, history_figure
-from birdnet_fs.reports.page import legible, render
+from birdnet_fs.reports.page import render
 from birdnet_fs.training.episodic import accuracies
 from birdnet_fs.training.few_shot_accuracy import Result
 from birdnet_fs.training.fit import device_of
@@ -64,7 +64,7 @@ def report_on_episodes(run: Run, output: Path | None = None) -> dict[str, Any]:
     metrics = {**_numbers(results, loss), "n_clips": len(waveforms), "seed": experiment.seed}
     write_json(folder / METRICS, metrics)
     history = read_history(run.path / HISTORY)
-    rows = [{**row, "name": legible(row["name"])} for row in metrics["per_class"]]
+    rows = [{**row, "name": escaped(row["name"])} for row in metrics["per_class"]]
     render(
         folder / REPORT,
         TEMPLATE,

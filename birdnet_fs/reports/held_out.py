@@ -8,9 +8,9 @@ from typing import Any
 
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
+from birdnet_fs.recordings.score_table import ScoreTable, read_scores, write_scores
 from birdnet_fs.reports.evaluate import HELD_OUT_LEDGER, SCORES, report_on_scores, write_evaluation
 from birdnet_fs.reports.few_shot import report_on_episodes
-from birdnet_fs.reports.scores import ScoreTable, read_scores, write_scores
 from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import open_engine
 from birdnet_fs.training.ensemble_folder import Ensemble, is_ensemble, load_ensemble
@@ -83,8 +83,7 @@ def _report_on_clips(run: Run, output: Path | None) -> dict[str, Any]:
     scored.ledger.write(folder / HELD_OUT_LEDGER)
     if scored.ledger.counts()["quarantined"]:
         say(f"held out: {scored.ledger.summary()}")
-    multi_label = run.experiment.data.multi_label
-    targets = targets_of(scored.clips, run.classes, multi_label=multi_label)
+    targets = targets_of(scored.clips, run.classes, multi_label=run.multi_label)
     write_scores(folder / SCORES, ScoreTable.of(scored.clips, scored.probabilities, targets, run.classes))
     return report_on_scores(run.path, output, scores=folder / SCORES)
 

@@ -8,11 +8,12 @@ from birdnet_fs import schema
 from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say, track
-from birdnet_fs.recordings.ledger import Ledger, escaped
+from birdnet_fs.plumbing.text import escaped
+from birdnet_fs.recordings.ledger import Ledger
 from birdnet_fs.recordings.manifest import Clip, Manifest, read_manifest
+from birdnet_fs.recordings.score_table import ScoreTable, score_table
 from birdnet_fs.recordings.segments import Segment, cut
 from birdnet_fs.recordings.windows import pad_to
-from birdnet_fs.reports.scores import ScoreTable, score_table
 from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import Engine
 from birdnet_fs.training.targets import targets_of

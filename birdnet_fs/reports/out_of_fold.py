@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.reports.scores import ScoreRow, ScoreTable, score_table
+from birdnet_fs.recordings.score_table import ScoreRow, ScoreTable, score_table
 from birdnet_fs.training.metrics import macro_auroc
 from birdnet_fs.training.partition import HELD_OUT, PARTITION, TRAIN, VAL, read_partition
 

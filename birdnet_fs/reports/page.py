@@ -13,6 +13,7 @@ import numpy as np
 from birdnet_fs import schema
 from birdnet_fs.plumbing.files import write_text
 from birdnet_fs.plumbing.settings import show
+from birdnet_fs.plumbing.text import escaped, escaped_lines
 
 TEMPLATE = "page.html"
 N_MIXED_UP = 10
@@ -45,7 +46,7 @@ def write_report(
 
     from birdnet_fs.reports.figures import confusion_figure, history_figure
 
-    metrics = {**metrics, "per_class": [{**row, "name": legible(row["name"])} for row in metrics["per_class"]]}
+    metrics = {**metrics, "per_class": [{**row, "name": escaped(row["name"])} for row in metrics["per_class"]]}
     names = [row["name"] for row in metrics["per_class"]]
     counts = np.array(confusion if confusion is not None else [], dtype=int)
     render(
@@ -55,7 +56,7 @@ def write_report(
         experiment=experiment,
         versions=versions,
         metrics=metrics,
-        notes=[legible(note) for note in notes],
+        notes=[escaped_lines(note) for note in notes],
         classes=sorted(metrics["per_class"], key=_worst_first),
         skipped=_skipped(metrics),
         verdict=_verdict(metrics),
@@ -91,22 +92,14 @@ def render(
     )
     page.filters["percent"] = lambda value, digits=1: "–" if value is None else f"{100 * value:.{digits}f} %"
     page.filters["number"] = lambda value, digits=3: "–" if value is None else f"{value:.{digits}f}"
+    settings = escaped_lines(show(experiment)).split("\n") if experiment else []
     html = page.get_template(template).render(
-        title=legible(title),
-        settings=[line.partition("=")[::2] for line in legible(show(experiment)).split("\n")] if experiment else [],
+        title=escaped(title),
+        settings=[line.partition("=")[::2] for line in settings],
         versions=versions if versions is not None else versions_in_use(),
         **values,
     )
     write_text(path, html.encode("utf-8", "backslashreplace").decode("utf-8"))
-
-
-def legible(name: Any) -> str:
-    """A name that can be shown: what is not UTF-8 or not printable is written as its escape.
-
-    >>> legible("caf\\udce9"), legible("a\\x00b")
-    ('caf\\\\udce9', 'a\\\\x00b')
-    """
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in str(name))
 
 
 def _worst_first(row: Mapping[str, Any]) -> tuple[bool, float, str]:

@@ -19,7 +19,8 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from birdnet_fs import schema
 from birdnet_fs.plumbing.files import atomic_path, write_text
 from birdnet_fs.plumbing.random_streams import Stream, integer_seed
-from birdnet_fs.reports.page import legible, render
+from birdnet_fs.plumbing.text import escaped, escaped_lines
+from birdnet_fs.reports.page import render
 from birdnet_fs.training.study import BASE, COLUMN, Tried, best_first, options_of, read_base, read_study, tried
 
 BEST, TABLE, PAGE, TEMPLATE = "best.py", "study.csv", "study.html", "study.html"
@@ -139,8 +140,8 @@ def _write_page(path: Path, results: Results, study: optuna.Study) -> None:
         importances=importances,
         fewest=FEWEST,
         leaders=best_first(trials)[:N_SHOWN],
-        ends=[{"state": t.state, "number": t.number, "reason": legible(t.reason)} for t in ends],
-        show=legible,
+        ends=[{"state": t.state, "number": t.number, "reason": escaped_lines(t.reason)} for t in ends],
+        show=escaped,
     )
 
 

@@ -56,3 +56,8 @@ class Data:
         )
         check(0 <= self.val_fraction < 1, "data.val_fraction must be in [0, 1)", self.val_fraction)
         check(self.segment_hop_s >= 0, "data.segment_hop_s must be 0 or more seconds", self.segment_hop_s)
+
+    @property
+    def activation(self) -> str:
+        """What turns logits into probabilities: "sigmoid" with `multi_label`, else "softmax"."""
+        return "sigmoid" if self.multi_label else "softmax"

@@ -16,9 +16,9 @@ from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import sha256
 from birdnet_fs.scoring.engines import Engine, features_of
+from birdnet_fs.training.activations import ACTIVATIONS, to_logits
 
 INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # in order of preference
-SMALLEST = np.float32(1e-37)  # of a probability: its logarithm is finite
 _SIDECAR: dict[str, type | tuple[type, ...]] = {
     "format": int,
     "sha256": str,
@@ -83,21 +83,10 @@ def open_artefact(path: Path, threads: int) -> Engine:
 
     def forward(waveforms: np.ndarray) -> np.ndarray:
         found = answer(waveforms)
-        return found if sidecar["output"] == "logits" else logits_of(found, sidecar["activation"])
+        return found if sidecar["output"] == "logits" else to_logits(found, sidecar["activation"]).astype(np.float32)
 
     one_label = sidecar["activation"] == "sigmoid" and bool(sidecar.get("one_label"))  # a softmax, as log-odds
     return Engine(classes, spec, sidecar["activation"], identity, forward, one_label=one_label)
-
-
-def logits_of(probabilities: np.ndarray, activation: str) -> np.ndarray:
-    """Logits that give these probabilities, float32 [n, n_classes]; those of a softmax are known but for a constant.
-
-    >>> logits_of(np.array([[0.5, 1.0]], np.float32), "sigmoid").round(3).tolist()
-    [[0.0, 16.63599967956543]]
-    """
-    p = np.maximum(probabilities, SMALLEST)
-    # the largest float32 below 1 leaves 2^-24: what was rounded to 1 is taken for that
-    return np.log(p) - (np.log(np.maximum(1 - p, np.float32(2**-24))) if activation == "sigmoid" else 0)
 
 
 def _open_tflite(path: Path, threads: int) -> Network:
@@ -158,7 +147,7 @@ def _read_sidecar(model: Path) -> dict[str, Any]:
         if not isinstance(value, kind):
             raise UserError(f"{path}: {key!r} is missing or of the wrong type; export the run again.")
     options = {"format": (1,), "input": ("waveform", "features"), "output": ("logits", "probabilities")}
-    options["activation"] = ("softmax", "sigmoid")
+    options["activation"] = ACTIVATIONS
     for key, known in options.items():
         if sidecar[key] not in known:
             raise UserError(f"{path}: {key!r} must be {' or '.join(map(str, known))}. Received: {sidecar[key]!r}")

@@ -11,6 +11,7 @@ from birdnet_fs.recordings.ledger import Ledger
 from birdnet_fs.recordings.manifest import Clip
 from birdnet_fs.recordings.windows import clip_rule
 from birdnet_fs.scoring.engines import Engine
+from birdnet_fs.training.clip_scores import score_waveforms
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,6 @@ def score_clips(engine: Engine, clips: Sequence[Clip]) -> ClipScores:
     """
     waveforms = Waveforms(clips, engine.sample_rate_hz)
     rule = clip_rule(engine.n_samples, engine.sample_rate_hz)
-    scores = [
-        engine.probabilities(rule.cut(waveforms[i])).mean(0)
-        for i in track(range(len(waveforms)), "scoring clips", unit="clip")
-    ]
-    return ClipScores(waveforms.clips, np.stack(scores).astype(np.float32), waveforms.ledger)
+    read = (waveforms[i] for i in track(range(len(waveforms)), "scoring clips", unit="clip"))
+    scores = score_waveforms(engine.logits, read, rule=rule, activation=engine.activation)
+    return ClipScores(waveforms.clips, scores, waveforms.ledger)

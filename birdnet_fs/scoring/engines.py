@@ -14,6 +14,8 @@ import numpy as np
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import sha256
+from birdnet_fs.training.activations import to_probabilities
+from birdnet_fs.training.clip_scores import lowered_network
 
 if TYPE_CHECKING:
     from birdnet_fs.training.run_folder import Run
@@ -104,21 +106,7 @@ class Engine:
 
     def probabilities(self, waveforms: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
         """`logits` through the activation: float32 [n, n_classes] in 0..1."""
-        return activate(self.logits(waveforms, batch_size=batch_size), self.activation)
-
-
-def activate(logits: np.ndarray, activation: str) -> np.ndarray:
-    """Logits [n, n_classes] -> float32 probabilities, by "softmax" over the classes or "sigmoid" each.
-
-    >>> activate(np.zeros((1, 4), np.float32), "softmax").tolist()
-    [[0.25, 0.25, 0.25, 0.25]]
-    """
-    if activation == "softmax":
-        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
-    # exp of a negative number only, so nothing overflows
-    small = np.exp(-np.abs(logits))
-    return (np.where(logits >= 0, 1.0, small) / (1.0 + small)).astype(np.float32)
+        return to_probabilities(self.logits(waveforms, batch_size=batch_size), self.activation).astype(np.float32)
 
 
 def open_engine(path: Path | str, *, threads: int = 0) -> Engine:
@@ -172,20 +160,10 @@ def network_of(run: "Run", *, threads: int = 0) -> Callable[[np.ndarray], np.nda
     import keras
     import torch
 
-    from birdnet_fs.models.lowering import lower
-
     if threads:
         torch.set_num_threads(threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    with keras.device(device):
-        network = lower(run.build_model(), fold=True)
-
-    def logits(features: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            found = network(torch.from_numpy(features).to(device), training=False)
-        return found.float().cpu().numpy()
-
-    return logits
+    with keras.device("cuda" if torch.cuda.is_available() else "cpu"):
+        return lowered_network(run.build_model())
 
 
 def features_of(waveforms: np.ndarray, spec: schema.FrontEnd) -> np.ndarray:

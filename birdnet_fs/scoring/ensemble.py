@@ -23,13 +23,14 @@ from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import sha256
 from birdnet_fs.recordings.windows import clip_rule
-from birdnet_fs.scoring.engines import Engine, activate, network_of
+from birdnet_fs.scoring.engines import Engine, network_of
+from birdnet_fs.training.activations import SMALLEST, to_logits, to_probabilities
+from birdnet_fs.training.clip_scores import mean_over_windows
 from birdnet_fs.training.ensemble_folder import POWER, load_ensemble
 from birdnet_fs.training.run_folder import ENSEMBLE
 
 N_POINTS = 1001  # of a table of positions: every thousandth of the clips, or all where there are fewer
 _TOGETHER = 64  # windows that a network is given at once
-_LEAST, _MOST = 1e-37, 1 - 1e-12  # probabilities beyond have no logit in float32
 Floats = NDArray[np.float64]
 
 
@@ -98,7 +99,7 @@ def combine(scores: np.ndarray, how: str, *, activation: str = "softmax", power:
     if how != "power":
         return given.mean(axis=0)
     # relative to the largest of a row, so that no power underflows to nothing
-    largest = np.maximum(given.max(axis=(0, 2) if activation == "softmax" else 0, keepdims=True), _LEAST)
+    largest = np.maximum(given.max(axis=(0, 2) if activation == "softmax" else 0, keepdims=True), SMALLEST)
     raised = ((given / largest) ** power).mean(axis=0)
     if activation == "softmax":
         return raised / raised.sum(axis=1, keepdims=True)
@@ -184,7 +185,8 @@ def ensemble_engine(
     def forward(waveforms: np.ndarray) -> np.ndarray:
         heard = _Heard(waveforms, span)
         scores = np.stack([_scores(member, heard) for member in members])
-        return _logits(combine(scores, how, activation=activation, power=power), activation)
+        combined = combine(scores, how, activation=activation, power=power)
+        return to_logits(combined, activation).astype(np.float32)
 
     one_label = ranks and {member.activation for member in members} == {"softmax"}
     return Engine(tuple(classes), span, activation, identity, forward, ranks, one_label)
@@ -199,16 +201,9 @@ def _scores(member: Member, heard: "_Heard") -> Floats:
         member.network(network_input(features[start : start + _TOGETHER], member.frontend))
         for start in range(0, len(features), _TOGETHER)
     ]
-    found = activate(np.concatenate(parts), member.activation).astype(np.float64)
-    first = np.concatenate([[0], np.cumsum(n_windows)[:-1]])
-    mean = (np.add.reduceat(found, first, axis=0) / n_windows[:, None])[:, member.columns]
+    found = to_probabilities(np.concatenate(parts), member.activation)
+    mean = mean_over_windows(found, n_windows)[:, member.columns]
     return mean if member.table is None else positions(mean, member.table)
-
-
-def _logits(scores: Floats, activation: str) -> np.ndarray:
-    """What the activation makes the scores of, float32."""
-    kept = np.clip(scores, _LEAST, _MOST)
-    return (np.log(kept) if activation == "softmax" else np.log(kept) - np.log1p(-kept)).astype(np.float32)
 
 
 class _Heard:

@@ -20,11 +20,11 @@ from birdnet_fs.plumbing.files import atomic_path, write_json
 from birdnet_fs.plumbing.progress import say, track
 from birdnet_fs.recordings import audio
 from birdnet_fs.recordings.ledger import Ledger
+from birdnet_fs.recordings.score_table import ScoreRow, writing_scores
 from birdnet_fs.recordings.windows import WindowRule, batched, overlap_rule
 from birdnet_fs.scoring import resume
 from birdnet_fs.scoring.engines import Engine
 from birdnet_fs.scoring.inputs import find_recordings
-from birdnet_fs.training.probabilities import writing
 from birdnet_fs.training.pseudo import ABOUT, TABLE
 
 LEDGER, PARTS = "ledger.csv", "parts"
@@ -84,11 +84,11 @@ def label(
         return table
     ledger, n_windows = Ledger(), 0
     about.unlink(missing_ok=True)  # until the new one is there, none may vouch for the table
-    with writing(table, engine.classes) as add:
+    with writing_scores(table, engine.classes) as add:
         for recording in track(recordings, "labelling recordings", unit="recording"):
             found = _kept(engine, recording, output / PARTS / f"{keys[recording]}.npz", rule, batch_size)
             ledger.add(recording, found.status, found.reason, found.flags, found.duration_s)
-            add(recording, found.times_s, found.values)
+            add([ScoreRow(str(recording), *times) for times in found.times_s.tolist()], found.values)
             n_windows += len(found.values)
         ledger.write(output / LEDGER)
         if not n_windows:

@@ -26,11 +26,11 @@ from birdnet_fs import models, schema
 from birdnet_fs.batches.listeners import same_features
 from birdnet_fs.models.lowering import lower
 from birdnet_fs.plumbing.progress import say
+from birdnet_fs.training.activations import tensor_mean_logits, tensor_to_logits
 from birdnet_fs.training.losses import wide
 from birdnet_fs.training.objective import Objective
 from birdnet_fs.training.run_folder import Run
 
-LEAST, MOST = 1e-30, 1 - 1e-7  # of a saved probability: as float32 tells it from 0 and from 1
 Soft = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]  # (student's logits, teacher's, temperature) -> loss
 
 
@@ -57,29 +57,6 @@ def binary_divergence(logits: torch.Tensor, teacher: torch.Tensor, temperature: 
     there = p * (F.logsigmoid(theirs) - F.logsigmoid(ours))
     absent = (1 - p) * (F.logsigmoid(-theirs) - F.logsigmoid(-ours))
     return temperature**2 * (there + absent).mean()
-
-
-def believed(logits: torch.Tensor, *, multi_label: bool) -> torch.Tensor:
-    """Logits of the mean of several probabilities.
-
-    Args:
-        logits: [batch, n, n_classes].
-        multi_label: They are of sigmoids, else of a softmax.
-
-    Returns:
-        [batch, n_classes]; of one (n = 1) as they were.
-    """
-    if logits.shape[1] == 1:
-        return logits[:, 0]
-    if multi_label:
-        return F.logsigmoid(logits).logsumexp(1) - F.logsigmoid(-logits).logsumexp(1)
-    return F.log_softmax(logits, dim=2).logsumexp(1)
-
-
-def logits_of(probabilities: torch.Tensor, *, multi_label: bool) -> torch.Tensor:
-    """Logits that give these probabilities [batch, n_classes]."""
-    logits = probabilities.clamp(min=LEAST).log()
-    return logits - torch.log1p(-probabilities.clamp(max=MOST)) if multi_label else logits
 
 
 class Told(NamedTuple):
@@ -111,7 +88,7 @@ class Teacher:
     """
 
     def __init__(self, runs: Sequence[Run], experiment: schema.Experiment, classes: Sequence[str], device: str) -> None:
-        self.multi_label = experiment.data.multi_label
+        self.activation = experiment.data.activation
         self.embeds = bool(experiment.distillation.features)
         self.frontends: list[schema.FrontEnd] = []
         self.widths: list[int] = []
@@ -152,10 +129,10 @@ class Teacher:
                 windows = features[:, None] if place is None else heard[place]
                 found = forward(windows.flatten(0, 1), training=False)
                 answers = (found if self.embeds else (found,))[0].unflatten(0, windows.shape[:2])
-                logits.append(believed(answers.float()[..., columns], multi_label=self.multi_label))
+                logits.append(tensor_mean_logits(answers.float()[..., columns], self.activation))
                 if self.embeds:
                     embeddings.append(found[1].float().unflatten(0, windows.shape[:2]).mean(1))
-            return Told(believed(torch.stack(logits, 1), multi_label=self.multi_label), tuple(embeddings))
+            return Told(tensor_mean_logits(torch.stack(logits, 1), self.activation), tuple(embeddings))
 
 
 class Saved:
@@ -164,12 +141,12 @@ class Saved:
     frontends: Sequence[schema.FrontEnd] = ()
     widths: Sequence[int] = ()
 
-    def __init__(self, *, multi_label: bool) -> None:
-        self.multi_label = multi_label
+    def __init__(self, activation: str) -> None:
+        self.activation = activation
 
     def ask(self, features: torch.Tensor, heard: Sequence[torch.Tensor]) -> Told:
         """What the batch holds, as logits."""
-        return Told(logits_of(heard[-1], multi_label=self.multi_label))
+        return Told(tensor_to_logits(heard[-1], self.activation))
 
 
 class Distilled:
@@ -186,7 +163,7 @@ class Distilled:
         self, teacher: Teacher | Saved, settings: schema.Distillation, *, width: int = 0, device: str = "cpu"
     ) -> None:
         self.ask, self.settings = teacher.ask, settings
-        self._soft: Soft = binary_divergence if teacher.multi_label else divergence
+        self._soft: Soft = binary_divergence if teacher.activation == "sigmoid" else divergence
         wanted = teacher.widths if settings.features else ()
         self.maps = [torch.nn.Linear(width, theirs, device=device) for theirs in wanted]
         self.parameters = tuple(p for one in self.maps for p in one.parameters())
@@ -227,7 +204,7 @@ def teacher_of(
 ) -> Teacher | Saved | None:
     """Who is asked in a training: runs, a table where the settings name one, or nobody. Arguments as `Teacher`."""
     if experiment.distillation.saved:
-        return Saved(multi_label=experiment.data.multi_label)
+        return Saved(experiment.data.activation)
     return Teacher(runs, experiment, classes, device) if runs else None
 
 

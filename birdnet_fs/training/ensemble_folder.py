@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from birdnet_fs.plumbing.errors import UserError, nearest
 from birdnet_fs.plumbing.files import atomic_folder, sha256, write_json, write_text
+from birdnet_fs.plumbing.text import escaped
 from birdnet_fs.recordings.copies import match_recordings, recording_of, with_fingerprints
-from birdnet_fs.recordings.ledger import Ledger, escaped
+from birdnet_fs.recordings.ledger import Ledger
 from birdnet_fs.recordings.manifest import Clip, Manifest
 from birdnet_fs.training.partition import (
     HELD_OUT,
@@ -72,7 +73,7 @@ class Ensemble:
     @property
     def multi_label(self) -> bool:
         """Whether a clip may have any number of labels."""
-        return any(run.activation == "sigmoid" for run in self.members)
+        return any(run.multi_label for run in self.members)
 
     @property
     def title(self) -> str:

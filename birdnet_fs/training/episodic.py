@@ -134,7 +134,7 @@ def draw_items(
             items += [Item(i, half, place, n) for half in (0, 1) for place in range(n)]
         else:
             items.append(Item(i))
-    recordings = [clip.group or str(clip.path) for clip in clips]
+    recordings = [clip.recording_group for clip in clips]
     apart = [f"{item.clip} {item.half}" if settings.same_recording else recordings[item.clip] for item in items]
     episodes = draw(
         [clips[item.clip].labels[0] for item in items],

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 
 from birdnet_fs.batches.episodes import Episodes
 from birdnet_fs.plumbing.errors import UserError, nearest
@@ -242,7 +243,7 @@ def _logistic_regression(support: Floats, query: Floats) -> Floats:
     weights, bias = np.zeros((n, *truth.shape), np.float32), np.zeros((n, 1, n_way), np.float32)
     ahead, bias_ahead = weights, bias
     for _ in range(MAX_STEPS):
-        wrong = _softmax(products @ ahead + bias_ahead) - truth
+        wrong = softmax(products @ ahead + bias_ahead, axis=-1) - truth
         last, bias_last = weights, bias
         weights = ahead - (wrong + ahead) / curvature
         bias = bias_ahead - wrong.mean(axis=1, keepdims=True) * largest / curvature
@@ -250,11 +251,6 @@ def _logistic_regression(support: Floats, query: Floats) -> Floats:
         if np.abs(weights - last).max() < SETTLED and np.abs(bias - bias_last).max() < SETTLED:
             break
     return (query - mean) @ clips.swapaxes(1, 2) @ weights + bias
-
-
-def _softmax(x: Floats) -> Floats:
-    x = np.exp(x - x.max(axis=-1, keepdims=True))
-    return x / x.sum(axis=-1, keepdims=True)
 
 
 METHODS: dict[str, Method] = {

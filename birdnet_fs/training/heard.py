@@ -138,14 +138,14 @@ def refuse_trained_on(run: Path, parts: Partition, instead: str) -> None:
 
 
 def labeling_runs(experiment: schema.Experiment) -> list[Path]:
-    """The runs that labelled the windows of `pseudo_labels.table`, as far as they are there and say what they trained on."""
+    """The runs that labeled the windows of `pseudo_labels.table` and whose partition is still there."""
     table = pseudo.table_of(experiment)
     runs = pseudo.labelled_by(table) if table else ()
     return [run for run in runs if (run / CONFIG).is_file() and (run / PARTITION).is_file()]
 
 
 def refuse_labels(experiment: schema.Experiment, parts: Partition) -> None:
-    """Refuse windows (`pseudo_labels.table`) labelled by a run that was trained on what is validated on or held out here.
+    """Refuse pseudo-labels of a run that was trained on what is validated on or held out here.
 
     Args:
         experiment: Its `pseudo_labels.table` is meant.

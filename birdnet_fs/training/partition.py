@@ -135,7 +135,7 @@ def _parts(clips: Sequence[Clip], manifest: Manifest, experiment: schema.Experim
         return [TRAIN] * len(clips)
     # windows of a recording hold any mix of species: they are divided by recording, not by a first label
     labels = ["" if manifest.events or not clip.labels else clip.labels[0] for clip in clips]
-    groups = [clip.group or str(clip.path) for clip in clips]
+    groups = [clip.recording_group for clip in clips]
     if data.split == "table":
         return _split_column(clips, data.split_column)
     if data.split == "classes":

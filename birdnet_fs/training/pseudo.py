@@ -21,11 +21,11 @@ from birdnet_fs import schema
 from birdnet_fs.batches.unlabelled import Unlabelled
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.progress import say
+from birdnet_fs.plumbing.text import escaped
 from birdnet_fs.recordings.copies import match_recordings, with_fingerprints
-from birdnet_fs.recordings.ledger import escaped
 from birdnet_fs.recordings.manifest import Clip
+from birdnet_fs.recordings.score_table import read_probabilities
 from birdnet_fs.training.partition import Partition
-from birdnet_fs.training.probabilities import read_probabilities
 
 TABLE, ABOUT = "pseudo.csv", "pseudo.json"  # ABOUT, beside the table, names the runs that labelled
 

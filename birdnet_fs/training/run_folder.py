@@ -50,9 +50,14 @@ class Run:
         return f"{name}, {folder.name}" if folder.parent.name == CHECKPOINTS else name
 
     @property
+    def multi_label(self) -> bool:
+        """Whether a clip may have any number of labels; else it has one."""
+        return self.experiment.data.multi_label
+
+    @property
     def activation(self) -> str:
         """What turns logits into probabilities: "sigmoid" (multi-label) or "softmax"."""
-        return "sigmoid" if self.experiment.data.multi_label else "softmax"
+        return self.experiment.data.activation
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

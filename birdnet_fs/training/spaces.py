@@ -22,7 +22,12 @@ DIGITS = 6  # of a drawn number, so that it can be read and written
 # trials that differ in these measure different things, or the same
 _MEASURES = ("seed", "data", "episodes", "pretrain")
 _CAN_DIFFER = ("data.secondary", "data.secondary_target", "episodes.n_train")
-_MAKES_NO_DIFFERENCE = ("name", "debug", "training.checkpoints.select", *NOT_OF_THE_RUN)  # to the value a trial is judged by
+_MAKES_NO_DIFFERENCE = (
+    "name",
+    "debug",
+    "training.checkpoints.select",
+    *NOT_OF_THE_RUN,
+)  # to the value a trial is judged by
 
 
 def check_space(space: schema.Space, base: schema.Experiment) -> None:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from birdnet_fs import schema
 from birdnet_fs.batches.listeners import same_features
 from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.recordings.ledger import escaped
+from birdnet_fs.plumbing.text import escaped
 from birdnet_fs.recordings.manifest import Clip
+from birdnet_fs.recordings.score_table import read_probabilities, same_classes
 from birdnet_fs.training.ensemble_folder import is_ensemble, load_ensemble
-from birdnet_fs.training.probabilities import read_probabilities, same_classes
 from birdnet_fs.training.run_folder import CONFIG, Run, load_run
 
 SAME_S = 2e-3  # times in tables are rounded
@@ -82,14 +82,15 @@ def check(runs: Sequence[Run], experiment: schema.Experiment, classes: Sequence[
         UserError: Other classes (their order may be another), another activation, or changes to the spectrogram that
             another front-end cannot hear.
     """
-    sigmoid = experiment.data.multi_label
+    multi_label = experiment.data.multi_label
     for run in runs:
         same_classes(run.classes, classes, str(run.path))
-        if run.experiment.data.multi_label != sigmoid:
+        if run.multi_label != multi_label:
             kinds = ("one class a clip (softmax)", "any number of classes (sigmoid)")
             raise UserError(
-                f"{run.path} tells {kinds[not sigmoid]} and cannot teach a network that tells {kinds[sigmoid]}; set "
-                f"data.multi_label={str(not sigmoid).lower()} or choose another distillation.teacher."
+                f"{run.path} tells {kinds[not multi_label]} and cannot teach a network that tells "
+                f"{kinds[multi_label]}; set data.multi_label={str(not multi_label).lower()} or choose another "
+                "distillation.teacher."
             )
         if experiment.augmentation.animal_spot.p and not same_features(run.frontend, experiment.frontend):
             raise UserError(
@@ -102,7 +103,7 @@ class SavedBeliefs:
     """A table of probabilities that teachers gave to clips.
 
     Args:
-        path: As `birdnet-fs evaluate RUN RECORDINGS -o FOLDER` writes scores.csv (probabilities.py).
+        path: As `birdnet-fs evaluate RUN RECORDINGS -o FOLDER` writes scores.csv (recordings/score_table.py).
         root: Folder that paths in it are relative to, where they are not absolute.
         classes: Those of the student, in the order wanted.
         multi_label: Any number of classes, else a row's probabilities sum to 1.

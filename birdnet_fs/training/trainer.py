@@ -245,15 +245,15 @@ def _episodes(waveforms: Waveforms, experiment: schema.Experiment, parts: Partit
 
 
 def _validation(model: keras.Model, experiment: schema.Experiment, parts: Partition, read: Read) -> Validate | None:
-    spec, multi_label = experiment.frontend, experiment.data.multi_label
+    spec = experiment.frontend
     if experiment.episodes and not experiment.episodes.n_val:
         return None
     waveforms = read(parts.val, spec.sample_rate_hz)
     _say_left_out(waveforms)
     if experiment.episodes:
         return episodic.validation(model, waveforms, spec, experiment.episodes, experiment.seed)
-    targets = targets_of(waveforms.clips, parts.classes, multi_label=multi_label)
-    return validation.validation(model, waveforms, targets, spec, parts.classes, multi_label=multi_label)
+    targets = targets_of(waveforms.clips, parts.classes, multi_label=experiment.data.multi_label)
+    return validation.validation(model, waveforms, targets, experiment, parts.classes)
 
 
 def _backgrounds(experiment: schema.Experiment, parts: Partition, read: Read) -> Waveforms | tuple[()]:

@@ -14,7 +14,7 @@ from birdnet_fs.export.hosts import EVALUATION, write_host_files
 from birdnet_fs.export.targets import TARGETS
 from birdnet_fs.frontend import PRESETS
 from birdnet_fs.recordings.manifest import Clip
-from birdnet_fs.reports.scores import ScoreRow, score_table, write_scores
+from birdnet_fs.recordings.score_table import ScoreRow, score_table, write_scores
 from birdnet_fs.training.run_folder import Run
 
 CLASSES = ("Turdus merula_Common Blackbird", "toad", "Parus major_Great Tit")
@@ -99,7 +99,7 @@ def test_analyzer_counts_the_clips_that_were_trained_on(run: Run, tmp_path: Path
 
 
 def test_the_evaluation_is_that_of_scikit_learn(run: Run, tmp_path: Path) -> None:
-    from birdnet_fs.reports.scores import read_scores
+    from birdnet_fs.recordings.score_table import read_scores
 
     write_host_files("analyzer", tmp_path / "mine.tflite", run)
     header, means, *rows = read(tmp_path / "mine_evaluation.csv")

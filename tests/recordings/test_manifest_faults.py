@@ -135,7 +135,7 @@ def test_ledger(tmp_path):
     ledger.write(tmp_path / "l.csv")
     with open(tmp_path / "l.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["path"] for row in rows] == [str(tmp_path / "a.wav"), "b,\n.wav", "c.wav"]
+    assert [row["path"] for row in rows] == [str(tmp_path / "a.wav"), "b,\\n.wav", "c.wav"]
     assert (
         rows[0]["flags"] == "silent;antiphase" and rows[0]["duration_s"] == "1.500" and rows[2]["reason"] == 'says "no"'
     )

@@ -12,9 +12,10 @@ from sklearn import metrics as sk
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import write_json
+from birdnet_fs.plumbing.text import escaped
+from birdnet_fs.recordings.score_table import ScoreRow, score_table
 from birdnet_fs.reports.evaluate import evaluate_scores, write_evaluation
-from birdnet_fs.reports.page import legible, write_report
-from birdnet_fs.reports.scores import ScoreRow, score_table
+from birdnet_fs.reports.page import write_report
 
 HOSTILE = ('<script>alert("x")</script>', "$\\frac{a}$ & <b>", "plain", "{{ 7 * 7 }}", "bad\udce9\x07")
 
@@ -39,7 +40,7 @@ def test_numbers_are_those_of_sklearn():
     assert found["cmap"] == pytest.approx(np.mean(precisions), abs=tolerances.EXACT_METRIC)
     assert found["accuracy"] == sk.accuracy_score(truth, table.scores.argmax(axis=1))
     assert found["confusion"] == sk.confusion_matrix(truth, table.scores.argmax(axis=1), labels=range(5)).tolist()
-    assert (found["n_scored_classes"], found["skipped_classes"]) == (4, ["bad\\udce9\x07"])
+    assert (found["n_scored_classes"], found["skipped_classes"]) == (4, ["bad\\udce9\\x07"])
     assert (found["n_segments"], found["n_groups"]) == (200, 50)
     for c, row in enumerate(found["per_class"][:4]):
         assert row["name"] == HOSTILE[c]
@@ -158,7 +159,7 @@ def test_hostile_names_are_shown_as_text(report):
     assert "<script>" not in html
     text = "".join(Page(html).words)
     for name in HOSTILE:
-        assert legible(name) in text
+        assert escaped(name) in text
     assert "bad\\udce9\\x07" in text
     assert "</title><script>t</script>" in text
     assert "<iframe src=//example.org>" in text
@@ -174,7 +175,7 @@ def test_the_page_says_what_counts(report):
     assert "no segment here holds it" in text
     worst_first = sorted(metrics["per_class"][:4], key=lambda row: row["auroc"])
     table = text[text.index("Species by species") : text.index("What is taken for what")]
-    places = [table.index(" ".join(legible(row["name"]).split())) for row in worst_first]
+    places = [table.index(" ".join(escaped(row["name"]).split())) for row in worst_first]
     assert places == sorted(places)
     assert "training.batch_size" in text
     assert html.count("<svg") == 2

@@ -15,8 +15,8 @@ from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.recordings.aviary import make_aviary
 from birdnet_fs.recordings.ledger import Ledger
 from birdnet_fs.recordings.manifest import Clip, Manifest, read_manifest
+from birdnet_fs.recordings.score_table import ScoreRow, read_scores, score_table, write_scores
 from birdnet_fs.recordings.synthesis import SPECIES
-from birdnet_fs.reports.scores import ScoreRow, read_scores, score_table, write_scores
 from birdnet_fs.training.partition import Partition, write_partition
 
 CLASSES = tuple(species.latin for species in SPECIES[:3])

@@ -18,7 +18,7 @@ from birdnet_fs.frontend import in_numpy
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.recordings.ledger import Ledger
 from birdnet_fs.recordings.manifest import Clip, Manifest
-from birdnet_fs.reports.scores import ScoreRow, score_table, write_scores
+from birdnet_fs.recordings.score_table import ScoreRow, score_table, write_scores
 from birdnet_fs.scoring.engines import open_engine
 from birdnet_fs.scoring.ensemble import N_POINTS, Member, combine, ensemble_engine, position_table, positions
 from birdnet_fs.training.ensemble_folder import load_ensemble, save_ensemble

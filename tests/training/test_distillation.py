@@ -20,7 +20,7 @@ from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.settings import override
 from birdnet_fs.recordings.aviary import make_aviary
 from birdnet_fs.recordings.manifest import Clip
-from birdnet_fs.reports.scores import ScoreTable, write_scores
+from birdnet_fs.recordings.score_table import ScoreTable, write_scores
 from birdnet_fs.schema import (
     Data,
     Distillation,
@@ -91,23 +91,11 @@ def test_the_binary_divergence_is_that_of_scipy(temperature: float) -> None:
     np.testing.assert_allclose(ours[1], temperature * (q - p) / p.size, atol=tolerances.LOSS_FLOAT64)
 
 
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_several_believe_their_mean_and_saved_probabilities_are_believed(multi_label: bool) -> None:
-    logits = torch.tensor(RNG.normal(0, 4, (6, 3, 5)))
-    to_p = torch.sigmoid if multi_label else (lambda x: x.softmax(-1))
-    mean = to_p(logits).mean(1)
-    for found in (
-        distillation.believed(logits, multi_label=multi_label),
-        distillation.logits_of(mean, multi_label=multi_label),
-    ):
-        torch.testing.assert_close(to_p(found), mean, rtol=0, atol=1e-7)
-    assert torch.equal(distillation.believed(logits[:, :1], multi_label=multi_label), logits[:, 0])
-
-
 @pytest.mark.parametrize("kind", [distillation.divergence, distillation.binary_divergence])
 def test_the_parts_of_the_loss_add_up_and_are_told(kind) -> None:
     class Answers:
-        multi_label, frontends, widths = kind is distillation.binary_divergence, (), (4,)
+        activation = "sigmoid" if kind is distillation.binary_divergence else "softmax"
+        frontends, widths = (), (4,)
 
         def ask(self, features, heard):
             return distillation.Told(torch.tensor(TEACHER), (torch.ones(6, 4),))
@@ -220,7 +208,7 @@ def test_embeddings_are_taught_beside_frame_logits() -> None:
     plain = supervised(model, settings, multi_label=False)
 
     class Answers:
-        multi_label, frontends, widths, ask = False, (), (4,), None
+        activation, frontends, widths, ask = "softmax", (), (4,), None
 
     taught = distillation.with_lesson(plain, model, Answers(), Distillation("run", features=1.0))
     x, targets = torch.randn(2, 32, 32, 1), torch.eye(3)[:2]
@@ -347,7 +335,7 @@ def test_a_table_is_read_line_by_line(aviary: Path, tmp_path: Path) -> None:
         (head + "a.wav,1,3,g,,.5,.6\n", r"line 2: probabilities must lie in 0\.\.1 and sum to 1"),
         (head + "a.wav,1,3,g,,nan,.6\n", r"line 2: probabilities must lie"),
         (head + "a.wav,1,x,g,,.5,.5\n", "line 2: could not convert"),
-        ("path,a,b\n", "must have the columns path, onset_s"),
+        ("path,a,b\n", "must have the columns path, onset_s, duration_s and one column per class"),
         (head.replace(",a", ",c"), "must know the 2 classes"),
         (head + 'a.wav,1,3,g,,.5,"' + "5" * 200_000, "line 2: field larger than field limit"),
     ):

@@ -22,7 +22,7 @@ from birdnet_fs.plumbing.settings import override
 from birdnet_fs.recordings.audio import read_audio
 from birdnet_fs.recordings.aviary import make_aviary
 from birdnet_fs.recordings.manifest import Clip
-from birdnet_fs.reports.scores import read_scores
+from birdnet_fs.recordings.score_table import read_scores
 from birdnet_fs.schema import (
     Augmentation,
     Data,

@@ -18,8 +18,8 @@ from birdnet_fs.cli.train import refuse_unfinished
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.settings import override
 from birdnet_fs.recordings.aviary import make_aviary
+from birdnet_fs.recordings.score_table import read_scores
 from birdnet_fs.reports.held_out import report_on_held_out
-from birdnet_fs.reports.scores import read_scores
 from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Schedule, Training
 from birdnet_fs.scoring.clips import score_clips
 from birdnet_fs.scoring.engines import open_engine

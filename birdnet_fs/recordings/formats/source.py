@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from birdnet_fs.plumbing.errors import UserError, nearest
+from birdnet_fs.plumbing.text import escaped
 from birdnet_fs.recordings.audio import find_audio
-from birdnet_fs.recordings.ledger import COLUMNS, escaped
+from birdnet_fs.recordings.ledger import COLUMNS
 from birdnet_fs.schema import Data
 
 # Raven, text, CSV and ANIMAL-SPOT tables as detectors name them

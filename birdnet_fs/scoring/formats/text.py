@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from birdnet_fs.plumbing.text import escaped
+
 TIE = 1e-3  # of a unit: 4.35 s in binary is a little less than 435 hundredths
 
 
@@ -45,25 +47,15 @@ def seconds(value: float) -> str:
     return f"{whole}.{f'{part:06d}'.rstrip('0') or '0'}"
 
 
-def printable(value: object) -> str:
-    r"""A value as one line of text: control characters and bytes that are no UTF-8 as escapes.
-
-    >>> printable("a\tb\n.wav")
-    'a\\tb\\n.wav'
-    """
-    text = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text)
-
-
 def full_path(path: Path) -> str:
     """Where the recording lies, as one absolute path."""
-    return printable(path.absolute())
+    return escaped(path.absolute())
 
 
 def tab_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Tab-separated text, never quoted: Raven and Audacity know no quotes. No header line when it is empty."""
     lines = [*([header] if header else []), *rows]
-    return "".join("\t".join(printable(value) for value in line) + "\n" for line in lines)
+    return "".join("\t".join(escaped(value) for value in line) + "\n" for line in lines)
 
 
 def comma_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -71,5 +63,5 @@ def comma_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([printable(value) for value in row] for row in rows)
+    writer.writerows([escaped(value) for value in row] for row in rows)
     return text.getvalue()

@@ -1,0 +1,113 @@
+"""Logits to probabilities and back, for NumPy and for torch.
+
+An activation is "softmax" (one label a clip, over the classes) or "sigmoid" (any number of labels, each class alone);
+`schema.Data.activation` says which one a run has. Here and nowhere else probabilities are made of logits in scoring,
+validation, ensembles, distillation and parity; losses have formulas of their own, and exported graphs nodes of their
+own, which the parity checks compare with these.
+
+The inverse needs a limit at both ends, because a stored probability may be 0 or 1 while no finite logit gives either.
+Both limits are what float32, in which probabilities are stored, can tell apart:
+
+- `SMALLEST` = 2^-126, the smallest normal float32. Many runtimes flush anything smaller to 0, so that a stored 0 stands
+  for it; its logit is -87.3.
+- `LEAST_REST` = 2^-26 for 1 - p. A stored 1 stands for any p of which 1 - p lies in [0, 2^-25], and this is the middle
+  of that; its logit is 18.02, which float32 turns back into 1.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+ACTIVATIONS = ("softmax", "sigmoid")
+SMALLEST = 2.0**-126
+LEAST_REST = 2.0**-26
+
+
+def to_probabilities(logits: ArrayLike, activation: str) -> NDArray[np.float64]:
+    """Probabilities of logits, computed in float64: nothing overflows, and small ones keep all their digits.
+
+    Args:
+        logits: [..., n_classes], of any float type.
+        activation: "softmax" or "sigmoid".
+
+    Returns:
+        float64 [..., n_classes] in 0..1.
+
+    Raises:
+        ValueError: The activation is neither.
+
+    >>> to_probabilities([[0.0, 0.0, 0.0, 0.0]], "softmax").tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
+    """
+    x = np.asarray(logits, np.float64)
+    if _is_sigmoid(activation):
+        small = np.exp(-np.abs(x))  # of a negative number only, so that nothing overflows
+        return np.where(x >= 0, 1.0, small) / (1.0 + small)
+    raised = np.exp(x - x.max(axis=-1, keepdims=True))
+    return raised / raised.sum(axis=-1, keepdims=True)
+
+
+def to_logits(probabilities: ArrayLike, activation: str) -> NDArray[np.float64]:
+    """Finite logits that give these probabilities; those of a softmax are their logarithms, known but for a constant.
+
+    Args:
+        probabilities: [..., n_classes] in 0..1; those of a softmax sum to 1.
+        activation: "softmax" or "sigmoid".
+
+    Returns:
+        float64 [..., n_classes]. `to_probabilities` makes the same float32 numbers of them, from `SMALLEST` to 1.
+
+    Raises:
+        ValueError: The activation is neither.
+
+    >>> to_logits([[0.0, 0.5, 1.0]], "sigmoid").round(2).tolist()
+    [[-87.34, 0.0, 18.02]]
+    """
+    p = np.asarray(probabilities, np.float64)
+    logits = np.log(np.maximum(p, SMALLEST))
+    return logits - np.log(np.maximum(1 - p, LEAST_REST)) if _is_sigmoid(activation) else logits
+
+
+def tensor_to_probabilities(logits: "torch.Tensor", activation: str) -> "torch.Tensor":
+    """`to_probabilities` for torch, in the type and on the device of the logits [..., n_classes]."""
+    return logits.sigmoid() if _is_sigmoid(activation) else logits.softmax(-1)
+
+
+def tensor_to_logits(probabilities: "torch.Tensor", activation: str) -> "torch.Tensor":
+    """`to_logits` for torch, on the device of the probabilities [..., n_classes]; float32 unless they are float64."""
+    p = probabilities if probabilities.element_size() == 8 else probabilities.float()
+    logits = p.clamp(min=SMALLEST).log()
+    return logits - (1 - p).clamp(min=LEAST_REST).log() if _is_sigmoid(activation) else logits
+
+
+def tensor_mean_logits(logits: "torch.Tensor", activation: str) -> "torch.Tensor":
+    """Logits of the mean of several probabilities, without leaving the logarithms: no limit is needed.
+
+    Args:
+        logits: [batch, n, n_classes], of n windows or n networks.
+        activation: "softmax" or "sigmoid".
+
+    Returns:
+        [batch, n_classes]; of one (n = 1) as they were.
+
+    Raises:
+        ValueError: The activation is neither.
+    """
+    import torch.nn.functional as F
+
+    sigmoid = _is_sigmoid(activation)
+    if logits.shape[1] == 1:
+        return logits[:, 0]
+    if sigmoid:
+        return F.logsigmoid(logits).logsumexp(1) - F.logsigmoid(-logits).logsumexp(1)
+    return F.log_softmax(logits, dim=2).logsumexp(1)
+
+
+def _is_sigmoid(activation: str) -> bool:
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}. Received: {activation!r}")
+    return activation == "sigmoid"
