@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.util
 import signal
-import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +16,8 @@ from birdnet_fs.plumbing.progress import say, track
 
 if TYPE_CHECKING:
     from birdnet_fs import schema
-    from birdnet_fs.training.study import Tried
+    from birdnet_fs.training.crew import WorkerPool
+    from birdnet_fs.training.study import Study, TrialSummary
 
 
 def tune(
@@ -30,7 +31,6 @@ def tune(
     sampler: Annotated[str, typer.Option("--sampler", help="tpe or random; default the space's.")] = "",
     n_best: Annotated[int, typer.Option("--n_best", min=0, help="Best trials whose weights are kept.")] = 3,
     cfg: Annotated[bool, typer.Option("--cfg", help="Print the settings and what is searched, and stop.")] = False,
-    as_worker: Annotated[int, typer.Option("--as-worker", hidden=True)] = 0,
 ) -> None:
     """Train many trials with settings drawn from a search space, and say which were best.
 
@@ -41,11 +41,10 @@ def tune(
     Writes best.py (an experiment with the best settings, for `birdnet-fs train`), study.csv and study.html.
     """
     from birdnet_fs import schema
-    from birdnet_fs.cli.experiment import load, load_space
+    from birdnet_fs.cli.experiment import load
 
-    chosen, searched = load(experiment, settings or []), load_space(space, experiment)
-    changed: dict[str, Any] = {"n_trials": trials, "pruner": pruner, "sampler": sampler}
-    searched = dataclasses.replace(searched, **{name: value for name, value in changed.items() if value})
+    how = {"n_trials": trials, "pruner": pruner, "sampler": sampler}
+    chosen, searched = load(experiment, settings or []), _space(space, experiment, how)
     if cfg:
         print("\n".join(_shown(schema.debugged(chosen), searched)))
         return
@@ -53,107 +52,86 @@ def tune(
         raise UserError("birdnet-fs tune needs the library optuna; pip install 'birdnet_fs[tune]'.")
     folder = output or Path("runs") / f"{chosen.name}-tune"
     check_output(folder)
+    from birdnet_fs.training.crew import WorkerPool, threads_per_worker
     from birdnet_fs.training.spaces import check_space
 
-    check_space(searched, chosen)
-    if as_worker:
-        _work(folder, chosen, searched, n_best, threads=as_worker)
-        return
-    from birdnet_fs.training.crew import Crew, threads_each, worker_command
+    check_space(searched, chosen)  # before torch and Keras are imported, which takes seconds
+    from birdnet_fs.training.study import Study
+    from birdnet_fs.training.tuning import check_tuning
 
-    threads = chosen.training.threads or threads_each(workers)
-    command = worker_command(
-        "tune", experiment, *(settings or []), "--space", space, "--trials", searched.n_trials, "-o", folder,
-        "--pruner", searched.pruner, "--sampler", searched.sampler, "--n_best", n_best, "--as-worker", threads,
-    )  # fmt: skip
+    n_threads = chosen.training.threads or threads_per_worker(workers)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster that takes the machine back asks so first
-    before = _so_far(folder)
-    missing = max(0, searched.n_trials - sum(trial.counts for trial in before))
-    if before:
-        say(f"{folder} holds {len(before)} trials; {missing} of {searched.n_trials} are missing.")
-    with Crew(command, max(1, min(workers, missing)), threads=threads) as crew:
+    chosen = dataclasses.replace(chosen, training=dataclasses.replace(chosen.training, threads=n_threads))
+    study = Study(folder, check_tuning(chosen, searched), searched)
+    n_before, n_missing = len(study.trials()), study.n_missing
+    if n_before:
+        say(f"{folder} holds {n_before} trials; {n_missing} of {searched.n_trials} are missing.")
+    call = (folder, study.base, experiment, space, how, n_best)
+    with WorkerPool(_work, call, min(workers, n_missing), n_threads=n_threads) as pool:
         try:
-            if not crew.start():
-                raise typer.Exit(crew.status)
-            for _ in _tracked(crew, folder, missing, before):
+            for _ in track(_counted(pool, study), "trials", total=n_missing, unit="trial"):
                 pass
         except KeyboardInterrupt:
             say("stopping; the trials at work are tried again when the study goes on ...")
-            crew.stop()
-            _report(folder, experiment, searched.n_trials)
+            pool.stop()
+            _report(study, experiment)
             raise
-    done = _report(folder, experiment, searched.n_trials)
-    if crew.status and not done:
-        raise typer.Exit(crew.status)
+    _report(study, experiment)
+    if pool.exit_code and study.n_missing:
+        raise typer.Exit(pool.exit_code)
 
 
-def _work(folder: Path, chosen: "schema.Experiment", space: "schema.Space", n_best: int, *, threads: int) -> None:
-    """What a worker does; it says `ready` once all is checked."""
-    from birdnet_fs.training.crew import READY, STOPPED, follow_the_command
+def _space(reference: str, experiment: str, how: dict[str, Any]) -> "schema.Space":
+    from birdnet_fs.cli.experiment import load_space
 
-    told = follow_the_command()
-    try:
-        from birdnet_fs.training.study import Study
-        from birdnet_fs.training.tuning import check_tuning, work
-
-        chosen = dataclasses.replace(chosen, training=dataclasses.replace(chosen.training, threads=threads))
-        study = Study(folder, check_tuning(chosen, space), space, kept=n_best)
-        print(READY, flush=True)
-        work(study, stop=told)
-    except KeyboardInterrupt:
-        sys.exit(STOPPED)
+    return dataclasses.replace(load_space(reference, experiment), **{k: value for k, value in how.items() if value})
 
 
-def _so_far(folder: Path) -> "list[Tried]":
-    """The trials of a study that an earlier command left."""
-    from birdnet_fs.training.study import BASE, read_study, tried
+def _work(
+    folder: Path,
+    base: "schema.Experiment",
+    experiment: str,
+    space: str,
+    how: dict[str, Any],
+    n_kept: int,
+    stop: threading.Event,
+) -> None:
+    """Train trials of a study in a process of its own, which loads the space since functions cannot be pickled."""
+    from birdnet_fs.training.study import Study
+    from birdnet_fs.training.tuning import work
 
-    if not (folder / BASE).is_file():
-        return []
-    try:
-        return [tried(trial) for trial in read_study(folder).get_trials(deepcopy=False)]
-    except UserError:  # what is wrong with it, the first worker says
-        return []
-
-
-def _tracked(crew: Any, folder: Path, missing: int, before: "Sequence[Tried]") -> Iterator[int]:
-    """The trials that are done from now on, each with a line, and a bar over those that are missing."""
-    from birdnet_fs.training.study import best_first, read_study, tried
-
-    seen = {trial.number for trial in before if trial.over}
-    study = read_study(folder)
-
-    def new() -> Iterator[int]:
-        for _ in crew.looks():
-            trials = [tried(trial) for trial in study.get_trials(deepcopy=False)]
-            best = next(iter(best_first(trials)), None)
-            for trial in trials:
-                if trial.over and trial.number not in seen:
-                    seen.add(trial.number)
-                    say(_line(trial, best))
-                    if trial.counts:
-                        yield trial.number
-
-    yield from track(new(), "trials", total=missing, unit="trial")
+    work(Study(folder, base, _space(space, experiment, how), n_kept=n_kept), stop=stop)
 
 
-def _line(trial: "Tried", best: "Tried | None") -> str:
+def _counted(pool: "WorkerPool", study: "Study") -> Iterator[int]:
+    """Yield the trials that count as they end; print a line for each that ends."""
+    from birdnet_fs.training.study import best_first
+
+    seen = {trial.number for trial in study.trials() if trial.over}
+    for _ in pool.run():
+        trials = study.trials()
+        best = next(iter(best_first(trials)), None)
+        for trial in trials:
+            if trial.over and trial.number not in seen:
+                seen.add(trial.number)
+                say(_line(trial, best))
+                if trial.counts:
+                    yield trial.number
+
+
+def _line(trial: "TrialSummary", best: "TrialSummary | None") -> str:
     value = "" if trial.value is None else f" {trial.value:.4f} (epoch {trial.best_epoch} of {len(trial.values)})"
     why = f": {trial.reason}" if trial.reason else ""
     lead = f"; best {best.value:.4f} (trial {best.number})" if best else ""
     return f"trial {trial.number} {trial.state}{value}{why}{lead}"
 
 
-def _report(folder: Path, experiment: str, n_trials: int) -> bool:
-    """Write and say what came out; whether the study is complete."""
+def _report(study: "Study", experiment: str) -> None:
+    """Write the results and print the best."""
     from birdnet_fs.reports.study import BEST, write_results
-    from birdnet_fs.training.study import BASE
 
-    if not (folder / BASE).is_file():
-        return False
-    name = experiment.rpartition(":")[2]
+    folder, name = study.folder, experiment.rpartition(":")[2]
     results = write_results(folder, name)
-    n_left = max(0, n_trials - sum(trial.counts for trial in results.trials))
     if results.best:
         print(f"best {results.column} {results.best.value:.4f}: trial {results.best.number}")
         print("\n".join(f"  {setting}" for setting in results.best.settings))
@@ -164,11 +142,10 @@ def _report(folder: Path, experiment: str, n_trials: int) -> bool:
                 "best one."
             )
     say(f"study: {folder}; open {folder / 'study.html'}")
-    at_work = sum(trial.state == "running" for trial in results.trials)
-    if n_left:
-        elsewhere = f", {at_work} at work elsewhere" if at_work else ""
-        say(f"{n_left} of {n_trials} trials are missing{elsewhere}; the same command goes on.")
-    return not n_left
+    if study.n_missing:
+        n_running = sum(trial.state == "running" for trial in results.trials)
+        elsewhere = f", {n_running} at work elsewhere" if n_running else ""
+        say(f"{study.n_missing} of {study.n_trials} trials are missing{elsewhere}; the same command goes on.")
 
 
 def _shown(experiment: "schema.Experiment", space: "schema.Space") -> Sequence[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from birdnet_fs import schema
@@ -21,7 +21,7 @@ from birdnet_fs.plumbing.files import atomic_path, write_text
 from birdnet_fs.plumbing.random_streams import Stream, integer_seed
 from birdnet_fs.plumbing.text import escaped, escaped_lines
 from birdnet_fs.reports.page import render
-from birdnet_fs.training.study import BASE, COLUMN, Tried, best_first, options_of, read_base, read_study, tried
+from birdnet_fs.training.study import BASE, COLUMN, TrialSummary, best_first, read_base, read_study, summaries
 
 BEST, TABLE, PAGE, TEMPLATE = "best.py", "study.csv", "study.html", "study.html"
 N_SHOWN = 10  # of the best trials
@@ -33,8 +33,8 @@ class Results:
     """What a study says so far."""
 
     base: schema.Experiment
-    trials: list[Tried]
-    best: Tried | None
+    trials: list[TrialSummary]
+    best: TrialSummary | None
     column: str  # of history.csv, that trials go by
 
     @property
@@ -54,7 +54,7 @@ def write_results(folder: Path, name: str) -> Results:
         UserError: The folder holds no study.
     """
     study, base = read_study(folder), read_base(folder)
-    trials = [tried(trial) for trial in study.get_trials(deepcopy=False)]
+    trials = summaries(study)
     best = next(iter(best_first(trials)), None)
     results = Results(base, trials, best, str(study.user_attrs.get(COLUMN, "value")))
     if best is not None:
@@ -64,7 +64,7 @@ def write_results(folder: Path, name: str) -> Results:
     return results
 
 
-def _best_py(results: Results, best: Tried, name: str) -> str:
+def _best_py(results: Results, best: TrialSummary, name: str) -> str:
     settings = "".join(f"            {setting!r},\n" for setting in (f"name={results.base.name}_best", *best.settings))
     n_done = sum(trial.counts for trial in results.trials)
     told = f"trial {best.number}, {results.column} {best.value:.4f} after epoch {best.best_epoch}"
@@ -97,7 +97,7 @@ def {name}() -> Experiment:
 '''
 
 
-def _write_table(path: Path, trials: Sequence[Tried]) -> None:
+def _write_table(path: Path, trials: Sequence[TrialSummary]) -> None:
     keys = list(dict.fromkeys(setting.partition("=")[0] for trial in trials for setting in trial.settings))
     columns = ["trial", "state", "value", "best_epoch", "epochs", "seconds", *keys, "reason"]
     with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
@@ -145,7 +145,7 @@ def _write_page(path: Path, results: Results, study: optuna.Study) -> None:
     )
 
 
-def _importances(study: optuna.Study, trials: Sequence[Tried]) -> dict[str, float]:
+def _importances(study: optuna.Study, trials: Sequence[TrialSummary]) -> dict[str, float]:
     """By setting, the largest first; {} of too few trials, or of values that are all one."""
     values = [trial.value for trial in trials if trial.state == "finished"]
     if len(values) < FEWEST or len(set(values)) == 1:
@@ -153,15 +153,15 @@ def _importances(study: optuna.Study, trials: Sequence[Tried]) -> dict[str, floa
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=integer_seed(0, Stream.IMPORTANCES)))
 
 
-def _slices(study: optuna.Study, shown: Sequence[Tried], importances: dict[str, float]) -> list[dict[str, Any]]:
+def _slices(study: optuna.Study, shown: Sequence[TrialSummary], importances: dict[str, float]) -> list[dict[str, Any]]:
     """What `slices_figure` shows, the most important setting first."""
     spaces = {key: values for trial in study.get_trials(deepcopy=False) for key, values in trial.distributions.items()}
-    options, found = options_of(study), []
+    found = []
     for key in sorted(spaces, key=lambda key: -importances.get(key, -math.inf)):
         some = [trial for trial in shown if key in trial.params]
-        of = options.get(key, [])
-        x = [of.index(trial.params[key]) if of else trial.params[key] for trial in some]
         values = spaces[key]
+        of = [str(option) for option in values.choices] if isinstance(values, CategoricalDistribution) else []
+        x = [of.index(trial.params[key]) if of else trial.params[key] for trial in some]
         log = isinstance(values, (FloatDistribution, IntDistribution)) and values.log
         of_trials = {"y": [trial.value for trial in some], "whole": [trial.state == "finished" for trial in some]}
         found.append({"key": key, "x": x, **of_trials, "log": log, "options": of})

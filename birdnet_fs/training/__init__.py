@@ -10,5 +10,5 @@ and MLflow). teachers, distillation: learning from another run; pseudo: from unl
 activations: logits to probabilities and back; clip_scores: the score of a clip from those of its windows;
 heard: what a run has heard, and those behind it.
 trainer: an experiment -> a run folder. spaces, study, tuning, crew: many experiments with drawn settings, by several
-processes; heartbeat: who is alive.
+processes; liveness: which of them still run.
 """

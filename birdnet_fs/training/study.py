@@ -1,12 +1,14 @@
-"""The folder of a study: who tries what, on one machine or on many that share the folder, and what came out.
+"""The folder of a study, on which processes of one machine, or of many that share the folder, work together.
 
-    journal.log   what was tried, written by Optuna's JournalStorage (append-only, a lock file, good over NFS)
+    journal.log   the trials, written by Optuna's JournalStorage (append-only, a lock file, good over NFS)
     base.json     the experiment that is tuned
     space.json    what is searched
     trials/0007   a trial: trial.json (settings), history.csv, log.txt; a run folder when it was trained to its end
 
-Draws are keyed on (seed, how many there were before), so that a study that was stopped goes on as if it had not been.
-Optuna: Akiba et al. 2019, https://arxiv.org/abs/1907.10902.
+Optuna (Akiba et al. 2019, https://arxiv.org/abs/1907.10902) stores, draws and prunes. Its loop `study.optimize` is not
+used: it counts the trials of one process (with `MaxTrialsCallback` several go beyond the total), it does not try again
+what was interrupted, and a journal has no heartbeats. Draws are keyed on (seed, number of draws before), so that a
+study that was stopped continues as if it had not been.
 """
 
 import contextlib
@@ -20,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -31,25 +32,25 @@ from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.files import write_json
 from birdnet_fs.plumbing.random_streams import Stream, integer_seed
 from birdnet_fs.plumbing.renamed import CLASSES, translated
-from birdnet_fs.plumbing.settings import from_dict, show, to_dict
+from birdnet_fs.plumbing.settings import flat, from_dict, to_dict
 from birdnet_fs.training.config_file import read_experiment
-from birdnet_fs.training.heartbeat import BEAT_S, GRACE_S, Beat, Watch
+from birdnet_fs.training.liveness import GRACE_S, claim, exclusive, kept_touched, last_touched
 from birdnet_fs.training.run_folder import CHECKPOINTS, WEIGHTS
 from birdnet_fs.training.settled import comparable
 from birdnet_fs.training.spaces import distributions
 
 JOURNAL, BASE, SPACE, TRIALS = "journal.log", "base.json", "space.json", "trials"
-BEAT, NAME, COLUMN = "alive.json", "study", "column"
-AGAIN, REASON, LOST, SETTINGS = "again", "reason", "lost", "settings"  # what a trial says of itself
-MOST_AGAIN = 2  # times that settings are tried again whose process died: they may be what killed it
-LOOK_S = 1.0  # from one look at what others do to the next
-HALVING = 3  # of hyperband: one in three goes on
-_COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+ALIVE, DRAW, NAME, COLUMN = "alive.json", "draw", "study", "column"
+RETRY, REASON, LOST, SETTINGS = "again", "reason", "lost", "settings"  # attributes of a trial in the journal
+MAX_RETRIES = 2  # of settings whose process was killed: they may be the cause
+POLL_S = 1.0
+REDUCTION_FACTOR = 3  # of hyperband: one trial in three continues
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclasses.dataclass(frozen=True)
-class Tried:
-    """A trial as it stands."""
+class TrialSummary:
+    """A trial as it stands in the journal."""
 
     number: int
     state: str  # finished, pruned, impossible, failed, lost, running or waiting
@@ -60,6 +61,25 @@ class Tried:
     reason: str  # why it did not finish
     params: dict[str, Any]  # what was drawn
     settings: tuple[str, ...]  # key=value, drawn and derived
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> "TrialSummary":
+        """Summarize a trial of Optuna's."""
+        values = {epoch: value for epoch, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)}
+        best = max(values, key=values.__getitem__, default=None)
+        states = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned" if values else "impossible"}
+        states |= {TrialState.FAIL: "lost" if trial.user_attrs.get(LOST) else "failed"}
+        return cls(
+            number=trial.number,
+            state=states.get(trial.state, trial.state.name.lower()),
+            value=None if best is None else values[best],
+            best_epoch=best,
+            values=values,
+            seconds=trial.duration.total_seconds() if trial.duration else None,
+            reason=str(trial.user_attrs.get(REASON, "")),
+            params=dict(trial.params),
+            settings=tuple(trial.user_attrs.get(SETTINGS, ())),
+        )
 
     @property
     def over(self) -> bool:
@@ -79,9 +99,9 @@ class Study:
         folder: Made when absent.
         base: The experiment that is tuned, as a run keeps it.
         space: What is searched, and how.
-        n_trials: In all, trained to their end or pruned; None = that of the space.
-        kept: Of the best trials the weights stay.
-        beat_s: From one sign of life to the next; grace_s: without one until a process is taken for dead.
+        n_trials: Total over all processes, trained to their end or pruned. Default: that of the space.
+        n_kept: Number of best trials whose weights are kept.
+        grace_s: Seconds without a sign of life after which another process is considered gone.
 
     Raises:
         UserError: The folder holds another study, or its journal is damaged.
@@ -94,19 +114,16 @@ class Study:
         space: schema.Space,
         *,
         n_trials: int | None = None,
-        kept: int = 3,
-        beat_s: float = BEAT_S,
+        n_kept: int = 3,
         grace_s: float = GRACE_S,
     ) -> None:
         self.folder, self.base, self.space = folder, base, space
-        self.n_trials, self.kept = n_trials or space.n_trials, kept
-        self.beat_s, self._watch = beat_s, Watch(grace_s=grace_s)
+        self.n_trials, self.n_kept, self.grace_s = n_trials or space.n_trials, n_kept, grace_s
         self._distributions = distributions(space)
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = JournalFileOpenLock(str(folder / "draw"))
-        with self._alone():
-            _keep_or_compare(folder / BASE, to_dict(comparable(base)), "other settings", _setting_lines)
-            _keep_or_compare(folder / SPACE, space.to_dict(), "another search space", _space_lines)
+        with exclusive(folder / DRAW):
+            _keep_or_compare(folder / BASE, to_dict(comparable(base)), "other settings", _flat)
+            _keep_or_compare(folder / SPACE, space.to_dict(), "another search space", _current_kinds)
             self._storage = open_journal(folder)
             try:
                 self._study = optuna.load_study(study_name=NAME, storage=self._storage)
@@ -118,116 +135,122 @@ class Study:
         """The folder of a trial."""
         return self.folder / TRIALS / f"{number:04d}"
 
-    def trials(self) -> list[Tried]:
+    def trials(self) -> list[TrialSummary]:
         """All trials, by number."""
-        return [tried(trial) for trial in self._study.get_trials(deepcopy=False)]
+        return summaries(self._study)
 
     @property
-    def n_counted(self) -> int:
-        """How many of the trials that were asked for there are."""
-        return sum(trial.counts for trial in self.trials())
+    def n_missing(self) -> int:
+        """Number of trials that have not ended yet, of `n_trials`."""
+        return max(0, self.n_trials - len(self._study.get_trials(deepcopy=False, states=COUNTED)))
+
+    @property
+    def column(self) -> str:
+        """The history column that trials are compared by; "value" until it is known."""
+        return str(self._study.user_attrs.get(COLUMN, "value"))
 
     def remember_column(self, column: str) -> None:
-        """Keep the name of what the trials go by."""
-        if self._study.user_attrs.get(COLUMN) != column:
+        """Keep the name of the history column that trials are compared by."""
+        if self.column != column:
             self._study.set_user_attr(COLUMN, column)
 
     def next(self) -> Trial | None:
-        """A trial to train, alive from now on for `beat` to say; None when none is left to start.
+        """Start a trial, or retry one whose process has ended.
 
-        What a dead process was training comes again. Where all that is missing is being trained by others, it waits
-        until it has seen that they live, and leaves the rest to them.
+        Where only trials that other processes are training are missing, wait until each of these was seen to be alive
+        and leave them to it.
+
+        Returns:
+            The trial, to be trained inside `alive`; None when there is none left to start.
         """
+        first_touched: dict[int, float] = {}
         while True:
-            with self._alone():
-                trials = self._study.get_trials(deepcopy=False)
-                running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-                states = {trial.number: self._watch(self.place(trial.number) / BEAT) for trial in running}
-                dead = [trial for trial in running if states[trial.number] == "dead"]
-                for trial in dead:
-                    self._again(trial, "its process ended without a word (killed, or out of memory)")
-                n_done = sum(trial.state in _COUNTED for trial in trials)
-                if n_done >= self.n_trials:
+            with exclusive(self.folder / DRAW) as now_s:
+                n_running, all_alive = 0, True
+                for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                    touched_s = last_touched(self.place(trial.number) / ALIVE)
+                    if now_s - touched_s > self.grace_s:
+                        self._retry(trial, "its process ended without a word (killed, or out of memory)")
+                        continue
+                    n_running += 1
+                    all_alive &= first_touched.setdefault(trial.number, touched_s) != touched_s
+                if n_running < self.n_missing:
+                    return self._ask()
+                if self.n_missing == 0 or all_alive:
                     return None
-                if n_done + len(running) - len(dead) < self.n_trials:
-                    return self._ask(sum(AGAIN not in trial.user_attrs for trial in trials))
-                if "unknown" not in states.values():
-                    return None
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
 
-    def beat(self, trial: Trial) -> Beat:
-        """A context that says that a trial is being trained."""
-        return Beat(self.place(trial.number) / BEAT, every_s=self.beat_s)
+    @contextlib.contextmanager
+    def alive(self, trial: Trial) -> Iterator[None]:
+        """Show other processes, while the block runs, that a trial is being trained."""
+        path = self.place(trial.number) / ALIVE
+        try:
+            with kept_touched(path, self.grace_s):
+                yield
+        finally:
+            path.unlink(missing_ok=True)
 
-    def finish(self, trial: Trial, value: float) -> None:
-        """The trial was trained to its end."""
-        self._study.tell(trial, value, skip_if_finished=True)
+    def tell(self, trial: Trial, state: TrialState, *, value: float | None = None, reason: str = "") -> None:
+        """End a trial, unless another process has considered this one gone and retried it.
+
+        Args:
+            trial: It is running.
+            state: COMPLETE (`value` is needed); PRUNED, also when its settings exclude one another; or FAIL, which does
+                not count as one of `n_trials`.
+            value: Of its best epoch.
+            reason: Why it did not finish.
+        """
+        with contextlib.suppress(UpdateFinishedTrialError):
+            if reason:
+                trial.set_user_attr(REASON, reason)
+            self._study.tell(trial, value, state, skip_if_finished=True)
         self._tidy(trial.number)
-
-    def prune(self, trial: Trial, reason: str) -> None:
-        """The trial was ended early, or its settings exclude one another."""
-        self._tell(trial, TrialState.PRUNED, reason)
-
-    def fail(self, trial: Trial, reason: str) -> None:
-        """The trial went wrong; it is not one of `n_trials`."""
-        self._tell(trial, TrialState.FAIL, reason)
 
     def interrupt(self, trial: Trial) -> None:
-        """The person stopped the trial; its settings are tried when the study goes on."""
-        with self._alone():
-            self._again(self._storage.get_trial(trial._trial_id), "interrupted", counts=False)
+        """End a trial that the user has stopped; its settings are tried when the study continues."""
+        with exclusive(self.folder / DRAW):
+            self._retry(self._storage.get_trial(trial._trial_id), "interrupted", counts=False)
         self._tidy(trial.number)
 
-    def _tell(self, trial: Trial, state: TrialState, reason: str) -> None:
-        with contextlib.suppress(UpdateFinishedTrialError):  # others took this process for dead
-            trial.set_user_attr(REASON, reason)
-            self._study.tell(trial, state=state, skip_if_finished=True)
-        self._tidy(trial.number)
-
-    def _ask(self, n_drawn: int) -> Trial:
+    def _ask(self) -> Trial:
+        n_drawn = sum(RETRY not in trial.user_attrs for trial in self._study.get_trials(deepcopy=False))
         kinds = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
         self._study.sampler = kinds[self.space.sampler](seed=integer_seed(self.base.seed, Stream.TRIALS, n_drawn))
-        return self._study.ask(self._distributions)
+        trial = self._study.ask(self._distributions)
+        claim(self.place(trial.number) / ALIVE)
+        return trial
 
-    def _again(self, trial: FrozenTrial, reason: str, *, counts: bool = True) -> None:
-        """Fail a trial for what is no fault of its settings, and put these up again."""
-        n_again = int(trial.user_attrs.get(AGAIN, 0)) + counts
+    def _retry(self, trial: FrozenTrial, reason: str, *, counts: bool = True) -> None:
+        """Fail a trial for what is no fault of its settings, and queue these again."""
+        n_retries = int(trial.user_attrs.get(RETRY, 0)) + counts
         try:
             self._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
             self._storage.set_trial_user_attr(trial._trial_id, LOST, True)
             self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         except UpdateFinishedTrialError:
             return
-        (self.place(trial.number) / BEAT).unlink(missing_ok=True)
-        if n_again <= MOST_AGAIN and len(trial.params) == len(self._distributions):
-            self._study.enqueue_trial(trial.params, user_attrs={AGAIN: n_again})
+        (self.place(trial.number) / ALIVE).unlink(missing_ok=True)
+        if n_retries <= MAX_RETRIES and len(trial.params) == len(self._distributions):
+            self._study.enqueue_trial(trial.params, user_attrs={RETRY: n_retries})
 
     def _tidy(self, number: int) -> None:
-        """Weights of this trial that are of no use, and those of trials that are no longer among the best."""
+        """Remove weights of this trial that are of no use, and those of trials that are no longer among the best."""
         for name in ("diverged", "interrupted", CHECKPOINTS):
             shutil.rmtree(self.place(number) / name, ignore_errors=True)
-        for trial in best_first(self.trials())[self.kept :]:
+        for trial in best_first(self.trials())[self.n_kept :]:
             (self.place(trial.number) / WEIGHTS).unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One process at a time sees who is alive and draws."""
-        self._lock.acquire()
-        try:
-            yield
-        finally:
-            with contextlib.suppress(RuntimeError):  # it was held for so long that another took it
-                self._lock.release()
 
 
 def open_journal(folder: Path) -> JournalStorage:
     """The journal of a study, made when absent, without half a last line that a killed process or a full disk left.
 
+    Optuna would append to that half line, and refuse the whole journal from then on.
+
     Raises:
         UserError: It is damaged.
     """
     file = folder / JOURNAL
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     # a link as lock, Optuna's default, needs a privilege on Windows, and from a relative path it never gets free
     lock = JournalFileOpenLock(str(file))
     if file.is_file():
@@ -266,39 +289,15 @@ def read_base(folder: Path) -> schema.Experiment:
     return read_experiment(folder / BASE)
 
 
-def tried(trial: FrozenTrial) -> Tried:
-    """What is to be said of a trial of Optuna's."""
-    values = {epoch: value for epoch, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)}
-    best = max(values, key=values.__getitem__, default=None)
-    states = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned" if values else "impossible"}
-    states |= {TrialState.FAIL: "lost" if trial.user_attrs.get(LOST) else "failed"}
-    return Tried(
-        number=trial.number,
-        state=states.get(trial.state, trial.state.name.lower()),
-        value=None if best is None else values[best],
-        best_epoch=best,
-        values=values,
-        seconds=trial.duration.total_seconds() if trial.duration else None,
-        reason=str(trial.user_attrs.get(REASON, "")),
-        params=dict(trial.params),
-        settings=tuple(trial.user_attrs.get(SETTINGS, ())),
-    )
+def summaries(study: optuna.Study) -> list[TrialSummary]:
+    """All trials of a study, by number."""
+    return [TrialSummary.of(trial) for trial in study.get_trials(deepcopy=False)]
 
 
-def best_first(trials: Sequence[Tried]) -> list[Tried]:
+def best_first(trials: Sequence[TrialSummary]) -> list[TrialSummary]:
     """Those that were trained to their end, the highest value first; of equal ones the earlier."""
     finished = [trial for trial in trials if trial.state == "finished" and trial.value is not None]
     return sorted(finished, key=lambda trial: (-(trial.value or 0.0), trial.number))
-
-
-def options_of(study: optuna.Study) -> dict[str, list[str]]:
-    """The options of each setting that has some, in the order of the space."""
-    found: dict[str, list[str]] = {}
-    for trial in study.get_trials(deepcopy=False):
-        for key, values in trial.distributions.items():
-            if isinstance(values, CategoricalDistribution):
-                found.setdefault(key, [str(option) for option in values.choices])
-    return found
 
 
 def _pruner(space: schema.Space, n_epochs: int) -> optuna.pruners.BasePruner:
@@ -307,33 +306,33 @@ def _pruner(space: schema.Space, n_epochs: int) -> optuna.pruners.BasePruner:
         return optuna.pruners.NopPruner()
     if space.pruner == "median":
         return optuna.pruners.MedianPruner(space.n_startup_trials, space.n_warmup_epochs)
-    most = max([n_epochs, *_highest(space.values.get("training.epochs"))])
-    return optuna.pruners.HyperbandPruner(min(space.n_warmup_epochs, most), most, HALVING)
+    searched = space.values.get("training.epochs")
+    options = (
+        () if searched is None else searched.options if isinstance(searched, schema.Categorical) else (searched.high,)
+    )
+    max_epochs = int(max([n_epochs, *options]))
+    return optuna.pruners.HyperbandPruner(min(space.n_warmup_epochs, max_epochs), max_epochs, REDUCTION_FACTOR)
 
 
-def _highest(values: schema.Float | schema.Int | schema.Categorical | None) -> list[int]:
-    if values is None:
-        return []
-    return [int(max(values.options))] if isinstance(values, schema.Categorical) else [int(values.high)]
-
-
-def _keep_or_compare(file: Path, value: dict[str, Any], what: str, lines: Callable[[Any], list[str]]) -> None:
+def _keep_or_compare(
+    file: Path, value: dict[str, Any], kind: str, settings_of: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
     if not file.is_file():
         write_json(file, value)
         return
-    old, new = lines(json.loads(file.read_text(encoding="utf-8"))), lines(json.loads(json.dumps(value)))
-    differ = [line for line in new if line not in old] or [line for line in old if line not in new]
-    if differ:
+    old, new = settings_of(json.loads(file.read_text(encoding="utf-8"))), settings_of(json.loads(json.dumps(value)))
+    key = next((key for key in {**new, **old} if new.get(key) != old.get(key)), None)
+    if key is not None:
         raise UserError(
-            f"{file.parent} holds a study with {what} (the first that differs: {differ[0]}); give another folder with "
-            "-o, or the same settings to go on with it."
+            f"{file.parent} holds a study with {kind} (the first that differs: {key}={new.get(key, 'nothing')}); give "
+            "another folder with -o, or the same settings to go on with it."
         )
 
 
-def _setting_lines(value: dict[str, Any]) -> list[str]:
-    return show(comparable(from_dict(schema.Experiment, translated(value)))).split("\n")
+def _flat(value: dict[str, Any]) -> dict[str, Any]:
+    return dict(flat(comparable(from_dict(schema.Experiment, translated(value)))))
 
 
-def _space_lines(value: dict[str, Any]) -> list[str]:
-    named = {key: {**values, "kind": CLASSES.get(values["kind"], values["kind"])} for key, values in value.items()}
-    return [f"{key} {json.dumps(values)}" for key, values in named.items()]
+def _current_kinds(value: dict[str, Any]) -> dict[str, Any]:
+    """A stored search space with the classes' present names."""
+    return {key: {**values, "kind": CLASSES.get(values["kind"], values["kind"])} for key, values in value.items()}

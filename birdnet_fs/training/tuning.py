@@ -1,17 +1,14 @@
-"""A worker of a study: it takes trials, trains them and says how they went.
+"""A worker of a study: starts trials, trains them and reports their values.
 
-A trial is trained like any run, on clips that are decoded once for all trials of the worker, and goes by the
-validation clips: its value is that of its best epoch, and what is held out is never looked at.
+A trial is trained like any run, on clips that are decoded once for all trials of the worker. Its value is that of its
+best epoch on the validation clips; what is held out is never looked at.
 """
 
 import contextlib
-import dataclasses
 import functools
 import gc
 import math
-import os
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +18,7 @@ import keras
 import optuna
 import torch
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
 
 from birdnet_fs import schema
 from birdnet_fs.batches.waveforms import Waveforms
@@ -29,20 +27,27 @@ from birdnet_fs.plumbing.files import write_json
 from birdnet_fs.recordings.manifest import Clip
 from birdnet_fs.training import tracking
 from birdnet_fs.training.fit import DivergedError, Row, device_of
-from birdnet_fs.training.heartbeat import Beat, Watch
+from birdnet_fs.training.liveness import exclusive
 from birdnet_fs.training.partition import partition
-from birdnet_fs.training.settled import finished, settled
+from birdnet_fs.training.settled import settled
 from birdnet_fs.training.spaces import check_space, settings_of, trial_experiment
 from birdnet_fs.training.study import SETTINGS, Study
-from birdnet_fs.training.trainer import PRETRAIN, pretrain, train
+from birdnet_fs.training.trainer import PRETRAIN, Read, pretrain, train
 
 LOG, TRIAL = "log.txt", "trial.json"
-MOST_IN_VAIN = 12  # trials in a row without a number; then the fault is not theirs
+MAX_CONSECUTIVE_FAILURES = 12  # trials without a value; then their settings are not the cause
 Train = Callable[..., Any]  # trainer.train
 
 
 def check_tuning(base: schema.Experiment, space: schema.Space) -> schema.Experiment:
-    """What can be said before the first trial; gives the experiment as a run keeps it.
+    """Check, before the first trial, what can be checked.
+
+    Args:
+        base: The experiment that is tuned.
+        space: What is searched.
+
+    Returns:
+        The experiment as a run keeps it.
 
     Raises:
         UserError: The space does not fit the settings, there are no validation clips, or nothing can be trained here.
@@ -61,8 +66,8 @@ def check_tuning(base: schema.Experiment, space: schema.Space) -> schema.Experim
     return base
 
 
-def forget() -> None:
-    """Free what a trial leaves in memory."""
+def free_memory() -> None:
+    """Free the memory of the trial before, on the GPU too."""
     keras.utils.clear_session(free_memory=False)
     gc.collect()
     if torch.cuda.is_available():
@@ -73,156 +78,112 @@ def work(
     study: Study,
     *,
     train_one: Train = train,
-    forget: Callable[[], None] = forget,
+    free_memory: Callable[[], None] = free_memory,
     stop: threading.Event | None = None,
 ) -> None:
     """Train trials until none is left to start.
 
     Args:
-        study: Where they are drawn and told.
-        train_one: Trains one.
-        forget: What follows each.
-        stop: When set, no further epoch is trained.
+        study: Where trials are drawn and their values kept.
+        train_one: Trains one; `trainer.train` or a stub.
+        free_memory: Called after each.
+        stop: When set, the trial is interrupted after the epoch.
 
     Raises:
-        UserError: Many trials in a row came to nothing.
-        KeyboardInterrupt: The person stopped it; the trial is tried again when the study goes on.
+        UserError: Many trials in a row failed.
+        KeyboardInterrupt: The user stopped it; the trial is tried again when the study continues.
     """
-    read, start = Decoded(), _pretrained(study)
-    in_vain = 0
+    stop = stop or threading.Event()
+    train_one = functools.partial(train_one, pretrained=_pretrained(study), read=decode_once())
+    n_failures = 0
     while (trial := study.next()) is not None:
-        best = _Best(study, trial, stop or threading.Event())
-        reason = _attempt(study, trial, functools.partial(train_one, pretrained=start, read=read), best)
-        forget()
-        in_vain = in_vain + 1 if reason else 0
-        if in_vain == MOST_IN_VAIN:
+        log_file = study.place(trial.number) / LOG
+        with (
+            study.alive(trial),
+            open(log_file, "a", encoding="utf-8", buffering=1) as log,
+            contextlib.redirect_stderr(log),
+            contextlib.redirect_stdout(log),
+        ):
+            failure = _run_trial(study, trial, train_one, stop)
+        free_memory()
+        n_failures = n_failures + 1 if failure else 0
+        if n_failures == MAX_CONSECUTIVE_FAILURES:
+            raise UserError(f"{n_failures} trials in a row failed, the last because: {failure} (all of it: {log_file})")
+
+
+def _run_trial(study: Study, trial: optuna.Trial, train_one: Train, stop: threading.Event) -> str:
+    """Train one trial and tell the study; why it has no value, or ""."""
+    epochs: list[float] = []
+
+    def watch(column: str, history: Sequence[Row]) -> None:
+        """Report the epoch that has just finished; end the trial when it is worse than the others."""
+        _check(stop)
+        epochs.append(history[-1].get(column, math.nan))
+        study.remember_column(column)
+        if math.isfinite(epochs[-1]):
+            trial.report(epochs[-1], step=len(epochs))
+            if trial.should_prune():
+                raise optuna.TrialPruned(f"behind the others after epoch {len(epochs)}")
+
+    try:
+        folder, settings = study.place(trial.number), settings_of(study.space, study.base, trial.params)
+        trial.set_user_attr(SETTINGS, settings)
+        write_json(folder / TRIAL, {"trial": trial.number, "settings": settings})
+        experiment = trial_experiment(study.base, settings, name=f"{study.base.name}_trial{trial.number}")
+        _check(stop)
+        train_one(experiment, folder, watch=watch)
+        _check(stop)
+        values = [value for value in epochs if math.isfinite(value)]
+        if not values:
             raise UserError(
-                f"{in_vain} trials in a row came to nothing, the last because: {reason} "
-                f"(all of it: {study.place(trial.number) / LOG})"
+                f"{study.column} was never defined: validation needs clips with and without each of some classes."
             )
-
-
-def _attempt(study: Study, trial: optuna.Trial, train_one: Train, best: "_Best") -> str:
-    """Train one trial; why it came to nothing, or ""."""
-    folder = study.place(trial.number)
-    with (
-        study.beat(trial),
-        open(folder / LOG, "a", encoding="utf-8", buffering=1) as log,
-        contextlib.redirect_stderr(log),
-        contextlib.redirect_stdout(log),
-    ):
-        try:
-            experiment = _settle(study, trial, folder)
-            best.look()
-            train_one(experiment, folder, watch=best.watch)
-            best.look()
-            study.finish(trial, best.value)
-        except optuna.TrialPruned as ended:
-            study.prune(trial, str(ended))
-        except UpdateFinishedTrialError:
-            print("Others took this process for dead; the trial is theirs now.")
-        except DivergedError as error:
-            study.fail(trial, str(error))
-            return str(error)
-        except UserError as error:
-            (study.fail if best.n_epochs else study.prune)(trial, str(error))
-            return str(error)
-        except KeyboardInterrupt:
-            study.interrupt(trial)
-            raise
-        except Exception as error:
-            traceback.print_exc()
-            study.fail(trial, f"{type(error).__name__}: {error}")
-            return f"{type(error).__name__}: {error}"
+        study.tell(trial, TrialState.COMPLETE, value=max(values))
+    except optuna.TrialPruned as pruned:
+        study.tell(trial, TrialState.PRUNED, reason=str(pruned))
+    except UpdateFinishedTrialError:
+        print("Another worker considered this one gone and has taken over the trial.")
+    except KeyboardInterrupt:
+        study.interrupt(trial)
+        raise
+    except UserError as error:  # before the first epoch: the settings exclude one another
+        excluded = not epochs and not isinstance(error, DivergedError)
+        study.tell(trial, TrialState.PRUNED if excluded else TrialState.FAIL, reason=str(error))
+        return str(error)
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+        study.tell(trial, TrialState.FAIL, reason=reason)
+        return reason
     return ""
 
 
-def _settle(study: Study, trial: optuna.Trial, folder: Path) -> schema.Experiment:
-    settings = settings_of(study.space, study.base, trial.params)
-    trial.set_user_attr(SETTINGS, settings)
-    write_json(folder / TRIAL, {"trial": trial.number, "settings": settings})
-    return trial_experiment(study.base, settings, name=f"{study.base.name}_trial{trial.number}")
+def _check(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise KeyboardInterrupt
 
 
-class _Best:
-    """What a trial is told by, epoch by epoch."""
-
-    def __init__(self, study: Study, trial: optuna.Trial, stop: threading.Event) -> None:
-        self.study, self.trial, self.stop = study, trial, stop
-        self.n_epochs, self._value = 0, -math.inf
-        self._column = ""
-
-    def watch(self, column: str, history: Sequence[Row]) -> None:
-        """Report the epoch that has just finished, and end a trial that is behind."""
-        self.look()
-        self.n_epochs, self._column = len(history), column
-        value = history[-1].get(column, math.nan)
-        if not math.isfinite(value):
-            return
-        self.study.remember_column(column)
-        self._value = max(self._value, value)
-        self.trial.report(value, step=self.n_epochs)
-        if self.trial.should_prune():
-            raise optuna.TrialPruned(f"behind the others after epoch {self.n_epochs}")
-
-    def look(self) -> None:
-        """End the trial when the command has stopped."""
-        if self.stop.is_set():
-            raise KeyboardInterrupt
-
-    @property
-    def value(self) -> float:
-        if not math.isfinite(self._value):
-            raise UserError(
-                f"{self._column or 'The validation metric'} was never defined: validation needs clips with and without "
-                "each of some classes."
-            )
-        return self._value
-
-
-class Decoded:
-    """Decodes clips once: `Waveforms` of the same clips at the same rate are those of before.
+def decode_once() -> Read:
+    """A `read` for `trainer.train` that gives the `Waveforms` of before for the same clips at the same rate.
 
     Those of one rate are kept, since only a study that searches over the rate has others.
     """
+    decoded: dict[tuple[Any, ...], Waveforms] = {}
 
-    def __init__(self) -> None:
-        self._rate_hz = 0
-        self._kept: dict[tuple[Any, ...], Waveforms] = {}
-
-    def __call__(self, clips: Sequence[Clip], sample_rate_hz: int) -> Waveforms:
-        if sample_rate_hz != self._rate_hz:
-            self._kept.clear()
-            self._rate_hz = sample_rate_hz
+    def read(clips: Sequence[Clip], sample_rate_hz: int) -> Waveforms:
+        if any(waveforms.sample_rate_hz != sample_rate_hz for waveforms in decoded.values()):
+            decoded.clear()
         key = tuple((clip.path, clip.onset_s, clip.offset_s, clip.labels, clip.secondary) for clip in clips)
-        if key not in self._kept:
-            self._kept[key] = Waveforms(clips, sample_rate_hz)
-        return self._kept[key]
+        if key not in decoded:
+            decoded[key] = Waveforms(clips, sample_rate_hz)
+        return decoded[key]
+
+    return read
 
 
 def _pretrained(study: Study) -> Path | None:
     """The pretrained start of all trials, trained by one of the workers while the others wait."""
     if study.base.pretrain is None:
         return None
-    folder, look = study.folder / PRETRAIN, Watch()
-    sign = study.folder / f"{PRETRAIN}.json"
-    first = study.base
-    while not _is_pretrained(folder, first):
-        try:
-            os.close(os.open(sign, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            if look(sign) == "dead":
-                sign.unlink(missing_ok=True)
-            else:
-                time.sleep(1.0)
-            continue
-        with Beat(sign):
-            pretrain(first, folder)
-    return folder
-
-
-def _is_pretrained(folder: Path, experiment: schema.Experiment) -> bool:
-    first = experiment.pretrain
-    return first is not None and finished(
-        folder, dataclasses.replace(first, seed=experiment.seed, debug=experiment.debug)
-    )
+    with exclusive(study.folder / PRETRAIN):
+        return pretrain(study.base, study.folder / PRETRAIN)

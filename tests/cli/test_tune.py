@@ -78,7 +78,7 @@ def at_work(folder: Path) -> list[int]:
             found.append(json.loads(path.read_text())["pid"])
         except FileNotFoundError:
             continue
-    return found
+    return [pid for pid in found if lives(pid)]  # one that is killed as its trial ends leaves the file
 
 
 def lives(pid: int) -> bool:

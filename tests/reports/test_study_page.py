@@ -44,7 +44,7 @@ def learn(experiment: Experiment, folder: Path, *, pretrained, read, watch) -> N
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("study")
-    tuning.work(Study(place, BASE, SPACE), train_one=learn, forget=lambda: None)
+    tuning.work(Study(place, BASE, SPACE), train_one=learn, free_memory=lambda: None)
     write_results(place, "base")
     return place
 

@@ -9,7 +9,7 @@ import pytest
 from birdnet_fs import schema
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.plumbing.settings import flat, override
-from birdnet_fs.schema import Choice, Experiment, Float, Space
+from birdnet_fs.schema import Categorical, Experiment, Float, Space
 from birdnet_fs.training import settled, trainer
 from birdnet_fs.training.settled import NOT_OF_THE_RUN, comparable, differences, finished
 from birdnet_fs.training.spaces import check_space
@@ -45,7 +45,7 @@ def test_a_setting_of_the_list_makes_no_other_run_anywhere(
     Study(tmp_path / "study", BASE, SPACE)
     if not part:
         with pytest.raises(UserError, match=f"{key} cannot be searched: it does not change what is learnt"):
-            check_space(Space({key: Choice((OTHER[key], "0"))}), BASE)
+            check_space(Space({key: Categorical((OTHER[key], "0"))}), BASE)
 
 
 def test_a_study_goes_on_that_kept_settings_of_the_list(tmp_path: Path) -> None:

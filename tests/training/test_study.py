@@ -2,18 +2,20 @@
 
 import json
 import math
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
 from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.schema import Categorical, Experiment, Float, Space, Training
-from birdnet_fs.training import tuning
+from birdnet_fs.training import liveness, tuning
 from birdnet_fs.training.fit import DivergedError
-from birdnet_fs.training.study import JOURNAL, Study, best_first, read_study, tried
-from birdnet_fs.training.tuning import LOG, MOST_IN_VAIN
+from birdnet_fs.training.study import ALIVE, JOURNAL, Study, TrialSummary, best_first, read_study
+from birdnet_fs.training.tuning import LOG, MAX_CONSECUTIVE_FAILURES
 
 BASE = Experiment(name="base", seed=3, training=Training(epochs=6))
 SPACE = Space({"training.learning_rate": Float(1e-4, 1e-1, log=True), "model.dropout": Float(0.0, 0.5)}, n_trials=12)
@@ -21,7 +23,7 @@ COLUMN = "val_macro_auroc"
 
 
 def work(study: Study, train_one: Callable[..., None]) -> None:
-    tuning.work(study, train_one=train_one, forget=lambda: None)
+    tuning.work(study, train_one=train_one, free_memory=lambda: None)
 
 
 def height(experiment: Experiment) -> float:
@@ -65,7 +67,7 @@ def diverge() -> None:
 
 
 def study_in(folder: Path, space: Space = SPACE, **settings) -> Study:
-    return Study(folder, BASE, space, **{"beat_s": 0.05, "grace_s": 0.5, **settings})
+    return Study(folder, BASE, space, **{"grace_s": 0.5, **settings})
 
 
 def outcome(study: Study) -> list[tuple]:
@@ -121,15 +123,16 @@ def test_an_interrupted_trial_is_tried_again(tmp_path: Path) -> None:
 def test_a_stop_that_no_interrupt_brought_is_heard_after_the_epoch(tmp_path: Path) -> None:
     study, stop = study_in(tmp_path), threading.Event()
     with pytest.raises(KeyboardInterrupt):
-        tuning.work(study, train_one=first_then(1, stop.set), forget=lambda: None, stop=stop)
+        tuning.work(study, train_one=first_then(1, stop.set), free_memory=lambda: None, stop=stop)
     assert [(t.state, len(t.values)) for t in study.trials()] == [("finished", 6), ("lost", 2), ("waiting", 0)]
 
 
-def test_what_a_dead_process_trained_is_tried_again_twice_at_most(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("birdnet_fs.training.study.LOOK_S", 0.05)
-    taken = [study_in(tmp_path, n_trials=1).next() for _ in range(4)]  # each by a process that says no more
+def test_what_a_dead_process_trained_is_tried_again_twice_at_most(tmp_path: Path) -> None:
+    taken = []
+    for _ in range(4):  # each by a process that touches its file no more
+        study = study_in(tmp_path, n_trials=1, grace_s=60)
+        taken.append(study.next())
+        os.utime(study.place(taken[-1].number) / ALIVE, (0, 0))
     params = [trial.params for trial in taken if trial is not None]
     assert params[0] == params[1] == params[2] != params[3]
     assert [t.state for t in study_in(tmp_path).trials()] == ["lost", "lost", "lost", "running"]
@@ -147,11 +150,11 @@ def test_a_worker_waits_for_a_sign_and_takes_over(tmp_path: Path) -> None:
 
 
 def test_a_worker_leaves_to_a_living_one_what_that_one_trains(tmp_path: Path) -> None:
-    other = study_in(tmp_path, n_trials=2, grace_s=60)
+    other = study_in(tmp_path, n_trials=2, grace_s=6)
     trial = other.next()
     assert trial is not None
-    with other.beat(trial):
-        study = study_in(tmp_path, n_trials=2, grace_s=60)
+    with other.alive(trial):
+        study = study_in(tmp_path, n_trials=2, grace_s=6)
         work(study, train_one=learn)
     assert [t.state for t in study.trials()] == ["running", "finished"]
 
@@ -161,22 +164,22 @@ def test_one_that_was_taken_for_dead_says_nothing_any_more(tmp_path: Path) -> No
 
     def others_take_over() -> None:
         frozen = study._study.get_trials()[-1]
-        study._again(frozen, "its process ended")
+        study._retry(frozen, "its process ended")
 
     work(study, train_one=first_then(0, others_take_over))
     states = [t.state for t in study.trials()]
     assert states[0] == "lost"
     assert states.count("finished") == 2
-    assert "theirs now" in (study.place(0) / LOG).read_text()
+    assert "has taken over the trial" in (study.place(0) / LOG).read_text()
 
 
 def test_several_at_a_time_make_as_many_as_are_asked_for(tmp_path: Path) -> None:
     def one() -> None:
-        study = study_in(tmp_path, grace_s=60)
+        study = study_in(tmp_path, grace_s=6)
         while (trial := study.next()) is not None:
-            with study.beat(trial):
+            with study.alive(trial):
                 trial.report(0.5, step=1)
-                study.finish(trial, 0.5)
+                study.tell(trial, TrialState.COMPLETE, value=0.5)
 
     threads = [threading.Thread(target=one) for _ in range(4)]
     for thread in threads:
@@ -221,7 +224,7 @@ def test_many_in_vain_are_no_fault_of_the_trials(tmp_path: Path) -> None:
         raise UserError("No clip is left.")
 
     study = study_in(tmp_path, n_trials=50)
-    with pytest.raises(UserError, match=rf"{MOST_IN_VAIN} trials in a row came to nothing.*No clip is left"):
+    with pytest.raises(UserError, match=rf"{MAX_CONSECUTIVE_FAILURES} trials in a row failed.*No clip is left"):
         work(study, train_one=broken)
 
 
@@ -273,7 +276,7 @@ def test_half_a_last_line_is_dropped_and_a_damaged_journal_is_said(tmp_path: Pat
 def test_a_stuck_lock_of_a_dead_process_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = study_in(tmp_path, n_trials=1)
     (tmp_path / "draw.lock").touch()
-    study._lock.grace_period = 1
+    monkeypatch.setattr(liveness, "GRACE_S", 3.0)
     work(study, train_one=learn)
     assert len(study.trials()) == 1
 
@@ -284,6 +287,6 @@ def test_optunas_own_tools_read_it(tmp_path: Path) -> None:
     theirs = read_study(tmp_path)
     best = best_first(study.trials())[0]
     assert theirs.best_trial.number == best.number
-    assert theirs.best_value == best.value == tried(theirs.best_trial).value
+    assert theirs.best_value == best.value == TrialSummary.of(theirs.best_trial).value
     with pytest.raises(UserError, match="A study with"):
         read_study(tmp_path / "nowhere")
