@@ -9,7 +9,7 @@ import time
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from birdnet_fs.training.metrics import macro_auroc
+from birdnet_fs.metrics.classification import macro_auroc
 
 N_CLASSES, PREVALENCE = 206, 0.01
 SIZES = ((8_400, 5, "Kaggle size", 40), (100_000, 3, "large", 25))  # rows, rounds of scikit-learn, name, goal

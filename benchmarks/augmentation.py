@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from birdnet_fs.batches.augment_features import augment_features
-from birdnet_fs.batches.augment_waveform import Partner, augment_waveform
-from birdnet_fs.batches.augmentation import Chain
-from birdnet_fs.batches.draws import Draws, Key
-from birdnet_fs.batches.stretch import stretch_and_shift
+from birdnet_fs.batches.augment.features import augment_features
+from birdnet_fs.batches.augment.pipeline import Chain
+from birdnet_fs.batches.augment.rng import Draws, Key
+from birdnet_fs.batches.augment.stretch_pitch import stretch_and_shift
+from birdnet_fs.batches.augment.waveform import Partner, augment_waveform
 from birdnet_fs.frontend import preset
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.schema import (

@@ -15,7 +15,7 @@ import librosa
 import numpy as np
 import soundfile
 
-from birdnet_fs.recordings.audio import read_audio
+from birdnet_fs.audio.read import read_audio
 
 SECONDS, FILE_RATE, RATE = 60, 44_100, 32_000
 

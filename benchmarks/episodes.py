@@ -23,10 +23,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from birdnet_fs import models, schema
-from birdnet_fs.batches.episodes import Episodes, draw
-from birdnet_fs.models.lowering import lower
+from birdnet_fs.data.episodes import Episodes, draw
+from birdnet_fs.metrics.few_shot import Scores, by_embedding, by_pairs, result, together
+from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.training import episodic
-from birdnet_fs.training.few_shot_accuracy import Scores, by_embedding, by_pairs, result, together
 
 N_WAY, SHAPE = 5, (128, 128)
 COSINE_SCALE = 10.0

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from birdnet_fs import models
 from birdnet_fs.cli.experiment import load
-from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.reports.held_out import report_on_held_out
-from birdnet_fs.training.history import read_history
-from birdnet_fs.training.run_folder import load_run
-from birdnet_fs.training.settled import finished
+from birdnet_fs.runs.history import read_history
+from birdnet_fs.runs.resolve import finished
+from birdnet_fs.runs.run import load_run
 from birdnet_fs.training.trainer import train
 
 ROOT = Path(__file__).resolve().parents[1]

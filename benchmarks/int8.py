@@ -14,18 +14,18 @@ import statistics
 from pathlib import Path
 
 from birdnet_fs.cli.experiment import load
-from birdnet_fs.export.bench import measure_in_turns
+from birdnet_fs.core.settings import override
+from birdnet_fs.data.partition import held_out_clips
+from birdnet_fs.data.targets import targets_of
 from birdnet_fs.export.export import export_run
-from birdnet_fs.plumbing.settings import override
+from birdnet_fs.export.runtimes.benchmark import measure_in_turns
+from birdnet_fs.inference.clips import score_clips
+from birdnet_fs.inference.engine import open_engine
+from birdnet_fs.metrics import classification
 from birdnet_fs.reports.held_out import report_on_held_out
-from birdnet_fs.scoring.clips import score_clips
-from birdnet_fs.scoring.engines import open_engine
-from birdnet_fs.training import metrics
-from birdnet_fs.training.partition import held_out_clips
-from birdnet_fs.training.quantising import experiment_of
-from birdnet_fs.training.run_folder import Run, load_run
-from birdnet_fs.training.settled import finished
-from birdnet_fs.training.targets import targets_of
+from birdnet_fs.runs.resolve import finished
+from birdnet_fs.runs.run import Run, load_run
+from birdnet_fs.training.qat import experiment_of
 from birdnet_fs.training.trainer import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,7 +68,9 @@ def scores(file: Path, run: Run) -> tuple[float, float]:
     """Macro AUROC and accuracy on the clips that the run held out."""
     scored = score_clips(open_engine(file, threads=1), held_out_clips(run))
     targets = targets_of(scored.clips, run.classes, multi_label=run.multi_label)
-    return metrics.macro_auroc(targets, scored.probabilities).value, metrics.accuracy(targets, scored.probabilities)
+    return classification.macro_auroc(targets, scored.probabilities).value, classification.accuracy(
+        targets, scored.probabilities
+    )
 
 
 def spread(values: list[float], digits: int) -> str:

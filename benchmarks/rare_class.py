@@ -13,10 +13,10 @@ import statistics
 from pathlib import Path
 
 from birdnet_fs.cli.experiment import load
-from birdnet_fs.recordings.score_table import read_scores
+from birdnet_fs.data.score_table import read_scores
+from birdnet_fs.metrics.classification import macro_auroc
 from birdnet_fs.reports.held_out import report_on_held_out
-from birdnet_fs.training.metrics import macro_auroc
-from birdnet_fs.training.settled import finished
+from birdnet_fs.runs.resolve import finished
 from birdnet_fs.training.trainer import train
 
 ROOT = Path(__file__).resolve().parents[1]

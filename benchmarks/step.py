@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from birdnet_fs import models
-from birdnet_fs.models.lowering import lower
+from birdnet_fs.models.lowering.lower import lower
 
 N_CLASSES = 206
 # name -> its peer, (n_frames, n_mels), segments in a training step, segments of the larger inference

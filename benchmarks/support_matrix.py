@@ -16,17 +16,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from birdnet_fs.export.environments import Environment, find_environments, runtimes
-from birdnet_fs.export.form import Form
-from birdnet_fs.export.measure import Proof, measure
-from birdnet_fs.export.parity import Parity
-from birdnet_fs.export.probe import EDGES, Probe, make_probe
-from birdnet_fs.export.targets import TARGETS
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import write_json
+from birdnet_fs.core.progress import say
+from birdnet_fs.export.convert_and_verify import Proof, measure
+from birdnet_fs.export.parity.compare import Parity
+from birdnet_fs.export.parity.inputs import EDGES, Probe, make_probe
+from birdnet_fs.export.runtimes.environments import Environment, find_environments, runtimes
+from birdnet_fs.export.spec import Form
+from birdnet_fs.export.targets.check import TARGETS
 from birdnet_fs.models import resolve
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import write_json
-from birdnet_fs.plumbing.progress import say
-from birdnet_fs.training.run_folder import Run, load_run
+from birdnet_fs.runs.run import Run, load_run
 
 README = Path(__file__).resolve().parents[1] / "export" / "README.md"
 BEGIN, END = "<!-- support matrix: made by benchmarks/support_matrix.py -->", "<!-- end of the support matrix -->"

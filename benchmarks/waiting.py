@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 
 from birdnet_fs.batches.loader import Batch, TrainingBatches
-from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.cli.experiment import load
-from birdnet_fs.recordings.manifest import read_background
-from birdnet_fs.training.fit import fit
+from birdnet_fs.data.manifest import read_background
+from birdnet_fs.data.partition import partition
+from birdnet_fs.data.targets import targets_of
+from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.runs.run import build_network
+from birdnet_fs.training.loop import fit
 from birdnet_fs.training.objective import supervised
-from birdnet_fs.training.partition import partition
-from birdnet_fs.training.run_folder import build_network
-from birdnet_fs.training.targets import targets_of
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = ("cnn/small", "efficientnet_v2/b0")

@@ -12,9 +12,9 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from birdnet_fs.audio.read import read_audio
 from birdnet_fs.frontend import preset
 from birdnet_fs.frontend.in_numpy import log_mel
-from birdnet_fs.recordings.audio import read_audio
 
 SHOWN_S = 45.0
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.settings import override
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.settings import override
 from birdnet_fs.schema import Experiment
 
 ROOT = Path(__file__).parents[1]

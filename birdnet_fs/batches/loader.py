@@ -11,16 +11,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from birdnet_fs import schema
-from birdnet_fs.batches.augmentation import Chain
-from birdnet_fs.batches.draws import Key
-from birdnet_fs.batches.episodes import draw
-from birdnet_fs.batches.imbalance import clip_weights, epoch_clips
-from birdnet_fs.batches.listeners import Listener
-from birdnet_fs.batches.unlabelled import Unlabelled
-from birdnet_fs.batches.waveforms import Waveforms
+from birdnet_fs.batches.augment.pipeline import Chain
+from birdnet_fs.batches.augment.rng import Key
+from birdnet_fs.batches.augment.teacher_features import Listener
+from birdnet_fs.batches.augment.unlabeled import Unlabelled
+from birdnet_fs.batches.class_balance import clip_weights, epoch_clips
+from birdnet_fs.core.random_streams import Stream, generator, integer_seed
+from birdnet_fs.data.episodes import draw
+from birdnet_fs.data.manifest import Clip
+from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import network_input
-from birdnet_fs.plumbing.random_streams import Stream, generator, integer_seed
-from birdnet_fs.recordings.manifest import Clip
 
 Batch = Sequence[torch.Tensor]  # features, targets, indices of the clips; then what teachers are given
 Keys = list[Key]  # of every item of a batch

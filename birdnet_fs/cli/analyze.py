@@ -43,11 +43,11 @@ def analyze(
     A second run with the same model and settings does what is missing. A broken recording stops nothing: it
     is named with its reason in OUTPUT/ledger.csv. The exit status is 1 when no recording could be scored.
     """
-    from birdnet_fs.plumbing.progress import say
-    from birdnet_fs.scoring.analyze import LEDGER
-    from birdnet_fs.scoring.analyze import analyze as run
-    from birdnet_fs.scoring.choice import read_species
-    from birdnet_fs.scoring.engines import open_engine
+    from birdnet_fs.analysis.analyze import LEDGER
+    from birdnet_fs.analysis.analyze import analyze as run
+    from birdnet_fs.analysis.options import read_species
+    from birdnet_fs.core.progress import say
+    from birdnet_fs.inference.engine import open_engine
 
     ledger = run(
         open_engine(model, threads=threads),

@@ -16,7 +16,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
 ) -> None:
     """Time ARTEFACT with its runtime alone: ms a segment, times real time, load, size, memory."""
-    from birdnet_fs.export.bench import measure_in_turns
+    from birdnet_fs.export.runtimes.benchmark import measure_in_turns
 
     paths = [artefact] if against is None else [artefact, against]
     speeds = measure_in_turns(paths, threads=threads, batch=batch_size, seconds=seconds)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import check_output, write_json
-from birdnet_fs.plumbing.progress import say
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import check_output, write_json
+from birdnet_fs.core.progress import say
 
 
 def cv(
@@ -32,15 +32,15 @@ def cv(
     """
     from birdnet_fs import schema
     from birdnet_fs.cli.experiment import load
-    from birdnet_fs.plumbing.settings import show
+    from birdnet_fs.core.settings import show
 
     chosen = load(experiment, settings or [])
     if cfg:
         print(show(schema.debugged(chosen)))
         return
     wanted = _seeds(seeds) or [chosen.seed]
-    from birdnet_fs.training.ensemble_folder import COMBINE
-    from birdnet_fs.training.partition import folds_of
+    from birdnet_fs.data.partition import folds_of
+    from birdnet_fs.runs.ensemble import COMBINE
 
     folder = output or Path("runs") / f"{chosen.name}-cv"
     check_output(folder)
@@ -83,8 +83,8 @@ def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[s
     from birdnet_fs.reports.evaluate import METRICS, SCORES, stored_json
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.reports.out_of_fold import HEADLINE
-    from birdnet_fs.training.run_folder import load_run
-    from birdnet_fs.training.settled import finished
+    from birdnet_fs.runs.resolve import finished
+    from birdnet_fs.runs.run import load_run
     from birdnet_fs.training.trainer import PRETRAIN, pretrain, train
 
     one = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, fold=number))
@@ -104,7 +104,7 @@ def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[s
 
 def _collect(experiment: Any, rows: Sequence[dict[str, Any]], folder: Path) -> dict[str, Any]:
     """Write oof.csv, what it says (metrics.json, report.html) and cv.json; gives the last."""
-    from birdnet_fs.recordings.score_table import read_scores, write_scores
+    from birdnet_fs.data.score_table import read_scores, write_scores
     from birdnet_fs.reports.evaluate import SCORES, write_evaluation
     from birdnet_fs.reports.out_of_fold import CV, OOF, never_scored, out_of_fold, summary
 

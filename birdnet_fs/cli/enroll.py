@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import check_output
-from birdnet_fs.plumbing.progress import say
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import check_output
+from birdnet_fs.core.progress import say
 
 
 def enroll(
@@ -36,10 +36,10 @@ def enroll(
     that was trained otherwise are left out.
     """
     from birdnet_fs import schema
-    from birdnet_fs.plumbing.settings import override
-    from birdnet_fs.recordings.audio import find_audio
-    from birdnet_fs.recordings.manifest import Clip, read_manifest
-    from birdnet_fs.training.run_folder import CONFIG, load_run
+    from birdnet_fs.audio.read import find_audio
+    from birdnet_fs.core.settings import override
+    from birdnet_fs.data.manifest import Clip, read_manifest
+    from birdnet_fs.runs.run import CONFIG, load_run
 
     if output is None:
         raise UserError("Where to write is not given; add -o FOLDER for the new run.")
@@ -66,7 +66,7 @@ def enroll(
     noises = [Clip(path) for path in find_audio(background)] if background is not None else []
     if background is not None and not noises:
         raise UserError(f"--background must be a folder with recordings. Received: {background}")
-    from birdnet_fs.fewshot.enrolment import enrol
+    from birdnet_fs.fewshot.enrollment import enrol
 
     new = enrol(opened, manifest, output, background=noises, remove=remove or [], extend=extend, unknown=unknown)
     print(f"{len(new.classes)} classes: {', '.join(new.classes)}")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.progress import say
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.progress import say
 
 if TYPE_CHECKING:
-    from birdnet_fs.training.ensemble_folder import Ensemble
+    from birdnet_fs.runs.ensemble import Ensemble
 
 FOLDER = "ensemble"  # in the folder of `cv`
 
@@ -53,7 +53,7 @@ def members_of(given: Path) -> list[Path]:
     """
     from birdnet_fs.reports.evaluate import stored_json
     from birdnet_fs.reports.out_of_fold import CV, place_of
-    from birdnet_fs.training.run_folder import CONFIG
+    from birdnet_fs.runs.run import CONFIG
 
     table = stored_json(given / CV)
     if table and not (given / CONFIG).is_file():
@@ -73,11 +73,11 @@ def make(
     Raises:
         UserError: Ranks are wanted, and a run has no scores of clips it held out.
     """
-    from birdnet_fs.recordings.score_table import read_scores
+    from birdnet_fs.data.score_table import read_scores
+    from birdnet_fs.inference.ensemble import position_table
     from birdnet_fs.reports.evaluate import SCORES
-    from birdnet_fs.scoring.ensemble import position_table
-    from birdnet_fs.training.ensemble_folder import check_members, columns_of, save_ensemble
-    from birdnet_fs.training.run_folder import load_run
+    from birdnet_fs.runs.ensemble import check_members, columns_of, save_ensemble
+    from birdnet_fs.runs.run import load_run
 
     twice = next(
         (folder for i, folder in enumerate(folders) if folder.resolve() in map(Path.resolve, folders[:i])), None

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import check_output
-from birdnet_fs.plumbing.progress import say
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import check_output
+from birdnet_fs.core.progress import say
 
 COLUMNS = ("auroc", "average_precision", "precision", "recall", "f1", "best_f1", "threshold")
 
@@ -53,16 +53,16 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
     import dataclasses
 
     from birdnet_fs import schema
-    from birdnet_fs.plumbing.settings import override
-    from birdnet_fs.plumbing.text import escaped
-    from birdnet_fs.recordings.manifest import Clip
-    from birdnet_fs.recordings.score_table import write_scores
+    from birdnet_fs.core.settings import override
+    from birdnet_fs.core.text import escaped
+    from birdnet_fs.data.manifest import Clip
+    from birdnet_fs.data.score_table import write_scores
+    from birdnet_fs.inference.engine import open_engine
     from birdnet_fs.reports.evaluate import write_evaluation
-    from birdnet_fs.reports.labelled import guess_data, score_labelled
-    from birdnet_fs.scoring.engines import open_engine
-    from birdnet_fs.training.ensemble_folder import is_ensemble, load_ensemble
-    from birdnet_fs.training.heard import provenance
-    from birdnet_fs.training.run_folder import load_run
+    from birdnet_fs.reports.labeled import guess_data, score_labelled
+    from birdnet_fs.runs.ensemble import is_ensemble, load_ensemble
+    from birdnet_fs.runs.provenance import provenance
+    from birdnet_fs.runs.run import load_run
 
     wrong = next((s for s in settings if not s.startswith("data.")), None)
     if wrong is not None:

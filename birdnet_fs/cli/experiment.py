@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from birdnet_fs import frontend, schema
-from birdnet_fs.plumbing.errors import UserError, nearest
-from birdnet_fs.plumbing.renamed import in_python
-from birdnet_fs.plumbing.settings import override
+from birdnet_fs.core.errors import UserError, nearest
+from birdnet_fs.core.renamed import in_python
+from birdnet_fs.core.settings import override
 
 SHORT = {"teacher_model": "distillation.teacher"}  # names that the design document of torch_impl gives to settings
 

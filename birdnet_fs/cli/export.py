@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from birdnet_fs.export import targets
+from birdnet_fs.export.targets import check as targets
 
 
 def export(
@@ -43,11 +43,11 @@ def export(
 
     An artefact that does not stay within the budget of its precision, on every runtime found, is not written.
     """
-    from birdnet_fs.plumbing.files import check_output
+    from birdnet_fs.core.files import check_output
 
     check_output(output or run)
     from birdnet_fs.export.export import export_run
-    from birdnet_fs.training.run_folder import load_run
+    from birdnet_fs.runs.run import load_run
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a job that is ended cleans up as well
     artefacts = export_run(

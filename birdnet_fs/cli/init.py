@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import write_text
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import write_text
 
 
 def init(

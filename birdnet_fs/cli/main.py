@@ -18,19 +18,19 @@ from birdnet_fs.cli.enroll import enroll
 from birdnet_fs.cli.ensemble import ensemble
 from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.cli.export import export
-from birdnet_fs.cli.fewshot import fewshot
+from birdnet_fs.cli.fewshot_eval import fewshot
 from birdnet_fs.cli.init import init
 from birdnet_fs.cli.manifest import manifest
 from birdnet_fs.cli.models import models
-from birdnet_fs.cli.pseudo import pseudo
-from birdnet_fs.cli.quantise import quantise
+from birdnet_fs.cli.pseudo_label import pseudo
+from birdnet_fs.cli.quantize import quantise
 from birdnet_fs.cli.quickstart import quickstart
 from birdnet_fs.cli.show import show
 from birdnet_fs.cli.train import train
 from birdnet_fs.cli.tune import tune
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.progress import say
-from birdnet_fs.plumbing.renamed import refuse_option, refuse_verb
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.progress import say
+from birdnet_fs.core.renamed import refuse_option, refuse_verb
 
 NAME = "birdnet-fs"
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from birdnet_fs.plumbing.progress import say
+from birdnet_fs.core.progress import say
 
 
 def manifest(
@@ -24,11 +24,11 @@ def manifest(
     Every recording is decoded once. The table and its ledger (manifest.ledger.csv: every row as ok, partial or
     quarantined with the reason) are written also when rows were refused; the exit code is then 1.
     """
-    from birdnet_fs.plumbing.errors import UserError
-    from birdnet_fs.plumbing.files import check_output
-    from birdnet_fs.plumbing.settings import override
-    from birdnet_fs.plumbing.text import escaped
-    from birdnet_fs.recordings.manifest import read_manifest, write_manifest
+    from birdnet_fs.core.errors import UserError
+    from birdnet_fs.core.files import check_output
+    from birdnet_fs.core.settings import override
+    from birdnet_fs.core.text import escaped
+    from birdnet_fs.data.manifest import read_manifest, write_manifest
     from birdnet_fs.schema import Experiment
 
     place = [f"data.root={source}"]

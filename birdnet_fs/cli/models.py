@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.core.errors import UserError
 
 if TYPE_CHECKING:
     import keras

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import check_output
-from birdnet_fs.plumbing.progress import say
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import check_output
+from birdnet_fs.core.progress import say
 
 
 def quickstart(
@@ -20,15 +20,15 @@ def quickstart(
     check_output(folder)
     import dataclasses
 
+    from birdnet_fs.analysis.analyze import analyze
     from birdnet_fs.cli.starter import aviary
     from birdnet_fs.cli.train import headline
+    from birdnet_fs.data.synthetic.aviary import make_aviary
     from birdnet_fs.export.export import export_run
-    from birdnet_fs.recordings.aviary import make_aviary
+    from birdnet_fs.inference.engine import open_engine
     from birdnet_fs.reports.held_out import report_on_held_out
-    from birdnet_fs.scoring.analyze import analyze
-    from birdnet_fs.scoring.engines import open_engine
-    from birdnet_fs.training.run_folder import load_run
-    from birdnet_fs.training.settled import finished
+    from birdnet_fs.runs.resolve import finished
+    from birdnet_fs.runs.run import load_run
     from birdnet_fs.training.trainer import train
 
     recordings, run_folder, artefacts = folder / "recordings", folder / "run", folder / "artefact"

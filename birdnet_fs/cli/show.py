@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from birdnet_fs.plumbing.errors import UserError, nearest
+from birdnet_fs.core.errors import UserError, nearest
 
 SUBJECTS = ("augment",)
 
@@ -26,7 +26,7 @@ def show(
     anything is trained.
     """
     from birdnet_fs.cli.experiment import load
-    from birdnet_fs.plumbing.progress import say
+    from birdnet_fs.core.progress import say
 
     if subject not in SUBJECTS:
         raise UserError(f"`show` has {', '.join(SUBJECTS)}.{nearest(subject, SUBJECTS)} Received: {subject!r}")

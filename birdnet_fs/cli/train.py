@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import check_output
-from birdnet_fs.plumbing.progress import say
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import check_output
+from birdnet_fs.core.progress import say
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
@@ -45,8 +45,8 @@ def is_there(folder: Path, experiment: Any) -> bool:
     Raises:
         UserError: It holds another one.
     """
-    from birdnet_fs.training.run_folder import CONFIG
-    from birdnet_fs.training.settled import differences, finished
+    from birdnet_fs.runs.resolve import differences, finished
+    from birdnet_fs.runs.run import CONFIG
 
     if finished(folder, experiment):
         say(f"{folder} holds this run already; it is kept (--overwrite trains it again).")
@@ -68,8 +68,8 @@ def refuse_unfinished(folder: Path) -> None:
     Raises:
         UserError: There are some.
     """
-    from birdnet_fs.training.checkpoints import LAST
-    from birdnet_fs.training.run_folder import CHECKPOINTS, CONFIG
+    from birdnet_fs.runs.checkpoints import LAST
+    from birdnet_fs.runs.run import CHECKPOINTS, CONFIG
 
     last = folder / CHECKPOINTS / LAST
     if (last / CONFIG).is_file() and not (folder / CONFIG).is_file():
@@ -95,7 +95,7 @@ def train(
     """
     from birdnet_fs import schema
     from birdnet_fs.cli.experiment import load
-    from birdnet_fs.plumbing.settings import show
+    from birdnet_fs.core.settings import show
 
     chosen = load(experiment, settings or [])
     if cfg:
@@ -110,7 +110,7 @@ def train(
 def train_and_report(experiment: Any, folder: Path, overwrite: bool) -> None:
     """Train into a folder, or take the run of that experiment which is there, and report on what it held out."""
     from birdnet_fs.reports.held_out import report_on_held_out
-    from birdnet_fs.training.run_folder import load_run
+    from birdnet_fs.runs.run import load_run
     from birdnet_fs.training.trainer import train as train_run
 
     there = not overwrite and is_there(folder, experiment)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import check_output
-from birdnet_fs.plumbing.progress import say, track
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import check_output
+from birdnet_fs.core.progress import say, track
 
 if TYPE_CHECKING:
     from birdnet_fs import schema
-    from birdnet_fs.training.crew import WorkerPool
-    from birdnet_fs.training.study import Study, TrialSummary
+    from birdnet_fs.tuning.study import Study, TrialSummary
+    from birdnet_fs.tuning.worker_pool import WorkerPool
 
 
 def tune(
@@ -52,12 +52,12 @@ def tune(
         raise UserError("birdnet-fs tune needs the library optuna; pip install 'birdnet_fs[tune]'.")
     folder = output or Path("runs") / f"{chosen.name}-tune"
     check_output(folder)
-    from birdnet_fs.training.crew import WorkerPool, threads_per_worker
-    from birdnet_fs.training.spaces import check_space
+    from birdnet_fs.tuning.space import check_space
+    from birdnet_fs.tuning.worker_pool import WorkerPool, threads_per_worker
 
     check_space(searched, chosen)  # before torch and Keras are imported, which takes seconds
-    from birdnet_fs.training.study import Study
-    from birdnet_fs.training.tuning import check_tuning
+    from birdnet_fs.tuning.study import Study
+    from birdnet_fs.tuning.worker import check_tuning
 
     n_threads = chosen.training.threads or threads_per_worker(workers)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster that takes the machine back asks so first
@@ -97,15 +97,15 @@ def _work(
     stop: threading.Event,
 ) -> None:
     """Train trials of a study in a process of its own, which loads the space since functions cannot be pickled."""
-    from birdnet_fs.training.study import Study
-    from birdnet_fs.training.tuning import work
+    from birdnet_fs.tuning.study import Study
+    from birdnet_fs.tuning.worker import work
 
     work(Study(folder, base, _space(space, experiment, how), n_kept=n_kept), stop=stop)
 
 
 def _counted(pool: "WorkerPool", study: "Study") -> Iterator[int]:
     """Yield the trials that count as they end; print a line for each that ends."""
-    from birdnet_fs.training.study import best_first
+    from birdnet_fs.tuning.study import best_first
 
     seen = {trial.number for trial in study.trials() if trial.over}
     for _ in pool.run():
@@ -149,7 +149,7 @@ def _report(study: "Study", experiment: str) -> None:
 
 
 def _shown(experiment: "schema.Experiment", space: "schema.Space") -> Sequence[str]:
-    from birdnet_fs.plumbing.settings import show
+    from birdnet_fs.core.settings import show
 
     names = [f.name for f in dataclasses.fields(space) if f.name not in ("values", "derive")]
     how = [f"{name}={getattr(space, name)}" for name in names]

@@ -13,17 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
-from birdnet_fs.export import card, hosts, labels, sidecars, targets
-from birdnet_fs.export import embeddings as second
-from birdnet_fs.export.bench import Speed, measure_speed
-from birdnet_fs.export.environments import Environment, find_environments
-from birdnet_fs.export.form import SUFFIXES, Form
-from birdnet_fs.export.measure import Proof, measure
-from birdnet_fs.export.parity import expected
-from birdnet_fs.export.probe import EDGES, Probe, make_probe
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.progress import say
-from birdnet_fs.training.run_folder import WEIGHTS, Run
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.progress import say
+from birdnet_fs.export import model_card, sidecars
+from birdnet_fs.export.convert_and_verify import Proof, measure
+from birdnet_fs.export.parity import embeddings as second
+from birdnet_fs.export.parity.compare import expected
+from birdnet_fs.export.parity.inputs import EDGES, Probe, make_probe
+from birdnet_fs.export.runtimes.benchmark import Speed, measure_speed
+from birdnet_fs.export.runtimes.environments import Environment, find_environments
+from birdnet_fs.export.spec import SUFFIXES, Form
+from birdnet_fs.export.targets import check as targets
+from birdnet_fs.export.targets import companion_files, labels
+from birdnet_fs.runs.run import WEIGHTS, Run
 
 N_CALIBRATION = 200  # real segments that set the ranges of int8
 NEEDS = {"tflite": ("tensorflow", "ai_edge_litert"), "onnx": ("onnx", "onnxscript", "onnxruntime")}
@@ -113,8 +115,8 @@ def export_run(
             golden = _golden(run, probe, proof, reference)
             sidecars.write_sidecars(artefact, run, form=form, proof=proof, golden=golden, enrolment=enrolment)
             speed = measure_speed(artefact) if form.format in ("tflite", "onnx") else None
-            card.write_card(artefact, run, form=form, target=target, proof=proof, speed=speed, license=license)
-            hosts.write_host_files(target, artefact, run)
+            model_card.write_card(artefact, run, form=form, target=target, proof=proof, speed=speed, license=license)
+            companion_files.write_host_files(target, artefact, run)
             n_bytes = sum(file.stat().st_size for file in (artefact, artefact.with_suffix(".bin")) if file.exists())
             made.append(Artefact(output / artefact.name, n_bytes, proof, speed))
         sidecars.write_parity(ready, {artefact.path.name: artefact.proof for artefact in made}, earlier=output)

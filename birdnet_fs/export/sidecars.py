@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from birdnet_fs import schema
-from birdnet_fs.export.embeddings import Enrolment
-from birdnet_fs.export.form import Form
-from birdnet_fs.export.labels import label_lines
-from birdnet_fs.export.measure import Proof
-from birdnet_fs.plumbing.files import sha256, write_json, write_text
-from birdnet_fs.training.run_folder import Run, versions
+from birdnet_fs.core.files import sha256, write_json, write_text
+from birdnet_fs.export.convert_and_verify import Proof
+from birdnet_fs.export.parity.embeddings import Enrolment
+from birdnet_fs.export.spec import Form
+from birdnet_fs.export.targets.labels import label_lines
+from birdnet_fs.runs.run import Run, versions
 
 FORMAT = 1
 

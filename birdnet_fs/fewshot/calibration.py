@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.training.activations import to_probabilities
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.inference.activations import to_probabilities
 
 SCALES = (1e-2, 1e4)  # of the logits, between which it is looked for, in units of what classes differ by
 HALVINGS = 60  # of the logarithm of that range: float64 has no more digits

@@ -16,10 +16,10 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from birdnet_fs import schema
-from birdnet_fs.batches.waveforms import Waveforms
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.progress import track
+from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.progress import track
 
 # chosen on the base syllables of a Bengalese finch, across recordings: deeper than 30 dB the background counts
 N_BANDS, DEPTH_DB, SHIFT = 32, 30.0, 1

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import atomic_path
-from birdnet_fs.recordings.copies import recording_of, with_fingerprints
-from birdnet_fs.recordings.manifest import Clip
-from birdnet_fs.training.partition import PARTITION, TRAIN, read_partition
-from birdnet_fs.training.run_folder import Run
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import atomic_path
+from birdnet_fs.data.copies import recording_of, with_fingerprints
+from birdnet_fs.data.manifest import Clip
+from birdnet_fs.data.partition import PARTITION, TRAIN, read_partition
+from birdnet_fs.runs.run import Run
 
 SUPPORT, SUPPORT_TABLE = "support.safetensors", "support.csv"
 COLUMNS = ("label", "path", "onset_s", "offset_s")

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend.pcen import Smoother, pcen, smoother
-from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.schema import FrontEnd
 
 Step = Callable[[Any, "Definition", Any], Any]

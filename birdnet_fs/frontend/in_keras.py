@@ -14,9 +14,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend.definition import Definition, define, finish
 from birdnet_fs.frontend.portable_fft import band_energies
-from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.schema import FrontEnd
 
 Transform = Literal["rfft", "dft"]

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend.definition import STEPS, Definition, define, finish
-from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.schema import FrontEnd
 
 # Rounding in a float32 FFT leaves about 2e-14 of a frame's energy in every bin, and 1e-3 dB (five deviations) allows

@@ -9,8 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend.definition import define, finish
-from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.schema import FrontEnd
 
 

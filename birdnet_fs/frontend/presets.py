@@ -4,7 +4,7 @@ A row is a whole `schema.FrontEnd`; what differs from it in an experiment is set
 `frontend=panns frontend.segment_s=10`.
 """
 
-from birdnet_fs.plumbing.errors import UserError, nearest
+from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.schema import FrontEnd
 
 _ROWS = (

@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from birdnet_fs.plumbing.errors import UserError, nearest
+from birdnet_fs.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import keras

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend.in_keras import full_precision
-from birdnet_fs.plumbing.errors import UserError
 
 DISTANCES = ("euclidean", "cosine", "learned")
 DROPOUT = 0.1  # inside the learnt distance

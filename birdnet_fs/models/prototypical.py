@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 import keras
 from keras import layers
 
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.models.blocks import padded_as_torch
 from birdnet_fs.models.heads import Backbone, mean_over_bands
-from birdnet_fs.plumbing.errors import UserError
 
 SOURCE = "Snell et al. 2017, https://arxiv.org/abs/1703.05175; encoders of github.com/nnayz/uhh_project_dsai"
 MIN_SHAPE = (16, 16)  # (n_frames, n_mels): three halvings leave two cells

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 
 from birdnet_fs import schema
-from birdnet_fs.batches.augmentation import Chain, Item
-from birdnet_fs.batches.draws import Key
-from birdnet_fs.batches.waveforms import Waveforms
+from birdnet_fs.batches.augment.pipeline import Chain, Item
+from birdnet_fs.batches.augment.rng import Key
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.settings import show
+from birdnet_fs.core.text import escaped
+from birdnet_fs.data.copies import match_recordings
+from birdnet_fs.data.manifest import Clip, read_background
+from birdnet_fs.data.partition import Partition, partition
+from birdnet_fs.data.targets import targets_of
+from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.settings import show
-from birdnet_fs.plumbing.text import escaped
-from birdnet_fs.recordings.copies import match_recordings
-from birdnet_fs.recordings.manifest import Clip, read_background
 from birdnet_fs.reports.page import render
-from birdnet_fs.training.partition import Partition, partition
-from birdnet_fs.training.settled import settled
-from birdnet_fs.training.targets import targets_of
+from birdnet_fs.runs.resolve import settled
 
 TEMPLATE = "augment.html"
 N_PARTNERS, N_NOISES = 24, 12  # clips to mix in and background recordings that are read: enough to see, soon ready

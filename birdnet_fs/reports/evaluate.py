@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from birdnet_fs import schema
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import write_json
-from birdnet_fs.plumbing.text import escaped
-from birdnet_fs.recordings.score_table import ScoreTable, read_scores
-from birdnet_fs.training import metrics
-from birdnet_fs.training.history import HISTORY, read_history
-from birdnet_fs.training.run_folder import CLASSES, VERSIONS, load_run
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import write_json
+from birdnet_fs.core.text import escaped
+from birdnet_fs.data.score_table import ScoreTable, read_scores
+from birdnet_fs.metrics import classification
+from birdnet_fs.runs.history import HISTORY, read_history
+from birdnet_fs.runs.run import CLASSES, VERSIONS, load_run
 
 METRICS, REPORT, SCORES = "metrics.json", "report.html", "scores.csv"
 HELD_OUT_LEDGER = "held_out.csv"  # how the recordings behind the scores ended
@@ -60,14 +60,19 @@ def evaluate_scores(
     if targets.ndim != 2 or targets.shape[1] != len(classes):
         raise UserError(f"targets must be [n, {len(classes)}], a column per class. Received: {targets.shape}")
     classes = [escaped(name) for name in classes]  # JSON holds no bytes that are not UTF-8
-    area = metrics.macro_auroc(targets, scores)
+    area = classification.macro_auroc(targets, scores)
     n_draws = int(np.clip(_DRAWN_CELLS / max(targets.size, 1), *_DRAWS))
-    interval = metrics.bootstrap(
-        lambda t, s: metrics.macro_auroc(t, s).value, targets, scores, np.asarray(groups, object), n=n_draws, seed=seed
+    interval = classification.bootstrap(
+        lambda t, s: classification.macro_auroc(t, s).value,
+        targets,
+        scores,
+        np.asarray(groups, object),
+        n=n_draws,
+        seed=seed,
     )
-    precision = metrics.average_precision(targets, scores)
-    thresholds, best_f1 = metrics.best_f1(targets, scores)
-    called = metrics.called_of(targets, scores, multi_label=multi_label)
+    precision = classification.average_precision(targets, scores)
+    thresholds, best_f1 = classification.best_f1(targets, scores)
+    called = classification.called_of(targets, scores, multi_label=multi_label)
     n_positives = targets.sum(axis=0)
     per_class = [
         {
@@ -81,7 +86,7 @@ def evaluate_scores(
         }
         for c, name in enumerate(classes)
     ]
-    right = metrics.exact_match(targets, scores) if multi_label else metrics.accuracy(targets, scores)
+    right = classification.exact_match(targets, scores) if multi_label else classification.accuracy(targets, scores)
     share = "set of labels is exactly right at a threshold of 0.5" if multi_label else "highest score is a true class"
     return {
         "macro_auroc": _plain(area.value),
@@ -90,17 +95,17 @@ def evaluate_scores(
         "skipped_classes": [classes[c] for c in area.skipped],
         "accuracy": _plain(right),
         "accuracy_is": f"share of segments whose {share}",
-        "log_loss": _plain(metrics.log_loss(targets, scores, multi_label=multi_label)),
+        "log_loss": _plain(classification.log_loss(targets, scores, multi_label=multi_label)),
         **{key: _plain(value) for key, value in called.macro.items()},
         **{f"weighted_{key}": _plain(value) for key, value in called.weighted.items()},
-        "cmap": _plain(metrics.cmap(targets, scores)),
+        "cmap": _plain(classification.cmap(targets, scores)),
         "no_call_average_precision": _plain(_no_call(targets, scores)) if multi_label else None,
         "n_segments": len(targets),
         "n_groups": len(set(groups)),
         "n_bootstrap": n_draws,
         "seed": seed,
         "per_class": per_class,
-        "confusion": metrics.confusion(targets, scores).tolist(),
+        "confusion": classification.confusion(targets, scores).tolist(),
     }
 
 
@@ -214,7 +219,7 @@ def stored_json(path: Path) -> dict[str, Any]:
 def _no_call(targets: np.ndarray, scores: np.ndarray) -> float:
     """Average precision of "nothing calls", scored by how low the highest score is; nan where every row has a label."""
     empty = targets.max(axis=1, keepdims=True) <= 0
-    return float(metrics.average_precision(empty.astype(np.float32), -scores.max(axis=1, keepdims=True))[0])
+    return float(classification.average_precision(empty.astype(np.float32), -scores.max(axis=1, keepdims=True))[0])
 
 
 def _plain(value: float) -> float | None:

@@ -10,20 +10,20 @@ from typing import Any
 
 import keras
 
-from birdnet_fs.batches.waveforms import Waveforms
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import write_json
-from birdnet_fs.plumbing.progress import say
-from birdnet_fs.plumbing.text import escaped
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import write_json
+from birdnet_fs.core.progress import say
+from birdnet_fs.core.text import escaped
+from birdnet_fs.data.partition import held_out_clips
+from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.metrics.few_shot import Result
 from birdnet_fs.reports.evaluate import METRICS, REPORT, stored_json
 from birdnet_fs.reports.figures import confusion_figure, history_figure
 from birdnet_fs.reports.page import render
+from birdnet_fs.runs.history import HISTORY, read_history
+from birdnet_fs.runs.run import VERSIONS, Run
 from birdnet_fs.training.episodic import accuracies
-from birdnet_fs.training.few_shot_accuracy import Result
-from birdnet_fs.training.fit import device_of
-from birdnet_fs.training.history import HISTORY, read_history
-from birdnet_fs.training.partition import held_out_clips
-from birdnet_fs.training.run_folder import VERSIONS, Run
+from birdnet_fs.training.loop import device_of
 
 TEMPLATE = "few_shot.html"
 

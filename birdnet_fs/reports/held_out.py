@@ -6,19 +6,19 @@ The run folder (or a checkpoint) is enough: its `partition.csv` names the clips 
 from pathlib import Path
 from typing import Any
 
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.progress import say
-from birdnet_fs.recordings.score_table import ScoreTable, read_scores, write_scores
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.progress import say
+from birdnet_fs.data.partition import HELD_OUT, PARTITION, held_out_clips, read_partition
+from birdnet_fs.data.score_table import ScoreTable, read_scores, write_scores
+from birdnet_fs.data.targets import targets_of
+from birdnet_fs.inference.clips import score_clips
+from birdnet_fs.inference.engine import open_engine
 from birdnet_fs.reports.evaluate import HELD_OUT_LEDGER, SCORES, report_on_scores, write_evaluation
 from birdnet_fs.reports.few_shot import report_on_episodes
-from birdnet_fs.scoring.clips import score_clips
-from birdnet_fs.scoring.engines import open_engine
-from birdnet_fs.training.ensemble_folder import Ensemble, is_ensemble, load_ensemble
-from birdnet_fs.training.history import HISTORY, read_history
-from birdnet_fs.training.partition import HELD_OUT, PARTITION, held_out_clips, read_partition
-from birdnet_fs.training.run_folder import Run, load_run
-from birdnet_fs.training.targets import targets_of
-from birdnet_fs.training.tracking import Tracking, of_test
+from birdnet_fs.runs.ensemble import Ensemble, is_ensemble, load_ensemble
+from birdnet_fs.runs.history import HISTORY, read_history
+from birdnet_fs.runs.run import Run, load_run
+from birdnet_fs.training.tracking.tracker import Tracking, of_test
 
 
 def report_on_held_out(run: Run, output: Path | None = None) -> dict[str, Any]:

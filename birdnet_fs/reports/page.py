@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from birdnet_fs import schema
-from birdnet_fs.plumbing.files import write_text
-from birdnet_fs.plumbing.settings import show
-from birdnet_fs.plumbing.text import escaped, escaped_lines
+from birdnet_fs.core.files import write_text
+from birdnet_fs.core.settings import show
+from birdnet_fs.core.text import escaped, escaped_lines
 
 TEMPLATE = "page.html"
 N_MIXED_UP = 10
@@ -79,7 +79,7 @@ def render(
     """Write a page from one of the templates beside this file; arguments as `write_report`, `values` as they are."""
     import jinja2
 
-    from birdnet_fs.training.run_folder import versions as versions_in_use
+    from birdnet_fs.runs.run import versions as versions_in_use
 
     page = jinja2.Environment(
         loader=jinja2.FunctionLoader(

@@ -17,11 +17,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from birdnet_fs import schema
-from birdnet_fs.plumbing.files import atomic_path, write_text
-from birdnet_fs.plumbing.random_streams import Stream, integer_seed
-from birdnet_fs.plumbing.text import escaped, escaped_lines
+from birdnet_fs.core.files import atomic_path, write_text
+from birdnet_fs.core.random_streams import Stream, integer_seed
+from birdnet_fs.core.text import escaped, escaped_lines
 from birdnet_fs.reports.page import render
-from birdnet_fs.training.study import BASE, COLUMN, TrialSummary, best_first, read_base, read_study, summaries
+from birdnet_fs.tuning.study import BASE, COLUMN, TrialSummary, best_first, read_base, read_study, summaries
 
 BEST, TABLE, PAGE, TEMPLATE = "best.py", "study.csv", "study.html", "study.html"
 N_SHOWN = 10  # of the best trials
@@ -80,9 +80,9 @@ have been: `cv` would test on clips that had a part in the choice.
 from pathlib import Path
 
 from birdnet_fs.frontend import preset
-from birdnet_fs.plumbing.settings import override
+from birdnet_fs.core.settings import override
 from birdnet_fs.schema import Experiment
-from birdnet_fs.training.config_file import read_experiment
+from birdnet_fs.runs.config_file import read_experiment
 
 
 def {name}() -> Experiment:

@@ -26,7 +26,7 @@ from birdnet_fs.schema.frontend import FrontEnd
 from birdnet_fs.schema.loss import ON_COSINES, Loss
 from birdnet_fs.schema.model import Model
 from birdnet_fs.schema.optimization import Optimizer, Schedule
-from birdnet_fs.schema.pseudo import PseudoLabels
+from birdnet_fs.schema.pseudo_label import PseudoLabels
 from birdnet_fs.schema.sampling import Sampling
 from birdnet_fs.schema.space import Categorical, Float, Int, Space
 from birdnet_fs.schema.training import Checkpoints, Episodes, Finetuning, Training

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.core.errors import UserError
 
 
 def check(holds: bool, what: str, received: object) -> None:

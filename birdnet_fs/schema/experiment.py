@@ -10,7 +10,7 @@ from birdnet_fs.schema.distillation import Distillation
 from birdnet_fs.schema.frontend import FrontEnd
 from birdnet_fs.schema.loss import ON_COSINES
 from birdnet_fs.schema.model import Model
-from birdnet_fs.schema.pseudo import PseudoLabels
+from birdnet_fs.schema.pseudo_label import PseudoLabels
 from birdnet_fs.schema.training import Episodes, Training
 
 # settings that a validation metric decides about

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from birdnet_fs.plumbing.settings import from_dict, to_dict
+from birdnet_fs.core.settings import from_dict, to_dict
 from birdnet_fs.schema.checks import check
 
 # keys and values in the JSON of an artifact, a format that readers on devices know, by their names here

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from birdnet_fs.plumbing.settings import text
+from birdnet_fs.core.settings import text
 from birdnet_fs.schema.checks import check
 from birdnet_fs.schema.experiment import Experiment
 

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1503.02531: (1 - alpha) x the loss of the labels + alpha x
 softened by the temperature T; with any number of classes the same of each class' two outcomes. Beyer et al. 2022,
 "Knowledge distillation: A good teacher is patient and consistent", https://arxiv.org/abs/2106.05237: the teacher hears
 the very segment, augmented and mixed, that the student hears: with the same front-end the same features, masks and
-all, else the waveform through its own (batches/listeners.py).
+all, else the waveform through its own (batches/augment/teacher_features.py).
 Romero et al. 2015, "FitNets", https://arxiv.org/abs/1412.6550: the student's embedding, through a linear map that is
 learnt and then dropped, is drawn towards the teacher's. Furlanello et al. 2018, "Born-Again Neural Networks",
 https://arxiv.org/abs/1805.04770: the teacher is the same experiment, trained before (trainer.py).
@@ -23,13 +23,13 @@ import torch
 import torch.nn.functional as F
 
 from birdnet_fs import models, schema
-from birdnet_fs.batches.listeners import same_features
-from birdnet_fs.models.lowering import lower
-from birdnet_fs.plumbing.progress import say
-from birdnet_fs.training.activations import tensor_mean_logits, tensor_to_logits
+from birdnet_fs.batches.augment.teacher_features import same_features
+from birdnet_fs.core.progress import say
+from birdnet_fs.inference.activations import tensor_mean_logits, tensor_to_logits
+from birdnet_fs.models.lowering.lower import lower
+from birdnet_fs.runs.run import Run
 from birdnet_fs.training.losses import wide
 from birdnet_fs.training.objective import Objective
-from birdnet_fs.training.run_folder import Run
 
 Soft = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]  # (student's logits, teacher's, temperature) -> loss
 

@@ -15,22 +15,22 @@ import torch
 from scipy.special import logsumexp
 
 from birdnet_fs import models, schema
-from birdnet_fs.batches.episodes import Episodes, draw
 from birdnet_fs.batches.loader import EpisodeOrder
-from birdnet_fs.batches.waveforms import Waveforms
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.progress import track
+from birdnet_fs.core.random_streams import Stream
+from birdnet_fs.data.episodes import Episodes, draw
+from birdnet_fs.data.manifest import Clip
+from birdnet_fs.data.partition import Partition
+from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.data.windows import WindowRule, clip_rule, pad_to
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
-from birdnet_fs.models.lowering import lower
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.progress import track
-from birdnet_fs.plumbing.random_streams import Stream
-from birdnet_fs.recordings.manifest import Clip
-from birdnet_fs.recordings.windows import WindowRule, clip_rule, pad_to
+from birdnet_fs.metrics.few_shot import METHODS, Method, Result, evaluate
+from birdnet_fs.models.lowering.lower import lower
+from birdnet_fs.runs.history import per_class_accuracy
 from birdnet_fs.training import losses
-from birdnet_fs.training.few_shot_accuracy import METHODS, Method, Result, evaluate
-from birdnet_fs.training.fit import Weights
-from birdnet_fs.training.history import per_class_accuracy
+from birdnet_fs.training.loop import Weights
 from birdnet_fs.training.objective import Objective
-from birdnet_fs.training.partition import Partition
 
 WINDOWS = 64  # through the network at a time
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 
 from birdnet_fs import models, schema
 from birdnet_fs.models.heads import logit_scale
+from birdnet_fs.runs.history import per_class_accuracy
 from birdnet_fs.training import cosine_losses, losses
-from birdnet_fs.training.history import per_class_accuracy
 
 # outputs and targets of a step -> which classes are true and which are called, bool [n_rows, n_classes] each
 Calls = Callable[[Any, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]

@@ -11,27 +11,29 @@ import numpy as np
 import torch
 
 from birdnet_fs import schema
-from birdnet_fs.batches.imbalance import loss_weights
+from birdnet_fs.batches.class_balance import loss_weights
 from birdnet_fs.batches.loader import EpisodeOrder, TrainingBatches
-from birdnet_fs.batches.waveforms import Waveforms
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.progress import say
-from birdnet_fs.plumbing.random_streams import Stream, integer_seed
-from birdnet_fs.recordings.copies import match_recordings
-from birdnet_fs.recordings.ledger import Ledger
-from birdnet_fs.recordings.manifest import Clip, read_background
-from birdnet_fs.training import distillation, episodic, heard, layerwise, pseudo, teachers, tracking, validation
-from birdnet_fs.training.fit import DivergedError, Fitted, Interrupted, Row, Validate, Weights, device_of, fit
-from birdnet_fs.training.history import HISTORY, write_history
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.progress import say
+from birdnet_fs.core.random_streams import Stream, integer_seed
+from birdnet_fs.data.copies import match_recordings
+from birdnet_fs.data.ledger import Ledger
+from birdnet_fs.data.manifest import Clip, read_background
+from birdnet_fs.data.partition import PARTITION, Partition, partition, write_partition
+from birdnet_fs.data.targets import targets_of
+from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.runs import provenance, teachers
+from birdnet_fs.runs.history import HISTORY, write_history
+from birdnet_fs.runs.initial_weights import start_from
+from birdnet_fs.runs.resolve import finished, run_as, settled
+from birdnet_fs.runs.run import Run, build_network, check_classes, load_run, save_run
+from birdnet_fs.training import distillation, episodic, finetuning, pseudo_labels, validation
+from birdnet_fs.training.callbacks import Record
+from birdnet_fs.training.loop import DivergedError, Fitted, Interrupted, Row, Validate, Weights, device_of, fit
 from birdnet_fs.training.objective import Objective, supervised
-from birdnet_fs.training.partition import PARTITION, Partition, partition, write_partition
-from birdnet_fs.training.record import Record
-from birdnet_fs.training.run_folder import Run, build_network, check_classes, load_run, save_run
-from birdnet_fs.training.settled import finished, run_as, settled
-from birdnet_fs.training.start import start_from
-from birdnet_fs.training.targets import targets_of
+from birdnet_fs.training.tracking import tracker
 
-PRETRAIN = heard.PRETRAIN
+PRETRAIN = provenance.PRETRAIN
 GENERATIONS = "generations"  # folder in a run folder of the runs that taught it, with distillation.teacher=self
 Read = Callable[[Sequence[Clip], int], Waveforms]
 Watch = Callable[[str, Sequence[Row]], None]
@@ -73,7 +75,7 @@ def train(
     parts = partition(experiment)
     device = device_of(experiment.training.device)
     _check(experiment, parts)
-    tracking.check(experiment.training)
+    tracker.check(experiment.training)
     if experiment.episodes:
         episodic.check(parts, experiment.episodes, experiment.seed)
     torch.set_num_threads(experiment.training.threads or torch.get_num_threads())
@@ -81,26 +83,28 @@ def train(
     if experiment.model.weights and pretrained is None:
         pretrained = Path(experiment.model.weights)
     # what cannot be built, frozen or started is said before anything is decoded
-    layerwise.freeze(_network(experiment, parts, device, pretrained), experiment.training.finetuning.freeze_blocks)
+    finetuning.freeze(_network(experiment, parts, device, pretrained), experiment.training.finetuning.freeze_blocks)
     parts = parts.with_fingerprints()
     leaks = parts.leaks()
     if leaks:
         say(f"The split leaks: {leaks}")
     for run in runs:
-        heard.refuse_trained_on(run.path, parts, "choose another distillation.teacher, for a fold one of the same fold")
-    windows = pseudo.windows(experiment, parts)
+        provenance.refuse_trained_on(
+            run.path, parts, "choose another distillation.teacher, for a fold one of the same fold"
+        )
+    windows = pseudo_labels.windows(experiment, parts)
     if windows is not None:
-        heard.refuse_labels(experiment, parts)
+        provenance.refuse_labels(experiment, parts)
         parts = dataclasses.replace(parts, pseudo=windows.clips)
     if experiment.pretrain and pretrained is None:
         pretrained = pretrain(experiment, output / PRETRAIN)
     started = [pretrained] if pretrained is not None and pretrained.is_dir() else []
     for folder in started:
-        heard.refuse_trained_on(folder, parts, "choose other recordings for pretraining with pretrain.data.where")
+        provenance.refuse_trained_on(folder, parts, "choose other recordings for pretraining with pretrain.data.where")
     if experiment.distillation.teacher == schema.SELF:
         runs = (_born_before(experiment, output, pretrained),)
-    behind = [*started, *(run.path for run in runs), *heard.labeling_runs(experiment)]
-    parts = dataclasses.replace(parts, inherited=heard.inherited(behind, (*parts.train, *parts.pseudo)))
+    behind = [*started, *(run.path for run in runs), *provenance.labeling_runs(experiment)]
+    parts = dataclasses.replace(parts, inherited=provenance.inherited(behind, (*parts.train, *parts.pseudo)))
     teacher = distillation.teacher_of(runs, experiment, parts.classes, device)
     if generation is None:
         generation = experiment.distillation.rounds if experiment.distillation.teacher == schema.SELF else 0
@@ -159,13 +163,13 @@ def train(
             after_epoch=after_epoch,
         )
     except BaseException as error:
-        record.tracking.close(tracking.KILLED if isinstance(error, KeyboardInterrupt) else tracking.FAILED)
+        record.tracking.close(tracker.KILLED if isinstance(error, KeyboardInterrupt) else tracker.FAILED)
         if isinstance(error, (DivergedError, Interrupted)) and error.history:
             name = "diverged" if isinstance(error, DivergedError) else "interrupted"
             save_last(output / name, Fitted(error.weights, error.history))
             say(f"The weights of the last good epoch ({len(error.history)}) are a run folder: {output / name}")
         raise
-    record.tracking.close(tracking.FINISHED)
+    record.tracking.close(tracker.FINISHED)
     return save_last(output, fitted, record)
 
 

@@ -6,12 +6,12 @@ import keras
 import numpy as np
 
 from birdnet_fs import schema
-from birdnet_fs.batches.waveforms import Waveforms
+from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
-from birdnet_fs.recordings.windows import clip_rule
-from birdnet_fs.training import metrics
-from birdnet_fs.training.clip_scores import lowered_network, score_waveforms
-from birdnet_fs.training.history import per_class_accuracy
+from birdnet_fs.inference.clip_scores import lowered_network, score_waveforms
+from birdnet_fs.metrics import classification
+from birdnet_fs.runs.history import per_class_accuracy
 
 
 def validation(
@@ -47,13 +47,13 @@ def validation(
 
         read = (waveforms[i] for i in range(len(waveforms)))
         scores = score_waveforms(logits_of, read, rule=rule, activation=data.activation)
-        called = metrics.called_of(targets, scores, multi_label=multi_label)
-        right = metrics.exact_match if multi_label else metrics.accuracy
+        called = classification.called_of(targets, scores, multi_label=multi_label)
+        right = classification.exact_match if multi_label else classification.accuracy
         return {
-            "val_loss": metrics.log_loss(targets, scores, multi_label=multi_label),
+            "val_loss": classification.log_loss(targets, scores, multi_label=multi_label),
             "val_acc": right(targets, scores),
             **{f"val_{name}": value for name, value in called.macro.items()},
-            "val_macro_auroc": metrics.macro_auroc(targets, scores).value,
+            "val_macro_auroc": classification.macro_auroc(targets, scores).value,
             **per_class_accuracy("val", classes, called.recall.tolist()),
         }
 

@@ -7,9 +7,9 @@ import soundfile
 import torch
 
 from birdnet_fs.batches.loader import EpisodeOrder, TrainingBatches
-from birdnet_fs.batches.waveforms import Waveforms
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.recordings.manifest import Clip
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.data.manifest import Clip
+from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.schema import (
     Augmentation,
     CutMix,

@@ -45,7 +45,7 @@ def birdnet_fs(*arguments: object, cwd: Path, check: bool = True) -> subprocess.
 @pytest.fixture(scope="module")
 def aviary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small aviary, a config.py, and a run and two folds trained for two epochs."""
-    from birdnet_fs.recordings.aviary import make_aviary
+    from birdnet_fs.data.synthetic.aviary import make_aviary
 
     folder = tmp_path_factory.mktemp("cli")
     make_aviary(folder / "recordings", n_species=3, clips_per_species=5, n_soundscapes=1, soundscape_s=10.0)

@@ -9,16 +9,16 @@ import pytest
 import tolerances
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from birdnet_fs.audio.read import read_audio
 from birdnet_fs.cli.analyze import analyze
 from birdnet_fs.cli.cv import cv
 from birdnet_fs.cli.ensemble import ensemble
 from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.cli.export import export
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.recordings.audio import read_audio
-from birdnet_fs.recordings.aviary import make_aviary
-from birdnet_fs.recordings.windows import clip_rule
-from birdnet_fs.scoring.engines import open_engine
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.data.synthetic.aviary import make_aviary
+from birdnet_fs.data.windows import clip_rule
+from birdnet_fs.inference.engine import open_engine
 from birdnet_fs.training import trainer
 
 CONFIG = """

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birdnet_fs.cli.experiment import load
-from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.core.errors import UserError
 
 CONFIG = Path(__file__).parents[2] / "config.py"
 

@@ -8,7 +8,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from birdnet_fs.cli.main import app
-from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.core.errors import UserError
 
 CONFIG = """
 from birdnet_fs.frontend import preset

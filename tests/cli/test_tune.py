@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from birdnet_fs.recordings.aviary import make_aviary
-from birdnet_fs.training.history import read_history
+from birdnet_fs.data.synthetic.aviary import make_aviary
+from birdnet_fs.runs.history import read_history
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """

@@ -8,51 +8,25 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import soundfile
 import tolerances
 from receiving import BLOCKER, FRAMEWORKS, receive
+from run_to_export import CLASSES, SPEC, make_run
 from safetensors.numpy import load_file, save_file
 
 from birdnet_fs import schema
-from birdnet_fs.export import embeddings, parity
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.export import convert_and_verify as measuring
 from birdnet_fs.export import export as exporter
-from birdnet_fs.export import measure as measuring
-from birdnet_fs.export.probe import EDGES, make_probe
+from birdnet_fs.export.parity import compare as parity
+from birdnet_fs.export.parity import embeddings
+from birdnet_fs.export.parity.inputs import EDGES, make_probe
 from birdnet_fs.frontend.in_numpy import log_mel
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.training.run_folder import WEIGHTS, Run, build_network, load_run, save_run, weights_of
+from birdnet_fs.runs.run import WEIGHTS, Run, load_run
 
 pytest.importorskip("tensorflow")
-CLASSES = ("Turdus merula_Common Blackbird", "toad", "Parus major_Great Tit")
-SPEC = schema.FrontEnd(
-    preset="test",
-    sample_rate_hz=16_000,
-    segment_s=1.0,
-    n_fft=512,
-    win_length=512,
-    hop_length=256,
-    n_mels=32,
-    fmax_hz=8_000.0,
-    normalize="min_max",
-    n_channels=2,
-)
-
-
-def make_run(folder: Path, experiment: schema.Experiment, classes: tuple[str, ...]) -> Run:
-    """A run with random weights that give spread-out logits."""
-    keras.utils.set_random_seed(7)
-    random = np.random.default_rng(7)
-    weights = weights_of(build_network(experiment, len(classes)))
-    for name, value in weights.items():
-        if name.endswith(("gamma", "moving_variance")):
-            weights[name] = random.uniform(0.5, 1.5, value.shape).astype(np.float32)
-        elif name.endswith(("beta", "moving_mean", "bias")):
-            weights[name] = random.normal(0, 0.1, value.shape).astype(np.float32)
-    weights["logits/kernel"] = weights["logits/kernel"] * 5
-    return save_run(folder, experiment, classes, weights)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +131,7 @@ def test_what_lies_in_the_folder(run: Run, exported, way: str) -> None:
 
 def test_scoring_opens_the_artefact(exported, expected) -> None:
     """The package's own reader agrees as well."""
-    from birdnet_fs.scoring.engines import open_engine
+    from birdnet_fs.inference.engine import open_engine
 
     file, logits = expected
     waveform = np.pad(soundfile.read(file, dtype="float32")[0], (0, 8_000)).reshape(3, 16_000)
@@ -168,7 +142,7 @@ def test_scoring_opens_the_artefact(exported, expected) -> None:
 
 def test_a_program_with_a_sigmoid_of_its_own_shows_the_softmax_of_the_run(recordings: Path, tmp_path: Path) -> None:
     from birdnet_fs.frontend import preset
-    from birdnet_fs.scoring.engines import open_engine
+    from birdnet_fs.inference.engine import open_engine
 
     experiment = schema.Experiment(
         name="softmax",
@@ -411,7 +385,7 @@ def test_efficientnet_on_real_recordings(shared_data: Path, tmp_path: Path) -> N
         model=schema.Model(name="efficientnet_v2/b0"),
         data=schema.Data(root=str(shared_data), table="metadata.csv", where="set=birds10", segment_hop_s=1.0),
     )
-    from birdnet_fs.recordings.manifest import read_manifest
+    from birdnet_fs.data.manifest import read_manifest
 
     b0 = make_run(tmp_path / "b0", experiment, read_manifest(experiment.data).classes)
     artefacts = exporter.export_run(b0, tmp_path / "out", precision=("fp32", "fp16"), n_segments=200)

@@ -9,11 +9,13 @@ import pytest
 import tolerances
 
 from birdnet_fs import schema
-from birdnet_fs.export import labels, probe, sidecars
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.settings import to_dict
+from birdnet_fs.export import sidecars
+from birdnet_fs.export.parity import inputs as parity_inputs
+from birdnet_fs.export.targets import labels
 from birdnet_fs.frontend import PRESETS
 from birdnet_fs.frontend.in_numpy import log_mel
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.settings import to_dict
 
 RECEIVER = Path(__file__).parents[2] / "export"
 
@@ -40,7 +42,7 @@ VARIED = [
 @pytest.mark.parametrize("spec", [*PRESETS.values(), *VARIED], ids=lambda s: s.preset)
 def test_the_stand_alone_front_end_is_ours(reader, spec: schema.FrontEnd) -> None:
     constants = sidecars.frontend_constants(spec)
-    waveforms = probe.edges(spec.n_samples, spec.sample_rate_hz)
+    waveforms = parity_inputs.edges(spec.n_samples, spec.sample_rate_hz)
     ours = log_mel(waveforms, spec)
     for row, expected in zip(waveforms, ours, strict=True):
         given = reader.log_mel(row, spec.to_artifact(), constants)
@@ -55,7 +57,7 @@ def test_the_stand_alone_front_end_reads_every_setting(reader) -> None:
     base = schema.FrontEnd(
         segment_s=1.0, normalize="min_max", normalize_when="first", keep_frames=50, resize=(40, 64), top_db=60.0
     )
-    row = probe.edges(base.n_samples, base.sample_rate_hz)[3]
+    row = parity_inputs.edges(base.n_samples, base.sample_rate_hz)[3]
     changes = {
         "preemphasis": 0.9,
         "hop_length": 400,
@@ -91,8 +93,8 @@ def test_labels_that_cannot_be_read_back_are_refused(classes: list[str]) -> None
 
 
 def test_edges_survive_sixteen_bits() -> None:
-    rows = probe.edges(32_000, 32_000)
-    assert rows.shape == (len(probe.EDGES), 32_000)
+    rows = parity_inputs.edges(32_000, 32_000)
+    assert rows.shape == (len(parity_inputs.EDGES), 32_000)
     assert np.array_equal(np.round(rows * 32768).clip(-32768, 32767).astype(np.int16) / np.float32(32768), rows)
     assert not rows[0].any()
     assert np.abs(rows[1]).max() > 0.9999

@@ -6,13 +6,13 @@ import tolerances
 from scipy.signal import correlate
 
 from birdnet_fs import schema
-from birdnet_fs.batches.episodes import draw
-from birdnet_fs.batches.waveforms import Waveforms
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.data.episodes import draw
+from birdnet_fs.data.manifest import read_manifest
+from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.fewshot import correlation
 from birdnet_fs.fewshot.correlation import correlation_frontend, correlations, spectrograms
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.recordings.manifest import read_manifest
-from birdnet_fs.training.few_shot_accuracy import by_pairs, result
+from birdnet_fs.metrics.few_shot import by_pairs, result
 
 SPEC = schema.FrontEnd(sample_rate_hz=16_000, fmin_hz=200.0, fmax_hz=8000.0)
 

@@ -7,14 +7,14 @@ import pytest
 import soundfile as sf
 
 from birdnet_fs import schema
-from birdnet_fs.batches.waveforms import Waveforms
-from birdnet_fs.cli.fewshot import fewshot
-from birdnet_fs.fewshot.embed import embed_clips
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.recordings.manifest import read_manifest, write_manifest
-from birdnet_fs.training import run_folder
+from birdnet_fs.cli.fewshot_eval import fewshot
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.data.manifest import read_manifest, write_manifest
+from birdnet_fs.data.partition import Partition, write_partition
+from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.inference.embed import embed_clips
+from birdnet_fs.runs import run as run_folder
 from birdnet_fs.training.episodic import Embedder
-from birdnet_fs.training.partition import Partition, write_partition
 
 RATE = 16_000
 PITCHES_HZ = {"high": 6000.0, "low": 900.0, "middle": 2500.0}

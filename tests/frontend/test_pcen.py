@@ -14,12 +14,12 @@ import scipy.signal
 import tolerances
 from signals import sounds
 
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend import in_keras, preset
 from birdnet_fs.frontend.definition import define
 from birdnet_fs.frontend.in_numpy import log_mel, log_mel_reference
 from birdnet_fs.frontend.kernels import kernels
 from birdnet_fs.frontend.pcen import _running_mean, smoother
-from birdnet_fs.plumbing.errors import UserError
 from birdnet_fs.schema import FrontEnd
 
 BARE = dataclasses.replace(preset("fewshot_pcen"), normalize="none", keep_frames=0, segment_s=1.0)
@@ -141,7 +141,7 @@ def test_a_network_that_reads_waveforms_passes_the_gate(tmp_path, shared_data):
     pytest.importorskip("tensorflow")
     from birdnet_fs import schema
     from birdnet_fs.export import export as exporter
-    from birdnet_fs.training.run_folder import build_network, save_run, weights_of
+    from birdnet_fs.runs.run import build_network, save_run, weights_of
 
     keras.utils.set_random_seed(7)
     experiment = schema.Experiment(frontend=preset("fewshot_pcen"), model=schema.Model(name="cnn/tiny"))

@@ -21,7 +21,7 @@ from on_runtime import run_tflite
 from reduced import code_paths, reduced, shape_of
 
 from birdnet_fs import models
-from birdnet_fs.models.lowering import as_module, lower
+from birdnet_fs.models.lowering.lower import as_module, lower
 
 SHAPE, N_CLASSES = (48, 40, 1), 4
 MOST_STEPS = 150  # narrow recurrent networks and bounded logits learn slowly; most networks need ten
@@ -134,7 +134,7 @@ TENSORFLOW = """
 import sys, numpy as np, keras
 from pathlib import Path
 from birdnet_fs import models
-from birdnet_fs.export.tflite_writer import convert
+from birdnet_fs.export.tflite.convert import convert
 for family in models.FAMILIES:
     models.family(family)  # Keras knows the layers of ours that have been imported
 for file in sorted(Path(sys.argv[1]).glob("*.keras")):
@@ -221,7 +221,10 @@ def test_names_are_the_same_in_another_process_and_backend():
     here = Path(__file__).parent
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     run = subprocess.run(
-        [sys.executable, "-c", code, str(here), str(here.parent)], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", code, str(here), str(here.parent / "helpers")],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr
     lines = [line.split()[1:] for line in run.stdout.splitlines() if line.startswith("paths")]

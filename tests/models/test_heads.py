@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from birdnet_fs import models
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.models import heads
-from birdnet_fs.models.lowering import lower
-from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.schema import Loss, Schedule, Training
-from birdnet_fs.training.fit import fit
+from birdnet_fs.training.loop import fit
 
 SHAPE, N_CLASSES = (48, 40, 1), 4
 NAMES = ("linear", "sed", "cosine")
@@ -247,7 +247,7 @@ import sys, numpy as np, keras
 from pathlib import Path
 from ai_edge_litert.interpreter import Interpreter
 from birdnet_fs import models
-from birdnet_fs.export.tflite_writer import convert
+from birdnet_fs.export.tflite.convert import convert
 from birdnet_fs.models import heads  # registers the layers
 folder, names = Path(sys.argv[1]), sys.argv[2:]
 x = np.load(folder / "x.npy")

@@ -1,6 +1,5 @@
 """PANNs against plain PyTorch with the same weights, against the published counts, and SpecAugment against its law."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -10,23 +9,16 @@ import numpy as np
 import pytest
 import tolerances
 import torch
+from narrow_panns import decibels, narrow
 from reference_panns import CNN14, MOBILENET_V1, MOBILENET_V2, NETWORKS, Panns, settled
 from torch import nn
 
 from birdnet_fs import models
 from birdnet_fs.models import panns
-from birdnet_fs.models.lowering import lower
+from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.models.spec_augment import SpecAugment
 
 COUNTS = {"cnn14": 80_753_615, "mobilenet_v1": 4_796_303, "mobilenet_v2": 4_075_343}  # published, 527 classes
-
-
-def narrow(variant: str, width: int) -> panns.Size:
-    """A row of VARIANTS with every channel count divided by `width`."""
-    size = panns.VARIANTS[variant]
-    stages = tuple(dataclasses.replace(stage, channels=stage.channels // width) for stage in size.stages)
-    small = {name: getattr(size, name) // width for name in ("embedding", "stem", "top")}
-    return dataclasses.replace(size, stages=stages, **small)
 
 
 def copied(network: Panns, model: keras.Model) -> keras.Model:
@@ -47,10 +39,6 @@ def copied(network: Panns, model: keras.Model) -> keras.Model:
                 depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
                 layer.set_weights([module.weight.permute(2, 3, *((0, 1) if depthwise else (1, 0)))])
     return model
-
-
-def decibels(n: int, n_frames: int, n_mels: int) -> torch.Tensor:
-    return torch.randn((n, n_frames, n_mels, 1), generator=torch.Generator().manual_seed(1)) * 10 - 40
 
 
 @pytest.mark.parametrize("n_frames, n_mels", [(67, 37), (32, 33)])

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from birdnet_fs import models
-from birdnet_fs.models.lowering import lower
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.models.prototype_head import distance_network
 from birdnet_fs.models.prototypical import VARIANTS
-from birdnet_fs.plumbing.errors import UserError
 
 PUBLISHED = (512, 128, 1)  # upstream's 128 mels x 512 frames, time first
 SMALL = (64, 32, 1)

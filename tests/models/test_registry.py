@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from birdnet_fs import models
-from birdnet_fs.plumbing.errors import UserError
+from birdnet_fs.core.errors import UserError
 
 
 def build(name="cnn/tiny", **settings):

@@ -10,11 +10,11 @@ import pytest
 import soundfile
 from PIL import Image
 
-from birdnet_fs.batches.augmentation import Chain
-from birdnet_fs.batches.draws import Key
-from birdnet_fs.batches.waveforms import Waveforms
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.recordings.manifest import Clip
+from birdnet_fs.batches.augment.pipeline import Chain
+from birdnet_fs.batches.augment.rng import Key
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.data.manifest import Clip
+from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.reports.augment import report_on_augmentation
 from birdnet_fs.schema import Augmentation, CutMix, Data, Experiment, FrontEnd, Levels, Masks, Mixup, Noise, Pitch
 

@@ -10,10 +10,10 @@ import tolerances
 from sklearn import metrics as sk
 
 from birdnet_fs import schema
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.files import write_json
-from birdnet_fs.plumbing.text import escaped
-from birdnet_fs.recordings.score_table import ScoreRow, score_table
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import write_json
+from birdnet_fs.core.text import escaped
+from birdnet_fs.data.score_table import ScoreRow, score_table
 from birdnet_fs.reports.evaluate import evaluate_scores, write_evaluation
 from birdnet_fs.reports.page import write_report
 

@@ -13,14 +13,23 @@ import torch.nn.functional as F
 from scipy.special import expit, rel_entr, softmax
 
 from birdnet_fs import models
-from birdnet_fs.batches.listeners import Listener
+from birdnet_fs.batches.augment.teacher_features import Listener
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.settings import override
+from birdnet_fs.data.manifest import Clip
+from birdnet_fs.data.partition import HELD_OUT, TRAIN, read_partition
+from birdnet_fs.data.score_table import ScoreTable, write_scores
+from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
-from birdnet_fs.models.lowering import lower
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.settings import override
-from birdnet_fs.recordings.aviary import make_aviary
-from birdnet_fs.recordings.manifest import Clip
-from birdnet_fs.recordings.score_table import ScoreTable, write_scores
+from birdnet_fs.inference.clips import score_clips
+from birdnet_fs.inference.engine import open_engine
+from birdnet_fs.models.lowering.lower import lower
+from birdnet_fs.runs import teachers
+from birdnet_fs.runs.ensemble import save_ensemble
+from birdnet_fs.runs.history import read_history
+from birdnet_fs.runs.provenance import inherited
+from birdnet_fs.runs.resolve import finished, settled
+from birdnet_fs.runs.run import Run, load_run, read_weights, save_run, weights_of
 from birdnet_fs.schema import (
     Data,
     Distillation,
@@ -33,16 +42,8 @@ from birdnet_fs.schema import (
     Schedule,
     Training,
 )
-from birdnet_fs.scoring.clips import score_clips
-from birdnet_fs.scoring.engines import open_engine
-from birdnet_fs.training import distillation, teachers, trainer
-from birdnet_fs.training.ensemble_folder import save_ensemble
-from birdnet_fs.training.heard import inherited
-from birdnet_fs.training.history import read_history
+from birdnet_fs.training import distillation, trainer
 from birdnet_fs.training.objective import supervised
-from birdnet_fs.training.partition import HELD_OUT, TRAIN, read_partition
-from birdnet_fs.training.run_folder import Run, load_run, read_weights, save_run, weights_of
-from birdnet_fs.training.settled import finished, settled
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = RNG.normal(0, 3, (2, 6, 5))

@@ -14,17 +14,21 @@ import tolerances
 import torch
 
 from birdnet_fs import models
-from birdnet_fs.batches.episodes import draw
-from birdnet_fs.batches.waveforms import Waveforms
 from birdnet_fs.cli.evaluate import evaluate
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.random_streams import Stream
+from birdnet_fs.core.settings import override
+from birdnet_fs.data.episodes import draw
+from birdnet_fs.data.manifest import Clip
+from birdnet_fs.data.partition import TRAIN, partition, read_partition
+from birdnet_fs.data.synthetic.aviary import make_aviary
+from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
-from birdnet_fs.plumbing.errors import UserError
-from birdnet_fs.plumbing.random_streams import Stream
-from birdnet_fs.plumbing.settings import override
-from birdnet_fs.recordings.aviary import make_aviary
-from birdnet_fs.recordings.manifest import Clip
-from birdnet_fs.recordings.windows import clip_rule
+from birdnet_fs.inference.engine import open_engine
 from birdnet_fs.reports.held_out import report_on_held_out
+from birdnet_fs.runs.initial_weights import start_from
+from birdnet_fs.runs.run import load_run, read_weights, weights_of
 from birdnet_fs.schema import (
     Augmentation,
     Checkpoints,
@@ -38,14 +42,10 @@ from birdnet_fs.schema import (
     Schedule,
     Training,
 )
-from birdnet_fs.scoring.engines import open_engine
 from birdnet_fs.training import episodic, trainer
 from birdnet_fs.training.episodic import Embedder, Item, draw_items, method_of, objective, told
-from birdnet_fs.training.fit import Interrupted, fit
+from birdnet_fs.training.loop import Interrupted, fit
 from birdnet_fs.training.objective import Tally
-from birdnet_fs.training.partition import TRAIN, partition, read_partition
-from birdnet_fs.training.run_folder import load_run, read_weights, weights_of
-from birdnet_fs.training.start import start_from
 
 SPEC = FrontEnd(segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score")
 ROLES = ["base"] * 6 + ["val"] * 3 + ["novel"] * 3

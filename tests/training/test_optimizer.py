@@ -7,10 +7,10 @@ import pytest
 import tolerances
 import torch
 
+from birdnet_fs.runs.run import weights_of
 from birdnet_fs.schema import Finetuning, Optimizer, Schedule, Training
-from birdnet_fs.training import layerwise
-from birdnet_fs.training.fit import fit
-from birdnet_fs.training.run_folder import weights_of
+from birdnet_fs.training import finetuning
+from birdnet_fs.training.loop import fit
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(56, 6)).astype(np.float32)
@@ -166,6 +166,6 @@ def test_frozen_blocks_learn_after_the_epoch_that_says_so() -> None:
     ).weights
     np.testing.assert_array_equal(seen[1]["logits/kernel"], only_head["logits/kernel"])
     model = network()
-    layerwise.freeze(model, 1)
-    layerwise.thaw(model)
+    finetuning.freeze(model, 1)
+    finetuning.thaw(model)
     assert len(model.trainable_variables) == 4

@@ -1,0 +1,97 @@
+"""What decides which scores are written: checked once, here."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from birdnet_fs.analysis.table_formats.text import split_label
+from birdnet_fs.core.errors import UserError, nearest
+from birdnet_fs.core.progress import say
+from birdnet_fs.data.windows import WindowRule, overlap_rule
+from birdnet_fs.inference.engine import Engine
+
+MIN_CONFIDENCE = 0.25  # when neither a threshold nor top_n is given
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How recordings are cut, lowest probability, classes per window, windows joined, numbers of the classes."""
+
+    rule: WindowRule
+    min_confidence: float
+    top_n: int
+    merge_consecutive: int
+    allowed: tuple[int, ...]
+
+
+def choose(
+    engine: Engine,
+    *,
+    min_confidence: float | None,
+    overlap_s: float,
+    top_n: int,
+    merge_consecutive: int,
+    species: Collection[str],
+) -> Choice:
+    """The checked choice; arguments as in `analyze`.
+
+    Raises:
+        UserError: A value is out of its range, or the species list fits no class.
+    """
+    if min_confidence is None:
+        min_confidence = 0.0 if top_n else MIN_CONFIDENCE
+    if not 0 <= min_confidence <= 1:
+        raise UserError(f"min_conf must be in 0..1. Received: {min_confidence}")
+    for name, value in (("top_n", top_n), ("merge_consecutive", merge_consecutive)):
+        if value < 0:
+            raise UserError(f"{name} must be 0 (no limit) or more. Received: {value}")
+    rule = overlap_rule(engine.segment_s, engine.sample_rate_hz, overlap_s)
+    return Choice(rule, min_confidence, top_n, merge_consecutive, allowed_classes(engine.classes, species))
+
+
+def allowed_classes(classes: Sequence[str], species: Collection[str]) -> tuple[int, ...]:
+    """Numbers of the classes a species list lets through; an empty list lets all through.
+
+    A line of the list is a class name or a scientific name. Lines for species the model does not know are
+    passed over (lists are made for regions, not for models) and counted on stderr.
+
+    Raises:
+        UserError: No line fits any class.
+
+    >>> allowed_classes(["Turdus merula_Blackbird", "nocall"], ["Turdus merula"])
+    (0,)
+    """
+    if not species:
+        return tuple(range(len(classes)))
+    full = {label: {index} for index, label in enumerate(classes)}
+    scientific: dict[str, set[int]] = {}
+    for index, label in enumerate(classes):
+        scientific.setdefault(split_label(label)[0], set()).add(index)
+    fits = {line: full.get(line) or scientific.get(split_label(line)[0], set()) for line in species}
+    unknown = [line for line, found in fits.items() if not found]
+    if len(unknown) == len(fits):
+        raise UserError(
+            f"None of the {len(fits)} names in the species list is a class of the model."
+            f"{nearest(unknown[0], classes)} First name received: {unknown[0]!r}"
+        )
+    if unknown:
+        say(f"species list: {len(unknown)} of {len(fits)} names are no class of the model, first {unknown[0]!r}")
+    return tuple(sorted(set().union(*fits.values())))
+
+
+def read_species(path: Path | str) -> list[str]:
+    """The names of a species list: UTF-8, one a line, empty lines and lines that start with `#` left out.
+
+    Raises:
+        UserError: The file cannot be read or names nothing.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            names = [line.strip() for line in file if line.strip() and not line.startswith("#")]
+    except OSError as error:
+        raise UserError(f"The species list {path} cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise UserError(f"The species list {path} must be UTF-8 text; save it again as UTF-8.") from None
+    if not names:
+        raise UserError(f"The species list {path} names no species; write one a line.")
+    return names

@@ -1,0 +1,37 @@
+"""Raven selection table in ANIMAL-SPOT's columns; the comment is the confidence."""
+
+from birdnet_fs.analysis.detections import Scored
+from birdnet_fs.analysis.table_formats.text import seconds, tab_table
+
+HEADER = (
+    "Selection",
+    "View",
+    "Channel",
+    "Begin time (s)",
+    "End time (s)",
+    "Low Freq (Hz)",
+    "High Freq (Hz)",
+    "Sound type",
+    "Comments",
+)
+
+
+def render(scored: Scored) -> str:
+    """The table, one row per detection."""
+    return tab_table(
+        HEADER,
+        (
+            (
+                number,
+                "Spectrogram 1",
+                1,
+                seconds(found.onset_s),
+                seconds(found.offset_s),
+                f"{scored.low_hz:g}",
+                f"{scored.high_hz:g}",
+                found.label,
+                f"{found.confidence:.4f}",
+            )
+            for number, found in enumerate(scored.detections, 1)
+        ),
+    )

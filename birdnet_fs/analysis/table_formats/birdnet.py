@@ -1,0 +1,34 @@
+"""The CSV of the `birdnet` Python package; times are HH:MM:SS.CC, to the hundredth of a second."""
+
+from birdnet_fs.analysis.detections import Scored
+from birdnet_fs.analysis.table_formats.text import comma_table, full_path, whole_units
+
+HEADER = ("input", "start_time", "end_time", "species_name", "confidence")
+
+
+def render(scored: Scored) -> str:
+    """The table; species_name is the whole class name."""
+    return comma_table(
+        HEADER,
+        (
+            (
+                full_path(scored.path),
+                clock(found.onset_s),
+                clock(found.offset_s),
+                found.label,
+                f"{found.confidence:.4f}",
+            )
+            for found in scored.detections
+        ),
+    )
+
+
+def clock(value: float) -> str:
+    """Seconds as HH:MM:SS.CC, cut off after the hundredth.
+
+    >>> clock(3723.5)
+    '01:02:03.50'
+    """
+    hundredths = whole_units(value, 100)
+    minutes, rest = divmod(hundredths, 6_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 100:02d}.{rest % 100:02d}"

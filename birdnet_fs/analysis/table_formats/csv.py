@@ -1,0 +1,23 @@
+"""BirdNET-Analyzer's CSV."""
+
+from birdnet_fs.analysis.detections import Scored
+from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds, split_label
+
+HEADER = ("Start (s)", "End (s)", "Scientific name", "Common name", "Confidence", "File")
+
+
+def render(scored: Scored) -> str:
+    """The table, one row per detection."""
+    return comma_table(
+        HEADER,
+        (
+            (
+                seconds(found.onset_s),
+                seconds(found.offset_s),
+                *split_label(found.label),
+                f"{found.confidence:.4f}",
+                full_path(scored.path),
+            )
+            for found in scored.detections
+        ),
+    )

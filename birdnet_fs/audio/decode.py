@@ -1,0 +1,282 @@
+"""Samples out of a file in blocks of fixed size, through libsndfile (soundfile).
+
+Whole-file reads lose everything to one damaged spot and believe the header's length; blocks keep the front,
+need constant memory and stop where the samples stop. A block buffer is filled with NaN before each read, so
+that after a decoding error the samples in front of it are still told apart. Seeking in Ogg Vorbis is wrong
+by up to seconds in libsndfile 1.2.2, so a part of such a file is decoded from a copy without the pages before it
+(ogg.py); MP3 needs a run-up for its bit reservoir.
+"""
+
+import contextlib
+import io
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import soundfile
+
+from birdnet_fs.audio.headers import (
+    EXTENSIONS,
+    UNREADABLE,
+    AudioError,
+    Buffered,
+    Header,
+    Mended,
+    inspect,
+    open_file,
+)
+from birdnet_fs.audio.ogg import Without, gap_before
+
+BLOCK = 1 << 17  # samples, all channels together: small enough for the cache, large enough to hide the calls
+MAX_CHANNELS = 32
+RATE_RANGE_HZ = (1_000, 1_000_000)
+RUN_UP = 24_000  # samples decoded and dropped in front of a part of an MP3 file
+BAD_LEVEL = 2.0**31  # louder than a 32-bit integer written as float: no recorder means this
+LOUD_LEVEL = 4.0  # 12 dB above full scale: kept, but marked
+SILENT_STEP = 2.0**-15  # a recording that moves by no more than one 16-bit step is silent
+ANTIPHASE = 0.1  # power of the mean, relative to that of independent channels, below which channels cancel
+_LENGTH_ERROR = 39  # libsndfile's number for a failed seek: the re-seek after the last block of unknown length
+
+
+@dataclass
+class Tally:
+    """What was seen while decoding; complete once the blocks have run out."""
+
+    n_samples: int = 0  # per channel
+    n_bad: int = 0  # samples that were NaN, infinite or absurd, set to zero
+    low: float = math.inf
+    high: float = -math.inf
+    power: Any = 0.0  # float64 [n_channels], summed squares
+    mean_power: float = 0.0  # of the mean over channels, summed squares
+    error: str = ""  # why decoding stopped early
+    channel: int | None = None  # set: use this channel instead of the mean
+
+    @property
+    def antiphase(self) -> bool:
+        """Whether the channels cancel each other in the mean."""
+        n = np.size(self.power)
+        return n > 1 and self.mean_power < ANTIPHASE * float(np.sum(self.power)) / n**2
+
+    @property
+    def louder(self) -> int:
+        """The channel with the most power."""
+        return int(np.argmax(self.power))
+
+
+@dataclass
+class Opened:
+    """An open, plausible audio file."""
+
+    path: Path | str
+    sound: soundfile.SoundFile
+    file: BinaryIO
+    size: int  # bytes
+    header: Header
+    flags: tuple[str, ...] = ()
+    sample_rate_hz: int = 0
+    n_channels: int = 1
+    bounded: bool = True  # libsndfile's own length counts (False: FLAC, decoded to its true end)
+    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def declared(self) -> int | None:
+        """Samples per channel that the header claims, None when it claims nothing."""
+        if self.header.kind == "flac":
+            return self.header.declared or None
+        return self.sound.frames if self.sound.frames < 1 << 40 else None
+
+
+@contextlib.contextmanager
+def opened(path: Path | str, *, seeking: bool = False) -> Iterator[Opened]:
+    """Open a recording, checked for plausibility, with its header mended.
+
+    Args:
+        path: Any name, also one that is not UTF-8.
+        seeking: Keep a FLAC header's length, which seeking needs and which may be a lie.
+
+    Raises:
+        AudioError: Whatever is wrong with it, in one sentence.
+    """
+    file, size = open_file(path)
+    with file:
+        header = inspect(file, size, path)
+        patches = {} if seeking and header.kind == "flac" else header.patches
+        try:
+            sound = soundfile.SoundFile(_source(file, header.kind, patches), closefd=False)
+        except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
+            why = str(getattr(error, "error_string", "") or error).strip().rstrip(".")
+            hint = ""
+            if Path(path).suffix.lower() in UNREADABLE:
+                hint = " Convert it first, as with: ffmpeg -i INPUT OUTPUT.flac"
+            raise AudioError(f"this is not audio that can be read ({why or 'unknown format'}).{hint}", path) from None
+        with contextlib.ExitStack() as closing:
+            closing.enter_context(sound)
+            low, high = RATE_RANGE_HZ
+            if not 1 <= sound.channels <= MAX_CHANNELS:
+                raise AudioError(f"{sound.channels} channels are not plausible (1 to {MAX_CHANNELS}).", path)
+            if not low <= sound.samplerate <= high:
+                raise AudioError(f"a sample rate of {sound.samplerate} Hz is not plausible ({low} to {high}).", path)
+            flags = list(header.flags)
+            known = EXTENSIONS.get("WAV" if sound.format == "WAVEX" else sound.format, ())
+            if known and Path(path).suffix.lower() not in known:
+                flags.append("wrong_extension")
+            yield Opened(
+                path, sound, file, size, header, tuple(flags), sound.samplerate, sound.channels, not patches, closing
+            )
+
+
+def _source(file: BinaryIO, kind: str, patches: Mapping[int, bytes]) -> Any:
+    """What soundfile reads: the descriptor where it can, because every call back into Python costs time."""
+    if not patches and (kind == "flac" or os.name != "posix"):  # duration_s asks where a FLAC file stands
+        file.seek(0)
+        return file
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
+    return Buffered(Mended(file, patches)) if patches else file.fileno()
+
+
+def blocks(source: Opened, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
+    """Mono float32 blocks [n] from sample `start`, at most `count` samples in all.
+
+    The channels are averaged (or `source.tally.channel` is taken). Bad samples become zero and are counted. A block
+    is valid until the next one is asked for (copy what you keep).
+    """
+    for block in frames(source, start, count):
+        yield _mono(block, source.tally)
+
+
+def frames(source: Opened, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
+    """As `blocks`, but all channels as they were decoded, float32 [n, n_channels]; bad samples stay."""
+    skip = _seek(source, start)
+    sound, tally, n_channels = source.sound, source.tally, source.n_channels
+    buffer = np.empty((max(1, BLOCK // n_channels), n_channels), np.float32)
+    integers = np.empty(buffer.shape, np.int16) if sound.subtype == "PCM_16" and sound.format != "FLAC" else None
+    if (info := getattr(sound, "_info", None)) is not None:
+        info.seekable = 0  # soundfile seeks to where it stands after every read: slow at the end of FLAC
+    left = math.inf if count is None else count
+    while left > 0 and not tally.error:
+        wanted = int(min(len(buffer), skip + left))
+        block = buffer[:wanted]
+        n = _fill(source, block, None if integers is None else integers[:wanted])
+        if n == 0:
+            return
+        block = block[:n]
+        if skip:
+            dropped = min(skip, n)
+            skip -= dropped
+            block = block[dropped:]
+            if not len(block):
+                continue
+        left -= len(block)
+        yield block
+
+
+def _seek(source: Opened, start: int) -> int:
+    """Go to sample `start` or to a place before it; returns how many samples to drop there."""
+    if start == 0 or not source.bounded or not source.sound.seekable():
+        return start
+    if source.header.vorbis:
+        return _leave_out(source, start)
+    run_up = min(start, RUN_UP if source.sound.format == "MP3" or source.header.kind in ("ogg", "") else 0)
+    try:
+        source.sound.seek(start - run_up)
+    except (soundfile.SoundFileError, OSError, ValueError):
+        source.tally.error = f"no sound was found at {start / source.sample_rate_hz:.3f} s."
+    return run_up
+
+
+def _leave_out(source: Opened, start: int) -> int:
+    """As `_seek`, for Ogg Vorbis: go on with a view of the file without the pages before."""
+    file = source.closing.enter_context(io.FileIO(source.path))
+    gap = gap_before(file, source.size, start)
+    if gap is None:
+        return start
+    try:
+        sound = source.closing.enter_context(soundfile.SoundFile(Buffered(Without(file, *gap, source.size))))
+    except (soundfile.SoundFileError, OSError, ValueError):
+        return start
+    dropped = start - (source.sound.frames - sound.frames)
+    if not 0 <= dropped <= start:
+        return start
+    source.sound = sound
+    return dropped
+
+
+def _fill(source: Opened, block: np.ndarray, integers: np.ndarray | None) -> int:
+    """Decode into `block`; returns the number of samples that are there, also after an error.
+
+    `integers` is room for 16-bit samples where a file holds just these: numpy makes float32 of them, to the last bit
+    the same, in a fifth of libsndfile's time.
+    """
+    sound, tally = source.sound, source.tally
+    block.fill(np.nan)
+    try:
+        if integers is None:
+            return sound.buffer_read_into(block, dtype="float32")
+        n = sound.buffer_read_into(integers, dtype="int16")
+        np.multiply(integers[:n], np.float32(2.0**-15), out=block[:n])
+        return n
+    except (soundfile.SoundFileError, OSError) as error:
+        there = ~np.isnan(block).all(axis=1)
+        n = len(there) - int(np.argmax(there[::-1])) if there.any() else 0
+        if not (source.header.kind == "flac" and getattr(error, "code", 0) == _LENGTH_ERROR):
+            why = str(getattr(error, "error_string", "") or error).strip().rstrip(".") or "damaged data"
+            tally.error = f"decoding stopped at {(tally.n_samples + n) / sound.samplerate:.3f} s ({why})."
+        return n
+
+
+def _mono(block: np.ndarray, tally: Tally) -> np.ndarray:
+    """Average the channels of one block [n, n_channels] and keep the books."""
+    low, high = float(block.min()), float(block.max())
+    if not (low > -BAD_LEVEL and high < BAD_LEVEL):  # also when NaN
+        bad = ~(np.abs(block) < BAD_LEVEL)
+        tally.n_bad += int(np.count_nonzero(bad.any(axis=1)))
+        block = np.where(bad, np.float32(0), block)
+        low, high = float(block.min()), float(block.max())
+    tally.n_samples += len(block)
+    tally.low, tally.high = min(tally.low, low), max(tally.high, high)
+    n_channels = block.shape[1]
+    if n_channels == 1:
+        return block[:, 0]
+    mono = block @ np.full(n_channels, 1 / n_channels, np.float32)
+    tally.power = tally.power + np.einsum("nc,nc->c", block, block, dtype=np.float64)
+    tally.mean_power += float(np.dot(mono, mono))
+    return mono if tally.channel is None else np.ascontiguousarray(block[:, tally.channel])
+
+
+def verdict(source: Opened, *, whole: bool) -> tuple[str, tuple[str, ...], str]:
+    """(status, flags, reason) of a file whose blocks were read; `whole`: from first sample to last.
+
+    Raises:
+        AudioError: Nothing could be decoded, or more than half of the samples are not numbers.
+    """
+    tally, header, flags = source.tally, source.header, list(source.flags)
+    if tally.n_samples == 0:
+        raise AudioError(tally.error or header.truncated or "the file holds no samples.", source.path)
+    if tally.n_bad * 2 > tally.n_samples:
+        raise AudioError(f"{tally.n_bad} of {tally.n_samples} samples are NaN, infinite or absurd.", source.path)
+    reasons = [reason for reason in (header.truncated, tally.error) if reason]
+    declared = source.declared
+    if whole and declared and declared != tally.n_samples:
+        missing = declared - tally.n_samples
+        rate = source.sample_rate_hz
+        if missing > 0 and header.kind in ("ogg", "mp3") and not reasons:
+            flags.append("time_axis_unreliable")
+            reasons.append(f"{missing / rate:.3f} s are missing inside the file; what follows the gap is shifted.")
+        elif not reasons:
+            reasons.append(f"the header promises {declared / rate:.3f} s, {tally.n_samples / rate:.3f} s were decoded.")
+        if missing < 0 or (header.kind == "flac" and not tally.error):
+            flags.append("wrong_header_length")
+    if tally.n_bad:
+        flags.append(f"bad_samples={tally.n_bad}")
+    if tally.high - tally.low <= SILENT_STEP:
+        flags.append("silent")
+    if tally.antiphase:
+        flags.append("antiphase")
+    if max(tally.high, -tally.low) > LOUD_LEVEL:
+        flags.append("beyond_full_scale")
+    return ("partial" if reasons else "ok"), tuple(flags), " ".join(reasons)

@@ -1,0 +1,243 @@
+"""What the first and last bytes of an audio file say, before anything is decoded.
+
+libsndfile opens truncated and mis-headed files without an error and returns a short array, so the sizes in
+the header are compared with the size of the file here. Wrong sizes are mended in a view of the file
+(`Mended`); the file itself is never touched. Sources: the RIFF, RF64 (EBU Tech 3306), AIFF-C and Ogg
+(RFC 3533) layouts, FLAC (RFC 9639), the Xing/Info header of MP3.
+"""
+
+import io
+import os
+import stat
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.text import escaped
+
+EXTENSIONS = {  # format as libsndfile names it -> extensions that say so
+    "WAV": (".wav", ".wave"),
+    "RF64": (".rf64", ".wav", ".wave", ".bw64"),
+    "W64": (".w64",),
+    "FLAC": (".flac",),
+    "OGG": (".ogg", ".oga", ".opus"),
+    "MP3": (".mp3",),
+    "AIFF": (".aif", ".aiff", ".aifc"),
+    "CAF": (".caf",),
+    "AU": (".au", ".snd"),
+}
+UNREADABLE = (".m4a", ".mp4", ".aac", ".wma", ".wv", ".ape", ".amr", ".webm", ".mka", ".ac3")
+FOREIGN = (  # (offset, magic, what it is)
+    (4, b"ftyp", "MP4 audio (m4a, AAC or ALAC)"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media audio (wma)"),
+    (0, b"\xff\xf1", "AAC audio (ADTS)"),
+    (0, b"\xff\xf9", "AAC audio (ADTS)"),
+    (0, b"ADIF", "AAC audio (ADIF)"),
+    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM audio"),
+    (0, b"wvpk", "WavPack audio"),
+    (0, b"MAC ", "Monkey's Audio"),
+    (0, b"#!AMR", "AMR audio"),
+    (0, b"\x0b\x77", "AC-3 audio"),
+)
+NOT_AUDIO = (
+    (b"<!doctype", "a web page"),
+    (b"<html", "a web page"),
+    (b"<?xml", "XML"),
+    (b"%pdf", "a PDF"),
+    (b"pk\x03\x04", "a zip archive"),
+)
+STREAMED = 0x7FFFF000  # writers to a pipe put this or more where the data size stands: length unknown
+HEAD = 1 << 16
+BUFFER = 1 << 17  # bytes read from the disk at once
+
+
+class AudioError(UserError):
+    """A file that cannot be used as audio: `reason` says why in one sentence, `path` which."""
+
+    def __init__(self, reason: str, path: Path | str = "") -> None:
+        super().__init__(reason, os.fspath(path))
+        self.reason = reason
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{escaped(self.path)}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the bytes say, without decoding."""
+
+    kind: str  # "wav", "aiff", "flac", "ogg", "mp3" or "" (left to libsndfile)
+    patches: Mapping[int, bytes] = field(default_factory=dict)  # offset -> bytes that mend the header
+    declared: int | None = None  # samples per channel that a FLAC header claims
+    flags: tuple[str, ...] = ()
+    truncated: str = ""  # why the file is known to be incomplete
+    vorbis: bool = False
+
+
+def inspect(file: BinaryIO, size: int, path: Path | str) -> Header:
+    """Read the first and last bytes of an open file and compare them with its size.
+
+    Raises:
+        AudioError: Empty, another format (named, with what to do), or no audio at all.
+    """
+    head = file.read(HEAD)
+    if size == 0 or not head:
+        raise AudioError("the file is empty (0 bytes).", path)
+    if not head.strip(b"\0"):
+        raise AudioError("the file holds only zero bytes where its header should be.", path)
+    for offset, magic, what in FOREIGN:
+        if head[offset : offset + len(magic)] == magic:
+            raise AudioError(f"{what} cannot be read; convert it first, as with: ffmpeg -i INPUT OUTPUT.flac", path)
+    text = head[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for magic, what in NOT_AUDIO:
+        if text.startswith(magic):
+            raise AudioError(f"this is {what}, not audio.", path)
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
+        return _chunked(file, size, "wav", ">" if head[:4] == b"RIFX" else "<", b"data")
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return _chunked(file, size, "aiff", ">", b"SSND")
+    if head[:4] == b"OggS":
+        return _ogg(file, size, head)
+    start = 0
+    if head[:3] == b"ID3" and len(head) > 10:
+        start = 10 + sum(b << s for b, s in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        file.seek(start)
+        head = file.read(HEAD)
+    if head[:4] == b"fLaC" and len(head) >= 42:
+        return _flac(head, start)
+    if len(head) > 4 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
+        return _mp3(head, size - start)
+    return Header("mp3" if start else "")
+
+
+def _chunked(file: BinaryIO, size: int, kind: str, end: str, wanted: bytes) -> Header:
+    """WAV, RF64 and AIFF: walk the chunks to the samples and compare their size with the file's."""
+    offset, long_size, long_at, align = 12, None, 0, 1
+    while offset + 8 <= size:
+        file.seek(offset)
+        name, length = struct.unpack(end + "4sI", file.read(8))
+        if name == b"fmt ":
+            fmt = file.read(16)
+            align = max(1, struct.unpack(end + "H", fmt[12:14])[0]) if len(fmt) == 16 else 1
+        elif name == b"ds64":
+            long_at, long_size = offset + 16, struct.unpack("<Q", file.read(16)[8:].ljust(8, b"\0"))[0]
+        elif name == wanted:
+            begin = offset + 8
+            left = size - begin
+            if length == 0xFFFFFFFF and long_size is not None:
+                length = long_size
+            elif kind == "wav" and length >= STREAMED and length > left:
+                return Header(kind, flags=("length_unknown",))
+            if length > left:
+                return Header(kind, truncated=f"the header promises {length} bytes of samples, the file holds {left}.")
+            if kind == "wav" and left - length >= align and not _chunks_follow(file, begin + length, size, end):
+                whole = left - left % align
+                small = struct.pack(end + "I", min(whole, 0xFFFFFFFF))
+                patch = {long_at: struct.pack("<Q", whole)} if long_at else {offset + 4: small}
+                reason = f"the header promises {length} bytes of samples, the file holds {left}; all were read."
+                return Header(kind, patch, flags=("header_repaired",), truncated=reason)
+            return Header(kind)
+        offset += 8 + length + length % 2
+    return Header(kind)
+
+
+def _chunks_follow(file: BinaryIO, offset: int, size: int, end: str) -> bool:
+    """Whether what stands behind the samples are more chunks (or a little padding)."""
+    offset += offset % 2
+    if size - offset < 8:
+        return True
+    file.seek(offset)
+    first = file.read(8)
+    name, length = struct.unpack(end + "4sI", first)
+    if all(32 <= c < 127 for c in name) and offset + 8 + length <= size + 1:
+        return True
+    file.seek(offset)
+    return size - offset <= 4096 and not file.read().strip(b"\0")
+
+
+def _flac(head: bytes, start: int) -> Header:
+    """The length in STREAMINFO (36 bits, 0 = unknown) is set to unknown, so that decoding runs to the true end."""
+    value = int.from_bytes(head[18:26], "big")
+    mended = (value >> 36 << 36).to_bytes(8, "big")
+    return Header("flac", {start + 18: mended}, declared=value & (1 << 36) - 1)
+
+
+def _ogg(file: BinaryIO, size: int, head: bytes) -> Header:
+    """A whole Ogg stream ends with a complete page that carries the end-of-stream mark."""
+    file.seek(max(0, size - 2 * HEAD))
+    tail = file.read()
+    at = tail.rfind(b"OggS")
+    page = tail[at:] if at >= 0 else b""
+    whole = (
+        len(page) >= 27 and len(page) >= 27 + page[26] and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
+    )
+    reason = "" if whole and page[5] & 4 else "the file ends before the end-of-stream mark."
+    return Header("ogg", truncated=reason, vorbis=b"\x01vorbis" in head[:128])
+
+
+def _mp3(head: bytes, size: int) -> Header:
+    """The Xing/Info header, where there is one, holds the number of bytes of the stream."""
+    at = next((i for i in (head.find(b"Xing", 0, 200), head.find(b"Info", 0, 200)) if i >= 0), -1)
+    if at < 0 or len(head) < at + 16:
+        return Header("mp3")
+    present = head[at + 7]
+    if present & 2:
+        place = at + 8 + (4 if present & 1 else 0)
+        promised = int.from_bytes(head[place : place + 4], "big")
+        if 0 < size < promised:
+            return Header("mp3", truncated=f"the header promises {promised} bytes of sound, the file holds {size}.")
+    return Header("mp3")
+
+
+def open_file(path: Path | str) -> tuple[BinaryIO, int]:
+    """Open an existing regular file; returns it with its size in bytes.
+
+    Raises:
+        AudioError: Missing, a folder, a device, or not allowed.
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise AudioError("this is a folder, not an audio file.", path)
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioError("this is a device or a pipe, not an audio file.", path)
+        return Buffered(io.FileIO(path)), status.st_size
+    except (FileNotFoundError, NotADirectoryError):
+        raise AudioError("the file does not exist.", path) from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise AudioError(f"the file cannot be opened ({why}).", path) from None
+
+
+class Buffered(io.BufferedReader):
+    """Buffered reading for libsndfile, which seeks anywhere when a header is damaged: such a seek does nothing."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        super().__init__(raw, BUFFER)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return self.tell()
+
+
+class Mended(io.FileIO):
+    """A read-only view of an open file in which a few bytes are replaced."""
+
+    def __init__(self, file: BinaryIO, patches: Mapping[int, bytes]) -> None:
+        super().__init__(file.fileno(), closefd=False)
+        self._patches = patches
+
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def,override]
+        start = self.tell()
+        n = super().readinto(buffer)
+        for offset, patch in self._patches.items():
+            low, high = max(offset, start), min(offset + len(patch), start + n)
+            if low < high:
+                buffer[low - start : high - start] = patch[low - offset : high - offset]
+        return n

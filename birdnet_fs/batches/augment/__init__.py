@@ -1,0 +1,1 @@
+"""Random changes of training segments, each drawn from (seed, epoch, index)."""

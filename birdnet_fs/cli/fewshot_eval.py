@@ -1,0 +1,90 @@
+"""`birdnet-fs fewshot-eval`: how well a run tells new classes apart from a few clips of each."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birdnet_fs.core.errors import UserError
+
+
+def fewshot(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Any trained run.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="Labelled clips or timed events of new classes: folder or table.")
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="How INPUT is read, as data.where=set=birds10.")
+    ] = None,
+    ways: Annotated[int, typer.Option(help="Classes of an episode.")] = 5,
+    shots: Annotated[str, typer.Option(help="Clips of a class to learn from, as 1,5.")] = "1,5",
+    queries: Annotated[int, typer.Option(help="Clips of a class to name.")] = 5,
+    episodes: Annotated[int, typer.Option(help="Episodes for each number of shots.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
+    known: Annotated[
+        bool, typer.Option("--known", help="Also classes of the run, from recordings that it was not trained on.")
+    ] = False,
+    fill: Annotated[str, typer.Option(help="Behind a clip shorter than the run's input: silence or repeat.")] = (
+        "silence"
+    ),
+    correlation: Annotated[
+        bool, typer.Option("--correlation", help="Also by spectrogram cross-correlation, alone and beside cosines.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="JSON file for the results.")] = None,
+) -> None:
+    """Accuracy over many episodes of classes that are new to the run, with 95 % intervals.
+
+    A clip is a recording or, where INPUT has times, an event in one; rows without a class, or with several, are left
+    out. Support and query come from different recordings ("across"), and apart from that from one recording ("within"),
+    where the clips allow it. Every method names the same queries.
+    """
+    from birdnet_fs import schema
+    from birdnet_fs.core.files import write_json
+    from birdnet_fs.core.progress import say
+    from birdnet_fs.core.settings import override
+    from birdnet_fs.data.manifest import read_manifest
+    from birdnet_fs.runs.run import load_run
+
+    try:
+        wanted = [int(shot) for shot in shots.split(",")]
+    except ValueError:
+        raise UserError(f"--shots must be whole numbers with commas between, as 1,5. Received: {shots!r}") from None
+    opened = load_run(run)
+    if not source.exists():
+        raise UserError(f"Labelled clips were expected at {source} (a folder or a table); none is there.")
+    asked = schema.Data(
+        root=str(source if source.is_dir() else source.parent), table="" if source.is_dir() else source.name
+    )
+    experiment = override(schema.Experiment(data=asked), settings or [])
+    if dataclasses.replace(experiment, data=asked) != schema.Experiment(data=asked):
+        raise UserError(f"Only data.* can be set, the rest is the run's own. Received: {' '.join(settings or [])}")
+    manifest = read_manifest(experiment.data)
+    clips = [clip for clip in manifest.clips if len(clip.labels) == 1]
+    left = len(manifest.clips) - len(clips)
+    if not clips:
+        raise UserError(f"None of the {left} rows of {source} names one class; set data.label_column.")
+    if left:
+        say(f"{left} of {len(manifest.clips)} rows name no class, or several, and stand in no episode.")
+    from birdnet_fs.fewshot.few_shot_evaluation import novel_accuracy, plain
+
+    results, reasons = novel_accuracy(
+        opened,
+        clips,
+        n_way=ways,
+        shots=wanted,
+        n_query=queries,
+        n_episodes=episodes,
+        seed=seed,
+        known=known,
+        fill=fill,
+        correlation=correlation,
+    )
+    for recordings, why in reasons.items():
+        say(f"None {recordings} recordings: {why}")
+    print(f"{'recordings':10} {'episode':>14} {'method':20} accuracy (95 % interval of {episodes:,} episodes)")
+    for r in results:
+        kind = f"{r.n_way}-way {r.n_shot}-shot"
+        print(f"{r.recordings:10} {kind:>14} {r.method:20} {r.accuracy:.4f} ({r.low:.4f} to {r.high:.4f})")
+    if output is not None:
+        write_json(output, {"run": str(run), "results": [plain(r) for r in results]})

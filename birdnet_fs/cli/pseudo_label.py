@@ -1,0 +1,94 @@
+"""`birdnet-fs pseudo-label`: label unlabelled recordings with a model, and train on them, in rounds."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import check_output
+from birdnet_fs.core.progress import say
+
+if TYPE_CHECKING:
+    from birdnet_fs import schema
+
+
+def pseudo(
+    model: Annotated[Path, typer.Argument(help="Run folder, an ensemble, or an exported .tflite.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT... [KEY=VALUE]...", help="Recordings, and folders searched at any depth."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder.")],
+    rounds: Annotated[
+        int, typer.Option(min=0, help="Label and train so often, each time with the run of the round before.")
+    ] = 0,
+    overlap: Annotated[float, typer.Option(help="Overlap of consecutive windows, seconds.")] = 0.0,
+    batch_size: Annotated[int, typer.Option("--batch_size", help="Windows scored at once.")] = 32,
+    threads: Annotated[int, typer.Option(help="CPU threads for the model; 0 = the runtime decides.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace runs of other settings.")] = False,
+) -> None:
+    """Write OUTPUT/pseudo.csv: the windows of recordings with the model's probabilities, to train on with
+    pseudo_labels.table=OUTPUT.
+
+    With --rounds N the run's own experiment is trained with them too, changed by KEY=VALUE (as pseudo_labels.power=2 or
+    augmentation.cutmix.p=0.5), into OUTPUT/round1/run; that run labels round 2, and so on. What is finished is kept.
+    """
+    settings = [given for given in inputs if "=" in given and not Path(given).exists()]
+    recordings = [Path(given) for given in inputs if given not in settings]
+    check_output(output)
+    if not rounds:
+        if settings:
+            raise UserError(f"{settings[0]} is a setting of training; add --rounds 1 to train on what is labelled.")
+        table = _label(model, recordings, output, overlap, batch_size, threads)
+        print(f"{table}; train on it with pseudo_labels.table={output}")
+        return
+    from birdnet_fs.cli.train import headline, is_there, refuse_unfinished
+    from birdnet_fs.reports.held_out import report_on_held_out
+    from birdnet_fs.runs.run import CONFIG, load_run
+    from birdnet_fs.training.trainer import train
+
+    base = _experiment(model, settings)
+    for number in range(1, rounds + 1):
+        folder = output / f"round{number}"
+        table = _label(model, recordings, folder, overlap, batch_size, threads)
+        chosen = dataclasses.replace(base, pseudo_labels=dataclasses.replace(base.pseudo_labels, table=str(table)))
+        model = folder / "run"
+        older = (model / CONFIG).is_file() and (model / CONFIG).stat().st_mtime < table.stat().st_mtime
+        if older:
+            say(f"{model} was trained on an older {table.name}; it is trained again.")
+        there = not overwrite and not older and is_there(model, chosen)
+        if not overwrite:
+            refuse_unfinished(model)
+        run = load_run(model) if there else train(chosen, model)
+        metrics = report_on_held_out(run)
+        print(f"round {number}: {headline(metrics) if metrics else 'nothing was held out'}")
+        say(f"run folder: {model}")
+
+
+def _label(
+    model: Path, recordings: Sequence[Path], output: Path, overlap_s: float, batch_size: int, threads: int
+) -> Path:
+    from birdnet_fs.analysis.pseudo_labels import label
+    from birdnet_fs.inference.engine import open_engine
+    from birdnet_fs.runs.ensemble import is_ensemble, load_ensemble
+
+    engine = open_engine(model, threads=threads)
+    runs = [member.path for member in load_ensemble(model).members] if is_ensemble(model) else [model]
+    runs = runs if model.is_dir() else []
+    return label(engine, recordings, output, runs=runs, overlap_s=overlap_s, batch_size=batch_size)
+
+
+def _experiment(model: Path, settings: Sequence[str]) -> "schema.Experiment":
+    """What is trained in every round: the experiment of the run, or of an ensemble's first."""
+    from birdnet_fs import frontend
+    from birdnet_fs.core.settings import override
+    from birdnet_fs.runs.ensemble import is_ensemble, load_ensemble
+    from birdnet_fs.runs.run import load_run
+
+    if not model.is_dir():
+        raise UserError(f"--rounds trains the experiment of a run, and {model} is none; give a run folder.")
+    run = load_ensemble(model).members[0] if is_ensemble(model) else load_run(model)
+    return override(run.experiment, list(settings), {"frontend": frontend.preset})

@@ -1,0 +1,104 @@
+"""Random streams: one generator for each (seed, stream, keys), so that no two purposes share random numbers.
+
+NumPy pads seeds with zeros and splits large numbers into 32-bit words: `default_rng(7)`, `default_rng((7, 0))` and
+`default_rng((7, 0, 0))` are the same generator, and so are `default_rng(2**32)` and `default_rng((0, 1))`. Here every
+generator is seeded with 32-bit words of fixed meaning:
+
+    seed (2 words) | stream (1 word, never 0) | 1 + number of keys (1 word) | each key (2 words)
+
+Different (seed, stream, keys) have different words, and there are never fewer than four words, which is the length up
+to which `numpy.random.SeedSequence` pads with zeros. As the fourth word is not zero, no plain seed of one to three
+32-bit numbers gives a stream either. The sequence hashes the words to 128 bits, so that two generators are equal with
+a chance of 2**-128 only.
+"""
+
+import enum
+
+import numpy as np
+
+from birdnet_fs.core.errors import UserError
+
+MAX_INTEGER = 2**64 - 1  # of a seed and of a key: two words
+
+
+class Stream(enum.IntEnum):
+    """What random numbers are drawn for. A number is part of every result that was drawn with it: never reuse one."""
+
+    # division of the recordings
+    LIMIT = 1  # clips that data.limit keeps
+    SPLIT = 2  # groups of data.split=80/20 and 70/15/15
+    VALIDATION = 3  # groups that data.val_fraction takes from the training part of a fold
+    FOLDS = 4  # groups of data.n_folds
+    CLASSES = 5  # classes of data.split=classes
+    # training
+    INITIAL_WEIGHTS = 6  # Keras initializers; key: generation of self-distillation
+    TORCH = 7  # torch's global generator: dropout, noise and masks inside a network; key: generation
+    NUMPY = 8  # NumPy's global generator, from which nothing in the package draws; key: generation
+    WORKERS = 9  # torch's DataLoader seeds its processes with it; no item draws from those seeds
+    ORDER = 10  # clips of an epoch and their order; key: epoch
+    AUGMENTATION = 11  # crop and changes of one item; keys: epoch, place in the epoch
+    BATCH_MIXUP = 12  # mixup that a batch shares; keys: epoch, number of the batch
+    BATCH_TIME_MASKS = 13  # time masks that a batch shares; keys: epoch, number of the batch
+    BATCH_FREQUENCY_MASKS = 14  # frequency masks that a batch shares; keys: epoch, number of the batch
+    # few-shot episodes
+    TRAINING_EPISODES = 15  # key: epoch
+    VALIDATION_EPISODES = 16  # the same after every epoch; key: 0
+    TEST_EPISODES = 17  # on the classes a run held out; key: 0
+    EVALUATION_EPISODES = 18  # of the verb that evaluates a run on new classes; key: 0
+    # measuring and tuning
+    BOOTSTRAP = 19  # groups drawn for a confidence interval
+    TRIALS = 20  # Optuna's sampler; key: number of trials drawn before
+    IMPORTANCES = 21  # Optuna's forest that ranks the settings of a study
+
+
+def generator(seed: int, stream: Stream, *keys: int) -> np.random.Generator:
+    """Random generator of one stream.
+
+    Args:
+        seed: 0 to 2**64 - 1, usually that of the experiment.
+        stream: What the numbers are for.
+        *keys: Each 0 to 2**64 - 1: what the numbers depend on besides the seed, such as the epoch. A stream is used
+            with the same number of keys everywhere.
+
+    Returns:
+        A new generator. The same arguments give the same numbers; any other arguments give independent ones.
+
+    Raises:
+        UserError: The seed or a key is not a whole number in that range.
+
+    >>> float(generator(7, Stream.ORDER, 0).random()) == float(generator(7, Stream.ORDER, 0).random())
+    True
+    >>> float(generator(7, Stream.ORDER, 0).random()) == float(generator(7, Stream.TRAINING_EPISODES, 0).random())
+    False
+    """
+    return np.random.default_rng(_sequence(seed, stream, keys))
+
+
+def integer_seed(seed: int, stream: Stream, *keys: int) -> int:
+    """Seed for a library that takes an integer instead of a generator (torch, scikit-learn, Optuna, Python's random).
+
+    Args:
+        seed: As in `generator`.
+        stream: As in `generator`.
+        *keys: As in `generator`.
+
+    Returns:
+        0 to 2**32 - 1. These are hashes: two streams agree with a chance of 2**-32.
+
+    Raises:
+        UserError: As in `generator`.
+    """
+    return int(_sequence(seed, stream, keys).generate_state(1)[0])
+
+
+def _sequence(seed: int, stream: Stream, keys: tuple[int, ...]) -> np.random.SeedSequence:
+    words = [*_two_words(seed, "seed"), int(Stream(stream)), 1 + len(keys)]
+    for key in keys:
+        words += _two_words(key, f"A key of the random stream {Stream(stream).name}")
+    return np.random.SeedSequence(np.array(words, np.uint32))  # type: ignore[arg-type]
+
+
+def _two_words(number: int, name: str) -> tuple[int, int]:
+    if not (isinstance(number, (int, np.integer)) and 0 <= number <= MAX_INTEGER):
+        raise UserError(f"{name} must be a whole number in 0..{MAX_INTEGER}. Received: {number!r}")
+    return int(number) & 0xFFFFFFFF, int(number) >> 32

@@ -1,0 +1,1 @@
+"""The synthetic aviary: labeled recordings that the package generates itself."""

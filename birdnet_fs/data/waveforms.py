@@ -1,0 +1,65 @@
+"""Clips as waveforms: each decoded once and kept in memory while there is room, else decoded when asked for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from birdnet_fs.audio.read import Audio, AudioError, read_audio
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.progress import track
+from birdnet_fs.data.ledger import Ledger
+from birdnet_fs.data.manifest import Clip
+
+MEMORY_BYTES = 4_000_000_000
+
+
+class Waveforms:
+    """The waveforms of clips, in the order of the clips that could be read.
+
+    Args:
+        clips: What to read. A clip that cannot be read is left out of `clips` and listed in `ledger`.
+        sample_rate_hz: Rate of the waveforms.
+        memory_bytes: Room for decoded waveforms; clips beyond it are decoded each time.
+
+    Raises:
+        UserError: None of the clips could be read.
+    """
+
+    def __init__(self, clips: Sequence[Clip], sample_rate_hz: int, *, memory_bytes: int = MEMORY_BYTES) -> None:
+        self.sample_rate_hz = sample_rate_hz
+        self.ledger = Ledger()
+        kept: list[Clip] = []
+        self._held: list[np.ndarray | None] = []
+        room = memory_bytes
+        for clip in track(clips, "reading clips", unit="clip"):
+            try:
+                audio = _read(clip, sample_rate_hz)
+            except AudioError as error:
+                self.ledger.add(clip.path, "quarantined", error.reason)
+                continue
+            self.ledger.add(clip.path, audio.status, audio.reason, audio.flags, audio.duration_s)
+            kept.append(clip)
+            fits = audio.waveform.nbytes <= room
+            self._held.append(audio.waveform if fits else None)
+            room -= audio.waveform.nbytes if fits else 0
+        if clips and not kept:
+            first = self.ledger.rows[0]
+            raise UserError(f"None of the {len(clips)} clips could be read; the first, {first.path}: {first.reason}.")
+        self.clips: tuple[Clip, ...] = tuple(kept)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """The waveform of one clip, float32 [n_samples] in +-1."""
+        held = self._held[index]
+        return held if held is not None else _read(self.clips[index], self.sample_rate_hz).waveform
+
+
+def _read(clip: Clip, sample_rate_hz: int) -> Audio:
+    length = None if clip.offset_s is None else clip.offset_s - clip.onset_s
+    audio = read_audio(Path(clip.path), sample_rate_hz=sample_rate_hz, onset_s=clip.onset_s, duration_s=length)
+    if audio.waveform.size == 0:
+        raise AudioError("no samples in the clip's time range", clip.path)
+    return audio

@@ -1,0 +1,169 @@
+"""The model card beside an artefact, as Markdown: what it is, what it heard, how good, how exact and how fast it is.
+
+After Mitchell et al. 2019, "Model Cards for Model Reporting", https://arxiv.org/abs/1810.03993.
+"""
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from birdnet_fs import models
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import sha256, write_text
+from birdnet_fs.core.text import markdown
+from birdnet_fs.data.manifest import read_manifest
+from birdnet_fs.data.partition import INHERITED, PARTITION
+from birdnet_fs.export.convert_and_verify import Proof
+from birdnet_fs.export.spec import Form
+from birdnet_fs.runs.run import Run, versions
+
+if TYPE_CHECKING:
+    from birdnet_fs.export.runtimes.benchmark import Speed
+
+LICENCE_COLUMNS = ("licence", "license")  # of a table of recordings
+PRECISIONS = {
+    "fp32": "weights and arithmetic in float32",
+    "fp16": "weights stored in float16, arithmetic in float32",
+    "dynamic": "weights in 8 bits, activations in float32",
+    "int8": "weights and activations in 8 bits, the front-end, input and output in float32",
+}
+
+
+def write_card(
+    artefact: Path, run: Run, *, form: Form, target: str, proof: Proof, speed: "Speed | None", license: str = ""
+) -> None:
+    """Write `<name>_card.md`.
+
+    Args:
+        artefact: The finished file.
+        run: The run it came from.
+        form: What it is.
+        target: For which program it was written.
+        proof: What the gate measured.
+        speed: What it costs on this machine, where that was measured.
+        license: Of the network, in its owner's words.
+    """
+    sections = {
+        f"# {artefact.name}": _what(artefact, run, form, target, proof),
+        "## Licence": [license or "Its owner has not said (`birdnet-fs export --license`)."],
+        "## What it was trained on": _data(run),
+        "## How good the run was": _metrics(run.path / "metrics.json") or ["The run folder holds no metrics.json."],
+        "## How exact this file is": _exactness(proof),
+        "## What it costs": [speed.line() if speed else "Not measured (`birdnet-fs bench` knows .tflite and .onnx)."],
+        "## What it hears": _front_end(run),
+        "## Classes": [f"{i}. {markdown(name)}" for i, name in enumerate(run.classes)],
+        "## Versions": [", ".join(f"{k} {v}" for k, v in versions().items())],
+    }
+    text = "\n\n".join(f"{title}\n\n" + "\n".join(lines) for title, lines in sections.items())
+    write_text(artefact.with_name(f"{artefact.stem}_card.md"), text + "\n")
+
+
+def _what(artefact: Path, run: Run, form: Form, target: str, proof: Proof) -> list[str]:
+    spec, second, model = run.frontend, proof.parity.embeddings, run.experiment.model.name
+    shape = ["any" if n is None else n for n in form.input_shape(spec.n_samples, run.input_shape)]
+    shape_text = f"[{', '.join(map(str, shape))}]"
+    reads = f"waveform float32 {shape_text}, mono, {spec.sample_rate_hz} Hz, ±1 ({spec.segment_s:g} s)"
+    if form.input == "features":
+        reads = f"features float32 {shape_text}, made from {spec.segment_s:g} s at {spec.sample_rate_hz} Hz"
+    gives = f"{form.answers.replace('_', '-')} [{shape[0]}, {len(run.classes)}]"
+    activation = form.activation(run.activation)
+    gives += f"; the probabilities are their {activation}" if form.kind == "logits" else f" ({activation})"
+    if activation != run.activation:
+        gives += f", those of the {run.activation} that the run was trained with"
+    return [
+        f"A `{models.resolve(model)}` network ({models.family(model).SOURCE.splitlines()[0]}) for {len(run.classes)} "
+        f"classes, trained as experiment `{run.experiment.name}` (seed {run.experiment.seed}), written for `{target}`.",
+        "",
+        f"- Reads: {reads}.",
+        f"- Gives: {gives}.",
+        *([f"- Gives as a second output: embeddings [{shape[0]}, {second.width}]."] if second else []),
+        f"- Precision: {form.precision}, {PRECISIONS[form.precision]}.",
+        f"- SHA-256: `{sha256(artefact)}`",
+    ]
+
+
+def _data(run: Run) -> list[str]:
+    """Clips by part as the run folder knows them, and what the table of recordings says of licences, if still there."""
+    data, lines = run.experiment.data, []
+    partition = run.path / PARTITION
+    if partition.is_file():
+        with partition.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        parts = Counter(row.get("part") or "" for row in rows)
+        n_inherited = parts.pop(INHERITED, 0)
+        lines.append(f"- Clips: {', '.join(f'{n:,} {part}' for part, n in parts.items())} (`{PARTITION}` of the run).")
+        if n_inherited:
+            lines.append(f"- Earlier runs that it builds on were trained on {n_inherited:,} other recordings.")
+        trained = Counter(row.get("labels") or "nothing" for row in rows if row.get("part") == "train")
+        if trained:
+            fewest, most = min(trained.items(), key=lambda item: item[1]), trained.most_common(1)[0]
+            each = f"{most[1]:,} each" if fewest[1] == most[1] else ""
+            from_to = f"from {markdown(fewest[0])} ({fewest[1]:,}) to {markdown(most[0])} ({most[1]:,})"
+            lines.append(f"- Training clips by label: {each or from_to}.")
+    else:
+        lines.append("- The run folder does not say which clips it was trained on.")
+    if data.root:
+        name = Path(data.root).resolve().name  # the folder's name, not where it lies on somebody's machine
+        which = [f", {what} `{value}`" for what, value in (("table", data.table), ("where", data.where)) if value]
+        lines.append(f"- From `{name}`{''.join(which)}.")
+    return lines + _licences(run)
+
+
+def _licences(run: Run) -> list[str]:
+    root = Path(run.experiment.data.root)
+    if not run.experiment.data.root or not root.is_dir():
+        return ["- Their licences: the recordings are not here any more."]
+    try:
+        clips = read_manifest(run.experiment.data).clips
+    except UserError:
+        return ["- Their licences: the recordings cannot be listed any more."]
+    found = Counter(
+        next((clip.row[column] for column in LICENCE_COLUMNS if column in clip.row), "not said") for clip in clips
+    )
+    if set(found) <= {"not said"}:
+        return ["- Their licences: the table of recordings has no column `licence`."]
+    return [f"- Their licences: {', '.join(f'{markdown(name)} ({n:,} clips)' for name, n in found.most_common())}."]
+
+
+def _exactness(proof: Proof) -> list[str]:
+    first, second = proof.parity, proof.parity.embeddings
+    budget = first.budget
+    thing = "logit" if proof.form.kind == "logits" else "probability"
+    lines = [
+        f"{first.n_segments:,} segments ({first.source}) and {first.n_edges} made ones (silence, clipping, a "
+        "padded one, a sweep) against the run:",
+        "",
+        *(f"- {name}: {numbers}" for name, numbers in proof.by_runtime.items()),
+        *(f"- {name}, converted through onnx2tf: {numbers}" for name, numbers in proof.second_route.items()),
+        "",
+        f"Allowed for {first.precision}: {budget.max_abs:.3g} in a {thing} ({budget.reason}).",
+    ]
+    if second:
+        lines.append(f"And {second.budget.max_error:g} of their spread in an embedding ({second.budget.reason}).")
+    return lines
+
+
+def _front_end(run: Run) -> list[str]:
+    spec = run.frontend
+    parts = [
+        f"{spec.segment_s:g} s at {spec.sample_rate_hz:,} Hz, {spec.fmin_hz:g} to {spec.fmax_hz:g} Hz",
+        f"n_fft {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} bands ({spec.bands}), {spec.compression}",
+        f"{spec.normalize}; {spec.shape[0]} x {spec.shape[1]}. Every setting stands in the JSON file beside it.",
+    ]
+    return [f"Preset `{spec.preset}`: " + ", ".join(parts)]
+
+
+def _metrics(file: Path) -> list[str]:
+    """A line per single value of metrics.json."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    found = values.items() if isinstance(values, dict) else ()
+    return [
+        f"- {key}: {value:.4g}" if isinstance(value, float) else f"- {key}: {value}"
+        for key, value in found
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool)
+    ]

@@ -1,0 +1,236 @@
+"""ONNX graphs in coarser precision, and the joining of their parts.
+
+Source: onnxruntime's quantisation tools (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html)
+for 8 bits. What is converted is always the network alone: the front-end's floors and Fourier matrices do not survive
+16 bits (half.py says what happens to them), and 8 still less.
+
+Activations are unsigned, which x86 multiplies fastest (EfficientNetV2-B0 on one core of an AVX-512 server: 12 ms,
+signed 37 ms, float32 20 ms), and weights have 7 of the 8 bits: x86 without VNNI adds two products into 16 bits and
+saturates without a word (https://docs.openvino.ai/latest/pot_saturation_issue.html), so that a file proven here would
+answer wrongly there. The lost bit costs a sixth to a third more error (three networks measured).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.export.tflite.float16 import MIN_ELEMENTS
+
+ROUNDED = {  # the operators whose weights onnxruntime takes in 8 bits
+    "dynamic": ("MatMul", "Gemm", "LSTM"),  # its convolutions of that kind are slower than those in float32
+    "int8": ("Conv", "MatMul", "Gemm"),
+}
+FLOOR_ULP = 4  # last digits above the logarithm of the floor: 3e-5 dB at 1e-10
+MIN_SHARE = 0.5  # of the weights that must lie in those, else too little is saved to be worth the rounding
+
+
+def convert(network: Any, precision: str, features: Callable[[], np.ndarray]) -> Any:
+    """A network in another precision.
+
+    Args:
+        network: The `onnx.ModelProto`, float32; it stays as it is.
+        precision: "fp32"; "fp16": weights stored in float16, arithmetic in float32; "dynamic": weights of matrix
+            products in 8 bits; "int8": weights and activations in 8 bits.
+        features: Gives what int8 takes its ranges from, float32 [n, ...] as the network reads it.
+
+    Returns:
+        A new `onnx.ModelProto`; input and outputs are float32.
+
+    Raises:
+        UserError: The precision makes no sense for this network.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(network)
+    if precision == "fp32":
+        return copy
+    if precision == "fp16":
+        store_in_half(copy)
+        return copy
+    share = share_of(network, ROUNDED[precision])
+    if share < MIN_SHARE:
+        others = sorted({node.op_type for node in network.graph.node} & {"Conv", "LSTM", "GRU"} - {*ROUNDED[precision]})
+        raise UserError(
+            f"The precision {precision!r} of onnxruntime rounds the weights of {', '.join(ROUNDED[precision])}, which "
+            f"hold {share:.0%} of this network's (the others: {', '.join(others) or 'smaller ones'}); take "
+            f"{'int8' if 'Conv' in others else 'dynamic' if 'LSTM' in others else 'fp16'} instead."
+        )
+    return _dynamic(copy) if precision == "dynamic" else _static(copy, features())
+
+
+def activate(network: Any, activation: str) -> None:
+    """Put a float "sigmoid" or "softmax" behind the first output of a model, which keeps its name."""
+    from onnx import helper
+
+    graph = network.graph
+    name, inner = graph.output[0].name, "logits"
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for i, found in enumerate(names):
+                if found == name:
+                    names[i] = inner
+    options: dict[str, Any] = {"axis": -1} if activation == "softmax" else {}
+    graph.node.append(helper.make_node(activation.capitalize(), [inner], [name], name="activation", **options))
+
+
+def put_in_front(front_end: Any, network: Any) -> Any:
+    """One model of two: the front-end's one output is the network's one input."""
+    from onnx import compose, helper
+
+    front = compose.add_prefix(front_end, "front_end/", rename_inputs=False, rename_outputs=False)
+    given, joined = front.graph.output[0].name, network.graph.input[0].name
+    names = [output.name for output in network.graph.output]
+    # the quantising tools take newer operator sets and formats for what they add
+    front.ir_version = network.ir_version = max(front.ir_version, network.ir_version)
+    sets = {(s.domain, s.version) for s in (*front.opset_import, *network.opset_import)}
+    if len({domain for domain, _ in sets}) < len(sets):
+        raise ValueError(f"front-end and network are of different operator sets: {sorted(sets)}")
+    whole = compose.merge_models(front, network, io_map=[(given, joined)], outputs=names)
+    del whole.opset_import[:]
+    whole.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in sorted(sets))
+    whole.producer_name, whole.producer_version = network.producer_name, network.producer_version
+    return whole
+
+
+def steady_floor(front_end: Any, amin: float) -> int:
+    """Raise what logarithms of energies give to a constant just above the floor's own, in place.
+
+    onnxruntime's Log of the same number has one last digit in its vector loop and another in the rest of the array; of
+    silence, where all is floor, min_max would stretch that digit to full range (seen: 0 to 0.987).
+
+    Args:
+        front_end: An `onnx.ModelProto`.
+        amin: The energy that the front-end takes for the smallest.
+
+    Returns:
+        How many logarithms there are.
+    """
+    from onnx import helper, numpy_helper
+
+    graph, nodes = front_end.graph, []
+    floor = np.log(np.float32(amin))
+    n_found = 0
+    for node in graph.node:
+        nodes.append(node)
+        if node.op_type == "Log":
+            n_found += 1
+            (given,), name = node.output, f"{node.output[0]}_above"
+            node.output[0] = name
+            nodes.append(helper.make_node("Max", [name, "log_floor"], [given], name=name))
+    if n_found:
+        graph.initializer.append(numpy_helper.from_array(floor + FLOOR_ULP * np.spacing(np.abs(floor)), "log_floor"))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return n_found
+
+
+# ---------------------------------------------------------------- 16 bits
+
+
+def store_in_half(network: Any) -> int:
+    """Store the weights of a model in float16, in place; a Cast in front gives them back when the runtime loads it.
+
+    Returns:
+        How many weights are float16 now.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph, casts = network.graph, []
+    for stored in graph.initializer:
+        if stored.data_type != TensorProto.FLOAT or len(stored.dims) < 2 or np.prod(stored.dims) < MIN_ELEMENTS:
+            continue
+        value = numpy_helper.to_array(stored)
+        if not np.abs(value).max() < np.finfo(np.float16).max:  # also for NaN
+            continue
+        name = stored.name
+        stored.CopyFrom(numpy_helper.from_array(value.astype(np.float16), f"{name}_float16"))
+        casts.append(helper.make_node("Cast", [stored.name], [name], name=f"{name}_cast", to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return len(casts)
+
+
+# ---------------------------------------------------------------- 8 bits
+
+
+def _static(network: Any, features: np.ndarray) -> Any:
+    """Weights and activations in 8 bits: QuantizeLinear and DequantizeLinear around every operator."""
+    import onnx
+    from onnxruntime import quantization
+
+    with TemporaryDirectory() as folder:
+        source, target = Path(folder) / "network.onnx", Path(folder) / "int8.onnx"
+        _prepare(network, source)
+        quantization.quantize_static(
+            source,
+            target,
+            _reader(network.graph.input[0].name, features, _batch_of(network)),
+            activation_type=quantization.QuantType.QUInt8,
+            **_weights(quantization),
+        )
+        return onnx.load(target)
+
+
+def _dynamic(network: Any) -> Any:
+    """Weights of matrix products in 8 bits; their activations are rounded with the range of each call."""
+    import onnx
+    from onnxruntime import quantization
+
+    with TemporaryDirectory() as folder:
+        source, target = Path(folder) / "network.onnx", Path(folder) / "dynamic.onnx"
+        del network.graph.value_info[:]  # shapes that are wrong once the tool has turned matrices around
+        onnx.save(network, source)
+        products = list(ROUNDED["dynamic"])
+        quantization.quantize_dynamic(source, target, op_types_to_quantize=products, **_weights(quantization))
+        return onnx.load(target)
+
+
+def _weights(quantization: Any) -> dict[str, Any]:
+    return {"per_channel": True, "reduce_range": True, "weight_type": quantization.QuantType.QInt8}
+
+
+def share_of(network: Any, operators: Sequence[str]) -> float:
+    """The share of a model's weights that are read by operators of these kinds, 0..1."""
+    sizes = {stored.name: int(np.prod(stored.dims)) for stored in network.graph.initializer}
+    found = {name for node in network.graph.node if node.op_type in operators for name in node.input if name in sizes}
+    return sum(sizes[name] for name in found) / max(1, sum(sizes.values()))
+
+
+def _prepare(network: Any, path: Path) -> None:
+    """Write a model with the shapes of everything in it, as the quantising tools need it."""
+    import onnx
+    from onnxruntime.quantization import shape_inference
+
+    onnx.save(network, path)
+    shape_inference.quant_pre_process(path, path, skip_symbolic_shape=True)
+
+
+def _batch_of(network: Any) -> int:
+    """The batch of the input; 1 where it is open."""
+    return network.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
+
+
+def _reader(name: str, features: np.ndarray, batch: int) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):
+        """Batch after batch; the last may repeat segments to be full."""
+
+        def __init__(self) -> None:
+            self.batches = self._read()
+
+        def _read(self) -> Iterator[dict[str, np.ndarray]]:
+            for start in range(0, len(features), batch):
+                rows = np.take(features, range(start, start + batch), axis=0, mode="wrap")
+                yield {name: np.ascontiguousarray(rows, np.float32)}
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.batches, None)
+
+    return Reader()

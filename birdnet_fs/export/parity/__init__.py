@@ -1,0 +1,1 @@
+"""Compare exported files with their reference: inputs, tolerances, embeddings."""

@@ -1,0 +1,185 @@
+"""What an artefact costs: time of a segment, memory, size, each with the runtime alone in a process of its own.
+
+Several files are timed in turns, half a second each, so that what else the machine does meets them alike; the idle one
+waits for a line. Times are wall-clock: the median says what a user sees, the minimum what the file can do.
+"""
+
+import contextlib
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.export.runtimes import subprocesses
+
+SUFFIXES = {".tflite": "ai-edge-litert", ".onnx": "onnxruntime"}
+_TURN_S = 0.5
+_SCRIPT = Path(__file__).with_name("time_it.py")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one artefact cost on this machine.
+
+    Attributes:
+        path: The artefact.
+        input: "waveform", or "features": the front-end is not included then.
+        segment_s: What one segment covers.
+        threads: Of the runtime.
+        batch: Segments at once.
+        median_ms: Of one segment: of a run divided by `batch`.
+        minimum_ms: As well.
+        n_runs: Runs that were timed.
+        load_s: From opening the file to allocated memory; the first run is not in it.
+        n_bytes: Of the file, with weights that lie beside it.
+        peak_bytes: The most memory the process held: Python, NumPy and the runtime (`base_bytes`), and the file.
+        base_bytes: What it held before the file was opened. Both are 0 where the system does not say (Windows).
+    """
+
+    path: Path
+    input: str
+    segment_s: float
+    threads: int
+    batch: int
+    median_ms: float
+    minimum_ms: float
+    n_runs: int
+    load_s: float
+    n_bytes: int
+    peak_bytes: int
+    base_bytes: int
+
+    @property
+    def real_time(self) -> float:
+        """Seconds of audio in a second of computing, by the median."""
+        return 1e3 * self.segment_s / self.median_ms
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number, with the unit in its name."""
+        return {**vars(self), "path": str(self.path), "real_time": self.real_time}
+
+    def line(self) -> str:
+        """One sentence or two, for the model card."""
+        without = " without the front-end" if self.input == "features" else ""
+        threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
+        at_once = f", {self.batch} at once" if self.batch > 1 else ""
+        return (
+            f"{self.median_ms:.3g} ms for a segment of {self.segment_s:g} s{without} (median of {self.n_runs} runs on "
+            f"{threads}{at_once}; best {self.minimum_ms:.3g} ms): {self.real_time:,.0f} times real time. "
+            f"{self.n_bytes / 1e6:.2f} MB on disk{self._memory()}; opened in {1e3 * self.load_s:.0f} ms."
+        )
+
+    def _memory(self) -> str:
+        if not self.peak_bytes:
+            return ""
+        most, base = self.peak_bytes / 1e6, self.base_bytes / 1e6
+        return f", {most:.0f} MB of memory at most, of which Python, NumPy and the runtime have {base:.0f}"
+
+
+def measure_speed(path: Path | str, *, threads: int = 1, batch: int = 1, seconds: float = 2.0) -> Speed:
+    """Time one artefact.
+
+    Args:
+        path: A `.tflite` or `.onnx` with the `.json` of the exporter beside it.
+        threads: Of the runtime.
+        batch: Segments at once; an artefact of a fixed batch takes that one only.
+        seconds: To run it for; three runs at least.
+
+    Raises:
+        UserError: As `measure_in_turns`.
+    """
+    return measure_in_turns([path], threads=threads, batch=batch, seconds=seconds)[0]
+
+
+def measure_in_turns(
+    paths: Sequence[Path | str], *, threads: int = 1, batch: int = 1, seconds: float = 10.0
+) -> list[Speed]:
+    """Time several artefacts in turns, `seconds` each; arguments as `measure_speed`.
+
+    Raises:
+        UserError: A number out of range, no such file, no sidecar, a batch it does not take, or a runtime that is
+            missing or dies on it.
+    """
+    for name, value in (("threads", threads), ("batch_size", batch)):
+        if value < 1:
+            raise UserError(f"--{name} must be 1 or more. Received: {value}")
+    if not 0 < seconds <= 3600:
+        raise UserError(f"--seconds must be above 0, up to 3600. Received: {seconds:g}")
+    files = [Path(path) for path in paths]
+    about = [_about(path) for path in files]
+    with contextlib.ExitStack() as stack:
+        timers = []
+        for path in files:
+            talk = stack.enter_context(subprocesses.talk(Path(sys.executable), ["-I", _SCRIPT, path, threads, batch]))
+            timers.append(_Timer(path, batch, talk))
+        opened = [timer.ask() for timer in timers]
+        times: list[list[float]] = [[] for _ in timers]
+        left = seconds
+        while left > 0:
+            for timer, kept in zip(timers, times, strict=True):
+                kept += timer.ask(f"{min(_TURN_S, left)}")
+            left -= _TURN_S
+        memory = [timer.ask("end") for timer in timers]
+    return [
+        Speed(
+            path,
+            sidecar["input"],
+            float(sidecar["segment_s"]),
+            threads,
+            batch,
+            statistics.median(ms) / batch,
+            min(ms) / batch,
+            len(ms),
+            float(start["load_s"]),
+            sum(file.stat().st_size for file in (path, path.with_name(path.name + ".data")) if file.is_file()),
+            int(peak),
+            int(start["without"]),
+        )
+        for path, sidecar, start, ms, peak in zip(files, about, opened, times, memory, strict=True)
+    ]
+
+
+class _Timer:
+    """A process of time_it.py, and its fate in a sentence."""
+
+    def __init__(self, path: Path, batch: int, talk: subprocesses.Talk) -> None:
+        self._path, self._batch, self._talk = path, batch, talk
+
+    def ask(self, line: str = "") -> Any:
+        """What it answers, read as JSON."""
+        answer = self._talk.ask(line)
+        return json.loads(answer) if answer is not None else self._died()
+
+    def _died(self) -> NoReturn:
+        last = ([""] + [word.strip() for word in self._talk.words.splitlines() if word.strip()])[-1]
+        if last.startswith("batch "):
+            fixed = last.removeprefix("batch ")
+            raise UserError(f"{self._path} takes {fixed} at once: give --batch_size {fixed}. Received: {self._batch}")
+        if last.startswith("ModuleNotFoundError"):
+            needed = SUFFIXES[self._path.suffix]
+            raise UserError(f'Timing {self._path.name} needs {needed}: pip install "birdnet_fs[export]"')
+        raise UserError(
+            f"{self._path} cannot be run (exit status {self._talk.status}: {last[:300] or 'it said nothing'}); copy or "
+            "export it again."
+        )
+
+
+def _about(path: Path) -> dict[str, Any]:
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"An artefact to time must end in {' or '.join(SUFFIXES)}. Received: {path}")
+    if not path.is_file():
+        raise UserError(f"An artefact to time was expected at {path}; there is no such file.")
+    sidecar = path.with_suffix(".json")
+    try:
+        found = json.loads(sidecar.read_text(encoding="utf-8"))
+        if found["input"] in ("waveform", "features") and float(found["segment_s"]) > 0:
+            return dict(found)
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    raise UserError(
+        f"{sidecar} must say what {path.name} reads (input, segment_s); keep together what `birdnet-fs export` wrote."
+    )

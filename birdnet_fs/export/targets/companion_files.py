@@ -1,0 +1,216 @@
+"""The files that single programs want beside an artefact, in the form in which each of them reads its own.
+
+Sources, read for names and columns: BirdNET-Analyzer (train/utils.py, params.py: parameters as rows of Parameter,Value,
+the columns of the evaluation), BirdNET-Go (config.yaml; internal/classifier/range_filter.go), BirdNET-Pi
+(scripts/utils/models.py: fixed file names, and a filter by place that goes by rows), Project Echo (class_mapping.json
+and preprocess_config.json beside the network of its engine and edge client).
+"""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from birdnet_fs.core.files import write_json, write_text
+from birdnet_fs.data.partition import PARTITION, PSEUDO, TRAIN, read_partition
+from birdnet_fs.data.score_table import read_scores
+from birdnet_fs.export.targets.check import find
+from birdnet_fs.export.targets.labels import label_lines
+from birdnet_fs.metrics import classification
+from birdnet_fs.runs.run import Run
+
+SCORES = "scores.csv"  # of a run folder: what it gave to the clips it never heard
+EVALUATION = (
+    "Class",
+    "Precision (0.5)",
+    "Recall (0.5)",
+    "F1 Score (0.5)",
+    "Precision (opt)",
+    "Recall (opt)",
+    "F1 Score (opt)",
+    "AUPRC",
+    "AUROC",
+    "Optimal Threshold",
+    "True Positives",
+    "False Positives",
+    "True Negatives",
+    "False Negatives",
+    "Samples",
+    "Percentage (%)",
+)
+PI_NAME = "BirdNET_GLOBAL_6K_V2.4_Model_FP16"  # the one model that BirdNET-Pi opens with 48 kHz and 3 s
+
+
+def write_host_files(target: str, artefact: Path, run: Run) -> list[Path]:
+    """Write what the program of a target wants beside an artefact, besides the labels (sidecars.py).
+
+    Args:
+        target: A key of `targets.TARGETS`.
+        artefact: The finished file; what is written goes into its folder.
+        run: The run it came from; its folder's scores.csv and partition.csv are used where they are.
+
+    Returns:
+        The files written, none for a target without any.
+    """
+    return [file for name in find(target).host_files for file in WRITERS[name](artefact, run)]
+
+
+def analyzer(artefact: Path, run: Run) -> list[Path]:
+    """The settings of the training, and where the run folder has them the clips per class and the evaluation."""
+    stem, experiment = artefact.with_suffix(""), run.experiment
+    training, spec = experiment.training, run.frontend
+    hop_s = experiment.data.segment_hop_s or spec.segment_s
+    settings = {  # only what means the same there
+        "Classifier name": stem.name,
+        "Model formats": "tflite",
+        "Model save mode": "replace",
+        "Bandpass filter minimum": round(spec.fmin_hz),
+        "Bandpass filter maximum": round(spec.fmax_hz),
+        "Audio speed": 1.0,
+        "Crop overlap": max(0.0, spec.segment_s - hop_s),
+        "Epochs": training.epochs,
+        "Batch size": training.batch_size,
+        "Learning rate": training.learning_rate,
+        "Dropout": experiment.model.dropout,
+        "Weight decay": training.optimizer.weight_decay,
+        "Use label smoothing": training.loss.label_smoothing > 0,
+        "Use mixup": experiment.augmentation.mixup.p > 0,
+        "Use focal loss": training.loss.name == "focal",
+        "Focal loss gamma": training.loss.focal_gamma,
+    }
+    files = [_table(stem, ".birdnet.train-params.csv", [("Parameter", "Value"), *settings.items()])]
+    if (run.path / PARTITION).is_file():
+        files.append(_table(stem, "_sample_counts.csv", [("Label", "Count"), *_sample_counts(run)]))
+    if (run.path / SCORES).is_file():
+        files.append(_table(stem, "_evaluation.csv", [EVALUATION, *_evaluation(run)]))
+    return files
+
+
+def birdnet_go(artefact: Path, run: Run) -> list[Path]:
+    """The lines of its config.yaml."""
+    del run
+    stem = artefact.with_suffix("")
+    file = stem.with_name(f"{stem.name}_birdnet-go.yaml")
+    write_text(
+        file,
+        "# Into BirdNET-Go's config.yaml; the paths are those on the machine it runs on.\n"
+        "birdnet:\n"
+        f"  modelpath: {json.dumps(artefact.name, ensure_ascii=False)}\n"
+        f"  labelpath: {json.dumps(stem.name + '_Labels.txt', ensure_ascii=False)}\n"
+        "  # Its filter by place and week goes by the row of a species among BirdNET's 6,522, and would drop others:\n"
+        "  rangefilter:\n"
+        "    threshold: 0\n"
+        "    passunmappedspecies: true\n",
+    )
+    return [file]
+
+
+def birdnet_pi(artefact: Path, run: Run) -> list[Path]:
+    """How to put the file in the place of the one it knows."""
+    del run
+    stem = artefact.with_suffix("")
+    file = stem.with_name(f"{stem.name}_birdnet-pi.txt")
+    write_text(
+        file,
+        "BirdNET-Pi opens one model of 48 kHz and 3 s, by a fixed name. In its folder (~/BirdNET-Pi/model), keep the\n"
+        "two files of that name, put these in their place, and restart the analysis:\n\n"
+        f"  {artefact.name} -> {PI_NAME}.tflite\n"
+        f"  {stem.name}_Labels.txt -> {PI_NAME}_Labels.txt\n\n"
+        "Its filter by place and week goes by the row of a species among BirdNET's 6,522, and would drop others: set\n"
+        "SF_THRESH=0 in /etc/birdnet/birdnet.conf. With SENSITIVITY=1 there it shows the confidence that the network\n"
+        "was trained to give; its usual 1.25 draws that towards one half.\n"
+        "With PRIVACY_THRESHOLD above 0 it drops a segment where a class of a human voice is among the 60 best for\n"
+        "each percent: with fewer classes than that, and such a class among them, every segment.\n",
+    )
+    return [file]
+
+
+def echo(artefact: Path, run: Run) -> list[Path]:
+    """The classes by scientific name where these differ, and what its client makes the features with."""
+    names = [line.partition("_")[0] for line in label_lines(run.classes)]
+    if len(set(names)) < len(names):
+        names = list(run.classes)
+    spec = run.frontend
+    mapping = {
+        "classes": names,
+        "label_to_index": {name: i for i, name in enumerate(names)},
+        "index_to_label": {str(i): name for i, name in enumerate(names)},
+    }
+    preprocess = {
+        "target_sr": spec.sample_rate_hz,
+        "duration_s": spec.segment_s,
+        "n_mels": spec.n_mels,
+        "hop_length": spec.hop_length,
+        "fmin": spec.fmin_hz,
+        "fmax": spec.fmax_hz,
+    }
+    files = [artefact.with_name(name) for name in ("class_mapping.json", "preprocess_config.json")]
+    for file, value in zip(files, (mapping, preprocess), strict=True):
+        write_json(file, value)
+    return files
+
+
+WRITERS: dict[str, Callable[[Path, Run], list[Path]]] = {
+    "analyzer": analyzer,
+    "birdnet_go": birdnet_go,
+    "birdnet_pi": birdnet_pi,
+    "echo": echo,
+}
+
+
+def _sample_counts(run: Run) -> list[tuple[str, int]]:
+    """Clips that were trained on, by the labels each carries, `+` between them, as `Labels.txt` writes these."""
+    line_of = dict(zip(run.classes, label_lines(run.classes), strict=True))
+    clips = [clip for part in (TRAIN, PSEUDO) for clip in read_partition(run.path / PARTITION, part)]
+    found = Counter("+".join(line_of[name] for name in run.classes if name in clip.labels) for clip in clips)
+    return sorted(found.items())
+
+
+def _evaluation(run: Run) -> list[Sequence[object]]:
+    """One row of means, then one per class: at the threshold 0.5 and at that of the best F1; empty where undefined."""
+    table = read_scores(run.path / SCORES)
+    line_of = dict(zip(run.classes, label_lines(run.classes), strict=True))
+    thresholds, _ = classification.best_f1(table.targets, table.scores)
+    best = np.where(np.isnan(thresholds), 0.5, thresholds)
+    usual = _called(classification.counts(table.targets, table.scores, 0.5))
+    optimal_counts = classification.counts(table.targets, table.scores, best)
+    optimal = _called(optimal_counts)
+    ap, auroc = (
+        classification.average_precision(table.targets, table.scores),
+        classification.macro_auroc(table.targets, table.scores),
+    )
+    numbers = np.column_stack([usual, optimal, ap, auroc.per_class])
+    numbers[table.targets.sum(axis=0) == 0] = np.nan  # nothing is known of a class that does not occur
+    with np.errstate(invalid="ignore"):
+        means = [np.nanmean(column) if np.isfinite(column).any() else np.nan for column in numbers.T]
+    rows: list[Sequence[object]] = [("OVERALL (Macro-avg)", *map(_digits, means), *[""] * 7)]
+    n = len(table.rows)
+    for c, name in enumerate(table.classes):
+        hit, false, missed, rest = optimal_counts[c].tolist()
+        samples = hit + missed
+        about = (f"{best[c]:.2f}", hit, false, rest, missed, samples, f"{100 * samples / max(n, 1):.2f}")
+        rows.append((line_of.get(name, name), *map(_digits, numbers[c]), *about))
+    return rows
+
+
+def _called(counts: np.ndarray) -> np.ndarray:
+    """Precision, recall and F1 [n_classes, 3] of counts [n_classes, 4]; 0 where nothing was called."""
+    hit, false, missed, _ = counts.T.astype(np.float64)
+    total = np.stack([hit + false, hit + missed, hit + (false + missed) / 2], axis=1)
+    return np.divide(hit[:, None], total, out=np.zeros_like(total), where=total > 0)
+
+
+def _digits(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.4f}"
+
+
+def _table(stem: Path, ending: str, rows: Sequence[Sequence[object]]) -> Path:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    file = stem.with_name(stem.name + ending)
+    write_text(file, text.getvalue())
+    return file

@@ -1,0 +1,1 @@
+"""Write TFLite files on Keras' TensorFlow backend and edit their flatbuffers."""

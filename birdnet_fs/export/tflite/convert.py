@@ -1,0 +1,177 @@
+"""The process that writes TFLite: `python -m birdnet_fs.export.tflite.convert JOB.json` on Keras' TensorFlow backend.
+
+The network is built from code and the run's weights in float32 (a mixed-precision graph needs operators outside the
+TFLite builtins) and converted alone, once for each precision. The front-end, of matrix products, is converted alone in
+float32 and put in front of the finished file, so that no precision rounds a spectrogram; what makes probabilities or
+log-odds of the logits is put behind it in the same way (ends.py). Files with an operator outside the builtins, or with
+a convolution that a runtime is known to compute wrongly, do not leave.
+
+The job is JSON: {"run": folder, "frontend": settings, "input": "waveform" | "features", "axes": "time_first" |
+"mel_first" (of features), "precisions": [...], "batch": 1 or null for any number, "answers": "logits" | "log_odds" |
+"probabilities", "outputs": ["predictions", ...], "calibration": `.npy` float32 [n, n_frames, n_mels] of real features
+(for int8), "folder": where `<precision>.tflite` goes}. For a precision that cannot be written `<precision>.error.txt`
+says why in one sentence, and the others are written.
+"""
+
+import functools
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from birdnet_fs import schema
+from birdnet_fs.export.spec import OUTPUTS, PRECISIONS
+from birdnet_fs.export.tflite import edit as flatbuffer
+from birdnet_fs.export.tflite import float16, int8, wrappers
+
+if TYPE_CHECKING:
+    import keras
+
+    from birdnet_fs.runs.run import Run
+
+
+class CannotWrite(Exception):
+    """Why a file cannot be written, in one sentence that names what works."""
+
+
+def work(job: Mapping[str, Any]) -> None:
+    """Write `<folder>/<precision>.tflite`, or `.error.txt`, for every precision of the job."""
+    import keras
+
+    from birdnet_fs.export.tflite.recurrent import has_loops
+    from birdnet_fs.models import with_outputs
+    from birdnet_fs.runs.run import load_run
+
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    run, folder = load_run(job["run"]), Path(job["folder"])
+    spec = schema.FrontEnd.from_artifact(job["frontend"])
+    answers = with_outputs(run.build_model(), [OUTPUTS[name] for name in job["outputs"]])
+    outputs = answers.output if len(job["outputs"]) > 1 else [answers.output]
+    network = keras.Model(answers.input, dict(zip(job["outputs"], outputs, strict=True)), name="network")
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = Path(scratch)
+        front, behind = parts / "front_end.tflite", parts / "behind.tflite"
+        if job["input"] == "waveform":
+            convert(wrappers.front_end(spec), (job["batch"], spec.n_samples), "waveform", front)
+        elif job.get("axes") == "mel_first":
+            shape = (spec.shape[1], spec.shape[0], spec.n_channels)
+            convert(wrappers.turn(shape), (job["batch"], *shape), "features", front)
+        if job["answers"] != "logits":
+            tail = wrappers.behind(job["answers"], run.activation, len(run.classes))
+            convert(tail, (job["batch"], len(run.classes)), "logits", behind)
+        saved = _save(network, (job["batch"], *spec.shape, spec.n_channels), "features", parts / "saved")
+        for precision in sorted(job["precisions"], key=PRECISIONS.index):
+            alone, reason = parts / f"{precision}.tflite", folder / f"{precision}.error.txt"
+            reason.write_text(f"The converter ended its process while it wrote {precision}.\n", encoding="utf-8")
+            try:
+                if has_loops(network):
+                    _check_loops(precision, job["batch"], run.experiment.model.name)
+                _write(precision, saved, alone, job, run)
+                flatbuffer.order_outputs(alone, job["outputs"])
+                if front.exists():
+                    flatbuffer.join(front, alone, alone)
+                if behind.exists():
+                    flatbuffer.join(alone, behind, alone)
+                check(alone)
+            except CannotWrite as error:
+                reason.write_text(f"{error}\n", encoding="utf-8")
+            else:
+                (folder / alone.name).write_bytes(alone.read_bytes())
+                reason.unlink()
+
+
+def _write(precision: str, saved: Path, path: Path, job: Mapping[str, Any], run: "Run") -> None:
+    """Convert the network alone in one precision."""
+    name, trained_for_it = run.experiment.model.name, run.experiment.model.quantized
+    if trained_for_it and precision != "int8":
+        raise CannotWrite(f"The network was trained for 8 bits (model.quantized): write int8, not {precision}.")
+    full = path.with_name("full.tflite")  # of fp32 and fp16
+    if precision == "dynamic":
+        _convert(saved, path, name, int8.dynamic())
+    elif precision == "int8":
+        calibrated = None if trained_for_it else Path(job["calibration"])
+        _convert(saved, path, name, int8.whole(calibrated, run.frontend.n_channels))
+    elif not full.exists():
+        _convert(saved, full, name)
+    if precision == "fp32":
+        shutil.copy(full, path)
+    elif precision == "fp16":
+        float16.store_in_half(full, path)
+
+
+def _check_loops(precision: str, batch: int | None, name: str) -> None:
+    if batch is None:
+        raise CannotWrite(f"The recurrent network {name} can only be written for one segment at once.")
+    if precision == "int8":  # the converter crashes where it calibrates the body of a loop
+        raise CannotWrite(f"The recurrent network {name} cannot be written in int8: use dynamic or fp16.")
+
+
+def convert(model: "keras.Model", shape: tuple[int | None, ...], name: str, path: Path) -> None:
+    """Write a model as a float32 TFLite file of builtin operators.
+
+    Args:
+        model: A Functional model with one input.
+        shape: Of the input, with the batch: 1, or None for any number.
+        name: Of the input.
+        path: The file to write.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        _convert(_save(model, shape, name, Path(scratch) / "saved"), path, model.name)
+
+
+def check(path: Path) -> None:
+    """Refuse a file that would fail, or answer wrongly without a word, on one of the runtimes.
+
+    Raises:
+        CannotWrite: It holds operators outside the builtins, or a convolution that tflite-runtime computes wrongly.
+    """
+    if foreign := flatbuffer.foreign_operators(path):
+        raise CannotWrite(f"The network needs operators that a device does not have: {', '.join(foreign)}.")
+    if wrong := flatbuffer.wrong_on_tflite_runtime(path):
+        raise CannotWrite(f"tflite-runtime would compute it wrongly: {wrong[0]} ({len(wrong)} convolutions).")
+
+
+def _save(model: "keras.Model", shape: tuple[int | None, ...], name: str, folder: Path) -> Path:
+    """The model as a SavedModel of one signature, for the converter."""
+    import keras
+
+    from birdnet_fs.export.tflite.recurrent import hoisted
+    from birdnet_fs.export.tflite.same_padding import with_zeros
+
+    portable = with_zeros(hoisted(model))
+    archive = keras.export.ExportArchive()
+    archive.track(portable)
+    archive.add_endpoint(
+        flatbuffer.SIGNATURE,
+        functools.partial(portable.__call__, training=False),
+        input_signature=[keras.InputSpec(shape=shape, dtype="float32", name=name)],
+    )
+    archive.write_out(str(folder), verbose=False)
+    return folder
+
+
+def _convert(saved: Path, path: Path, name: str, settings: Mapping[str, Any] | None = None) -> None:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=[flatbuffer.SIGNATURE])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    converter.experimental_enable_resource_variables = True
+    for key, value in (settings or {}).items():
+        setattr(converter, key, value)
+    try:
+        path.write_bytes(converter.convert())
+    except (RuntimeError, ValueError) as error:  # the converter's own error is a RuntimeError
+        raise CannotWrite(f"{name} cannot be written with TFLite's builtin operators alone: {_short(error)}") from error
+
+
+def _short(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
+
+
+if __name__ == "__main__":
+    work(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -1,0 +1,123 @@
+"""The second way to TFLite: a network's ONNX file through onnx2tf, in another environment.
+
+Source: onnx2tf 1.29.24 (https://github.com/PINTO0309/onnx2tf), the last release for Python 3.11. It shares no code with
+the first way (tflite_writer.py), so a fault of either shows where both are compared. It asks for libraries older than
+ours and therefore has an environment of its own: `export/requirements-onnx2tf.txt`.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.export.runtimes import subprocesses
+from birdnet_fs.export.tflite import edit as flatbuffer
+
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "dynamic": "dynamic_range_quant", "int8": "integer_quant"}
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_FAULT = re.compile(r"^(?:[\w.]*(?:Error|Exception)\b|ERROR:)")
+
+
+def convert(
+    onnx_path: Path,
+    tflite_path: Path,
+    *,
+    python: Path,
+    timeout_s: float,
+    precision: str = "fp32",
+    calibration: Path | None = None,
+) -> None:
+    """Convert an ONNX file of a fixed batch to TFLite.
+
+    Args:
+        onnx_path: What torch_writer wrote for the input "features" and a batch of 1, in fp32.
+        tflite_path: Written only when the conversion went well; beside it `<name>.log` with all that onnx2tf said.
+        python: The Python of an environment made from `export/requirements-onnx2tf.txt`.
+        timeout_s: It is ended then. On one core it takes one to three minutes: it converts to float16 as well, unasked.
+        precision: A key of `PRECISIONS`.
+        calibration: `.npy` of float32 features as the file reads them [n, n_frames, n_mels, n_channels], for int8.
+
+    Raises:
+        UserError: It failed or did not end; its own words are given.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"onnx2tf writes {', '.join(PRECISIONS)}. Received: {precision!r}")
+    name, batch, outputs = _ends_of(onnx_path)
+    if batch is None:
+        raise UserError(f"onnx2tf needs a fixed batch; {onnx_path.name} takes any number of segments.")
+    log = tflite_path.with_suffix(".log")
+    # its tools write into the current folder's neighbourhood and beside the file they read
+    with TemporaryDirectory(prefix=".part-onnx2tf-", dir=tflite_path.parent) as folder:
+        source, made = Path(folder) / "network.onnx", Path(folder) / "made"
+        shutil.copyfile(onnx_path, source)
+        # without -kat an input of four axes is taken for channels first and turned
+        arguments: list[object] = ["-i", source, "-o", made, "-kat", name, "-osd", "-coion", "-n"]
+        if precision == "dynamic":
+            arguments += ["-odrqt"]
+        elif precision == "int8":
+            arguments += ["-oiqt", "-cind", name, *_calibration(calibration, Path(folder))]
+        try:
+            done = subprocesses.run_python(python, ["-m", "onnx2tf", *arguments], timeout_s=timeout_s)
+        except subprocess.TimeoutExpired as ended:
+            log.write_text(_text(ended.stdout) + _text(ended.stderr), encoding="utf-8")
+            raise UserError(
+                f"onnx2tf did not end within {timeout_s:g} s, where one to three minutes are usual on one core; "
+                f"its log is {log}"
+            ) from None
+        except OSError as error:
+            raise UserError(f"{python} cannot be started ({error}); give the Python of an environment.") from None
+        log.write_text(_text(done.stdout) + _text(done.stderr), encoding="utf-8")
+        written = made / f"network_{PRECISIONS[precision]}.tflite"
+        if done.returncode or not written.is_file():
+            said = reason(_text(done.stdout) + _text(done.stderr))
+            raise UserError(f"onnx2tf cannot convert the network (exit status {done.returncode}: {said}); see {log}")
+        if len(outputs) > 1:
+            try:
+                flatbuffer.order_outputs(written, outputs)
+            except ValueError:
+                raise UserError(
+                    f"onnx2tf loses the names of the outputs in {precision}, so that they cannot be told apart; "
+                    "give it a network with one."
+                ) from None
+        os.replace(written, tflite_path)
+
+
+def reason(log: str) -> str:
+    """The line of a log that says what went wrong: the last error in it, or else the last line.
+
+    >>> reason('ValueError: Exception encountered when calling layer "add" (type X).\\n\\nDimensions must be equal.')
+    'Dimensions must be equal.'
+    """
+    lines = [_ANSI.sub("", line).strip() for line in log.splitlines()]
+    lines = [line for line in lines if line] or ["it said nothing"]
+    last = max((i for i, line in enumerate(lines) if _FAULT.match(line)), default=len(lines) - 1)
+    if "Exception encountered when calling layer" in lines[last]:  # Keras says where first, and then what
+        last = min(last + 1, len(lines) - 1)
+    return lines[last][:300]
+
+
+def _ends_of(path: Path) -> tuple[str, int | None, list[str]]:
+    """Name and batch (None for any) of an ONNX file's one input, and the names of its outputs."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    (given,) = graph.input
+    return given.name, given.type.tensor_type.shape.dim[0].dim_value or None, [output.name for output in graph.output]
+
+
+def _calibration(features: Path | None, folder: Path) -> list[object]:
+    """The arguments behind -cind: a file, the mean 0 and the deviation 1 that it is to subtract and divide by."""
+    if features is None:
+        raise UserError("int8 needs features of real segments to take the ranges from; none were given.")
+    rows = folder / "calibration.npy"
+    np.save(rows, np.load(features, allow_pickle=False).astype(np.float32))
+    return [rows, "0", "1"]
+
+
+def _text(said: str | bytes | None) -> str:
+    return said.decode("utf-8", "replace") if isinstance(said, bytes) else said or ""

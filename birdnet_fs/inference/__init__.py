@@ -1,0 +1,1 @@
+"""Score waveforms, clips and recordings with a run, an ensemble or an exported file."""

@@ -1,0 +1,242 @@
+"""Several runs as one engine: their probabilities put together as their mean, their power mean or their mean rank.
+
+Sources: H. van Veen, "Kaggle Ensembling Guide" (2015,
+https://www.kdnuggets.com/2015/06/ensembles-kaggle-data-science-competition-p1.html) for averaging, for rank averaging
+and for its "historical ranks"; the entries to BirdCLEF are compared by macro AUROC, which ranks alone decide (Kahl
+et al. 2024, https://ceur-ws.org/Vol-3740/paper-184.pdf), and average the folds of several networks in these ways.
+
+Ranks need something to be ranked against. Ranking the windows of one batch against each other would make the score of
+a window depend on what else was recorded, so here every member brings the scores it gave to clips it never heard (its
+held-out ones; of folds these are the out-of-fold scores), and the score of a window becomes its position among those,
+0..1.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from birdnet_fs import schema
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import sha256
+from birdnet_fs.data.windows import clip_rule
+from birdnet_fs.inference.activations import SMALLEST, to_logits, to_probabilities
+from birdnet_fs.inference.clip_scores import mean_over_windows
+from birdnet_fs.inference.engine import Engine, network_of
+from birdnet_fs.runs.ensemble import POWER, load_ensemble
+from birdnet_fs.runs.run import ENSEMBLE
+
+N_POINTS = 1001  # of a table of positions: every thousandth of the clips, or all where there are fewer
+_TOGETHER = 64  # windows that a network is given at once
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of an ensemble.
+
+    Attributes:
+        frontend: What its network reads.
+        activation: "softmax" or "sigmoid".
+        columns: [n_classes], where each class of the ensemble stands among the member's.
+        network: Features [n, n_frames, n_mels, n_channels] -> logits [n, n_classes], classes in the member's order.
+        table: What `position_table` gave, classes in the ensemble's order; None unless ranks are combined.
+    """
+
+    frontend: schema.FrontEnd
+    activation: str
+    columns: NDArray[np.intp]
+    network: Callable[[np.ndarray], np.ndarray]
+    table: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """What an ensemble listens to: the highest rate and the longest segment of its members, all their frequencies."""
+
+    sample_rate_hz: int
+    segment_s: float
+    fmin_hz: float
+    fmax_hz: float
+
+    @property
+    def n_samples(self) -> int:
+        """Samples in one segment."""
+        return round(self.segment_s * self.sample_rate_hz)
+
+    @classmethod
+    def of(cls, specs: Sequence[schema.FrontEnd]) -> "Span":
+        """The span of some front-ends."""
+        return cls(
+            max(spec.sample_rate_hz for spec in specs),
+            max(spec.segment_s for spec in specs),
+            min(spec.fmin_hz for spec in specs),
+            max(spec.fmax_hz for spec in specs),
+        )
+
+
+def combine(scores: np.ndarray, how: str, *, activation: str = "softmax", power: float = POWER) -> Floats:
+    """Scores of several members as one.
+
+    Args:
+        scores: [n_members, n, n_classes]: probabilities, or with "rank" positions in 0..1 (`positions`).
+        how: "mean": of the probabilities. "rank": of the positions. "power": the mean of p ** power, with softmax
+            divided by its sum over the classes; with sigmoid its power-th root, which ranks clips in the same order and
+            keeps the probability of members that agree, so that thresholds keep their meaning.
+        activation: What the probabilities are of.
+        power: Above 1 the surer members count more, below 1 less.
+
+    Returns:
+        float64 [n, n_classes] in 0..1.
+
+    >>> combine([[[0.8, 0.2]], [[0.4, 0.6]]], "power").round(2).tolist()
+    [[0.67, 0.33]]
+    """
+    given = np.asarray(scores, np.float64)
+    if how != "power":
+        return given.mean(axis=0)
+    # relative to the largest of a row, so that no power underflows to nothing
+    largest = np.maximum(given.max(axis=(0, 2) if activation == "softmax" else 0, keepdims=True), SMALLEST)
+    raised = ((given / largest) ** power).mean(axis=0)
+    if activation == "softmax":
+        return raised / raised.sum(axis=1, keepdims=True)
+    return raised ** (1 / power) * largest[0]
+
+
+def position_table(scores: np.ndarray) -> np.ndarray:
+    """Scores [n, n_classes] of clips that were not trained on -> what `positions` looks scores up in.
+
+    Returns:
+        float32 [n_points, n_classes], ascending: the scores at n_points places evenly spread over the clips, the middle
+        one of equal ones (Hazen's quantiles); all clips where they are N_POINTS or fewer.
+
+    Raises:
+        UserError: There are no rows.
+    """
+    if not len(scores):
+        raise UserError("Ranks need the scores of clips that were not trained on; the table of scores has no rows.")
+    n_points = min(len(scores), N_POINTS)
+    places = (np.arange(n_points) + 0.5) / n_points
+    return np.quantile(np.asarray(scores, np.float64), places, axis=0, method="hazen").astype(np.float32)
+
+
+def positions(scores: np.ndarray, table: np.ndarray) -> Floats:
+    """Where scores stand among those of a table, by class: 0 = below all, 1 = above all.
+
+    A score that is in the table has its mid-rank there, (rank - 1/2) / n_points, ties averaged; between two the
+    position rises in a straight line, and so it does from the lowest down to 0 and from the highest up to 1. A higher
+    score never has a lower position, and one score's position does not depend on the others.
+
+    Args:
+        scores: Probabilities [n, n_classes].
+        table: What `position_table` gave.
+
+    >>> positions(np.array([[0.5], [0.25], [1.0]]), np.array([[0.25], [0.5], [0.5], [0.75]])).ravel().tolist()
+    [0.5, 0.125, 1.0]
+    """
+    found = np.empty(np.shape(scores))
+    for c, column in enumerate(np.asarray(table, np.float64).T):
+        values, first, n_equal = np.unique(column, return_index=True, return_counts=True)
+        places = (first + n_equal / 2) / len(column)
+        below, above = int(values[0] > 0), int(values[-1] < 1)
+        values = np.concatenate([[0.0] * below, values, [1.0] * above])
+        found[:, c] = np.interp(scores[:, c], values, np.concatenate([[0.0] * below, places, [1.0] * above]))
+    return found
+
+
+def open_ensemble(path: Path | str, *, threads: int = 0) -> Engine:
+    """An ensemble's folder as an engine; `engines.open_engine` calls this for one. Arguments and errors as there."""
+    found = load_ensemble(path)
+    tables = found.positions() if found.how == "rank" else [None] * len(found.members)
+    members = [
+        Member(run.frontend, run.activation, columns, network_of(run, threads=threads), table)
+        for run, columns, table in zip(found.members, found.columns, tables, strict=True)
+    ]
+    identity = sha256(found.path / ENSEMBLE)  # it holds the SHA-256 of the rest
+    return ensemble_engine(members, found.classes, how=found.how, power=found.power, identity=identity)
+
+
+def ensemble_engine(
+    members: Sequence[Member], classes: Sequence[str], *, how: str, power: float = POWER, identity: str
+) -> Engine:
+    """An engine that gives what `combine` makes of its members.
+
+    A segment is as long as the longest of the members and at the highest of their rates. Each rate is resampled to
+    once, from the segment alone, so that its score does not depend on what was recorded around it (soxr HQ: but for the
+    first and last two frames features are within 0.03 dB of those of a recording decoded at that rate), and each
+    distinct front-end is computed once. A member with a shorter segment hears windows that cover the segment and gives
+    the mean of their probabilities, as for clips; silence that fills the end of a segment is left out of that.
+
+    Args:
+        members: In any order; all "softmax" or all "sigmoid" unless `how` is "rank".
+        classes: Names, in the order of the members' `columns`.
+        how: "mean", "power", or "rank". With "rank" every member has a table, and the engine's scores are mean
+            positions among held-out clips, each class for itself: they rank, and are no probabilities.
+        power: Of "power".
+        identity: Text that changes when a member does.
+    """
+    span = Span.of([member.frontend for member in members])
+    ranks = how == "rank"
+    activation = "sigmoid" if ranks else members[0].activation
+
+    def forward(waveforms: np.ndarray) -> np.ndarray:
+        heard = _Heard(waveforms, span)
+        scores = np.stack([_scores(member, heard) for member in members])
+        combined = combine(scores, how, activation=activation, power=power)
+        return to_logits(combined, activation).astype(np.float32)
+
+    one_label = ranks and {member.activation for member in members} == {"softmax"}
+    return Engine(tuple(classes), span, activation, identity, forward, ranks, one_label)
+
+
+def _scores(member: Member, heard: "_Heard") -> Floats:
+    """What one member gives to each waveform: probabilities or, with a table, positions; [n, n_classes]."""
+    from birdnet_fs.frontend.in_numpy import network_input
+
+    features, n_windows = heard.features(member.frontend)
+    parts = [
+        member.network(network_input(features[start : start + _TOGETHER], member.frontend))
+        for start in range(0, len(features), _TOGETHER)
+    ]
+    found = to_probabilities(np.concatenate(parts), member.activation)
+    mean = mean_over_windows(found, n_windows)[:, member.columns]
+    return mean if member.table is None else positions(mean, member.table)
+
+
+class _Heard:
+    """A batch of waveforms [n, n_samples] as each member wants it, each rate and each front-end computed once."""
+
+    def __init__(self, waveforms: np.ndarray, span: Span) -> None:
+        self._span = span
+        self._at = {span.sample_rate_hz: waveforms}
+        self._features: dict[schema.FrontEnd, tuple[np.ndarray, NDArray[np.intp]]] = {}
+        real = waveforms != 0
+        # seconds up to the last sample that is not silence
+        self._real_s = np.where(real.any(1), waveforms.shape[1] - real[:, ::-1].argmax(1), 0) / span.sample_rate_hz
+
+    def features(self, spec: schema.FrontEnd) -> tuple[np.ndarray, NDArray[np.intp]]:
+        """Features [n_windows, n_frames, n_mels] of all windows in order, and how many of them each waveform has."""
+        from birdnet_fs.frontend.in_numpy import log_mel
+
+        same = replace(spec, preset="", n_channels=1)  # copies of the features are made from these
+        if same not in self._features:
+            rule = clip_rule(same.n_samples, same.sample_rate_hz)
+            rows = [
+                rule.cut(row[: max(same.n_samples, round(real_s * same.sample_rate_hz))])
+                for row, real_s in zip(self._resampled(same), self._real_s, strict=True)
+            ]
+            self._features[same] = log_mel(np.concatenate(rows), same), np.array([len(row) for row in rows])
+        return self._features[same]
+
+    def _resampled(self, spec: schema.FrontEnd) -> np.ndarray:
+        rate = spec.sample_rate_hz
+        if rate not in self._at:
+            given = self._at[self._span.sample_rate_hz]
+            found = soxr.resample(given.T, self._span.sample_rate_hz, rate, quality="HQ").T
+            n_samples = round(self._span.segment_s * rate)
+            found = np.pad(found[:, :n_samples], ((0, 0), (0, max(0, n_samples - found.shape[1]))))
+            self._at[rate] = np.ascontiguousarray(found, np.float32)
+        return self._at[rate]

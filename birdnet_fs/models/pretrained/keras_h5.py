@@ -1,0 +1,144 @@
+"""Weights that keras.applications saved: their HDF5 files as arrays, and their layers' names as ours.
+
+Two layouts: the legacy one of the published `*_notop.h5` (attributes name layers and weights in order; what Keras 2
+wrote, and `model.save("x.h5")`), and that of `.weights.h5`, which a `.keras` archive also holds (a group "vars" for
+each layer, which names it). Weights come in the order of the layer in both. A file may be a stranger's: it is read
+dataset by dataset, links and stored references to other files are refused, and nothing in it is executed.
+"""
+
+import io
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from birdnet_fs.core.errors import UserError
+
+Stored = dict[str, list[np.ndarray]]  # by layer name in the file, the weights of a layer in its order
+ARCHIVED = "model.weights.h5"
+# what rescales pictures in front, the last norm of a ConvNeXt (ours has none) and what makes ImageNet's classes
+NOT_OURS = re.compile(
+    r"(layer_)?normalization(_\d+)?|\w+_(prestem_normalization|head_layernorm|head_dense)|predictions"
+)
+
+
+def read(file: Path) -> Stored:
+    """The weights of a .h5, .weights.h5 or .keras file, float32, by layer name; layers without weights are left out.
+
+    Raises:
+        UserError: Damaged, no such layout, or not plain data.
+    """
+    try:
+        with h5py.File(_unpacked(file) if file.suffix == ".keras" else file, "r") as opened:
+            root = _child(opened, "model_weights") if "model_weights" in opened else opened
+            legacy = {"layer_names", "layer_names0"} & set(root.attrs)
+            return _legacy(root) if legacy else _by_vars(root)
+    except (OSError, KeyError, IndexError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file} is not a readable file of Keras weights ({reason}); copy it again.") from None
+
+
+def mapped(model: keras.Model, name: str, stored: Stored) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays of a file by variable path of our network, and the layers of the file that it has not.
+
+    Args:
+        model: The network.
+        name: Its "family/variant", of a family in `NAMES`.
+        stored: What `read` gave.
+    """
+    family, _, variant = name.partition("/")
+    values: dict[str, np.ndarray] = {}
+    used = set()
+    for layer in model.layers:
+        theirs = NAMES[family](layer.name, variant)
+        if len(stored.get(theirs, ())) == len(layer.weights):
+            used.add(theirs)
+            values |= {v.path: _as_ours(layer, a) for v, a in zip(layer.weights, stored.get(theirs, ()), strict=True)}
+    return values, [layer for layer in stored if layer not in used and not NOT_OURS.fullmatch(layer)]
+
+
+def _efficientnet_v2(ours: str, variant: str) -> str:
+    return ours.replace("_depthwise_conv", "_dwconv2").replace("_depthwise_bn", "_bn")
+
+
+def _convnext(ours: str, variant: str) -> str:
+    block, _, part = ours.partition("_")
+    if found := re.fullmatch(r"block(\d+)([a-z])", block):
+        stage, repeat = int(found[1]) - 1, ord(found[2]) - ord("a")
+        return f"convnext_{variant}_stage_{stage}_block_{repeat}_{PARTS_OF_CONVNEXT.get(part, part)}"
+    part = {"norm": "layernorm"}.get(part, part)
+    if found := re.fullmatch(r"down(\d+)", block):
+        return f"convnext_{variant}_downsampling_{part}_{int(found[1]) - 2}"
+    return f"convnext_{variant}_{block}_{part}"
+
+
+PARTS_OF_CONVNEXT = {"norm": "layernorm", "expand": "pointwise_conv_1", "project": "pointwise_conv_2"}
+# family -> (our layer name, variant) -> Keras' name of the same layer
+NAMES: dict[str, Callable[[str, str], str]] = {"efficientnet_v2": _efficientnet_v2, "convnext": _convnext}
+
+
+def _as_ours(layer: Any, value: np.ndarray) -> np.ndarray:
+    """Keras' ConvNeXt has grouped convolutions, kernel [7, 7, 1, width], where ours are depthwise [7, 7, width, 1]."""
+    grouped = isinstance(layer, keras.layers.DepthwiseConv2D) and value.ndim == 4 and value.shape[2] == 1
+    return value.transpose(0, 1, 3, 2) if grouped else value
+
+
+def _unpacked(file: Path) -> io.BytesIO:
+    with zipfile.ZipFile(file) as archive:
+        if archive.getinfo(ARCHIVED).compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{ARCHIVED} is compressed, which Keras does not do")
+        return io.BytesIO(archive.read(ARCHIVED))
+
+
+def _legacy(root: h5py.Group) -> Stored:
+    stored: Stored = {}
+    for layer in _names(root, "layer_names"):
+        group = _child(root, layer)
+        for weight in _names(group, "weight_names"):
+            # a Sequential's weights stand in its own group: "stem/stem_conv/kernel", Keras 2: "stem_conv/kernel:0"
+            owner = weight.split("/")[-2] if "/" in weight else layer
+            stored.setdefault(owner, []).append(_array(_child(group, weight)))
+    return stored
+
+
+def _by_vars(root: h5py.Group) -> Stored:
+    stored: Stored = {}
+
+    def visit(path: str, group: Any) -> None:  # hard links only, says h5py
+        if path.startswith("layers/") and path.endswith("/vars") and len(group):
+            if "name" not in group.attrs:
+                raise ValueError(f"{path} does not name its layer; save the weights again with a newer Keras")
+            arrays = [_array(_child(group, key)) for key in sorted(group, key=int)]
+            stored[str(group.attrs["name"])] = arrays
+
+    root.visititems(visit)
+    if not stored:
+        raise ValueError("it holds no layers")
+    return stored
+
+
+def _names(group: h5py.Group, attribute: str) -> list[str]:
+    """A list of names; one too long for an attribute is cut into attribute0, attribute1, ..."""
+    parts = [attribute] if attribute in group.attrs else [f"{attribute}{i}" for i in range(len(group.attrs))]
+    names = [name for part in parts for name in group.attrs.get(part, ())]
+    return [name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in names]
+
+
+def _child(parent: h5py.Group, path: str) -> Any:
+    for part in path.split("/"):
+        if not isinstance(parent.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{path!r} is missing or a link")
+        parent = parent[part]
+    return parent
+
+
+def _array(dataset: h5py.Dataset) -> np.ndarray:
+    # as many bytes as it declares: written in full, in this file, uncompressed as Keras writes it
+    if dataset.external or dataset.is_virtual or dataset.id.get_storage_size() != dataset.nbytes:
+        raise ValueError(f"{dataset.name} is not stored as plain data")
+    return np.asarray(dataset, np.float32)

@@ -1,0 +1,141 @@
+"""PANNs' published AudioSet weights (.pth): their tensors under our variable paths, in Keras' layouts.
+
+Source: the checkpoints of https://zenodo.org/records/3987831 (Cnn14_mAP=0.431.pth, MobileNetV1_mAP=0.389.pth,
+MobileNetV2_mAP=0.383.pth) and the modules that wrote them (https://github.com/qiuqiangkong/audioset_tagging_cnn,
+pytorch/models.py). A checkpoint also holds the kernels of its front-end, which the package computes itself (preset
+"panns"), and the state of the sampler, a few NumPy arrays; both are left out. `torch.load` reads tensors only and
+runs nothing of a file.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.models.panns import VARIANTS
+
+State = dict[str, np.ndarray]  # by torch's name of the tensor
+NOT_OURS = re.compile(r"(spectrogram_extractor|logmel_extractor)\..*|.*\.num_batches_tracked")  # a count of steps
+HEAD = ("fc_audioset.weight", "fc_audioset.bias")  # of 527 classes
+NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+DENSE = {"weight": "kernel", "bias": "bias"}
+# place in a block's Sequential -> our layer; the places between are pooling and ReLU
+SEPARABLE = {0: "depthwise_conv", 2: "depthwise_bn", 4: "pointwise_conv", 5: "pointwise_bn"}
+INVERTED = {0: "depthwise_conv", 2: "depthwise_bn", 4: "project_conv", 5: "project_bn"}
+EXPANDED = {
+    0: "expand_conv",
+    1: "expand_bn",
+    3: "depthwise_conv",
+    5: "depthwise_bn",
+    7: "project_conv",
+    8: "project_bn",
+}
+MOST_NAMED = 4  # tensors of a kind in a message
+
+
+class _Unread:
+    """Stands for NumPy's arrays in a checkpoint, so that none is made."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+UNREAD: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (_Unread, name)
+    for core in ("numpy.core", "numpy._core")
+    for name in (f"{core}.multiarray._reconstruct", f"{core}.multiarray.scalar", "numpy.ndarray", "numpy.dtype")
+]
+
+
+def read(file: Path | str) -> State:
+    """The tensors of a checkpoint {"model": state dict, ...} or of a bare state dict, float32, by torch's name.
+
+    Raises:
+        UserError: Missing, damaged, with code inside, or no state dict.
+    """
+    import torch
+
+    try:
+        with torch.serialization.safe_globals(UNREAD):
+            stored = torch.load(file, map_location="cpu", weights_only=True)
+        state = stored.get("model", stored) if isinstance(stored, dict) else None
+        if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+            raise TypeError("it holds no tensors by name")
+        return {name: tensor.detach().float().numpy() for name, tensor in state.items()}
+    except Exception as error:  # a damaged file fails in torch, zipfile or the unpickler, each in its own way
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it holds {found[1]}, which is never run" if found else " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{file} is not a readable PANNs checkpoint ({reason}); download it again, or save model.state_dict()."
+        ) from None
+
+
+def mapped(state: State, variant: str) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint by variable path of our network, in Keras' layouts (views, nothing is copied).
+
+    The class layer is under "logits" when the checkpoint has one; whether it fits is for the caller to see.
+
+    Args:
+        state: What `read` gave.
+        variant: A row of `panns.VARIANTS`.
+
+    Raises:
+        UserError: Tensors are missing or unexpected; they are named.
+    """
+    paths = dict(_names(variant))
+    faults = {
+        "missing": [name for name in paths if name not in state and name not in HEAD],
+        "unexpected": [name for name in state if name not in paths and not NOT_OURS.fullmatch(name)],
+    }
+    if any(faults.values()):
+        told = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults.items() if names)
+        raise UserError(f"model.weights must be the published checkpoint of panns/{variant}. Received tensors {told}.")
+    return {path: _as_keras(state[name], path) for name, path in paths.items() if name in state}
+
+
+def _names(variant: str) -> Iterator[tuple[str, str]]:
+    """torch's name and our path of every variable."""
+    for theirs, ours in _layers(variant):
+        parts = NORM if ours.endswith("bn") or ours == "bn0" else DENSE
+        for part, variable in parts.items():
+            if not (ours.endswith("conv") and part == "bias"):
+                yield f"{theirs}.{part}", f"{ours}/{variable}"
+
+
+def _layers(variant: str) -> Iterator[tuple[str, str]]:
+    """torch's and our name of every layer with weights."""
+    size, number = VARIANTS[variant], 0
+    yield from (("bn0", "bn0"), ("fc1", "embedding"), ("fc_audioset", "logits"))
+    if size.stem:
+        yield from (("features.0.0", "stem_conv"), ("features.0.2", "stem_bn"))
+    for stage in size.stages:
+        for _ in range(stage.n_blocks):
+            number += 1
+            if stage.block == "double":
+                for i in (1, 2):
+                    yield f"conv_block{number}.conv{i}", f"block{number}_{i}_conv"
+                    yield f"conv_block{number}.bn{i}", f"block{number}_{i}_bn"
+                continue
+            inverted = EXPANDED if stage.expand > 1 else INVERTED
+            block = f"features.{number}" + ("" if stage.block == "separable" else ".conv")
+            for place, ours in (SEPARABLE if stage.block == "separable" else inverted).items():
+                yield f"{block}.{place}", f"block{number}_{ours}"
+    if size.top:
+        yield from ((f"features.{number + 1}.0", "top_conv"), (f"features.{number + 1}.1", "top_bn"))
+
+
+def _as_keras(value: np.ndarray, path: str) -> np.ndarray:
+    """[out, in, height, width] -> [height, width, in, out]; depthwise [width, 1, ...] -> [..., width, 1]; dense: T."""
+    if value.ndim == 4:
+        return value.transpose((2, 3, 0, 1) if "_depthwise_" in path else (2, 3, 1, 0))
+    return value.T
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")

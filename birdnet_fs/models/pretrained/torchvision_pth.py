@@ -1,0 +1,131 @@
+"""torchvision's ImageNet weights (resnet18, convnext_tiny, efficientnet_v2_s): their names and layouts as ours.
+
+A `.pth` is read with torch's `weights_only`, which makes tensors and plain containers and runs nothing. resnet and
+convnext compute what torchvision's compute. efficientnet_v2 pads as Keras does where it strides: on sides that stay
+odd when halved (257, 225, 65) as torch does, else maps lie half a cell off from what the weights were trained on.
+"""
+
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from birdnet_fs.core.errors import UserError
+
+State = dict[str, np.ndarray]  # by torch's name of the tensor
+NOT_OURS = re.compile(r"(fc|classifier\.\d+)\.(weight|bias)|.*\.num_batches_tracked")  # classes, and a count of steps
+SUFFIXES = {
+    keras.layers.BatchNormalization: {
+        "gamma": "weight",
+        "beta": "bias",
+        "moving_mean": "running_mean",
+        "moving_variance": "running_var",
+    },
+    keras.layers.LayerNormalization: {"gamma": "weight", "beta": "bias"},
+}
+
+
+def read(file: Path) -> State:
+    """The tensors of a state dict, float32, by name.
+
+    Raises:
+        UserError: Damaged, or something else than a dictionary of tensors.
+    """
+    import torch
+
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+            raise TypeError("it holds no tensors by name")
+        return {name: tensor.detach().float().numpy() for name, tensor in state.items()}
+    except Exception as error:  # a damaged file fails in torch, zipfile or the unpickler, each in its own way
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it holds {found[1]}, which is never run" if found else " ".join(str(error).split())[:200]
+        raise UserError(f"{file} is not a readable state dict of torch ({reason}); save model.state_dict().") from None
+
+
+def mapped(model: keras.Model, name: str, state: State) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The tensors by variable path of our network, and the names of those that it has not.
+
+    Args:
+        model: The network.
+        name: Its "family/variant", of a family in `NAMES`.
+        state: What `read` gave.
+    """
+    to_theirs = NAMES[name.partition("/")[0]]
+    layers = {layer.name for layer in model.layers}
+    values, used = {}, set()
+    for layer in filter(lambda layer: layer.weights, model.layers):
+        prefix = to_theirs(layer.name, layers)
+        for variable in layer.weights:
+            suffix = SUFFIXES.get(type(layer), {}).get(variable.name, "bias" if variable.name == "bias" else "weight")
+            theirs = prefix if prefix.endswith("layer_scale") else f"{prefix}.{suffix}"
+            if theirs in state:
+                used.add(theirs)
+                values[variable.path] = _as_ours(layer, state[theirs])
+    return values, [tensor for tensor in state if tensor not in used and not NOT_OURS.fullmatch(tensor)]
+
+
+def _as_ours(layer: Any, value: np.ndarray) -> np.ndarray:
+    if isinstance(layer, keras.layers.DepthwiseConv2D) and value.ndim == 4:
+        return value.transpose(2, 3, 0, 1)  # [width, 1, height, width of the kernel]
+    if value.ndim == 3:
+        return value.reshape(-1)  # LayerScale's [width, 1, 1]
+    return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+
+
+def _split(ours: str) -> tuple[int, int, str, str]:
+    """Stage (from 1) and repeat (from 0) of a block or a step down, 0 and 0 of others; the block's name; the rest."""
+    block, _, part = ours.partition("_")
+    found = re.fullmatch(r"(?:block|down)(\d+)([a-z]?)", block)
+    return (int(found[1]), ord(found[2] or "a") - ord("a"), block, part) if found else (0, 0, block, part)
+
+
+def _resnet(ours: str, layers: Collection[str]) -> str:
+    stage, repeat, _, part = _split(ours)
+    if not stage:
+        return {"stem_conv": "conv1", "stem_bn": "bn1"}.get(ours, ours)
+    parts = {
+        "first_conv": "conv1",
+        "first_bn": "bn1",
+        "second_conv": "conv2",
+        "second_bn": "bn2",
+        "shortcut_conv": "downsample.0",
+        "shortcut_bn": "downsample.1",
+    }
+    return f"layer{stage}.{repeat}.{parts.get(part, part)}"
+
+
+def _convnext(ours: str, layers: Collection[str]) -> str:
+    stage, repeat, block, part = _split(ours)
+    if block == "stem":
+        return f"features.0.{('conv', 'norm').index(part)}"
+    if block.startswith("down"):
+        return f"features.{2 * stage - 2}.{('norm', 'conv').index(part)}"
+    parts = {"depthwise_conv": "block.0", "norm": "block.2", "expand": "block.3", "project": "block.5"}
+    return f"features.{2 * stage - 1}.{repeat}.{parts.get(part, part)}" if stage else ours
+
+
+def _efficientnet_v2(ours: str, layers: Collection[str]) -> str:
+    stage, repeat, block, part = _split(ours)
+    kind = {"conv": 0, "bn": 1}
+    if ours in ("stem_conv", "stem_bn", "top_conv", "top_bn"):
+        return f"features.{0 if block == 'stem' else 7}.{kind[part]}"
+    # a fused block has no depthwise convolution, its first one no expansion: what is left out has no number
+    steps = [s for s in ("expand", "depthwise", "se", "project") if any(n.startswith(f"{block}_{s}_") for n in layers)]
+    step, _, rest = part.rpartition("_")
+    if not stage or step not in steps:
+        return ours
+    inside = {"reduce": "fc1", "expand": "fc2"}[rest] if step == "se" else kind[rest]
+    return f"features.{stage}.{repeat}.block.{steps.index(step)}.{inside}"
+
+
+# family -> (our layer name, all of them) -> torchvision's prefix of the same layer
+NAMES: dict[str, Callable[[str, Collection[str]], str]] = {
+    "resnet": _resnet,
+    "convnext": _convnext,
+    "efficientnet_v2": _efficientnet_v2,
+}

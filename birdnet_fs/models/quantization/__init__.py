@@ -1,0 +1,1 @@
+"""Networks that train and compute with 8-bit weights and activations."""

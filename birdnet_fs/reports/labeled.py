@@ -1,0 +1,107 @@
+"""A model and labelled recordings -> a table of scores: how well it does where it was not trained."""
+
+from pathlib import Path
+
+import numpy as np
+
+from birdnet_fs import schema
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.progress import say, track
+from birdnet_fs.core.text import escaped
+from birdnet_fs.data.ledger import Ledger
+from birdnet_fs.data.manifest import Clip, Manifest, read_manifest
+from birdnet_fs.data.score_table import ScoreTable, score_table
+from birdnet_fs.data.segments import Segment, cut
+from birdnet_fs.data.targets import targets_of
+from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.data.windows import pad_to
+from birdnet_fs.inference.clips import score_clips
+from birdnet_fs.inference.engine import Engine
+
+_TOGETHER = 64  # segments read before they are scored
+
+
+def score_labelled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledger]:
+    """Score labelled recordings with a run or an artefact.
+
+    Clips get the mean over the windows that cover them, one row each. Recordings with timed events are cut
+    into segments of the model's length, one row each.
+
+    Args:
+        engine: What `open_engine` gave.
+        data: Where the recordings and labels are; rows whose label the model does not know are left out.
+
+    Returns:
+        The scores, and how every input row ended.
+
+    Raises:
+        UserError: Nothing usable was found, or no label is a class of the model.
+    """
+    manifest = read_manifest(data, classes=engine.classes)
+    if not any(set(clip.labels) & set(engine.classes) for clip in manifest.clips):
+        raise UserError(
+            f"None of the labels in {escaped(data.root)} is a class of the model; it knows "
+            f"{', '.join(engine.classes[:5])} and {max(0, len(engine.classes) - 5)} more. How well it tells "
+            "new ones apart is measured by `birdnet-fs fewshot-eval`."
+        )
+    if manifest.events:
+        return _segments(engine, manifest, data)
+    found = score_clips(engine, manifest.clips)
+    for row in found.ledger.rows:
+        if row.status == "quarantined":
+            manifest.ledger.quarantine(row.path, row.reason)
+    targets = targets_of(found.clips, engine.classes, multi_label=engine.multi_label)
+    return ScoreTable.of(found.clips, found.probabilities, targets, engine.classes), manifest.ledger
+
+
+def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[ScoreTable, Ledger]:
+    segments = cut(
+        manifest,
+        segment_s=engine.segment_s,
+        segment_hop_s=data.segment_hop_s,
+        min_overlap_s=data.min_overlap_s,
+        sample_rate_hz=engine.sample_rate_hz,
+    )
+    kept: list[Segment] = []
+    scores = []
+    starts = range(0, len(segments), _TOGETHER)
+    for start in track(starts, "scoring segments", unit=f"{_TOGETHER} segments"):
+        part = segments[start : start + _TOGETHER]
+        by_place = {(s.path, s.onset_s): s for s in part}
+        clips = [Clip(s.path, s.onset_s, s.onset_s + s.duration_s) for s in part]
+        try:
+            waveforms = Waveforms(clips, engine.sample_rate_hz)
+        except UserError as error:
+            say(f"Left out: {error}")
+            for clip in clips:
+                manifest.ledger.quarantine(clip.path, str(error))
+            continue
+        for row in waveforms.ledger.rows:
+            if row.status == "quarantined":
+                manifest.ledger.quarantine(row.path, row.reason)
+        batch = np.stack([pad_to(waveforms[i], engine.n_samples) for i in range(len(waveforms))])
+        scores.append(engine.probabilities(batch))
+        kept += [by_place[clip.path, clip.onset_s] for clip in waveforms.clips]
+    if not kept:
+        raise UserError(f"None of the {len(segments)} segments could be read; look at the recordings.")
+    return score_table(kept, np.concatenate(scores), engine.classes), manifest.ledger
+
+
+def guess_data(source: Path, experiment_data: schema.Data) -> schema.Data:
+    """Where to look for labelled recordings: a folder, or a table with the recordings beside it.
+
+    Only what says how labels are read comes from the run: its label and group columns and its window rules.
+    """
+    if not source.exists():
+        raise UserError(f"Labelled recordings were expected at {escaped(source)} (a folder or a table); none is there.")
+    is_folder = source.is_dir()
+    return schema.Data(
+        root=str(source if is_folder else source.parent),
+        table="" if is_folder else source.name,
+        label_column=experiment_data.label_column,
+        group_column=experiment_data.group_column,
+        multi_label=experiment_data.multi_label,
+        binary_label=experiment_data.binary_label,
+        segment_hop_s=experiment_data.segment_hop_s,
+        min_overlap_s=experiment_data.min_overlap_s,
+    )

@@ -1,0 +1,282 @@
+"""An ensemble as a folder that can be copied and shipped: its members whole, and how their scores are combined.
+
+`ensemble.json` (how, and the SHA-256 of everything that decides a score), `classes.txt`, `members/0`, `members/1`, ...
+(copies of the run folders, without what evaluating them left), `partition.csv` (which clips no member ever heard) and,
+for ranks, `positions.safetensors` (inference/ensemble.py). Scoring and learning from it read this folder and nothing
+else; opening a stranger's executes nothing.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from birdnet_fs.core.errors import UserError, nearest
+from birdnet_fs.core.files import atomic_folder, sha256, write_json, write_text
+from birdnet_fs.core.text import escaped
+from birdnet_fs.data.copies import match_recordings, recording_of, with_fingerprints
+from birdnet_fs.data.ledger import Ledger
+from birdnet_fs.data.manifest import Clip, Manifest
+from birdnet_fs.data.partition import (
+    HELD_OUT,
+    INHERITED,
+    PARTITION,
+    PSEUDO,
+    TRAIN,
+    VAL,
+    Partition,
+    read_partition,
+    write_partition,
+)
+from birdnet_fs.runs.run import CLASSES, CONFIG, ENSEMBLE, VERSIONS, WEIGHTS, Run, load_run, read_weights
+
+if TYPE_CHECKING:
+    import numpy as np
+
+COMBINE = ("mean", "rank", "power")
+POWER = 2.0
+MEMBERS, POSITIONS = "members", "positions.safetensors"
+_COPIED = (WEIGHTS, CLASSES, VERSIONS, PARTITION, CONFIG)
+_PROVEN = (WEIGHTS, CLASSES, CONFIG)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """An ensemble on disk.
+
+    Attributes:
+        path: Where it lies.
+        how: One of COMBINE.
+        power: Of "power".
+        members: Its runs, two or more; all know the classes of the ensemble, each in its own order.
+    """
+
+    path: Path
+    how: str
+    power: float
+    members: tuple[Run, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the scores: that of the first member."""
+        return self.members[0].classes
+
+    @property
+    def columns(self) -> "list[np.ndarray]":
+        """For each member [n_classes]: where each class of the ensemble stands among its own."""
+        return [columns_of(run, self.members[0]) for run in self.members]
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a clip may have any number of labels."""
+        return any(run.multi_label for run in self.members)
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        names = dict.fromkeys(run.experiment.name for run in self.members)
+        return f"{len(self.members)} runs of {', '.join(names)}"
+
+    @property
+    def about(self) -> str:
+        """A sentence for a report."""
+        networks = dict.fromkeys(f"{run.experiment.model.name} on {run.frontend.preset}" for run in self.members)
+        how = {"mean": "mean probability", "power": f"mean of p ** {self.power:g}", "rank": "mean rank"}[self.how]
+        sentence = f"An ensemble of {len(self.members)} runs ({', '.join(networks)}), combined by their {how}."
+        if self.how != "rank":
+            return sentence
+        return (
+            f"{sentence} Its scores are positions among clips that the members were not trained on (0.9: above nine "
+            "tenths of them): they rank clips and are no probabilities, so a threshold of 0.5 means nothing."
+        )
+
+    def positions(self) -> "list[np.ndarray]":
+        """With "rank": for each member the table its scores are looked up in, [n_points, n_classes].
+
+        Raises:
+            UserError: The file is missing or another.
+        """
+        file = self.path / POSITIONS
+        if not file.is_file() or sha256(file) != _read(self.path)[POSITIONS]:
+            raise UserError(f"{file} is missing or not the file the ensemble was made of; make the ensemble again.")
+        stored = read_weights(file)
+        return [stored[str(i)] for i in range(len(self.members))]
+
+
+def is_ensemble(path: Path | str) -> bool:
+    """Whether a folder is an ensemble."""
+    return (Path(path) / ENSEMBLE).is_file()
+
+
+def check_members(runs: Sequence[Run], how: str, power: float = POWER) -> None:
+    """Refuse what cannot be combined.
+
+    Raises:
+        UserError: `how` is none of COMBINE, the power is not above 0, there are less than two runs, their classes are
+            not the same, or probabilities of softmax and sigmoid would be averaged.
+    """
+    if how not in COMBINE:
+        raise UserError(f"combine must be one of {', '.join(COMBINE)}.{nearest(how, COMBINE)} Received: {how!r}")
+    if not (power > 0 and math.isfinite(power)):
+        raise UserError(f"power must be a number above 0. Received: {power}")
+    if len(runs) < 2:
+        raise UserError(f"An ensemble needs two runs or more. Received: {len(runs)}")
+    for run in runs:
+        columns_of(run, runs[0])
+        if how != "rank" and run.activation != runs[0].activation:
+            raise UserError(
+                f"The members of an ensemble must all be multi-label or none: {escaped(run.path)} gives "
+                f"{run.activation} scores and {escaped(runs[0].path)} {runs[0].activation}, whose mean says nothing; "
+                "combine their ranks."
+            )
+
+
+def save_ensemble(
+    path: Path | str,
+    runs: Sequence[Run],
+    *,
+    how: str = "mean",
+    power: float = POWER,
+    positions: "Sequence[np.ndarray]" = (),
+    overwrite: bool = False,
+) -> Ensemble:
+    """Write an ensemble, whole or not at all; one with the same members and settings that is there is kept.
+
+    Args:
+        path: The folder.
+        runs: Two or more, of the same classes in any order.
+        how: One of COMBINE.
+        power: Of "power".
+        positions: With "rank": a table for each run, float32 [n_points, n_classes], the classes in the first one's
+            order (scoring.ensemble.position_table).
+        overwrite: Replace an ensemble of other members or settings.
+
+    Raises:
+        UserError: As `check_members`, or the folder holds something else.
+    """
+    from safetensors.numpy import save
+
+    path = Path(path)
+    check_members(runs, how, power)
+    if how == "rank" and len(positions) != len(runs):
+        raise ValueError(f"how='rank' needs a table for each of {len(runs)} members. Received: {len(positions)}")
+    stored = save({str(i): table for i, table in enumerate(positions)}) if how == "rank" else b""
+    about = {
+        "format": 1,
+        "combine": how,
+        "power": power,
+        "members": [{name: sha256(run.path / name) for name in _PROVEN} for run in runs],
+        POSITIONS: hashlib.sha256(stored).hexdigest() if stored else "",
+        "made_of": [escaped(run.path) for run in runs],
+    }
+    if is_ensemble(path) and {**_read(path), "made_of": 0} == {**about, "made_of": 0}:
+        return load_ensemble(path)
+    if path.exists() and not is_ensemble(path) and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"{path} holds something else than an ensemble; give another folder with -o.")
+    if is_ensemble(path) and not overwrite:
+        raise UserError(
+            f"{path} holds an ensemble of other members or settings; give another folder with -o, or --overwrite to "
+            "replace it."
+        )
+    with atomic_folder(path) as part:
+        for i, run in enumerate(runs):
+            (part / MEMBERS / str(i)).mkdir(parents=True)
+            for name in _COPIED:
+                if (run.path / name).is_file():
+                    shutil.copyfile(run.path / name, part / MEMBERS / str(i) / name)
+        if all((run.path / PARTITION).is_file() for run in runs):
+            write_partition(part / PARTITION, merged_partition(runs))
+        if stored:
+            (part / POSITIONS).write_bytes(stored)
+        write_text(part / CLASSES, "".join(f"{name}\n" for name in runs[0].classes))
+        write_json(part / ENSEMBLE, about)
+    return load_ensemble(path)
+
+
+def load_ensemble(path: Path | str) -> Ensemble:
+    """Open an ensemble folder.
+
+    Raises:
+        UserError: It is none, or a file is missing, damaged or not the one it was made of.
+    """
+    path = Path(path)
+    about = _read(path)
+    members = tuple(load_run(path / MEMBERS / str(i)) for i in range(len(about["members"])))
+    for run, proof in zip(members, about["members"], strict=True):
+        for name in _PROVEN:
+            if not isinstance(proof, dict) or sha256(run.path / name) != proof.get(name):
+                raise UserError(f"{run.path / name} is not the file the ensemble was made of; make the ensemble again.")
+    check_members(members, about["combine"], about["power"])
+    return Ensemble(path, about["combine"], float(about["power"]), members)
+
+
+def merged_partition(runs: Sequence[Run]) -> Partition:
+    """The clips of several runs: trained on by any or behind it, else validated on by any, else held out of all.
+
+    A recording belongs to one part, whatever its path is in each run. Where members cut it differently (segments of
+    another length), what is validated on or held out is cut as by the first that does. Of all folds of an experiment
+    nothing is held out: each clip was trained on by the others.
+
+    Args:
+        runs: The members.
+
+    Returns:
+        Their clips by part, each with the fingerprint of its recording where that is known.
+
+    Raises:
+        UserError: A `partition.csv` is missing or not as it was written.
+    """
+    taken: list[Clip] = []
+    parts: dict[str, tuple[Clip, ...]] = {}
+    for name in (TRAIN, PSEUDO, INHERITED, VAL, HELD_OUT):
+        found: list[Clip] = []
+        for run in runs:
+            clips = with_fingerprints(read_partition(run.path / PARTITION, name))
+            new = [c for c, known in zip(clips, match_recordings(clips, taken), strict=True) if not known]
+            found += new
+            taken += new if name in (VAL, HELD_OUT) else []
+        taken += found
+        parts[name] = tuple({(recording_of(clip), clip.onset_s, clip.offset_s): clip for clip in found}.values())
+    manifest = Manifest((), runs[0].classes, Ledger(), Path())
+    return Partition(manifest, **parts)
+
+
+def columns_of(run: Run, first: Run) -> "np.ndarray":
+    """Where each class of `first` stands among those of a run, [n_classes].
+
+    Raises:
+        UserError: They are not the same classes.
+    """
+    import numpy as np
+
+    own, wanted = set(run.classes), set(first.classes)
+    if own != wanted:
+        odd = sorted(own ^ wanted)[0]
+        has, lacks = (run, first) if odd in own else (first, run)
+        raise UserError(
+            f"The members of an ensemble must have the same classes: {escaped(has.path)} has {escaped(odd)!r} and "
+            f"{escaped(lacks.path)} has not ({len(own ^ wanted)} differ); train them on the same labels."
+        )
+    place = {name: i for i, name in enumerate(run.classes)}
+    return np.array([place[name] for name in first.classes])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    file = path / ENSEMBLE
+    if not file.is_file():
+        raise UserError(f"An ensemble with {ENSEMBLE} was expected at {path}; it holds no such file.")
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not readable JSON ({error}); make the ensemble again.") from None
+    kinds: dict[str, Any] = {"format": int, "combine": str, "power": (int, float), "members": list, POSITIONS: str}
+    for key, kind in kinds.items():
+        if not isinstance(about, dict) or not isinstance(about.get(key), kind):
+            raise UserError(f"{file}: {key!r} is missing or of the wrong type; make the ensemble again.")
+    if about["format"] != 1:
+        raise UserError(f"{file}: 'format' must be 1. Received: {about['format']}")
+    return about

@@ -1,0 +1,45 @@
+"""What a training leaves while it runs: history.csv, checkpoints, and numbers for TensorBoard and MLflow."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from birdnet_fs import schema
+from birdnet_fs.core.progress import say
+from birdnet_fs.runs.checkpoints import Checkpoints, Save
+from birdnet_fs.runs.history import HISTORY, write_history
+from birdnet_fs.runs.run import CHECKPOINTS, unmake
+from birdnet_fs.training.loop import Row, Weights
+from birdnet_fs.training.tracking.tracker import Tracking
+
+
+class Record:
+    """What is written after every epoch. A full disk is said once and the training goes on: its weights are in memory.
+
+    Args:
+        output: The run folder; an earlier run there ends with the first finished epoch.
+        experiment: The resolved settings.
+        column: Of the history, that checkpoints are best by.
+        save: Writes a run.
+    """
+
+    def __init__(self, output: Path, experiment: schema.Experiment, column: str, save: Save) -> None:
+        self.output, self.tracking = output, Tracking.start(experiment, output)
+        n_best = experiment.training.checkpoints.n_best
+        self._checkpoints = Checkpoints(output / CHECKPOINTS, n_best, column, save) if n_best else None
+        self._failed = False
+
+    def after_epoch(self, history: Sequence[Row], weights: Weights) -> None:
+        """Write the epoch that has just finished."""
+        try:
+            if len(history) == 1:  # its numbers and checkpoints would stand beside another run's weights
+                unmake(self.output)
+                shutil.rmtree(self.output / CHECKPOINTS, ignore_errors=True)
+            write_history(self.output / HISTORY, history)
+            if self._checkpoints:
+                self._checkpoints.add(history, weights)
+        except OSError as error:
+            if not self._failed:
+                say(f"Epoch {len(history)} could not be written to {self.output} ({error}); the training goes on.")
+            self._failed = True
+        self.tracking.epoch(history[-1])

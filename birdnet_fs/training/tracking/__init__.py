@@ -1,0 +1,1 @@
+"""Send the numbers of a training to TensorBoard and MLflow."""

@@ -1,0 +1,109 @@
+"""Numbers, settings and report of a training as a run of MLflow.
+
+The store is the SQLite file `mlruns/mlflow.db` beside the run folder, so that all runs of a folder are compared on one
+page: `mlflow ui --backend-store-uri sqlite:///runs/mlruns/mlflow.db` (a database is MLflow's default since 3.7, see
+https://mlflow.org/docs/latest/self-hosting/architecture/backend-store). MLFLOW_TRACKING_URI names another. Metrics have
+the names of history.csv's columns.
+"""
+
+import math
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from birdnet_fs import __version__, schema
+from birdnet_fs.core.progress import say
+from birdnet_fs.core.settings import show
+from birdnet_fs.runs.history import HISTORY
+
+FOLDER, DATABASE = "mlruns", "mlflow.db"
+EXPERIMENT = "birdnet_fs"  # one for all: MLflow compares the runs of an experiment
+ARTEFACTS = ("report.html", "metrics.json", HISTORY, "config.json")
+_AT_A_TIME = {"params": 100, "metrics": 1000}  # MLflow's limits on a batch
+_LONGEST = 250  # characters of a name
+
+
+class MLflow:
+    """A run of MLflow.
+
+    Args:
+        output: The run folder.
+        uri: Of the store.
+        run_id: Of the run in it.
+    """
+
+    def __init__(self, output: Path, uri: str, run_id: str) -> None:
+        self.output, self.uri, self.run_id = output, uri, run_id
+        self._client = _client(uri)
+
+    @classmethod
+    def start(cls, experiment: schema.Experiment, output: Path) -> "MLflow":
+        """A new run with the settings as parameters."""
+        uri, artefacts = os.environ.get("MLFLOW_TRACKING_URI", ""), None
+        if not uri:
+            folder = output.resolve().parent / FOLDER
+            folder.mkdir(parents=True, exist_ok=True)
+            uri, artefacts = f"sqlite:///{folder / DATABASE}", (folder / "artifacts").as_uri()
+        client = _client(uri)
+        found = client.get_experiment_by_name(EXPERIMENT)
+        place = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location=artefacts)
+        name = experiment.name if output.name == experiment.name else f"{experiment.name} {output.name}"
+        tags = {"run_folder": str(output.resolve()), "birdnet_fs": __version__}
+        run = cls(output, uri, client.create_run(place, run_name=name, tags=tags).info.run_id)
+        settings = [line.partition("=") for line in show(experiment).split("\n")]
+        run._log("params", [_entity("Param", key, value) for key, _, value in settings])
+        say(f"MLflow: run {name!r}; mlflow ui --backend-store-uri {uri}")
+        return run
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        self._send(row, int(row["epoch"]))
+
+    def report(self, numbers: Mapping[str, float], epoch: int) -> None:
+        self._send(numbers, epoch)
+        for name in ARTEFACTS:
+            if (self.output / name).is_file():
+                self._client.log_artifact(self.run_id, str(self.output / name))
+
+    def close(self, status: str) -> None:
+        self._client.set_terminated(self.run_id, status)
+
+    def place(self) -> dict[str, str]:
+        return {"uri": self.uri, "run_id": self.run_id}
+
+    def _send(self, row: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        sent = {metric_name(name): value for name, value in row.items() if name != "epoch" and math.isfinite(value)}
+        self._log("metrics", [_entity("Metric", name, value, now, step) for name, value in sent.items()])
+
+    def _log(self, kind: str, entities: Sequence[Any]) -> None:
+        most = _AT_A_TIME[kind]
+        for start in range(0, len(entities), most):
+            self._client.log_batch(self.run_id, **{kind: entities[start : start + most]})
+
+
+def metric_name(column: str) -> str:
+    """A column of history.csv as MLflow takes names: letters, digits and `_-. :` in up to three parts, none of dots.
+
+    >>> metric_name("val/per_class_accuracy/Junco (slate/grey)")
+    'val/per_class_accuracy/Junco _slate_grey_'
+    """
+    parts = (re.sub(r"[^\w\-. :]", "_", part) for part in column.split("/", 2))
+    return "/".join(part if part.strip(".") else "_" for part in parts)[:_LONGEST]
+
+
+def _client(uri: str) -> Any:
+    # a training tells nobody but its own store, and notes about that store's tables are no news
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _entity(kind: str, *values: Any) -> Any:
+    from mlflow import entities
+
+    return getattr(entities, kind)(*values)

@@ -1,0 +1,1 @@
+"""Search settings of an experiment with Optuna, on one machine or several."""

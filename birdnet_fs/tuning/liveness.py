@@ -1,0 +1,100 @@
+"""Which processes still run: each keeps touching a file, in a folder that several machines may share.
+
+Optuna has heartbeats for `RDBStorage` only (`optuna.storages.fail_stale_trials` does nothing with a `JournalStorage`).
+The age of a file is measured with the clock of the file system, since clocks of two machines need not agree.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from optuna.storages.journal import JournalFileOpenLock
+
+from birdnet_fs.core.files import write_json
+
+GRACE_S = 120.0  # an NFS client may show a file's time up to 60 s late (acregmax)
+TOUCHES_PER_GRACE = 12
+
+
+def claim(path: Path) -> None:
+    """Write a file that names this process as its owner, for `last_touched` to read."""
+    write_json(path, {"machine": _machine(), "pid": os.getpid()})
+
+
+@contextlib.contextmanager
+def kept_touched(path: Path, grace_s: float = GRACE_S) -> Iterator[None]:
+    """Touch a file regularly from a thread while the block runs.
+
+    Args:
+        path: The file; it may vanish meanwhile.
+        grace_s: Seconds without a touch after which others consider the owner gone; twelve touches fit in.
+    """
+    end = threading.Event()
+
+    def touch() -> None:
+        while not end.wait(grace_s / TOUCHES_PER_GRACE):
+            with contextlib.suppress(OSError):  # a full or absent disk comes back, or the owner is considered gone
+                os.utime(path)
+
+    thread = threading.Thread(target=touch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[float]:
+    """Run the block in one process at a time; wait until no other is in it.
+
+    A process that was killed inside it is waited for GRACE_S seconds.
+
+    Args:
+        path: The lock is `PATH.lock`.
+
+    Yields:
+        The present time of the file system, in seconds, comparable with `last_touched`.
+    """
+    lock, file = JournalFileOpenLock(str(path), grace_period=int(GRACE_S)), Path(f"{path}.lock")
+    lock.acquire()
+    try:
+        with kept_touched(file):
+            yield file.stat().st_mtime
+    finally:
+        with contextlib.suppress(RuntimeError):  # another process has considered this one gone
+            lock.release()
+
+
+def last_touched(path: Path) -> float:
+    """When the owner of a claimed file last touched it.
+
+    Returns:
+        Time of the file system in seconds; 0 when there is no file, or when its owner ran on this machine and has
+        ended.
+    """
+    try:
+        owner, touched_s = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+    if os.name == "posix" and owner["machine"] == _machine():
+        try:
+            os.kill(int(owner["pid"]), 0)
+        except ProcessLookupError:
+            return 0.0
+        except PermissionError:
+            pass
+    return touched_s
+
+
+def _machine() -> str:
+    """This machine since it was started, and where its process numbers count (containers have their own)."""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    return platform.node()

@@ -1,0 +1,189 @@
+"""A worker of a study: starts trials, trains them and reports their values.
+
+A trial is trained like any run, on clips that are decoded once for all trials of the worker. Its value is that of its
+best epoch on the validation clips; what is held out is never looked at.
+"""
+
+import contextlib
+import functools
+import gc
+import math
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import optuna
+import torch
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from birdnet_fs import schema
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import write_json
+from birdnet_fs.data.manifest import Clip
+from birdnet_fs.data.partition import partition
+from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.runs.resolve import settled
+from birdnet_fs.training.loop import DivergedError, Row, device_of
+from birdnet_fs.training.tracking import tracker
+from birdnet_fs.training.trainer import PRETRAIN, Read, pretrain, train
+from birdnet_fs.tuning.liveness import exclusive
+from birdnet_fs.tuning.space import check_space, settings_of, trial_experiment
+from birdnet_fs.tuning.study import SETTINGS, Study
+
+LOG, TRIAL = "log.txt", "trial.json"
+MAX_CONSECUTIVE_FAILURES = 12  # trials without a value; then their settings are not the cause
+Train = Callable[..., Any]  # trainer.train
+
+
+def check_tuning(base: schema.Experiment, space: schema.Space) -> schema.Experiment:
+    """Check, before the first trial, what can be checked.
+
+    Args:
+        base: The experiment that is tuned.
+        space: What is searched.
+
+    Returns:
+        The experiment as a run keeps it.
+
+    Raises:
+        UserError: The space does not fit the settings, there are no validation clips, or nothing can be trained here.
+    """
+    check_space(space, base)
+    base = settled(base)
+    device_of(base.training.device)
+    tracker.check(base.training)
+    if base.episodes and not base.episodes.n_val:
+        raise UserError("Tuning goes by validation episodes, and there are none; set episodes.n_val (for example 200).")
+    if not partition(base).val:
+        raise UserError(
+            "Tuning goes by validation clips, and there are none; set data.val_fraction (for example 0.2) or "
+            "data.split=70/15/15."
+        )
+    return base
+
+
+def free_memory() -> None:
+    """Free the memory of the trial before, on the GPU too."""
+    keras.utils.clear_session(free_memory=False)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def work(
+    study: Study,
+    *,
+    train_one: Train = train,
+    free_memory: Callable[[], None] = free_memory,
+    stop: threading.Event | None = None,
+) -> None:
+    """Train trials until none is left to start.
+
+    Args:
+        study: Where trials are drawn and their values kept.
+        train_one: Trains one; `trainer.train` or a stub.
+        free_memory: Called after each.
+        stop: When set, the trial is interrupted after the epoch.
+
+    Raises:
+        UserError: Many trials in a row failed.
+        KeyboardInterrupt: The user stopped it; the trial is tried again when the study continues.
+    """
+    stop = stop or threading.Event()
+    train_one = functools.partial(train_one, pretrained=_pretrained(study), read=decode_once())
+    n_failures = 0
+    while (trial := study.next()) is not None:
+        log_file = study.place(trial.number) / LOG
+        with (
+            study.alive(trial),
+            open(log_file, "a", encoding="utf-8", buffering=1) as log,
+            contextlib.redirect_stderr(log),
+            contextlib.redirect_stdout(log),
+        ):
+            failure = _run_trial(study, trial, train_one, stop)
+        free_memory()
+        n_failures = n_failures + 1 if failure else 0
+        if n_failures == MAX_CONSECUTIVE_FAILURES:
+            raise UserError(f"{n_failures} trials in a row failed, the last because: {failure} (all of it: {log_file})")
+
+
+def _run_trial(study: Study, trial: optuna.Trial, train_one: Train, stop: threading.Event) -> str:
+    """Train one trial and tell the study; why it has no value, or ""."""
+    epochs: list[float] = []
+
+    def watch(column: str, history: Sequence[Row]) -> None:
+        """Report the epoch that has just finished; end the trial when it is worse than the others."""
+        _check(stop)
+        epochs.append(history[-1].get(column, math.nan))
+        study.remember_column(column)
+        if math.isfinite(epochs[-1]):
+            trial.report(epochs[-1], step=len(epochs))
+            if trial.should_prune():
+                raise optuna.TrialPruned(f"behind the others after epoch {len(epochs)}")
+
+    try:
+        folder, settings = study.place(trial.number), settings_of(study.space, study.base, trial.params)
+        trial.set_user_attr(SETTINGS, settings)
+        write_json(folder / TRIAL, {"trial": trial.number, "settings": settings})
+        experiment = trial_experiment(study.base, settings, name=f"{study.base.name}_trial{trial.number}")
+        _check(stop)
+        train_one(experiment, folder, watch=watch)
+        _check(stop)
+        values = [value for value in epochs if math.isfinite(value)]
+        if not values:
+            raise UserError(
+                f"{study.column} was never defined: validation needs clips with and without each of some classes."
+            )
+        study.tell(trial, TrialState.COMPLETE, value=max(values))
+    except optuna.TrialPruned as pruned:
+        study.tell(trial, TrialState.PRUNED, reason=str(pruned))
+    except UpdateFinishedTrialError:
+        print("Another worker considered this one gone and has taken over the trial.")
+    except KeyboardInterrupt:
+        study.interrupt(trial)
+        raise
+    except UserError as error:  # before the first epoch: the settings exclude one another
+        excluded = not epochs and not isinstance(error, DivergedError)
+        study.tell(trial, TrialState.PRUNED if excluded else TrialState.FAIL, reason=str(error))
+        return str(error)
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+        study.tell(trial, TrialState.FAIL, reason=reason)
+        return reason
+    return ""
+
+
+def _check(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise KeyboardInterrupt
+
+
+def decode_once() -> Read:
+    """A `read` for `trainer.train` that gives the `Waveforms` of before for the same clips at the same rate.
+
+    Those of one rate are kept, since only a study that searches over the rate has others.
+    """
+    decoded: dict[tuple[Any, ...], Waveforms] = {}
+
+    def read(clips: Sequence[Clip], sample_rate_hz: int) -> Waveforms:
+        if any(waveforms.sample_rate_hz != sample_rate_hz for waveforms in decoded.values()):
+            decoded.clear()
+        key = tuple((clip.path, clip.onset_s, clip.offset_s, clip.labels, clip.secondary) for clip in clips)
+        if key not in decoded:
+            decoded[key] = Waveforms(clips, sample_rate_hz)
+        return decoded[key]
+
+    return read
+
+
+def _pretrained(study: Study) -> Path | None:
+    """The pretrained start of all trials, trained by one of the workers while the others wait."""
+    if study.base.pretrain is None:
+        return None
+    with exclusive(study.folder / PRETRAIN):
+        return pretrain(study.base, study.folder / PRETRAIN)

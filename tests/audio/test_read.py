@@ -1,0 +1,217 @@
+"""Reading: equal to librosa, parts equal to slices of the whole, streams equal to reads."""
+
+import os
+
+import librosa
+import numpy as np
+import pytest
+import soundfile as sf
+import tolerances
+
+from birdnet_fs.audio import read as audio
+
+RATE = 32_000
+
+
+def chirps(seconds, rate, seed=0):
+    t = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(seed).standard_normal(len(t))
+    return (0.4 * np.sin(2 * np.pi * (rate / 12) * t * (1 + 0.2 * np.sin(3 * t))) + 0.05 * noise).astype(np.float32)
+
+
+def write(path, signal, rate, **kind):
+    with sf.SoundFile(path, "w", rate, 1 if signal.ndim == 1 else signal.shape[1], **kind) as file:
+        for at in range(0, len(signal), rate):  # libsndfile's Vorbis writer overflows its stack on long blocks
+            file.write(signal[at : at + rate])
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kinds")
+    mono = chirps(11.3, 44_100)
+    stereo = np.stack([mono, chirps(11.3, 44_100, 1)], 1)
+    return {
+        "wav": write(folder / "a.wav", mono, 44_100),
+        "wav8": write(folder / "a8.wav", mono, 44_100, subtype="PCM_U8"),
+        "wav24": write(folder / "a24.wav", stereo, 48_000, subtype="PCM_24"),
+        "wav64": write(folder / "a64.wav", mono, 44_101, subtype="DOUBLE"),
+        "aiff": write(folder / "a.aiff", mono, 22_050),
+        "flac": write(folder / "a.flac", stereo, 44_100),
+        "ogg": write(folder / "a.ogg", stereo, 44_100),
+        "opus": write(folder / "a.opus", mono, 48_000, format="OGG", subtype="OPUS"),
+        "mp3": write(folder / "a.mp3", mono, 44_100),
+        "mp3low": write(folder / "b.mp3", stereo, 22_050),
+    }
+
+
+KINDS = ("wav", "wav8", "wav24", "wav64", "aiff", "flac", "ogg", "opus", "mp3", "mp3low")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rate", [RATE, 22_050])
+def test_equals_librosa(files, kind, rate):
+    theirs, _ = librosa.load(files[kind], sr=rate, res_type="soxr_hq")
+    ours = audio.read_audio(files[kind], sample_rate_hz=rate)
+    assert (ours.status, ours.reason, ours.flags, ours.waveform.dtype) == ("ok", "", (), np.float32)
+    assert abs(len(ours.waveform) - len(theirs)) <= 1  # librosa rounds the length up and pads
+    n = min(len(theirs), len(ours.waveform))
+    np.testing.assert_allclose(ours.waveform[:n], theirs[:n], atol=tolerances.SAME_RESAMPLER, rtol=0)
+    with sf.SoundFile(files[kind]) as file:
+        assert ours.duration_s == pytest.approx(file.frames / file.samplerate)
+
+
+@pytest.mark.parametrize("kind", ["wav", "wav8", "wav64", "aiff", "opus", "mp3"])
+def test_equals_libsndfile_at_the_rate_of_the_file(files, kind):
+    """Whether the samples are 16-bit integers, made float32 here, or libsndfile's own float32."""
+    theirs, rate = sf.read(files[kind], dtype="float32")
+    assert np.array_equal(audio.read_audio(files[kind], sample_rate_hz=rate).waveform, theirs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+def test_part_equals_slice_of_whole(files, kind, rate):
+    """Fails for Ogg Vorbis and MP3 when libsndfile's seek is believed."""
+    whole = audio.read_audio(files[kind], sample_rate_hz=rate).waveform
+    atol = {"mp3": tolerances.MP3_PART, "mp3low": tolerances.MP3_PART, "wav64": tolerances.ODD_RATE_PART}.get(
+        kind, tolerances.PART_OF_WHOLE
+    )
+    rng = np.random.default_rng(5)
+    for onset in [0.0, 1.0, 2.0, *rng.uniform(0, len(whole) / rate - 0.6, 6)]:
+        part = audio.read_audio(files[kind], sample_rate_hz=rate, onset_s=onset, duration_s=0.5)
+        first = round(onset * rate)
+        assert len(part.waveform) == round(0.5 * rate)
+        np.testing.assert_allclose(part.waveform, whole[first : first + len(part.waveform)], atol=atol, rtol=0)
+
+
+@pytest.mark.shared
+def test_parts_of_real_ogg_files(shared_data):
+    for path in sorted((shared_data / "audio").glob("birds10_*.ogg"))[::12]:
+        whole = audio.read_audio(path, sample_rate_hz=RATE).waveform
+        for onset in (0.5, 2.0, 3.3):
+            part = audio.read_audio(path, sample_rate_hz=RATE, onset_s=onset, duration_s=2.0).waveform
+            assert np.array_equal(part, whole[round(onset * RATE) :][: len(part)])
+
+
+@pytest.mark.shared
+def test_every_real_file_is_ok(shared_data):
+    for path in audio.find_audio(shared_data / "audio")[::9]:
+        checked = audio.check_audio(path)
+        assert (checked.status, checked.flags, checked.sample_rate_hz) == ("ok", (), RATE), path
+        theirs, _ = librosa.load(path, sr=None)
+        assert checked.duration_s == len(theirs) / RATE == audio.duration_s(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stream_equals_read(files, kind):
+    whole = audio.read_audio(files[kind], sample_rate_hz=RATE)
+    stream = audio.stream_audio(files[kind], sample_rate_hz=RATE, block_s=1.7)
+    found = list(stream)
+    assert {len(block) for block in found[:-1]} == {round(1.7 * RATE)}
+    assert 0 < len(found[-1]) <= round(1.7 * RATE)
+    assert np.array_equal(np.concatenate(found), whole.waveform)
+    seen = (stream.status, stream.flags, stream.reason, stream.duration_s)
+    assert seen == (whole.status, whole.flags, whole.reason, whole.duration_s)
+
+
+def test_part_does_not_decode_the_whole(tmp_path, monkeypatch):
+    path = write(tmp_path / "long.flac", np.tile(chirps(10, 8000), 12), 8000)
+    decoded = []
+    original = sf.SoundFile.buffer_read_into
+    monkeypatch.setattr(
+        sf.SoundFile, "buffer_read_into", lambda *a, **k: decoded.append(original(*a, **k)) or decoded[-1]
+    )
+    audio.read_audio(path, sample_rate_hz=8000, onset_s=100, duration_s=2)
+    assert sum(decoded) <= 2 * 8000
+
+
+@pytest.fixture(scope="module")
+def long_ogg(tmp_path_factory):
+    """Stereo, loud, quiet and silent in turn: pages hold from 0.1 s to seconds."""
+    signal = np.stack([chirps(60, 44_100), chirps(60, 44_100, 1)], 1)
+    level = np.random.default_rng(2).choice([0, 1e-4, 0.1, 1], 60)
+    return write(tmp_path_factory.mktemp("ogg") / "long.ogg", signal * np.repeat(level, 44_100)[:, None], 44_100)
+
+
+def test_parts_of_an_ogg_file_equal_the_whole_and_are_not_decoded_from_the_start(long_ogg, monkeypatch):
+    whole = audio.read_audio(long_ogg, sample_rate_hz=44_100).waveform
+    decoded = []
+    original = sf.SoundFile.buffer_read_into
+    monkeypatch.setattr(
+        sf.SoundFile, "buffer_read_into", lambda *a, **k: decoded.append(original(*a, **k)) or decoded[-1]
+    )
+    for onset in [0.01, 0.3, 59.9, *np.random.default_rng(0).uniform(0, 59, 40)]:
+        part = audio.read_audio(long_ogg, sample_rate_hz=44_100, onset_s=onset, duration_s=0.7)
+        first = round(onset * 44_100)
+        assert part.status == "ok"
+        assert np.array_equal(part.waveform, whole[first : first + round(0.7 * 44_100)])
+    last = audio.read_audio(long_ogg, sample_rate_hz=44_100, onset_s=50).waveform
+    assert np.array_equal(last, whole[50 * 44_100 :])
+    assert sum(decoded) < 8 * len(whole)  # 22 times the file from its start
+
+
+def test_part_of_a_damaged_ogg_file_is_at_its_true_time(long_ogg, tmp_path):
+    """Two seconds are lost in front of it: what is read in one go is shifted by them."""
+    whole = audio.read_audio(long_ogg, sample_rate_hz=44_100).waveform
+    raw = bytearray(long_ogg.read_bytes())
+    at = len(raw) // 4
+    raw[at : at + len(raw) // 30] = b""
+    damaged = tmp_path / "d.ogg"
+    damaged.write_bytes(raw)
+    assert len(audio.read_audio(damaged, sample_rate_hz=44_100).waveform) < len(whole) - 10_000
+    part = audio.read_audio(damaged, sample_rate_hz=44_100, onset_s=40, duration_s=3).waveform
+    assert np.array_equal(part, whole[40 * 44_100 : 43 * 44_100])
+
+
+def test_beyond_the_end(files):
+    part = audio.read_audio(files["wav"], sample_rate_hz=RATE, onset_s=11.0, duration_s=2.0)
+    assert (part.flags, round(part.duration_s, 2)) == (("short",), 0.3)
+    for kind in ("wav", "flac", "ogg", "mp3"):
+        with pytest.raises(audio.AudioError, match="ends earlier"):
+            audio.read_audio(files[kind], sample_rate_hz=RATE, onset_s=30.0, duration_s=2.0)
+    with pytest.raises(ValueError, match="0 or more"):
+        audio.read_audio(files["wav"], sample_rate_hz=RATE, onset_s=-1.0)
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    name = os.fsdecode(b"caf\xe9 [1].wav")
+    path = write(tmp_path / "plain.wav", chirps(1, 8000), 8000).rename(tmp_path / name)
+    assert audio.read_audio(path, sample_rate_hz=8000).status == "ok"
+    (tmp_path / "sub [x]").mkdir()
+    os.rename(path, tmp_path / "sub [x]" / name)
+    assert [p.name for p in audio.find_audio(tmp_path)] == [name]  # glob("**/*.wav") inside "sub [x]" finds nothing
+    with pytest.raises(audio.AudioError) as error:
+        audio.read_audio(tmp_path / os.fsdecode(b"no\xe9.wav"), sample_rate_hz=8000)
+    str(error.value).encode("utf-8")
+
+
+def test_find_audio(tmp_path):
+    for name in ("b/x.WAV", "a.flac", "b/c/y.mp3", "b/z.txt", ".hidden/q.wav", "old.m4a"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in audio.find_audio(tmp_path)]
+    assert found == ["a.flac", "b/c/y.mp3", "b/x.WAV", "old.m4a"]
+    with pytest.raises(audio.AudioError, match="cannot be read"):
+        audio.find_audio(tmp_path / "none")
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 400])
+def test_very_short(tmp_path, n):
+    path = write(tmp_path / "s.wav", chirps(1, 44_100)[:n] + 0.1, 44_100)
+    read = audio.read_audio(path, sample_rate_hz=RATE)
+    assert abs(len(read.waveform) - n * RATE / 44_100) <= 1
+
+
+def test_very_long_in_constant_memory(tmp_path):
+    import tracemalloc
+
+    path = tmp_path / "long.flac"
+    with sf.SoundFile(path, "w", 16_000, 1) as file:
+        for _ in range(12):
+            file.write(chirps(60, 16_000))
+    tracemalloc.start()
+    total = sum(len(block) for block in audio.stream_audio(path, sample_rate_hz=32_000, block_s=10.0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert total == 12 * 60 * 32_000  # 92 MB of samples
+    assert peak < 15e6

@@ -1,0 +1,96 @@
+"""ANIMAL-SPOT's chain against the front-end it goes around, and each step against its definition."""
+
+import numpy as np
+import pytest
+import tolerances
+import torch
+
+from birdnet_fs.batches.augment import animal_spot
+from birdnet_fs.batches.augment.animal_spot import Drawn
+from birdnet_fs.batches.augment.rng import Draws, Key
+from birdnet_fs.frontend import preset
+from birdnet_fs.frontend.in_numpy import log_mel
+from birdnet_fs.schema import AnimalSpot
+
+SPEC = preset("animal_spot")
+NOTHING = Drawn(0, 1.0, 1.0)
+
+
+def draws(place: int = 0) -> Draws:
+    return Draws(0, Key(0, place, 0, 0))
+
+
+def call(n: int = SPEC.n_samples, hz: float = 3000.0) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    t = np.arange(n) / SPEC.sample_rate_hz
+    return (0.3 * np.sin(2 * np.pi * hz * t) + rng.normal(0, 0.01, n)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["animal_spot", "birdclef2025", "panns", "fewshot"])
+def test_without_a_change_it_is_the_front_end(name: str) -> None:
+    spec = preset(name)
+    waveform = call(spec.n_samples)
+    features = animal_spot.features(waveform, NOTHING, spec, AnimalSpot(), draws())
+    assert features.shape == spec.shape
+    # on the scale of the front-end: bands 80 dB down feel float32 sums
+    assert np.abs(features - log_mel(waveform, spec)[0]).max() < tolerances.FRONTEND_FLOAT32[name]
+
+
+def test_amplitude_moves_the_decibels() -> None:
+    louder = animal_spot.features(call(), Drawn(2, 1.0, 1.0), SPEC, AnimalSpot(), draws())
+    as_is = log_mel(call(), SPEC)[0]
+    inside = (as_is > 0.1) & (as_is < 0.9)
+    np.testing.assert_allclose((louder - as_is)[inside], 2 / 100, atol=tolerances.FRONTEND_FLOAT32["animal_spot"])
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.83, 1.31, 1.5])
+def test_pitch_and_time_are_nearest_neighbours_as_torch_has_them(factor: float) -> None:
+    power = np.random.default_rng(0).exponential(size=(40, 512)).astype(np.float32)
+    size = round(512 * factor)
+    scaled = torch.nn.functional.interpolate(torch.from_numpy(power)[None], size=size, mode="nearest")[0].numpy()
+    wanted = np.full_like(power, np.median(power))
+    wanted[:, : min(size, 512)] = scaled[:, :512]
+    np.testing.assert_array_equal(animal_spot.transpose(power, factor), wanted)
+    frames = round(40 * factor)
+    by_torch = torch.nn.functional.interpolate(torch.from_numpy(power.T.copy())[None], size=frames, mode="nearest")
+    np.testing.assert_array_equal(animal_spot.nearest(power, frames, 0), by_torch[0].numpy().T)
+
+
+def test_a_tone_is_heard_where_its_pitch_puts_it() -> None:
+    bands = {}
+    for pitch in (0.7, 1.0, 1.3):
+        features = animal_spot.features(call(), Drawn(0, pitch, 1.0), SPEC, AnimalSpot(), draws())
+        bands[pitch] = int(features.sum(axis=0).argmax())
+    hz_per_band = (SPEC.fmax_hz - SPEC.fmin_hz) / SPEC.n_mels
+    for pitch in (0.7, 1.3):
+        assert (bands[pitch] - bands[1.0]) * hz_per_band == pytest.approx(3000 * (pitch - 1), abs=60)  # two bins
+
+
+def test_noise_lies_at_its_snr_over_all_bands() -> None:
+    rng = np.random.default_rng(0)
+    x, noise = rng.exponential(size=(2, 30, 20)).astype(np.float32)
+    for snr_db in (-3, 11):
+        added = animal_spot.add_noise(x, noise, snr_db) - x
+        assert 10 * np.log10(x.sum() / added.sum()) == pytest.approx(snr_db, abs=1e-3)  # float32 sums
+    np.testing.assert_array_equal(animal_spot.add_noise(x, np.zeros_like(noise), 0), x)
+
+
+def test_the_background_is_heard_and_named() -> None:
+    d = draws()
+    background = [call(5 * SPEC.n_samples, hz=7000.0)]
+    settings = AnimalSpot(1, snr_db=(0, 0), pitch=(1.0, 1.0))
+    features = animal_spot.features(call(), NOTHING, SPEC, settings, d, background)
+    alone = animal_spot.features(call(), NOTHING, SPEC, settings, draws())
+    band = round((7000 - SPEC.fmin_hz) / (SPEC.fmax_hz - SPEC.fmin_hz) * SPEC.n_mels)
+    assert (features - alone)[:, band].mean() > 0.2
+    assert d.words[0].startswith("background 0 at 0 dB SNR")
+
+
+def test_draws_keep_to_their_bounds_and_reach_them() -> None:
+    assert animal_spot.draw(AnimalSpot(0), draws()) is None
+    found = [animal_spot.draw(AnimalSpot(1), draws(place)) for place in range(500)]
+    assert {drawn.amplitude_db for drawn in found} == set(range(-6, 3))
+    for name, low, high in (("pitch", 0.5, 1.5), ("time", 0.5, 2.0)):
+        values = [getattr(drawn, name) for drawn in found]
+        assert low <= min(values) < 1.02 * low and 0.98 * high < max(values) <= high
+        assert np.median(values) == pytest.approx(np.sqrt(low * high), rel=0.1)  # uniform in octaves

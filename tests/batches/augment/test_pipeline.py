@@ -1,0 +1,163 @@
+"""The whole chain: keyed, off when off, and true to what it says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from birdnet_fs.batches.augment.pipeline import Chain
+from birdnet_fs.batches.augment.rng import Key
+from birdnet_fs.core.random_streams import Stream, generator
+from birdnet_fs.data.manifest import Clip
+from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.frontend.in_numpy import log_mel
+from birdnet_fs.schema import (
+    AnimalSpot,
+    Augmentation,
+    CutMix,
+    Data,
+    Experiment,
+    FeatureNoise,
+    Filters,
+    FrontEnd,
+    Levels,
+    Masks,
+    Mixup,
+    Noise,
+    Pitch,
+    Shift,
+    Stretch,
+    Warp,
+)
+
+RATE = 16_000
+SPEC = FrontEnd(segment_s=0.5, n_mels=16, sample_rate_hz=RATE, n_fft=512, win_length=512, hop_length=256, fmax_hz=8000)
+REST = {
+    "crop": "active",
+    "mixup": Mixup(1, on="features"),
+    "shift": Shift(1),
+    "noise": Noise(1),
+    "filters": Filters(low_pass_p=1, low_pass_hz=(4000, 7000), high_pass_p=1),
+    "eq_db": 6.0,
+    "gain_db": 6.0,
+    "pad_p": 1.0,
+    "freq_shift": 2,
+    "warp": Warp(1, freq=0.1),
+    "time_masks": Masks(2),
+    "freq_masks": Masks(2, per="batch"),
+    "feature_noise": FeatureNoise(1),
+    "levels": Levels(1),
+    "cutmix": CutMix(1),
+}
+EVERYTHING = {
+    "waveform": Augmentation(stretch=Stretch(1), pitch=Pitch(1), **REST),
+    "animal_spot": Augmentation(animal_spot=AnimalSpot(1), **REST),
+}
+N_CLIPS = 4
+
+
+@pytest.fixture(scope="module")
+def waveforms(tmp_path_factory: pytest.TempPathFactory) -> Waveforms:
+    folder = tmp_path_factory.mktemp("chain")
+    rng = np.random.default_rng(0)
+    for i in range(N_CLIPS):
+        soundfile.write(folder / f"{i}.wav", rng.normal(0, 0.1, 2 * RATE), RATE)
+    return Waveforms([Clip(path=folder / f"{i}.wav", labels=(str(i),)) for i in range(N_CLIPS)], RATE)
+
+
+def chain(waveforms: Waveforms, settings: Augmentation, *, seed: int = 3, multi_label: bool = False) -> Chain:
+    experiment = Experiment(seed=seed, frontend=SPEC, augmentation=settings, data=Data(multi_label=multi_label))
+    noise = np.random.default_rng(9).normal(0, 0.1, 3 * RATE).astype(np.float32)
+    return Chain(waveforms, np.eye(N_CLIPS, dtype=np.float32), experiment, [noise])
+
+
+def test_all_off_is_a_crop_through_the_front_end_to_the_bit(waveforms: Waveforms) -> None:
+    for place in range(8):
+        item = chain(waveforms, Augmentation()).item(Key(0, place, place % N_CLIPS, 0))
+        rng = generator(3, Stream.AUGMENTATION, 0, place)
+        waveform = waveforms[place % N_CLIPS]
+        onset = rng.integers(0, len(waveform) - SPEC.n_samples + 1)
+        segment = waveform[onset : onset + SPEC.n_samples]
+        np.testing.assert_array_equal(item.features, log_mel(segment, SPEC)[0])
+        np.testing.assert_array_equal(item.cut, segment)
+        np.testing.assert_array_equal(item.targets, np.eye(N_CLIPS)[place % N_CLIPS])
+        assert item.words == ()
+
+
+@pytest.mark.parametrize("kind", EVERYTHING)
+def test_an_item_depends_on_its_key_alone(waveforms: Waveforms, kind: str) -> None:
+    keys = [Key(1, place, place % N_CLIPS, place // 2) for place in range(6)]
+    forwards = chain(waveforms, EVERYTHING[kind])
+    there = [forwards.item(key) for key in keys]
+    backwards = chain(waveforms, EVERYTHING[kind])
+    back = [backwards.item(key) for key in keys[::-1]][::-1]
+    for one, other in zip(there, back, strict=True):
+        np.testing.assert_array_equal(one.features, other.features)
+        np.testing.assert_array_equal(one.targets, other.targets)
+        assert one.words == other.words
+        assert one.features.shape == SPEC.shape and np.isfinite(one.features).all()
+        assert one.targets.sum() == pytest.approx(1)
+    for changed in (Key(2, 0, 0, 0), Key(1, 1, 0, 0)):
+        assert np.abs(forwards.item(changed).features - there[0].features).max() > 0.1
+    other_seed = chain(waveforms, EVERYTHING[kind], seed=4).item(keys[0])
+    assert np.abs(other_seed.features - there[0].features).max() > 0.1
+    assert forwards.item(Key(1, 0, 0, 5)).words != there[0].words  # what its batch shares
+
+
+@pytest.mark.parametrize("kind", EVERYTHING)
+def test_every_change_is_told(waveforms: Waveforms, kind: str) -> None:
+    told = "; ".join(chain(waveforms, EVERYTHING[kind]).item(Key(0, 0, 0, 0)).words)
+    own = {
+        "waveform": ["times as fast", "semitones"],
+        "animal_spot": ["frequencies x", "duration x", "dB SNR (frequencies"],
+    }[kind]
+    shared = [
+        "s in time", "dB SNR", "low-pass at", "high-pass at", "equaliser", "silent from", "bands; ", "frames warped",
+        "bands warped", "masked", "on the features", "features x", ".wav (", "cut from",
+    ]  # fmt: skip
+    assert [words for words in own + shared if words not in told] == []
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0, 2.0])
+def test_a_stretch_reads_as_much_more_of_the_clip(waveforms: Waveforms, rate: float) -> None:
+    item = chain(waveforms, Augmentation(stretch=Stretch(1, rate=(rate, rate)))).item(Key(0, 0, 0, 0))
+    assert len(item.cut) == rate * SPEC.n_samples
+    spot = Augmentation(animal_spot=AnimalSpot(1, time=(rate, rate)))
+    assert len(chain(waveforms, spot).item(Key(0, 0, 0, 0)).cut) == SPEC.n_samples / rate
+
+
+def test_what_is_mixed_in_was_changed_as_well(waveforms: Waveforms) -> None:
+    """Features of the partner carry its own masks: zeros of both are seen where the mean of two lies near none."""
+    masks = Masks(1, lengths=(4, 4), fill="zero")
+    settings = Augmentation(freq_masks=masks, mixup=Mixup(1, on="features"))
+    item = chain(waveforms, settings).item(Key(0, 3, 0, 0))
+    assert len(item.words) == 2 and item.words[0].startswith("bands ") and ".wav (bands " in item.words[1]
+
+
+def test_multi_label_targets_of_cutmix_are_shares_and_of_mixup_the_union(waveforms: Waveforms) -> None:
+    settings = Augmentation(mixup=Mixup(1))
+    found = [chain(waveforms, settings, multi_label=True).item(Key(0, p, 0, 0)).targets for p in range(20)]
+    assert {tuple(sorted(t)) for t in found} == {(0, 0, 0, 1), (0, 0, 1, 1)}
+    cut = [chain(waveforms, Augmentation(cutmix=CutMix(1)), multi_label=True).item(Key(0, p, 0, 0)) for p in range(20)]
+    assert all(item.targets.sum() == pytest.approx(1) for item in cut)
+
+
+def test_active_crops_are_found_once_for_a_clip(waveforms: Waveforms, monkeypatch: pytest.MonkeyPatch) -> None:
+    from birdnet_fs.batches.augment import pipeline
+
+    calls = []
+    original = pipeline.activity
+    monkeypatch.setattr(pipeline, "activity", lambda *a: calls.append(a) or original(*a))
+    active = chain(waveforms, Augmentation(crop="active"))
+    for place in range(3 * N_CLIPS):
+        active.item(Key(0, place, place % N_CLIPS, 0))
+    assert len(calls) == N_CLIPS
+
+
+def test_clips_shorter_than_a_segment_pass(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "short.wav", np.random.default_rng(0).normal(0, 0.1, 3000), RATE)
+    short = Waveforms([Clip(path=tmp_path / "short.wav", labels=("0",))] * N_CLIPS, RATE)
+    for settings in EVERYTHING.values():
+        for place in range(5):
+            assert np.isfinite(chain(short, settings).item(Key(0, place, 0, 0)).features).all()

@@ -1,0 +1,144 @@
+"""Rows and files that are wrong: all found in one pass, named with their row, and never at the cost of the others."""
+
+import csv
+import os
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from birdnet_fs.audio.read import read_audio
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.data.ledger import Ledger
+from birdnet_fs.data.manifest import read_manifest, write_manifest
+from birdnet_fs.data.segments import cut
+from birdnet_fs.schema import Data
+
+
+def make(root, n):
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        sf.write(root / f"{i:03}.wav", rng.normal(0, 0.1, 4000), 8000)
+    lines = [f"{i:03}.wav,{'ab'[i % 2]}" for i in range(n)]
+    (root / "metadata.csv").write_text("filename,label\n" + "\n".join(lines) + "\n")
+
+
+def waveforms(manifest):
+    return {clip.path.name: read_audio(clip.path, sample_rate_hz=8000).waveform for clip in manifest.clips}
+
+
+def test_four_broken_files_of_200_cost_four(tmp_path):
+    make(tmp_path, 200)
+    data = Data(str(tmp_path))
+    clean = waveforms(read_manifest(data, check=True))
+    assert len(clean) == 200
+    (tmp_path / "010.wav").write_bytes(b"")
+    (tmp_path / "020.wav").write_bytes(b"<html>not found</html>")
+    (tmp_path / "030.wav").unlink()
+    (tmp_path / "040.wav").write_bytes(np.random.default_rng(1).bytes(5000))
+    (tmp_path / "050.wav").write_bytes((tmp_path / "050.wav").read_bytes()[:4000])
+    found = read_manifest(data, check=True)
+    assert found.ledger.counts() == {"ok": 195, "partial": 1, "quarantined": 4}
+    refused = {row.source: row.reason for row in found.ledger.rows if row.status == "quarantined"}
+    assert list(refused) == [f"metadata.csv row {i + 2}" for i in (10, 20, 30, 40)] and all(refused.values())
+    left = waveforms(found)
+    assert len(left) == 196 and left.pop("050.wav").size == (4000 - 44) // 2
+    assert all(np.array_equal(wave, clean[name]) for name, wave in left.items())
+    assert found.durations[tmp_path / "050.wav"] == (4000 - 44) / 2 / 8000
+
+
+def test_every_fault_is_found_in_one_pass(tmp_path, capsys):
+    make(tmp_path, 4)
+    (tmp_path / "sub").mkdir()
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        sf.write(tmp_path / folder / "same.wav", np.ones(10) * 0.1, 8000)
+    (tmp_path / "t.csv").write_text(
+        "filename,label,start,end,fold\n"
+        "000.wav,a,,,0\n"
+        "gone.wav,,,,\n"
+        "001.wav,,,,\n"
+        "000.wav,a,,,0\n"
+        "000.wav,b,,,0\n"
+        "002.wav,a,2,1,\n"
+        "003.wav,a,x,nan,zero\n"
+        "sub,a,,,\n"
+        "same.wav,a,,,\n"
+        "003.wav,typo,,,\n"
+        ",a,,,\n"
+    )
+    found = read_manifest(Data(str(tmp_path), table="t.csv"), classes=("a", "b", "type"))
+    assert [clip.path.name for clip in found.clips] == ["000.wav"] and found.classes == ("a", "b", "type")
+    reasons = {int(row.source.split()[-1]): row.reason for row in found.ledger.rows if row.status == "quarantined"}
+    expected = {
+        3: ("no audio file gone.wav was found", "label is empty"),
+        4: ("label is empty",),
+        5: ("repeats t.csv row 2",),
+        6: ("another label",),
+        7: ("end (1 s) must lie behind its start (2 s)",),
+        8: ("onset must be seconds", "offset must be seconds", "fold must be a whole number"),
+        9: ("a folder",),
+        10: ("2 audio files are called same.wav",),
+        11: ("'typo' is not one of the classes. Did you mean 'type'?",),
+        12: ("names no audio file",),
+    }
+    assert set(reasons) == set(expected)
+    for row, parts in expected.items():
+        assert all(part in reasons[row] for part in parts), reasons[row]
+    said = capsys.readouterr().err
+    assert "10 quarantined" in said and "t.csv row 3" in said and "and 5 more" in said
+
+
+def test_nothing_left_is_an_error(tmp_path):
+    (tmp_path / "t.csv").write_text("filename,label\ngone.wav,a\n")
+    with pytest.raises(UserError, match=r"None of the 1 rows can be used(.|\n)*row 2: .*gone.wav"):
+        read_manifest(Data(str(tmp_path), table="t.csv"))
+    with pytest.raises(UserError, match=r"must be a file in .* Did you mean 't.csv'"):
+        read_manifest(Data(str(tmp_path), table="tt.csv"))
+    with pytest.raises(UserError, match="must be a folder that exists"):
+        read_manifest(Data(str(tmp_path / "none")))
+    (tmp_path / "t.csv").unlink()
+    with pytest.raises(UserError, match="No labelled recordings"):
+        read_manifest(Data(str(tmp_path)))
+
+
+def test_a_file_that_breaks_later_is_left_out_of_the_cut(tmp_path):
+    make(tmp_path, 4)
+    found = read_manifest(Data(str(tmp_path)))
+    (tmp_path / "002.wav").write_bytes(b"RIFF")
+    segments = cut(found, segment_s=0.25, segment_hop_s=0, min_overlap_s=0.1)
+    assert len(segments) == 6 and found.ledger.counts()["quarantined"] == 1
+
+
+def test_odd_names(tmp_path):
+    name = os.fsdecode(b"caf\xe9 [1].wav")
+    folder = tmp_path / "a [b]"
+    folder.mkdir()
+    sf.write(tmp_path / "x.wav", np.ones(800) * 0.1, 8000)
+    os.rename(tmp_path / "x.wav", folder / name)
+    found = read_manifest(Data(str(tmp_path)), check=True)
+    assert [(clip.path.name, clip.labels) for clip in found.clips] == [(name, ("a [b]",))]
+    write_manifest(found, tmp_path / "manifest.csv")
+    assert read_manifest(Data(str(tmp_path), table="manifest.csv")).clips[0].path == found.clips[0].path
+    found.ledger.write(tmp_path / "ledger.csv")
+    assert "caf\\udce9 [1].wav" in (tmp_path / "ledger.csv").read_text(encoding="utf-8")
+    (tmp_path / "latin.csv").write_bytes(b"filename,label\na [b]/caf\xe9 [1].wav,a\n")  # a table in the same encoding
+    assert read_manifest(Data(str(tmp_path), table="latin.csv")).clips[0].path == found.clips[0].path
+
+
+def test_ledger(tmp_path):
+    ledger = Ledger()
+    ledger.add(tmp_path / "a.wav", "ok", flags=("silent", "antiphase"), duration_s=1.5)
+    ledger.add("b,\n.wav", "partial", "short", source="t.csv row 3")
+    ledger.add("c.wav", "quarantined", 'says "no"')
+    assert ledger.counts() == {"ok": 1, "partial": 1, "quarantined": 1}
+    ledger.write(tmp_path / "l.csv")
+    with open(tmp_path / "l.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [str(tmp_path / "a.wav"), "b,\\n.wav", "c.wav"]
+    assert (
+        rows[0]["flags"] == "silent;antiphase" and rows[0]["duration_s"] == "1.500" and rows[2]["reason"] == 'says "no"'
+    )
+    for status, reason in (("fine", ""), ("partial", "")):
+        with pytest.raises(ValueError):
+            ledger.add("d.wav", status, reason)

@@ -1,0 +1,203 @@
+"""Who trains and who is held out, on tables made here."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.random_streams import Stream, generator
+from birdnet_fs.data.partition import HELD_OUT, VAL, folds_of, partition, read_partition, write_partition
+from birdnet_fs.data.splits import split_by_groups
+from birdnet_fs.data.targets import targets_of
+from birdnet_fs.schema import Checkpoints, Data, Episodes, Experiment, FrontEnd, Model, Training
+
+SPEC = FrontEnd(segment_s=0.5)
+
+
+@pytest.fixture
+def table(tmp_path: Path):
+    """Write a table of 40 clips: 4 species, 20 individuals with 2 clips each."""
+
+    def write(**columns) -> Path:
+        rng = np.random.default_rng(0)
+        rows = []
+        for i in range(40):
+            path = tmp_path / f"{i}.wav"
+            if not path.exists():
+                soundfile.write(path, rng.normal(0, 0.1, 1600 + i), 16_000)
+            row = {"filename": path.name, "label": f"species{i % 4}", "group": f"bird{i % 20}"}
+            rows.append(row | {name: give(i) for name, give in columns.items()})
+        with open(tmp_path / "table.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return tmp_path
+
+    return write
+
+
+def experiment(root: Path, **data) -> Experiment:
+    training = Training(checkpoints=Checkpoints(select=data.pop("select", "last")))
+    return Experiment(data=Data(root=str(root), table="table.csv", **data), frontend=SPEC, training=training)
+
+
+def few_shot(root: Path, *, seed: int, **data) -> Experiment:
+    return Experiment(
+        seed=seed,
+        data=Data(root=str(root), table="table.csv", **data),
+        frontend=SPEC,
+        model=Model(head="prototypes"),
+        episodes=Episodes(),
+    )
+
+
+def groups(clips) -> set[str]:
+    return {clip.group for clip in clips}
+
+
+def test_drawn_folds_hold_out_every_clip_once_and_divide_no_group(table) -> None:
+    root = table()
+    parts = [partition(experiment(root, fold=fold)) for fold in folds_of(experiment(root))]
+    held = [clip.path for part in parts for clip in part.held_out]
+    assert len(parts) == 5
+    assert len(held) == len(set(held)) == 40
+    for part in parts:
+        assert not groups(part.train) & groups(part.held_out)
+        assert not part.leaks()
+        assert {clip.labels[0] for clip in part.held_out} == {f"species{k}" for k in range(4)}
+
+
+def test_the_folds_of_the_table_are_used_whatever_their_numbers(table) -> None:
+    root = table(fold=lambda i: i % 20 % 3 + 1)
+    assert folds_of(experiment(root)) == [1, 2, 3]
+    part = partition(experiment(root, fold=3))
+    assert {int(clip.path.stem) % 20 % 3 for clip in part.held_out} == {2}
+    with pytest.raises(UserError, match=r"data\.fold must be one of the folds \[1, 2, 3\]\. Received: 0"):
+        partition(experiment(root, fold=0))
+
+
+def test_a_fold_column_with_gaps_is_refused(table) -> None:
+    root = table(fold=lambda i: "" if i == 7 else i % 5)
+    with pytest.raises(UserError, match="1 of 40 rows have no fold"):
+        partition(experiment(root))
+    assert len(partition(experiment(root, fold_column="")).held_out) == 8
+
+
+def test_the_split_of_the_table(table) -> None:
+    root = table(split=lambda i: ("train", "val", "test", "train")[i % 20 % 4])
+    part = partition(experiment(root, split="table"))
+    assert [len(part.train), len(part.val), len(part.held_out)] == [20, 10, 10]
+    with pytest.raises(UserError, match=r"Cross-validation needs data\.split=folds"):
+        folds_of(experiment(root, split="table"))
+    table(split=lambda i: "train" if i else "tset")
+    with pytest.raises(UserError, match="1 of 40 have something else"):
+        partition(experiment(root, split="table"))
+
+
+def test_whole_classes_are_divided(table) -> None:
+    root = table(label=lambda i: f"species{i % 20}")
+    parts = [partition(few_shot(root, seed=seed, split="classes")) for seed in (0, 0, 1)]
+    named = [[{c.labels[0] for c in clips} for clips in (p.train, p.val, p.held_out)] for p in parts]
+    assert [len(names) for names in named[0]] == [14, 3, 3]
+    assert len(set.union(*named[0])) == 20
+    assert named[0] == named[1] != named[2]
+    assert parts[0].unseen and parts[0].classes == tuple(sorted(named[0][0]))
+    with pytest.raises(UserError, match=r"needs three classes or more\. Received: species0, species1"):
+        partition(few_shot(table(label=lambda i: f"species{i % 2}"), seed=0, split="classes"))
+
+
+def test_another_column_may_say_the_split(table) -> None:
+    root = table(role=lambda i: ("base", "base", "val", "novel")[i % 4], split=lambda i: ("train", "test")[i % 20 % 2])
+    part = partition(experiment(root, split="table", split_column="role"))
+    assert [len(part.train), len(part.val), len(part.held_out)] == [20, 10, 10]
+    assert part.classes == ("species0", "species1")
+    other = partition(experiment(root, split="table"))
+    assert len(other.held_out) == 20
+    with pytest.raises(UserError, match=r"data\.split_column: table\.csv has no column 'rolle'.*'role'"):
+        partition(experiment(root, split="table", split_column="rolle"))
+    with pytest.raises(UserError, match=r"in the column 'label' \(data\.split_column\).*40 of 40"):
+        partition(experiment(root, split="table", split_column="label"))
+
+
+def test_classes_are_all_there_are_where_the_parts_share_some(table) -> None:
+    root = table(split=lambda i: ("train", "train", "test", "train")[i % 4] if i > 1 else "test")
+    part = partition(experiment(root, split="table"))
+    assert not part.unseen and len(part.classes) == 4
+    assert not partition(experiment(root, fold=-1)).unseen
+
+
+@pytest.mark.parametrize(("split", "sizes"), [("80/20", (32, 0, 8)), ("70/15/15", (28, 6, 6))])
+def test_drawn_shares(table, split: str, sizes: tuple[int, ...]) -> None:
+    part = partition(experiment(table(), split=split))
+    found = [len(part.train), len(part.val), len(part.held_out)]
+    assert np.abs(np.subtract(found, sizes)).max() <= 4  # groups of two clips, four species to keep even
+    assert sum(found) == 40
+    assert not groups(part.train) & groups(part.held_out)
+    assert not groups(part.train) & groups(part.val)
+
+
+def test_validation_comes_from_the_training_groups(table) -> None:
+    root = table()
+    part = partition(experiment(root, val_fraction=0.25, select="best"))
+    assert part.held_out == partition(experiment(root)).held_out
+    assert part.val
+    assert not groups(part.val) & groups(part.train)
+
+
+def test_limit_and_validation_are_drawn_from_streams_of_their_own(table) -> None:
+    root = table()
+    kept = partition(experiment(root, fold=-1, limit=10)).train
+    expected = generator(Experiment().seed, Stream.LIMIT).permutation(40)[:10]
+    assert [int(clip.path.stem) for clip in kept] == sorted(expected.tolist())
+    part = partition(experiment(root, fold=2, val_fraction=0.25))
+    left = sorted((*part.train, *part.val), key=lambda clip: int(clip.path.stem))
+    labels, own_groups = [clip.labels[0] for clip in left], [clip.group for clip in left]
+    own, others = (
+        split_by_groups(labels, own_groups, (0.75, 0.25), Experiment().seed, stream)
+        for stream in (Stream.VALIDATION, Stream.SPLIT)
+    )
+    assert {clip.path for clip in part.val} == {left[i].path for i in np.flatnonzero(own)}
+    assert not np.array_equal(own, others)
+
+
+def test_nothing_is_held_out_with_fold_minus_one(table) -> None:
+    part = partition(experiment(table(), fold=-1))
+    assert len(part.train) == 40
+    assert not part.held_out
+
+
+def test_the_same_sound_under_two_names_is_a_leak(table) -> None:
+    root = table(group=lambda i: f"bird{i}", fold=lambda i: i % 5)
+    (root / "1.wav").write_bytes((root / "0.wav").read_bytes())
+    part = partition(experiment(root))
+    assert [{path.name for path in same} for same in part.leaks().identical] == [{"0.wav", "1.wav"}]
+
+
+def test_a_partition_comes_back_as_written(table, tmp_path: Path) -> None:
+    part = partition(experiment(table(), val_fraction=0.2))
+    write_partition(tmp_path / "partition.csv", part)
+    for name, clips in ((HELD_OUT, part.held_out), (VAL, part.val)):
+        again = read_partition(tmp_path / "partition.csv", name)
+        assert [(c.path, c.onset_s, c.offset_s, c.labels, c.group) for c in again] == [
+            (c.path, c.onset_s, c.offset_s, c.labels, c.group) for c in clips
+        ]
+    with pytest.raises(UserError, match="does not exist"):
+        read_partition(tmp_path / "nowhere.csv", VAL)
+
+
+def test_secondary_labels_count_only_where_several_may(table) -> None:
+    root = table(secondary_labels=lambda i: f"species{(i + 1) % 4}")
+    part = partition(experiment(root))
+    single = targets_of(part.train, part.classes, multi_label=False)
+    both = targets_of(part.train, part.classes, multi_label=True)
+    assert (single.sum(1) == 1).all()
+    assert (both.sum(1) == 2).all()
+    for how, value in (("mask", -1.0), ("soft", 0.3), ("ignore", 0.0), ("label", 1.0)):
+        data = Data(multi_label=True, secondary=how, secondary_target=0.3)
+        found = targets_of(part.train, part.classes, multi_label=True, data=data)
+        assert (found[single == 1] == 1).all()
+        np.testing.assert_array_equal(found[(both == 1) & (single == 0)], np.float32(value))
+        assert (found[both == 0] == 0).all()

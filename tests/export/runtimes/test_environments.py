@@ -1,0 +1,100 @@
+"""Asking a file on a runtime, in this environment or another: right rows in any batch, and every way it can fail."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.export.runtimes import environments, run_model
+from birdnet_fs.export.runtimes.environments import Environment, Runtime, ask_runtime, find_environments, runtimes
+
+onnx = pytest.importorskip("onnx")
+
+
+@pytest.fixture(scope="module")
+def doubling(tmp_path_factory) -> Path:
+    """A file that answers 2 x + how many rows it was given, so that the batch shows."""
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"], start=0, end=1),
+        helper.make_node("Cast", ["shape"], ["n"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["x", "x"], ["twice"]),
+        helper.make_node("Add", ["twice", "n"], ["predictions"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("x", "predictions")]
+    graph = helper.make_graph(nodes, "doubling", ends[:1], ends[1:])
+    path = tmp_path_factory.mktemp("onnx") / "doubling.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    np.save(tmp_path / "inputs.npy", np.arange(21, dtype=np.float32).reshape(7, 3))
+    return tmp_path / "inputs.npy"
+
+
+def here(engine: str = "onnxruntime") -> Runtime:
+    return Runtime(engine, "0", Path(sys.executable))
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [(1, [1] * 7), (3, [3, 3, 3, 3, 3, 3, 1]), (8, [7] * 7)])
+def test_every_row_is_answered_in_order_in_any_batch(doubling, rows, tmp_path, batch: int, sizes: list[int]) -> None:
+    (found,) = ask_runtime(here(), doubling, rows, tmp_path / "out.npz", batch=batch)
+    assert np.array_equal(found, 2 * np.load(rows) + np.array(sizes)[:, None])
+
+
+def test_a_file_that_the_runtime_refuses_is_said(rows, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"not a network")
+    with pytest.raises(UserError, match=r"onnxruntime 0 cannot run the converted network \(exit status 1"):
+        ask_runtime(here(), tmp_path / "broken.onnx", rows, tmp_path / "out.npz")
+
+
+def test_a_runtime_that_dies_or_hangs_is_said(doubling, rows, tmp_path: Path, monkeypatch) -> None:
+    script = tmp_path / "script.py"
+    monkeypatch.setattr(run_model, "__file__", str(script))
+    script.write_text("import os; os.abort()")
+    with pytest.raises(UserError, match="exit status -6"):
+        ask_runtime(here(), doubling, rows, tmp_path / "out.npz")
+    script.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(environments, "_LIMIT_S", 0.5)
+    with pytest.raises(UserError, match="did not end within"):
+        ask_runtime(here(), doubling, rows, tmp_path / "out.npz")
+
+
+def test_this_environment_is_first_and_others_are_asked_once(monkeypatch) -> None:
+    monkeypatch.setenv(environments.VARIABLE, os.pathsep.join([sys.executable, sys.executable]))
+    first, second = find_environments([sys.executable])
+    assert first.has == second.has == run_model.what()
+    assert {"numpy", "onnxruntime"} <= set(first.has)
+
+
+@pytest.mark.parametrize("wrong", ["no/such/python", "/bin/true"])
+def test_what_is_no_python_is_refused(wrong: str) -> None:
+    with pytest.raises(UserError, match="must be the Python of another environment"):
+        find_environments([wrong])
+
+
+def test_each_version_of_a_runtime_is_taken_once_and_the_default_delegate_too() -> None:
+    places = [
+        Environment(Path("a"), {"ai-edge-litert": "2.3.0", "onnxruntime": "1.31"}),
+        Environment(Path("b"), {"tflite-runtime": "2.14.0"}),
+        Environment(Path("c"), {"ai-edge-litert": "2.3.0", "tflite-runtime": "2.14.0"}),
+        Environment(Path("d"), {"ai-edge-litert": "2.1.0"}),
+        Environment(Path("e"), {"ai-edge-litert": "2.0.0", "onnx2tf": "1.29.24"}),  # a converter's, no device
+    ]
+    found = runtimes("tflite", places)
+    assert [(r.name, str(r.python)) for r in found] == [
+        ("ai-edge-litert 2.3.0", "a"),
+        ("ai-edge-litert 2.1.0", "d"),
+        ("tflite-runtime 2.14.0", "b"),
+        ("tflite-runtime 2.14.0, default delegate", "b"),
+    ]
+    with pytest.raises(UserError, match=r'pip install "birdnet_fs\[export\]"'):
+        runtimes("tflite", places[1:2])
+    with pytest.raises(UserError, match=r"openvino needs openvino"):
+        runtimes("openvino", places)

@@ -1,0 +1,78 @@
+"""Recurrent layers in the form they are exported in: the same numbers, and right in every run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tolerances
+from on_runtime import run_tflite
+
+SIZES = {  # (cell, units, both directions)
+    "lstm": ("lstm", (256, 256, 128), False),  # as wide as what it reads: what went wrong
+    "gru": ("gru", (64, 64), False),
+    "both": ("lstm", (16, 16), True),
+    "both_gru": ("gru", (16, 8), True),
+}
+WORK = """
+import sys, numpy as np, keras
+from pathlib import Path
+from birdnet_fs import models
+from birdnet_fs.models import rnn
+from birdnet_fs.export.tflite.recurrent import hoisted
+from birdnet_fs.export.tflite.convert import convert
+folder, sizes = Path(sys.argv[1]), eval(sys.argv[2])
+x = np.load(folder / "x.npy")
+dense = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+assert hoisted(dense) is dense
+for name, size in sizes.items():
+    rnn.VARIANTS["lstm"] = rnn.Size(*size)
+    model = models.build("rnn/lstm", input_shape=(48, 40, 1), n_classes=3)
+    rng = np.random.default_rng(1)
+    model.set_weights([w + rng.uniform(-0.05, 0.05, w.shape) for w in model.get_weights()])  # no bias is zero
+    np.save(folder / f"{name}.keras.npy", model.predict(x, verbose=0))
+    np.save(folder / f"{name}.hoisted.npy", hoisted(model).predict(x, verbose=0))
+    inside = keras.Model(model.input, model(model.input))  # behind a front-end it is a layer of a model
+    np.save(folder / f"{name}.inside.npy", hoisted(inside).predict(x, verbose=0))
+    convert(inside, (1, 48, 40, 1), "features", folder / f"{name}.tflite")
+odd = keras.Sequential([keras.Input((4, 3)), keras.layers.LSTM(2, activation="relu", name="odd")])
+try:
+    hoisted(odd)
+except ValueError as error:
+    (folder / "odd.txt").write_text(str(error))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    pytest.importorskip("tensorflow")
+    place = tmp_path_factory.mktemp("recurrent")
+    np.save(place / "x.npy", np.random.default_rng(0).normal(-40, 20, (5, 48, 40, 1)).astype("float32"))
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", WORK, str(place), repr(SIZES)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return place
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_numbers_are_those_of_keras(folder, name):
+    expected = np.load(folder / f"{name}.keras.npy")
+    assert np.ptp(expected, axis=0).max() > 0.01  # it listens
+    for form in ("hoisted", "inside"):
+        found = np.load(folder / f"{name}.{form}.npy")
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerances.BACKENDS * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_runtime_answers_rightly_in_every_run(folder, name):
+    """Five rows one after another in one interpreter; from the second on the runtime was wrong, with stale memory."""
+    expected = np.load(folder / f"{name}.keras.npy")
+    (found,) = run_tflite(folder / f"{name}.tflite", folder / "x.npy", folder / f"{name}.npz")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerances.BACKENDS * np.abs(expected).max())
+
+
+def test_another_cell_is_refused(folder):
+    assert "odd (LSTM) is no LSTM or GRU of the usual form" in (folder / "odd.txt").read_text()

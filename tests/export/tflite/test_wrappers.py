@@ -1,0 +1,102 @@
+"""What is put behind the network in a TFLite file, against the definitions, class by class in long doubles."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tolerances
+from on_runtime import run_tflite
+from other_pythons import python_with
+
+from birdnet_fs.export.parity.compare import expected
+from birdnet_fs.export.tflite import edit as flatbuffer
+from birdnet_fs.export.tflite.wrappers import LEAST
+
+N_CLASSES = 4
+WAYS = [("probabilities", "sigmoid"), ("probabilities", "softmax"), ("log_odds", "softmax")]
+# written once on the TensorFlow backend: a network of two outputs, and each of the ends
+WORK = """
+import sys, keras
+from pathlib import Path
+from keras import layers
+from birdnet_fs.export import ends, tflite_writer as writer
+folder = Path(sys.argv[1])
+x = keras.Input((4,), name="x")
+network = keras.Model(x, {"predictions": layers.Rescaling(1.0)(x), "embeddings": layers.Rescaling(2.0)(x)})
+writer.convert(network, (None, 4), "x", folder / "network.tflite")
+for way in sys.argv[2:]:
+    answers, activation = way.split(",")
+    writer.convert(ends.behind(answers, activation, 4), (None, 4), "logits", folder / f"{answers}_{activation}.tflite")
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    pytest.importorskip("tensorflow")
+    place = tmp_path_factory.mktemp("ends")
+    random = np.random.default_rng(1)
+    logits = random.normal(0, 1, (12, N_CLASSES)) * np.geomspace(0.1, 30, 12)[:, None]
+    logits[0] = 2.5  # all equal
+    logits[1] = [7, 7, -3, 1]  # two are the best
+    logits[2] = [300, -300, 20, 10]  # as silence drives some networks
+    logits[3] = [18, 0, 0, 0]  # 1 - p has no digit left in float32
+    np.save(place / "x.npy", logits.astype(np.float32))
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", WORK, str(place), *(",".join(way) for way in WAYS)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    flatbuffer.order_outputs(place / "network.tflite", ["predictions", "embeddings"])
+    return place
+
+
+def defined(logits: np.ndarray, answers: str, activation: str) -> np.ndarray:
+    """Class by class: its sigmoid, its share of the powers, or the logarithm of that share against what is left."""
+    found = np.zeros(logits.shape, np.longdouble)
+    for row, given in zip(found, logits.astype(np.longdouble), strict=True):
+        for i, own in enumerate(given):
+            others = np.delete(np.exp(given - given.max()), i).sum()
+            if activation == "sigmoid":
+                row[i] = 1 / (1 + np.exp(-own))
+            elif answers == "probabilities":
+                row[i] = np.exp(own - given.max()) / np.exp(given - given.max()).sum()
+            else:
+                row[i] = own - given.max() - np.log(max(others, np.longdouble(LEAST)))
+    return found.astype(np.float64)
+
+
+@pytest.mark.parametrize(("answers", "activation"), WAYS)
+def test_the_first_output_of_two_becomes_what_is_defined(folder, tmp_path, answers, activation):
+    logits, file = np.load(folder / "x.npy"), tmp_path / "joined.tflite"
+    wanted = defined(logits, answers, activation)
+    scale = np.maximum(1, np.abs(wanted))
+    asked = expected(logits, answers, activation)  # by the gate
+    assert np.abs(asked - wanted).max() <= tolerances.LOG_ODDS_FLOAT64
+    flatbuffer.join(folder / "network.tflite", folder / f"{answers}_{activation}.tflite", file)
+    for batch in (1, 4):
+        found, doubled = run_tflite(file, folder / "x.npy", tmp_path / "o.npz", batch=batch)
+        assert (np.abs(found - wanted) / scale).max() <= tolerances.LOG_ODDS and (doubled == 2 * logits).all()
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_path=str(file)).get_signature_runner()
+    by_name = runner(x=logits[:1])
+    assert (by_name["predictions"] == found[:1]).all() and (by_name["embeddings"] == doubled[:1]).all()
+
+
+def test_the_sigmoid_of_log_odds_is_the_softmax(folder):
+    logits = np.load(folder / "x.npy")
+    sigmoid = 1 / (1 + np.exp(-expected(logits, "log_odds", "softmax")))
+    assert np.abs(sigmoid - defined(logits, "probabilities", "softmax")).max() <= tolerances.FLOAT64_SUMS
+
+
+@pytest.mark.slow
+def test_the_device_computes_log_odds_too(folder, tmp_path):
+    python = str(python_with("tflite-runtime", "requirements-tflite_runtime.txt"))
+    logits, file = np.load(folder / "x.npy"), tmp_path / "joined.tflite"
+    wanted = defined(logits, "log_odds", "softmax")
+    flatbuffer.join(folder / "network.tflite", folder / "log_odds_softmax.tflite", file)
+    for batch in (1, 4):
+        found, _ = run_tflite(file, folder / "x.npy", tmp_path / "o.npz", batch=batch, python=python)
+        assert (np.abs(found - wanted) / np.maximum(1, np.abs(wanted))).max() <= tolerances.LOG_ODDS

@@ -1,0 +1,102 @@
+"""The TensorFlow side, in one process of its own: in_keras, in_tf, TFLite, .keras files, tf.image.resize."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tolerances
+from signals import TFLITE_PRESETS, sounds
+
+from birdnet_fs.frontend import PRESETS, in_keras
+from birdnet_fs.frontend.definition import _resize_weights
+from birdnet_fs.frontend.in_numpy import log_mel
+
+HELPERS = Path(__file__).resolve().parents[1] / "helpers"
+RESIZES = [(m, a, b) for m in ("lanczos5", "bilinear") for a, b in ((1200, 260), (261, 260), (100, 333))]
+
+
+@pytest.fixture(scope="module")
+def waveforms():
+    image = np.random.default_rng(3).uniform(-80, 40, (1200, 7)).astype(np.float32)
+    return {**{name: sounds(spec, 3) for name, spec in PRESETS.items()}, "image": image}
+
+
+@pytest.fixture(scope="module")
+def folder(waveforms, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tensorflow")
+    np.savez(folder / "waveforms.npz", **waveforms)
+    layer_model().save(folder / "torch.keras")
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "tensorflow",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": os.pathsep.join([str(HELPERS.parents[1]), str(HELPERS)]),
+    }
+    command = [sys.executable, str(HELPERS / "on_tensorflow.py"), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    return np.load(folder / "tensorflow.npz")
+
+
+def layer_model():
+    """The layer and a Dense whose weights are the only weights."""
+    spec = PRESETS["birdnet_3s_48k"]
+    inputs = keras.Input((spec.n_samples,), name="waveform")
+    x = in_keras.FrontEndLayer(spec, "dft", name="frontend")(inputs)
+    x = keras.layers.GlobalAveragePooling1D(name="pool")(x)
+    return keras.Model(inputs, keras.layers.Dense(3, kernel_initializer="ones", name="logits")(x))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("execution", ["rfft", "dft", "in_tf"])
+def test_agrees_with_in_numpy(name, execution, waveforms, results):
+    spec = PRESETS[name]
+    expected = log_mel(waveforms[name], spec)
+    tolerance = tolerances.FRONTEND_FLOAT32[name] if execution == "dft" else tolerances.FRONTEND_FLOAT64
+    assert np.abs(results[f"{name}/{execution}"] - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("execution", ["rfft", "in_tf"])
+def test_neighbours_change_nothing(name, execution, results):
+    assert np.array_equal(results[f"{name}/{execution}/neighbours"], results[f"{name}/{execution}"][0])
+
+
+@pytest.mark.parametrize("name", TFLITE_PRESETS)
+def test_tflite_of_the_dft_layer(name, folder, waveforms, results):
+    operators = json.loads((folder / "operators.json").read_text())[name]
+    assert not [op for op in operators if op.startswith("Flex") or op == "CUSTOM"]
+    difference = np.abs(results[f"{name}/tflite"] - log_mel(waveforms[name], PRESETS[name])).max()
+    assert difference <= tolerances.FRONTEND_FLOAT32[name]
+
+
+def test_tf_data_pipeline(waveforms, results):
+    spec = PRESETS["birdnet_3s_48k"]
+    assert np.abs(results["dataset"] - log_mel(waveforms[spec.preset], spec)).max() <= tolerances.FRONTEND_FLOAT64
+
+
+def test_keras_file_from_torch_runs_on_tensorflow_and_back(folder, waveforms, results):
+    x = waveforms["birdnet_3s_48k"]
+    here = layer_model().predict(x, verbose=0)
+    assert np.abs(results["from_torch"] - here).max() <= tolerances.FRONTEND_POOLED
+    back = keras.models.load_model(folder / "tensorflow.keras")
+    assert np.abs(back.predict(x, verbose=0) - here).max() <= tolerances.FRONTEND_POOLED
+    assert back.get_layer("frontend").spec == PRESETS["birdnet_3s_48k"]
+
+
+@pytest.mark.parametrize(("method", "n_in", "n_out"), RESIZES)
+def test_resize_is_tf_image_resize(method, n_in, n_out, waveforms, results):
+    expected = results[f"resize/{method}/{n_in}/{n_out}"]
+    ours = _resize_weights(n_in, n_out, method) @ waveforms["image"][:n_in]
+    assert np.abs(ours - expected).max() <= tolerances.FRONTEND_RESIZE * np.abs(expected).max()

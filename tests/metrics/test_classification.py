@@ -1,0 +1,247 @@
+"""Metrics against scikit-learn, scipy and counting by hand."""
+
+import numpy as np
+import pytest
+import tolerances
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import rankdata
+from sklearn import metrics as sk
+
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.metrics import classification
+
+
+def by_pairs(truth, scores):
+    """AUROC by comparing every positive with every negative."""
+    won = scores[truth == 1][:, None].astype(float) - scores[truth == 0][None, :]
+    return float(np.mean((won > 0) + 0.5 * (won == 0)))
+
+
+def drawn(n, n_classes, prevalence, kind, seed, dtype=np.float32):
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((n, n_classes)) < prevalence).astype(np.float32)
+    targets[0], targets[1] = 1, 0
+    logits = rng.standard_normal((n, n_classes)) * 3 + targets - 2
+    scores = {
+        "logits": logits,
+        "probabilities": 1 / (1 + np.exp(-logits)),
+        "ties": np.round(logits),
+        "crowded": np.where(rng.random(logits.shape) < 0.9, 0.0, 1 / (1 + np.exp(-4 * logits))),
+        "signed_zero": np.where(rng.random(logits.shape) < 0.5, -0.0, np.maximum(logits, 0)),
+        "huge": logits * 1e37,
+        "tiny": logits * 1e-44,
+        "outlier": np.where(rng.random(logits.shape) < 1e-3, 1e30, logits),
+    }[kind].astype(dtype)
+    return targets, scores
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "kind", ["logits", "probabilities", "ties", "crowded", "signed_zero", "huge", "tiny", "outlier"]
+)
+@pytest.mark.parametrize("n,prevalence", [(50, 0.3), (3000, 0.01), (3000, 0.2), (3000, 0.6)])
+def test_auroc_equals_sklearn(kind, dtype, n, prevalence):
+    targets, scores = drawn(n, 5, prevalence, kind, seed=n, dtype=dtype)
+    found = classification.macro_auroc(targets, scores)
+    reference = [sk.roc_auc_score(targets[:, c], scores[:, c]) for c in range(5)]
+    np.testing.assert_allclose(found.per_class, reference, rtol=0, atol=tolerances.EXACT_METRIC)
+    assert found.value == pytest.approx(np.mean(reference), abs=tolerances.EXACT_METRIC)
+    assert (found.n_scored_classes, found.skipped) == (5, ())
+
+
+def test_auroc_equals_midranks_of_scipy():
+    targets, scores = drawn(2000, 40, 0.02, "ties", seed=3)
+    n1 = targets.sum(axis=0, dtype=np.float64)
+    ranks = rankdata(scores.astype(np.float64), axis=0)  # newer SciPy ranks in the type it is given
+    u = (ranks * targets).sum(axis=0) - n1 * (n1 + 1) / 2
+    np.testing.assert_allclose(
+        classification.macro_auroc(targets, scores).per_class,
+        u / (n1 * (2000 - n1)),
+        rtol=0,
+        atol=tolerances.EXACT_METRIC,
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_auroc_with_heavy_ties_equals_counting_pairs(data):
+    n = data.draw(st.integers(2, 40))
+    values = st.sampled_from([-np.inf, -1.5, -0.0, 0.0, 1e-40, 0.25, 0.5, 1.0, np.inf])
+    scores = np.array(data.draw(st.lists(values, min_size=n, max_size=n)), dtype=data.draw(st.sampled_from("fd")))
+    truth = np.array(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)))
+    # repeated rows leave the area as it is and reach the bucket path
+    many = data.draw(st.sampled_from([1, 40]))
+    with np.errstate(invalid="ignore"):
+        expected = by_pairs(truth, np.searchsorted(np.unique(scores), scores)) if 0 < truth.sum() < n else np.nan
+    found = classification.macro_auroc(np.tile(truth, many)[:, None], np.tile(scores, many)[:, None])
+    np.testing.assert_allclose(found.value, expected, rtol=0, atol=tolerances.EXACT_METRIC)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 3), st.sampled_from([0.005, 0.05, 0.3]))
+def test_a_rising_map_of_the_scores_changes_nothing(seed, decimals, prevalence):
+    targets, scores = drawn(1200, 2, prevalence, "logits", seed, np.float64)
+    scores = np.round(scores, decimals)
+    mapped = np.searchsorted(np.unique(scores), scores) - 700.0
+    assert classification.macro_auroc(targets, scores).per_class.tolist() == (
+        classification.macro_auroc(targets, mapped).per_class.tolist()
+    )
+
+
+def test_the_order_of_rows_changes_nothing():
+    targets, scores = drawn(4000, 6, 0.02, "ties", seed=9)
+    order = np.random.default_rng(0).permutation(4000)
+    assert (
+        classification.macro_auroc(targets, scores).value
+        == classification.macro_auroc(targets[order], scores[order]).value
+    )
+
+
+def test_classes_that_cannot_be_scored_are_named_and_left_out():
+    targets = np.array([[0, 1, 0], [0, 1, 1], [0, 1, 0]])
+    found = classification.macro_auroc(targets, np.array([[0.1, 0.2, 0.3], [0.1, 0.4, 0.9], [0.1, 0.2, 0.1]]))
+    assert found.skipped == (0, 1)
+    assert found.n_scored_classes == 1
+    assert found.value == 1.0
+    assert np.isnan(found.per_class[:2]).all()
+    assert np.isnan(classification.macro_auroc(np.zeros((3, 2)), np.zeros((3, 2))).value)
+    assert classification.macro_auroc(np.zeros((0, 2)), np.zeros((0, 2))).skipped == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "targets,scores,says",
+    [
+        ([[0, 1], [1, 0]], [[0.1, np.nan], [0.2, 0.3]], "class 1 holds NaN"),
+        ([[0, 0.5], [1, 0]], [[0.1, 0.2], [0.2, 0.3]], "class 1 holds another value"),
+        ([[0, np.nan], [1, 0]], [[0.1, 0.2], [0.2, 0.3]], "class 1 holds another value"),
+        ([[0, 1]], [[0.1, 0.2], [0.2, 0.3]], r"\(1, 2\) and \(2, 2\)"),
+        ([0, 1], [0.1, 0.2], "n_classes"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(targets, scores, says):
+    for fn in (classification.macro_auroc, classification.average_precision, classification.accuracy):
+        with pytest.raises(UserError, match=says):
+            fn(np.array(targets), np.array(scores))
+
+
+@pytest.mark.parametrize("kind", ["logits", "ties", "crowded", "probabilities"])
+@pytest.mark.parametrize("n,prevalence", [(60, 0.4), (2500, 0.02)])
+def test_average_precision_and_cmap_equal_sklearn(kind, n, prevalence):
+    targets, scores = drawn(n, 6, prevalence, kind, seed=1)
+    targets[:, 5] = 0
+    reference = [sk.average_precision_score(targets[:, c], scores[:, c]) for c in range(5)]
+    found = classification.average_precision(targets, scores)
+    np.testing.assert_allclose(found[:5], reference, rtol=0, atol=tolerances.EXACT_METRIC)
+    assert np.isnan(found[5])
+    assert classification.cmap(targets, scores) == pytest.approx(np.mean(reference), abs=tolerances.EXACT_METRIC)
+
+
+@pytest.mark.parametrize("kind", ["ties", "probabilities"])
+def test_best_f1_is_the_best_of_all_thresholds(kind):
+    targets, scores = drawn(700, 4, 0.1, kind, seed=2)
+    thresholds, values = classification.best_f1(targets, scores)
+    for c in range(4):
+        tried = [sk.f1_score(targets[:, c], scores[:, c] >= t) for t in np.unique(scores[:, c])]
+        assert values[c] == pytest.approx(max(tried), abs=tolerances.EXACT_METRIC)
+    np.testing.assert_allclose(
+        classification.f1(targets, scores, thresholds), values, rtol=0, atol=tolerances.EXACT_METRIC
+    )
+
+
+def test_counts_f1_accuracy_and_confusion_equal_sklearn():
+    rng = np.random.default_rng(5)
+    truth = rng.integers(0, 4, 300)
+    targets = np.eye(5)[truth]
+    scores = rng.random((300, 5)) + 0.3 * targets
+    reference = sk.multilabel_confusion_matrix(targets, scores >= 0.5)
+    found = classification.counts(targets, scores)
+    np.testing.assert_array_equal(found[:, [3, 1, 2, 0]], reference.reshape(5, 4))
+    expected = [sk.f1_score(targets[:, c], scores[:, c] >= 0.5, zero_division=0) for c in range(5)]
+    np.testing.assert_allclose(classification.f1(targets, scores), expected, atol=tolerances.EXACT_METRIC)
+    called = scores.argmax(axis=1)
+    assert classification.accuracy(targets, scores) == sk.accuracy_score(truth, called)
+    assert classification.exact_match(targets, scores) == sk.accuracy_score(targets, scores >= 0.5)
+    np.testing.assert_array_equal(
+        classification.confusion(targets, scores), sk.confusion_matrix(truth, called, labels=range(5))
+    )
+    assert np.isnan(classification.f1(np.zeros((2, 1)), np.zeros((2, 1)))[0])
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_precision_recall_and_f1_are_those_of_sklearn_over_the_classes_present(multi_label):
+    rng = np.random.default_rng(11)
+    truth, scores = rng.integers(0, 5, 300), rng.dirichlet(np.full(7, 0.5), 300)
+    scores[:, 2] *= 1e-3
+    scores /= scores.sum(axis=1, keepdims=True)  # class 2 occurs and is never called; 5 and 6 never occur, 5 is called
+    targets = np.eye(7)[truth]
+    if multi_label:
+        targets[:, :5] = np.maximum(targets[:, :5], rng.random((300, 5)) < 0.2)
+    labels = scores >= 0.5 if multi_label else scores.argmax(axis=1)
+    true, present = (targets.astype(bool) if multi_label else truth), list(range(5))
+    found = classification.called_of(targets, scores, multi_label=multi_label)
+    each = sk.precision_recall_fscore_support(true, labels, labels=present, zero_division=0)
+    for name, values in zip(("precision", "recall", "f1", "n"), each, strict=True):
+        np.testing.assert_allclose(getattr(found, name)[:5], values, atol=tolerances.EXACT_METRIC)
+    assert found.precision[2] == found.recall[2] == 0 and np.isnan(found.recall[5:]).all()
+    for kind in ("macro", "weighted"):
+        mean = sk.precision_recall_fscore_support(true, labels, labels=present, average=kind, zero_division=0)
+        assert list(getattr(found, kind).values()) == pytest.approx(mean[:3], abs=tolerances.EXACT_METRIC)
+    reference = sum(sk.log_loss(targets[:, c], scores[:, c], labels=[0, 1]) for c in range(7)) / 7
+    if not multi_label:
+        reference = sk.log_loss(truth, scores, labels=range(7))
+    assert classification.log_loss(targets, scores, multi_label=multi_label) == pytest.approx(
+        reference, rel=tolerances.LOSS
+    )
+
+
+def test_nothing_to_call_is_not_a_number():
+    empty = np.zeros((0, 2))
+    assert np.isnan(list(classification.called_of(empty, empty, multi_label=False).weighted.values())).all()
+    assert np.isnan(classification.log_loss(empty, empty, multi_label=True))
+    sure = classification.log_loss([[1, 0]], [[0.0, 1.0]], multi_label=False)
+    assert 80 < sure < 90  # -log of the smallest normal float32, not infinity
+
+
+def value_of(targets, scores):
+    return classification.macro_auroc(targets, scores).value
+
+
+def test_bootstrap_holds_the_estimate_shrinks_with_n_and_repeats():
+    widths = []
+    for n_groups in (20, 80, 320):
+        targets, scores = drawn(n_groups * 3, 3, 0.3, "logits", seed=7)
+        groups = np.repeat([f"rec{g}" for g in range(n_groups)], 3)
+        found = classification.bootstrap(value_of, targets, scores, groups, n=200, seed=1)
+        assert found.low <= found.value <= found.high
+        assert found == classification.bootstrap(value_of, targets, scores, groups, n=200, seed=1)
+        widths.append(found.high - found.low)
+    assert widths[0] > widths[1] > widths[2] > 0
+
+
+def test_bootstrap_draws_groups_not_rows():
+    targets, scores = drawn(60, 3, 0.3, "logits", seed=8)
+    one = classification.bootstrap(value_of, targets, scores, np.arange(60), n=200)
+    # the same 60 rows ten times over know no more, as long as the copies stay together
+    ten = classification.bootstrap(
+        value_of, np.repeat(targets, 10, axis=0), np.repeat(scores, 10, axis=0), np.repeat(np.arange(60), 10), n=200
+    )
+    assert ten.value == pytest.approx(one.value)
+    assert (ten.high - ten.low) == pytest.approx(one.high - one.low, rel=tolerances.SAME_DRAWS)
+
+
+def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
+    inside = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        truth = rng.integers(0, 2, 150)[:, None]
+        found = classification.bootstrap(value_of, truth, rng.standard_normal((150, 1)) + truth, np.arange(150), n=200)
+        inside += found.low <= 0.76025 <= found.high  # the normal distribution function at 1 / sqrt(2)
+    assert tolerances.COVERAGE_OF_100[0] <= inside <= tolerances.COVERAGE_OF_100[1]
+
+
+def test_bootstrap_of_one_group_is_undefined_and_lengths_must_agree():
+    targets, scores = drawn(10, 2, 0.3, "logits", seed=0)
+    assert np.isnan(classification.bootstrap(value_of, targets, scores, ["a"] * 10).low)
+    with pytest.raises(UserError, match="10, 10 and 9"):
+        classification.bootstrap(value_of, targets, scores, ["a"] * 9)

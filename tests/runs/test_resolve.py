@@ -1,0 +1,97 @@
+"""What makes another run: one list, which every part that asks goes by."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import get_args, get_type_hints
+
+import pytest
+
+from birdnet_fs import schema
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.settings import flat, override
+from birdnet_fs.runs import resolve
+from birdnet_fs.runs.resolve import NOT_OF_THE_RUN, comparable, differences, finished
+from birdnet_fs.schema import Categorical, Experiment, Float, Space
+from birdnet_fs.training import trainer
+from birdnet_fs.tuning.space import check_space
+from birdnet_fs.tuning.study import Study
+
+OTHER = {
+    "training.device": "cpu",
+    "training.threads": "3",
+    "training.workers": "2",
+    "training.track": "both",
+    "training.checkpoints": "4",
+}
+BASE = Experiment(name="base", pretrain=Experiment(name="first"))
+SPACE = Space({"training.learning_rate": Float(1e-4, 1e-2)})
+
+
+def test_every_setting_of_the_list_has_another_value_here() -> None:
+    assert OTHER.keys() == set(NOT_OF_THE_RUN)
+
+
+@pytest.mark.parametrize("key", OTHER)
+@pytest.mark.parametrize("part", ["", "pretrain."])
+def test_a_setting_of_the_list_makes_no_other_run_anywhere(
+    key: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = override(BASE, [f"{part}{key}={OTHER[key]}"])
+    assert other != BASE and comparable(other) == comparable(BASE)
+    for one, two in ((BASE, other), (other, BASE)):
+        kept = resolve.settled(one)
+        monkeypatch.setattr(resolve, "load_run", lambda folder, kept=kept: SimpleNamespace(experiment=kept))
+        assert finished(tmp_path, two) and differences(tmp_path, two) == []
+    Study(tmp_path / "study", other, SPACE)
+    Study(tmp_path / "study", BASE, SPACE)
+    if not part:
+        with pytest.raises(UserError, match=f"{key} cannot be searched: it does not change what is learnt"):
+            check_space(Space({key: Categorical((OTHER[key], "0"))}), BASE)
+
+
+def test_a_study_goes_on_that_kept_settings_of_the_list(tmp_path: Path) -> None:
+    """As earlier versions wrote them into base.json."""
+    Study(tmp_path, BASE, SPACE)
+    file = tmp_path / "base.json"
+    text = file.read_text(encoding="utf-8")
+    assert text.count('"track": "none"') == 2
+    file.write_text(text.replace('"track": "none"', '"track": "mlflow"'), encoding="utf-8")
+    Study(tmp_path, BASE, SPACE)
+
+
+def test_a_pretraining_has_the_settings_of_the_list_from_its_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+    monkeypatch.setattr(trainer, "finished", lambda folder, experiment: False)
+    monkeypatch.setattr(trainer, "train", lambda experiment, folder: trained.append(experiment))
+    trainer.pretrain(override(BASE, [f"{key}={value}" for key, value in OTHER.items()]), tmp_path)
+    (first,) = trained
+    assert first == override(BASE.pretrain, [f"{key}={value}" for key, value in OTHER.items()])
+
+
+def changed(key: str) -> Experiment | None:
+    """The default experiment with another value of a setting; None where none that is tried is allowed alone."""
+    group: type = Experiment
+    *groups, name = key.split(".")
+    for part in groups:
+        group = get_type_hints(group)[part]
+    hint, value = get_type_hints(group)[name], flat(Experiment())[key]
+    choices = [str(choice) for choice in get_args(hint) if isinstance(choice, str)]
+    for text in [*choices, "true", "false", "1", "2", "0.5", "0.01", "a"]:
+        try:
+            other = override(Experiment(), [f"{key}={text}"])
+        except UserError:
+            continue
+        if flat(other)[key] != value:
+            return other
+    return None
+
+
+def test_every_other_setting_makes_another_run() -> None:
+    parts = ("episodes", "pretrain")  # None here
+    others = [key for key in flat(Experiment()) if key not in (*NOT_OF_THE_RUN, *parts)]
+    tried = {key: one for key in others if (one := changed(key)) is not None}
+    assert len(tried) > 0.6 * len(others)  # the rest are pairs of numbers, or need another setting beside them
+    assert [key for key, one in tried.items() if comparable(one) == comparable(Experiment())] == []
+    assert schema.Training() == comparable(Experiment()).training

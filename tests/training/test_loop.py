@@ -1,0 +1,242 @@
+"""The loop against plain Keras and plain torch, on batches that need no audio."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import torch
+
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.runs.run import weights_of
+from birdnet_fs.schema import Checkpoints, Optimizer, Schedule, Training
+from birdnet_fs.training.loop import DivergedError, Interrupted, Objective, device_of, fit
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(48, 12, 12, 1)).astype(np.float32)
+LABEL = (X.mean((1, 2, 3)) > 0).astype(int)
+Y = np.eye(2, dtype=np.float32)[LABEL]
+
+
+class FixedBatches:
+    """Batches of X in order: what the loop needs of TrainingBatches."""
+
+    def __init__(self, size: int = 16, spoil: int = -1) -> None:
+        self.size, self.spoil = size, spoil
+        self.clips = [type("Clip", (), {"path": f"rec{i}.wav"})() for i in range(len(X))]
+
+    def __len__(self) -> int:
+        return len(X) // self.size
+
+    def epoch(self, epoch: int):
+        for start in range(0, len(X), self.size):
+            part = np.arange(start, start + self.size)
+            x = torch.from_numpy(X[part].copy())
+            if epoch == self.spoil:
+                x[0] = math.nan
+            yield x, torch.from_numpy(Y[part]), torch.from_numpy(part)
+
+
+def network() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 12, 1))
+    x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv")(inputs)
+    x = keras.layers.BatchNormalization(name="bn")(x)
+    x = keras.layers.ReLU(name="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
+
+
+def test_it_learns_and_reports_every_epoch() -> None:
+    model = network()
+    fitted = fit(model, FixedBatches(), Training(epochs=40, learning_rate=0.02), multi_label=False)
+    assert [row["epoch"] for row in fitted.history] == list(range(1, 41))
+    assert fitted.history[-1]["train_loss"] < 0.5 * fitted.history[0]["train_loss"]
+    assert (model.predict(X, verbose=0).argmax(1) == LABEL).mean() > 0.9
+
+
+def test_one_run_equals_plain_keras_and_torch_adamw() -> None:
+    import tolerances
+
+    settings = Training(
+        epochs=2,
+        learning_rate=0.01,
+        optimizer=Optimizer(weight_decay=0.05, clip_norm=0.5),
+        schedule=Schedule(warmup_epochs=0),
+    )
+    ours, plain = network(), network()
+    fit(ours, FixedBatches(), settings, multi_label=True)
+    decayed = [v.value for v in plain.trainable_variables if v.value.ndim > 1]
+    others = [v.value for v in plain.trainable_variables if v.value.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed}, {"params": others, "weight_decay": 0.0}], lr=0.01, weight_decay=0.05
+    )
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=6)
+    for epoch in range(2):
+        for x, y, _ in FixedBatches().epoch(epoch):
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(plain(x, training=True), y)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(decayed + others, 0.5)
+            optimizer.step()
+            scheduler.step()
+    for name, value in weights_of(ours).items():
+        np.testing.assert_allclose(value, weights_of(plain)[name], atol=tolerances.LOOP_WEIGHTS, err_msg=name)
+
+
+def test_keras_fit_trains_the_same_network() -> None:
+    model = network()
+    model.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True))
+    history = model.fit(X, Y, epochs=30, batch_size=16, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_best_weights_are_kept() -> None:
+    scores = iter([0.6, 0.9, 0.7])
+    seen = []
+    model = network()
+
+    def validate() -> dict[str, float]:
+        seen.append(weights_of(model))
+        return {"val_macro_auroc": next(scores)}
+
+    fitted = fit(
+        model,
+        FixedBatches(),
+        Training(epochs=3, checkpoints=Checkpoints(select="best")),
+        multi_label=False,
+        validate=validate,
+    )
+    for name, value in fitted.weights.items():
+        np.testing.assert_array_equal(value, seen[1][name])
+    last = fit(network(), FixedBatches(), Training(epochs=3), multi_label=False)
+    assert any((last.weights[name] != value).any() for name, value in fitted.weights.items())
+
+
+@pytest.mark.parametrize(("keep", "kept_epoch"), [("best", 2), ("last", 4)])
+def test_it_stops_when_it_gets_no_better(keep: str, kept_epoch: int) -> None:
+    scores, seen = iter([0.6, math.nan, 0.7, 0.7, 0.65, 0.9]), []
+    model = network()
+
+    def validate() -> dict[str, float]:
+        seen.append(weights_of(model))
+        return {"val_macro_auroc": next(scores)}
+
+    settings = Training(epochs=6, checkpoints=Checkpoints(select=keep, patience=2))
+    fitted = fit(model, FixedBatches(), settings, validate=validate)
+    assert len(fitted.history) == len(seen) == 5
+    for name, value in fitted.weights.items():
+        np.testing.assert_array_equal(value, seen[kept_epoch][name])
+
+
+def test_another_objective_has_its_own_network_loss_and_column() -> None:
+    """Half the squared mean of the pooled maps: nothing that the logits' weights have a part in."""
+    model = network()
+    before, scores = weights_of(model), iter([0.2, 0.9, 0.5])
+    inner = keras.Model(model.input, model.get_layer("pool").output)
+    objective = Objective(inner, lambda pooled, targets, smoothing: (pooled**2).mean() / 2, best="val_acc")
+    settings = Training(
+        epochs=3, learning_rate=0.05, optimizer=Optimizer(weight_decay=0.0), checkpoints=Checkpoints(select="best")
+    )
+    fitted = fit(
+        model,
+        FixedBatches(),
+        settings,
+        objective=objective,
+        validate=lambda: {"val_acc": next(scores), "val_macro_auroc": 0.0},
+    )
+    assert fitted.history[-1]["train_loss"] < fitted.history[0]["train_loss"]
+    assert (fitted.weights["logits/kernel"] == before["logits/kernel"]).all()
+    assert (fitted.weights["conv/kernel"] != before["conv/kernel"]).any()
+    assert any((value != weights_of(model)[name]).any() for name, value in fitted.weights.items())  # the second's
+
+
+def test_the_average_lies_between_and_the_model_keeps_its_own() -> None:
+    plain = fit(network(), FixedBatches(), Training(epochs=2, learning_rate=0.05), multi_label=False)
+    model = network()
+    start = weights_of(model)
+    averaged = fit(
+        model, FixedBatches(), Training(epochs=2, learning_rate=0.05, optimizer=Optimizer(ema=0.9)), multi_label=False
+    )
+    np.testing.assert_array_equal(weights_of(model)["conv/kernel"], plain.weights["conv/kernel"])
+    moved = np.abs(plain.weights["conv/kernel"] - start["conv/kernel"]).mean()
+    assert 0 < np.abs(averaged.weights["conv/kernel"] - plain.weights["conv/kernel"]).mean() < moved
+
+
+def test_a_nan_stops_names_the_recordings_and_keeps_the_last_good_epoch() -> None:
+    with pytest.raises(
+        DivergedError, match=r"The loss became NaN or infinite in epoch 2.*rec0\.wav.*and 8 more"
+    ) as caught:
+        fit(network(), FixedBatches(spoil=1), Training(epochs=3), multi_label=False)
+    assert len(caught.value.history) == 1
+    model, kept = network(), []
+    settings = Training(epochs=3, checkpoints=Checkpoints(select="best"))
+
+    def validate() -> dict[str, float]:
+        kept.append(weights_of(model))
+        return {"val_macro_auroc": 0.5}
+
+    fit(model, FixedBatches(), settings, multi_label=False, validate=validate)
+    for name, value in kept[0].items():
+        np.testing.assert_array_equal(caught.value.weights[name], value)
+
+
+def test_a_gradient_that_overflows_stops_before_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """log(|x|) style losses are finite with an infinite gradient: the step would poison every weight."""
+    from birdnet_fs.training import losses
+
+    def steep(logits, targets, smoothing, weights):
+        return torch.sqrt(torch.abs((logits - logits.detach()).sum()))  # 0, with slope infinity
+
+    monkeypatch.setitem(losses.SINGLE, "ce", steep)
+    model = network()
+    before = weights_of(model)
+    with pytest.raises(DivergedError, match="The gradient became NaN or infinite in epoch 1") as caught:
+        fit(model, FixedBatches(), Training(epochs=2), multi_label=False)
+    for name in before:
+        np.testing.assert_array_equal(caught.value.weights[name], before[name])
+
+
+def test_an_interrupt_gives_the_finished_epochs() -> None:
+    class Stopping(FixedBatches):
+        def epoch(self, epoch: int):
+            if epoch == 2:
+                raise KeyboardInterrupt
+            yield from super().epoch(epoch)
+
+    with pytest.raises(Interrupted) as caught:
+        fit(network(), Stopping(), Training(epochs=5), multi_label=False)
+    assert [row["epoch"] for row in caught.value.history] == [1, 2]
+    assert all(np.isfinite(value).all() for value in caught.value.weights.values())
+
+
+def test_an_interrupt_while_statistics_settle_gives_the_mean_weights() -> None:
+    class Stopping(FixedBatches):
+        def epoch(self, epoch: int):
+            if epoch == 3:  # after the last
+                raise KeyboardInterrupt
+            yield from super().epoch(epoch)
+
+    settings = Training(epochs=3, optimizer=Optimizer(swa_epochs=2))
+    with pytest.raises(Interrupted) as caught:
+        fit(network(), Stopping(), settings, multi_label=False)
+    settled = fit(network(), FixedBatches(), settings, multi_label=False)
+    assert [row["epoch"] for row in caught.value.history] == [1, 2, 3]
+    np.testing.assert_array_equal(caught.value.weights["conv/kernel"], settled.weights["conv/kernel"])
+    assert (caught.value.weights["bn/moving_mean"] != settled.weights["bn/moving_mean"]).any()
+
+
+def test_bfloat16_arithmetic_keeps_float32_weights() -> None:
+    model = network()
+    fitted = fit(
+        model, FixedBatches(), Training(epochs=20, learning_rate=0.02, precision="bfloat16"), multi_label=False
+    )
+    assert all(v.value.dtype == torch.float32 for v in model.weights if "seed" not in v.path)
+    assert fitted.history[-1]["train_loss"] < fitted.history[0]["train_loss"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here, so cuda is no error")
+def test_a_missing_gpu_is_said() -> None:
+    assert device_of("auto") == "cpu"
+    with pytest.raises(UserError, match=r"Use training\.device=cpu"):
+        device_of("cuda")

@@ -1,0 +1,126 @@
+"""Trials that are really trained: once decoded, never on what is held out, each a run folder, divergence survived."""
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.settings import override
+from birdnet_fs.data import waveforms
+from birdnet_fs.data.partition import partition
+from birdnet_fs.data.synthetic.aviary import make_aviary
+from birdnet_fs.runs.history import read_history
+from birdnet_fs.runs.resolve import finished
+from birdnet_fs.runs.run import load_run
+from birdnet_fs.schema import (
+    Categorical,
+    Checkpoints,
+    Data,
+    Experiment,
+    Float,
+    FrontEnd,
+    Model,
+    Schedule,
+    Space,
+    Training,
+)
+from birdnet_fs.tuning.study import Study
+from birdnet_fs.tuning.worker import check_tuning, work
+
+SPACE = Space({"training.learning_rate": Float(1e-4, 1e-2, log=True)}, n_trials=3, n_warmup_epochs=1)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    folder = tmp_path_factory.mktemp("tuning") / "aviary"
+    make_aviary(folder, n_species=3, clips_per_species=10, n_soundscapes=0)
+    return Experiment(
+        name="tiny",
+        data=Data(root=str(folder), table="metadata.csv", audio="audio", where="set=aviary", split="70/15/15"),
+        frontend=FrontEnd(
+            segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score"
+        ),
+        model=Model("cnn/tiny", dropout=0.0),
+        training=Training(
+            epochs=2, batch_size=8, threads=1, schedule=Schedule(warmup_epochs=0), checkpoints=Checkpoints(n_best=1)
+        ),
+    )
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter:
+    """How often each file was decoded."""
+    counts: Counter = Counter()
+    own = waveforms.read_audio
+
+    def counting(path: Path, **settings):
+        counts[Path(path)] += 1
+        return own(path, **settings)
+
+    monkeypatch.setattr(waveforms, "read_audio", counting)
+    return counts
+
+
+def test_trials_are_runs_on_clips_that_are_decoded_once(base: Experiment, tmp_path: Path, decoded: Counter) -> None:
+    study = Study(tmp_path, check_tuning(base, SPACE), SPACE)
+    work(study)
+    trials = study.trials()
+    assert [trial.state for trial in trials] == ["finished"] * 3
+    parts = partition(base)
+    assert set(decoded) == {clip.path for clip in (*parts.train, *parts.val)}
+    assert set(decoded.values()) == {1}
+    assert not set(decoded) & {clip.path for clip in parts.held_out}
+    for trial in trials:
+        run = load_run(study.place(trial.number))
+        assert f"training.learning_rate={run.experiment.training.learning_rate}" in trial.settings
+        assert not (run.path / "checkpoints").exists()
+        column = [row["val_macro_auroc"] for row in read_history(run.path / "history.csv")]
+        assert list(trial.values.values()) == column
+        assert trial.value == max(column)
+        assert trial.best_epoch == 1 + int(np.argmax(column))
+
+
+def test_a_rate_that_is_searched_is_decoded_anew(base: Experiment, tmp_path: Path, decoded: Counter) -> None:
+    space = Space({"frontend.sample_rate_hz": Categorical((16_000, 22_050))}, n_trials=4, sampler="random")
+    study = Study(tmp_path, check_tuning(override(base, ["training.epochs=1"]), space), space)
+    work(study)
+    rates = [trial.params["frontend.sample_rate_hz"] for trial in study.trials()]
+    assert set(decoded.values()) == {1 + sum(a != b for a, b in itertools.pairwise(rates))}
+    assert len(set(rates)) == 2
+
+
+def test_divergence_fails_the_trial_and_not_the_study(base: Experiment, tmp_path: Path) -> None:
+    space = Space({"training.learning_rate": Categorical((1e-3, 1e30))}, n_trials=2, sampler="random")
+    calm = override(base, ["training.optimizer.clip_norm=0", "training.optimizer=sgd", "training.epochs=1", "seed=1"])
+    study = Study(tmp_path, check_tuning(calm, space), space)
+    work(study)
+    states = Counter(trial.state for trial in study.trials())
+    assert states["finished"] == 2
+    assert states["failed"] >= 1
+    for trial in study.trials():
+        wild = trial.params["training.learning_rate"] == "1e+30"
+        assert (trial.state == "failed") == wild
+        assert ("became NaN or infinite" in trial.reason) == wild
+        assert not list(study.place(trial.number).rglob("diverged"))
+
+
+def test_what_cannot_be_tuned_is_said_before_the_first_trial(base: Experiment) -> None:
+    with pytest.raises(UserError, match=r"Tuning goes by validation clips.*data\.val_fraction"):
+        check_tuning(override(base, ["data.split=folds", "data.n_folds=3"]), SPACE)
+    with pytest.raises(UserError, match="nowhere"):
+        check_tuning(override(base, ["data.root=nowhere"]), SPACE)
+
+
+def test_a_pretrained_start_is_trained_once_for_all(base: Experiment, tmp_path: Path) -> None:
+    first = override(base, ["name=first", "training.epochs=1", "training.checkpoints.n_best=0"])
+    both = Experiment(**{**vars(base), "pretrain": first})
+    space = Space(SPACE.values, n_trials=2)
+    study = Study(tmp_path, check_tuning(both, space), space)
+    work(study)
+    assert [trial.state for trial in study.trials()] == ["finished"] * 2
+    assert finished(tmp_path / "pretrain", override(first, [f"seed={base.seed}"]))
+    assert "pretrain" in (study.place(0) / "log.txt").read_text()
+    assert not (study.place(0) / "pretrain").exists()
