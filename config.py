@@ -179,8 +179,8 @@ def xc171_episodes(*, quick: bool = False) -> Experiment:
     """xc171 in episodes, a start for new species. Launch: birdnet-fs train config.py:xc171_episodes
 
     Support and query are parts of one recording, each augmented by itself: little but the species is left in common.
-    PCEN and a strong equaliser take the recording's background and microphone away too; training is short, since the
-    recordings themselves are learnt soon.
+    PCEN and a strong equalizer take the recording's background and microphone away too; training is short, since the
+    recordings themselves are learned soon.
     """
     first = xc171()
     return replace(
@@ -327,7 +327,7 @@ def birdclef2025(*, quick: bool = False) -> Experiment:
 def space_birdclef2025() -> Space:
     """The search of the BirdCLEF 2025 plan. Launch: birdnet-fs tune config.py:birdclef2025 data.val_fraction=0.2
 
-    Learning rate, batch size, dropout, optimiser and schedule, 50 random trials. The plan's exponential schedule is a
+    Learning rate, batch size, dropout, optimizer and schedule, 50 random trials. The plan's exponential schedule is a
     step after every epoch; how fast it falls is not said there, and here it reaches a hundredth after the last.
     RMSprop smooths by .9, as it does in Keras.
     """

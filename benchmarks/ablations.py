@@ -47,7 +47,7 @@ PARTS = {
     "+ mixup of waveforms": (*BARE, "augmentation.mixup.p=0.5"),
     "+ background noise": (*BARE, "augmentation.noise.p=0.5"),
     "+ mixup and noise": (*BARE, "augmentation.mixup.p=0.5", "augmentation.noise.p=0.5"),
-    "+ equaliser, shift of bands": (*BARE, "augmentation.eq_db=6", "augmentation.freq_shift=2"),
+    "+ equalizer, shift of bands": (*BARE, "augmentation.eq_db=6", "augmentation.freq_shift=2"),
     "+ stretch and pitch": (*BARE, "augmentation.stretch.p=0.5", "augmentation.pitch.p=0.5"),
     "+ CutMix": (*BARE, "augmentation.cutmix.p=0.5"),
     "+ label smoothing": (*BARE, "training.loss.label_smoothing=0.1"),

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from birdnet_fs.batches.augment.features import augment_features
-from birdnet_fs.batches.augment.pipeline import Chain
-from birdnet_fs.batches.augment.rng import Draws, Key
+from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
+from birdnet_fs.batches.augment.rng import ItemRandom, Key
 from birdnet_fs.batches.augment.stretch_pitch import stretch_and_shift
 from birdnet_fs.batches.augment.waveform import Partner, augment_waveform
 from birdnet_fs.frontend import preset
@@ -46,13 +46,13 @@ WAVEFORM = {
     "mixup": (Augmentation(mixup=Mixup(1)), None),
     "shift": (Augmentation(shift=Shift(1)), lambda a: a.Shift(p=1, fade_duration=0)),
     "white noise": (Augmentation(noise=Noise(1)), lambda a: a.AddGaussianSNR(p=1)),
-    "coloured noise": (
+    "colored noise": (
         Augmentation(noise=Noise(1, exponent=(0, 2))),
         lambda a: a.AddColorNoise(p=1, min_f_decay=-6, max_f_decay=0),
     ),
     "low-pass": (Augmentation(filters=Filters(low_pass_p=1)), lambda a: a.LowPassFilter(p=1)),
     "band-pass": (Augmentation(filters=Filters(low_pass_p=1, high_pass_p=1)), lambda a: a.BandPassFilter(p=1)),
-    "equaliser": (Augmentation(eq_db=6), lambda a: a.SevenBandParametricEQ(p=1)),
+    "equalizer": (Augmentation(eq_db=6), lambda a: a.SevenBandParametricEQ(p=1)),
     "gain": (Augmentation(gain_db=6), lambda a: a.Gain(p=1)),
 }
 FEATURES = {
@@ -121,7 +121,7 @@ def main(repeats: int = 15) -> None:
     print()
     for name, settings in CHAINS.items():
         experiment = Experiment(frontend=SPEC, augmentation=settings)
-        chain = Chain(clips, np.eye(8, dtype=np.float32), experiment, clips[4:])  # type: ignore[arg-type]
+        chain = AugmentationPipeline(clips, np.eye(8, dtype=np.float32), experiment, clips[4:])  # type: ignore[arg-type]
         _line(f"item: {name}", lambda c=chain: [c.item(Key(0, i, i % 8, 0)) for i in range(20)], None, repeats, 20)
 
 
@@ -132,8 +132,8 @@ def _of(module, peer: Callable | None, waveform: np.ndarray) -> Callable | None:
     return lambda: made(waveform, sample_rate=RATE)
 
 
-def _draws() -> Draws:
-    return Draws(0, Key(0, 0, 0, 0))
+def _draws() -> ItemRandom:
+    return ItemRandom(0, Key(0, 0, 0, 0))
 
 
 def _waveform(segment: np.ndarray, other: np.ndarray, settings: Augmentation) -> None:

@@ -23,8 +23,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from birdnet_fs import models, schema
-from birdnet_fs.data.episodes import Episodes, draw
-from birdnet_fs.metrics.few_shot import Scores, by_embedding, by_pairs, result, together
+from birdnet_fs.data.episodes import Episodes, draw_episodes
+from birdnet_fs.metrics.few_shot import Scores, by_embedding, by_pairs, combine_standardized, summarize
 from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.training import episodic
 
@@ -47,7 +47,7 @@ def squares(network: nn.Module, queries: Tensor, prototypes: Tensor) -> Tensor:
     return -torch.cdist(queries, prototypes).square()
 
 
-def learnt(network: nn.Module, queries: Tensor, prototypes: Tensor) -> Tensor:
+def learned(network: nn.Module, queries: Tensor, prototypes: Tensor) -> Tensor:
     """Minus what the distance network says of each pair."""
     n = len(prototypes)
     pairs = torch.cat([queries.repeat_interleave(n, 0), prototypes.repeat(len(queries), 1)], 1)
@@ -57,7 +57,7 @@ def learnt(network: nn.Module, queries: Tensor, prototypes: Tensor) -> Tensor:
 # name -> its peer, what embeds with it, how it compares; and how ours does
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, Logits, str]] = {
     "prototypical/v1": (plain_networks.PrototypicalV1, "forward", squares, "euclidean"),
-    "prototypical/v2": (plain_networks.PrototypicalV2, "forward", learnt, "learned"),
+    "prototypical/v2": (plain_networks.PrototypicalV2, "forward", learned, "learned"),
     "cnn/small": (lambda: plain_networks.Cnn(1), "embedding", cosines, "cosine"),
 }
 
@@ -107,7 +107,7 @@ def training(rounds: int) -> None:
         counts = [sum(p.numel() for p in side) for side in (theirs, ours)]
         if counts[0] != counts[1]:
             raise RuntimeError(f"{name}: the peer has {counts[0]} trainable values, ours {counts[1]}")
-        objective = episodic.objective(model, settings)
+        objective = episodic.episodic_objective(model, settings)
         forward = lower(objective.network)
         x = torch.randn(2 * N_WAY, *SHAPE, 1)  # class by class, the support clip first
         nchw = x.permute(0, 3, 1, 2).contiguous()
@@ -184,21 +184,21 @@ def naming() -> None:
     rng = np.random.default_rng(0)
     n = N_CLASSES * N_RECORDINGS
     labels = [f"{i // N_RECORDINGS}" for i in range(n)]
-    centres = rng.normal(size=(N_CLASSES, 1, WIDTH))
-    x = (0.3 * centres + rng.normal(size=(N_CLASSES, N_RECORDINGS, WIDTH))).reshape(n, WIDTH).astype(np.float32)
+    centers = rng.normal(size=(N_CLASSES, 1, WIDTH))
+    x = (0.3 * centers + rng.normal(size=(N_CLASSES, N_RECORDINGS, WIDTH))).reshape(n, WIDTH).astype(np.float32)
     alike = (x @ x.T).astype(np.float32)
     for n_shot in (1, 5):
         settings = {"n_way": N_WAY, "n_shot": n_shot, "n_query": 5, "n_episodes": N_EPISODES, "seed": 0}
         start = time.process_time()
-        episodes = draw(labels, [str(i) for i in range(n)], **settings)
+        episodes = draw_episodes(labels, [str(i) for i in range(n)], **settings)
         print(f"{f'{n_shot}-shot, drawing them':32s} {'':10s} {time.process_time() - start:10.2f}")
         pairs = by_pairs("correlation", alike, episodes)
         cosine = by_embedding(x, episodes, "cosine")
         scores: list[Scores] = [by_embedding(x, episodes, "euclidean"), cosine]
-        scores += [by_embedding(x, episodes, "logistic_regression"), pairs, together(cosine, pairs)]
+        scores += [by_embedding(x, episodes, "logistic_regression"), pairs, combine_standardized(cosine, pairs)]
         for score in scores:
             start = time.process_time()
-            accuracy = result(score).accuracy
+            accuracy = summarize(score).accuracy
             middle = time.process_time()
             if abs(looped(x, alike, episodes, score.method) - accuracy) > MOST_APART:
                 raise RuntimeError(f"{score.method}: the loop names other classes than ours")

@@ -16,7 +16,7 @@ from birdnet_fs.cli.experiment import load
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.reports.held_out import report_on_held_out
 from birdnet_fs.runs.history import read_history
-from birdnet_fs.runs.resolve import finished
+from birdnet_fs.runs.resolve import is_finished
 from birdnet_fs.runs.run import load_run
 from birdnet_fs.training.trainer import train
 
@@ -53,7 +53,7 @@ def row(name: str, folds: list[int], output: Path, data: Path) -> str:
         settings = [*QUICK, f"model.name={name}", f"data.fold={fold}", f"data.root={data}"]
         experiment = load(f"{ROOT / 'config.py'}:birds10_cnn", settings)
         place = output / name.replace("/", "_") / f"fold{fold}"
-        if not (finished(place, experiment) and (place / "metrics.json").is_file()):
+        if not (is_finished(place, experiment) and (place / "metrics.json").is_file()):
             report_on_held_out(train(experiment, place))
         metrics.append(json.loads((place / "metrics.json").read_text(encoding="utf-8")))
         seconds.append(read_history(place / "history.csv")[-1]["seconds"])

@@ -4,7 +4,7 @@
     python benchmarks/frontend.py --parity   # every preset, 200 real segments of ../shared/data, else noise
 
 Speed: process CPU time, the sides in turn, medians. Parity: largest difference over all segments, frames
-and bands before normalising and resizing; the columns of each Keras backend come from a process of its own.
+and bands before normalizing and resizing; the columns of each Keras backend come from a process of its own.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def parity(n_segments: int) -> None:
             continue
         for column, values in json.loads(result.stdout.splitlines()[-1]).items():
             columns[column] = values
-    print("max difference to librosa in dB (fewshot_pcen: in PCEN, 0 to about 6), before normalising and resizing")
+    print("max difference to librosa in dB (fewshot_pcen: in PCEN, 0 to about 6), before normalizing and resizing")
     print(f"{'preset':16}" + "".join(f"{column:>14}" for column in columns))
     for name in PRESETS:
         print(f"{name:16}" + "".join(f"{values[name]:14.1e}" for values in columns.values()))

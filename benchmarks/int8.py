@@ -16,16 +16,16 @@ from pathlib import Path
 from birdnet_fs.cli.experiment import load
 from birdnet_fs.core.settings import override
 from birdnet_fs.data.partition import held_out_clips
-from birdnet_fs.data.targets import targets_of
+from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.export.export import export_run
 from birdnet_fs.export.runtimes.benchmark import measure_in_turns
 from birdnet_fs.inference.clips import score_clips
 from birdnet_fs.inference.engine import open_engine
 from birdnet_fs.metrics import classification
 from birdnet_fs.reports.held_out import report_on_held_out
-from birdnet_fs.runs.resolve import finished
+from birdnet_fs.runs.resolve import is_finished
 from birdnet_fs.runs.run import Run, load_run
-from birdnet_fs.training.qat import experiment_of
+from birdnet_fs.training.qat import qat_experiment
 from birdnet_fs.training.trainer import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,20 +42,20 @@ def float_runs(asked: argparse.Namespace) -> list[Run]:
             settings = [f"model.name={asked.model}", f"seed={seed}", f"data.fold={fold}", f"data.root={asked.data}"]
             experiment = load(f"{ROOT / 'config.py'}:birds10_cnn", [*settings, *asked.settings])
             place = asked.output / asked.model.replace("/", "_") / f"seed{seed}_fold{fold}"
-            if not finished(place, experiment):
+            if not is_finished(place, experiment):
                 train(experiment, place)
             runs.append(load_run(place))
     return runs
 
 
-def artefacts(run: Run, output: Path, settings: list[str]) -> list[Path]:
+def artifacts(run: Run, output: Path, settings: list[str]) -> list[Path]:
     """A file for each of KINDS."""
-    experiment = override(experiment_of(run), settings)
-    learnt = output / "quantised"
-    if not finished(learnt, experiment):
-        report_on_held_out(train(experiment, learnt))
+    experiment = override(qat_experiment(run), settings)
+    learned = output / "quantized"
+    if not is_finished(learned, experiment):
+        report_on_held_out(train(experiment, learned))
     found = []
-    for one, precision in ((run, "fp32"), (run, "int8"), (load_run(learnt), "int8")):
+    for one, precision in ((run, "fp32"), (run, "int8"), (load_run(learned), "int8")):
         name = "learnt" if one is not run else "plain"
         file = output / (f"{name}_{precision}.tflite" if precision != "fp32" else f"{name}.tflite")
         if not file.is_file():
@@ -67,7 +67,7 @@ def artefacts(run: Run, output: Path, settings: list[str]) -> list[Path]:
 def scores(file: Path, run: Run) -> tuple[float, float]:
     """Macro AUROC and accuracy on the clips that the run held out."""
     scored = score_clips(open_engine(file, threads=1), held_out_clips(run))
-    targets = targets_of(scored.clips, run.classes, multi_label=run.multi_label)
+    targets = clip_targets(scored.clips, run.classes, multi_label=run.multi_label)
     return classification.macro_auroc(targets, scored.probabilities).value, classification.accuracy(
         targets, scored.probabilities
     )
@@ -89,14 +89,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/int8"))
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--seconds", type=float, default=5.0, help="To time each file for.")
-    parser.add_argument("--quantise", nargs="*", default=[], help="Settings of the training with rounding.")
+    parser.add_argument("--quantize", nargs="*", default=[], help="Settings of the training with rounding.")
     parser.add_argument("settings", nargs="*", help="Settings of the float runs.")
     asked = parser.parse_args()
     rows: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in KINDS}
     for i, run in enumerate(float_runs(asked)):
         place = asked.output / f"{i}_{run.path.parent.name}_{run.path.name}"
         place.mkdir(parents=True, exist_ok=True)
-        files = artefacts(run, place, asked.quantise)
+        files = artifacts(run, place, asked.quantize)
         times = measure_in_turns(files, seconds=asked.seconds)
         sizes = [file.stat().st_size for file in files]
         for kind, file, size, time in zip(KINDS, files, sizes, times, strict=True):

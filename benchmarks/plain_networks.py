@@ -56,7 +56,7 @@ class Cnn(nn.Module):
 
 
 def conv_bn(n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True) -> nn.Sequential:
-    """Convolution, normalisation, SiLU."""
+    """Convolution, normalization, SiLU."""
     conv = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(n_out, eps=1e-3), *([nn.SiLU(inplace=True)] if act else []))
 
@@ -313,7 +313,7 @@ class WeighedBlock(nn.Module):
 
 
 class PrototypicalV2(nn.Module):
-    """prototypical/v2 and its learnt distance."""
+    """prototypical/v2 and its learned distance."""
 
     def __init__(self) -> None:
         super().__init__()

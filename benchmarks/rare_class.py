@@ -16,7 +16,7 @@ from birdnet_fs.cli.experiment import load
 from birdnet_fs.data.score_table import read_scores
 from birdnet_fs.metrics.classification import macro_auroc
 from birdnet_fs.reports.held_out import report_on_held_out
-from birdnet_fs.runs.resolve import finished
+from birdnet_fs.runs.resolve import is_finished
 from birdnet_fs.training.trainer import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,7 +76,7 @@ def row(name: str, settings: tuple[str, ...], seeds: list[int], output: Path, da
             given = (*QUICK, *settings, f"data.root={data}", f"data.table={file}", f"seed={seed}", "data.where=")
             experiment = load(f"{ROOT / 'config.py'}:birds10_cnn", [*given, f"training.precision={precision}"])
             place = output / "".join(c if c.isalnum() else "_" for c in name) / f"seed{seed}" / f"rare{number}"
-            if not (finished(place, experiment) and (place / "metrics.json").is_file()):
+            if not (is_finished(place, experiment) and (place / "metrics.json").is_file()):
                 report_on_held_out(train(experiment, place))
             scores = read_scores(place / "scores.csv")
             column, right = list(scores.classes).index(rare), scores.scores.argmax(1) == scores.targets.argmax(1)

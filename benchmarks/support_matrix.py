@@ -19,11 +19,11 @@ from typing import Any
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_json
 from birdnet_fs.core.progress import say
-from birdnet_fs.export.convert_and_verify import Proof, measure
-from birdnet_fs.export.parity.compare import Parity
-from birdnet_fs.export.parity.inputs import EDGES, Probe, make_probe
+from birdnet_fs.export.convert_and_verify import ParityReport, convert_and_verify
+from birdnet_fs.export.parity.compare import RuntimeParity
+from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs, make_parity_inputs
 from birdnet_fs.export.runtimes.environments import Environment, find_environments, runtimes
-from birdnet_fs.export.spec import Form
+from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.export.targets.check import TARGETS
 from birdnet_fs.models import resolve
 from birdnet_fs.runs.run import Run, load_run
@@ -65,14 +65,14 @@ def main() -> None:
 
 def cells_of(run: Run, n_segments: int, places: Sequence[Environment]) -> dict[str, dict[str, str]]:
     """precision -> runtime -> what was measured, or why there is nothing."""
-    probe = make_probe(run, n_segments=n_segments, n_calibration=N_CALIBRATION)
+    probe = make_parity_inputs(run, n_segments=n_segments, n_calibration=N_CALIBRATION)
     # a network trained for minutes answers silence by chance: real segments in place of the made ones
-    probe.waveforms[: len(EDGES)] = probe.waveforms[len(EDGES) : 2 * len(EDGES)]
+    probe.waveforms[: len(EDGE_NAMES)] = probe.waveforms[len(EDGE_NAMES) : 2 * len(EDGE_NAMES)]
     found: dict[str, dict[str, str]] = {}
     for target in ("tflite", "onnx"):
-        forms = [Form(target, "features", precision, 1) for precision in TARGETS[target].precisions]
+        forms = [ExportSpec(target, "features", precision, 1) for precision in TARGETS[target].precisions]
         try:
-            cells = {proof.form.precision: said(proof) for proof in tried(run, probe, forms, places)}
+            cells = {proof.spec.precision: said(proof) for proof in tried(run, probe, forms, places)}
         except UserError:  # one of them does not work: one by one
             cells = {form.precision: said_of(run, probe, form, places) for form in forms}
         for precision, row in cells.items():
@@ -80,7 +80,7 @@ def cells_of(run: Run, n_segments: int, places: Sequence[Environment]) -> dict[s
     return found
 
 
-def said_of(run: Run, probe: Probe, form: Form, places: Sequence[Environment]) -> dict[str, str]:
+def said_of(run: Run, probe: ParityInputs, form: ExportSpec, places: Sequence[Environment]) -> dict[str, str]:
     """The cells of one form; where it fails on one runtime, each by itself beside the one that must be there."""
     try:
         return said(*tried(run, probe, [form], places))
@@ -88,7 +88,7 @@ def said_of(run: Run, probe: Probe, form: Form, places: Sequence[Environment]) -
         return alone(run, probe, form, places)
 
 
-def alone(run: Run, probe: Probe, form: Form, places: Sequence[Environment]) -> dict[str, str]:
+def alone(run: Run, probe: ParityInputs, form: ExportSpec, places: Sequence[Environment]) -> dict[str, str]:
     """Each runtime by itself, so that one that fails does not hide another."""
     cells: dict[str, str] = {}
     for runtime in runtimes(form.format, places):
@@ -102,18 +102,20 @@ def alone(run: Run, probe: Probe, form: Form, places: Sequence[Environment]) -> 
     return cells
 
 
-def tried(run: Run, probe: Probe, forms: Sequence[Form], places: Sequence[Environment]) -> list[Proof]:
+def tried(
+    run: Run, probe: ParityInputs, forms: Sequence[ExportSpec], places: Sequence[Environment]
+) -> list[ParityReport]:
     """Convert and measure."""
     precisions = [form.precision for form in forms]
     with tempfile.TemporaryDirectory() as work:
-        proofs, _ = measure(run, probe, forms, Path(work), places, second_route_for=precisions)
+        proofs, _ = convert_and_verify(run, probe, forms, Path(work), places, second_route_for=precisions)
     return list(proofs.values())
 
 
-def said(proof: Proof) -> dict[str, str]:
+def said(proof: ParityReport) -> dict[str, str]:
     """A cell per runtime."""
     cells = {name: cell(numbers) for name, numbers in proof.by_runtime.items()}
-    if proof.form.format == "tflite":
+    if proof.spec.format == "tflite":
         cells |= {SECOND + name: cell(numbers) for name, numbers in proof.second_route.items()}
         if proof.no_second_route:
             for name in proof.by_runtime:
@@ -121,14 +123,14 @@ def said(proof: Proof) -> dict[str, str]:
     return cells
 
 
-def cell(numbers: Parity) -> str:
+def cell(numbers: RuntimeParity) -> str:
     """The largest difference of a logit and, where 8 bits make one of another kind, of the macro AUROC."""
     text = f"{numbers.max_abs:.0e}"
     if numbers.precision in ("dynamic", "int8"):
         text = f"{numbers.mean_abs:.2g}, top-1 {numbers.top1_agreement:.0%}"
         if numbers.auroc_artefact is not None and numbers.auroc_reference is not None:
             text += f", AUROC {numbers.auroc_artefact - numbers.auroc_reference:+.3f}"
-    return f"no: {'; '.join(numbers.faults)} ({text})" if numbers.faults else text
+    return f"no: {'; '.join(numbers.failures)} ({text})" if numbers.failures else text
 
 
 def table(found: dict[str, dict[str, dict[str, Any]]]) -> str:

@@ -18,11 +18,11 @@ from birdnet_fs.batches.loader import Batch, TrainingBatches
 from birdnet_fs.cli.experiment import load
 from birdnet_fs.data.manifest import read_background
 from birdnet_fs.data.partition import partition
-from birdnet_fs.data.targets import targets_of
+from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.runs.run import build_network
-from birdnet_fs.training.loop import fit
-from birdnet_fs.training.objective import supervised
+from birdnet_fs.training.loop import run_epochs
+from birdnet_fs.training.objective import supervised_objective
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = ("cnn/small", "efficientnet_v2/b0")
@@ -52,12 +52,12 @@ def shares(name: str, workers: int, epochs: int, data: Path) -> list[float]:
     parts = partition(experiment)
     rate = experiment.frontend.sample_rate_hz
     waveforms = Waveforms(parts.train, rate)
-    targets = targets_of(waveforms.clips, parts.classes, multi_label=False)
+    targets = clip_targets(waveforms.clips, parts.classes, multi_label=False)
     noises = Waveforms(read_background(experiment.data).clips, rate)
     timed = Timed(waveforms, targets, experiment, noises=noises)
     model = build_network(experiment, len(parts.classes))
-    objective = supervised(model, experiment.training, multi_label=False)
-    fit(model, timed, experiment.training, objective=objective)
+    objective = supervised_objective(model, experiment.training, multi_label=False)
+    run_epochs(model, timed, experiment.training, objective=objective)
     return timed.shares
 
 

@@ -5,12 +5,12 @@ The rooms, in the order of the data; each imports only from rooms above its own
 
     plumbing     errors for people, key=value settings, atomic files, progress
     schema       what can be chosen: frozen settings with unit, default and check
-    recordings   files -> waveforms -> labelled segments; manifest, splits, the synthetic aviary
+    recordings   files -> waveforms -> labeled segments; manifest, splits, the synthetic aviary
     frontend     waveform -> log-mel: one definition, three executions
     batches      segments -> augmented batches
     models       one family per file, `build("family/variant", ...)`
     training     batches + model -> run folder
-    fewshot      a new species from a few clips: enrolment, accuracy on new classes, event scores
+    fewshot      a new species from a few clips: enrollment, accuracy on new classes, event scores
     scoring      run + recordings -> score table and annotation files
     reports      scores -> metrics.json and one self-contained page
     export       run -> TFLite with its proof of parity

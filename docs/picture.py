@@ -33,13 +33,13 @@ def draw(folder: Path, output: Path) -> None:
     songs = _rows(next((folder / "recordings" / "raven").glob(f"{name}*.txt")), "\t")
     heard = _rows(next((folder / "analysis").glob(f"{name}*.results.csv")))
     labels = sorted({row["Annotation"] for row in songs} | {row["Scientific name"] for row in heard})
-    colour = {label: plt.get_cmap("Dark2")(i) for i, label in enumerate(labels)}
+    color = {label: plt.get_cmap("Dark2")(i) for i, label in enumerate(labels)}
 
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(11, 4.6), sharex=True, height_ratios=(3.2, 1.1), layout="constrained"
     )
     extent = (0, SHOWN_S, 0, spec.n_mels)
-    above.imshow(features.T, origin="lower", aspect="auto", extent=extent, cmap="Greys", vmin=0.25, vmax=1)
+    above.imshow(features.T, origin="lower", aspect="auto", extent=extent, cmap="Grays", vmin=0.25, vmax=1)
     above.set(
         ylabel="mel band", yticks=[], title="45 s of the synthetic aviary, held-out individuals", ylim=(0, spec.n_mels)
     )
@@ -51,11 +51,11 @@ def draw(folder: Path, output: Path) -> None:
             onset, offset = float(row[start]), min(float(row[end]), SHOWN_S)
             if onset < SHOWN_S:
                 opacity = float(row[weight]) if weight else 1.0
-                below.barh(y, offset - onset, left=onset, height=0.7, color=colour[row[label]], alpha=opacity)
+                below.barh(y, offset - onset, left=onset, height=0.7, color=color[row[label]], alpha=opacity)
                 if y:
-                    above.axvspan(onset, offset, ymin=0, ymax=0.03, color=colour[row[label]])
+                    above.axvspan(onset, offset, ymin=0, ymax=0.03, color=color[row[label]])
     below.set(yticks=[1, 0], yticklabels=["what sings", "what the .tflite heard"], xlabel="seconds", xlim=(0, SHOWN_S))
-    handles = [plt.Rectangle((0, 0), 1, 1, color=colour[label]) for label in labels]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=color[label]) for label in labels]
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     figure.savefig(output, dpi=110)
 

@@ -28,9 +28,9 @@ def check(model: Path) -> list[tuple[str, bool, str]]:
     if model.suffix.lower() not in READERS:
         raise Refused(f"MODEL must end in {' or '.join(READERS)}. Received: {model}")
     load = importlib.import_module(READERS[model.suffix.lower()]).load
-    artefact = load(model, verify=False)  # labels, shapes and sidecar are compared there; the digest is below
-    sidecar = artefact.sidecar
-    found = [("files belong together", True, f"{len(artefact.labels)} labels, input {sidecar['input_shape']}")]
+    artifact = load(model, verify=False)  # labels, shapes and sidecar are compared there; the digest is below
+    sidecar = artifact.sidecar
+    found = [("files belong together", True, f"{len(artifact.labels)} labels, input {sidecar['input_shape']}")]
     digest = sha256(model)
     found.append(("SHA-256 of the network", digest == sidecar["sha256"], digest))
     if sidecar["input"] == "features":
@@ -39,13 +39,13 @@ def check(model: Path) -> list[tuple[str, bool, str]]:
     second = sidecar.get("embeddings")
     if second and second["enrolment"]:
         digest = sha256(beside(stem, "_enrolment.npz"))
-        found.append(("SHA-256 of what enrolment needs", digest == second["enrolment"]["sha256"], digest))
-    twice = len(artefact.labels) - len(set(artefact.labels))
+        found.append(("SHA-256 of what enrollment needs", digest == second["enrolment"]["sha256"], digest))
+    twice = len(artifact.labels) - len(set(artifact.labels))
     found.append(("labels are different", twice == 0, f"{twice} twice"))
     with np.load(beside(stem, "_golden.npz"), allow_pickle=False) as golden:
         expected = {name: golden[name] for name in golden.files}
     waveforms = expected["waveforms"] / np.float32(32768)
-    answers = [answers_of(artefact, row.astype(np.float32)) for row in waveforms]
+    answers = [answers_of(artifact, row.astype(np.float32)) for row in waveforms]
     given = np.stack([answer[0] for answer in answers])
     finite = all(bool(np.isfinite(output).all()) for answer in answers for output in answer)
     found.append(("no NaN or infinity", finite, f"{len(given)} golden waveforms"))

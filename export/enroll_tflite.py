@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from prototypes import UNKNOWN, Prototypes, Support, Way, learn, open_prototypes, save
 from reading import (
-    Artefact,
+    Artifact,
     Recording,
     Refused,
     answers_of,
@@ -61,7 +61,7 @@ def enroll(given: argparse.Namespace) -> int:
             raise Refused(f"--remove must name a class that is known already ({there}). Received: {name!r}")
     known = known.without(given.remove)
     if given.clips is not None:
-        known = known.plus(heard(network, given.clips, known, given.extend, given.n_clips))
+        known = known.plus(embed_clips(network, given.clips, known, given.extend, given.n_clips))
     n_classes = len(set(known.labels))
     if n_classes < 1 or n_classes + given.unknown < 2:
         raise Refused(f"Two or more classes are needed to tell apart. Received: {', '.join(known.labels) or 'none'}")
@@ -87,7 +87,7 @@ def score(given: argparse.Namespace) -> int:
             say(str(refused))
             n_refused += 1
             continue
-        parts = list(segments(network.artefact, recording))
+        parts = list(segments(network.artifact, recording))
         logits = known.logits(np.stack([network.embedding(part) for _, _, part in parts]), network.way)
         rows = [(start, end, logits[i]) for i, (start, end, _) in enumerate(parts)]
         if given.json:
@@ -103,16 +103,16 @@ def score(given: argparse.Namespace) -> int:
 class Network:
     """An exported network that gives embeddings, and how it compares them."""
 
-    def __init__(self, artefact: Artefact, way: Way, constants: dict[str, np.ndarray]) -> None:
-        second = artefact.sidecar["embeddings"]
-        self.artefact, self.way, self.constants = artefact, way, constants
-        self.rate, self.width = artefact.sidecar["sample_rate_hz"], second["width"]
-        self.n_samples = round(artefact.sidecar["segment_s"] * self.rate)
+    def __init__(self, artifact: Artifact, way: Way, constants: dict[str, np.ndarray]) -> None:
+        second = artifact.sidecar["embeddings"]
+        self.artifact, self.way, self.constants = artifact, way, constants
+        self.rate, self.width = artifact.sidecar["sample_rate_hz"], second["width"]
+        self.n_samples = round(artifact.sidecar["segment_s"] * self.rate)
         self.encoder, self._output = second["enrolment"]["encoder"], second["output"]
 
     def embedding(self, window: np.ndarray) -> np.ndarray:
         """The embedding [width] of one window [n_samples]."""
-        return answers_of(self.artefact, window)[self._output]
+        return answers_of(self.artifact, window)[self._output]
 
     def prototypes(self, path: Path) -> Prototypes:
         """The classes of a file, which must be this network's."""
@@ -121,8 +121,8 @@ class Network:
 
 def open_network(model: Path) -> Network:
     """Open MODEL.tflite with the files beside it."""
-    artefact = load(model)
-    second = artefact.sidecar.get("embeddings")
+    artifact = load(model)
+    second = artifact.sidecar.get("embeddings")
     if not second:
         raise Refused(f"{model} gives no embeddings; export the run again: birdnet-fs export RUN --embeddings")
     described = second["enrolment"]
@@ -139,10 +139,10 @@ def open_network(model: Path) -> Network:
         raise Refused(f"{model} compares by {described['distance']!r}, which this script does not know; take a newer.")
     n_layers = sum(name.startswith("kernel_") for name in constants)
     dense = [(constants[f"kernel_{i}"], constants[f"bias_{i}"]) for i in range(1, n_layers + 1)]
-    centre = constants.get("centre")
-    if described["distance"] == "learnt":  # knows no centre
-        centre = np.zeros(second["width"], np.float32)
-    return Network(artefact, Way(described["distance"], centre, dense), constants)
+    center = constants.get("centre")
+    if described["distance"] == "learnt":  # knows no center
+        center = np.zeros(second["width"], np.float32)
+    return Network(artifact, Way(described["distance"], center, dense), constants)
 
 
 def support_of(network: Network) -> Support:
@@ -153,7 +153,7 @@ def support_of(network: Network) -> Support:
     return Support(labels, [""] * len(labels), network.constants["embeddings"])
 
 
-def heard(network: Network, folder: Path, known: Support, extend: bool, n_clips: int | None) -> Support:
+def embed_clips(network: Network, folder: Path, known: Support, extend: bool, n_clips: int | None) -> Support:
     """Embeddings of the clips in `folder`, one sub-folder for each class; what cannot be used is said."""
     if not folder.is_dir():
         raise Refused(f"CLIPS must be a folder with a folder of clips for each class. Received: {folder}")
@@ -181,9 +181,9 @@ def heard(network: Network, folder: Path, known: Support, extend: bool, n_clips:
                 break
             whose = held.get(os.path.realpath(path), label)
             if whose != label:
-                raise Refused(f"{path} was learnt as {whose!r} already, and a clip has one label; take it out of one.")
+                raise Refused(f"{path} was learned as {whose!r} already, and a clip has one label; take it out of one.")
             if os.path.realpath(path) in held:
-                say(f"{path} was learnt already and is not counted twice.")
+                say(f"{path} was learned already and is not counted twice.")
                 n_held += 1
                 continue
             embedding = embedded(network, path)
@@ -195,7 +195,7 @@ def heard(network: Network, folder: Path, known: Support, extend: bool, n_clips:
         if n_clips is not None and n_used < n_clips:
             raise Refused(f"{n_clips} clips of {label!r} were asked for (--n_clips); {n_used} new ones can be used.")
         if not n_used and not n_held:
-            raise Refused(f"No clip of {label!r} can be learnt from: all are broken or silent. Give other recordings.")
+            raise Refused(f"No clip of {label!r} can be learned from: all are broken or silent. Give other recordings.")
     return Support(labels, files, np.stack(rows) if rows else np.empty((0, network.width), np.float32))
 
 

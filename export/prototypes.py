@@ -23,7 +23,7 @@ SCALES = (1e-2, 1e4)  # between which it is looked for, in units of what classes
 HALVINGS = 60  # of the logarithm of that range: float64 has no more digits
 KEPT = 0.95  # share of the clips that "unknown" lets through when there is no background to hear
 SMALLEST = 1e-6  # length below which an embedding has no direction
-PAIRS = 1 << 12  # that a learnt distance measures at a time
+PAIRS = 1 << 12  # that a learned distance measures at a time
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Way:
     """How a network compares embeddings."""
 
     distance: str  # "euclidean", "cosine" or "learnt"
-    centre: np.ndarray | None  # [width], taken off all embeddings; None = the mean of the clips
-    dense: list[tuple[np.ndarray, np.ndarray]]  # of a learnt distance: kernel and bias of each layer
+    center: np.ndarray | None  # [width], taken off all embeddings; None = the mean of the clips
+    dense: list[tuple[np.ndarray, np.ndarray]]  # of a learned distance: kernel and bias of each layer
 
 
 @dataclass(frozen=True)
 class Support:
-    """The clips that were learnt from."""
+    """The clips that were learned from."""
 
     labels: list[str]
     files: list[str]  # "" where the network brought the clip with it
@@ -61,8 +61,8 @@ class Prototypes:
     encoder: str  # what made the embeddings, as the network's sidecar says
     support: Support
     classes: list[str]  # without "unknown"
-    points: np.ndarray  # float32 [n_classes, width], the centre taken off
-    centre: np.ndarray  # float32 [width]
+    points: np.ndarray  # float32 [n_classes, width], the center taken off
+    center: np.ndarray  # float32 [width]
     scale: float
     unknown: float | None  # logit of "unknown"; None when there is no such class
 
@@ -73,15 +73,15 @@ class Prototypes:
 
     def logits(self, embeddings: np.ndarray, way: Way) -> np.ndarray:
         """Logits [n, n_names] of embeddings [n, width]."""
-        found = self.scale * nearness(located(embeddings, self.centre, way), self.points, way)
+        found = self.scale * nearness(located(embeddings, self.center, way), self.points, way)
         if self.unknown is None:
             return found
         return np.concatenate([found, np.full((len(found), 1), self.unknown)], axis=1)
 
 
-def located(embeddings: np.ndarray, centre: np.ndarray, way: Way) -> np.ndarray:
-    """Embeddings where they are averaged and compared: less the centre, and for cosines of length 1."""
-    points = embeddings - centre
+def located(embeddings: np.ndarray, center: np.ndarray, way: Way) -> np.ndarray:
+    """Embeddings where they are averaged and compared: less the center, and for cosines of length 1."""
+    points = embeddings - center
     if way.distance == "cosine":
         points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), SMALLEST)
     return points
@@ -121,56 +121,56 @@ def learn(support: Support, background: np.ndarray, way: Way, encoder: str, *, u
         )
     classes = sorted(set(support.labels))
     truth = np.array([classes.index(label) for label in support.labels])
-    centre = support.embeddings.mean(axis=0) if way.centre is None else way.centre
-    points = located(support.embeddings, centre, way)
+    center = support.embeddings.mean(axis=0) if way.center is None else way.center
+    points = located(support.embeddings, center, way)
     counts = np.bincount(truth, minlength=len(classes))
     sums = np.zeros((len(classes), points.shape[1]))
     np.add.at(sums, truth, points)
     prototypes = (sums / counts[:, None]).astype(np.float32)
-    near = nearness(points, prototypes, way)
+    similarities = nearness(points, prototypes, way)
     several = counts[truth] > 1
     for i in np.flatnonzero(several):  # a clip's own class without it
         mean = ((sums[truth[i]] - points[i]) / (counts[truth[i]] - 1)).astype(np.float32)
-        near[i, truth[i]] = nearness(points[i : i + 1], mean[None], way)[0, 0]
+        similarities[i, truth[i]] = nearness(points[i : i + 1], mean[None], way)[0, 0]
     guessed = len(classes) > 1 and not several.any()
     if guessed:
-        others = np.where(np.eye(len(classes), dtype=bool)[truth], -np.inf, near).max(axis=1)
-        near[np.arange(len(truth)), truth] = (near[np.arange(len(truth)), truth] + others) / 2
+        others = np.where(np.eye(len(classes), dtype=bool)[truth], -np.inf, similarities).max(axis=1)
+        similarities[np.arange(len(truth)), truth] = (similarities[np.arange(len(truth)), truth] + others) / 2
     rows = np.flatnonzero(several) if several.any() else np.arange(len(truth))
-    near, truth = near[rows], truth[rows]
-    own, cut = near[np.arange(len(truth)), truth], None
+    similarities, truth = similarities[rows], truth[rows]
+    own, cut = similarities[np.arange(len(truth)), truth], None
     if unknown and len(background):
-        other = nearness(located(background, centre, way), prototypes, way).max(axis=1)
+        other = nearness(located(background, center, way), prototypes, way).max(axis=1)
         cut = best_threshold(own, other)
     elif unknown:
         cut = float(np.median(others) if guessed else np.quantile(own, 1 - KEPT))
     if cut is not None:
-        near = np.concatenate([near, np.full((len(near), 1), cut)], axis=1)
-    scale = best_scale(near, truth)
+        similarities = np.concatenate([similarities, np.full((len(similarities), 1), cut)], axis=1)
+    scale = best_scale(similarities, truth)
     logit = None if cut is None else scale * cut
-    return Prototypes(encoder, support, classes, prototypes, centre.astype(np.float32), scale, logit)
+    return Prototypes(encoder, support, classes, prototypes, center.astype(np.float32), scale, logit)
 
 
-def best_scale(near: np.ndarray, truth: np.ndarray) -> float:
+def best_scale(similarities: np.ndarray, truth: np.ndarray) -> float:
     """The scale under which the softmax of the logits fits best what n clips allow to say: (n + 1) / (n + 2) for the
     class of a clip, the rest for the others. It is where the slope of the cross-entropy passes through 0."""
-    n, m = near.shape
+    n, m = similarities.shape
     targets = np.full((n, m), 1 / (n + 2) / (m - 1))
     targets[np.arange(n), truth] = (n + 1) / (n + 2)
-    unit = float(np.abs(near - near.mean(axis=1, keepdims=True)).mean())
+    unit = float(np.abs(similarities - similarities.mean(axis=1, keepdims=True)).mean())
     if unit == 0:  # all alike
         return 1.0
     low, high = (limit / unit for limit in SCALES)
     for _ in range(HALVINGS):
         middle = float(np.sqrt(low * high))
-        odds = np.exp(middle * (near - near.max(axis=1, keepdims=True)))
-        slope = ((odds / odds.sum(axis=1, keepdims=True) - targets) * near).sum()
+        odds = np.exp(middle * (similarities - similarities.max(axis=1, keepdims=True)))
+        slope = ((odds / odds.sum(axis=1, keepdims=True) - targets) * similarities).sum()
         low, high = (low, middle) if slope > 0 else (middle, high)
     return float(np.sqrt(low * high))
 
 
 def best_threshold(own: np.ndarray, other: np.ndarray) -> float:
-    """Half-way between the two neighbours where (share of `own` above) + (share of `other` below) is largest."""
+    """Half-way between the two neighbors where (share of `own` above) + (share of `other` below) is largest."""
     cuts = np.unique(np.concatenate([own, other]))
     cuts = np.concatenate([[cuts[0] - 1], (cuts[1:] + cuts[:-1]) / 2, [cuts[-1] + 1]])
     rates = (own[None] > cuts[:, None]).mean(axis=1) + (other[None] < cuts[:, None]).mean(axis=1)
@@ -185,7 +185,7 @@ def save(path: Path, known: Prototypes) -> None:
         "encoder": np.array(known.encoder),
         "classes": np.array(known.classes),
         "prototypes": known.points,
-        "centre": known.centre,
+        "centre": known.center,
         "scale": np.float64(known.scale),
         "unknown": np.float64(np.nan if known.unknown is None else known.unknown),
         "labels": np.array(known.support.labels),
@@ -224,20 +224,20 @@ def open_prototypes(path: Path, encoder: str, width: int) -> Prototypes:
             float(values["scale"]),
             None if np.isnan(unknown) else unknown,
         )
-        shapes = [known.points.shape, support.embeddings.shape, known.centre[None].shape]
+        shapes = [known.points.shape, support.embeddings.shape, known.center[None].shape]
         wanted = [len(known.classes), len(support.labels), 1]
         fits = [shape[0] for shape in shapes] == wanted and len({shape[1:] for shape in shapes}) == 1
     except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
         raise Refused(
-            f"{path} is not a file of prototypes ({type(error).__name__}); enrol the classes again."
+            f"{path} is not a file of prototypes ({type(error).__name__}); enroll the classes again."
         ) from None
     if number != FORMAT or not fits:
-        raise Refused(f"{path} is of a format this script does not know; enrol the classes again.")
+        raise Refused(f"{path} is of a format this script does not know; enroll the classes again.")
     if known.points.shape[1] != width:
         raise Refused(
             f"{path} holds embeddings of width {known.points.shape[1]} and the network gives {width}; "
-            "enrol the classes again with this network."
+            "enroll the classes again with this network."
         )
     if known.encoder != encoder:
-        raise Refused(f"{path} was made with another network; enrol the classes again with this one.")
+        raise Refused(f"{path} was made with another network; enroll the classes again with this one.")
     return known

@@ -39,7 +39,7 @@ class Recording(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Artefact:
+class Artifact:
     """An exported network with what lies beside it, ready to run."""
 
     sidecar: dict[str, Any]
@@ -48,7 +48,7 @@ class Artefact:
     network: Network
 
 
-def open_artefact(model: Path, suffix: str, open_runtime: Callable[[Path], Network], *, verify: bool) -> Artefact:
+def open_artifact(model: Path, suffix: str, open_runtime: Callable[[Path], Network], *, verify: bool) -> Artifact:
     """Open MODEL with the files beside it.
 
     Args:
@@ -89,27 +89,27 @@ def open_artefact(model: Path, suffix: str, open_runtime: Callable[[Path], Netwo
             f"{model} reads {shape} and gives {n_classes} classes, but its sidecar says {sidecar['input_shape']} and "
             f"{len(sidecar['classes'])}, and {len(labels)} labels lie beside it: the files do not belong together."
         )
-    return Artefact(sidecar, labels, constants, network)
+    return Artifact(sidecar, labels, constants, network)
 
 
-def scores_of(artefact: Artefact, segment: np.ndarray) -> np.ndarray:
+def scores_of(artifact: Artifact, segment: np.ndarray) -> np.ndarray:
     """Scores [n_classes] of one segment, a waveform float32 [n_samples] in +-1: what the sidecar's "output" says."""
-    return answers_of(artefact, segment)[0]
+    return answers_of(artifact, segment)[0]
 
 
-def answers_of(artefact: Artefact, segment: np.ndarray) -> list[np.ndarray]:
+def answers_of(artifact: Artifact, segment: np.ndarray) -> list[np.ndarray]:
     """Every output of the network for one segment: scores [n_classes] and, where it gives them, embeddings [width]."""
     if not np.isfinite(segment).all():
         raise Refused("The recording holds NaN or infinite samples; a network gives no meaning to those.")
     value = segment
-    if artefact.sidecar["input"] == "features":
-        value = log_mel(segment, artefact.sidecar["frontend"], artefact.constants)
-        value = value.T if artefact.sidecar.get("axes") == "mel_first" else value
-        value = np.repeat(value[..., None], artefact.sidecar["frontend"]["n_channels"], axis=-1)
-    batch = artefact.network.shape[0] or 1
+    if artifact.sidecar["input"] == "features":
+        value = log_mel(segment, artifact.sidecar["frontend"], artifact.constants)
+        value = value.T if artifact.sidecar.get("axes") == "mel_first" else value
+        value = np.repeat(value[..., None], artifact.sidecar["frontend"]["n_channels"], axis=-1)
+    batch = artifact.network.shape[0] or 1
     rows = np.zeros((batch, *value.shape), np.float32)  # a batch that is fixed is filled with silence
     rows[0] = value
-    return [output[0].copy() for output in artefact.network.answer(rows)]
+    return [output[0].copy() for output in artifact.network.answer(rows)]
 
 
 def log_mel(waveform: np.ndarray, spec: dict[str, Any], constants: dict[str, np.ndarray]) -> np.ndarray:
@@ -123,9 +123,9 @@ def log_mel(waveform: np.ndarray, spec: dict[str, Any], constants: dict[str, np.
     power = np.abs(np.fft.rfft(frames * constants["window"], axis=-1)) ** 2
     x = compress(power @ constants["bands"].T, spec)
     if spec["normalise_when"] == "first":
-        x = normalise(x, spec)
+        x = normalize(x, spec)
     if spec["keep_frames"]:
-        x = keep(x, spec["keep_frames"], spec["keep_from"])
+        x = keep_range(x, spec["keep_frames"], spec["keep_from"])
     if spec["normalise"] == "min_max":
         x = x - x.min()  # min_max undoes it; without it the rounding of a resize would fill a silent segment
     if "resize_frames" in constants:
@@ -133,7 +133,7 @@ def log_mel(waveform: np.ndarray, spec: dict[str, Any], constants: dict[str, np.
     if "resize_bands" in constants:
         x = x @ constants["resize_bands"].T
     if spec["normalise_when"] == "last":
-        x = normalise(x, spec)
+        x = normalize(x, spec)
     return x.astype(np.float32)
 
 
@@ -172,22 +172,22 @@ def pcen(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
     return spec["pcen_bias"] ** spec["pcen_power"] * np.expm1(spec["pcen_power"] * np.log1p(x / spec["pcen_bias"]))
 
 
-def normalise(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
+def normalize(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
     """Over one segment: min_max, z_score, db_range or nothing. A constant segment becomes 0, or stays for z_score."""
     eps = spec["normalise_eps"]
     if spec["normalise"] == "min_max":
         return (x - x.min()) / max(x.max() - x.min() + eps, 1e-12)
     if spec["normalise"] == "z_score":
-        centred = x - x.min()  # a constant segment is then exactly 0
-        centred = centred - centred.mean()
-        deviation = np.sqrt(np.mean(centred**2))
-        return centred / max(deviation, 1e-12) if deviation > eps else x
+        centered = x - x.min()  # a constant segment is then exactly 0
+        centered = centered - centered.mean()
+        deviation = np.sqrt(np.mean(centered**2))
+        return centered / max(deviation, 1e-12) if deviation > eps else x
     if spec["normalise"] == "db_range":
         return np.clip((x + 80) / 100, 0, 1)
     return x
 
 
-def keep(x: np.ndarray, n_frames: int, side: str) -> np.ndarray:
+def keep_range(x: np.ndarray, n_frames: int, side: str) -> np.ndarray:
     """The first or the middle `n_frames`; fewer are padded with zeros on the right, or on both sides."""
     start = max(0, len(x) - n_frames) // 2 if side == "centre" else 0
     x = x[start : start + n_frames]
@@ -263,15 +263,15 @@ def _read_wav(path: Path) -> tuple[np.ndarray, int]:
     return samples.reshape(-1, n_channels), rate
 
 
-def score(artefact: Artefact, recording: Recording) -> list[tuple[float, float, np.ndarray]]:
+def score(artifact: Artifact, recording: Recording) -> list[tuple[float, float, np.ndarray]]:
     """(start_s, end_s, scores) of segment after segment."""
-    return [(start, end, scores_of(artefact, segment)) for start, end, segment in segments(artefact, recording)]
+    return [(start, end, scores_of(artifact, segment)) for start, end, segment in segments(artifact, recording)]
 
 
-def segments(artefact: Artefact, recording: Recording) -> Iterator[tuple[float, float, np.ndarray]]:
+def segments(artifact: Artifact, recording: Recording) -> Iterator[tuple[float, float, np.ndarray]]:
     """(start_s, end_s, waveform [n_samples]), one after the other; no end is later than that of the recording."""
-    rate = artefact.sidecar["sample_rate_hz"]
-    n_samples = round(artefact.sidecar["segment_s"] * rate)
+    rate = artifact.sidecar["sample_rate_hz"]
+    n_samples = round(artifact.sidecar["segment_s"] * rate)
     for start, n_real in windows(len(recording.waveform), n_samples, n_samples, rate):
         end_s = min((start + n_real) / rate, recording.duration_s)
         yield start / rate, end_s, padded(recording.waveform[start : start + n_real], n_samples)
@@ -323,11 +323,11 @@ def as_text(labels: list[str], rows: list[tuple[float, float, np.ndarray]], acti
 
 
 def beside(stem: Path, ending: str) -> Path:
-    """The file of an artefact that ends so."""
+    """The file of an artifact that ends so."""
     return stem.with_name(stem.name + ending)
 
 
-def run(script: str, load: Callable[[Path], Artefact]) -> int:
+def run(script: str, load: Callable[[Path], Artifact]) -> int:
     """The command line of run_tflite.py and run_onnx.py."""
     parser = argparse.ArgumentParser(prog=script, description="Score a recording with an exported network.")
     parser.add_argument("model", type=Path, help="the network, with the files named after it beside it")
@@ -336,16 +336,16 @@ def run(script: str, load: Callable[[Path], Artefact]) -> int:
     parser.add_argument("--json", action="store_true", help="all scores, as JSON")
     given = parser.parse_args()
     try:
-        artefact = load(given.model)
-        rows = score(artefact, read_audio(given.audio, artefact.sidecar["sample_rate_hz"]))
+        artifact = load(given.model)
+        rows = score(artifact, read_audio(given.audio, artifact.sidecar["sample_rate_hz"]))
     except Refused as error:
         print(f"{script}: {error}", file=sys.stderr)
         return 2
-    kind = artefact.sidecar["output"]
+    kind = artifact.sidecar["output"]
     if given.json:
-        print(json.dumps(as_json(artefact.labels, rows, kind)))
+        print(json.dumps(as_json(artifact.labels, rows, kind)))
         return 0
-    activation = artefact.sidecar["activation"] if kind == "logits" else ""
-    for line in as_text(artefact.labels, rows, activation, given.top):
+    activation = artifact.sidecar["activation"] if kind == "logits" else ""
+    for line in as_text(artifact.labels, rows, activation, given.top):
         print(line)
     return 0

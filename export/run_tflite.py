@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reading import Artefact, Network, Refused, open_artefact, run
+from reading import Artifact, Network, Refused, open_artifact, run
 
 
-def load(model: Path, *, verify: bool = True) -> Artefact:
+def load(model: Path, *, verify: bool = True) -> Artifact:
     """Open MODEL.tflite with the files beside it; `verify` compares its SHA-256 with the sidecar's."""
-    return open_artefact(model, ".tflite", open_runtime, verify=verify)
+    return open_artifact(model, ".tflite", open_runtime, verify=verify)
 
 
 def open_runtime(model: Path) -> Network:

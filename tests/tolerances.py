@@ -10,7 +10,7 @@ LOGITS_FLOAT64 = 1e-12  # logits up to 90 in float64: rounding of 1 - p and of t
 LOGITS_FLOAT32 = 1e-5  # logits up to 90 in float32, whose step there is 8e-6
 SOFTMAX_OF_LOGS = 1e-6  # relative: the float32 probabilities of a row sum to 1 but for their rounding
 ENGINE_LOGITS = 2e-5  # lowered and BatchNorm-folded torch against the Keras call, float32 sums in another order
-ARTEFACT_MATMUL = (
+ARTIFACT_MATMUL = (
     1e-3  # TFLite float32 dot products of 4,000 terms (|sum| up to 300; of dB features, up to 1e4: relative)
 )
 ENSEMBLE_PROBABILITIES = 2e-6  # float32 logits up to 10 and their way back, against float64 from the same features
@@ -61,7 +61,7 @@ BFLOAT16_OUTPUT = 0.1  # of the largest logit: bfloat16 has 8 bits, .4 % a layer
 ONNX_OUTPUT = 1e-4  # of the largest value: onnxruntime sums float32 in another order (seen: 3e-6)
 KERAS_TWIN = 1e-4  # EfficientNetV2-B0 against keras.applications, same weights, logits of order 1
 BACKENDS = 1e-4  # of the largest logit: torch and TensorFlow, float32, each up to 5e-5 off float64 (seen: 3e-5)
-BATCH_NEIGHBOURS = 1e-4  # of the largest logit: alone and in a batch each up to 5e-5 off float64 (seen: 2e-5)
+BATCH_NEIGHBORS = 1e-4  # of the largest logit: alone and in a batch each up to 5e-5 off float64 (seen: 2e-5)
 DECIBELS_FLOAT32 = 1e-4  # dB: float32 means over 50 frames of values up to 80
 PYTORCH_TWIN = 1e-4  # a network against its plain PyTorch twin, same weights, outputs of order 1 (seen: 1.2e-5)
 DISTANCES = 1e-6  # of the largest product: float32 sums of 64 products against float64 (seen: 1e-7; in bfloat16 1e-3)

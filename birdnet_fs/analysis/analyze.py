@@ -17,9 +17,15 @@ import numpy as np
 
 from birdnet_fs.analysis import resume
 from birdnet_fs.analysis import table_formats as tables
-from birdnet_fs.analysis.detections import Detection, Hit, Scored, merge, pick
+from birdnet_fs.analysis.detections import (
+    Detection,
+    RecordingDetections,
+    WindowDetection,
+    merge_detections,
+    pick_detections,
+)
 from birdnet_fs.analysis.inputs import find_recordings, table_stems
-from birdnet_fs.analysis.options import Choice, choose
+from birdnet_fs.analysis.options import ScoringOptions, check_options
 from birdnet_fs.audio import read as audio
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_text
@@ -40,7 +46,7 @@ class _Batch:
     root: Path
     output: Path
     formats: tuple[str, ...]
-    choice: Choice
+    choice: ScoringOptions
     batch_size: int
     overwrite: bool
 
@@ -93,8 +99,8 @@ def analyze(
         UserError: An argument is out of its range, an input does not exist, nothing was found, or the
             output cannot be written. A broken recording raises nothing.
     """
-    names = tables.check(formats)
-    choice = choose(
+    names = tables.check_formats(formats)
+    choice = check_options(
         engine,
         min_confidence=min_confidence,
         overlap_s=overlap_s,
@@ -147,16 +153,16 @@ def _one(batch: _Batch, recording: Path, stem: str, progress: "_Progress") -> re
     return done
 
 
-def _score(batch: _Batch, recording: Path, progress: "_Progress") -> tuple[Scored, resume.Stamp]:
+def _score(batch: _Batch, recording: Path, progress: "_Progress") -> tuple[RecordingDetections, resume.Stamp]:
     """Stream one recording through the model."""
     engine, choice = batch.engine, batch.choice
     rate = engine.sample_rate_hz
     stream = audio.stream_audio(recording, sample_rate_hz=rate)
-    hits: list[Hit] = []
+    hits: list[WindowDetection] = []
     windows: list[Window] = []
     for group in batched(choice.rule.stream(stream), batch.batch_size):
         waveforms = np.stack([waveform for _, waveform in group])
-        hits += pick(
+        hits += pick_detections(
             engine.probabilities(waveforms, batch_size=batch.batch_size),
             min_confidence=choice.min_confidence,
             top_n=choice.top_n,
@@ -170,9 +176,9 @@ def _score(batch: _Batch, recording: Path, progress: "_Progress") -> tuple[Score
     spans = [choice.rule.span_s(window, stream.duration_s) for window in windows]
     detections = tuple(
         Detection(spans[hit.first][0], spans[hit.last][1], engine.classes[hit.class_index], hit.confidence)
-        for hit in merge(hits, choice.merge_consecutive)
+        for hit in merge_detections(hits, choice.merge_consecutive)
     )
-    scored = Scored(recording, batch.root, engine.frontend.fmin_hz, engine.frontend.fmax_hz, detections)
+    scored = RecordingDetections(recording, batch.root, engine.frontend.fmin_hz, engine.frontend.fmax_hz, detections)
     done = resume.Stamp(stream.status, stream.reason, tuple(stream.flags), float(stream.duration_s), len(detections))
     return scored, done
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Hit(NamedTuple):
+class WindowDetection(NamedTuple):
     """A class found in windows `first`..`last` (numbers, both included)."""
 
     first: int
@@ -28,7 +28,7 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Scored:
+class RecordingDetections:
     """One recording with its detections, ordered by onset, then falling confidence: what a format writes.
 
     `root` is the input folder the recording was found in; the frequencies are the front-end's range.
@@ -41,9 +41,9 @@ class Scored:
     detections: tuple[Detection, ...]
 
 
-def pick(
+def pick_detections(
     probabilities: np.ndarray, *, min_confidence: float, top_n: int, allowed: Sequence[int], first_window: int = 0
-) -> list[Hit]:
+) -> list[WindowDetection]:
     """The classes of each window that count.
 
     Args:
@@ -62,26 +62,28 @@ def pick(
     best = np.take_along_axis(scores, order, axis=1)
     rows, columns = np.nonzero(best >= np.float32(min_confidence))
     return [
-        Hit(first_window + row, first_window + row, int(numbers[order[row, column]]), float(best[row, column]))
+        WindowDetection(
+            first_window + row, first_window + row, int(numbers[order[row, column]]), float(best[row, column])
+        )
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
     ]
 
 
-def merge(hits: Sequence[Hit], limit: int) -> list[Hit]:
+def merge_detections(detections: Sequence[WindowDetection], limit: int) -> list[WindowDetection]:
     """Join hits of one class in windows that follow each other; the confidence is the highest of them.
 
     The highest, not the mean: a joined hit then passes every threshold that one of its windows passes.
 
     Args:
-        hits: One window each, in order of their windows.
+        detections: One window each, in order of their windows.
         limit: At most this many windows in one; 1 joins nothing, 0 = no limit.
 
-    >>> merge([Hit(0, 0, 7, 0.5), Hit(1, 1, 7, 0.9), Hit(3, 3, 7, 0.4)], 0)
+    >>> merge_detections([WindowDetection(0, 0, 7, 0.5), Hit(1, 1, 7, 0.9), Hit(3, 3, 7, 0.4)], 0)
     [Hit(first=0, last=1, class_index=7, confidence=0.9), Hit(first=3, last=3, class_index=7, confidence=0.4)]
     """
-    joined: list[Hit] = []
+    joined: list[WindowDetection] = []
     latest: dict[int, int] = {}  # class -> place of its last hit in `joined`
-    for hit in hits:
+    for hit in detections:
         place = latest.get(hit.class_index, -1)
         before = joined[place] if place >= 0 else None
         if before and before.last + 1 == hit.first and (limit == 0 or hit.first - before.first < limit):

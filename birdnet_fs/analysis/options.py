@@ -14,7 +14,7 @@ MIN_CONFIDENCE = 0.25  # when neither a threshold nor top_n is given
 
 
 @dataclass(frozen=True)
-class Choice:
+class ScoringOptions:
     """How recordings are cut, lowest probability, classes per window, windows joined, numbers of the classes."""
 
     rule: WindowRule
@@ -24,7 +24,7 @@ class Choice:
     allowed: tuple[int, ...]
 
 
-def choose(
+def check_options(
     engine: Engine,
     *,
     min_confidence: float | None,
@@ -32,7 +32,7 @@ def choose(
     top_n: int,
     merge_consecutive: int,
     species: Collection[str],
-) -> Choice:
+) -> ScoringOptions:
     """The checked choice; arguments as in `analyze`.
 
     Raises:
@@ -46,7 +46,7 @@ def choose(
         if value < 0:
             raise UserError(f"{name} must be 0 (no limit) or more. Received: {value}")
     rule = overlap_rule(engine.segment_s, engine.sample_rate_hz, overlap_s)
-    return Choice(rule, min_confidence, top_n, merge_consecutive, allowed_classes(engine.classes, species))
+    return ScoringOptions(rule, min_confidence, top_n, merge_consecutive, allowed_classes(engine.classes, species))
 
 
 def allowed_classes(classes: Sequence[str], species: Collection[str]) -> tuple[int, ...]:

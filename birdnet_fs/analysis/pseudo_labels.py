@@ -1,4 +1,4 @@
-"""Unlabelled recordings and a model in, a table of windows with probabilities out, to train on (training/pseudo_labels.py).
+"""Unlabeled recordings and a model in, a table of windows with probabilities out, to train on (training/pseudo_labels.py).
 
 What is scored is kept recording by recording until the table is whole, so that a stopped call goes on where it was.
 """
@@ -30,7 +30,7 @@ from birdnet_fs.training.pseudo_labels import ABOUT, TABLE
 LEDGER, PARTS = "ledger.csv", "parts"
 
 
-class Scored(NamedTuple):
+class WindowScores(NamedTuple):
     """A recording's windows."""
 
     times_s: NDArray[np.float64]  # [n, 2], onset and duration
@@ -41,7 +41,7 @@ class Scored(NamedTuple):
     duration_s: float
 
 
-def label(
+def label_recordings(
     engine: Engine,
     inputs: Sequence[Path | str],
     output: Path,
@@ -67,7 +67,7 @@ def label(
         UserError: An input does not exist, nothing was found, no recording could be read, or the model gives ranks
             and no probabilities. A broken recording raises nothing: it stands in the ledger.
     """
-    if engine.ranks:
+    if engine.gives_ranks:
         raise UserError(
             "An ensemble that combines ranks gives no probabilities to learn from; make one with --combine mean."
         )
@@ -80,12 +80,12 @@ def label(
     table, about = output / TABLE, output / ABOUT
     made_of = hashlib.sha256("\n".join([*keys.values(), *map(os.fspath, runs)]).encode()).hexdigest()
     if table.is_file() and about.is_file() and made_of in about.read_text(encoding="utf-8"):
-        say(f"{table} holds these recordings, labelled by this model, already; it is kept.")
+        say(f"{table} holds these recordings, labeled by this model, already; it is kept.")
         return table
     ledger, n_windows = Ledger(), 0
     about.unlink(missing_ok=True)  # until the new one is there, none may vouch for the table
     with writing_scores(table, engine.classes) as add:
-        for recording in track(recordings, "labelling recordings", unit="recording"):
+        for recording in track(recordings, "labeling recordings", unit="recording"):
             found = _kept(engine, recording, output / PARTS / f"{keys[recording]}.npz", rule, batch_size)
             ledger.add(recording, found.status, found.reason, found.flags, found.duration_s)
             add([ScoreRow(str(recording), *times) for times in found.times_s.tolist()], found.values)
@@ -109,13 +109,13 @@ def _key(recording: Path, settings: dict) -> str:
         return hashlib.sha256(repr(error).encode()).hexdigest()
 
 
-def _kept(engine: Engine, recording: Path, file: Path, rule: WindowRule, batch_size: int) -> Scored:
+def _kept(engine: Engine, recording: Path, file: Path, rule: WindowRule, batch_size: int) -> WindowScores:
     """The windows of a recording, from an earlier call where it got so far."""
     if file.is_file():
         try:
             with np.load(file, allow_pickle=False) as stored:
                 status, reason, flags, seconds = json.loads(str(stored["about"]))
-                return Scored(stored["times_s"], stored["values"], status, reason, tuple(flags), seconds)
+                return WindowScores(stored["times_s"], stored["values"], status, reason, tuple(flags), seconds)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             file.unlink(missing_ok=True)
     try:
@@ -123,14 +123,14 @@ def _kept(engine: Engine, recording: Path, file: Path, rule: WindowRule, batch_s
     except (UserError, OSError) as error:
         reason = getattr(error, "reason", "") or str(error)
         nothing = np.zeros((0, 2)), np.zeros((0, len(engine.classes)), np.float32)
-        return Scored(*nothing, "quarantined", reason, (), 0.0)
+        return WindowScores(*nothing, "quarantined", reason, (), 0.0)
     with atomic_path(file) as part, open(part, "wb") as out:
         told = json.dumps([found.status, found.reason, found.flags, found.duration_s])
         np.savez(out, times_s=found.times_s, values=found.values, about=np.array(told))
     return found
 
 
-def _score(engine: Engine, recording: Path, rule: WindowRule, batch_size: int) -> Scored:
+def _score(engine: Engine, recording: Path, rule: WindowRule, batch_size: int) -> WindowScores:
     stream = audio.stream_audio(recording, sample_rate_hz=engine.sample_rate_hz)
     windows, values = [], []
     for group in batched(rule.stream(stream), batch_size):
@@ -140,4 +140,4 @@ def _score(engine: Engine, recording: Path, rule: WindowRule, batch_size: int) -
         raise UserError(stream.reason or "it holds no audio")
     spans = np.array([rule.span_s(window, stream.duration_s) for window in windows])
     found = np.stack([spans[:, 0], spans[:, 1] - spans[:, 0]], axis=1), np.concatenate(values)
-    return Scored(*found, stream.status, stream.reason, tuple(stream.flags), float(stream.duration_s))
+    return WindowScores(*found, stream.status, stream.reason, tuple(stream.flags), float(stream.duration_s))

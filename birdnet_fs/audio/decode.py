@@ -23,13 +23,13 @@ from birdnet_fs.audio.headers import (
     EXTENSIONS,
     UNREADABLE,
     AudioError,
-    Buffered,
+    BufferedFile,
     Header,
-    Mended,
-    inspect,
+    PatchedFile,
+    inspect_header,
     open_file,
 )
-from birdnet_fs.audio.ogg import Without, gap_before
+from birdnet_fs.audio.ogg import FileWithoutRange, gap_before
 
 BLOCK = 1 << 17  # samples, all channels together: small enough for the cache, large enough to hide the calls
 MAX_CHANNELS = 32
@@ -43,7 +43,7 @@ _LENGTH_ERROR = 39  # libsndfile's number for a failed seek: the re-seek after t
 
 
 @dataclass
-class Tally:
+class SampleStatistics:
     """What was seen while decoding; complete once the blocks have run out."""
 
     n_samples: int = 0  # per channel
@@ -68,7 +68,7 @@ class Tally:
 
 
 @dataclass
-class Opened:
+class OpenSource:
     """An open, plausible audio file."""
 
     path: Path | str
@@ -81,7 +81,7 @@ class Opened:
     n_channels: int = 1
     bounded: bool = True  # libsndfile's own length counts (False: FLAC, decoded to its true end)
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    tally: Tally = field(default_factory=Tally)
+    tally: SampleStatistics = field(default_factory=SampleStatistics)
 
     @property
     def declared(self) -> int | None:
@@ -92,7 +92,7 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(path: Path | str, *, seeking: bool = False) -> Iterator[Opened]:
+def open_source(path: Path | str, *, seeking: bool = False) -> Iterator[OpenSource]:
     """Open a recording, checked for plausibility, with its header mended.
 
     Args:
@@ -104,7 +104,7 @@ def opened(path: Path | str, *, seeking: bool = False) -> Iterator[Opened]:
     """
     file, size = open_file(path)
     with file:
-        header = inspect(file, size, path)
+        header = inspect_header(file, size, path)
         patches = {} if seeking and header.kind == "flac" else header.patches
         try:
             sound = soundfile.SoundFile(_source(file, header.kind, patches), closefd=False)
@@ -125,7 +125,7 @@ def opened(path: Path | str, *, seeking: bool = False) -> Iterator[Opened]:
             known = EXTENSIONS.get("WAV" if sound.format == "WAVEX" else sound.format, ())
             if known and Path(path).suffix.lower() not in known:
                 flags.append("wrong_extension")
-            yield Opened(
+            yield OpenSource(
                 path, sound, file, size, header, tuple(flags), sound.samplerate, sound.channels, not patches, closing
             )
 
@@ -136,10 +136,10 @@ def _source(file: BinaryIO, kind: str, patches: Mapping[int, bytes]) -> Any:
         file.seek(0)
         return file
     os.lseek(file.fileno(), 0, os.SEEK_SET)
-    return Buffered(Mended(file, patches)) if patches else file.fileno()
+    return BufferedFile(PatchedFile(file, patches)) if patches else file.fileno()
 
 
-def blocks(source: Opened, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
+def blocks(source: OpenSource, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
     """Mono float32 blocks [n] from sample `start`, at most `count` samples in all.
 
     The channels are averaged (or `source.tally.channel` is taken). Bad samples become zero and are counted. A block
@@ -149,7 +149,7 @@ def blocks(source: Opened, start: int = 0, count: int | None = None) -> Iterator
         yield _mono(block, source.tally)
 
 
-def frames(source: Opened, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
+def frames(source: OpenSource, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
     """As `blocks`, but all channels as they were decoded, float32 [n, n_channels]; bad samples stay."""
     skip = _seek(source, start)
     sound, tally, n_channels = source.sound, source.tally, source.n_channels
@@ -175,7 +175,7 @@ def frames(source: Opened, start: int = 0, count: int | None = None) -> Iterator
         yield block
 
 
-def _seek(source: Opened, start: int) -> int:
+def _seek(source: OpenSource, start: int) -> int:
     """Go to sample `start` or to a place before it; returns how many samples to drop there."""
     if start == 0 or not source.bounded or not source.sound.seekable():
         return start
@@ -189,14 +189,16 @@ def _seek(source: Opened, start: int) -> int:
     return run_up
 
 
-def _leave_out(source: Opened, start: int) -> int:
+def _leave_out(source: OpenSource, start: int) -> int:
     """As `_seek`, for Ogg Vorbis: go on with a view of the file without the pages before."""
     file = source.closing.enter_context(io.FileIO(source.path))
     gap = gap_before(file, source.size, start)
     if gap is None:
         return start
     try:
-        sound = source.closing.enter_context(soundfile.SoundFile(Buffered(Without(file, *gap, source.size))))
+        sound = source.closing.enter_context(
+            soundfile.SoundFile(BufferedFile(FileWithoutRange(file, *gap, source.size)))
+        )
     except (soundfile.SoundFileError, OSError, ValueError):
         return start
     dropped = start - (source.sound.frames - sound.frames)
@@ -206,7 +208,7 @@ def _leave_out(source: Opened, start: int) -> int:
     return dropped
 
 
-def _fill(source: Opened, block: np.ndarray, integers: np.ndarray | None) -> int:
+def _fill(source: OpenSource, block: np.ndarray, integers: np.ndarray | None) -> int:
     """Decode into `block`; returns the number of samples that are there, also after an error.
 
     `integers` is room for 16-bit samples where a file holds just these: numpy makes float32 of them, to the last bit
@@ -229,7 +231,7 @@ def _fill(source: Opened, block: np.ndarray, integers: np.ndarray | None) -> int
         return n
 
 
-def _mono(block: np.ndarray, tally: Tally) -> np.ndarray:
+def _mono(block: np.ndarray, tally: SampleStatistics) -> np.ndarray:
     """Average the channels of one block [n, n_channels] and keep the books."""
     low, high = float(block.min()), float(block.max())
     if not (low > -BAD_LEVEL and high < BAD_LEVEL):  # also when NaN
@@ -248,7 +250,7 @@ def _mono(block: np.ndarray, tally: Tally) -> np.ndarray:
     return mono if tally.channel is None else np.ascontiguousarray(block[:, tally.channel])
 
 
-def verdict(source: Opened, *, whole: bool) -> tuple[str, tuple[str, ...], str]:
+def assess(source: OpenSource, *, whole: bool) -> tuple[str, tuple[str, ...], str]:
     """(status, flags, reason) of a file whose blocks were read; `whole`: from first sample to last.
 
     Raises:

@@ -2,7 +2,7 @@
 
 libsndfile opens truncated and mis-headed files without an error and returns a short array, so the sizes in
 the header are compared with the size of the file here. Wrong sizes are mended in a view of the file
-(`Mended`); the file itself is never touched. Sources: the RIFF, RF64 (EBU Tech 3306), AIFF-C and Ogg
+(`PatchedFile`); the file itself is never touched. Sources: the RIFF, RF64 (EBU Tech 3306), AIFF-C and Ogg
 (RFC 3533) layouts, FLAC (RFC 9639), the Xing/Info header of MP3.
 """
 
@@ -49,7 +49,7 @@ NOT_AUDIO = (
     (b"%pdf", "a PDF"),
     (b"pk\x03\x04", "a zip archive"),
 )
-STREAMED = 0x7FFFF000  # writers to a pipe put this or more where the data size stands: length unknown
+STREAMED_SIZE = 0x7FFFF000  # writers to a pipe put this or more where the data size stands: length unknown
 HEAD = 1 << 16
 BUFFER = 1 << 17  # bytes read from the disk at once
 
@@ -78,7 +78,7 @@ class Header:
     vorbis: bool = False
 
 
-def inspect(file: BinaryIO, size: int, path: Path | str) -> Header:
+def inspect_header(file: BinaryIO, size: int, path: Path | str) -> Header:
     """Read the first and last bytes of an open file and compare them with its size.
 
     Raises:
@@ -130,7 +130,7 @@ def _chunked(file: BinaryIO, size: int, kind: str, end: str, wanted: bytes) -> H
             left = size - begin
             if length == 0xFFFFFFFF and long_size is not None:
                 length = long_size
-            elif kind == "wav" and length >= STREAMED and length > left:
+            elif kind == "wav" and length >= STREAMED_SIZE and length > left:
                 return Header(kind, flags=("length_unknown",))
             if length > left:
                 return Header(kind, truncated=f"the header promises {length} bytes of samples, the file holds {left}.")
@@ -205,7 +205,7 @@ def open_file(path: Path | str) -> tuple[BinaryIO, int]:
             raise AudioError("this is a folder, not an audio file.", path)
         if not stat.S_ISREG(status.st_mode):
             raise AudioError("this is a device or a pipe, not an audio file.", path)
-        return Buffered(io.FileIO(path)), status.st_size
+        return BufferedFile(io.FileIO(path)), status.st_size
     except (FileNotFoundError, NotADirectoryError):
         raise AudioError("the file does not exist.", path) from None
     except (OSError, ValueError) as error:
@@ -213,7 +213,7 @@ def open_file(path: Path | str) -> tuple[BinaryIO, int]:
         raise AudioError(f"the file cannot be opened ({why}).", path) from None
 
 
-class Buffered(io.BufferedReader):
+class BufferedFile(io.BufferedReader):
     """Buffered reading for libsndfile, which seeks anywhere when a header is damaged: such a seek does nothing."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
@@ -226,7 +226,7 @@ class Buffered(io.BufferedReader):
             return self.tell()
 
 
-class Mended(io.FileIO):
+class PatchedFile(io.FileIO):
     """A read-only view of an open file in which a few bytes are replaced."""
 
     def __init__(self, file: BinaryIO, patches: Mapping[int, bytes]) -> None:

@@ -76,7 +76,7 @@ def next_page(file: io.FileIO, begin: int, end: int, serial: bytes) -> Page | No
     return None
 
 
-class Without(io.RawIOBase):
+class FileWithoutRange(io.RawIOBase):
     """A read-only view of a file without its bytes begin..end."""
 
     def __init__(self, file: io.FileIO, begin: int, end: int, size: int) -> None:

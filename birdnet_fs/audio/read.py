@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from birdnet_fs.audio.decode import Opened, blocks, opened, verdict
+from birdnet_fs.audio.decode import OpenSource, assess, blocks, open_source
 from birdnet_fs.audio.headers import EXTENSIONS, UNREADABLE, AudioError
 
-__all__ = ["Audio", "AudioError", "AudioStream", "Checked", "check_audio", "duration_s", "find_audio", "read_audio"]
+__all__ = ["Audio", "AudioCheck", "AudioError", "AudioStream", "check_audio", "duration_s", "find_audio", "read_audio"]
 __all__ += ["stream_audio"]
 
 READABLE = tuple(sorted({ext for extensions in EXTENSIONS.values() for ext in extensions}))
@@ -65,20 +65,20 @@ def read_audio(
     first = round(onset_s * sample_rate_hz)
     wanted = None if duration_s is None else round(duration_s * sample_rate_hz)
     part = first > 0 or wanted is not None
-    with opened(path, seeking=first > 0) as source:
+    with open_source(path, seeking=first > 0) as source:
         waveform = _read(source, sample_rate_hz, first, wanted)
         seek_failed = first > 0 and source.header.kind == "flac" and (wanted is None or len(waveform) < wanted)
     if seek_failed:  # a FLAC header that lies about its length also misleads seeking
-        with opened(path) as source:
+        with open_source(path) as source:
             waveform = _read(source, sample_rate_hz, first, wanted)
     if source.tally.antiphase:
         loudest = source.tally.louder
-        with opened(path, seeking=first > 0 and not seek_failed) as source:
+        with open_source(path, seeking=first > 0 and not seek_failed) as source:
             source.tally.channel = loudest
             waveform = _read(source, sample_rate_hz, first, wanted)
     if first > 0 and not len(waveform):
         raise AudioError(f"nothing is left at {onset_s:g} s; the recording ends earlier.", path)
-    status, flags, reason = verdict(source, whole=not part)
+    status, flags, reason = assess(source, whole=not part)
     if not len(waveform):
         raise AudioError(f"{source.tally.n_samples} samples are too few to resample.", path)
     if wanted is not None and len(waveform) < wanted:
@@ -87,7 +87,7 @@ def read_audio(
     return Audio(waveform, sample_rate_hz, seconds, status, flags, reason)
 
 
-def _read(source: Opened, rate: int, first: int, wanted: int | None) -> np.ndarray:
+def _read(source: OpenSource, rate: int, first: int, wanted: int | None) -> np.ndarray:
     """Samples [first, first + wanted) at `rate`."""
     native = source.sample_rate_hz
     start, count, drop = first, wanted, 0
@@ -136,7 +136,7 @@ class AudioStream:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         size = max(1, round(self.block_s * self.sample_rate_hz))
-        with opened(self.path) as source:
+        with open_source(self.path) as source:
             held: list[np.ndarray] = []
             n_held = 0
             for piece in resampled(_in_phase(source), source.sample_rate_hz, self.sample_rate_hz):
@@ -151,10 +151,10 @@ class AudioStream:
                 self.duration_s = source.tally.n_samples / source.sample_rate_hz
             if n_held:
                 yield np.concatenate(held)
-            self.status, self.flags, self.reason = verdict(source, whole=True)
+            self.status, self.flags, self.reason = assess(source, whole=True)
 
 
-def _in_phase(source: Opened) -> Iterator[np.ndarray]:
+def _in_phase(source: OpenSource) -> Iterator[np.ndarray]:
     for block in blocks(source):
         yield block
         if source.tally.channel is None and source.tally.antiphase:
@@ -171,7 +171,7 @@ def stream_audio(path: Path | str, *, sample_rate_hz: int, block_s: float = 30.0
 
 
 @dataclass(frozen=True)
-class Checked:
+class AudioCheck:
     """What one full decoding says of a file."""
 
     duration_s: float  # decoded, not promised
@@ -182,18 +182,18 @@ class Checked:
     reason: str
 
 
-def check_audio(path: Path | str) -> Checked:
+def check_audio(path: Path | str) -> AudioCheck:
     """Decode a whole file at its own rate, in constant memory, for its verdict and true length.
 
     Raises:
         AudioError: As `read_audio`.
     """
-    with opened(path) as source:
+    with open_source(path) as source:
         for _ in blocks(source):
             pass  # what counts is kept in source.tally
-        status, flags, reason = verdict(source, whole=True)
+        status, flags, reason = assess(source, whole=True)
         seconds = source.tally.n_samples / source.sample_rate_hz
-        return Checked(seconds, source.sample_rate_hz, source.n_channels, status, flags, reason)
+        return AudioCheck(seconds, source.sample_rate_hz, source.n_channels, status, flags, reason)
 
 
 def duration_s(path: Path | str) -> float:
@@ -205,7 +205,7 @@ def duration_s(path: Path | str) -> float:
     Raises:
         AudioError: As `read_audio`.
     """
-    with opened(path, seeking=True) as source:
+    with open_source(path, seeking=True) as source:
         header, n = source.header, source.sound.frames
         sure = header.kind in ("wav", "aiff") or (header.kind == "ogg" and not header.truncated)
         if header.kind == "flac" and 0 < n < 1 << 36:

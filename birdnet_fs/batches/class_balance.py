@@ -76,9 +76,9 @@ def clip_weights(targets: NDArray, rule: str, *, rare_class_weight: float = 1.0)
     """
     if rule == "all":
         return None
-    labelled = np.concatenate([targets > 0, ~(targets > 0).any(axis=1, keepdims=True)], axis=1)
-    weights = class_weights(labelled.sum(axis=0), rule, rare_class_weight=rare_class_weight)
-    of_clips = np.where(labelled, weights, 0).max(axis=1)
+    labeled = np.concatenate([targets > 0, ~(targets > 0).any(axis=1, keepdims=True)], axis=1)
+    weights = class_weights(labeled.sum(axis=0), rule, rare_class_weight=rare_class_weight)
+    of_clips = np.where(labeled, weights, 0).max(axis=1)
     return of_clips / of_clips.sum()
 
 

@@ -11,13 +11,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from birdnet_fs import schema
-from birdnet_fs.batches.augment.pipeline import Chain
+from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
 from birdnet_fs.batches.augment.rng import Key
-from birdnet_fs.batches.augment.teacher_features import Listener
-from birdnet_fs.batches.augment.unlabeled import Unlabelled
+from birdnet_fs.batches.augment.teacher_features import OtherFrontEnd
+from birdnet_fs.batches.augment.unlabeled import UnlabeledClips
 from birdnet_fs.batches.class_balance import clip_weights, epoch_clips
 from birdnet_fs.core.random_streams import Stream, generator, integer_seed
-from birdnet_fs.data.episodes import draw
+from birdnet_fs.data.episodes import draw_episodes
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import network_input
@@ -37,9 +37,9 @@ class TrainingBatches:
         order: Which clips stand together; None = all of them shuffled, in batches.
         frontends: Others that hear the items as well (augmentation.Chain): each adds features float32
             [batch, n_windows, n_frames, n_mels, n_channels] of its own to a batch.
-        beliefs: Probabilities that a teacher gave to the clips, float32 [n_clips, n_classes], or None; they are mixed
+        teacher_probabilities: Probabilities that a teacher gave to the clips, float32 [n_clips, n_classes], or None; they are mixed
             as the targets are and stand last in a batch.
-        unlabelled: Which clips at the end runs labelled, and how they are drawn; None = none.
+        unlabeled: Which clips at the end runs labeled, and how they are drawn; None = none.
 
     Each batch holds features float32 [batch, n_frames, n_mels, n_channels], targets float32
     [batch, n_classes] (soft where mixed) and the clips' indices int64 [batch]. Every clip comes
@@ -56,14 +56,16 @@ class TrainingBatches:
         order: "EpisodeOrder | None" = None,
         *,
         frontends: Sequence[schema.FrontEnd] = (),
-        beliefs: np.ndarray | None = None,
-        unlabelled: Unlabelled | None = None,
+        teacher_probabilities: np.ndarray | None = None,
+        unlabeled: UnlabeledClips | None = None,
     ) -> None:
         self.clips = waveforms.clips
-        listeners = [Listener(experiment.frontend, own) for own in frontends]
-        both = targets if beliefs is None else np.concatenate([targets, beliefs], axis=1)
-        self._items = _Items(Chain(waveforms, both, experiment, noises, listeners, unlabelled), targets.shape[1])
-        self._order = order or _Order(targets, experiment, unlabelled)
+        listeners = [OtherFrontEnd(experiment.frontend, own) for own in frontends]
+        both = targets if teacher_probabilities is None else np.concatenate([targets, teacher_probabilities], axis=1)
+        self._items = _Items(
+            AugmentationPipeline(waveforms, both, experiment, noises, listeners, unlabeled), targets.shape[1]
+        )
+        self._order = order or _Order(targets, experiment, unlabeled)
         workers = experiment.training.workers
         self._loader = DataLoader(
             self._items,
@@ -93,7 +95,7 @@ class EpisodeOrder(Sampler[Keys]):
     query.
 
     Args:
-        clips: Labelled, one class each.
+        clips: Labeled, one class each.
         settings: Which episodes, `n_train` in an epoch.
         seed: Of the draw.
 
@@ -111,11 +113,11 @@ class EpisodeOrder(Sampler[Keys]):
         self._clips = np.repeat(np.arange(len(clips)), often)
         self._labels = [labels[i] for i in self._clips]
         self._groups = [clips[i].recording_group for i in self._clips.tolist()]
-        self._drawn()  # what cannot be drawn is said now
+        self._draw_clips()  # what cannot be drawn is said now
 
-    def _drawn(self) -> np.ndarray:
+    def _draw_clips(self) -> np.ndarray:
         """Clips [n_train, n_way, n_shot + n_query]."""
-        episodes = draw(
+        episodes = draw_episodes(
             self._labels,
             self._groups,
             n_way=self.settings.n_way,
@@ -133,7 +135,7 @@ class EpisodeOrder(Sampler[Keys]):
         return self.settings.n_train
 
     def __iter__(self) -> Iterator[Keys]:
-        clips = self._drawn().reshape(len(self), -1)
+        clips = self._draw_clips().reshape(len(self), -1)
         for episode, own in enumerate(clips.tolist()):
             place = episode * len(own)
             yield [Key(self.epoch, place + i, clip, 2 * episode + self._is_query(i)) for i, clip in enumerate(own)]
@@ -144,25 +146,25 @@ class EpisodeOrder(Sampler[Keys]):
 
 
 class _Order(Sampler[Keys]):
-    """All clips, or some drawn by how rare their classes are (imbalance.py), and with them those that runs labelled."""
+    """All clips, or some drawn by how rare their classes are (imbalance.py), and with them those that runs labeled."""
 
     def __init__(
-        self, targets: np.ndarray, experiment: schema.Experiment, unlabelled: Unlabelled | None = None
+        self, targets: np.ndarray, experiment: schema.Experiment, unlabeled: UnlabeledClips | None = None
     ) -> None:
-        self.unlabelled, self.epoch = unlabelled, 0
-        self.targets, self.seed = targets[: unlabelled.first] if unlabelled else targets, experiment.seed
+        self.unlabeled, self.epoch = unlabeled, 0
+        self.targets, self.seed = targets[: unlabeled.n_labeled] if unlabeled else targets, experiment.seed
         self.settings = experiment.training
         self._weights = clip_weights(
             self.targets, self.settings.sampling.name, rare_class_weight=self.settings.loss.rare_class_weight
         )
-        self._bounds = self._bounds_of(len(self._drawn()))
+        self._bounds = self._batch_bounds(len(self._draw_clips()))
 
-    def _drawn(self) -> np.ndarray:
+    def _draw_clips(self) -> np.ndarray:
         rng = generator(self.seed, Stream.ORDER, self.epoch)
-        clips = self._labelled(rng)
-        return self.unlabelled.beside(clips, rng) if self.unlabelled else clips
+        clips = self._labeled(rng)
+        return self.unlabeled.mixed_into(clips, rng) if self.unlabeled else clips
 
-    def _labelled(self, rng: np.random.Generator) -> np.ndarray:
+    def _labeled(self, rng: np.random.Generator) -> np.ndarray:
         n_crops = self.settings.sampling.crops_per_clip
         if self._weights is not None:
             return rng.choice(len(self.targets), len(self.targets) * n_crops, p=self._weights)
@@ -174,7 +176,7 @@ class _Order(Sampler[Keys]):
         )
         return np.concatenate([rng.permutation(pool) for _ in range(n_crops)])
 
-    def _bounds_of(self, n_items: int) -> list[tuple[int, int]]:
+    def _batch_bounds(self, n_items: int) -> list[tuple[int, int]]:
         size = self.settings.batch_size
         bounds = [(start, min(start + size, n_items)) for start in range(0, n_items, size)]
         return [b for b in bounds if b[1] - b[0] > 1] or bounds
@@ -183,19 +185,19 @@ class _Order(Sampler[Keys]):
         return len(self._bounds)
 
     def __iter__(self) -> Iterator[Keys]:
-        clips = self._drawn().tolist()
+        clips = self._draw_clips().tolist()
         for start, stop in self._bounds:
             number = start // self.settings.batch_size
             yield [Key(self.epoch, position, clips[position], number) for position in range(start, stop)]
 
 
 class _Items(Dataset):
-    def __init__(self, chain: Chain, n_classes: int) -> None:
+    def __init__(self, chain: AugmentationPipeline, n_classes: int) -> None:
         self.chain, self.n_classes = chain, n_classes
 
     def __getitem__(self, key: Key) -> tuple[Any, ...]:
         item = self.chain.item(key)
-        pairs = zip(item.heard, self.chain.listeners, strict=True)
+        pairs = zip(item.teacher_features, self.chain.other_front_ends, strict=True)
         heard = [network_input(features, listener.own) for features, listener in pairs]
         targets, beliefs = np.split(item.targets, [self.n_classes])
         given = (network_input(item.features, self.chain.spec), targets, key.clip, *heard)

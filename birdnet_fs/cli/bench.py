@@ -1,4 +1,4 @@
-"""`birdnet-fs bench`: what an exported artefact costs in time and memory."""
+"""`birdnet-fs bench`: what an exported artifact costs in time and memory."""
 
 import json
 from pathlib import Path
@@ -8,26 +8,26 @@ import typer
 
 
 def bench(
-    artefact: Annotated[Path, typer.Argument(metavar="ARTEFACT", help="A .tflite or .onnx of `export`.")],
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A .tflite or .onnx of `export`.")],
     against: Annotated[Path | None, typer.Option(help="Another one, timed in turns with it.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of the runtime.")] = 1,
     batch_size: Annotated[int, typer.Option("--batch_size", help="Segments at once.")] = 1,
     seconds: Annotated[float, typer.Option(help="How long each is run.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
 ) -> None:
-    """Time ARTEFACT with its runtime alone: ms a segment, times real time, load, size, memory."""
+    """Time ARTIFACT with its runtime alone: ms a segment, times real time, load, size, memory."""
     from birdnet_fs.export.runtimes.benchmark import measure_in_turns
 
-    paths = [artefact] if against is None else [artefact, against]
+    paths = [artifact] if against is None else [artifact, against]
     speeds = measure_in_turns(paths, threads=threads, batch=batch_size, seconds=seconds)
     ratio = speeds[1].median_ms / speeds[0].median_ms if against is not None else None
     if as_json:
-        found = {"artefacts": [speed.to_json() for speed in speeds]}
+        found = {"artifacts": [speed.to_json() for speed in speeds]}
         print(json.dumps(found if ratio is None else {**found, "times_as_fast": ratio}, indent=2))
         return
     width = max(len(str(speed.path)) for speed in speeds)
     head = f"{'ms median':>9}  {'ms best':>8}  {'x real time':>11}  {'load ms':>7}  {'MB':>7}  {'MB memory':>9}"
-    print(f"{'artefact':<{width}}  {head}")
+    print(f"{'artifact':<{width}}  {head}")
     for speed in speeds:
         print(
             f"{speed.path!s:<{width}}  {speed.median_ms:9.3f}  {speed.minimum_ms:8.3f}  {speed.real_time:11,.0f}  "
@@ -39,4 +39,4 @@ def bench(
         if speed.input == "features":
             print(f"{speed.path.name} reads features: the front-end is not included.")
     if ratio is not None:
-        print(f"{artefact.name} is {ratio:.2f} times as fast as {speeds[1].path.name} (medians, timed in turns).")
+        print(f"{artifact.name} is {ratio:.2f} times as fast as {speeds[1].path.name} (medians, timed in turns).")

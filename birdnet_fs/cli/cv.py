@@ -39,12 +39,12 @@ def cv(
         print(show(schema.debugged(chosen)))
         return
     wanted = _seeds(seeds) or [chosen.seed]
-    from birdnet_fs.data.partition import folds_of
+    from birdnet_fs.data.partition import fold_numbers
     from birdnet_fs.runs.ensemble import COMBINE
 
     folder = output or Path("runs") / f"{chosen.name}-cv"
     check_output(folder)
-    folds = folds_of(chosen)
+    folds = fold_numbers(chosen)
     if fold is not None and fold not in folds:
         raise UserError(f"--fold must be one of {folds}. Received: {fold}")
     if fold is not None and ensemble:
@@ -83,14 +83,14 @@ def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[s
     from birdnet_fs.reports.evaluate import METRICS, SCORES, stored_json
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.reports.out_of_fold import HEADLINE
-    from birdnet_fs.runs.resolve import finished
+    from birdnet_fs.runs.resolve import is_finished
     from birdnet_fs.runs.run import load_run
     from birdnet_fs.training.trainer import PRETRAIN, pretrain, train
 
     one = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, fold=number))
     place = folder / f"fold{number}"
     names = (*HEADLINE, "n_scored_classes")
-    trained = finished(place, one) or (not overwrite and is_there(place, one))
+    trained = is_finished(place, one) or (not overwrite and is_there(place, one))
     metrics = stored_json(place / METRICS) if trained else {}
     if not set(names) <= set(metrics) or not (place / SCORES).is_file():
         say(f"seed {one.seed} fold {number}, {'scored' if trained else 'trained'} in {place}:")

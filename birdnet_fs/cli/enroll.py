@@ -66,8 +66,8 @@ def enroll(
     noises = [Clip(path) for path in find_audio(background)] if background is not None else []
     if background is not None and not noises:
         raise UserError(f"--background must be a folder with recordings. Received: {background}")
-    from birdnet_fs.fewshot.enrollment import enrol
+    from birdnet_fs.fewshot.enrollment import enroll
 
-    new = enrol(opened, manifest, output, background=noises, remove=remove or [], extend=extend, unknown=unknown)
+    new = enroll(opened, manifest, output, background=noises, remove=remove or [], extend=extend, unknown=unknown)
     print(f"{len(new.classes)} classes: {', '.join(new.classes)}")
     say(f"run folder: {output}")

@@ -52,12 +52,12 @@ def members_of(given: Path) -> list[Path]:
         UserError: It holds folds and no cv.json.
     """
     from birdnet_fs.reports.evaluate import stored_json
-    from birdnet_fs.reports.out_of_fold import CV, place_of
+    from birdnet_fs.reports.out_of_fold import CV, result_place
     from birdnet_fs.runs.run import CONFIG
 
     table = stored_json(given / CV)
     if table and not (given / CONFIG).is_file():
-        return [given / place_of(row) for row in table.get("folds", [])]
+        return [given / result_place(row) for row in table.get("folds", [])]
     if any(given.glob("fold[0-9]*")) or any(given.glob("seed*/fold[0-9]*")):
         raise UserError(
             f"{given} holds folds and no {CV}; collect them first: birdnet-fs cv, as they were trained, without --fold."
@@ -76,7 +76,7 @@ def make(
     from birdnet_fs.data.score_table import read_scores
     from birdnet_fs.inference.ensemble import position_table
     from birdnet_fs.reports.evaluate import SCORES
-    from birdnet_fs.runs.ensemble import check_members, columns_of, save_ensemble
+    from birdnet_fs.runs.ensemble import check_members, class_columns, save_ensemble
     from birdnet_fs.runs.run import load_run
 
     twice = next(
@@ -96,5 +96,5 @@ def make(
         found = read_scores(run.path / SCORES)
         if found.classes != run.classes:
             raise UserError(f"{run.path / SCORES} has other classes than the run; delete it and evaluate again.")
-        tables.append(position_table(found.scores[:, columns_of(run, runs[0])]))
+        tables.append(position_table(found.scores[:, class_columns(run, runs[0])]))
     return save_ensemble(output, runs, how=combine, power=power, positions=tables, overwrite=overwrite)

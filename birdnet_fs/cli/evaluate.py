@@ -17,7 +17,7 @@ def evaluate(
         Path, typer.Argument(metavar="RUN", help="Run folder, checkpoint or ensemble; with INPUT also a .tflite file.")
     ],
     source: Annotated[
-        Path | None, typer.Argument(metavar="[INPUT]", help="Labelled recordings the run never heard: folder or table.")
+        Path | None, typer.Argument(metavar="[INPUT]", help="Labeled recordings the run never heard: folder or table.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="How INPUT is read, as data.where=split=test.")
@@ -27,16 +27,16 @@ def evaluate(
     ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads for the model; 0 = the runtime decides.")] = 0,
 ) -> None:
-    """Evaluate a run or a checkpoint on what it held out, or on new labelled recordings.
+    """Evaluate a run or a checkpoint on what it held out, or on new labeled recordings.
 
     Without INPUT metrics.json and report.html in RUN are written anew (or in OUTPUT): from the scores in RUN where it
-    has them, else what it held out is scored first, in episodes when it learnt in episodes. With INPUT the recordings
+    has them, else what it held out is scored first, in episodes when it learned in episodes. With INPUT the recordings
     are scored, and all is written to OUTPUT.
     """
     if output is not None:
         check_output(output)
     if source is None and run.suffix == ".tflite":
-        raise UserError(f"{run} holds no clips to evaluate on; give labelled recordings, and -o FOLDER.")
+        raise UserError(f"{run} holds no clips to evaluate on; give labeled recordings, and -o FOLDER.")
     if source is None:
         from birdnet_fs.reports.held_out import evaluate_again
 
@@ -59,7 +59,7 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
     from birdnet_fs.data.score_table import write_scores
     from birdnet_fs.inference.engine import open_engine
     from birdnet_fs.reports.evaluate import write_evaluation
-    from birdnet_fs.reports.labeled import guess_data, score_labelled
+    from birdnet_fs.reports.labeled import guess_data, score_labeled
     from birdnet_fs.runs.ensemble import is_ensemble, load_ensemble
     from birdnet_fs.runs.provenance import provenance
     from birdnet_fs.runs.run import load_run
@@ -73,7 +73,7 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
     experiment = one.experiment if one else schema.Experiment(name=run.stem)
     labels = dataclasses.replace(experiment.data, multi_label=engine.multi_label)
     asked = override(schema.Experiment(data=guess_data(source, labels)), settings)
-    table, ledger = score_labelled(engine, asked.data)
+    table, ledger = score_labeled(engine, asked.data)
     ledger.write(output / "ledger.csv")
     write_scores(output / "scores.csv", table)
     notes = [*([together.about] if together else []), f"Scored on {escaped(source)}. {ledger.summary()}"]

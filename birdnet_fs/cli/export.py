@@ -13,7 +13,7 @@ from birdnet_fs.export.targets import check as targets
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder of `train`.", metavar="RUN")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for the artefacts; default RUN/export.")
+        Path | None, typer.Option("-o", "--output", help="Folder for the artifacts; default RUN/export.")
     ] = None,
     target: Annotated[str, typer.Option(help="The program it is for: " + ", ".join(targets.TARGETS) + ".")] = "tflite",
     precision: Annotated[
@@ -23,7 +23,8 @@ def export(
         str, typer.Option(help="waveform (front-end inside) or features (its constants beside); default: the target's.")
     ] = "",
     embeddings: Annotated[
-        bool, typer.Option("--embeddings", help="A second output, for enrolment on a device (export/enroll_tflite.py).")
+        bool,
+        typer.Option("--embeddings", help="A second output, for enrollment on a device (export/enroll_tflite.py)."),
     ] = False,
     any_batch: Annotated[
         bool, typer.Option("--any_batch", help="Any number of segments at once, where the target takes one.")
@@ -41,7 +42,7 @@ def export(
 ) -> None:
     """Export RUN, with labels, constants, golden inputs, a card and a proof that it answers as the run does.
 
-    An artefact that does not stay within the budget of its precision, on every runtime found, is not written.
+    An artifact that does not stay within the budget of its precision, on every runtime found, is not written.
     """
     from birdnet_fs.core.files import check_output
 
@@ -50,7 +51,7 @@ def export(
     from birdnet_fs.runs.run import load_run
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a job that is ended cleans up as well
-    artefacts = export_run(
+    artifacts = export_run(
         load_run(run),
         output or run / "export",
         target=target,
@@ -64,15 +65,15 @@ def export(
         n_segments=n_segments,
         environments=environment or (),
     )
-    rows = [("artefact", "MB", "on", "max", "mean", "top-1", "AUROC run -> artefact")]
-    for artefact in artefacts:
-        for runtime, p in artefact.proof.by_runtime.items():
+    rows = [("artifact", "MB", "on", "max", "mean", "top-1", "AUROC run -> artifact")]
+    for artifact in artifacts:
+        for runtime, p in artifact.parity_report.by_runtime.items():
             auroc = "-" if p.auroc_reference is None else f"{p.auroc_reference:.4f} -> {p.auroc_artefact:.4f}"
-            size, top1 = f"{artefact.n_bytes / 1e6:.2f}", f"{p.top1_agreement:.1%}"
-            rows.append((str(artefact.path), size, runtime, f"{p.max_abs:.1e}", f"{p.mean_abs:.1e}", top1, auroc))
+            size, top1 = f"{artifact.n_bytes / 1e6:.2f}", f"{p.top1_agreement:.1%}"
+            rows.append((str(artifact.path), size, runtime, f"{p.max_abs:.1e}", f"{p.mean_abs:.1e}", top1, auroc))
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(text.ljust(width) for text, width in zip(row, wide, strict=True)).rstrip())
-    for artefact in artefacts:
-        for runtime, p in artefact.proof.second_route.items():
-            print(f"{artefact.path.name}: the second converter agrees on {runtime}: {p}")
+    for artifact in artifacts:
+        for runtime, p in artifact.parity_report.second_route.items():
+            print(f"{artifact.path.name}: the second converter agrees on {runtime}: {p}")

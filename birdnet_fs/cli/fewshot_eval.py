@@ -9,10 +9,10 @@ import typer
 from birdnet_fs.core.errors import UserError
 
 
-def fewshot(
+def fewshot_eval(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Any trained run.")],
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="Labelled clips or timed events of new classes: folder or table.")
+        Path, typer.Argument(metavar="INPUT", help="Labeled clips or timed events of new classes: folder or table.")
     ],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="How INPUT is read, as data.where=set=birds10.")
@@ -52,7 +52,7 @@ def fewshot(
         raise UserError(f"--shots must be whole numbers with commas between, as 1,5. Received: {shots!r}") from None
     opened = load_run(run)
     if not source.exists():
-        raise UserError(f"Labelled clips were expected at {source} (a folder or a table); none is there.")
+        raise UserError(f"Labeled clips were expected at {source} (a folder or a table); none is there.")
     asked = schema.Data(
         root=str(source if source.is_dir() else source.parent), table="" if source.is_dir() else source.name
     )
@@ -66,9 +66,9 @@ def fewshot(
         raise UserError(f"None of the {left} rows of {source} names one class; set data.label_column.")
     if left:
         say(f"{left} of {len(manifest.clips)} rows name no class, or several, and stand in no episode.")
-    from birdnet_fs.fewshot.few_shot_evaluation import novel_accuracy, plain
+    from birdnet_fs.fewshot.few_shot_evaluation import evaluate_few_shot, result_to_json
 
-    results, reasons = novel_accuracy(
+    results, reasons = evaluate_few_shot(
         opened,
         clips,
         n_way=ways,
@@ -87,4 +87,4 @@ def fewshot(
         kind = f"{r.n_way}-way {r.n_shot}-shot"
         print(f"{r.recordings:10} {kind:>14} {r.method:20} {r.accuracy:.4f} ({r.low:.4f} to {r.high:.4f})")
     if output is not None:
-        write_json(output, {"run": str(run), "results": [plain(r) for r in results]})
+        write_json(output, {"run": str(run), "results": [result_to_json(r) for r in results]})

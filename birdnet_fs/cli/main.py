@@ -18,12 +18,12 @@ from birdnet_fs.cli.enroll import enroll
 from birdnet_fs.cli.ensemble import ensemble
 from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.cli.export import export
-from birdnet_fs.cli.fewshot_eval import fewshot
+from birdnet_fs.cli.fewshot_eval import fewshot_eval
 from birdnet_fs.cli.init import init
 from birdnet_fs.cli.manifest import manifest
 from birdnet_fs.cli.models import models
-from birdnet_fs.cli.pseudo_label import pseudo
-from birdnet_fs.cli.quantize import quantise
+from birdnet_fs.cli.pseudo_label import pseudo_label
+from birdnet_fs.cli.quantize import quantize
 from birdnet_fs.cli.quickstart import quickstart
 from birdnet_fs.cli.show import show
 from birdnet_fs.cli.train import train
@@ -59,7 +59,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-NAMES = {pseudo: "pseudo-label", fewshot: "fewshot-eval", quantise: "quantize"}  # of functions named otherwise
+NAMES = {
+    pseudo_label: "pseudo-label",
+    fewshot_eval: "fewshot-eval",
+    quantize: "quantize",
+}  # of functions named otherwise
 for verb in (
     quickstart,
     init,
@@ -70,10 +74,10 @@ for verb in (
     tune,
     cv,
     ensemble,
-    pseudo,
-    fewshot,
+    pseudo_label,
+    fewshot_eval,
     enroll,
-    quantise,
+    quantize,
     evaluate,
     analyze,
     export,

@@ -1,4 +1,4 @@
-"""`birdnet-fs manifest`: read labelled recordings of any layout, check every file and write one table."""
+"""`birdnet-fs manifest`: read labeled recordings of any layout, check every file and write one table."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`birdnet-fs pseudo-label`: label unlabelled recordings with a model, and train on them, in rounds."""
+"""`birdnet-fs pseudo-label`: label unlabeled recordings with a model, and train on them, in rounds."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from birdnet_fs import schema
 
 
-def pseudo(
+def pseudo_label(
     model: Annotated[Path, typer.Argument(help="Run folder, an ensemble, or an exported .tflite.")],
     inputs: Annotated[
         list[str],
@@ -41,7 +41,7 @@ def pseudo(
     check_output(output)
     if not rounds:
         if settings:
-            raise UserError(f"{settings[0]} is a setting of training; add --rounds 1 to train on what is labelled.")
+            raise UserError(f"{settings[0]} is a setting of training; add --rounds 1 to train on what is labeled.")
         table = _label(model, recordings, output, overlap, batch_size, threads)
         print(f"{table}; train on it with pseudo_labels.table={output}")
         return
@@ -71,14 +71,14 @@ def pseudo(
 def _label(
     model: Path, recordings: Sequence[Path], output: Path, overlap_s: float, batch_size: int, threads: int
 ) -> Path:
-    from birdnet_fs.analysis.pseudo_labels import label
+    from birdnet_fs.analysis.pseudo_labels import label_recordings
     from birdnet_fs.inference.engine import open_engine
     from birdnet_fs.runs.ensemble import is_ensemble, load_ensemble
 
     engine = open_engine(model, threads=threads)
     runs = [member.path for member in load_ensemble(model).members] if is_ensemble(model) else [model]
     runs = runs if model.is_dir() else []
-    return label(engine, recordings, output, runs=runs, overlap_s=overlap_s, batch_size=batch_size)
+    return label_recordings(engine, recordings, output, runs=runs, overlap_s=overlap_s, batch_size=batch_size)
 
 
 def _experiment(model: Path, settings: Sequence[str]) -> "schema.Experiment":

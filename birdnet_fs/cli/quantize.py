@@ -1,4 +1,4 @@
-"""`birdnet-fs quantize`: train a float run on with the rounding of int8, for artefacts of 8 bits that lose less."""
+"""`birdnet-fs quantize`: train a float run on with the rounding of int8, for artifacts of 8 bits that lose less."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from birdnet_fs.core.files import check_output
 from birdnet_fs.core.progress import say
 
 
-def quantise(
+def quantize(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run of a convolutional family.")],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As training.epochs=10.")
@@ -22,16 +22,16 @@ def quantise(
     """Go on with a run as int8 will compute it: 5 epochs on the clips it was trained on, to answer as it did.
 
     BatchNorm is folded into the convolutions, and every weight and activation is rounded to 8 bits while the network
-    learns. The new run is evaluated, analysed and exported like any other; `birdnet-fs export OUTPUT --precision int8`
-    ships the ranges it has learnt.
+    learns. The new run is evaluated, analyzed and exported like any other; `birdnet-fs export OUTPUT --precision int8`
+    ships the ranges it has learned.
     """
     from birdnet_fs import frontend
     from birdnet_fs.cli.train import train_and_report
     from birdnet_fs.core.settings import override, show
     from birdnet_fs.runs.run import CONFIG, load_run
-    from birdnet_fs.training.qat import experiment_of
+    from birdnet_fs.training.qat import qat_experiment
 
-    chosen = override(experiment_of(load_run(run)), settings or [], {"frontend": frontend.preset})
+    chosen = override(qat_experiment(load_run(run)), settings or [], {"frontend": frontend.preset})
     if cfg:
         print(show(chosen))
         return

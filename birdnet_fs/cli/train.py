@@ -45,16 +45,16 @@ def is_there(folder: Path, experiment: Any) -> bool:
     Raises:
         UserError: It holds another one.
     """
-    from birdnet_fs.runs.resolve import differences, finished
+    from birdnet_fs.runs.resolve import differing_settings, is_finished
     from birdnet_fs.runs.run import CONFIG
 
-    if finished(folder, experiment):
+    if is_finished(folder, experiment):
         say(f"{folder} holds this run already; it is kept (--overwrite trains it again).")
         return True
     if (folder / CONFIG).is_file():
         way = "give another folder with -o, or --overwrite to replace it."
         try:
-            found = differences(folder, experiment)
+            found = differing_settings(folder, experiment)
         except UserError as error:
             raise UserError(f"{folder} holds a run that cannot be read ({error}); {way}") from None
         others = f"; {len(found) - 1} more" if found[1:] else ""

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from birdnet_fs.audio.decode import Opened, frames, opened
+from birdnet_fs.audio.decode import OpenSource, frames, open_source
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import track
 from birdnet_fs.data.manifest import Clip
@@ -106,13 +106,13 @@ def match_recordings(clips: Sequence[Clip], known: Iterable[Clip]) -> list[bool]
 
 
 def _fingerprint(path: Path | str) -> str:
-    with opened(path) as source:
+    with open_source(path) as source:
         if source.sound.subtype not in LOSSY:
             return _of_samples(source)
     return _of_bytes(path)
 
 
-def _of_samples(source: Opened) -> str:
+def _of_samples(source: OpenSource) -> str:
     digests = [hashlib.blake2b(digest_size=_DIGEST_BYTES) for _ in range(source.n_channels)]
     left, last = N_FRAMES, None
     for block in frames(source):

@@ -1,8 +1,8 @@
-"""Episodes: a few classes, a few clips of each to learn from (support), a few more to recognise (query).
+"""Episodes: a few classes, a few clips of each to learn from (support), a few more to recognize (query).
 
 Source: Vinyals et al. 2016, "Matching Networks for One Shot Learning", https://arxiv.org/abs/1606.04080. Clips of one
 recording share its individual, its microphone and its background, so by default no recording gives both support and
-query: otherwise the numbers say how well a recording is recognised, not how well a species is.
+query: otherwise the numbers say how well a recording is recognized, not how well a species is.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Episodes:
-    """What `draw` gives: numbers of items, the classes of an episode in random order."""
+    """What `draw_episodes` gives: numbers of items, the classes of an episode in random order."""
 
     names: tuple[str, ...]  # of all classes, sorted
     classes: Integers  # [n_episodes, n_way], places in `names`, none twice in an episode
@@ -35,7 +35,7 @@ class Episodes:
     recordings: str  # one of RECORDINGS
 
 
-def draw(
+def draw_episodes(
     labels: Sequence[str],
     groups: Sequence[str],
     *,
@@ -67,14 +67,14 @@ def draw(
         recordings: Where support and query may come from, one of RECORDINGS.
 
     Raises:
-        UserError: Settings out of range, fewer classes than `n_way`, or a class that cannot take part (see `unfit`).
+        UserError: Settings out of range, fewer classes than `n_way`, or a class that cannot take part (see `why_not_drawable`).
     """
     if n_way < 2 or min(n_shot, n_query, n_episodes) < 1:
         raise UserError(
             "n_way must be 2 or more, n_shot, n_query and n_episodes 1 or more. "
             f"Received: {n_way}, {n_shot}, {n_query}, {n_episodes}"
         )
-    found = unfit(labels, groups, n_shot=n_shot, n_query=n_query, recordings=recordings)
+    found = why_not_drawable(labels, groups, n_shot=n_shot, n_query=n_query, recordings=recordings)
     if found:
         shown = "; ".join(f"{name} {why}" for name, why in list(found.items())[:3])
         more = f"; and {len(found) - 3} more classes" if len(found) > 3 else ""
@@ -101,10 +101,10 @@ def draw(
     return Episodes(items.names, classes, clips[..., :n_shot], clips[..., n_shot:], recordings)
 
 
-def draw_apart(
+def draw_episodes_one_class_at_a_time(
     labels: Sequence[str], groups: Sequence[str], *, n_way: int, n_shot: int, n_query: int, n_episodes: int, seed: int
 ) -> tuple[list[Episodes], dict[str, str]]:
-    """Episodes across recordings and episodes within them; arguments as `draw`.
+    """Episodes across recordings and episodes within them; arguments as `draw_episodes`.
 
     Returns:
         Those that can be drawn, across first; and why there are none across or within, where that is so.
@@ -116,7 +116,7 @@ def draw_apart(
     for recordings in ("across", "within"):
         try:
             drawn.append(
-                draw(
+                draw_episodes(
                     labels,
                     groups,
                     n_way=n_way,
@@ -135,12 +135,12 @@ def draw_apart(
     return drawn, reasons
 
 
-def unfit(
+def why_not_drawable(
     labels: Sequence[str], groups: Sequence[str], *, n_shot: int, n_query: int, recordings: str = "across"
 ) -> dict[str, str]:
-    """The classes that cannot take part in episodes, and why; arguments and errors as `draw`.
+    """The classes that cannot take part in episodes, and why; arguments and errors as `draw_episodes`.
 
-    >>> unfit(["wren", "wren", "owl", "owl"], ["a", "b", "c", "c"], n_shot=1, n_query=1)
+    >>> why_not_drawable(["wren", "wren", "owl", "owl"], ["a", "b", "c", "c"], n_shot=1, n_query=1)
     {'owl': 'has one recording only'}
     """
     if len(labels) != len(groups) or not len(labels):

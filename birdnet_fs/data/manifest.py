@@ -1,4 +1,4 @@
-"""The manifest: labelled clips of recordings, read from any layout of labels, checked row by row.
+"""The manifest: labeled clips of recordings, read from any layout of labels, checked row by row.
 
 Every fault of every row is found in one pass and stands in the ledger with its row number; rows with a fault
 are left out, the others are used.
@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from birdnet_fs.audio.read import AudioError, Checked, check_audio, duration_s
+from birdnet_fs.audio.read import AudioCheck, AudioError, check_audio, duration_s
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.files import atomic_path
 from birdnet_fs.core.progress import say, track
@@ -22,13 +22,13 @@ from birdnet_fs.data.label_formats import EVENT_LAYOUTS, FILE_LAYOUTS, LAYOUTS, 
 from birdnet_fs.data.label_formats.manifest_csv import COLUMNS
 from birdnet_fs.data.label_formats.source import Row, Source, labels_of
 from birdnet_fs.data.ledger import Ledger
-from birdnet_fs.data.row_filter import check_columns, holds, parse_where
+from birdnet_fs.data.row_filter import check_columns, parse_row_filter, row_matches
 from birdnet_fs.schema import Data
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A labelled excerpt of a recording, or a whole recording."""
+    """A labeled excerpt of a recording, or a whole recording."""
 
     path: Path  # absolute
     onset_s: float = 0.0
@@ -101,7 +101,7 @@ def read_manifest(data: Data, *, check: bool = False, classes: Sequence[str] | N
     Raises:
         UserError: No folder, table or column of that name, no rows chosen, or no usable row.
     """
-    manifest = _read(data, check, classes, labelled=True)
+    manifest = _read(data, check, classes, labeled=True)
     if manifest.ledger.counts()["quarantined"]:
         say(manifest.ledger.summary())
     if data.binary_label and all(clip.labels for clip in manifest.clips):
@@ -125,9 +125,9 @@ def read_background(data: Data, *, check: bool = False) -> Manifest:
     folder = _root(data) / data.background
     if folder.is_dir():
         whole = Data(root=str(folder), layout="folders", multi_label=True)
-        return _read(whole, check, None, labelled=False)
-    parse_where(data.background, "data.background, which is no folder in data.root,")
-    return _read(replace(data, where=data.background), check, None, labelled=False)
+        return _read(whole, check, None, labeled=False)
+    parse_row_filter(data.background, "data.background, which is no folder in data.root,")
+    return _read(replace(data, where=data.background), check, None, labeled=False)
 
 
 def _root(data: Data) -> Path:
@@ -143,14 +143,14 @@ def _root(data: Data) -> Path:
     return root
 
 
-def _read(data: Data, check: bool, classes: Sequence[str] | None, labelled: bool) -> Manifest:
+def _read(data: Data, check: bool, classes: Sequence[str] | None, labeled: bool) -> Manifest:
     source = Source(data, _root(data))
     layout: str = data.layout
     if layout == "auto":
-        layout = next((name for name, module in LAYOUTS.items() if module.detect(source)), "")
+        layout = next((name for name, module in LAYOUTS.items() if module.matches(source)), "")
         if not layout:
             raise UserError(
-                f"No labelled recordings were found in {escaped(source.root)}: one folder of audio files for each "
+                f"No labeled recordings were found in {escaped(source.root)}: one folder of audio files for each "
                 "class was expected, or a table; set data.table or data.audio where it has them elsewhere."
             )
         if layout in FILE_LAYOUTS and data.table:
@@ -163,23 +163,23 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labelled: bool
             f"data.label_column={data.label_column} is not used: layout {layout} says where labels are."
         )
     rows = _chosen_rows(list(LAYOUTS[layout].read(source)), source, layout)
-    places = [_locate(source, row) for row in rows]
+    places = [_locate_file(source, row) for row in rows]
     verdicts = _decode(sorted({path for path, reason in places if path and not reason})) if check else {}
     ledger, clips = Ledger(), list[Clip]()
     seen: dict[tuple, str] = {}
     for row, (path, reason) in zip(rows, places, strict=True):
-        clip, problems = _clip(source, row, path or Path(row.path or row.stem), labelled, classes, data.binary_label)
+        clip, problems = _clip(source, row, path or Path(row.path or row.stem), labeled, classes, data.binary_label)
         problems = [reason, *problems] if reason else problems
         verdict = verdicts.get(clip.path) if not reason else None
         if isinstance(verdict, AudioError):
             problems.insert(0, verdict.reason)
-        elif isinstance(verdict, Checked) and clip.onset_s >= verdict.duration_s:
+        elif isinstance(verdict, AudioCheck) and clip.onset_s >= verdict.duration_s:
             problems.append(f"it starts at {clip.onset_s:g} s; the recording ends at {verdict.duration_s:.3f} s.")
         if not problems:
             problems += _repeated(clip, row, seen, data.multi_label)
         status, why, seconds = "ok", "", 0.0
         flags: tuple[str, ...] = ()
-        if isinstance(verdict, Checked):
+        if isinstance(verdict, AudioCheck):
             status, why, flags, seconds = verdict.status, verdict.reason, verdict.flags, verdict.duration_s
         if problems:
             status, why = "quarantined", " ".join(problems)
@@ -191,17 +191,17 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labelled: bool
     found = sorted({label for clip in clips for label in clip.labels})
     times = Counter(clip.path for clip in clips if clip.offset_s is not None)
     events = data.multi_label and (layout in EVENT_LAYOUTS or any(n > 1 for n in times.values()))
-    lengths = {path: v.duration_s for path, v in verdicts.items() if isinstance(v, Checked)}
+    lengths = {path: v.duration_s for path, v in verdicts.items() if isinstance(v, AudioCheck)}
     names = tuple(classes) if classes is not None else tuple(found)
     return Manifest(tuple(clips), names, ledger, source.root, events, lengths, layout, tuple(source.notes))
 
 
 def _chosen_rows(rows: list[Row], source: Source, layout: str) -> list[Row]:
     """The rows that data.where chooses."""
-    conditions = parse_where(source.data.where)
+    conditions = parse_row_filter(source.data.where)
     if not rows:
         raise UserError(
-            f"No labelled recordings were found in {escaped(source.root)} as data.layout={layout}; "
+            f"No labeled recordings were found in {escaped(source.root)} as data.layout={layout}; "
             "data.layout=auto looks for the others."
         )
     if not conditions:
@@ -209,7 +209,7 @@ def _chosen_rows(rows: list[Row], source: Source, layout: str) -> list[Row]:
     cells = [_cells(row) for row in rows]
     name = escaped(source.table_path.name if source.table_path and layout not in EVENT_LAYOUTS else source.root)
     check_columns(conditions, dict.fromkeys(column for each in cells for column in each), name)
-    chosen = [row for row, each in zip(rows, cells, strict=True) if holds(conditions, each)]
+    chosen = [row for row, each in zip(rows, cells, strict=True) if row_matches(conditions, each)]
     if not chosen:
         there = "; ".join(
             f"{column} has {', '.join(sorted({each.get(column, '') for each in cells})[:12])}" for column in conditions
@@ -223,7 +223,7 @@ def _cells(row: Row) -> dict[str, str]:
     return {"label": primary, "group": row.group, "fold": row.fold, "split": row.split, **row.cells}
 
 
-def _locate(source: Source, row: Row) -> tuple[Path | None, str]:
+def _locate_file(source: Source, row: Row) -> tuple[Path | None, str]:
     """The audio of a row, or why there is none."""
     name = row.path.replace("\\", "/") if os.sep == "/" else row.path
     if not row.path and not row.stem:
@@ -272,8 +272,8 @@ def _as_bytes_name(name: str) -> str:
         return ""
 
 
-def _decode(paths: list[Path]) -> dict[Path, Checked | AudioError]:
-    def one(path: Path) -> Checked | AudioError:
+def _decode(paths: list[Path]) -> dict[Path, AudioCheck | AudioError]:
+    def one(path: Path) -> AudioCheck | AudioError:
         try:
             return check_audio(path)
         except AudioError as error:
@@ -285,7 +285,7 @@ def _decode(paths: list[Path]) -> dict[Path, Checked | AudioError]:
 
 
 def _clip(
-    source: Source, row: Row, path: Path, labelled: bool, classes: Sequence[str] | None, detect: str = ""
+    source: Source, row: Row, path: Path, labeled: bool, classes: Sequence[str] | None, binary_label: str = ""
 ) -> tuple[Clip, list[str]]:
     """The clip of a row and everything that is wrong with the row."""
     problems: list[str] = []
@@ -299,12 +299,12 @@ def _clip(
             fold = int(float(row.fold))
         except (ValueError, OverflowError):
             problems.append(f"its fold must be a whole number. Received: {row.fold!r}.")
-    labels = row.labels if labelled else ()
-    if labelled and row.labelled and not labels:
+    labels = row.labels if labeled else ()
+    if labeled and row.labeled and not labels:
         problems.append("its label is empty.")
     secondary = row.secondary
-    if detect:
-        labels, secondary = (detect,) if labels else (), ()
+    if binary_label:
+        labels, secondary = (binary_label,) if labels else (), ()
     if classes is not None:
         unknown = [label for label in labels if label not in classes]
         problems += [f"label {label!r} is not one of the classes.{nearest(label, classes)}" for label in unknown]

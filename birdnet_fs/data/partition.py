@@ -17,12 +17,12 @@ from birdnet_fs.core.files import atomic_path
 from birdnet_fs.core.random_streams import Stream, generator
 from birdnet_fs.data import copies, splits
 from birdnet_fs.data.manifest import Clip, Manifest, read_manifest
-from birdnet_fs.data.segments import cut
+from birdnet_fs.data.segments import cut_segments
 from birdnet_fs.runs.run import Run
 
 PARTITION = "partition.csv"
 TRAIN, VAL, HELD_OUT = "train", "val", "held_out"
-PSEUDO = "pseudo"  # in partition.csv: windows that were trained on with a run's labels
+PSEUDO_LABELS = "pseudo"  # in partition.csv: windows that were trained on with a run's labels
 INHERITED = "inherited"  # in partition.csv: recordings that the runs behind this one were trained on
 SPLIT_NAMES = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": HELD_OUT}
 SPLIT_NAMES |= {"base": TRAIN, "novel": HELD_OUT}  # of few-shot data sets
@@ -38,16 +38,16 @@ class Partition:
     train: tuple[Clip, ...]
     val: tuple[Clip, ...]
     held_out: tuple[Clip, ...]
-    pseudo: tuple[Clip, ...] = ()  # windows of other recordings, labelled by runs
+    pseudo_labels: tuple[Clip, ...] = ()  # windows of other recordings, labeled by runs
     inherited: tuple[Clip, ...] = ()  # one for each recording that runs behind this one were trained on
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in model order; those trained on where none of them is validated on or held out."""
-        return tuple(sorted(_labels(self.train))) if self.unseen else self.manifest.classes
+        return tuple(sorted(_labels(self.train))) if self.classes_unseen_in_training else self.manifest.classes
 
     @property
-    def unseen(self) -> bool:
+    def classes_unseen_in_training(self) -> bool:
         """Whether all classes that are validated on or held out are ones that are not trained on."""
         others = _labels((*self.val, *self.held_out))
         return bool(others) and not others & _labels(self.train)
@@ -61,8 +61,10 @@ class Partition:
 
     def with_fingerprints(self) -> "Partition":
         """The same parts, each clip with the fingerprint of its recording; the front of every recording is read."""
-        train, val, held_out, pseudo = map(copies.with_fingerprints, (self.train, self.val, self.held_out, self.pseudo))
-        return dataclasses.replace(self, train=train, val=val, held_out=held_out, pseudo=pseudo)
+        train, val, held_out, pseudo = map(
+            copies.with_fingerprints, (self.train, self.val, self.held_out, self.pseudo_labels)
+        )
+        return dataclasses.replace(self, train=train, val=val, held_out=held_out, pseudo_labels=pseudo)
 
 
 def partition(experiment: schema.Experiment) -> Partition:
@@ -73,7 +75,7 @@ def partition(experiment: schema.Experiment) -> Partition:
     """
     data = experiment.data
     manifest = read_manifest(data)
-    clips = _limited(clips_of(manifest, experiment), experiment)
+    clips = _limited(clips_to_train_on(manifest, experiment), experiment)
     parts = _parts(clips, manifest, experiment)
     train, val, held_out = (
         tuple(clip for clip, part in zip(clips, parts, strict=True) if part == name) for name in (TRAIN, VAL, HELD_OUT)
@@ -85,7 +87,7 @@ def partition(experiment: schema.Experiment) -> Partition:
     return Partition(manifest, train, val, held_out)
 
 
-def folds_of(experiment: schema.Experiment) -> list[int]:
+def fold_numbers(experiment: schema.Experiment) -> list[int]:
     """The numbers of the folds: the table's own, else 0..data.n_folds-1.
 
     Raises:
@@ -94,16 +96,16 @@ def folds_of(experiment: schema.Experiment) -> list[int]:
     if experiment.data.split != "folds":
         raise UserError(f"Cross-validation needs data.split=folds. Received: {experiment.data.split!r}")
     manifest = read_manifest(experiment.data)
-    own = _table_folds(clips_of(manifest, experiment))
+    own = _table_folds(clips_to_train_on(manifest, experiment))
     return sorted(set(own)) if own else list(range(experiment.data.n_folds))
 
 
-def clips_of(manifest: Manifest, experiment: schema.Experiment) -> tuple[Clip, ...]:
-    """What one training item is: a labelled clip, or where events have times, every window of the recording."""
+def clips_to_train_on(manifest: Manifest, experiment: schema.Experiment) -> tuple[Clip, ...]:
+    """What one training item is: a labeled clip, or where events have times, every window of the recording."""
     if not manifest.events:
         return manifest.clips
     spec = experiment.frontend
-    windows = cut(
+    windows = cut_segments(
         manifest,
         segment_s=spec.segment_s,
         segment_hop_s=experiment.data.segment_hop_s or spec.segment_s,
@@ -207,7 +209,7 @@ def write_partition(path: Path, parts: Partition) -> None:
     with atomic_path(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for name in (TRAIN, VAL, HELD_OUT, PSEUDO, INHERITED):
+        for name in (TRAIN, VAL, HELD_OUT, PSEUDO_LABELS, INHERITED):
             for clip in getattr(parts, name):
                 end = "" if clip.offset_s is None else repr(clip.offset_s)
                 labels, secondary = ";".join(clip.labels), ";".join(clip.secondary)

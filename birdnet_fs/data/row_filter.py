@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from birdnet_fs.core.errors import UserError, nearest
 
 
-def parse_where(text: str, setting: str = "data.where") -> dict[str, tuple[str, ...]]:
+def parse_row_filter(text: str, setting: str = "data.where") -> dict[str, tuple[str, ...]]:
     """Column -> the values it may have; `setting` is what a fault is laid to.
 
     Raises:
         UserError: A condition is not column=value.
 
-    >>> parse_where("set=xc171,role=base|val")
+    >>> parse_row_filter("set=xc171,role=base|val")
     {'set': ('xc171',), 'role': ('base', 'val')}
     """
     conditions: dict[str, tuple[str, ...]] = {}
@@ -39,6 +39,6 @@ def check_columns(conditions: Mapping[str, tuple[str, ...]], columns: Iterable[s
             raise UserError(f"data.where: {name} has no column {column!r}.{nearest(column, columns)} Columns: {known}")
 
 
-def holds(conditions: Mapping[str, tuple[str, ...]], cells: Mapping[str, str]) -> bool:
+def row_matches(conditions: Mapping[str, tuple[str, ...]], cells: Mapping[str, str]) -> bool:
     """Whether a row meets every condition."""
     return all(cells.get(column, "") in values for column, values in conditions.items())

@@ -136,7 +136,7 @@ def writing_scores(path: Path | str, classes: Sequence[str]) -> Iterator[Add]:
     Yields:
         A function that adds rows, given n of them and their scores float32 [n, n_classes].
     """
-    digits = ",".join(["%.9g"] * len(classes))  # nine digits tell every float32 from its neighbours
+    digits = ",".join(["%.9g"] * len(classes))  # nine digits tell every float32 from its neighbors
     with atomic_path(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         out = csv.writer(file, lineterminator="\n")
         out.writerow([*COLUMNS, *classes])

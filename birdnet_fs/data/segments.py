@@ -34,7 +34,7 @@ class Segment:
     split: str
 
 
-def cut(
+def cut_segments(
     manifest: Manifest, *, segment_s: float, segment_hop_s: float, min_overlap_s: float, sample_rate_hz: int
 ) -> list[Segment]:
     """Cut clips into segments.
@@ -94,7 +94,7 @@ def _places(length_s: float, rule: WindowRule) -> Iterator[tuple[float, float]]:
 def _cut_recording(
     clips: Sequence[Clip], indices: list[int], length: float, rule: WindowRule, min_overlap_s: float
 ) -> list[Segment]:
-    """Segments of a whole recording, labelled by the events in it."""
+    """Segments of a whole recording, labeled by the events in it."""
     indices = sorted(indices, key=lambda i: clips[i].onset_s)
     onsets = np.array([clips[i].onset_s for i in indices])
     offsets = np.array([length if (end := clips[i].offset_s) is None else end for i in indices])
@@ -113,7 +113,7 @@ def _segment(clip: Clip, index: int, onset: float, duration: float, labels: tupl
     return Segment(index, clip.path, onset, duration, labels, clip.group, clip.fold, clip.split)
 
 
-def targets(segments: Sequence[Segment], classes: Sequence[str]) -> np.ndarray:
+def segment_targets(segments: Sequence[Segment], classes: Sequence[str]) -> np.ndarray:
     """Multi-hot targets.
 
     Returns:

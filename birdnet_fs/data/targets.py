@@ -8,7 +8,7 @@ from birdnet_fs import schema
 from birdnet_fs.data.manifest import Clip
 
 
-def targets_of(
+def clip_targets(
     clips: Sequence[Clip], classes: Sequence[str], *, multi_label: bool, data: schema.Data | None = None
 ) -> np.ndarray:
     """Targets float32 [n_clips, n_classes]: 1 for the label of a clip, with `multi_label` for all, secondary too.

@@ -6,7 +6,7 @@ rest is dropped. Something shorter than one window gives one padded window. A re
 of the recording. export/reading.py repeats this rule for devices that cannot import the package.
 
 Recordings are cut with a hop of one window unless a setting gives another (`data.segment_hop_s`, `--overlap`).
-Labelled clips, whose window scores or embeddings are averaged, are cut with a hop of half a window (`clip_rule`).
+Labeled clips, whose window scores or embeddings are averaged, are cut with a hop of half a window (`clip_rule`).
 """
 
 import math
@@ -163,7 +163,7 @@ def overlap_rule(segment_s: float, sample_rate_hz: int, overlap_s: float) -> Win
 
 
 def clip_rule(n_samples: int, sample_rate_hz: int) -> WindowRule:
-    """The rule for labelled clips: windows of `n_samples` samples that overlap by half.
+    """The rule for labeled clips: windows of `n_samples` samples that overlap by half.
 
     A hop of half a window leaves less padding in the last window of a clip that is little longer than one window: of
     clips of 6 s, windows of 4 s read all and pad nothing, where a hop of 4 s would fill half the second with zeros.

@@ -1,4 +1,4 @@
-"""The model card beside an artefact, as Markdown: what it is, what it heard, how good, how exact and how fast it is.
+"""The model card beside an artifact, as Markdown: what it is, what it heard, how good, how exact and how fast it is.
 
 After Mitchell et al. 2019, "Model Cards for Model Reporting", https://arxiv.org/abs/1810.03993.
 """
@@ -15,14 +15,14 @@ from birdnet_fs.core.files import sha256, write_text
 from birdnet_fs.core.text import markdown
 from birdnet_fs.data.manifest import read_manifest
 from birdnet_fs.data.partition import INHERITED, PARTITION
-from birdnet_fs.export.convert_and_verify import Proof
-from birdnet_fs.export.spec import Form
-from birdnet_fs.runs.run import Run, versions
+from birdnet_fs.export.convert_and_verify import ParityReport
+from birdnet_fs.export.spec import ExportSpec
+from birdnet_fs.runs.run import Run, library_versions
 
 if TYPE_CHECKING:
     from birdnet_fs.export.runtimes.benchmark import Speed
 
-LICENCE_COLUMNS = ("licence", "license")  # of a table of recordings
+LICENSE_COLUMNS = ("licence", "license")  # of a table of recordings
 PRECISIONS = {
     "fp32": "weights and arithmetic in float32",
     "fp16": "weights stored in float16, arithmetic in float32",
@@ -32,44 +32,51 @@ PRECISIONS = {
 
 
 def write_card(
-    artefact: Path, run: Run, *, form: Form, target: str, proof: Proof, speed: "Speed | None", license: str = ""
+    artifact: Path,
+    run: Run,
+    *,
+    export_spec: ExportSpec,
+    target: str,
+    parity_report: ParityReport,
+    speed: "Speed | None",
+    license: str = "",
 ) -> None:
     """Write `<name>_card.md`.
 
     Args:
-        artefact: The finished file.
+        artifact: The finished file.
         run: The run it came from.
-        form: What it is.
+        export_spec: What it is.
         target: For which program it was written.
-        proof: What the gate measured.
+        parity_report: What the gate measured.
         speed: What it costs on this machine, where that was measured.
         license: Of the network, in its owner's words.
     """
     sections = {
-        f"# {artefact.name}": _what(artefact, run, form, target, proof),
-        "## Licence": [license or "Its owner has not said (`birdnet-fs export --license`)."],
+        f"# {artifact.name}": _what(artifact, run, export_spec, target, parity_report),
+        "## License": [license or "Its owner has not said (`birdnet-fs export --license`)."],
         "## What it was trained on": _data(run),
         "## How good the run was": _metrics(run.path / "metrics.json") or ["The run folder holds no metrics.json."],
-        "## How exact this file is": _exactness(proof),
+        "## How exact this file is": _exactness(parity_report),
         "## What it costs": [speed.line() if speed else "Not measured (`birdnet-fs bench` knows .tflite and .onnx)."],
         "## What it hears": _front_end(run),
         "## Classes": [f"{i}. {markdown(name)}" for i, name in enumerate(run.classes)],
-        "## Versions": [", ".join(f"{k} {v}" for k, v in versions().items())],
+        "## Versions": [", ".join(f"{k} {v}" for k, v in library_versions().items())],
     }
     text = "\n\n".join(f"{title}\n\n" + "\n".join(lines) for title, lines in sections.items())
-    write_text(artefact.with_name(f"{artefact.stem}_card.md"), text + "\n")
+    write_text(artifact.with_name(f"{artifact.stem}_card.md"), text + "\n")
 
 
-def _what(artefact: Path, run: Run, form: Form, target: str, proof: Proof) -> list[str]:
-    spec, second, model = run.frontend, proof.parity.embeddings, run.experiment.model.name
-    shape = ["any" if n is None else n for n in form.input_shape(spec.n_samples, run.input_shape)]
+def _what(artifact: Path, run: Run, export_spec: ExportSpec, target: str, parity_report: ParityReport) -> list[str]:
+    spec, second, model = run.frontend, parity_report.parity.embeddings, run.experiment.model.name
+    shape = ["any" if n is None else n for n in export_spec.input_shape(spec.n_samples, run.input_shape)]
     shape_text = f"[{', '.join(map(str, shape))}]"
     reads = f"waveform float32 {shape_text}, mono, {spec.sample_rate_hz} Hz, ±1 ({spec.segment_s:g} s)"
-    if form.input == "features":
+    if export_spec.input == "features":
         reads = f"features float32 {shape_text}, made from {spec.segment_s:g} s at {spec.sample_rate_hz} Hz"
-    gives = f"{form.answers.replace('_', '-')} [{shape[0]}, {len(run.classes)}]"
-    activation = form.activation(run.activation)
-    gives += f"; the probabilities are their {activation}" if form.kind == "logits" else f" ({activation})"
+    gives = f"{export_spec.output_kind.replace('_', '-')} [{shape[0]}, {len(run.classes)}]"
+    activation = export_spec.activation(run.activation)
+    gives += f"; the probabilities are their {activation}" if export_spec.kind == "logits" else f" ({activation})"
     if activation != run.activation:
         gives += f", those of the {run.activation} that the run was trained with"
     return [
@@ -79,13 +86,13 @@ def _what(artefact: Path, run: Run, form: Form, target: str, proof: Proof) -> li
         f"- Reads: {reads}.",
         f"- Gives: {gives}.",
         *([f"- Gives as a second output: embeddings [{shape[0]}, {second.width}]."] if second else []),
-        f"- Precision: {form.precision}, {PRECISIONS[form.precision]}.",
-        f"- SHA-256: `{sha256(artefact)}`",
+        f"- Precision: {export_spec.precision}, {PRECISIONS[export_spec.precision]}.",
+        f"- SHA-256: `{sha256(artifact)}`",
     ]
 
 
 def _data(run: Run) -> list[str]:
-    """Clips by part as the run folder knows them, and what the table of recordings says of licences, if still there."""
+    """Clips by part as the run folder knows them, and what the table of recordings says of licenses, if still there."""
     data, lines = run.experiment.data, []
     partition = run.path / PARTITION
     if partition.is_file():
@@ -108,40 +115,40 @@ def _data(run: Run) -> list[str]:
         name = Path(data.root).resolve().name  # the folder's name, not where it lies on somebody's machine
         which = [f", {what} `{value}`" for what, value in (("table", data.table), ("where", data.where)) if value]
         lines.append(f"- From `{name}`{''.join(which)}.")
-    return lines + _licences(run)
+    return lines + _licenses(run)
 
 
-def _licences(run: Run) -> list[str]:
+def _licenses(run: Run) -> list[str]:
     root = Path(run.experiment.data.root)
     if not run.experiment.data.root or not root.is_dir():
-        return ["- Their licences: the recordings are not here any more."]
+        return ["- Their licenses: the recordings are not here any more."]
     try:
         clips = read_manifest(run.experiment.data).clips
     except UserError:
-        return ["- Their licences: the recordings cannot be listed any more."]
+        return ["- Their licenses: the recordings cannot be listed any more."]
     found = Counter(
-        next((clip.row[column] for column in LICENCE_COLUMNS if column in clip.row), "not said") for clip in clips
+        next((clip.row[column] for column in LICENSE_COLUMNS if column in clip.row), "not said") for clip in clips
     )
     if set(found) <= {"not said"}:
-        return ["- Their licences: the table of recordings has no column `licence`."]
-    return [f"- Their licences: {', '.join(f'{markdown(name)} ({n:,} clips)' for name, n in found.most_common())}."]
+        return ["- Their licenses: the table of recordings has no column `license`."]
+    return [f"- Their licenses: {', '.join(f'{markdown(name)} ({n:,} clips)' for name, n in found.most_common())}."]
 
 
-def _exactness(proof: Proof) -> list[str]:
-    first, second = proof.parity, proof.parity.embeddings
-    budget = first.budget
-    thing = "logit" if proof.form.kind == "logits" else "probability"
+def _exactness(parity_report: ParityReport) -> list[str]:
+    first, second = parity_report.parity, parity_report.parity.embeddings
+    budget = first.limits
+    thing = "logit" if parity_report.spec.kind == "logits" else "probability"
     lines = [
         f"{first.n_segments:,} segments ({first.source}) and {first.n_edges} made ones (silence, clipping, a "
         "padded one, a sweep) against the run:",
         "",
-        *(f"- {name}: {numbers}" for name, numbers in proof.by_runtime.items()),
-        *(f"- {name}, converted through onnx2tf: {numbers}" for name, numbers in proof.second_route.items()),
+        *(f"- {name}: {numbers}" for name, numbers in parity_report.by_runtime.items()),
+        *(f"- {name}, converted through onnx2tf: {numbers}" for name, numbers in parity_report.second_route.items()),
         "",
         f"Allowed for {first.precision}: {budget.max_abs:.3g} in a {thing} ({budget.reason}).",
     ]
     if second:
-        lines.append(f"And {second.budget.max_error:g} of their spread in an embedding ({second.budget.reason}).")
+        lines.append(f"And {second.limits.max_error:g} of their spread in an embedding ({second.limits.reason}).")
     return lines
 
 

@@ -1,9 +1,9 @@
-"""The files beside an artefact, all named after it: with them and a runtime alone, another team can use it.
+"""The files beside an artifact, all named after it: with them and a runtime alone, another team can use it.
 
 For `<name>.tflite`: `<name>_Labels.txt`, `<name>.json` (how to feed it, and its SHA-256), `<name>_golden.npz` (made
 waveforms and what they must give), `<name>_card.md` (card.py), for a network that reads features `<name>_frontend.npz`
 (the front-end's window and matrices), for one that gives embeddings `<name>_enrolment.npz` (embeddings.py). One
-`parity.json` holds the proof of every artefact of the folder. Nothing is pickled; no recording travels.
+`parity.json` holds the proof of every artifact of the folder. Nothing is pickled; no recording travels.
 """
 
 import json
@@ -15,11 +15,11 @@ import numpy as np
 
 from birdnet_fs import schema
 from birdnet_fs.core.files import sha256, write_json, write_text
-from birdnet_fs.export.convert_and_verify import Proof
-from birdnet_fs.export.parity.embeddings import Enrolment
-from birdnet_fs.export.spec import Form
+from birdnet_fs.export.convert_and_verify import ParityReport
+from birdnet_fs.export.parity.embeddings import DeviceEnrollment
+from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.export.targets.labels import label_lines
-from birdnet_fs.runs.run import Run, versions
+from birdnet_fs.runs.run import Run, library_versions
 
 FORMAT = 1
 
@@ -27,7 +27,7 @@ FORMAT = 1
 class Golden(NamedTuple):
     """Made waveforms, float32 [n, n_samples] on the grid of 16-bit samples, and what must be answered to them.
 
-    That is what the run answers; in 8 bits, which saturate there, what the artefact itself did where it was proven.
+    That is what the run answers; in 8 bits, which saturate there, what the artifact itself did where it was proven.
     """
 
     waveforms: np.ndarray
@@ -35,22 +35,28 @@ class Golden(NamedTuple):
 
 
 def write_sidecars(
-    artefact: Path, run: Run, *, form: Form, proof: Proof, golden: Golden, enrolment: Enrolment | None = None
+    artifact: Path,
+    run: Run,
+    *,
+    spec: ExportSpec,
+    parity_report: ParityReport,
+    golden: Golden,
+    enrollment: DeviceEnrollment | None = None,
 ) -> None:
-    """Write everything that goes beside `artefact` but its card.
+    """Write everything that goes beside `artifact` but its card.
 
     Args:
-        artefact: The finished file; the sidecars go into its folder.
+        artifact: The finished file; the sidecars go into its folder.
         run: The run it came from.
-        form: What it is.
-        proof: What the gate measured.
+        spec: What it is.
+        parity_report: What the gate measured.
         golden: What another machine must reproduce.
-        enrolment: Of an artefact that gives embeddings and can be enrolled into.
+        enrollment: Of an artifact that gives embeddings and can be enrolled into.
     """
-    stem, parity = artefact.with_suffix(""), proof.parity
+    stem, parity = artifact.with_suffix(""), parity_report.parity
     write_text(_beside(stem, "_Labels.txt"), "".join(f"{line}\n" for line in label_lines(run.classes)))
-    tolerance = np.float32(parity.budget.device)
-    expected: dict[str, Any] = {form.kind: golden.answers[0], "tolerance": tolerance}
+    tolerance = np.float32(parity.limits.device)
+    expected: dict[str, Any] = {spec.kind: golden.answers[0], "tolerance": tolerance}
     if parity.embeddings is not None:
         expected["embeddings"] = golden.answers[1]
         expected["embeddings_tolerance"] = np.float32(parity.embeddings.tolerance)
@@ -58,47 +64,47 @@ def write_sidecars(
     np.savez_compressed(_beside(stem, "_golden.npz"), waveforms=integers, **expected)
     sidecar: dict[str, Any] = {
         "format": FORMAT,
-        "model": artefact.name,
-        "sha256": sha256(artefact),
-        "runtime": form.format,
+        "model": artifact.name,
+        "sha256": sha256(artifact),
+        "runtime": spec.format,
         "classes": list(run.classes),
         "sample_rate_hz": run.frontend.sample_rate_hz,
         "segment_s": run.frontend.segment_s,
-        "input": form.input,
-        "input_shape": list(form.input_shape(run.frontend.n_samples, run.input_shape)),
-        "axes": form.axes,
-        "output": form.kind,
-        "activation": form.activation(run.activation),
+        "input": spec.input,
+        "input_shape": list(spec.input_shape(run.frontend.n_samples, run.input_shape)),
+        "axes": spec.axes,
+        "output": spec.kind,
+        "activation": spec.activation(run.activation),
         "one_label": not run.multi_label,
         "logit_scale": run.experiment.logit_scale,
         "n_constant": int(run.experiment.model.unknown),
-        "precision": form.precision,
+        "precision": spec.precision,
         "frontend": run.frontend.to_artifact(),
-        "versions": versions(),
+        "versions": library_versions(),
     }
-    if form.format == "openvino":
-        sidecar["weights_sha256"] = sha256(artefact.with_suffix(".bin"))
+    if spec.format == "openvino":
+        sidecar["weights_sha256"] = sha256(artifact.with_suffix(".bin"))
     if parity.embeddings is not None:
         sidecar["embeddings"] = {"output": 1, "width": parity.embeddings.width, "enrolment": None}
-        if enrolment is not None:
-            file, arrays = _beside(stem, "_enrolment.npz"), dict[str, Any](enrolment.arrays)
+        if enrollment is not None:
+            file, arrays = _beside(stem, "_enrolment.npz"), dict[str, Any](enrollment.arrays)
             np.savez_compressed(file, **arrays)
-            sidecar["embeddings"]["enrolment"] = {**enrolment.description, "sha256": sha256(file)}
-    if form.input == "features":
+            sidecar["embeddings"]["enrolment"] = {**enrollment.description, "sha256": sha256(file)}
+    if spec.input == "features":
         constants: dict[str, Any] = {**frontend_constants(run.frontend)}
         np.savez_compressed(_beside(stem, "_frontend.npz"), **constants)
         sidecar["frontend_sha256"] = sha256(_beside(stem, "_frontend.npz"))
     write_json(_beside(stem, ".json"), sidecar)
 
 
-def write_parity(folder: Path, proofs: Mapping[str, Proof], *, earlier: Path) -> None:
-    """Write `parity.json`: the numbers by artefact, together with those of artefacts that `earlier` still holds."""
+def write_parity(folder: Path, reports: Mapping[str, ParityReport], *, earlier: Path) -> None:
+    """Write `parity.json`: the numbers by artifact, together with those of artifacts that `earlier` still holds."""
     try:
         kept = json.loads((earlier / "parity.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         kept = {}
     kept = {name: row for name, row in kept.items() if (earlier / name).is_file()} if isinstance(kept, dict) else {}
-    write_json(folder / "parity.json", {**kept, **{name: proof.to_json() for name, proof in proofs.items()}})
+    write_json(folder / "parity.json", {**kept, **{name: proof.to_json() for name, proof in reports.items()}})
 
 
 def frontend_constants(spec: schema.FrontEnd) -> dict[str, np.ndarray]:

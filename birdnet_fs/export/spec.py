@@ -5,11 +5,11 @@ from dataclasses import dataclass
 SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2", "openvino": ".xml"}
 PRECISIONS = ("fp32", "fp16", "dynamic", "int8")  # the most exact first
 INPUTS = ("waveform", "features")
-OUTPUTS = {"predictions": "logits", "embeddings": "embedding"}  # of an artefact, in its order: the layer each is of
+OUTPUTS = {"predictions": "logits", "embeddings": "embedding"}  # of an artifact, in its order: the layer each is of
 
 
 @dataclass(frozen=True)
-class Form:
+class ExportSpec:
     """One way to write a run.
 
     Attributes:
@@ -29,18 +29,18 @@ class Form:
     input: str = "waveform"
     precision: str = "fp32"
     batch: int | None = 1
-    answers: str = "logits"
+    output_kind: str = "logits"
     outputs: tuple[str, ...] = ("predictions",)
     axes: str = "time_first"
 
     @property
     def kind(self) -> str:
         """What a reader takes the numbers for: "logits" or "probabilities"."""
-        return "logits" if self.answers == "log_odds" else self.answers
+        return "logits" if self.output_kind == "log_odds" else self.output_kind
 
     def activation(self, trained: str) -> str:
         """What turns the file's numbers into probabilities; `trained` is the run's own, "sigmoid" or "softmax"."""
-        return "sigmoid" if self.answers == "log_odds" else trained
+        return "sigmoid" if self.output_kind == "log_odds" else trained
 
     @property
     def suffix(self) -> str:
@@ -50,7 +50,7 @@ class Form:
     def input_shape(self, n_samples: int, features: tuple[int, int, int]) -> tuple[int | None, ...]:
         """The shape of the file's input, `batch` in front.
 
-        >>> Form(input="features", axes="mel_first").input_shape(160_000, (313, 128, 1))
+        >>> ExportSpec(input="features", axes="mel_first").input_shape(160_000, (313, 128, 1))
         (1, 128, 313, 1)
         """
         if self.input == "waveform":

@@ -2,7 +2,7 @@
 
 Source: Snell, Swersky, Zemel 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.org/abs/1703.05175 (a
 class is the mean of its clips' embeddings); Wang et al. 2019, "SimpleShot", https://arxiv.org/abs/1911.04623 (for a
-network that was trained as a classifier: a centre is taken off and every embedding brought to length 1 first); Platt
+network that was trained as a classifier: a center is taken off and every embedding brought to length 1 first); Platt
 1999, "Probabilistic Outputs for Support Vector Machines" (how sure a few clips that are all told apart allow to be).
 
 What is calibrated looks at each clip with its own part taken out of the prototype, so that a clip never tells how
@@ -23,7 +23,7 @@ SCALES = (1e-2, 1e4)  # of the logits, between which it is looked for, in units 
 HALVINGS = 60  # of the logarithm of that range: float64 has no more digits
 KEPT = 0.95  # share of the support's own clips that "unknown" lets through when there is no background to hear
 SMALLEST = 1e-6  # length below which an embedding has no direction
-PAIRS = 1 << 15  # that the learnt distance measures at a time
+PAIRS = 1 << 15  # that the learned distance measures at a time
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -35,8 +35,8 @@ class Base:
     """How a network compares embeddings."""
 
     distance: Distance
-    centre: Floats | None  # [width], taken off all embeddings; None = the mean of the support
-    dense: tuple[tuple[Floats, Floats], ...] = ()  # of the learnt distance: kernel and bias of each layer
+    center: Floats | None  # [width], taken off all embeddings; None = the mean of the support
+    dense: tuple[tuple[Floats, Floats], ...] = ()  # of the learned distance: kernel and bias of each layer
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Head:
 
     distance: Distance
     scale: float
-    centre: Floats  # [width]
+    center: Floats  # [width]
     prototypes: Floats  # [n_classes, width], classes sorted
     unknown: float | None  # logit of "unknown"; None when there is no such class
 
@@ -77,17 +77,17 @@ def calibrate(labels: Sequence[str], embeddings: Floats, background: Floats, bas
         )
     classes = sorted(set(labels))
     truth = np.array([classes.index(label) for label in labels])
-    centre = embeddings.mean(0) if base.centre is None else base.centre
-    points = _points(embeddings, centre, base)
+    center = embeddings.mean(0) if base.center is None else base.center
+    points = _points(embeddings, center, base)
     counts = np.bincount(truth, minlength=len(classes))
     sums = np.zeros((len(classes), points.shape[1]))
     np.add.at(sums, truth, points)
     prototypes = (sums / counts[:, None]).astype(np.float32)
-    near = _near(points, prototypes, base)
+    near = _similarities(points, prototypes, base)
     several = counts[truth] > 1
     for i in np.flatnonzero(several):  # a clip's own class without it
         mean = ((sums[truth[i]] - points[i]) / (counts[truth[i]] - 1)).astype(np.float32)
-        near[i, truth[i]] = _near(points[i : i + 1], mean[None], base)[0, 0]
+        near[i, truth[i]] = _similarities(points[i : i + 1], mean[None], base)[0, 0]
     guessed = len(classes) > 1 and not several.any()
     if guessed:
         others = np.where(np.eye(len(classes), dtype=bool)[truth], -np.inf, near).max(1)
@@ -96,36 +96,36 @@ def calibrate(labels: Sequence[str], embeddings: Floats, background: Floats, bas
     near, truth = near[rows], truth[rows]
     own, cut = near[np.arange(len(truth)), truth], None
     if unknown and len(background):
-        cut = _best_threshold(own, _near(_points(background, centre, base), prototypes, base).max(1))
+        cut = _best_threshold(own, _similarities(_points(background, center, base), prototypes, base).max(1))
     elif unknown:
         cut = float(np.median(others)) if guessed else float(np.quantile(own, 1 - KEPT))
     if cut is not None:
         near = np.concatenate([near, np.full((len(near), 1), cut)], axis=1)
     scale = _best_scale(near, truth)
     logit = None if cut is None else scale * cut
-    # stored so that the head, which takes the centre off, finds the points again
-    return Head(base.distance, scale, centre, prototypes + centre, logit)
+    # stored so that the head, which takes the center off, finds the points again
+    return Head(base.distance, scale, center, prototypes + center, logit)
 
 
-def _points(embeddings: Floats, centre: Floats, base: Base) -> Floats:
-    """Embeddings where they are averaged: less the centre, and for cosines of length 1."""
-    points = embeddings - centre
+def _points(embeddings: Floats, center: Floats, base: Base) -> Floats:
+    """Embeddings where they are averaged: less the center, and for cosines of length 1."""
+    points = embeddings - center
     if base.distance == "cosine":
         points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), SMALLEST)
     return points
 
 
-def _near(points: Floats, prototypes: Floats, base: Base) -> Doubles:
+def _similarities(points: Floats, prototypes: Floats, base: Base) -> Doubles:
     """How near each point is to each prototype, [n, n_classes]: the head's logits at scale 1."""
     x, p = points.astype(np.float64), prototypes.astype(np.float64)
     if base.distance == "learned":
-        return -_learnt_distances(x, p, base)
+        return -_learned_distances(x, p, base)
     if base.distance == "cosine":
         return x @ (p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), SMALLEST)).T
     return 2 * x @ p.T - np.square(p).sum(1) - np.square(x).sum(1, keepdims=True)
 
 
-def _learnt_distances(x: Doubles, p: Doubles, base: Base) -> Doubles:
+def _learned_distances(x: Doubles, p: Doubles, base: Base) -> Doubles:
     """What `prototype_head.distance_network` says of every pair: [n, n_classes].
 
     The first layer reads a pair side by side; its kernel's two halves are applied once to each side.
@@ -143,29 +143,29 @@ def _learnt_distances(x: Doubles, p: Doubles, base: Base) -> Doubles:
     return found
 
 
-def _best_scale(near: Doubles, truth: NDArray[np.int64]) -> float:
+def _best_scale(similarities: Doubles, truth: NDArray[np.int64]) -> float:
     """The scale under which the softmax of the logits fits the clips best.
 
     What it has to fit is not that each clip is surely of its class, for which clips that are all told apart would ask
     for a scale without end, but what n clips of n right allow to say (Platt 1999): (n + 1) / (n + 2) for its class, the
     rest for the others. Cross-entropy has one minimum along the scale, where its slope passes through 0.
     """
-    n, m = near.shape
+    n, m = similarities.shape
     targets = np.full((n, m), 1 / (n + 2) / (m - 1))
     targets[np.arange(n), truth] = (n + 1) / (n + 2)
-    unit = float(np.abs(near - near.mean(1, keepdims=True)).mean())
+    unit = float(np.abs(similarities - similarities.mean(1, keepdims=True)).mean())
     if unit == 0:  # all alike
         return 1.0
     low, high = (limit / unit for limit in SCALES)
     for _ in range(HALVINGS):
         middle = float(np.sqrt(low * high))
-        slope = ((to_probabilities(middle * near, "softmax") - targets) * near).sum()
+        slope = ((to_probabilities(middle * similarities, "softmax") - targets) * similarities).sum()
         low, high = (low, middle) if slope > 0 else (middle, high)
     return float(np.sqrt(low * high))
 
 
 def _best_threshold(own: Doubles, other: Doubles) -> float:
-    """Half-way between the two neighbours where (share of `own` above) + (share of `other` below) is largest."""
+    """Half-way between the two neighbors where (share of `own` above) + (share of `other` below) is largest."""
     cuts = np.unique(np.concatenate([own, other]))
     cuts = np.concatenate([[cuts[0] - 1.0], (cuts[1:] + cuts[:-1]) / 2, [cuts[-1] + 1.0]])
     above, below = len(own) - np.searchsorted(np.sort(own), cuts, "right"), np.searchsorted(np.sort(other), cuts)

@@ -2,7 +2,7 @@
 
 Source: Clark, Marler, Beeman 1987, "Quantitative analysis of animal vocal phonology: an application to swamp sparrow
 song", Ethology 76:101-115; Khanna, Gaunt, McCallum 1997, "Digital spectrographic cross-correlation: tests of
-sensitivity", Bioacoustics 7:209-234 (what it is sensitive to). Nothing is learnt.
+sensitivity", Bioacoustics 7:209-234 (what it is sensitive to). Nothing is learned.
 
 A clip becomes decibels of N_BANDS mel bands, of which the loudest DEPTH_DB are kept; less their mean, of length 1.
 One spectrogram is moved over the other in time, and by SHIFT bands up or down, zeros (the mean) beyond its edges; the

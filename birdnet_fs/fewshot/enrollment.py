@@ -1,4 +1,4 @@
-"""Enrolment: new classes for a trained run from a few clips each, without training.
+"""Enrollment: new classes for a trained run from a few clips each, without training.
 
 Source: Snell, Swersky, Zemel 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.org/abs/1703.05175.
 What is computed stands in calibration.py. The prototypes are weights of the head, so the new run is scored, evaluated
@@ -23,11 +23,11 @@ from birdnet_fs.data.partition import PARTITION, Partition, write_partition
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.fewshot.calibration import Base, Head, calibrate
-from birdnet_fs.fewshot.support import SUPPORT, Support, read_support, same_sound, write_support
-from birdnet_fs.inference.embed import embed_clips, middle_of_training, width_of
+from birdnet_fs.fewshot.support import SUPPORT, Support, read_support, sound_key, write_support
+from birdnet_fs.inference.embed import embed_clips, embedding_width, training_mean_embedding
 from birdnet_fs.models.prototype_head import dense_layers
 from birdnet_fs.runs.provenance import inherited, provenance
-from birdnet_fs.runs.run import WEIGHTS, Run, build_network, read_weights, save_run, weights_of
+from birdnet_fs.runs.run import WEIGHTS, Run, build_network, model_weights, read_weights, save_run
 from birdnet_fs.training.episodic import Embedder
 
 UNKNOWN = "unknown"
@@ -36,7 +36,7 @@ SILENT_RMS = 1e-5  # -100 dB of full scale: below the noise of 16 bits
 Floats = NDArray[np.float32]
 
 
-def enrol(
+def enroll(
     run: Run,
     manifest: Manifest | None,
     output: Path,
@@ -69,10 +69,10 @@ def enrol(
             labels, fewer than two classes in the end, one clip alone, or a stored support that does not fit.
     """
     if run.experiment.model.head == "sed":
-        raise UserError(f"{run.path} has the head 'sed', which reads frames; enrol into a run with an embedding.")
+        raise UserError(f"{run.path} has the head 'sed', which reads frames; enroll into a run with an embedding.")
     model = run.build_model()
     embedder = Embedder(model, run.frontend)
-    support = read_support(run, width_of(model))
+    support = read_support(run, embedding_width(model))
     if run.classes and not (run.path / SUPPORT).is_file():
         say(f"The {len(run.classes)} classes that {run.path} was trained on are left out: they have no support.")
     missing = [name for name in remove if name not in support.classes]
@@ -84,7 +84,7 @@ def enrol(
     support = support.without(remove)
     if manifest is not None:
         clips = _new_clips(manifest, run, support, extend)
-        heard = _heard(clips, run, support)
+        heard = _check_not_trained_on(clips, run, support)
         if len(heard):
             support = support + Support(heard.clips, embed_clips(embedder, heard, "embedding the support"))
     if len(support.classes) + unknown < 2:
@@ -92,11 +92,11 @@ def enrol(
             f"Two or more classes are needed to tell apart. Received: {', '.join(support.classes) or 'none'}"
         )
     noises = _background(embedder, background, run.frontend.sample_rate_hz)
-    head = calibrate(support.labels, support.embeddings, noises, base_of(run, model), unknown=unknown)
+    head = calibrate(support.labels, support.embeddings, noises, head_base(run, model), unknown=unknown)
     return _write(run, output, support, head)
 
 
-def base_of(run: Run, model: keras.Model) -> Base:
+def head_base(run: Run, model: keras.Model) -> Base:
     """How a run compares embeddings: its own way when it has prototypes, else cosines around the middle of its classes.
 
     Args:
@@ -105,13 +105,13 @@ def base_of(run: Run, model: keras.Model) -> Base:
     """
     settings, head = run.experiment.model, model.get_layer("logits")
     if settings.head != "prototypes":
-        return Base("cosine", middle_of_training(run, model))
+        return Base("cosine", training_mean_embedding(run, model))
     if settings.distance == "cosine":
-        return Base("cosine", keras.ops.convert_to_numpy(head.centre))
+        return Base("cosine", keras.ops.convert_to_numpy(head.center))
     if settings.distance == "euclidean":
-        return Base("euclidean", None)  # any centre will do, a near one keeps digits
-    nowhere = np.zeros(width_of(model), np.float32)  # a learnt distance knows no centre
-    return Base("learned", nowhere, dense_layers(head.learnt))
+        return Base("euclidean", None)  # any center will do, a near one keeps digits
+    nowhere = np.zeros(embedding_width(model), np.float32)  # a learned distance knows no center
+    return Base("learned", nowhere, dense_layers(head.learned))
 
 
 def _new_clips(manifest: Manifest, run: Run, known: Support, extend: bool) -> list[Clip]:
@@ -128,25 +128,25 @@ def _new_clips(manifest: Manifest, run: Run, known: Support, extend: bool) -> li
             f"{both[0]!r} is a class of {run.path} already ({len(both)} such); add clips to it with --extend, or take "
             "it out first with --remove."
         )
-    held = {same_sound(clip): clip.labels[0] for clip in known.clips}
+    held = {sound_key(clip): clip.labels[0] for clip in known.clips}
     clips = with_fingerprints(manifest.clips)
     for clip in clips:
-        label = held.get(same_sound(clip), clip.labels[0])
+        label = held.get(sound_key(clip), clip.labels[0])
         if label != clip.labels[0]:
             raise UserError(
                 f"{clip.path} is in the support of {label!r} already, and a clip has one label; take it out of "
                 f"{clip.labels[0]!r}, or --remove {label!r}."
             )
-    new = [clip for clip in clips if same_sound(clip) not in held]
+    new = [clip for clip in clips if sound_key(clip) not in held]
     if len(new) < len(clips):
-        first = next(clip.path for clip in clips if same_sound(clip) in held)
+        first = next(clip.path for clip in clips if sound_key(clip) in held)
         n = len(clips) - len(new)
         say(f"{n} of {len(clips)} clips are in the support already and are not counted twice: {first} first.")
     return new
 
 
-def _heard(clips: Sequence[Clip], run: Run, known: Support) -> Waveforms:
-    """What can be learnt from; broken and silent clips are said."""
+def _check_not_trained_on(clips: Sequence[Clip], run: Run, known: Support) -> Waveforms:
+    """What can be learned from; broken and silent clips are said."""
     waveforms = Waveforms(clips, run.frontend.sample_rate_hz)
     if waveforms.ledger.counts()["quarantined"]:
         say(waveforms.ledger.summary())
@@ -158,12 +158,12 @@ def _heard(clips: Sequence[Clip], run: Run, known: Support) -> Waveforms:
     lost = sorted(set(labels) - {clip.labels[0] for clip in heard} - set(known.classes))
     if lost:
         raise UserError(
-            f"No clip of {lost[0]!r} can be learnt from: all are broken or silent. Give other recordings of it."
+            f"No clip of {lost[0]!r} can be learned from: all are broken or silent. Give other recordings of it."
         )
     for name in labels:
         own = {clip.recording_group for clip in heard if clip.labels[0] == name}
         if len(own) == 1 and name not in known.classes:
-            say(f"All clips of {name!r} are from one recording: its individual and background are learnt with it.")
+            say(f"All clips of {name!r} are from one recording: its individual and background are learned with it.")
     return Waveforms(heard, run.frontend.sample_rate_hz) if silent else waveforms
 
 
@@ -203,10 +203,10 @@ def _write(run: Run, output: Path, support: Support, head: Head) -> Run:
     classes = (*support.classes, *([UNKNOWN] if head.unknown is not None else []))
     model = build_network(experiment, len(classes))
     layer = model.get_layer("logits")
-    new = {layer.prototypes.path: head.prototypes, layer.centre.path: head.centre}
+    new = {layer.prototypes.path: head.prototypes, layer.center.path: head.center}
     if head.unknown is not None:
         new[layer.unknown_logit.path] = np.array([head.unknown], np.float32)
-    values = {**read_weights(run.path / WEIGHTS), **new}  # a learnt distance goes on as it is
+    values = {**read_weights(run.path / WEIGHTS), **new}  # a learned distance goes on as it is
     for variable in model.weights:
         if "seed_generator" not in variable.path:
             variable.assign(values[variable.path])
@@ -219,4 +219,4 @@ def _write(run: Run, output: Path, support: Support, head: Head) -> Run:
         write_support(folder, support)
         write_partition(folder / PARTITION, parts)
 
-    return save_run(output, experiment, classes, weights_of(model), also=others)
+    return save_run(output, experiment, classes, model_weights(model), also=others)

@@ -12,23 +12,30 @@ import numpy as np
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
-from birdnet_fs.data.episodes import draw_apart
+from birdnet_fs.data.episodes import draw_episodes_one_class_at_a_time
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.fewshot.correlation import correlations, spectrograms
-from birdnet_fs.inference.embed import embed_clips, middle_of_training
-from birdnet_fs.metrics.few_shot import Result, by_embedding, by_pairs, evaluate, result, together
+from birdnet_fs.inference.embed import embed_clips, training_mean_embedding
+from birdnet_fs.metrics.few_shot import (
+    Result,
+    by_embedding,
+    by_pairs,
+    combine_standardized,
+    few_shot_accuracy,
+    summarize,
+)
 from birdnet_fs.runs.provenance import provenance
 from birdnet_fs.runs.run import Run
 from birdnet_fs.training.episodic import Embedder
 from birdnet_fs.training.loop import device_of
 
 METHODS = ("euclidean", "cosine", "simpleshot", "logistic_regression")
-BESIDE = "cosine"  # what the correlation is added to
+CORRELATION_METHODS = "cosine"  # what the correlation is added to
 SHORT = 0.5  # of the network's input: a word is said when most clips are shorter
 
 
-def novel_accuracy(
+def evaluate_few_shot(
     run: Run,
     clips: Sequence[Clip],
     *,
@@ -45,7 +52,7 @@ def novel_accuracy(
 
     Args:
         run: Any trained run with an embedding.
-        clips: Labelled, one class each.
+        clips: Labeled, one class each.
         n_way: Classes of an episode.
         shots: Support clips of a class, one set of episodes for each number.
         n_query: Query clips of a class.
@@ -54,7 +61,7 @@ def novel_accuracy(
         known: Classes that the run was trained on may stand in episodes, from recordings that it was not trained on.
         fill: What follows a clip that is shorter than the network's input; see `embed_clips`.
         correlation: Also name queries by spectrogram cross-correlation alone ("correlation"), and by the sum of
-            cosines and correlations, both standardised over the classes of a query ("cosine+correlation").
+            cosines and correlations, both standardized over the classes of a query ("cosine+correlation").
 
     Returns:
         Results by shots, recordings and method (the same episodes for all methods); and why there are none across or
@@ -70,26 +77,29 @@ def novel_accuracy(
     with keras.device(device_of("auto")):
         model = run.build_model()
     embeddings = embed_clips(Embedder(model, run.frontend), waveforms, "embedding clips", fill)
-    middle = middle_of_training(run, model)
+    middle = training_mean_embedding(run, model)
     alike = correlations(spectrograms(waveforms, run.frontend)) if correlation else None
     labels = [clip.labels[0] for clip in waveforms.clips]
     groups = [clip.recording_group for clip in waveforms.clips]
     results: list[Result] = []
     reasons: dict[str, str] = {}
     for n_shot in shots:
-        drawn, why = draw_apart(
+        drawn, why = draw_episodes_one_class_at_a_time(
             labels, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, n_episodes=n_episodes, seed=seed
         )
         reasons |= why
         for episodes in drawn:
-            results += [evaluate(embeddings, episodes, method, base_mean=middle) for method in METHODS]
+            results += [few_shot_accuracy(embeddings, episodes, method, base_mean=middle) for method in METHODS]
             if alike is not None:
                 pairs = by_pairs("correlation", alike, episodes)
-                results += [result(pairs), result(together(by_embedding(embeddings, episodes, BESIDE), pairs))]
+                results += [
+                    summarize(pairs),
+                    summarize(combine_standardized(by_embedding(embeddings, episodes, CORRELATION_METHODS), pairs)),
+                ]
     return results, reasons
 
 
-def plain(result: Result) -> dict[str, Any]:
+def result_to_json(result: Result) -> dict[str, Any]:
     """A result as JSON values, without its confusion matrix."""
     return {name: value for name, value in asdict(result).items() if name not in ("confusion", "names")}
 

@@ -1,4 +1,4 @@
-"""The support of an enrolled run: the clips it has learnt its classes from, one embedding for each.
+"""The support of an enrolled run: the clips it has learned its classes from, one embedding for each.
 
 It lies in the run folder (`support.safetensors`, `support.csv`), so that classes can be added, extended and removed
 without hearing the earlier clips again.
@@ -53,7 +53,7 @@ class Support:
         return Support(self.clips + other.clips, np.concatenate([self.embeddings, other.embeddings]))
 
 
-def same_sound(clip: Clip) -> tuple[str, float, float | None]:
+def sound_key(clip: Clip) -> tuple[str, float, float | None]:
     """What two clips with fingerprints share that are one excerpt of one recording, whatever its files are called."""
     return recording_of(clip), clip.onset_s, clip.offset_s
 
@@ -75,11 +75,11 @@ def read_support(run: Run, width: int) -> Support:
         with open(run.path / SUPPORT_TABLE, encoding="utf-8", errors="surrogateescape", newline="") as file:
             clips = tuple(_clip(row) for row in csv.DictReader(file))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"The support in {run.path} cannot be read ({error}); enrol the classes again.") from None
+        raise UserError(f"The support in {run.path} cannot be read ({error}); enroll the classes again.") from None
     if embeddings.shape != (len(clips), width):
         raise UserError(
             f"{run.path / SUPPORT} must hold {len(clips)} embeddings of width {width}, those of its network. "
-            f"Received: {list(embeddings.shape)}; enrol the classes again."
+            f"Received: {list(embeddings.shape)}; enroll the classes again."
         )
     table = run.path / PARTITION
     stored = {c.path: c.fingerprint for c in read_partition(table, TRAIN)} if table.is_file() else {}

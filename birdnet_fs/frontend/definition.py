@@ -51,7 +51,7 @@ class Definition:
     window: np.ndarray
     bands: np.ndarray
     bins: tuple[int, int]
-    keep: tuple[int, int, int, int] | None
+    kept_frames: tuple[int, int, int, int] | None
     resize_frames: np.ndarray | None
     resize_bands: np.ndarray | None
     smoother: Smoother
@@ -77,7 +77,7 @@ def define(spec: FrontEnd, n_samples: int) -> Definition:
     n_frames = n_in = spec.n_frames_of(n_samples)
     keep = None
     if spec.keep_frames and spec.keep_frames != n_in:
-        keep, n_in = _keep(n_in, spec.keep_frames, spec.keep_from), spec.keep_frames
+        keep, n_in = _kept_range(n_in, spec.keep_frames, spec.keep_from), spec.keep_frames
     resize_frames = resize_bands = None
     shape = (n_in, spec.n_mels)
     if spec.resize != (0, 0):
@@ -85,8 +85,8 @@ def define(spec: FrontEnd, n_samples: int) -> Definition:
         resize_bands = _resize_weights(spec.n_mels, spec.resize[1], spec.resize_method)
         shape = spec.resize
     fit = [name for name, needed in (("keep", keep), ("resize", spec.resize != (0, 0))) if needed]
-    normalise = ["normalise"] if spec.normalize != "none" else []
-    steps = normalise + fit if spec.normalize_when == "first" else fit + normalise
+    normalize = ["normalise"] if spec.normalize != "none" else []
+    steps = normalize + fit if spec.normalize_when == "first" else fit + normalize
     compress = {"db": ["compress"], "log": ["compress"], "pcen": ["pcen"], "none": []}[spec.compression]
     return Definition(
         spec=spec,
@@ -96,7 +96,7 @@ def define(spec: FrontEnd, n_samples: int) -> Definition:
         window=window,
         bands=bands,
         bins=(int(used[0]), int(used[-1]) + 1),
-        keep=keep,
+        kept_frames=keep,
         resize_frames=resize_frames,
         resize_bands=resize_bands,
         smoother=smoother(spec, n_frames),
@@ -139,7 +139,7 @@ def _pcen(x: Any, definition: Definition, ops: Any) -> Any:
     return pcen(x, definition.spec, definition.smoother, ops)
 
 
-def _normalise(x: Any, definition: Definition, ops: Any) -> Any:
+def _normalize(x: Any, definition: Definition, ops: Any) -> Any:
     spec = definition.spec
     if spec.normalize == "db_range":
         return ops.clip(ops.multiply(x + 80.0, 0.01), 0.0, 1.0)
@@ -147,10 +147,10 @@ def _normalise(x: Any, definition: Definition, ops: Any) -> Any:
     if spec.normalize == "min_max":
         high = ops.max(x, axis=(1, 2), keepdims=True)
         return (x - low) / ops.maximum(high - low + spec.normalize_eps, TINY)
-    centred = x - low  # a constant segment is then exactly 0, and so is its deviation
-    centred = centred - _mean(centred, ops)
-    deviation = ops.sqrt(_mean(centred * centred, ops))
-    return ops.where(deviation > spec.normalize_eps, centred / ops.maximum(deviation, TINY), x)
+    centered = x - low  # a constant segment is then exactly 0, and so is its deviation
+    centered = centered - _mean(centered, ops)
+    deviation = ops.sqrt(_mean(centered * centered, ops))
+    return ops.where(deviation > spec.normalize_eps, centered / ops.maximum(deviation, TINY), x)
 
 
 def _mean(x: Any, ops: Any) -> Any:
@@ -164,7 +164,7 @@ def _mean(x: Any, ops: Any) -> Any:
 
 
 def _keep_frames(x: Any, definition: Definition, ops: Any) -> Any:
-    start, stop, before, after = definition.keep or (0, definition.n_frames, 0, 0)
+    start, stop, before, after = definition.kept_frames or (0, definition.n_frames, 0, 0)
     x = x[:, start:stop]
     return ops.pad(x, ((0, 0), (before, after), (0, 0))) if before or after else x
 
@@ -187,14 +187,14 @@ def _resize(x: Any, definition: Definition, ops: Any) -> Any:
 STEPS: dict[str, Step] = {
     "compress": _compress,
     "pcen": _pcen,
-    "normalise": _normalise,
+    "normalise": _normalize,
     "keep": _keep_frames,
     "resize": _resize,
 }
 
 
 def hann(win_length: int, n_fft: int) -> np.ndarray:
-    """Periodic Hann window of `win_length`, centred in `n_fft` zeros, float64."""
+    """Periodic Hann window of `win_length`, centered in `n_fft` zeros, float64."""
     window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(win_length) / win_length)
     before = (n_fft - win_length) // 2
     return np.pad(window, (before, n_fft - win_length - before))
@@ -265,7 +265,7 @@ def _constants(spec: FrontEnd) -> tuple[np.ndarray, np.ndarray]:
     return window, bands
 
 
-def _keep(n_in: int, n_out: int, side: str) -> tuple[int, int, int, int]:
+def _kept_range(n_in: int, n_out: int, side: str) -> tuple[int, int, int, int]:
     start = max(0, n_in - n_out) // 2 if side == "center" else 0
     missing = max(0, n_out - n_in)
     before = missing // 2 if side == "center" else 0
@@ -278,10 +278,10 @@ def _resize_weights(n_in: int, n_out: int, method: str) -> np.ndarray | None:
     if n_in == n_out:
         return None
     radius = 5.0 if method == "lanczos5" else 1.0
-    centre = (np.arange(n_out) + 0.5)[:, None] * n_in / n_out
+    center = (np.arange(n_out) + 0.5)[:, None] * n_in / n_out
     tap = np.arange(n_in)[None, :]
-    reach = (tap >= np.ceil(centre - radius - 0.5)) & (tap <= np.floor(centre + radius - 0.5))
-    x = tap + 0.5 - centre
+    reach = (tap >= np.ceil(center - radius - 0.5)) & (tap <= np.floor(center + radius - 0.5))
+    x = tap + 0.5 - center
     weights = np.where(reach, _lanczos(x, radius) if method == "lanczos5" else np.maximum(0.0, 1.0 - abs(x)), 0.0)
     weights /= weights.sum(axis=1, keepdims=True)
     weights.flags.writeable = False

@@ -53,7 +53,7 @@ def _rfft(x: Any, definition: Definition) -> Any:
         x = ops.concatenate([x[:, :1], x[:, 1:] - spec.preemphasis * x[:, :-1]], axis=1)
     if definition.pad:
         x = ops.pad(x, ((0, 0), (definition.pad, definition.pad)), mode=spec.pad_mode)
-    # torch.stft centres unless told not to; the padding is done already, as the definition says
+    # torch.stft centers unless told not to; the padding is done already, as the definition says
     re, im = ops.stft(x, spec.n_fft, spec.hop_length, spec.n_fft, window=definition.window, center=False)
     power = ops.cast((re * re + im * im)[:, :, low:high], "float32")
     return ops.matmul(power, definition.bands[:, low:high].T.astype(np.float32))

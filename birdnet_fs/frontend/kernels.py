@@ -78,8 +78,8 @@ def _energies(
         for at in range(0, group.shape[0], n_lanes):
             block = group[at : at + n_lanes]
             n, start, stop = block.shape[0], block[0] * hop - pad, block[-1] * hop - pad + n_fft
-            neighbours = n == n_lanes and block[-1] - block[0] == n - 1
-            if neighbours and start >= 0 and stop <= waveform.shape[0]:
+            neighbors = n == n_lanes and block[-1] - block[0] == n - 1
+            if neighbors and start >= 0 and stop <= waveform.shape[0]:
                 _frames(waveform, uint64(start), uint64(hop), window, x)
             else:  # at the ends of the waveform, or frames apart
                 for t in range(n):

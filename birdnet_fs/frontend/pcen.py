@@ -1,4 +1,4 @@
-"""Per-channel energy normalisation (PCEN): the energy of a band over its own running mean, then a root.
+"""Per-channel energy normalization (PCEN): the energy of a band over its own running mean, then a root.
 
 Wang et al. 2017, "Trainable frontend for robust and far-field keyword spotting" (https://arxiv.org/abs/1607.05666);
 Lostanlen et al. 2019, "Per-channel energy normalization: why and how" (IEEE Signal Processing Letters 26(1),

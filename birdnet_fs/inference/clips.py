@@ -1,4 +1,4 @@
-"""Scores of labelled clips: the mean probability over the windows that cover each clip."""
+"""Scores of labeled clips: the mean probability over the windows that cover each clip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ class ClipScores:
 
 
 def score_clips(engine: Engine, clips: Sequence[Clip]) -> ClipScores:
-    """Score clips with a run or an artefact.
+    """Score clips with a run or an artifact.
 
     Args:
         engine: What `open_engine` gave.
-        clips: Labelled clips of any length, cut by `clip_rule`.
+        clips: Labeled clips of any length, cut by `clip_rule`.
 
     Raises:
         UserError: None of the clips could be read.

@@ -1,7 +1,7 @@
 """What scores waveforms: a run folder (torch), an ensemble of runs, or an exported file, behind one `Engine`.
 
 An engine holds everything a caller needs to know about the model (classes, what it listens to, activation) and
-one function from waveforms to logits. A run is lowered to flat torch calls; exported files are opened in artefacts.py.
+one function from waveforms to logits. A run is lowered to flat torch calls; exported files are opened in artifacts.py.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from birdnet_fs.runs.run import Run
 
 
-class Listens(Protocol):
-    """What a caller has to know of a front-end; a `schema.FrontEnd` says it, and so does an ensemble's `Span`."""
+class InputSpec(Protocol):
+    """What a caller has to know of a front-end; a `schema.FrontEnd` says it, and so does an ensemble's `CombinedInputSpec`."""
 
     @property
     def sample_rate_hz(self) -> int: ...
@@ -46,16 +46,16 @@ class Engine:
         activation: "softmax" or "sigmoid", what turns logits into probabilities.
         identity: Text that changes when the model does (SHA-256 of its files).
         forward: float32 waveforms [n, n_samples] -> float32 logits [n, n_classes], for one batch.
-        ranks: Whether the scores rank clips by class and are no probabilities (an ensemble's mean ranks).
+        gives_ranks: Whether the scores rank clips by class and are no probabilities (an ensemble's mean ranks).
         one_label: Whether a clip has one label although the activation is "sigmoid" (ranks or log-odds of a softmax).
     """
 
     classes: tuple[str, ...]
-    frontend: Listens
+    frontend: InputSpec
     activation: str
     identity: str
     forward: Callable[[np.ndarray], np.ndarray]
-    ranks: bool = False
+    gives_ranks: bool = False
     one_label: bool = False
 
     @property
@@ -128,9 +128,9 @@ def open_engine(path: Path | str, *, threads: int = 0) -> Engine:
 
         return open_ensemble(path, threads=threads) if is_ensemble(path) else _open_run(path, threads)
     if path.suffix.lower() in (".tflite", ".onnx") and path.is_file():
-        from birdnet_fs.inference.exported import open_artefact
+        from birdnet_fs.inference.exported import open_artifact
 
-        return open_artefact(path, threads)
+        return open_artifact(path, threads)
     what = "no such file or folder" if not path.exists() else "another kind of file"
     raise UserError(
         f"A model must be a run folder (birdnet-fs train) or a .tflite or .onnx file. Received: {path}, {what}."
@@ -141,16 +141,16 @@ def _open_run(path: Path, threads: int) -> Engine:
     from birdnet_fs.runs import run as run_folder
 
     run = run_folder.load_run(path)
-    network = network_of(run, threads=threads)
+    network = run_network(run, threads=threads)
 
     def forward(waveforms: np.ndarray) -> np.ndarray:
-        return network(features_of(waveforms, run.frontend))
+        return network(network_features(waveforms, run.frontend))
 
     identity = f"{sha256(path / run_folder.WEIGHTS)} {sha256(path / run_folder.CONFIG)}"
     return Engine(run.classes, run.frontend, run.activation, identity, forward)
 
 
-def network_of(run: "Run", *, threads: int = 0) -> Callable[[np.ndarray], np.ndarray]:
+def run_network(run: "Run", *, threads: int = 0) -> Callable[[np.ndarray], np.ndarray]:
     """The network of a run: float32 features [n, n_frames, n_mels, n_channels] -> float32 logits [n, n_classes].
 
     Args:
@@ -166,7 +166,7 @@ def network_of(run: "Run", *, threads: int = 0) -> Callable[[np.ndarray], np.nda
         return lowered_network(run.build_model())
 
 
-def features_of(waveforms: np.ndarray, spec: schema.FrontEnd) -> np.ndarray:
+def network_features(waveforms: np.ndarray, spec: schema.FrontEnd) -> np.ndarray:
     """Waveforms [n, n_samples] -> what a network reads, float32 [n, n_frames, n_mels, n_channels]."""
     from birdnet_fs.frontend.in_numpy import log_mel, network_input
 

@@ -25,17 +25,17 @@ from birdnet_fs.core.files import sha256
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.inference.activations import SMALLEST, to_logits, to_probabilities
 from birdnet_fs.inference.clip_scores import mean_over_windows
-from birdnet_fs.inference.engine import Engine, network_of
+from birdnet_fs.inference.engine import Engine, run_network
 from birdnet_fs.runs.ensemble import POWER, load_ensemble
 from birdnet_fs.runs.run import ENSEMBLE
 
 N_POINTS = 1001  # of a table of positions: every thousandth of the clips, or all where there are fewer
-_TOGETHER = 64  # windows that a network is given at once
+_BATCH = 64  # windows that a network is given at once
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Member:
+class EnsembleMember:
     """One run of an ensemble.
 
     Attributes:
@@ -54,7 +54,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Span:
+class CombinedInputSpec:
     """What an ensemble listens to: the highest rate and the longest segment of its members, all their frequencies."""
 
     sample_rate_hz: int
@@ -68,7 +68,7 @@ class Span:
         return round(self.segment_s * self.sample_rate_hz)
 
     @classmethod
-    def of(cls, specs: Sequence[schema.FrontEnd]) -> "Span":
+    def of(cls, specs: Sequence[schema.FrontEnd]) -> "CombinedInputSpec":
         """The span of some front-ends."""
         return cls(
             max(spec.sample_rate_hz for spec in specs),
@@ -78,7 +78,7 @@ class Span:
         )
 
 
-def combine(scores: np.ndarray, how: str, *, activation: str = "softmax", power: float = POWER) -> Floats:
+def combine_scores(scores: np.ndarray, how: str, *, activation: str = "softmax", power: float = POWER) -> Floats:
     """Scores of several members as one.
 
     Args:
@@ -92,7 +92,7 @@ def combine(scores: np.ndarray, how: str, *, activation: str = "softmax", power:
     Returns:
         float64 [n, n_classes] in 0..1.
 
-    >>> combine([[[0.8, 0.2]], [[0.4, 0.6]]], "power").round(2).tolist()
+    >>> combine_scores([[[0.8, 0.2]], [[0.4, 0.6]]], "power").round(2).tolist()
     [[0.67, 0.33]]
     """
     given = np.asarray(scores, np.float64)
@@ -152,7 +152,7 @@ def open_ensemble(path: Path | str, *, threads: int = 0) -> Engine:
     found = load_ensemble(path)
     tables = found.positions() if found.how == "rank" else [None] * len(found.members)
     members = [
-        Member(run.frontend, run.activation, columns, network_of(run, threads=threads), table)
+        EnsembleMember(run.frontend, run.activation, columns, run_network(run, threads=threads), table)
         for run, columns, table in zip(found.members, found.columns, tables, strict=True)
     ]
     identity = sha256(found.path / ENSEMBLE)  # it holds the SHA-256 of the rest
@@ -160,9 +160,9 @@ def open_ensemble(path: Path | str, *, threads: int = 0) -> Engine:
 
 
 def ensemble_engine(
-    members: Sequence[Member], classes: Sequence[str], *, how: str, power: float = POWER, identity: str
+    members: Sequence[EnsembleMember], classes: Sequence[str], *, how: str, power: float = POWER, identity: str
 ) -> Engine:
-    """An engine that gives what `combine` makes of its members.
+    """An engine that gives what `combine_scores` makes of its members.
 
     A segment is as long as the longest of the members and at the highest of their rates. Each rate is resampled to
     once, from the segment alone, so that its score does not depend on what was recorded around it (soxr HQ: but for the
@@ -178,38 +178,38 @@ def ensemble_engine(
         power: Of "power".
         identity: Text that changes when a member does.
     """
-    span = Span.of([member.frontend for member in members])
+    span = CombinedInputSpec.of([member.frontend for member in members])
     ranks = how == "rank"
     activation = "sigmoid" if ranks else members[0].activation
 
     def forward(waveforms: np.ndarray) -> np.ndarray:
-        heard = _Heard(waveforms, span)
+        heard = _MemberInputs(waveforms, span)
         scores = np.stack([_scores(member, heard) for member in members])
-        combined = combine(scores, how, activation=activation, power=power)
+        combined = combine_scores(scores, how, activation=activation, power=power)
         return to_logits(combined, activation).astype(np.float32)
 
     one_label = ranks and {member.activation for member in members} == {"softmax"}
     return Engine(tuple(classes), span, activation, identity, forward, ranks, one_label)
 
 
-def _scores(member: Member, heard: "_Heard") -> Floats:
+def _scores(member: EnsembleMember, inputs: "_MemberInputs") -> Floats:
     """What one member gives to each waveform: probabilities or, with a table, positions; [n, n_classes]."""
     from birdnet_fs.frontend.in_numpy import network_input
 
-    features, n_windows = heard.features(member.frontend)
+    features, n_windows = inputs.features(member.frontend)
     parts = [
-        member.network(network_input(features[start : start + _TOGETHER], member.frontend))
-        for start in range(0, len(features), _TOGETHER)
+        member.network(network_input(features[start : start + _BATCH], member.frontend))
+        for start in range(0, len(features), _BATCH)
     ]
     found = to_probabilities(np.concatenate(parts), member.activation)
     mean = mean_over_windows(found, n_windows)[:, member.columns]
     return mean if member.table is None else positions(mean, member.table)
 
 
-class _Heard:
+class _MemberInputs:
     """A batch of waveforms [n, n_samples] as each member wants it, each rate and each front-end computed once."""
 
-    def __init__(self, waveforms: np.ndarray, span: Span) -> None:
+    def __init__(self, waveforms: np.ndarray, span: CombinedInputSpec) -> None:
         self._span = span
         self._at = {span.sample_rate_hz: waveforms}
         self._features: dict[schema.FrontEnd, tuple[np.ndarray, NDArray[np.intp]]] = {}

@@ -16,7 +16,7 @@ from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import sha256
 from birdnet_fs.inference.activations import ACTIVATIONS, to_logits
-from birdnet_fs.inference.engine import Engine, features_of
+from birdnet_fs.inference.engine import Engine, network_features
 
 INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # in order of preference
 _SIDECAR: dict[str, type | tuple[type, ...]] = {
@@ -32,7 +32,7 @@ _SIDECAR: dict[str, type | tuple[type, ...]] = {
 }
 
 
-class Network(NamedTuple):
+class ExportedNetwork(NamedTuple):
     """A file that a runtime has opened; dimensions of any size are -1."""
 
     reads: tuple[int, ...]
@@ -41,7 +41,7 @@ class Network(NamedTuple):
     run: Callable[[np.ndarray], np.ndarray]
 
 
-def open_artefact(path: Path, threads: int) -> Engine:
+def open_artifact(path: Path, threads: int) -> Engine:
     """Open an exported file.
 
     Raises:
@@ -71,7 +71,7 @@ def open_artefact(path: Path, threads: int) -> Engine:
     fixed = network.reads[0]  # -1 where the batch may be any
 
     def answer(waveforms: np.ndarray) -> np.ndarray:
-        inputs = waveforms if sidecar["input"] == "waveform" else features_of(waveforms, spec)
+        inputs = waveforms if sidecar["input"] == "waveform" else network_features(waveforms, spec)
         if mel_first:
             inputs = np.ascontiguousarray(inputs.swapaxes(1, 2))
         if fixed == -1:
@@ -89,7 +89,7 @@ def open_artefact(path: Path, threads: int) -> Engine:
     return Engine(classes, spec, sidecar["activation"], identity, forward, one_label=one_label)
 
 
-def _open_tflite(path: Path, threads: int) -> Network:
+def _open_tflite(path: Path, threads: int) -> ExportedNetwork:
     try:
         interpreter = _interpreter()(model_path=str(path), num_threads=threads or None)
         interpreter.allocate_tensors()
@@ -107,10 +107,10 @@ def _open_tflite(path: Path, threads: int) -> Network:
 
     reads = (int(given.get("shape_signature", given["shape"])[0]), *map(int, given["shape"][1:]))
     dtypes = (np.dtype(given["dtype"]).name, np.dtype(answer["dtype"]).name)
-    return Network(reads, tuple(map(int, answer["shape"])), dtypes, run)
+    return ExportedNetwork(reads, tuple(map(int, answer["shape"])), dtypes, run)
 
 
-def _open_onnx(path: Path, threads: int) -> Network:
+def _open_onnx(path: Path, threads: int) -> ExportedNetwork:
     try:
         import onnxruntime
     except ImportError:
@@ -129,7 +129,7 @@ def _open_onnx(path: Path, threads: int) -> Network:
 
     reads, gives = (tuple(n if isinstance(n, int) else -1 for n in end.shape) for end in (given, answer))
     names = {"tensor(float)": "float32"}
-    return Network(reads, gives, (names.get(given.type, given.type), names.get(answer.type, answer.type)), run)
+    return ExportedNetwork(reads, gives, (names.get(given.type, given.type), names.get(answer.type, answer.type)), run)
 
 
 def _read_sidecar(model: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Called:
+class PrecisionRecallF1:
     """How rightly classes are called, each [n_classes]; nan where a class does not occur.
 
     A class that occurs and is never called has precision 0.
@@ -60,26 +60,30 @@ class Called:
         return {n: float(getattr(self, n)[held] @ self.n[held] / total) if total else float("nan") for n in names}
 
 
-def called(hit: ArrayLike, false: ArrayLike, missed: ArrayLike) -> Called:
+def precision_recall_f1(
+    true_positive: ArrayLike, false_positive: ArrayLike, false_negative: ArrayLike
+) -> PrecisionRecallF1:
     """Precision, recall and F1 of classes from their true positives, false positives and false negatives, [n_classes].
 
-    >>> called([3], [1], [0]).precision
+    >>> precision_recall_f1([3], [1], [0]).precision
     array([0.75])
     """
-    hit, false, missed = (np.asarray(counts, np.int64) for counts in (hit, false, missed))
-    n = hit + missed
+    true_positive, false_positive, false_negative = (
+        np.asarray(counts, np.int64) for counts in (true_positive, false_positive, false_negative)
+    )
+    n = true_positive + false_negative
     with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(n > 0, hit / np.maximum(hit + false, 1), np.nan)
-        recall = np.where(n > 0, hit / n, np.nan)
-        f1 = np.where(n > 0, 2 * hit / (n + hit + false), np.nan)
-    return Called(n, precision, recall, f1)
+        precision = np.where(n > 0, true_positive / np.maximum(true_positive + false_positive, 1), np.nan)
+        recall = np.where(n > 0, true_positive / n, np.nan)
+        f1 = np.where(n > 0, 2 * true_positive / (n + true_positive + false_positive), np.nan)
+    return PrecisionRecallF1(n, precision, recall, f1)
 
 
-def called_in(confusion: ArrayLike) -> Called:
+def precision_recall_f1_of_confusion(confusion: ArrayLike) -> PrecisionRecallF1:
     """The same from counts [n_classes, n_classes], the true class first."""
     table = np.asarray(confusion, np.int64)
     hit = np.diag(table)
-    return called(hit, table.sum(axis=0) - hit, table.sum(axis=1) - hit)
+    return precision_recall_f1(hit, table.sum(axis=0) - hit, table.sum(axis=1) - hit)
 
 
 def macro_auroc(targets: ArrayLike, scores: ArrayLike) -> AUROC:
@@ -153,7 +157,7 @@ def best_f1(targets: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64],
     return np.array(thresholds), np.array(values)
 
 
-def counts(targets: ArrayLike, scores: ArrayLike, threshold: ArrayLike = 0.5) -> NDArray[np.int64]:
+def detection_counts(targets: ArrayLike, scores: ArrayLike, threshold: ArrayLike = 0.5) -> NDArray[np.int64]:
     """True positives, false positives, false negatives and true negatives at a threshold, [n_classes, 4].
 
     `threshold` is one number or [n_classes]; a score at the threshold is called. Errors as `macro_auroc`.
@@ -166,7 +170,7 @@ def counts(targets: ArrayLike, scores: ArrayLike, threshold: ArrayLike = 0.5) ->
 
 def f1(targets: ArrayLike, scores: ArrayLike, threshold: ArrayLike = 0.5) -> NDArray[np.float64]:
     """F1 of each class at a threshold, [n_classes]; nan where a class is neither present nor called."""
-    hit, false, missed, _ = counts(targets, scores, threshold).T
+    hit, false, missed, _ = detection_counts(targets, scores, threshold).T
     with np.errstate(invalid="ignore"):
         return 2 * hit / (2 * hit + false + missed)
 
@@ -198,15 +202,15 @@ def confusion(targets: ArrayLike, scores: ArrayLike) -> NDArray[np.int64]:
     return np.bincount(cell, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def called_of(targets: ArrayLike, scores: ArrayLike, *, multi_label: bool) -> Called:
+def classification_report(targets: ArrayLike, scores: ArrayLike, *, multi_label: bool) -> PrecisionRecallF1:
     """How rightly probabilities call: with `multi_label` each class at 0.5, else the highest of a row with one label.
 
     Arguments and errors as `macro_auroc`.
     """
     if multi_label:
-        hit, false, missed, _ = counts(targets, scores).T
-        return called(hit, false, missed)
-    return called_in(confusion(targets, scores))
+        hit, false, missed, _ = detection_counts(targets, scores).T
+        return precision_recall_f1(hit, false, missed)
+    return precision_recall_f1_of_confusion(confusion(targets, scores))
 
 
 def log_loss(targets: ArrayLike, scores: ArrayLike, *, multi_label: bool) -> float:

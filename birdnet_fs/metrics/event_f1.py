@@ -2,7 +2,7 @@
 
 Source: DCASE challenge, few-shot bioacoustic event detection, 2021-2024,
 https://dcase.community/challenge2024/task-few-shot-bioacoustic-event-detection; the rules are those of the
-organisers' code, https://github.com/c4dm/dcase-few-shot-bioacoustic (evaluation_metrics/).
+organizers' code, https://github.com/c4dm/dcase-few-shot-bioacoustic (evaluation_metrics/).
 A detection and an annotated event may be one when the intersection of their times is more than 30 % of the union, and
 as many as possible are paired, each once. A detection that is left over but pairs with an event that annotators were
 unsure of (UNK) counts neither for nor against. The first five events of a recording are the support and count nowhere.
@@ -27,19 +27,23 @@ Times = NDArray[np.float64]  # [n, 2]: onset and offset, seconds
 
 
 @dataclass(frozen=True)
-class Counts:
+class EventCounts:
     """Detections that are events, detections that are none, events that were missed."""
 
-    hits: int = 0
-    false: int = 0
-    missed: int = 0
+    true_positive: int = 0
+    false_positive: int = 0
+    false_negative: int = 0
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(self.hits + other.hits, self.false + other.false, self.missed + other.missed)
+    def __add__(self, other: "EventCounts") -> "EventCounts":
+        return EventCounts(
+            self.true_positive + other.true_positive,
+            self.false_positive + other.false_positive,
+            self.false_negative + other.false_negative,
+        )
 
 
 @dataclass(frozen=True)
-class Scores:
+class EventScores:
     """Precision, recall and F-measure, in 0..1; LOWEST stands for 0."""
 
     precision: float
@@ -47,14 +51,14 @@ class Scores:
     f_measure: float
 
 
-def count(
+def count_events(
     events: ArrayLike,
     detections: ArrayLike,
     unsure: ArrayLike = (),
     *,
     n_shots: int = N_SHOTS,
     min_iou: float = MIN_IOU,
-) -> Counts:
+) -> EventCounts:
     """Compare the detections of one class in one recording with its annotations.
 
     Args:
@@ -68,7 +72,7 @@ def count(
     Raises:
         UserError: Times that are not pairs of a finite onset and a later offset, or fewer events than `n_shots`.
 
-    >>> count([[0, 1], [5, 6], [8, 9]], [[5.1, 6.1], [20, 21]], n_shots=1)
+    >>> count_events([[0, 1], [5, 6], [8, 9]], [[5.1, 6.1], [20, 21]], n_shots=1)
     Counts(hits=1, false=1, missed=1)
     """
     positive, called, pardoned = (
@@ -83,25 +87,27 @@ def count(
             )
         support_end = positive[np.argsort(positive[:, 0], kind="stable")[n_shots - 1], 1]
         positive, pardoned = positive[positive[:, 1] > support_end], pardoned[pardoned[:, 1] > support_end]
-    hits = match(positive, called, min_iou=min_iou)
+    hits = match_events(positive, called, min_iou=min_iou)
     rest = np.delete(called, hits[:, 1], axis=0)
-    return Counts(len(hits), len(rest) - len(match(pardoned, rest, min_iou=min_iou)), len(positive) - len(hits))
+    return EventCounts(
+        len(hits), len(rest) - len(match_events(pardoned, rest, min_iou=min_iou)), len(positive) - len(hits)
+    )
 
 
-def match(events: ArrayLike, detections: ArrayLike, *, min_iou: float = MIN_IOU) -> NDArray[np.int64]:
+def match_events(events: ArrayLike, detections: ArrayLike, *, min_iou: float = MIN_IOU) -> NDArray[np.int64]:
     """As many pairs of an event and a detection as can be, none of either twice.
 
     Args:
         events: [n, 2], onset and offset in seconds.
         detections: [m, 2], likewise.
-        min_iou: As `count`.
+        min_iou: As `count_events`.
 
     Returns:
         [n_pairs, 2]: row of the event and row of the detection, by event. Where there are several ways of making as
         many pairs, one of them.
 
     Raises:
-        UserError: As `count`.
+        UserError: As `count_events`.
     """
     true, called = _checked(events, "events"), _checked(detections, "detections")
     if not len(true) or not len(called):
@@ -122,19 +128,19 @@ def match(events: ArrayLike, detections: ArrayLike, *, min_iou: float = MIN_IOU)
     return np.stack([rows, found[rows].astype(np.int64)], axis=1)
 
 
-def scores(counts: Counts) -> Scores:
+def event_scores(counts: EventCounts) -> EventScores:
     """Precision, recall and F-measure of counts (of a recording, a class, a data set: add them up first).
 
-    >>> scores(Counts(hits=3, false=1, missed=3))
+    >>> event_scores(EventCounts(hits=3, false=1, missed=3))
     Scores(precision=0.75, recall=0.5, f_measure=0.6)
     """
-    hits, false, missed = counts.hits, counts.false, counts.missed
+    hits, false, missed = counts.true_positive, counts.false_positive, counts.false_negative
     if not hits:
-        return Scores(LOWEST, LOWEST, LOWEST)
-    return Scores(hits / (hits + false), hits / (hits + missed), hits / (hits + (false + missed) / 2))
+        return EventScores(LOWEST, LOWEST, LOWEST)
+    return EventScores(hits / (hits + false), hits / (hits + missed), hits / (hits + (false + missed) / 2))
 
 
-def over_sets(sets: Iterable[Counts]) -> Scores:
+def mean_over_sets(sets: Iterable[EventCounts]) -> EventScores:
     """DCASE's overall scores: harmonic means over the data sets, so that none can be neglected.
 
     Args:
@@ -143,11 +149,11 @@ def over_sets(sets: Iterable[Counts]) -> Scores:
     Raises:
         UserError: There is none.
     """
-    each = [scores(counts) for counts in sets]
+    each = [event_scores(counts) for counts in sets]
     if not each:
         raise UserError("Scores over data sets need the counts of one data set or more. Received: none")
     columns = zip(*((s.precision, s.recall, s.f_measure) for s in each), strict=True)
-    return Scores(*(len(each) / sum(1 / value for value in column) for column in columns))
+    return EventScores(*(len(each) / sum(1 / value for value in column) for column in columns))
 
 
 def _checked(times: ArrayLike, name: str) -> Times:

@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.data.episodes import Episodes
-from birdnet_fs.metrics.classification import Called, called_in
+from birdnet_fs.metrics.classification import PrecisionRecallF1, precision_recall_f1_of_confusion
 
 BLOCK_BYTES = 2**25  # of embeddings or pairs that are gathered at a time
 SMALLEST = 1e-6  # length below which an embedding has no direction
@@ -45,9 +45,9 @@ class Result:
     confusion: NDArray[np.int64]  # [n_classes, n_classes], queries of all episodes: rows true, columns named
 
     @property
-    def called(self) -> Called:
+    def precision_recall_f1(self) -> PrecisionRecallF1:
         """Precision, recall (the accuracy of a class) and F1 of each class, and their means."""
-        return called_in(self.confusion)
+        return precision_recall_f1_of_confusion(self.confusion)
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Scores:
     values_per_episode: int  # that are in memory at a time
 
 
-def evaluate(
+def few_shot_accuracy(
     embeddings: ArrayLike, episodes: Episodes, method: str | Method = "euclidean", *, base_mean: ArrayLike | None = None
 ) -> Result:
-    """Name the queries of every episode from its support by embeddings; see `by_embedding` and `result`."""
-    return result(by_embedding(embeddings, episodes, method, base_mean=base_mean))
+    """Name the queries of every episode from its support by embeddings; see `by_embedding` and `summarize`."""
+    return summarize(by_embedding(embeddings, episodes, method, base_mean=base_mean))
 
 
 def by_embedding(
@@ -76,7 +76,7 @@ def by_embedding(
         embeddings: [n_items, width], of all items that the episodes were drawn from.
         episodes: What `episodes.draw` gave.
         method: A key of METHODS, or a function of support [n, n_way, n_shot, width] and query
-            [n, n_way * n_query, width] to scores [n, n_way * n_query, n_way], as of a learnt distance.
+            [n, n_way * n_query, width] to scores [n, n_way * n_query, n_way], as of a learned distance.
         base_mean: [width], the mean embedding of the base classes; "simpleshot" needs it.
 
     Raises:
@@ -101,18 +101,18 @@ def by_embedding(
     return Scores(name, episodes, of, n_way * (episodes.support.shape[2] + n_query) * x.shape[1])
 
 
-def by_pairs(name: str, alike: ArrayLike, episodes: Episodes) -> Scores:
+def by_pairs(name: str, similarity: ArrayLike, episodes: Episodes) -> Scores:
     """Scores of the queries by how alike pairs of items are: a class counts by the support clip most like the query.
 
     Args:
         name: Of the method.
-        alike: [n_items, n_items], higher is more alike; row = query, column = support.
+        similarity: [n_items, n_items], higher is more alike; row = query, column = support.
         episodes: What `episodes.draw` gave.
 
     Raises:
-        UserError: `alike` is not square, too small for the episodes, or not finite.
+        UserError: `similarity` is not square, too small for the episodes, or not finite.
     """
-    table = _checked(alike, episodes, "alike")
+    table = _checked(similarity, episodes, "alike")
     if table.shape[0] != table.shape[1]:
         raise UserError(f"alike must be [n_items, n_items]. Received: {table.shape}")
     n_episodes, n_way, n_query = episodes.query.shape
@@ -125,7 +125,7 @@ def by_pairs(name: str, alike: ArrayLike, episodes: Episodes) -> Scores:
     return Scores(name, episodes, of, n_way * n_query * n_way * episodes.support.shape[2])
 
 
-def together(first: Scores, second: Scores, weight: float = 1.0) -> Scores:
+def combine_standardized(first: Scores, second: Scores, weight: float = 1.0) -> Scores:
     """The sum of two methods' scores, each brought to mean 0 and deviation 1 over the classes of a query first.
 
     So a query is still named from the support alone. A method that scores all classes of a query alike adds nothing.
@@ -143,7 +143,7 @@ def together(first: Scores, second: Scores, weight: float = 1.0) -> Scores:
     return Scores(f"{first.method}+{second.method}", first.episodes, of, size)
 
 
-def result(scores: Scores) -> Result:
+def summarize(scores: Scores) -> Result:
     """The accuracy of the class with the highest score.
 
     The interval is that of the mean over episodes (mean +- 1.96 standard errors): how far another draw of as many

@@ -40,7 +40,7 @@ class ClassWiseAUC(keras.metrics.Metric):
         self._empty()
 
     def _empty(self) -> None:
-        self._held = _Held()
+        self._held = _Buffer()
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Keep a batch."""
@@ -104,7 +104,7 @@ class ClassWiseAUC(keras.metrics.Metric):
             )
 
 
-class _Held:
+class _Buffer:
     """The rows of an epoch; computed again only after new rows came."""
 
     def __init__(self) -> None:

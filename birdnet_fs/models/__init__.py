@@ -164,7 +164,7 @@ def with_outputs(model: "keras.Model", names: Sequence[str]) -> "keras.Model":
         if name not in found:
             hint = " Build it with head='sed'." if name == "frame_logits" else nearest(name, found)
             raise UserError(f"{model.name} has no layer of this name.{hint} Received: {name!r}")
-    # of a quantised network what is rounded, under the name of the layer whose result it is (quantised.py)
+    # of a quantized network what is rounded, under the name of the layer whose result it is (quantized.py)
     found |= {name.removesuffix("_range"): tensor for name, tensor in found.items() if name.endswith("_range")}
     outputs = [found[name] for name in names]
     return keras.Model(model.input, outputs[0] if len(outputs) == 1 else outputs, name=model.name)

@@ -12,7 +12,7 @@ from keras import layers
 
 @keras.saving.register_keras_serializable("birdnet_fs")
 class LayerScale(layers.Layer):
-    """A learnt factor for each channel, at the end of a residual branch: [..., width] -> [..., width].
+    """A learned factor for each channel, at the end of a residual branch: [..., width] -> [..., width].
 
     Args:
         initial: Value of all factors at the start, small (1e-6 to 1e-4), so that a deep network starts as if shallow.

@@ -3,7 +3,7 @@
 Source: Liu et al. 2022, "A ConvNet for the 2020s", CVPR, sections 2 and A, https://arxiv.org/abs/2201.03545: a 4x4
 convolution with stride 4, blocks of depthwise 7x7, LayerNorm and two 1x1 convolutions around a GELU, LayerNorm and a
 2x2 convolution with stride 2 between stages; LayerNorm over channels with epsilon 1e-6, LayerScale 1e-6, stochastic
-depth that rises linearly to .1, weights from a normal distribution of deviation .02. The paper normalises the
+depth that rises linearly to .1, weights from a normal distribution of deviation .02. The paper normalizes the
 average of the last map; the fork feeds torchvision's `features` straight into the average and the last layer.
 
 It wants small steps: without a warm-up, fresh weights learn with AdamW at 5e-5 to 2e-4, and at 2e-3 the loss rises
@@ -12,7 +12,7 @@ tenfold and does not come back (ANIMAL-SPOT's fork trains at 8e-6; the paper at 
 
 Nothing is padded where the map shrinks: n frames (or mels) become floor(n / 4) steps, then three times half as many,
 rounded down. Where n is no multiple of 32 the odd steps, at most the last 31 frames, have no place of their own in
-the next map; what the 7x7 kernels of their neighbours took from them is all that stays.
+the next map; what the 7x7 kernels of their neighbors took from them is all that stays.
 """
 
 from dataclasses import dataclass

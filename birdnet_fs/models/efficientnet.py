@@ -1,7 +1,7 @@
 """EfficientNet B0, the network of the BirdCLEF 2025 plan: inverted residual blocks with squeeze-and-excitation.
 
 Source: Tan, Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML, table 1,
-https://arxiv.org/abs/1905.11946; as in keras.applications, with its standardisation of the input (three numbers for
+https://arxiv.org/abs/1905.11946; as in keras.applications, with its standardization of the input (three numbers for
 one channel). Blocks, SiLU, BatchNorm and stochastic depth are those of efficientnet_v2.py; BatchNorm's momentum is .9,
 because the published .99 follows the data for thousands of steps only.
 """
@@ -33,11 +33,11 @@ VARIANTS = {"b0": Size(tuple(Stage(False, *row) for row in _TABLE), stem=32)}
 
 def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
     """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels]."""
-    return trunk(Standardise(name="input_statistics")(features), VARIANTS[variant])
+    return trunk(Standardize(name="input_statistics")(features), VARIANTS[variant])
 
 
 @keras.saving.register_keras_serializable("birdnet_fs")
-class Standardise(layers.Layer):
+class Standardize(layers.Layer):
     """Each channel less its mean, over its deviation: constants of a published network, 0 and 1 in a fresh one.
 
     Weights, none trained: `mean` and `variance` [n_channels], `count` (how many values they were taken of).

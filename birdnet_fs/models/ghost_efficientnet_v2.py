@@ -75,7 +75,7 @@ def _ghost(
 
 
 def _channel_attention(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """ECA: each channel is weighted by a convolution over the means of its neighbours, in the order of the channels."""
+    """ECA: each channel is weighted by a convolution over the means of its neighbors, in the order of the channels."""
     channels = x.shape[-1]
     kernel = int((math.log2(channels) + 1) / 2) | 1  # the next odd number
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1912.10211, with the details of the authors' code
 (https://github.com/qiuqiangkong/audioset_tagging_cnn, pytorch/models.py). As published: a BatchNorm of each mel band
 in front, SpecAugment while training, average pooling where others stride, max plus mean over time, a dense layer
 with ReLU as embedding. Glorot uniform kernels, as theirs, are Keras' default. Their features are log-mel decibels
-without normalisation at 32 kHz, 100 frames a second, 64 mels, one channel (the front-end preset "panns"); a trained
+without normalization at 32 kHz, 100 frames a second, 64 mels, one channel (the front-end preset "panns"); a trained
 band belongs to its place in bn0, so weights fit one n_mels only. Their class layer reads the embedding directly:
 `build(dropout=0)` is theirs, any other value is ours. They mix the features of two segments (mixup), which is the
 trainer's work.

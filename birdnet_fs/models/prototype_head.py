@@ -2,10 +2,10 @@
 
 Source: Snell, Swersky, Zemel 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.org/abs/1703.05175
 (squared Euclidean distance to the mean of a class' support); Sung et al. 2018, "Learning to Compare",
-https://arxiv.org/abs/1711.06025 (a distance that is learnt; its layers here are those of V2 in
+https://arxiv.org/abs/1711.06025 (a distance that is learned; its layers here are those of V2 in
 https://github.com/nnayz/uhh_project_dsai); Wang et al. 2019, "SimpleShot", https://arxiv.org/abs/1911.04623 (cosine
-after a centre is taken off). Prototypes, centre and what stands for "none of them" are weights of the network, so a
-run that has learnt species by enrolment is scored, evaluated and exported like any other.
+after a center is taken off). Prototypes, center and what stands for "none of them" are weights of the network, so a
+run that has learned species by enrollment is scored, evaluated and exported like any other.
 """
 
 from typing import Any
@@ -18,12 +18,12 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend.in_keras import full_precision
 
 DISTANCES = ("euclidean", "cosine", "learned")
-DROPOUT = 0.1  # inside the learnt distance
+DROPOUT = 0.1  # inside the learned distance
 SMALLEST_SQUARE = 1e-12  # below the squared length of any embedding that means something
 
 
 def distance_network(width: int) -> keras.Model:
-    """The learnt distance of V2: query and prototype side by side -> 512 -> 256 -> 1, with nothing to bound it.
+    """The learned distance of V2: query and prototype side by side -> 512 -> 256 -> 1, with nothing to bound it.
 
     Args:
         width: Of an embedding.
@@ -58,8 +58,8 @@ class PrototypeLogits(layers.Layer):
         unknown: The last class is "none of the others": its logit is one number, whatever is heard.
         **settings: Those of every layer (name, dtype).
 
-    Weights: `prototypes` [n_known, width]; not trained by gradients: `centre` [width], taken off embeddings and
-    prototypes before they are compared (zeros until enrolment sets it), and, with `unknown`, `unknown_logit` [1].
+    Weights: `prototypes` [n_known, width]; not trained by gradients: `center` [width], taken off embeddings and
+    prototypes before they are compared (zeros until enrollment sets it), and, with `unknown`, `unknown_logit` [1].
     Input: [batch, width]. Output: [batch, n_classes].
     """
 
@@ -72,11 +72,11 @@ class PrototypeLogits(layers.Layer):
     def build(self, input_shape: tuple[Any, ...]) -> None:
         width = input_shape[-1]
         self.prototypes = self.add_weight(name="prototypes", shape=(self.n_classes - self.unknown, width))
-        self.centre = self.add_weight(name="centre", shape=(width,), initializer="zeros", trainable=False)
+        self.center = self.add_weight(name="centre", shape=(width,), initializer="zeros", trainable=False)
         if self.unknown:
             self.unknown_logit = self.add_weight(name="unknown_logit", shape=(1,), initializer="zeros", trainable=False)
         if self.distance == "learned":
-            self.learnt = distance_network(width)
+            self.learned = distance_network(width)
 
     def call(self, x: Any, training: bool = False) -> Any:
         logits = self.compare(x, self.prototypes, training=training)
@@ -89,7 +89,7 @@ class PrototypeLogits(layers.Layer):
         x = ops.cast(x, self.compute_dtype)
         prototypes = ops.cast(prototypes, self.compute_dtype)
         if self.distance != "learned":  # moves no distance, and float32 keeps more of it
-            x, prototypes = x - self.centre, prototypes - self.centre
+            x, prototypes = x - self.center, prototypes - self.center
         if self.distance == "cosine":
             with full_precision(x):
                 return self.scale * ops.matmul(_unit(x), ops.transpose(_unit(prototypes)))
@@ -100,7 +100,7 @@ class PrototypeLogits(layers.Layer):
         n_classes, width = prototypes.shape
         queries = ops.repeat(x[:, None, :], n_classes, axis=1)
         pairs = ops.concatenate([queries, ops.zeros_like(queries) + prototypes], axis=2)
-        distances = self.learnt(ops.reshape(pairs, (-1, 2 * width)), training=training)
+        distances = self.learned(ops.reshape(pairs, (-1, 2 * width)), training=training)
         return -self.scale * ops.reshape(distances, (-1, n_classes))
 
     def get_config(self) -> dict[str, Any]:

@@ -5,9 +5,9 @@ the encoders V1 and V2 are those of https://github.com/nnayz/uhh_project_dsai fo
 128 mels x 512 frames. V2 is a ResNet (He et al. 2016, https://arxiv.org/abs/1512.03385) whose blocks weigh their
 channels by mean and maximum (Woo et al. 2018, CBAM, https://arxiv.org/abs/1807.06521, section 3.1), and which weighs
 time at the end: by self-attention as its design says, or by the convolutions of its shipped code ("conv_gate").
-BatchNorm epsilon 1e-5 and momentum .9, as torch's defaults. V2's learnt distance is in prototype_head.py.
+BatchNorm epsilon 1e-5 and momentum .9, as torch's defaults. V2's learned distance is in prototype_head.py.
 
-An ordinary classifier of `models.build` has its linear head on the normalised embedding: logits are w . z + b with
+An ordinary classifier of `models.build` has its linear head on the normalized embedding: logits are w . z + b with
 |z| = 1, so how sure it can be depends on the length of w: it learns slowly at first, and best with little weight decay
 (the head "cosine" has a scale for that).
 """

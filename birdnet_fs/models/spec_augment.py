@@ -2,7 +2,7 @@
 
 Source: Park et al. 2019, "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition",
 https://arxiv.org/abs/1904.08779, as PANNs draw it (https://github.com/qiuqiangkong/torchlibrosa, augmentation.py):
-behind the normalisation of the features, so that zero is the mean of a band.
+behind the normalization of the features, so that zero is the mean of a band.
 """
 
 from typing import Any

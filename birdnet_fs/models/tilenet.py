@@ -1,4 +1,4 @@
-"""TileNet: the encoder of Tile2Vec, made to bring neighbouring pieces of a recording together without any label.
+"""TileNet: the encoder of Tile2Vec, made to bring neighboring pieces of a recording together without any label.
 
 Source: Jean et al. 2019, "Tile2Vec: Unsupervised Representation Learning for Spatially Distributed Data", AAAI,
 https://arxiv.org/abs/1805.02855 (a ResNet-18 with a fifth stage and a 3x3 first convolution); the sizes are those of

@@ -3,8 +3,8 @@
 Source: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929; tiny and small are
 of Touvron et al. 2021 (DeiT, table 1), https://arxiv.org/abs/2012.12877; dropout and stochastic depth as Steiner et
 al. 2022, https://arxiv.org/abs/2106.10270. As published: LayerNorm (epsilon 1e-6) before each branch,
-GELU, dropout behind everything but queries, keys and values. Ours: the features are standardised in front (raw
-decibels would drown what the network adds to them; no learnt numbers), and sides that are no multiple of the patch
+GELU, dropout behind everything but queries, keys and values. Ours: the features are standardized in front (raw
+decibels would drown what the network adds to them; no learned numbers), and sides that are no multiple of the patch
 are padded at the end with zeros, which are the features' mean. The frames are the patches of one time, averaged over
 the bands.
 """
@@ -24,7 +24,7 @@ MIN_SHAPE = (16, 16)  # (n_frames, n_mels): one patch
 DROPOUT = 0.1
 STOCHASTIC_DEPTH = 0.1  # chance that the last block's branches are left out in training; the first's always stay
 EPSILON = 1e-6  # of LayerNorm
-NORM_EPSILON, MOMENTUM = 1e-5, 0.9  # of the standardisation, as torch's BatchNorm
+NORM_EPSILON, MOMENTUM = 1e-5, 0.9  # of the standardization, as torch's BatchNorm
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _init() -> keras.initializers.Initializer:
 
 @keras.saving.register_keras_serializable("birdnet_fs")
 class ClassTokenAndPositions(layers.Layer):
-    """A learnt token in front of the others, and a learnt vector on each: [b, n, width] -> [b, 1 + n, width]."""
+    """A learned token in front of the others, and a learned vector on each: [b, n, width] -> [b, 1 + n, width]."""
 
     def build(self, input_shape: tuple[int, ...]) -> None:
         """Make the class token [1, 1, width] and the positions [1, 1 + n, width], the class token's first."""
@@ -111,7 +111,7 @@ class ClassTokenAndPositions(layers.Layer):
 
 
 def resize_positions(positions: np.ndarray, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> np.ndarray:
-    """Learnt positions of one grid of patches for another: bicubic, as DeiT's; the class token's stays as it is.
+    """Learned positions of one grid of patches for another: bicubic, as DeiT's; the class token's stays as it is.
 
     Args:
         positions: [1, 1 + n_old, width], the class token's first, then the patches row by row (time first).
@@ -128,13 +128,13 @@ def resize_positions(positions: np.ndarray, old_grid: tuple[int, int], new_grid:
 
 
 def _bicubic(old: int, new: int) -> np.ndarray:
-    """Weights [new, old] of torch's bicubic interpolation (a = -.75, half-pixel centres, edges repeated)."""
+    """Weights [new, old] of torch's bicubic interpolation (a = -.75, half-pixel centers, edges repeated)."""
     a = -0.75
-    centres = (np.arange(new) + 0.5) * old / new - 0.5
+    centers = (np.arange(new) + 0.5) * old / new - 0.5
     weights = np.zeros((new, old))
     for tap in range(-1, 3):
-        cell = np.floor(centres).astype(int) + tap
-        d = np.abs(centres - cell)
+        cell = np.floor(centers).astype(int) + tap
+        d = np.abs(centers - cell)
         near = (a + 2) * d**3 - (a + 3) * d**2 + 1
         far = a * (d**3 - 5 * d**2 + 8 * d - 4)
         np.add.at(weights, (np.arange(new), cell.clip(0, old - 1)), np.where(d <= 1, near, far))

@@ -3,5 +3,5 @@
 evaluate   scores -> metrics.json: AUROC with its interval, per class, confusion
 figures    confusion matrix and training curves as inline SVG
 page       one self-contained HTML file
-labelled   a model and labelled recordings -> scores
+labeled   a model and labeled recordings -> scores
 """

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from birdnet_fs import schema
-from birdnet_fs.batches.augment.pipeline import Chain, Item
+from birdnet_fs.batches.augment.pipeline import AugmentationPipeline, Item
 from birdnet_fs.batches.augment.rng import Key
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import show
@@ -17,15 +17,15 @@ from birdnet_fs.core.text import escaped
 from birdnet_fs.data.copies import match_recordings
 from birdnet_fs.data.manifest import Clip, read_background
 from birdnet_fs.data.partition import Partition, partition
-from birdnet_fs.data.targets import targets_of
+from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.reports.page import render
-from birdnet_fs.runs.resolve import settled
+from birdnet_fs.runs.resolve import resolved
 
 TEMPLATE = "augment.html"
 N_PARTNERS, N_NOISES = 24, 12  # clips to mix in and background recordings that are read: enough to see, soon ready
-COLOURS = "magma"
+COLORS = "magma"
 
 
 def report_on_augmentation(
@@ -44,16 +44,16 @@ def report_on_augmentation(
     """
     if min(n_clips, n_draws) < 1:
         raise UserError(f"Clips and draws to show must be 1 or more. Received: {n_clips} and {n_draws}")
-    experiment = settled(experiment)
+    experiment = resolved(experiment)
     parts = partition(experiment)
     if not parts.train:
         raise UserError(f"{experiment.name} has no clips to train on; look at data.root, data.where and data.fold.")
     chosen = _chosen(parts.train, n_clips)
     waveforms = Waveforms([parts.train[i] for i in chosen], experiment.frontend.sample_rate_hz)
     data = experiment.data
-    targets = targets_of(waveforms.clips, parts.classes, multi_label=data.multi_label, data=data)
+    targets = clip_targets(waveforms.clips, parts.classes, multi_label=data.multi_label, data=data)
     noises = _noises(experiment, parts)
-    chain = Chain(waveforms, targets, experiment, noises)
+    chain = AugmentationPipeline(waveforms, targets, experiment, noises)
     shown = range(min(n_clips, len(waveforms)))
     clips = [
         {
@@ -119,7 +119,7 @@ def _draw(item: Item, spec: schema.FrontEnd, classes: Sequence[str]) -> dict[str
     return {
         "before": _png(before, low, high),
         "after": _png(item.features, low, high),
-        "words": [escaped(words) for words in item.words],
+        "words": [escaped(words) for words in item.changes],
         "targets": escaped(", ".join(f"{name} {share:.2f}" for share, name in sorted(shares, reverse=True))),
     }
 
@@ -131,7 +131,7 @@ def _png(features: np.ndarray, low: float, high: float) -> str:
 
     steps = np.clip((features.T[::-1] - low) * (255 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
     image = Image.fromarray(steps).convert("P")
-    image.putpalette((matplotlib.colormaps[COLOURS](np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes())
+    image.putpalette((matplotlib.colormaps[COLORS](np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes())
     picture = io.BytesIO()
     image.save(picture, "PNG")
     return base64.b64encode(picture.getvalue()).decode()

@@ -72,7 +72,7 @@ def evaluate_scores(
     )
     precision = classification.average_precision(targets, scores)
     thresholds, best_f1 = classification.best_f1(targets, scores)
-    called = classification.called_of(targets, scores, multi_label=multi_label)
+    called = classification.classification_report(targets, scores, multi_label=multi_label)
     n_positives = targets.sum(axis=0)
     per_class = [
         {

@@ -22,7 +22,7 @@ from birdnet_fs.reports.figures import confusion_figure, history_figure
 from birdnet_fs.reports.page import render
 from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.run import VERSIONS, Run
-from birdnet_fs.training.episodic import accuracies
+from birdnet_fs.training.episodic import test_accuracies
 from birdnet_fs.training.loop import device_of
 
 TEMPLATE = "few_shot.html"
@@ -60,7 +60,7 @@ def report_on_episodes(run: Run, output: Path | None = None) -> dict[str, Any]:
     waveforms.ledger.write(folder / "held_out.csv")
     with keras.device(device_of("auto")):
         model = run.build_model()
-    results, loss = accuracies(model, waveforms, experiment.frontend, settings, experiment.seed)
+    results, loss = test_accuracies(model, waveforms, experiment.frontend, settings, experiment.seed)
     metrics = {**_numbers(results, loss), "n_clips": len(waveforms), "seed": experiment.seed}
     write_json(folder / METRICS, metrics)
     history = read_history(run.path / HISTORY)
@@ -85,7 +85,7 @@ def _worst_first(row: Mapping[str, Any]) -> tuple[bool, float, str]:
 
 def _numbers(results: list[Result], loss: float) -> dict[str, Any]:
     own = results[0]
-    called = own.called
+    called = own.precision_recall_f1
     return {
         "test_acc": own.accuracy,
         "test_acc_ci": _interval(own),

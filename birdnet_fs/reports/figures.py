@@ -50,8 +50,8 @@ def confusion_figure(confusion: Sequence[Sequence[int]] | np.ndarray, classes: S
             axes.set_yticks(range(n), short)
         if n <= MAX_COUNTED:
             for i, j in zip(*np.nonzero(counts), strict=True):
-                colour = "white" if share[i, j] > 0.55 else INK
-                axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color=colour)
+                color = "white" if share[i, j] > 0.55 else INK
+                axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color=color)
         return _svg(figure, "confusion")
 
 
@@ -72,23 +72,21 @@ def history_figure(history: Sequence[Mapping[str, float]]) -> str:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.6 * len(panels), 3.0), layout="constrained")
         for axes, (kind, found) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            for name, colour in zip(
-                found, [ACCENT, SECOND, "#4a6fa5", "#8a6bb0", "#777777"] * len(found), strict=False
-            ):
+            for name, color in zip(found, [ACCENT, SECOND, "#4a6fa5", "#8a6bb0", "#777777"] * len(found), strict=False):
                 points = [(row.get("epoch", i), row[name]) for i, row in enumerate(history, 1) if name in row]
-                axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, label=name, marker=".", markersize=3)
+                axes.plot(*zip(*points, strict=True), color=color, linewidth=1.6, label=name, marker=".", markersize=3)
             axes.set(xlabel="epoch", ylabel=kind)
             _plain(axes)
             axes.legend(frameon=False)
         return _svg(figure, "history")
 
 
-def search_figure(points: Sequence[tuple[int, float, bool]], measure: str) -> str:
+def search_figure(points: Sequence[tuple[int, float, bool]], metric: str) -> str:
     """The value of every trial, and the best up to each.
 
     Args:
         points: Number, value, and whether it was trained to its end; by number, one or more.
-        measure: What the value is.
+        metric: What the value is.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -97,30 +95,30 @@ def search_figure(points: Sequence[tuple[int, float, bool]], measure: str) -> st
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9.2, 3.0), layout="constrained")
         axes = figure.subplots()
-        for whole, colour, label in ((True, ACCENT, "trained to its end"), (False, SECOND, "ended early")):
+        for whole, color, label in ((True, ACCENT, "trained to its end"), (False, SECOND, "ended early")):
             some = [(number, value) for number, value, finished in points if finished == whole]
             if some:
                 numbers, values = zip(*some, strict=True)
-                axes.scatter(numbers, values, s=16, color=colour, label=label, zorder=3)
+                axes.scatter(numbers, values, s=16, color=color, label=label, zorder=3)
         finished = [(number, value) for number, value, whole in points if whole]
         if finished:
             numbers, values = zip(*finished, strict=True)
             best = np.maximum.accumulate(values)
             axes.step([*numbers, points[-1][0]], [*best, best[-1]], where="post", color=ACCENT, label="best so far")
-        axes.set(xlabel="trial", ylabel=measure)
+        axes.set(xlabel="trial", ylabel=metric)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _plain(axes)
         axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
         return _svg(figure, "search")
 
 
-def trials_figure(curves: Sequence[Mapping[int, float]], best: int | None, measure: str) -> str:
+def trials_figure(curves: Sequence[Mapping[int, float]], best: int | None, metric: str) -> str:
     """The value of every trial by epoch.
 
     Args:
         curves: Value by epoch, of each trial.
         best: Place in `curves` of the one to show on top of the others.
-        measure: What the value is.
+        metric: What the value is.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -136,7 +134,7 @@ def trials_figure(curves: Sequence[Mapping[int, float]], best: int | None, measu
                 linewidth=2.0 if on_top else 0.9, marker="." if len(curve) == 1 else "", markersize=5,
                 label="the best trial" if on_top else None,
             )  # fmt: skip
-        axes.set(xlabel="epoch", ylabel=measure)
+        axes.set(xlabel="epoch", ylabel=metric)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _plain(axes)
         if best is not None:
@@ -144,13 +142,13 @@ def trials_figure(curves: Sequence[Mapping[int, float]], best: int | None, measu
         return _svg(figure, "trials")
 
 
-def slices_figure(slices: Sequence[Mapping[str, Any]], measure: str) -> str:
+def slices_figure(slices: Sequence[Mapping[str, Any]], metric: str) -> str:
     """The value of the trials against each setting that was searched.
 
     Args:
         slices: Of each setting its key, "x" (numbers; places in "options" where there are some), "y", "whole" (whether
             they were trained to their end) and "log".
-        measure: What the value is.
+        metric: What the value is.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -162,8 +160,8 @@ def slices_figure(slices: Sequence[Mapping[str, Any]], measure: str) -> str:
         figure = Figure(figsize=(3.3 * n_columns, 2.5 * n_rows), layout="constrained")
         panels = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
         for axes, one in zip(panels.flat, slices, strict=False):
-            colours = [ACCENT if whole else SECOND for whole in one["whole"]]
-            axes.scatter(one["x"], one["y"], s=12, color=colours, alpha=0.7, linewidths=0)
+            colors = [ACCENT if whole else SECOND for whole in one["whole"]]
+            axes.scatter(one["x"], one["y"], s=12, color=colors, alpha=0.7, linewidths=0)
             if one["log"]:
                 axes.set_xscale("log")
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # no powers: parse_math
@@ -177,7 +175,7 @@ def slices_figure(slices: Sequence[Mapping[str, Any]], measure: str) -> str:
         for axes in panels.flat[len(slices) :]:
             axes.set_visible(False)
         for axes in panels[:, 0]:
-            axes.set_ylabel(measure)
+            axes.set_ylabel(metric)
         return _svg(figure, "slices")
 
 

@@ -10,7 +10,7 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.data.partition import HELD_OUT, PARTITION, held_out_clips, read_partition
 from birdnet_fs.data.score_table import ScoreTable, read_scores, write_scores
-from birdnet_fs.data.targets import targets_of
+from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.inference.clips import score_clips
 from birdnet_fs.inference.engine import open_engine
 from birdnet_fs.reports.evaluate import HELD_OUT_LEDGER, SCORES, report_on_scores, write_evaluation
@@ -18,7 +18,7 @@ from birdnet_fs.reports.few_shot import report_on_episodes
 from birdnet_fs.runs.ensemble import Ensemble, is_ensemble, load_ensemble
 from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.run import Run, load_run
-from birdnet_fs.training.tracking.tracker import Tracking, of_test
+from birdnet_fs.training.tracking.tracker import Tracking, test_numbers
 
 
 def report_on_held_out(run: Run, output: Path | None = None) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def report_on_held_out(run: Run, output: Path | None = None) -> dict[str, Any]:
     """
     metrics = report_on_episodes(run, output) if _in_episodes(run) else _report_on_clips(run, output)
     if metrics and output is None:
-        Tracking.of_run(run.path).report(of_test(metrics), len(read_history(run.path / HISTORY)))
+        Tracking.of_run(run.path).report(test_numbers(metrics), len(read_history(run.path / HISTORY)))
     return metrics
 
 
@@ -60,12 +60,12 @@ def evaluate_again(folder: Path, output: Path | None = None) -> dict[str, Any]:
             return report_on_scores(folder, output)
         if not (folder / PARTITION).is_file():
             raise UserError(
-                f"{folder} holds neither {SCORES} nor {PARTITION}, so nothing says what it never heard; give labelled "
+                f"{folder} holds neither {SCORES} nor {PARTITION}, so nothing says what it never heard; give labeled "
                 "recordings, and -o FOLDER for the results."
             )
     metrics = report_on_held_out(run, output)
     if not metrics:
-        raise UserError(f"{folder} held nothing out to evaluate on; give labelled recordings, and -o FOLDER.")
+        raise UserError(f"{folder} held nothing out to evaluate on; give labeled recordings, and -o FOLDER.")
     return metrics
 
 
@@ -83,7 +83,7 @@ def _report_on_clips(run: Run, output: Path | None) -> dict[str, Any]:
     scored.ledger.write(folder / HELD_OUT_LEDGER)
     if scored.ledger.counts()["quarantined"]:
         say(f"held out: {scored.ledger.summary()}")
-    targets = targets_of(scored.clips, run.classes, multi_label=run.multi_label)
+    targets = clip_targets(scored.clips, run.classes, multi_label=run.multi_label)
     write_scores(folder / SCORES, ScoreTable.of(scored.clips, scored.probabilities, targets, run.classes))
     return report_on_scores(run.path, output, scores=folder / SCORES)
 
@@ -97,13 +97,13 @@ def _report_on_ensemble(found: Ensemble, output: Path | None) -> dict[str, Any]:
         if not clips:
             raise UserError(
                 f"No clip was held out of all members of {found.path} (of folds none is: their scores out of fold are "
-                "in the folder of `cv`); give labelled recordings, and -o FOLDER."
+                "in the folder of `cv`); give labeled recordings, and -o FOLDER."
             )
         scored = score_clips(open_engine(found.path), clips)
         scored.ledger.write(folder / HELD_OUT_LEDGER)
         if scored.ledger.counts()["quarantined"]:
             say(f"held out: {scored.ledger.summary()}")
-        targets = targets_of(scored.clips, found.classes, multi_label=found.multi_label)
+        targets = clip_targets(scored.clips, found.classes, multi_label=found.multi_label)
         scores = folder / SCORES
         write_scores(scores, ScoreTable.of(scored.clips, scored.probabilities, targets, found.classes))
     table = read_scores(scores)

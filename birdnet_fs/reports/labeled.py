@@ -1,4 +1,4 @@
-"""A model and labelled recordings -> a table of scores: how well it does where it was not trained."""
+"""A model and labeled recordings -> a table of scores: how well it does where it was not trained."""
 
 from pathlib import Path
 
@@ -11,18 +11,18 @@ from birdnet_fs.core.text import escaped
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import Clip, Manifest, read_manifest
 from birdnet_fs.data.score_table import ScoreTable, score_table
-from birdnet_fs.data.segments import Segment, cut
-from birdnet_fs.data.targets import targets_of
+from birdnet_fs.data.segments import Segment, cut_segments
+from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import pad_to
 from birdnet_fs.inference.clips import score_clips
 from birdnet_fs.inference.engine import Engine
 
-_TOGETHER = 64  # segments read before they are scored
+_BATCH = 64  # segments read before they are scored
 
 
-def score_labelled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledger]:
-    """Score labelled recordings with a run or an artefact.
+def score_labeled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledger]:
+    """Score labeled recordings with a run or an artifact.
 
     Clips get the mean over the windows that cover them, one row each. Recordings with timed events are cut
     into segments of the model's length, one row each.
@@ -50,12 +50,12 @@ def score_labelled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledge
     for row in found.ledger.rows:
         if row.status == "quarantined":
             manifest.ledger.quarantine(row.path, row.reason)
-    targets = targets_of(found.clips, engine.classes, multi_label=engine.multi_label)
+    targets = clip_targets(found.clips, engine.classes, multi_label=engine.multi_label)
     return ScoreTable.of(found.clips, found.probabilities, targets, engine.classes), manifest.ledger
 
 
 def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[ScoreTable, Ledger]:
-    segments = cut(
+    segments = cut_segments(
         manifest,
         segment_s=engine.segment_s,
         segment_hop_s=data.segment_hop_s,
@@ -64,9 +64,9 @@ def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[Sc
     )
     kept: list[Segment] = []
     scores = []
-    starts = range(0, len(segments), _TOGETHER)
-    for start in track(starts, "scoring segments", unit=f"{_TOGETHER} segments"):
-        part = segments[start : start + _TOGETHER]
+    starts = range(0, len(segments), _BATCH)
+    for start in track(starts, "scoring segments", unit=f"{_BATCH} segments"):
+        part = segments[start : start + _BATCH]
         by_place = {(s.path, s.onset_s): s for s in part}
         clips = [Clip(s.path, s.onset_s, s.onset_s + s.duration_s) for s in part]
         try:
@@ -88,12 +88,12 @@ def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[Sc
 
 
 def guess_data(source: Path, experiment_data: schema.Data) -> schema.Data:
-    """Where to look for labelled recordings: a folder, or a table with the recordings beside it.
+    """Where to look for labeled recordings: a folder, or a table with the recordings beside it.
 
     Only what says how labels are read comes from the run: its label and group columns and its window rules.
     """
     if not source.exists():
-        raise UserError(f"Labelled recordings were expected at {escaped(source)} (a folder or a table); none is there.")
+        raise UserError(f"Labeled recordings were expected at {escaped(source)} (a folder or a table); none is there.")
     is_folder = source.is_dir()
     return schema.Data(
         root=str(source if is_folder else source.parent),

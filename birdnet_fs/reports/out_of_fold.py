@@ -72,7 +72,7 @@ def _pooled(seed: int, tables: Sequence[ScoreTable]) -> tuple[dict[_Key, ScoreRo
     return rows, scores
 
 
-def place_of(fold: Mapping[str, Any]) -> Path:
+def result_place(fold: Mapping[str, Any]) -> Path:
     """Where the run of a row of cv.json lies in the folder of that: fold0, or seed1/fold0 with several seeds."""
     own = Path(f"fold{fold['fold']}")
     in_seed = f"seed{fold['seed']}"

@@ -79,7 +79,7 @@ def render(
     """Write a page from one of the templates beside this file; arguments as `write_report`, `values` as they are."""
     import jinja2
 
-    from birdnet_fs.runs.run import versions as versions_in_use
+    from birdnet_fs.runs.run import library_versions as versions_in_use
 
     page = jinja2.Environment(
         loader=jinja2.FunctionLoader(

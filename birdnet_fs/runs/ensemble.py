@@ -25,7 +25,7 @@ from birdnet_fs.data.partition import (
     HELD_OUT,
     INHERITED,
     PARTITION,
-    PSEUDO,
+    PSEUDO_LABELS,
     TRAIN,
     VAL,
     Partition,
@@ -41,7 +41,7 @@ COMBINE = ("mean", "rank", "power")
 POWER = 2.0
 MEMBERS, POSITIONS = "members", "positions.safetensors"
 _COPIED = (WEIGHTS, CLASSES, VERSIONS, PARTITION, CONFIG)
-_PROVEN = (WEIGHTS, CLASSES, CONFIG)
+_CHECKED = (WEIGHTS, CLASSES, CONFIG)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Ensemble:
     @property
     def columns(self) -> "list[np.ndarray]":
         """For each member [n_classes]: where each class of the ensemble stands among its own."""
-        return [columns_of(run, self.members[0]) for run in self.members]
+        return [class_columns(run, self.members[0]) for run in self.members]
 
     @property
     def multi_label(self) -> bool:
@@ -126,7 +126,7 @@ def check_members(runs: Sequence[Run], how: str, power: float = POWER) -> None:
     if len(runs) < 2:
         raise UserError(f"An ensemble needs two runs or more. Received: {len(runs)}")
     for run in runs:
-        columns_of(run, runs[0])
+        class_columns(run, runs[0])
         if how != "rank" and run.activation != runs[0].activation:
             raise UserError(
                 f"The members of an ensemble must all be multi-label or none: {escaped(run.path)} gives "
@@ -169,7 +169,7 @@ def save_ensemble(
         "format": 1,
         "combine": how,
         "power": power,
-        "members": [{name: sha256(run.path / name) for name in _PROVEN} for run in runs],
+        "members": [{name: sha256(run.path / name) for name in _CHECKED} for run in runs],
         POSITIONS: hashlib.sha256(stored).hexdigest() if stored else "",
         "made_of": [escaped(run.path) for run in runs],
     }
@@ -207,7 +207,7 @@ def load_ensemble(path: Path | str) -> Ensemble:
     about = _read(path)
     members = tuple(load_run(path / MEMBERS / str(i)) for i in range(len(about["members"])))
     for run, proof in zip(members, about["members"], strict=True):
-        for name in _PROVEN:
+        for name in _CHECKED:
             if not isinstance(proof, dict) or sha256(run.path / name) != proof.get(name):
                 raise UserError(f"{run.path / name} is not the file the ensemble was made of; make the ensemble again.")
     check_members(members, about["combine"], about["power"])
@@ -232,7 +232,7 @@ def merged_partition(runs: Sequence[Run]) -> Partition:
     """
     taken: list[Clip] = []
     parts: dict[str, tuple[Clip, ...]] = {}
-    for name in (TRAIN, PSEUDO, INHERITED, VAL, HELD_OUT):
+    for name in (TRAIN, PSEUDO_LABELS, INHERITED, VAL, HELD_OUT):
         found: list[Clip] = []
         for run in runs:
             clips = with_fingerprints(read_partition(run.path / PARTITION, name))
@@ -245,7 +245,7 @@ def merged_partition(runs: Sequence[Run]) -> Partition:
     return Partition(manifest, **parts)
 
 
-def columns_of(run: Run, first: Run) -> "np.ndarray":
+def class_columns(run: Run, first: Run) -> "np.ndarray":
     """Where each class of `first` stands among those of a run, [n_classes].
 
     Raises:

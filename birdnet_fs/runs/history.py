@@ -17,10 +17,10 @@ from birdnet_fs.core.files import atomic_path
 HISTORY = "history.csv"
 
 
-def per_class_accuracy(stage: str, classes: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+def accuracy_columns(stage: str, classes: Sequence[str], values: Sequence[float]) -> dict[str, float]:
     """Columns of the accuracy of each class: the share of its rows that are called so.
 
-    >>> per_class_accuracy("val", ["wren"], [0.5])
+    >>> accuracy_columns("val", ["wren"], [0.5])
     {'val/per_class_accuracy/wren': 0.5}
     """
     return {f"{stage}/per_class_accuracy/{name}": float(v) for name, v in zip(classes, values, strict=True)}

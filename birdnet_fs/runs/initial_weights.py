@@ -10,14 +10,14 @@ import numpy as np
 from birdnet_fs import models, schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.models import pretrained
-from birdnet_fs.models.quantization.convert import quantised
+from birdnet_fs.models.quantization.convert import quantize
 from birdnet_fs.runs.run import WEIGHTS, Run, build_network, load_run, read_weights
 
 
-def start_from(path: Path, model: keras.Model, experiment: schema.Experiment, classes: Sequence[str]) -> str:
+def load_initial_weights(path: Path, model: keras.Model, experiment: schema.Experiment, classes: Sequence[str]) -> str:
     """Set the weights of a fresh network; the head's too when the run had the same head and the same classes.
 
-    A quantised network starts from a float one, its BatchNormalization folded in, or from a quantised run.
+    A quantized network starts from a float one, its BatchNormalization folded in, or from a quantized run.
 
     Args:
         path: A run folder, or a file of `models.weights.load`.
@@ -35,8 +35,8 @@ def start_from(path: Path, model: keras.Model, experiment: schema.Experiment, cl
     if experiment.model.quantized and not (run and run.experiment.model.quantized):
         plain = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, quantized=False))
         network = build_network(plain, len(classes))
-        told = start_from(path, network, plain, classes)
-        for ours, theirs in zip(model.weights, quantised(network).weights, strict=True):
+        told = load_initial_weights(path, network, plain, classes)
+        for ours, theirs in zip(model.weights, quantize(network).weights, strict=True):
             if "seed_generator" not in ours.path:
                 ours.assign(theirs)
         return told
@@ -57,7 +57,7 @@ def _of_run(run: Run, experiment: schema.Experiment) -> dict[str, np.ndarray]:
         raise UserError(f"{run.path} is a run of {theirs} and cannot start {ours}; set model.name={theirs}.")
     if run.experiment.model.quantized and not experiment.model.quantized:
         raise UserError(
-            f"{run.path} is a quantised run, whose BatchNormalization is folded in; start from the float run before it "
+            f"{run.path} is a quantized run, whose BatchNormalization is folded in; start from the float run before it "
             f"({run.experiment.model.weights}), or set model.quantized=true."
         )
     stored = read_weights(run.path / WEIGHTS)

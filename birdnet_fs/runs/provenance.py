@@ -1,4 +1,4 @@
-"""What a run was trained on, by itself and through the runs that it started from or learnt from.
+"""What a run was trained on, by itself and through the runs that it started from or learned from.
 
 `Provenance.trained_on` answers for everything that asks: starting weights, teachers, pseudo-labels, few-shot evaluation
 and evaluation on new recordings. Recordings are compared by their samples (data/copies.py), not by their paths.
@@ -23,7 +23,7 @@ from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import (
     INHERITED,
     PARTITION,
-    PSEUDO,
+    PSEUDO_LABELS,
     TRAIN,
     Partition,
     has_fingerprints,
@@ -42,8 +42,8 @@ class Provenance:
     """What a run was trained on.
 
     Attributes:
-        own: The clips of its own training, labelled and pseudo-labelled.
-        behind: Clips that the runs it started from or learnt from were trained on.
+        own: The clips of its own training, labeled and pseudo-labeled.
+        behind: Clips that the runs it started from or learned from were trained on.
     """
 
     own: tuple[Clip, ...] = ()
@@ -79,14 +79,14 @@ def provenance(run: Path) -> Provenance:
     if not table.is_file():
         say(f"{escaped(run)} holds no {PARTITION}, so it cannot be checked what it was trained on.")
         return Provenance()
-    own, behind = read_partition(table, TRAIN, PSEUDO), read_partition(table, INHERITED)
+    own, behind = read_partition(table, TRAIN, PSEUDO_LABELS), read_partition(table, INHERITED)
     if not has_fingerprints(table):
         say(
             f"{escaped(run)} was written before {PARTITION} held fingerprints: what it was trained on is compared by "
             "the recordings that are still at their paths, and by path where they are gone."
         )
-        for one in _behind(run, {run}):
-            behind += read_partition(one / PARTITION, TRAIN, PSEUDO, INHERITED)
+        for one in _base_runs(run, {run}):
+            behind += read_partition(one / PARTITION, TRAIN, PSEUDO_LABELS, INHERITED)
     return Provenance(own, behind)
 
 
@@ -94,7 +94,7 @@ def inherited(runs: Iterable[Path], own: Sequence[Clip] = ()) -> tuple[Clip, ...
     """What a new run keeps of what the runs behind it were trained on.
 
     Args:
-        runs: The runs that it starts from, learns from or is labelled by.
+        runs: The runs that it starts from, learns from or is labeled by.
         own: Its own clips; a recording of these is left out unless it has other labels here than any of them.
 
     Returns:
@@ -140,8 +140,8 @@ def refuse_trained_on(run: Path, parts: Partition, instead: str) -> None:
 
 def labeling_runs(experiment: schema.Experiment) -> list[Path]:
     """The runs that labeled the windows of `pseudo_labels.table` and whose partition is still there."""
-    table = pseudo_labels.table_of(experiment)
-    runs = pseudo_labels.labelled_by(table) if table else ()
+    table = pseudo_labels.pseudo_label_table(experiment)
+    runs = pseudo_labels.labeling_runs(table) if table else ()
     return [run for run in runs if (run / CONFIG).is_file() and (run / PARTITION).is_file()]
 
 
@@ -155,27 +155,27 @@ def refuse_labels(experiment: schema.Experiment, parts: Partition) -> None:
     Raises:
         UserError: As `refuse_trained_on`.
     """
-    table, known = pseudo_labels.table_of(experiment), labeling_runs(experiment)
+    table, known = pseudo_labels.pseudo_label_table(experiment), labeling_runs(experiment)
     for run in known:
         refuse_trained_on(run, parts, f"label the windows of {table} with a run of the same fold")
-    if table and (not known or len(known) < len(pseudo_labels.labelled_by(table))):
-        say(f"What labelled {table} is not there to say what it was trained on; that must be nothing held out here.")
+    if table and (not known or len(known) < len(pseudo_labels.labeling_runs(table))):
+        say(f"What labeled {table} is not there to say what it was trained on; that must be nothing held out here.")
 
 
-def _behind(run: Path, known: set[Path]) -> Iterator[Path]:
-    """The runs that a run learnt from, as far as they are still there."""
+def _base_runs(run: Path, known: set[Path]) -> Iterator[Path]:
+    """The runs that a run learned from, as far as they are still there."""
     experiment = load_run(run).experiment
     found = [Path(experiment.model.weights)] if experiment.model.weights else []
     if experiment.pretrain:
         first = [place for place in (run / PRETRAIN, run.parent / PRETRAIN) if (place / CONFIG).is_file()]
         found += [place for place in first if load_run(place).experiment.data == experiment.pretrain.data]
     with contextlib.suppress(UserError):  # moved since
-        found += [teacher.path for teacher in teachers.teachers(experiment)]
+        found += [teacher.path for teacher in teachers.load_teachers(experiment)]
     with contextlib.suppress(UserError):
-        table = pseudo_labels.table_of(experiment)
-        found += pseudo_labels.labelled_by(table) if table else ()
+        table = pseudo_labels.pseudo_label_table(experiment)
+        found += pseudo_labels.labeling_runs(table) if table else ()
     for place in found:
         if place not in known and (place / CONFIG).is_file() and (place / PARTITION).is_file():
             known.add(place)
             yield place
-            yield from _behind(place, known)
+            yield from _base_runs(place, known)

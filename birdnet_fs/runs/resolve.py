@@ -24,34 +24,34 @@ NOT_OF_THE_RUN = (
 )
 
 
-def finished(folder: Path, experiment: schema.Experiment) -> bool:
+def is_finished(folder: Path, experiment: schema.Experiment) -> bool:
     """True when `folder` is a run with exactly these settings; the machine it ran on and who watched do not count."""
     try:
-        return comparable(load_run(folder).experiment) == comparable(settled(experiment))
+        return comparable(load_run(folder).experiment) == comparable(resolved(experiment))
     except UserError:
         return False
 
 
-def differences(folder: Path, experiment: schema.Experiment) -> list[str]:
+def differing_settings(folder: Path, experiment: schema.Experiment) -> list[str]:
     """The settings that keep a run folder from being the run of an experiment, as "seed=0, not 5".
 
     Raises:
         UserError: There is no run in the folder, or none that can be read.
     """
-    there, wanted = flat(comparable(load_run(folder).experiment)), flat(comparable(settled(experiment)))
+    there, wanted = flat(comparable(load_run(folder).experiment)), flat(comparable(resolved(experiment)))
     keys = [key for key in {**wanted, **there} if there.get(key) != wanted.get(key)]
     return [f"{key}={there.get(key, 'nothing')}, not {wanted.get(key, 'nothing')}" for key in keys]
 
 
-def settled(experiment: schema.Experiment) -> schema.Experiment:
+def resolved(experiment: schema.Experiment) -> schema.Experiment:
     """The experiment as a run keeps it: cut down when it is `debug`, the paths of its settings absolute."""
     data = dataclasses.replace(experiment.data, root=os.path.abspath(experiment.data.root))
     weights = experiment.model.weights
     model = dataclasses.replace(experiment.model, weights=weights and os.path.abspath(weights))
-    first = experiment.pretrain and settled(experiment.pretrain)
+    first = experiment.pretrain and resolved(experiment.pretrain)
     teacher = experiment.distillation.teacher
     if teacher not in ("", schema.SELF):
-        teacher = ",".join(os.path.abspath(place) for place in teachers.places(teacher))
+        teacher = ",".join(os.path.abspath(place) for place in teachers.teacher_paths(teacher))
     taught = dataclasses.replace(experiment.distillation, teacher=teacher)
     table = experiment.pseudo_labels.table
     windows = dataclasses.replace(experiment.pseudo_labels, table=table and os.path.abspath(table))

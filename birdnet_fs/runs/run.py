@@ -97,9 +97,9 @@ def build_network(experiment: schema.Experiment, n_classes: int) -> "keras.Model
     )
     if not experiment.model.quantized:
         return network
-    from birdnet_fs.models.quantization.convert import quantised
+    from birdnet_fs.models.quantization.convert import quantize
 
-    return quantised(network)
+    return quantize(network)
 
 
 def load_run(path: Path | str) -> Run:
@@ -163,7 +163,7 @@ def save_run(
         path: The folder; made when absent.
         experiment: The resolved settings.
         classes: Class names in model order.
-        weights: Arrays by Keras variable path, as `weights_of` gives them.
+        weights: Arrays by Keras variable path, as `model_weights` gives them.
         also: Writes further files into the folder, before `config.json`.
 
     Raises:
@@ -178,26 +178,26 @@ def save_run(
     if bad:
         raise UserError(f"Weights must be finite; {bad[0]!r} (and {len(bad) - 1} more) holds NaN or infinity.")
     path.mkdir(parents=True, exist_ok=True)
-    unmake(path)
+    remove_run(path)
     with atomic_path(path / WEIGHTS) as part:
         # safetensors writes memory as it lies: a kernel laid out for torch must be copied first
         # a full disk is an OSError of Python's alone, not of safetensors' own writing
         # (and one number without axes must stay so, which numpy's copy would give an axis)
         part.write_bytes(save({name: np.ascontiguousarray(v).reshape(v.shape) for name, v in weights.items()}))
     write_text(path / CLASSES, "".join(f"{name}\n" for name in classes))
-    write_json(path / VERSIONS, versions())
+    write_json(path / VERSIONS, library_versions())
     also(path)
     write_json(path / CONFIG, to_dict(experiment))
     return Run(path=path, experiment=experiment, classes=tuple(classes))
 
 
-def unmake(path: Path) -> None:
+def remove_run(path: Path) -> None:
     """Take from a folder what makes it a run, and the results of that run; its weights and other files stay."""
     for name in (CONFIG, *RESULTS):
         (path / name).unlink(missing_ok=True)
 
 
-def weights_of(model: "keras.Model") -> "dict[str, np.ndarray]":
+def model_weights(model: "keras.Model") -> "dict[str, np.ndarray]":
     """The weights of a model as float32 arrays by variable path (random-number state is left out)."""
     import keras
 
@@ -244,7 +244,7 @@ def load_weights(model: "keras.Model", file: Path | str) -> None:
         variable.assign(stored[name])
 
 
-def versions() -> dict[str, Any]:
+def library_versions() -> dict[str, Any]:
     """Versions of Python, this package and the libraries that decide the numbers."""
     found: dict[str, Any] = {"birdnet_fs": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:

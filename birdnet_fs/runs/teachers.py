@@ -19,10 +19,10 @@ from birdnet_fs.runs.run import CONFIG, Run, load_run
 SAME_S = 2e-3  # times in tables are rounded
 
 
-def places(teacher: str) -> tuple[str, ...]:
+def teacher_paths(teacher: str) -> tuple[str, ...]:
     """The paths of a setting that names one path, or several by comma.
 
-    >>> places("runs/a, runs/b")
+    >>> teacher_paths("runs/a, runs/b")
     ('runs/a', 'runs/b')
     """
     if os.path.exists(teacher):
@@ -30,7 +30,7 @@ def places(teacher: str) -> tuple[str, ...]:
     return tuple(place.strip() for place in teacher.split(",") if place.strip())
 
 
-def teachers(experiment: schema.Experiment) -> tuple[Run, ...]:
+def load_teachers(experiment: schema.Experiment) -> tuple[Run, ...]:
     """The runs that teach; none when nobody, the experiment itself or a table does.
 
     Raises:
@@ -39,7 +39,7 @@ def teachers(experiment: schema.Experiment) -> tuple[Run, ...]:
     chosen = experiment.distillation
     if not chosen.teacher or chosen.teacher == schema.SELF or chosen.saved:
         return ()
-    return tuple(run for place in places(chosen.teacher) for run in _runs(Path(place), experiment))
+    return tuple(run for place in teacher_paths(chosen.teacher) for run in _runs(Path(place), experiment))
 
 
 def _runs(place: Path, experiment: schema.Experiment) -> tuple[Run, ...]:
@@ -57,7 +57,9 @@ def _runs(place: Path, experiment: schema.Experiment) -> tuple[Run, ...]:
     )
 
 
-def called(experiment: schema.Experiment, classes: Sequence[str]) -> tuple[tuple[Run, ...], "SavedBeliefs | None"]:
+def teacher_names(
+    experiment: schema.Experiment, classes: Sequence[str]
+) -> tuple[tuple[Run, ...], "SavedProbabilities | None"]:
     """The runs that teach, or the table; neither when nobody does, or the experiment itself.
 
     Args:
@@ -65,17 +67,17 @@ def called(experiment: schema.Experiment, classes: Sequence[str]) -> tuple[tuple
         classes: Its classes.
 
     Raises:
-        UserError: As `teachers`, `check` and `SavedBeliefs`.
+        UserError: As `load_teachers`, `check_teachers` and `SavedProbabilities`.
     """
-    runs = teachers(experiment)
-    check(runs, experiment, classes)
+    runs = load_teachers(experiment)
+    check_teachers(runs, experiment, classes)
     data, chosen = experiment.data, experiment.distillation
     if not chosen.saved:
         return runs, None
-    return (), SavedBeliefs(Path(chosen.teacher), Path(data.root), classes, multi_label=data.multi_label)
+    return (), SavedProbabilities(Path(chosen.teacher), Path(data.root), classes, multi_label=data.multi_label)
 
 
-def check(runs: Sequence[Run], experiment: schema.Experiment, classes: Sequence[str]) -> None:
+def check_teachers(runs: Sequence[Run], experiment: schema.Experiment, classes: Sequence[str]) -> None:
     """Refuse teachers whose answers mean something else, or who cannot hear what the student hears.
 
     Raises:
@@ -99,7 +101,7 @@ def check(runs: Sequence[Run], experiment: schema.Experiment, classes: Sequence[
             )
 
 
-class SavedBeliefs:
+class SavedProbabilities:
     """A table of probabilities that teachers gave to clips.
 
     Args:

@@ -137,7 +137,7 @@ class Augmentation:
     shift: Shift = Shift()
     noise: Noise = Noise()
     filters: Filters = Filters()
-    eq_db: float = 0.0  # random smooth equaliser, +- dB; 0 = off
+    eq_db: float = 0.0  # random smooth equalizer, +- dB; 0 = off
     gain_db: float = 0.0  # louder or quieter, +- dB; 0 = off
     pad_p: float = 0.0  # chance of a segment that ends early and is silent from there, as at a recording's end
     animal_spot: AnimalSpot = AnimalSpot()

@@ -17,7 +17,7 @@ class Data:
     )
     audio: str = ""  # folder inside root that holds the audio, when the table does not say
     where: str = ""  # rows to use: "set=birds10" or "set=xc171,role=base|val|novel"
-    background: str = ""  # rows used as background noise in training, same syntax, or a folder; never labelled
+    background: str = ""  # rows used as background noise in training, same syntax, or a folder; never labeled
     label_column: str = "label"
     group_column: str = "group"  # segments of one group never sit on both sides of a split
     split: Literal["folds", "table", "80/20", "70/15/15", "classes"] = "folds"
@@ -31,7 +31,7 @@ class Data:
     # with multi_label: a label like the first; one of secondary_target; not known, so that neither answer costs; none
     secondary_target: float = 0.5
     binary_label: str = ""  # the one class that any label becomes, as "call": a detector of target against noise, with
-    # multi_label; clips of noise are those labelled so (noise, nocall, ...) and what no event covers
+    # multi_label; clips of noise are those labeled so (noise, nocall, ...) and what no event covers
     segment_hop_s: float = 0.0  # between windows of recordings with timed events; 0 = segment_s
     min_overlap_s: float = 0.1  # an event labels a segment when they share at least this much
     n_folds: int = 5  # to draw

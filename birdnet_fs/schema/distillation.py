@@ -10,7 +10,7 @@ SELF = "self"
 
 @dataclass(frozen=True)
 class Distillation:
-    """A teacher whose answers are learnt beside the labels; none as it stands. Papers: training/distillation.py."""
+    """A teacher whose answers are learned beside the labels; none as it stands. Papers: training/distillation.py."""
 
     teacher: str = ""  # one of these; empty = none
     # a run folder of any network and front-end, an ensemble (the mean probability of its members, however it combines

@@ -48,7 +48,7 @@ class Experiment:
         self._check_episodes()
         self._check_distillation()
         self._check_pseudo()
-        self._check_quantised()
+        self._check_quantized()
         check(
             not (self.pretrain and self.model.weights),
             "An experiment starts from model.weights or from its pretrain part; set pretrain=none, or "
@@ -132,7 +132,7 @@ class Experiment:
             self.distillation.features,
         )
 
-    def _check_quantised(self) -> None:
+    def _check_quantized(self) -> None:
         if not self.model.quantized:
             return
         check(
@@ -151,7 +151,7 @@ class Experiment:
         if not self.pseudo_labels.table:
             return
         loss, table = self.training.loss.name, self.pseudo_labels.table
-        check(self.episodes is None, "Episodes need labelled clips; set pseudo_labels.table= (nothing)", table)
+        check(self.episodes is None, "Episodes need labeled clips; set pseudo_labels.table= (nothing)", table)
         check(
             loss not in ON_COSINES,
             f"training.loss={loss} needs one class a clip, and pseudo_labels.table has probabilities; "

@@ -30,9 +30,9 @@ class FrontEnd:
     segment_s: float = 5.0  # model input length; longer is cropped, shorter is zero-padded on the right
     preemphasis: float = 0.0  # y[t] = x[t] - preemphasis * x[t-1], first sample kept; 0 = off
     n_fft: int = 1024
-    win_length: int = 1024  # samples; Hann, periodic, centred in n_fft
+    win_length: int = 1024  # samples; Hann, periodic, centered in n_fft
     hop_length: int = 512  # samples
-    pad_mode: Literal["constant", "reflect", "none"] = "constant"  # at both ends, n_fft // 2; "none" = not centred
+    pad_mode: Literal["constant", "reflect", "none"] = "constant"  # at both ends, n_fft // 2; "none" = not centered
     stft_scale: Literal["none", "window_power"] = "none"  # "window_power" divides by sqrt(sum(window ** 2))
     bands: Literal["mel_slaney", "mel_htk", "linear"] = "mel_slaney"  # of the power spectrum
     # mel_slaney: Slaney scale and area norm (librosa); mel_htk: HTK scale, triangles of height 1
@@ -57,7 +57,7 @@ class FrontEnd:
     keep_frames: int = 0  # frames kept (fewer are padded with zeros); 0 = all
     keep_from: Literal["start", "center"] = "start"  # "center" crops and pads on both sides
     resize: tuple[int, int] = (0, 0)  # (n_frames, n_mels) after resizing; (0, 0) = as they are
-    resize_method: Literal["bilinear", "lanczos5"] = "bilinear"  # half-pixel centres, no antialias
+    resize_method: Literal["bilinear", "lanczos5"] = "bilinear"  # half-pixel centers, no antialias
     normalize: Literal["none", "min_max", "z_score", "db_range"] = "none"
     # min_max: (x - min) / (max - min + normalize_eps), per segment; a constant segment gives 0
     # z_score: (x - mean) / std, per segment, left as is when std <= normalize_eps

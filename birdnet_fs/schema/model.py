@@ -5,8 +5,8 @@ from typing import Literal
 
 from birdnet_fs.schema.checks import check
 
-# families whose networks `models.quantised` knows as networks of 8 bits
-QUANTISABLE = ("cnn", "efficientnet", "efficientnet_v2", "ghost_efficientnet_v2", "panns", "resnet", "tilenet")
+# families whose networks `models.quantized` knows as networks of 8 bits
+QUANTIZABLE = ("cnn", "efficientnet", "efficientnet_v2", "ghost_efficientnet_v2", "panns", "resnet", "tilenet")
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Model:
         )
         other = "export the float run without training: birdnet-fs export RUN --precision int8, dynamic or fp16"
         check(
-            not self.quantized or self.name.partition("/")[0] in QUANTISABLE,
-            f"model.quantized is for the families {', '.join(QUANTISABLE)}; {other}",
+            not self.quantized or self.name.partition("/")[0] in QUANTIZABLE,
+            f"model.quantized is for the families {', '.join(QUANTIZABLE)}; {other}",
             self.name,
         )
         check(not self.quantized or self.head == "linear", f"model.quantized needs head=linear; {other}", self.head)

@@ -1,4 +1,4 @@
-"""Windows of unlabelled recordings, labelled by runs."""
+"""Windows of unlabeled recordings, labeled by runs."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from birdnet_fs.schema.checks import check
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Windows that `birdnet-fs pseudo-label` has labelled, trained on beside the labelled clips; none as it stands.
+    """Windows that `birdnet-fs pseudo-label` has labeled, trained on beside the labeled clips; none as it stands.
 
     Papers: training/pseudo_labels.py.
     """
@@ -18,8 +18,8 @@ class PseudoLabels:
     floor: float = 0.0  # lower probabilities count as 0
     power: float = 1.0  # probabilities ** power (sums of 1 are then made again): above 1 doubts count less
     weight: Literal["max", "sum", "none"] = "max"  # a window is drawn as often as its probabilities ** power say
-    amount: float = 0.5  # windows in an epoch / labelled items in it; 0 = none by themselves
-    mix: float = 0.5  # chance that a labelled item has a window mixed in, by augmentation.mixup.alpha
+    amount: float = 0.5  # windows in an epoch / labeled items in it; 0 = none by themselves
+    mix: float = 0.5  # chance that a labeled item has a window mixed in, by augmentation.mixup.alpha
 
     def __post_init__(self) -> None:
         for name in ("threshold", "floor"):

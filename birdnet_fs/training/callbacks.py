@@ -8,12 +8,12 @@ from birdnet_fs import schema
 from birdnet_fs.core.progress import say
 from birdnet_fs.runs.checkpoints import Checkpoints, Save
 from birdnet_fs.runs.history import HISTORY, write_history
-from birdnet_fs.runs.run import CHECKPOINTS, unmake
+from birdnet_fs.runs.run import CHECKPOINTS, remove_run
 from birdnet_fs.training.loop import Row, Weights
 from birdnet_fs.training.tracking.tracker import Tracking
 
 
-class Record:
+class EpochCallbacks:
     """What is written after every epoch. A full disk is said once and the training goes on: its weights are in memory.
 
     Args:
@@ -33,7 +33,7 @@ class Record:
         """Write the epoch that has just finished."""
         try:
             if len(history) == 1:  # its numbers and checkpoints would stand beside another run's weights
-                unmake(self.output)
+                remove_run(self.output)
                 shutil.rmtree(self.output / CHECKPOINTS, ignore_errors=True)
             write_history(self.output / HISTORY, history)
             if self._checkpoints:

@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from birdnet_fs.training.losses import cross_entropy, wide
+from birdnet_fs.training.losses import as_float32, cross_entropy
 
 SMALLEST_SQUARED_SINE = 1e-7  # the rounding of 1 - cosine ** 2 in float32; the root's slope is infinite at 0
 
@@ -29,7 +29,7 @@ def arcface(
         margin: Radians, in (0, 1); published 0.5. Beyond pi - margin, where the cosine of the sum would rise again,
             margin x sin(margin) is taken off the cosine instead.
     """
-    cosine = wide(logits) / scale
+    cosine = as_float32(logits) / scale
     sine = (1 - cosine.square()).clamp(min=SMALLEST_SQUARED_SINE).sqrt()
     moved = torch.where(
         cosine > math.cos(math.pi - margin),
@@ -54,7 +54,7 @@ def circle(
         scale: What the cosines were multiplied by; published 256, 80 in torch_impl.
         margin: In (0, 1); published 0.25, 0.4 in torch_impl.
     """
-    cosine = wide(logits) / scale
+    cosine = as_float32(logits) / scale
     fixed = cosine.detach()
     positive = (1 + margin - fixed).clamp(min=0) * (cosine - (1 - margin))
     negative = (fixed + margin).clamp(min=0) * (cosine - margin)

@@ -7,7 +7,7 @@ softened by the temperature T; with any number of classes the same of each class
 the very segment, augmented and mixed, that the student hears: with the same front-end the same features, masks and
 all, else the waveform through its own (batches/augment/teacher_features.py).
 Romero et al. 2015, "FitNets", https://arxiv.org/abs/1412.6550: the student's embedding, through a linear map that is
-learnt and then dropped, is drawn towards the teacher's. Furlanello et al. 2018, "Born-Again Neural Networks",
+learned and then dropped, is drawn towards the teacher's. Furlanello et al. 2018, "Born-Again Neural Networks",
 https://arxiv.org/abs/1805.04770: the teacher is the same experiment, trained before (trainer.py).
 
 What several teachers, or one over several windows, believe is the mean of their probabilities, which the temperature
@@ -28,7 +28,7 @@ from birdnet_fs.core.progress import say
 from birdnet_fs.inference.activations import tensor_mean_logits, tensor_to_logits
 from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.runs.run import Run
-from birdnet_fs.training.losses import wide
+from birdnet_fs.training.losses import as_float32
 from birdnet_fs.training.objective import Objective
 
 Soft = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]  # (student's logits, teacher's, temperature) -> loss
@@ -42,8 +42,8 @@ def divergence(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) 
         teacher: Logits of the teacher, or log probabilities, [batch, n_classes].
         temperature: T, above 0.
     """
-    theirs = F.log_softmax(wide(teacher) / temperature, dim=1)
-    ours = F.log_softmax(wide(logits) / temperature, dim=1)
+    theirs = F.log_softmax(as_float32(teacher) / temperature, dim=1)
+    ours = F.log_softmax(as_float32(logits) / temperature, dim=1)
     return temperature**2 * (theirs.exp() * (theirs - ours)).sum(dim=1).mean()
 
 
@@ -52,21 +52,21 @@ def binary_divergence(logits: torch.Tensor, teacher: torch.Tensor, temperature: 
 
     Arguments as `divergence`; the teacher's are log odds.
     """
-    theirs, ours = wide(teacher) / temperature, wide(logits) / temperature
+    theirs, ours = as_float32(teacher) / temperature, as_float32(logits) / temperature
     p = torch.sigmoid(theirs)
     there = p * (F.logsigmoid(theirs) - F.logsigmoid(ours))
     absent = (1 - p) * (F.logsigmoid(-theirs) - F.logsigmoid(-ours))
     return temperature**2 * (there + absent).mean()
 
 
-class Told(NamedTuple):
+class TeacherOutput(NamedTuple):
     """What a teacher says of a batch."""
 
     logits: torch.Tensor  # [batch, n_classes] in the student's order
     embeddings: tuple[torch.Tensor, ...] = ()  # of each teacher [batch, width]
 
 
-class Member(NamedTuple):
+class TeacherRun(NamedTuple):
     """One run that teaches."""
 
     forward: Any  # features -> logits, or with embeddings (logits, embedding)
@@ -94,14 +94,14 @@ class Teacher:
         self.widths: list[int] = []
         self.members = [self._member(run, experiment.frontend, classes, device) for run in runs]
 
-    def _member(self, run: Run, spec: schema.FrontEnd, classes: Sequence[str], device: str) -> Member:
+    def _member(self, run: Run, spec: schema.FrontEnd, classes: Sequence[str], device: str) -> TeacherRun:
         with keras.device(device):
             model = run.build_model()
         network = models.with_outputs(model, ["logits", "embedding"] if self.embeds else ["logits"])
         if self.embeds:
             self.widths.append(int(network.outputs[1].shape[-1]))
         order = torch.tensor([run.classes.index(name) for name in classes], device=device)
-        return Member(lower(network, fold=True), self._place(run, spec), order)
+        return TeacherRun(lower(network, fold=True), self._place(run, spec), order)
 
     def _place(self, run: Run, spec: schema.FrontEnd) -> int | None:
         own = run.frontend
@@ -116,26 +116,26 @@ class Teacher:
             self.frontends.append(own)
         return len(self.frontends) - 1 if known is None else known
 
-    def ask(self, features: torch.Tensor, heard: Sequence[torch.Tensor]) -> Told:
+    def forward(self, features: torch.Tensor, teacher_features: Sequence[torch.Tensor]) -> TeacherOutput:
         """What the teachers believe of a batch.
 
         Args:
             features: The student's [batch, n_frames, n_mels, n_channels].
-            heard: For each of `frontends` [batch, n_windows, ...].
+            teacher_features: For each of `frontends` [batch, n_windows, ...].
         """
         logits, embeddings = [], []
         with torch.no_grad():
             for forward, place, columns in self.members:
-                windows = features[:, None] if place is None else heard[place]
+                windows = features[:, None] if place is None else teacher_features[place]
                 found = forward(windows.flatten(0, 1), training=False)
                 answers = (found if self.embeds else (found,))[0].unflatten(0, windows.shape[:2])
                 logits.append(tensor_mean_logits(answers.float()[..., columns], self.activation))
                 if self.embeds:
                     embeddings.append(found[1].float().unflatten(0, windows.shape[:2]).mean(1))
-            return Told(tensor_mean_logits(torch.stack(logits, 1), self.activation), tuple(embeddings))
+            return TeacherOutput(tensor_mean_logits(torch.stack(logits, 1), self.activation), tuple(embeddings))
 
 
-class Saved:
+class SavedTeacher:
     """A table of probabilities in the place of runs; a batch holds those of its items."""
 
     frontends: Sequence[schema.FrontEnd] = ()
@@ -144,12 +144,12 @@ class Saved:
     def __init__(self, activation: str) -> None:
         self.activation = activation
 
-    def ask(self, features: torch.Tensor, heard: Sequence[torch.Tensor]) -> Told:
+    def forward(self, features: torch.Tensor, teacher_features: Sequence[torch.Tensor]) -> TeacherOutput:
         """What the batch holds, as logits."""
-        return Told(tensor_to_logits(heard[-1], self.activation))
+        return TeacherOutput(tensor_to_logits(teacher_features[-1], self.activation))
 
 
-class Distilled:
+class DistillationLoss:
     """The parts of the loss that a teacher makes (objective.Lesson).
 
     Args:
@@ -160,9 +160,9 @@ class Distilled:
     """
 
     def __init__(
-        self, teacher: Teacher | Saved, settings: schema.Distillation, *, width: int = 0, device: str = "cpu"
+        self, teacher: Teacher | SavedTeacher, settings: schema.Distillation, *, width: int = 0, device: str = "cpu"
     ) -> None:
-        self.ask, self.settings = teacher.ask, settings
+        self.forward, self.settings = teacher.forward, settings
         self._soft: Soft = binary_divergence if teacher.activation == "sigmoid" else divergence
         wanted = teacher.widths if settings.features else ()
         self.maps = [torch.nn.Linear(width, theirs, device=device) for theirs in wanted]
@@ -170,15 +170,15 @@ class Distilled:
         self._sums: dict[str, torch.Tensor] = {}
         self._n = 0
 
-    def loss(self, labels: torch.Tensor, outputs: Any, told: Told) -> torch.Tensor:
+    def loss(self, labels: torch.Tensor, outputs: Any, teacher_output: TeacherOutput) -> torch.Tensor:
         """(1 - alpha) x `labels` + alpha x the divergence + `features` x the distance of the embeddings."""
         settings = self.settings
         logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
-        soft = self._soft(logits, told.logits, settings.temperature)
+        soft = self._soft(logits, teacher_output.logits, settings.temperature)
         parts = {"train_loss_labels": labels, "train_loss_teacher": soft}
         whole = (1 - settings.alpha) * labels + settings.alpha * soft
         if self.maps:
-            pairs = zip(self.maps, told.embeddings, strict=True)
+            pairs = zip(self.maps, teacher_output.embeddings, strict=True)
             distances = [self._distance(one(outputs[-1].float()), theirs) for one, theirs in pairs]
             parts["train_loss_features"] = torch.stack(distances).mean()
             whole = whole + settings.features * parts["train_loss_features"]
@@ -187,7 +187,7 @@ class Distilled:
         self._n += 1
         return whole
 
-    def take(self) -> dict[str, float]:
+    def pop_means(self) -> dict[str, float]:
         """The means of the parts over the steps since the last call."""
         found = {name: float(total) / self._n for name, total in self._sums.items()}
         self._sums, self._n = {}, 0
@@ -199,19 +199,19 @@ class Distilled:
         return (1 - F.cosine_similarity(ours, theirs, dim=1)).mean()
 
 
-def teacher_of(
+def build_teacher(
     runs: Sequence[Run], experiment: schema.Experiment, classes: Sequence[str], device: str
-) -> Teacher | Saved | None:
+) -> Teacher | SavedTeacher | None:
     """Who is asked in a training: runs, a table where the settings name one, or nobody. Arguments as `Teacher`."""
     if experiment.distillation.saved:
-        return Saved(experiment.data.activation)
+        return SavedTeacher(experiment.data.activation)
     return Teacher(runs, experiment, classes, device) if runs else None
 
 
-def with_lesson(
-    objective: Objective, model: keras.Model, teacher: Teacher | Saved, settings: schema.Distillation
+def with_distillation(
+    objective: Objective, model: keras.Model, teacher: Teacher | SavedTeacher, settings: schema.Distillation
 ) -> Objective:
-    """The objective of labelled clips with a teacher's part.
+    """The objective of labeled clips with a teacher's part.
 
     Args:
         objective: Of the labels.
@@ -221,7 +221,7 @@ def with_lesson(
     """
     device = str(model.trainable_variables[0].value.device)
     if not settings.features:
-        return dataclasses.replace(objective, lesson=Distilled(teacher, settings, device=device))
+        return dataclasses.replace(objective, distillation=DistillationLoss(teacher, settings, device=device))
     names = ["logits"] if objective.network is model else ["logits", "frame_logits"]  # as the labels' loss has them
     network = models.with_outputs(model, [*names, "embedding"])
 
@@ -230,5 +230,5 @@ def with_lesson(
         return objective.loss(rest, targets, label_smoothing)
 
     width = int(network.outputs[-1].shape[-1])
-    lesson = Distilled(teacher, settings, width=width, device=device)
-    return dataclasses.replace(objective, network=network, loss=loss, lesson=lesson)
+    lesson = DistillationLoss(teacher, settings, width=width, device=device)
+    return dataclasses.replace(objective, network=network, loss=loss, distillation=lesson)

@@ -19,15 +19,15 @@ from birdnet_fs.batches.loader import EpisodeOrder
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import track
 from birdnet_fs.core.random_streams import Stream
-from birdnet_fs.data.episodes import Episodes, draw
+from birdnet_fs.data.episodes import Episodes, draw_episodes
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import Partition
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import WindowRule, clip_rule, pad_to
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
-from birdnet_fs.metrics.few_shot import METHODS, Method, Result, evaluate
+from birdnet_fs.metrics.few_shot import METHODS, Method, Result, few_shot_accuracy
 from birdnet_fs.models.lowering.lower import lower
-from birdnet_fs.runs.history import per_class_accuracy
+from birdnet_fs.runs.history import accuracy_columns
 from birdnet_fs.training import losses
 from birdnet_fs.training.loop import Weights
 from birdnet_fs.training.objective import Objective
@@ -39,12 +39,12 @@ class Item(NamedTuple):
     """What an episode of validation or test is made of: a clip, or a part of one."""
 
     clip: int
-    half: int = -1  # 0 or 1: windows of this half of it; -1: the whole clip
+    part: int = -1  # 0 or 1: windows of this half of it; -1: the whole clip
     place: int = 0  # of the window in its half
     n_places: int = 1
 
 
-def objective(model: keras.Model, settings: schema.Episodes) -> Objective:
+def episodic_objective(model: keras.Model, settings: schema.Episodes) -> Objective:
     """What training in episodes makes smaller; batches are those of `loader.EpisodeOrder`.
 
     Args:
@@ -70,10 +70,10 @@ def objective(model: keras.Model, settings: schema.Episodes) -> Objective:
         way = logits_of(embeddings, training=False).argmax(1)
         return by_class[:, settings.n_shot :].flatten(0, 1), by_class[:, 0][way]
 
-    return Objective(models.with_outputs(model, ["dropout"]), loss, best="val_acc", calls=calls)
+    return Objective(models.with_outputs(model, ["dropout"]), loss, best="val_acc", predictions=calls)
 
 
-def check(parts: Partition, settings: schema.Episodes, seed: int) -> None:
+def check_episodes(parts: Partition, settings: schema.Episodes, seed: int) -> None:
     """See that all episodes can be drawn, before anything is decoded.
 
     Raises:
@@ -88,7 +88,7 @@ def check(parts: Partition, settings: schema.Episodes, seed: int) -> None:
             raise UserError(f"episodes.{name}={n_episodes} needs classes that are kept away from training; none are.")
         if n_episodes:
             draw_items(clips, settings, n_episodes, seed, stream)
-    if (settings.n_val or settings.n_test) and not parts.unseen:
+    if (settings.n_val or settings.n_test) and not parts.classes_unseen_in_training:
         trained = {label for clip in parts.train for label in clip.labels}
         both = sorted({label for clip in (*parts.val, *parts.held_out) for label in clip.labels} & trained)
         raise UserError(
@@ -97,7 +97,7 @@ def check(parts: Partition, settings: schema.Episodes, seed: int) -> None:
         )
 
 
-def order(waveforms: Waveforms, settings: schema.Episodes, seed: int, classes: Sequence[str]) -> EpisodeOrder:
+def episode_order(waveforms: Waveforms, settings: schema.Episodes, seed: int, classes: Sequence[str]) -> EpisodeOrder:
     """The episodes to train on.
 
     Raises:
@@ -135,8 +135,8 @@ def draw_items(
         else:
             items.append(Item(i))
     recordings = [clip.recording_group for clip in clips]
-    apart = [f"{item.clip} {item.half}" if settings.same_recording else recordings[item.clip] for item in items]
-    episodes = draw(
+    apart = [f"{item.clip} {item.part}" if settings.same_recording else recordings[item.clip] for item in items]
+    episodes = draw_episodes(
         [clips[item.clip].labels[0] for item in items],
         apart,
         n_way=settings.n_way,
@@ -177,40 +177,40 @@ class Embedder:
 
 
 def _windows(waveform: np.ndarray, item: Item, rule: WindowRule) -> np.ndarray:
-    if item.half < 0:
+    if item.part < 0:
         return rule.cut(waveform)
     middle = len(waveform) // 2
-    half = waveform[middle:] if item.half else waveform[:middle]
+    half = waveform[middle:] if item.part else waveform[:middle]
     spare = max(0, len(half) - rule.n_samples)
     onset = round(spare * item.place / max(1, item.n_places - 1))
     return pad_to(half[onset:], rule.n_samples)[None]
 
 
-def method_of(model: keras.Model) -> str | Method:
+def head_method(model: keras.Model) -> str | Method:
     """What `few_shot_accuracy.evaluate` compares by as the model's head does."""
     head = model.get_layer("logits")
     if head.distance != "learned":
         return head.distance
     device = model.trainable_variables[0].value.device
 
-    def learnt(support: np.ndarray, query: np.ndarray) -> np.ndarray:
+    def learned(support: np.ndarray, query: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             prototypes = torch.from_numpy(support).to(device).mean(2)
             pairs = zip(torch.from_numpy(query).to(device), prototypes, strict=True)
             return np.stack([head.compare(x, own).cpu().numpy() for x, own in pairs])
 
-    return learnt
+    return learned
 
 
-def told(model: keras.Model, embeddings: np.ndarray, episodes: Episodes) -> tuple[Result, float]:
+def episode_result(model: keras.Model, embeddings: np.ndarray, episodes: Episodes) -> tuple[Result, float]:
     """The accuracy by the head's own distance, and the mean cross-entropy of the queries.
 
     Args:
-        model: A network with the head "prototypes", its centre at 0.
+        model: A network with the head "prototypes", its center at 0.
         embeddings: [n_items, width].
         episodes: Of those items.
     """
-    head, method = model.get_layer("logits"), method_of(model)
+    head, method = model.get_layer("logits"), head_method(model)
     total = [0.0, 0]
 
     def noting(support: np.ndarray, query: np.ndarray) -> np.ndarray:
@@ -230,11 +230,11 @@ def told(model: keras.Model, embeddings: np.ndarray, episodes: Episodes) -> tupl
     noting.__name__ = head.distance
     if head.distance == "euclidean":
         embeddings = embeddings - embeddings.mean(axis=0)  # moves no distance, and float32 keeps more of it
-    result = evaluate(embeddings, episodes, noting)
+    result = few_shot_accuracy(embeddings, episodes, noting)
     return result, total[0] / total[1]
 
 
-def validation(
+def episodic_validation(
     model: keras.Model, waveforms: Waveforms, spec: schema.FrontEnd, settings: schema.Episodes, seed: int
 ) -> Callable[[], dict[str, float]]:
     """A function that gives the columns `val_...` of history.csv for the model as it stands.
@@ -245,19 +245,19 @@ def validation(
     embedder = Embedder(model, spec)
 
     def validate() -> dict[str, float]:
-        result, loss = told(model, embedder.items(waveforms, items), episodes)
-        called = result.called
+        result, loss = episode_result(model, embedder.items(waveforms, items), episodes)
+        called = result.precision_recall_f1
         return {
             "val_loss": loss,
             "val_acc": result.accuracy,
             **{f"val_{name}": value for name, value in called.macro.items()},
-            **per_class_accuracy("val", result.names, called.recall.tolist()),
+            **accuracy_columns("val", result.names, called.recall.tolist()),
         }
 
     return validate
 
 
-def accuracies(
+def test_accuracies(
     model: keras.Model, waveforms: Waveforms, spec: schema.FrontEnd, settings: schema.Episodes, seed: int
 ) -> tuple[list[Result], float]:
     """Accuracy over `n_test` episodes: by the head's own distance, then by other ways on the same embeddings.
@@ -268,12 +268,12 @@ def accuracies(
     items, episodes = draw_items(waveforms.clips, settings, settings.n_test, seed, Stream.TEST_EPISODES)
     embeddings = Embedder(model, spec).items(waveforms, items)
     base_mean = keras.ops.convert_to_numpy(model.get_layer("logits").prototypes).mean(0)
-    own, loss = told(model, embeddings, episodes)
+    own, loss = episode_result(model, embeddings, episodes)
     names = [name for name in ("euclidean", "cosine", "simpleshot", "logistic_regression") if name != own.method]
-    return [own, *(evaluate(embeddings, episodes, name, base_mean=base_mean) for name in names)], loss
+    return [own, *(few_shot_accuracy(embeddings, episodes, name, base_mean=base_mean) for name in names)], loss
 
 
-def with_prototypes(
+def set_prototypes(
     model: keras.Model, weights: Weights, waveforms: Waveforms, spec: schema.FrontEnd, classes: Sequence[str]
 ) -> Weights:
     """The weights, the head's prototypes being the mean embedding of the clips of each class under these weights.

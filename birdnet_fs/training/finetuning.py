@@ -14,7 +14,7 @@ import keras
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.models.heads import WEIGHTS as HEAD
-from birdnet_fs.models.quantization.fake_quant import FakeQuantise
+from birdnet_fs.models.quantization.fake_quant import FakeQuantize
 
 
 def blocks_of(model: keras.Model) -> list[str]:
@@ -27,7 +27,7 @@ def blocks_of(model: keras.Model) -> list[str]:
     return list(dict.fromkeys(_block(v.path) for v in _in_order(model) if not v.path.startswith(HEAD)))
 
 
-def freeze(model: keras.Model, n_blocks: int) -> None:
+def freeze_blocks(model: keras.Model, n_blocks: int) -> None:
     """Keep the weights of the first blocks as they are; their BatchNorm uses and keeps its moving statistics.
 
     Args:
@@ -49,14 +49,14 @@ def freeze(model: keras.Model, n_blocks: int) -> None:
             layer.trainable = False
 
 
-def thaw(model: keras.Model) -> None:
-    """Let the weights of every layer learn that `freeze` kept."""
+def unfreeze(model: keras.Model) -> None:
+    """Let the weights of every layer learn that `freeze_blocks` kept."""
     for layer in model.layers:
         layer.trainable = True
 
 
-def groups(model: keras.Model, *, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
-    """Groups of torch Parameters for an optimiser, each with the "factor" of its learning rate.
+def parameter_groups(model: keras.Model, *, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+    """Groups of torch Parameters for an optimizer, each with the "factor" of its learning rate.
 
     Args:
         model: The network.
@@ -73,7 +73,7 @@ def groups(model: keras.Model, *, weight_decay: float, layer_decay: float) -> li
 
 
 def _in_order(model: keras.Model) -> list[Any]:
-    known = (layer for layer in model.layers if not isinstance(layer, FakeQuantise))  # ranges are part of no block
+    known = (layer for layer in model.layers if not isinstance(layer, FakeQuantize))  # ranges are part of no block
     return [v for layer in known for v in layer.weights if "seed_generator" not in v.path]
 
 

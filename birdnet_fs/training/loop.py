@@ -1,4 +1,4 @@
-"""The training loop: an optimiser over the lowered network, mixed precision, global gradient clipping, weight average.
+"""The training loop: an optimizer over the lowered network, mixed precision, global gradient clipping, weight average.
 
 Weights are float32 whatever the precision of the arithmetic; weight decay (Loshchilov & Hutter 2019, decoupled)
 acts on kernels only, not on biases and norms. A loss or gradient that is not finite stops the run, names the
@@ -21,16 +21,16 @@ from birdnet_fs.batches.loader import Batch, TrainingBatches
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say, track
 from birdnet_fs.models.lowering.lower import lower
-from birdnet_fs.models.quantization.convert import is_quantised
-from birdnet_fs.runs.run import weights_of
+from birdnet_fs.models.quantization.convert import is_quantized
+from birdnet_fs.runs.run import model_weights
 from birdnet_fs.training import finetuning, optimizer
-from birdnet_fs.training.objective import Objective, Tally, supervised
-from birdnet_fs.training.qat import Ranges
+from birdnet_fs.training.objective import AccuracyCounter, Objective, supervised_objective
+from birdnet_fs.training.qat import RangeSchedule
 from birdnet_fs.training.schedule import Plateau, learning_rate
 
-MOST_SKIPPED = 50  # float16 steps in a row; scaling halves each time, 2 ** -50 is below any useful gradient
-FEWEST_FOR_STATISTICS = 50  # batches after which little of the old moving statistics is left: .9 ** 50 = .005
-MOST_NAMED = 8  # recordings in a message
+MAX_SKIPPED_STEPS = 50  # float16 steps in a row; scaling halves each time, 2 ** -50 is below any useful gradient
+MIN_ROWS_FOR_STATISTICS = 50  # batches after which little of the old moving statistics is left: .9 ** 50 = .005
+MAX_NAMED = 8  # recordings in a message
 Row = dict[str, float]
 Validate = Callable[[], Row]
 Weights = dict[str, np.ndarray]
@@ -54,7 +54,7 @@ class DivergedError(UserError):
 
 
 @dataclass
-class Fitted:
+class TrainedWeights:
     """What training gave: the kept weights by variable path, and one row of numbers per epoch."""
 
     weights: Weights
@@ -72,7 +72,7 @@ def device_of(choice: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if choice == "auto" else choice
 
 
-def fit(
+def run_epochs(
     model: keras.Model,
     batches: TrainingBatches,
     settings: schema.Training,
@@ -81,7 +81,7 @@ def fit(
     objective: Objective | None = None,
     validate: Validate | None = None,
     after_epoch: AfterEpoch | None = None,
-) -> Fitted:
+) -> TrainedWeights:
     """Train `model` in place and return the weights to keep.
 
     Args:
@@ -106,9 +106,9 @@ def fit(
         UserError: `settings.finetuning.freeze_blocks` is more than the network has.
     """
     if objective is None:
-        objective = supervised(model, settings, multi_label=multi_label)
+        objective = supervised_objective(model, settings, multi_label=multi_label)
     loop = _Loop(model, batches, settings, objective)
-    fitted = Fitted(weights={})
+    fitted = TrainedWeights(weights={})
     try:
         _epochs(loop, fitted, validate, after_epoch, objective.best)
         if settings.optimizer.swa_epochs:
@@ -122,7 +122,7 @@ def fit(
 
 
 def _epochs(
-    loop: "_Loop", fitted: Fitted, validate: Validate | None, after_epoch: AfterEpoch | None, column: str
+    loop: "_Loop", fitted: TrainedWeights, validate: Validate | None, after_epoch: AfterEpoch | None, column: str
 ) -> None:
     """Every epoch, its row in the history, and with keep="best" the weights of the best by one of its columns."""
     settings, n_batches = loop.settings, len(loop.batches)
@@ -144,7 +144,7 @@ def _epochs(
         row["seconds"] = round(time.monotonic() - started, 3)
         fitted.history.append(row)
         if validate is not None and settings.schedule.name == "plateau":
-            loop.plateau.see(row[column])
+            loop.plateau.update(row[column])
         if validate is not None and row[column] > best:
             best, best_epoch = row[column], epoch
             if settings.checkpoints.select == "best":
@@ -169,42 +169,42 @@ class _Loop:
     ) -> None:
         self.model, self.batches, self.settings = model, batches, settings
         self.objective = objective
-        finetuning.freeze(model, settings.finetuning.freeze_blocks)
+        finetuning.freeze_blocks(model, settings.finetuning.freeze_blocks)
         self.forward = lower(objective.network)
         self.parameters = self._parameters()
         self.device = self.parameters[0].device
-        self.optimizer = optimizer.build(self._groups(), settings)
+        self.optimizer = optimizer.build_optimizer(self._groups(), settings)
         self.plateau = Plateau(settings.schedule.plateau_factor, settings.schedule.plateau_patience)
-        self.ranges = Ranges(model, settings.epochs) if is_quantised(model) else None
+        self.ranges = RangeSchedule(model, settings.epochs) if is_quantized(model) else None
         self.dtype = torch.float32 if self.ranges else _arithmetic(settings.precision, self.device.type)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.average = [v.value.detach().clone() for v in _state(model)] if settings.optimizer.ema else []
-        self.last_epochs = optimizer.Mean()
+        self.last_epochs = optimizer.WeightAverage()
         self.statistics = [v.value.detach() for v in _state(model) if not v.trainable]
         self.skipped = 0
         self.good = self.kept_weights()  # of the last epoch after which everything was finite
         self.losses: list[float] = []
-        self.tally = Tally()
+        self.tally = AccuracyCounter()
         self.rate = 0.0
 
     def _parameters(self) -> list[Any]:
-        own = self.objective.lesson.parameters if self.objective.lesson else ()
+        own = self.objective.distillation.parameters if self.objective.distillation else ()
         return [*(v.value for v in self.model.trainable_variables), *own]
 
     def _groups(self) -> list[dict[str, Any]]:
         settings = self.settings
-        found = finetuning.groups(
+        found = finetuning.parameter_groups(
             self.model, weight_decay=settings.optimizer.weight_decay, layer_decay=settings.finetuning.layer_decay
         )
-        if self.objective.lesson and self.objective.lesson.parameters:
-            own = list(self.objective.lesson.parameters)
+        if self.objective.distillation and self.objective.distillation.parameters:
+            own = list(self.objective.distillation.parameters)
             found.append({"params": own, "weight_decay": settings.optimizer.weight_decay, "factor": 1.0})
         return found
 
     def _unfreeze(self) -> None:
-        """The frozen blocks learn from now on; what the optimiser knows of the others is kept."""
+        """The frozen blocks learn from now on; what the optimizer knows of the others is kept."""
         known = {id(p) for p in self.parameters}
-        finetuning.thaw(self.model)
+        finetuning.unfreeze(self.model)
         self.forward = lower(self.objective.network)
         self.parameters = self._parameters()
         for group in self._groups():
@@ -216,7 +216,7 @@ class _Loop:
         """What an epoch does to the weights beyond its steps: the mean of the last ones, the frozen blocks."""
         self.check_statistics()
         if self.settings.optimizer.swa_epochs and epoch >= self.settings.epochs - self.settings.optimizer.swa_epochs:
-            self.last_epochs.see([v.value for v in _state(self.model)])
+            self.last_epochs.update([v.value for v in _state(self.model)])
             self.average = self.last_epochs.tensors
         if epoch + 1 == self.settings.finetuning.unfreeze_epoch < self.settings.epochs:
             self._unfreeze()
@@ -224,11 +224,11 @@ class _Loop:
     def settle_statistics(self) -> None:
         """BatchNorm's statistics under the mean weights, from a pass over the training data (Izmailov et al.)."""
         with self.averaged(), torch.no_grad():
-            n_passes = -(-FEWEST_FOR_STATISTICS // len(self.batches))
+            n_passes = -(-MIN_ROWS_FOR_STATISTICS // len(self.batches))
             for epoch in range(self.settings.epochs, self.settings.epochs + n_passes):
                 for features, *_ in self.batches.epoch(epoch):
                     self.forward(features.to(self.device), training=True)
-            self.good = weights_of(self.model)
+            self.good = model_weights(self.model)
 
     def steps(self) -> Iterator[tuple[int, int, Batch]]:
         n_batches = len(self.batches)
@@ -238,14 +238,14 @@ class _Loop:
             for i, batch in enumerate(self.batches.epoch(epoch))
         )
         if self.ranges:
-            self.ranges.measure(self.forward, self.batches, self.device)
+            self.ranges.calibrate(self.forward, self.batches, self.device)
         yield from track(every, "training", total=self.settings.epochs * n_batches, unit="step")
 
     def step(self, step: int, batch: Batch) -> float:
         if self.ranges:
             self.ranges.step(step // len(self.batches))
         features, targets, _, *heard = (tensor.to(self.device, non_blocking=True) for tensor in batch)
-        lesson = self.objective.lesson
+        lesson = self.objective.distillation
         n_batches = len(self.batches)
         self.rate = learning_rate(
             step,
@@ -262,16 +262,16 @@ class _Loop:
             group["lr"] = self.rate * group["factor"]
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             outputs = self.forward(features, training=True)
-            told = lesson.ask(features, heard) if lesson else None
+            told = lesson.forward(features, heard) if lesson else None
         loss = self.objective.loss(outputs, targets, self.settings.loss.label_smoothing)
         if lesson:
             loss = lesson.loss(loss, outputs, told)
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError("The loss")
-        if self.objective.calls is not None:
+        if self.objective.predictions is not None:
             with torch.no_grad():
-                self.tally.add(*self.objective.calls(outputs, targets))
+                self.tally.add(*self.objective.predictions(outputs, targets))
         place, n_added = step % n_batches, self.settings.optimizer.accumulate
         if place % n_added == 0:
             self.optimizer.zero_grad(set_to_none=True)
@@ -284,7 +284,7 @@ class _Loop:
         finite = bool(torch.isfinite(norm))
         self.skipped = 0 if finite else self.skipped + 1
         # loss scaling finds its scale by skipping steps that overflow; without it an overflow is the end
-        if not finite and (not self.scaler.is_enabled() or self.skipped > MOST_SKIPPED):
+        if not finite and (not self.scaler.is_enabled() or self.skipped > MAX_SKIPPED_STEPS):
             raise FloatingPointError("The gradient")
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -297,8 +297,8 @@ class _Loop:
 
     def numbers(self) -> Row:
         """The mean loss of the steps since the last call, and how rightly they called."""
-        parts = self.objective.lesson.take() if self.objective.lesson else {}
-        found = {"train_loss": float(np.mean(self.losses)), **parts, **self.tally.take(self.objective.classes)}
+        parts = self.objective.distillation.pop_means() if self.objective.distillation else {}
+        found = {"train_loss": float(np.mean(self.losses)), **parts, **self.tally.pop_means(self.objective.classes)}
         self.losses.clear()
         return found
 
@@ -326,15 +326,15 @@ class _Loop:
 
     def kept_weights(self) -> Weights:
         with self.averaged():
-            return weights_of(self.model)
+            return model_weights(self.model)
 
     def divergence(self, what: str, epoch: int, batch: Batch) -> str:
         paths = sorted({str(self.batches.clips[int(i)].path) for i in batch[2]})
-        more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
+        more = f" and {len(paths) - MAX_NAMED} more" if len(paths) > MAX_NAMED else ""
         return (
             f"{what} became NaN or infinite in epoch {epoch + 1}; training stopped and the last good weights were "
             f"kept. Lower training.learning_rate (now {self.settings.learning_rate:g}) or look at the recordings of "
-            f"that batch: {', '.join(paths[:MOST_NAMED])}{more}"
+            f"that batch: {', '.join(paths[:MAX_NAMED])}{more}"
         )
 
 

@@ -31,7 +31,7 @@ def cross_entropy(
         weights: [n_classes], what each class' share of the loss is multiplied by; None = 1.
     """
     targets = targets * (1 - label_smoothing) + label_smoothing / targets.shape[1]
-    return -(_weighted(targets, weights) * F.log_softmax(wide(logits), dim=1)).sum(dim=1).mean()
+    return -(_weighted(targets, weights) * F.log_softmax(as_float32(logits), dim=1)).sum(dim=1).mean()
 
 
 def focal_cross_entropy(
@@ -44,7 +44,7 @@ def focal_cross_entropy(
 ) -> torch.Tensor:
     """Cross-entropy in which a class that is told with probability p counts (1 - p) ** gamma; arguments as there."""
     targets = targets * (1 - label_smoothing) + label_smoothing / targets.shape[1]
-    log_p = F.log_softmax(wide(logits), dim=1)
+    log_p = F.log_softmax(as_float32(logits), dim=1)
     return -(_weighted(targets, weights) * (-torch.expm1(log_p)) ** gamma * log_p).sum(dim=1).mean()
 
 
@@ -60,7 +60,7 @@ def binary_cross_entropy(
         weights: [n_classes], of the positives; None = 1.
     """
     known, y = _known(targets, label_smoothing)
-    loss = F.binary_cross_entropy_with_logits(wide(logits), y, pos_weight=weights, reduction="none")
+    loss = F.binary_cross_entropy_with_logits(as_float32(logits), y, pos_weight=weights, reduction="none")
     return _mean(loss, known)
 
 
@@ -77,7 +77,7 @@ def focal_binary_cross_entropy(
     Without the paper's alpha, which `weights` do for each class.
     """
     known, y = _known(targets, label_smoothing)
-    x = wide(logits)
+    x = as_float32(logits)
     loss = F.binary_cross_entropy_with_logits(x, y, pos_weight=weights, reduction="none")
     p = torch.sigmoid(x)
     return _mean(loss * (p + y - 2 * p * y) ** gamma, known)  # 1 - p_t
@@ -100,7 +100,7 @@ def asymmetric(
     settings these are; its code takes the sum over the classes where this is the mean).
     """
     known, y = _known(targets, label_smoothing)
-    x = wide(logits)
+    x = as_float32(logits)
     p = torch.sigmoid(x)
     q = (p - clip).clamp(min=0)
     positive = (1 - p) ** gamma_positive * F.logsigmoid(x)
@@ -117,7 +117,7 @@ def soft_auc(
     The pairs are those of a class within the batch; a pair weighs the one's target times what the other's leaves to
     1, and each class with a pair counts the same. Arguments as `binary_cross_entropy`; smoothing acts on that alone.
     """
-    x = wide(logits)
+    x = as_float32(logits)
     known, y = _known(targets, 0.0)
     pairs = (y * known)[:, None] * ((1 - y) * known)[None]  # [positive, negative, n_classes]
     pairs = pairs * (1 - torch.eye(len(x), device=x.device))[..., None]
@@ -158,14 +158,14 @@ MULTI: dict[str, Callable[..., torch.Tensor]] = {
 }
 
 
-def named(name: str, *, multi_label: bool, weights: Weights = None) -> Loss:
+def loss_by_name(name: str, *, multi_label: bool, weights: Weights = None) -> Loss:
     """The loss of a name in SINGLE or MULTI ("auto": cross-entropy of either kind), with class weights."""
     if name == "auto":
         name = "bce" if multi_label else "ce"
     return functools.partial((MULTI if multi_label else SINGLE)[name], weights=weights)
 
 
-def wide(logits: torch.Tensor) -> torch.Tensor:
+def as_float32(logits: torch.Tensor) -> torch.Tensor:
     """float32 at least: half the digits are too few for a log-sum-exp."""
     return logits if logits.dtype == torch.float64 else logits.float()
 

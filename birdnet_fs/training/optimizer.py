@@ -1,4 +1,4 @@
-"""The optimiser of the settings, as torch has it, and averages of the weights it goes through.
+"""The optimizer of the settings, as torch has it, and averages of the weights it goes through.
 
 AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101), Adam (Kingma & Ba 2015), stochastic gradient with
 Nesterov's momentum, RMSprop without (Tieleman & Hinton 2012). Averages: exponential over the steps (Polyak), or SWA,
@@ -12,8 +12,8 @@ import torch
 from birdnet_fs import schema
 
 
-def build(groups: list[dict[str, Any]], settings: schema.Training) -> torch.optim.Optimizer:
-    """The optimiser.
+def build_optimizer(groups: list[dict[str, Any]], settings: schema.Training) -> torch.optim.Optimizer:
+    """The optimizer.
 
     Args:
         groups: Of parameters, each with its weight_decay (`layerwise.groups`). With "adamw" it is decoupled, else
@@ -31,13 +31,13 @@ def build(groups: list[dict[str, Any]], settings: schema.Training) -> torch.opti
     return kind(groups, lr=settings.learning_rate, betas=betas, amsgrad=settings.optimizer.amsgrad)
 
 
-class Mean:
+class WeightAverage:
     """The plain mean of the tensors seen so far, kept on their device."""
 
     def __init__(self) -> None:
         self.n, self.tensors = 0, list[torch.Tensor]()
 
-    def see(self, tensors: list[torch.Tensor]) -> None:
+    def update(self, tensors: list[torch.Tensor]) -> None:
         """Take in one more set, as long and of the same shapes as those before."""
         self.n += 1
         with torch.no_grad():

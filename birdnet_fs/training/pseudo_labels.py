@@ -1,11 +1,11 @@
-"""Unlabelled recordings as training clips: the windows of `pseudo_labels.table`, with probabilities as labels.
+"""Unlabeled recordings as training clips: the windows of `pseudo_labels.table`, with probabilities as labels.
 
 Sources: Xie et al. 2020, "Self-training with Noisy Student improves ImageNet classification",
 https://arxiv.org/abs/1911.04252 (soft labels, a student that hears noise which the teacher did not, several rounds);
 for birds Lasseck 2024, "Improving Bird Recognition using Pseudo-Labeled Recordings from the Target Location",
 https://ceur-ws.org/Vol-3740/paper-199.pdf; Sydorskyi and Goncalves 2025, second in BirdCLEF+ 2025,
 https://ceur-ws.org/Vol-4038/paper_256.pdf; and what the winner of 2025 (Babych) told of his: soundscapes mixed into
-labelled clips, a power of the probabilities against the noise of earlier rounds, confident recordings drawn more often.
+labeled clips, a power of the probabilities against the noise of earlier rounds, confident recordings drawn more often.
 """
 
 import json
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdnet_fs import schema
-from birdnet_fs.batches.augment.unlabeled import Unlabelled
+from birdnet_fs.batches.augment.unlabeled import UnlabeledClips
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
@@ -27,12 +27,12 @@ from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import Partition
 from birdnet_fs.data.score_table import read_probabilities
 
-TABLE, ABOUT = "pseudo.csv", "pseudo.json"  # ABOUT, beside the table, names the runs that labelled
+TABLE, ABOUT = "pseudo.csv", "pseudo.json"  # ABOUT, beside the table, names the runs that labeled
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Windows of unlabelled recordings.
+class PseudoLabeledClips:
+    """Windows of unlabeled recordings.
 
     Attributes:
         clips: Where they are; no labels.
@@ -44,27 +44,27 @@ class Windows:
     targets: NDArray[np.float32]
     weights: NDArray[np.float64]
 
-    def readable(self, labelled: Sequence[Clip], read: Sequence[Clip]) -> "Windows":
+    def readable(self, labeled: Sequence[Clip], read: Sequence[Clip]) -> "PseudoLabeledClips":
         """Those that could be read.
 
         Args:
-            labelled: The clips that stood before these.
+            labeled: The clips that stood before these.
             read: What is left of both in the same order, these last.
         """
-        places, rows, i = [_place(clip) for clip in (*labelled, *self.clips)], list[int](), 0
+        places, rows, i = [_place(clip) for clip in (*labeled, *self.clips)], list[int](), 0
         for clip in read:
             i = places.index(_place(clip), i)
-            rows.append(i - len(labelled))
+            rows.append(i - len(labeled))
             i += 1
         rows = [row for row in rows if row >= 0]
-        return Windows(tuple(self.clips[row] for row in rows), self.targets[rows], self.weights[rows])
+        return PseudoLabeledClips(tuple(self.clips[row] for row in rows), self.targets[rows], self.weights[rows])
 
-    def drawn_as(self, settings: schema.PseudoLabels, n_labelled: int) -> Unlabelled:
-        """How batches take them, behind `n_labelled` clips."""
-        return Unlabelled(n_labelled, self.weights / self.weights.sum(), settings.amount, settings.mix)
+    def drawn_as(self, settings: schema.PseudoLabels, n_labeled: int) -> UnlabeledClips:
+        """How batches take them, behind `n_labeled` clips."""
+        return UnlabeledClips(n_labeled, self.weights / self.weights.sum(), settings.amount, settings.mix)
 
 
-def table_of(experiment: schema.Experiment) -> Path | None:
+def pseudo_label_table(experiment: schema.Experiment) -> Path | None:
     """The table that `pseudo_labels.table` means; None when it is not set.
 
     Raises:
@@ -82,8 +82,8 @@ def table_of(experiment: schema.Experiment) -> Path | None:
     )
 
 
-def labelled_by(table: Path) -> tuple[Path, ...]:
-    """The runs that labelled the windows of a table, as far as its pseudo.json tells.
+def labeling_runs(table: Path) -> tuple[Path, ...]:
+    """The runs that labeled the windows of a table, as far as its pseudo.json tells.
 
     Raises:
         UserError: That is there and not as it was written.
@@ -97,7 +97,7 @@ def labelled_by(table: Path) -> tuple[Path, ...]:
         raise UserError(f"{file} is not as it was written ({error}); run birdnet-fs pseudo-label again.") from None
 
 
-def windows(experiment: schema.Experiment, parts: Partition) -> Windows | None:
+def read_pseudo_labels(experiment: schema.Experiment, parts: Partition) -> PseudoLabeledClips | None:
     """The windows to train on; None when `pseudo_labels.table` is not set.
 
     Recordings that are validated on or held out here, or copies of them, are left out with a word.
@@ -106,7 +106,7 @@ def windows(experiment: schema.Experiment, parts: Partition) -> Windows | None:
         UserError: No such table, or a damaged one, of other classes, or nothing is left of it.
     """
     settings, data = experiment.pseudo_labels, experiment.data
-    table = table_of(experiment)
+    table = pseudo_label_table(experiment)
     if table is None:
         return None
     found = read_probabilities(table, parts.classes, multi_label=data.multi_label)
@@ -123,15 +123,15 @@ def windows(experiment: schema.Experiment, parts: Partition) -> Windows | None:
             f"None of the {len(paths)} windows of {table} can be trained on: {int((~sure).sum())} lie below "
             f"pseudo_labels.threshold={settings.threshold:g} or floor, {len(away)} recordings are held out."
         )
-    targets, weights = softened(found.values[rows], settings, multi_label=data.multi_label)
+    targets, weights = soften(found.values[rows], settings, multi_label=data.multi_label)
     whole = {clip.path: clip for clip in recordings}
     starts, ends = found.onsets_s, found.onsets_s + found.durations_s
     clips = [replace(whole[paths[i]], onset_s=float(starts[i]), offset_s=float(ends[i])) for i in rows]
-    say(f"{len(clips)} windows of {len({clip.path for clip in clips})} unlabelled recordings are trained on as well.")
-    return Windows(tuple(clips), targets, weights)
+    say(f"{len(clips)} windows of {len({clip.path for clip in clips})} unlabeled recordings are trained on as well.")
+    return PseudoLabeledClips(tuple(clips), targets, weights)
 
 
-def softened(
+def soften(
     probabilities: NDArray[np.float32], settings: schema.PseudoLabels, *, multi_label: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Targets and weights of windows.
@@ -145,7 +145,7 @@ def softened(
         Targets float32 [n, n_classes], and float64 [n], above 0.
 
     >>> p = np.array([[0.9, 0.1]], np.float32)
-    >>> softened(p, schema.PseudoLabels(power=2.0), multi_label=True)[0].round(2).tolist()
+    >>> soften(p, schema.PseudoLabels(power=2.0), multi_label=True)[0].round(2).tolist()
     [[0.8100000023841858, 0.009999999776482582]]
     """
     raised = np.where(probabilities >= settings.floor, probabilities.astype(np.float64), 0) ** settings.power

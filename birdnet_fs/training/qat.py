@@ -4,7 +4,7 @@ Ranges are measured first, then follow the data, then are left alone.
 
 Sources: Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.1 (ranges as moving averages); Krishnamoorthi
 2018, https://arxiv.org/abs/1806.08342 (start from a float network). Ours: ranges are measured before the first step,
-and stand still in the last epochs, so that the weights settle on the numbers that are shipped. What is learnt is to
+and stand still in the last epochs, so that the weights settle on the numbers that are shipped. What is learned is to
 answer as the float run does (Polino et al. 2018, "Model Compression via Distillation and Quantization",
 https://arxiv.org/abs/1802.05668): labels would train it further, and it would be another classifier, not a smaller one.
 """
@@ -31,21 +31,21 @@ KEPT = {
     "checkpoints": ("select",),
 }
 EPOCHS, LEARNING_RATE = 5, 5e-5
-N_MEASURED = 16  # batches that the ranges are measured on, the mean of their extremes
+N_CALIBRATION_BATCHES = 16  # batches that the ranges are measured on, the mean of their extremes
 FIXED_SHARE = 1 / 3  # of the epochs, the last ones; one at least
 
 
-def experiment_of(run: Run) -> schema.Experiment:
+def qat_experiment(run: Run) -> schema.Experiment:
     """What trains a float run on in 8 bits: its own experiment on its own clips, behind its weights.
 
     It has few epochs at a low rate, and the float run is its teacher.
 
     Raises:
-        UserError: The run is quantised already, or of a network that cannot be (schema.Model).
+        UserError: The run is quantized already, or of a network that cannot be (schema.Model).
     """
     base = run.experiment
     if base.model.quantized:
-        raise UserError(f"{run.path} is quantised already; export it with birdnet-fs export {run.path}.")
+        raise UserError(f"{run.path} is quantized already; export it with birdnet-fs export {run.path}.")
     groups: dict[str, Any] = {}
     for name, kept in KEPT.items():
         group = getattr(base.training, name)
@@ -65,11 +65,11 @@ def experiment_of(run: Run) -> schema.Experiment:
     )
 
 
-class Ranges:
+class RangeSchedule:
     """The ranges of a network.
 
     Args:
-        model: What `quantised` made.
+        model: What `quantized` made.
         epochs: Of the training.
     """
 
@@ -77,7 +77,7 @@ class Ranges:
         self.model = model
         self.n_learn = epochs - max(1, round(FIXED_SHARE * epochs))  # epochs in which they follow
 
-    def measure(self, forward: Any, batches: TrainingBatches, device: torch.device) -> None:
+    def calibrate(self, forward: Any, batches: TrainingBatches, device: torch.device) -> None:
         """Find the ranges of the network as it stands, from training batches; nothing is dropped and nothing learns.
 
         Args:
@@ -87,7 +87,7 @@ class Ranges:
         """
         set_phase(self.model, MEASURE)
         with torch.no_grad():
-            for features, *_ in itertools.islice(batches.epoch(0), N_MEASURED):
+            for features, *_ in itertools.islice(batches.epoch(0), N_CALIBRATION_BATCHES):
                 forward(features.to(device))
         set_phase(self.model, FIXED)
 

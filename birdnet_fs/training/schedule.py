@@ -87,7 +87,7 @@ class Plateau:
     best: float = -math.inf
     n_waited: int = 0
 
-    def see(self, value: float) -> None:
+    def update(self, value: float) -> None:
         """Take in the number of one epoch; nan is no rise."""
         if value > self.best + self.least:
             self.best, self.n_waited = value, 0

@@ -20,17 +20,26 @@ from birdnet_fs.data.copies import match_recordings
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import Clip, read_background
 from birdnet_fs.data.partition import PARTITION, Partition, partition, write_partition
-from birdnet_fs.data.targets import targets_of
+from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.runs import provenance, teachers
 from birdnet_fs.runs.history import HISTORY, write_history
-from birdnet_fs.runs.initial_weights import start_from
-from birdnet_fs.runs.resolve import finished, run_as, settled
+from birdnet_fs.runs.initial_weights import load_initial_weights
+from birdnet_fs.runs.resolve import is_finished, resolved, run_as
 from birdnet_fs.runs.run import Run, build_network, check_classes, load_run, save_run
 from birdnet_fs.training import distillation, episodic, finetuning, pseudo_labels, validation
-from birdnet_fs.training.callbacks import Record
-from birdnet_fs.training.loop import DivergedError, Fitted, Interrupted, Row, Validate, Weights, device_of, fit
-from birdnet_fs.training.objective import Objective, supervised
+from birdnet_fs.training.callbacks import EpochCallbacks
+from birdnet_fs.training.loop import (
+    DivergedError,
+    Interrupted,
+    Row,
+    TrainedWeights,
+    Validate,
+    Weights,
+    device_of,
+    run_epochs,
+)
+from birdnet_fs.training.objective import Objective, supervised_objective
 from birdnet_fs.training.tracking import tracker
 
 PRETRAIN = provenance.PRETRAIN
@@ -71,19 +80,21 @@ def train(
         DivergedError: Loss or gradient stopped being finite; the last good weights are in `output/diverged`.
         Interrupted: The person stopped it; the weights of the last epoch are in `output/interrupted`.
     """
-    experiment = settled(experiment)
+    experiment = resolved(experiment)
     parts = partition(experiment)
     device = device_of(experiment.training.device)
     _check(experiment, parts)
-    tracker.check(experiment.training)
+    tracker.check_tracking(experiment.training)
     if experiment.episodes:
-        episodic.check(parts, experiment.episodes, experiment.seed)
+        episodic.check_episodes(parts, experiment.episodes, experiment.seed)
     torch.set_num_threads(experiment.training.threads or torch.get_num_threads())
-    runs, saved = teachers.called(experiment, parts.classes)
+    runs, saved = teachers.teacher_names(experiment, parts.classes)
     if experiment.model.weights and pretrained is None:
         pretrained = Path(experiment.model.weights)
     # what cannot be built, frozen or started is said before anything is decoded
-    finetuning.freeze(_network(experiment, parts, device, pretrained), experiment.training.finetuning.freeze_blocks)
+    finetuning.freeze_blocks(
+        _network(experiment, parts, device, pretrained), experiment.training.finetuning.freeze_blocks
+    )
     parts = parts.with_fingerprints()
     leaks = parts.leaks()
     if leaks:
@@ -92,30 +103,30 @@ def train(
         provenance.refuse_trained_on(
             run.path, parts, "choose another distillation.teacher, for a fold one of the same fold"
         )
-    windows = pseudo_labels.windows(experiment, parts)
+    windows = pseudo_labels.read_pseudo_labels(experiment, parts)
     if windows is not None:
         provenance.refuse_labels(experiment, parts)
-        parts = dataclasses.replace(parts, pseudo=windows.clips)
+        parts = dataclasses.replace(parts, pseudo_labels=windows.clips)
     if experiment.pretrain and pretrained is None:
         pretrained = pretrain(experiment, output / PRETRAIN)
     started = [pretrained] if pretrained is not None and pretrained.is_dir() else []
     for folder in started:
         provenance.refuse_trained_on(folder, parts, "choose other recordings for pretraining with pretrain.data.where")
     if experiment.distillation.teacher == schema.SELF:
-        runs = (_born_before(experiment, output, pretrained),)
+        runs = (_train_generations(experiment, output, pretrained),)
     behind = [*started, *(run.path for run in runs), *provenance.labeling_runs(experiment)]
-    parts = dataclasses.replace(parts, inherited=provenance.inherited(behind, (*parts.train, *parts.pseudo)))
-    teacher = distillation.teacher_of(runs, experiment, parts.classes, device)
+    parts = dataclasses.replace(parts, inherited=provenance.inherited(behind, (*parts.train, *parts.pseudo_labels)))
+    teacher = distillation.build_teacher(runs, experiment, parts.classes, device)
     if generation is None:
         generation = experiment.distillation.rounds if experiment.distillation.teacher == schema.SELF else 0
     # of its kind each starts from weights of its own (Furlanello et al. 2018); all else is drawn alike
     seed_everything(experiment.seed, generation)
-    waveforms = read((*parts.train, *parts.pseudo), experiment.frontend.sample_rate_hz)
+    waveforms = read((*parts.train, *parts.pseudo_labels), experiment.frontend.sample_rate_hz)
     _say_left_out(waveforms)
     data = experiment.data
     windows = windows.readable(parts.train, waveforms.clips) if windows else None
-    n_labelled = len(waveforms) - (len(windows.clips) if windows else 0)
-    targets = targets_of(waveforms.clips[:n_labelled], parts.classes, multi_label=data.multi_label, data=data)
+    n_labeled = len(waveforms) - (len(windows.clips) if windows else 0)
+    targets = clip_targets(waveforms.clips[:n_labeled], parts.classes, multi_label=data.multi_label, data=data)
     order = _episodes(waveforms, experiment, parts)
     batches = TrainingBatches(
         waveforms,
@@ -124,37 +135,37 @@ def train(
         noises=_backgrounds(experiment, parts, read),
         order=order,
         frontends=teacher.frontends if teacher else (),
-        beliefs=saved.of(waveforms.clips) if saved else None,
-        unlabelled=windows.drawn_as(experiment.pseudo_labels, n_labelled) if windows and windows.clips else None,
+        teacher_probabilities=saved.of(waveforms.clips) if saved else None,
+        unlabeled=windows.drawn_as(experiment.pseudo_labels, n_labeled) if windows and windows.clips else None,
     )
     model = _network(experiment, parts, device, pretrained, tell=True)
-    say(f"{experiment.name}: {n_labelled} clips, {len(parts.classes)} classes, {model.count_params():,} parameters")
+    say(f"{experiment.name}: {n_labeled} clips, {len(parts.classes)} classes, {model.count_params():,} parameters")
     validate = _validation(model, experiment, parts, read) if parts.val else None
     objective = dataclasses.replace(_objective(model, experiment, targets), classes=parts.classes)
     if teacher:
-        objective = distillation.with_lesson(objective, model, teacher, experiment.distillation)
+        objective = distillation.with_distillation(objective, model, teacher, experiment.distillation)
 
-    def save(folder: Path, weights: Weights, history: Sequence[Row], *, record: Record | None = None) -> Run:
+    def save(folder: Path, weights: Weights, history: Sequence[Row], *, callbacks: EpochCallbacks | None = None) -> Run:
         """`model` holds `weights`."""
         if experiment.episodes:
-            weights = episodic.with_prototypes(model, weights, waveforms, experiment.frontend, parts.classes)
-        return _save(folder, experiment, parts, weights, history, waveforms, record)
+            weights = episodic.set_prototypes(model, weights, waveforms, experiment.frontend, parts.classes)
+        return _save(folder, experiment, parts, weights, history, waveforms, callbacks)
 
-    def save_last(folder: Path, fitted: Fitted, record: Record | None = None) -> Run:
+    def save_last(folder: Path, fitted: TrainedWeights, callbacks: EpochCallbacks | None = None) -> Run:
         for variable in model.weights:
             if variable.path in fitted.weights:
                 variable.assign(fitted.weights[variable.path])
-        return save(folder, fitted.weights, fitted.history, record=record)
+        return save(folder, fitted.weights, fitted.history, callbacks=callbacks)
 
-    record = Record(output, experiment, objective.best, save)
+    callbacks = EpochCallbacks(output, experiment, objective.best, save)
 
     def after_epoch(history: Sequence[Row], weights: Weights) -> None:
-        record.after_epoch(history, weights)
+        callbacks.after_epoch(history, weights)
         if watch is not None:
             watch(objective.best, history)
 
     try:
-        fitted = fit(
+        fitted = run_epochs(
             model,
             batches,
             experiment.training,
@@ -163,14 +174,14 @@ def train(
             after_epoch=after_epoch,
         )
     except BaseException as error:
-        record.tracking.close(tracker.KILLED if isinstance(error, KeyboardInterrupt) else tracker.FAILED)
+        callbacks.tracking.close(tracker.KILLED if isinstance(error, KeyboardInterrupt) else tracker.FAILED)
         if isinstance(error, (DivergedError, Interrupted)) and error.history:
             name = "diverged" if isinstance(error, DivergedError) else "interrupted"
-            save_last(output / name, Fitted(error.weights, error.history))
+            save_last(output / name, TrainedWeights(error.weights, error.history))
             say(f"The weights of the last good epoch ({len(error.history)}) are a run folder: {output / name}")
         raise
-    record.tracking.close(tracker.FINISHED)
-    return save_last(output, fitted, record)
+    callbacks.tracking.close(tracker.FINISHED)
+    return save_last(output, fitted, callbacks)
 
 
 def pretrain(experiment: schema.Experiment, output: Path) -> Path:
@@ -183,12 +194,12 @@ def pretrain(experiment: schema.Experiment, output: Path) -> Path:
     if first is None:
         raise UserError(f"Experiment {experiment.name!r} has no pretrain part.")
     first = run_as(dataclasses.replace(first, seed=experiment.seed, debug=experiment.debug), experiment)
-    if not finished(output, first):
+    if not is_finished(output, first):
         train(first, output)
     return output
 
 
-def _born_before(experiment: schema.Experiment, output: Path, pretrained: Path | None) -> Run:
+def _train_generations(experiment: schema.Experiment, output: Path, pretrained: Path | None) -> Run:
     """The run that teaches in self-distillation: `rounds` generations, each taught by the one before it.
 
     They lie in `output/generations`, and what finished there with the same settings is taken.
@@ -197,7 +208,7 @@ def _born_before(experiment: schema.Experiment, output: Path, pretrained: Path |
     for generation in range(experiment.distillation.rounds):
         folder = output / GENERATIONS / str(generation)
         one = dataclasses.replace(experiment, distillation=taught)
-        if not finished(folder, one):
+        if not is_finished(folder, one):
             say(f"{experiment.name}: generation {generation} of {experiment.distillation.rounds} that teach")
             train(one, folder, pretrained=pretrained, generation=generation)
         taught = dataclasses.replace(experiment.distillation, teacher=os.path.abspath(folder), rounds=1)
@@ -228,7 +239,7 @@ def _network(
     with keras.device(device):
         model = build_network(experiment, len(parts.classes))
     if start is not None:
-        told = start_from(start, model, experiment, parts.classes)
+        told = load_initial_weights(start, model, experiment, parts.classes)
         if tell:
             say(told)
     return model
@@ -236,16 +247,16 @@ def _network(
 
 def _objective(model: keras.Model, experiment: schema.Experiment, targets: np.ndarray) -> Objective:
     if experiment.episodes:
-        return episodic.objective(model, experiment.episodes)
+        return episodic.episodic_objective(model, experiment.episodes)
     settings = experiment.training
     weights = loss_weights(targets, settings.loss.class_weights, rare_class_weight=settings.loss.rare_class_weight)
-    return supervised(model, settings, multi_label=experiment.data.multi_label, class_weights=weights)
+    return supervised_objective(model, settings, multi_label=experiment.data.multi_label, class_weights=weights)
 
 
 def _episodes(waveforms: Waveforms, experiment: schema.Experiment, parts: Partition) -> EpisodeOrder | None:
     if experiment.episodes is None:
         return None
-    return episodic.order(waveforms, experiment.episodes, experiment.seed, parts.classes)
+    return episodic.episode_order(waveforms, experiment.episodes, experiment.seed, parts.classes)
 
 
 def _validation(model: keras.Model, experiment: schema.Experiment, parts: Partition, read: Read) -> Validate | None:
@@ -255,9 +266,9 @@ def _validation(model: keras.Model, experiment: schema.Experiment, parts: Partit
     waveforms = read(parts.val, spec.sample_rate_hz)
     _say_left_out(waveforms)
     if experiment.episodes:
-        return episodic.validation(model, waveforms, spec, experiment.episodes, experiment.seed)
-    targets = targets_of(waveforms.clips, parts.classes, multi_label=experiment.data.multi_label)
-    return validation.validation(model, waveforms, targets, experiment, parts.classes)
+        return episodic.episodic_validation(model, waveforms, spec, experiment.episodes, experiment.seed)
+    targets = clip_targets(waveforms.clips, parts.classes, multi_label=experiment.data.multi_label)
+    return validation.supervised_validation(model, waveforms, targets, experiment, parts.classes)
 
 
 def _backgrounds(experiment: schema.Experiment, parts: Partition, read: Read) -> Waveforms | tuple[()]:
@@ -283,13 +294,13 @@ def _check(experiment: schema.Experiment, parts: Partition) -> None:
                 f"{len(several)} clips have no label or more than one (the first: {several[0].path}, "
                 f"{';'.join(several[0].labels) or 'none'}); set data.multi_label=true for those."
             )
-    if parts.unseen and experiment.episodes is None:
+    if parts.classes_unseen_in_training and experiment.episodes is None:
         raise UserError(
             "None of the classes that are validated on or held out is trained on, so they cannot be scored; use an "
             "experiment with episodes, or another data.split."
         )
     if experiment.model.unknown:
-        raise UserError("model.unknown=true is for runs that enrolment made; train with model.unknown=false.")
+        raise UserError("model.unknown=true is for runs that enrollment made; train with model.unknown=false.")
     if len(parts.classes) < 2 and not experiment.data.multi_label:
         raise UserError(f"Two or more classes are needed to train. Received: {', '.join(parts.classes) or 'none'}")
 
@@ -303,7 +314,7 @@ def _ledger(parts: Partition, waveforms: Waveforms) -> Ledger:
         kept = dataclasses.replace(worse, source=row.source) if worse else row
         ledger.add(kept.path, kept.status, kept.reason, kept.flags, kept.duration_s, kept.source)
     known = {row.path for row in ledger.rows}
-    for path in dict.fromkeys(os.fspath(clip.path) for clip in parts.pseudo):
+    for path in dict.fromkeys(os.fspath(clip.path) for clip in parts.pseudo_labels):
         if path not in known:
             bad = read.get(path)
             ledger.add(path, bad.status if bad else "ok", bad.reason if bad else "", bad.flags if bad else ())
@@ -322,13 +333,13 @@ def _save(
     weights: Weights,
     history: Sequence[Row],
     waveforms: Waveforms,
-    record: Record | None,
+    callbacks: EpochCallbacks | None,
 ) -> Run:
     def others(folder: Path) -> None:
         write_history(folder / HISTORY, history)
         write_partition(folder / PARTITION, parts)
         _ledger(parts, waveforms).write(folder / "recordings.csv")
-        if record is not None:
-            record.tracking.remember(folder)
+        if callbacks is not None:
+            callbacks.tracking.remember(folder)
 
     return save_run(output, experiment, parts.classes, weights, also=others)

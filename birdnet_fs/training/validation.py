@@ -11,10 +11,10 @@ from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.inference.clip_scores import lowered_network, score_waveforms
 from birdnet_fs.metrics import classification
-from birdnet_fs.runs.history import per_class_accuracy
+from birdnet_fs.runs.history import accuracy_columns
 
 
-def validation(
+def supervised_validation(
     model: keras.Model,
     waveforms: Waveforms,
     targets: np.ndarray,
@@ -47,14 +47,14 @@ def validation(
 
         read = (waveforms[i] for i in range(len(waveforms)))
         scores = score_waveforms(logits_of, read, rule=rule, activation=data.activation)
-        called = classification.called_of(targets, scores, multi_label=multi_label)
+        called = classification.classification_report(targets, scores, multi_label=multi_label)
         right = classification.exact_match if multi_label else classification.accuracy
         return {
             "val_loss": classification.log_loss(targets, scores, multi_label=multi_label),
             "val_acc": right(targets, scores),
             **{f"val_{name}": value for name, value in called.macro.items()},
             "val_macro_auroc": classification.macro_auroc(targets, scores).value,
-            **per_class_accuracy("val", classes, called.recall.tolist()),
+            **accuracy_columns("val", classes, called.recall.tolist()),
         }
 
     return validate

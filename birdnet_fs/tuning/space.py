@@ -39,11 +39,11 @@ def check_space(space: schema.Space, base: schema.Experiment) -> None:
     for key, values in space.values.items():
         if key.split(".")[0] in _MEASURES and key not in _CAN_DIFFER:
             raise UserError(
-                f"{key} cannot be searched: it changes what is learnt from or what is measured, so that trials could "
+                f"{key} cannot be searched: it changes what is learned from or what is measured, so that trials could "
                 "not be compared. Take it out of the space and set it for all trials."
             )
         if key in _MAKES_NO_DIFFERENCE:
-            raise UserError(f"{key} cannot be searched: it does not change what is learnt. Take it out of the space.")
+            raise UserError(f"{key} cannot be searched: it does not change what is learned. Take it out of the space.")
         if key in ("model", "model.name") and isinstance(values, schema.Categorical):
             for value in values.options:
                 resolve(str(value))

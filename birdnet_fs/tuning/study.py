@@ -175,7 +175,7 @@ class Study:
                     n_running += 1
                     all_alive &= first_touched.setdefault(trial.number, touched_s) != touched_s
                 if n_running < self.n_missing:
-                    return self._ask()
+                    return self._ask_sampler()
                 if self.n_missing == 0 or all_alive:
                     return None
             time.sleep(POLL_S)
@@ -212,7 +212,7 @@ class Study:
             self._retry(self._storage.get_trial(trial._trial_id), "interrupted", counts=False)
         self._tidy(trial.number)
 
-    def _ask(self) -> Trial:
+    def _ask_sampler(self) -> Trial:
         n_drawn = sum(RETRY not in trial.user_attrs for trial in self._study.get_trials(deepcopy=False))
         kinds = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
         self._study.sampler = kinds[self.space.sampler](seed=integer_seed(self.base.seed, Stream.TRIALS, n_drawn))

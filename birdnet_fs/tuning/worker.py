@@ -26,7 +26,7 @@ from birdnet_fs.core.files import write_json
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import partition
 from birdnet_fs.data.waveforms import Waveforms
-from birdnet_fs.runs.resolve import settled
+from birdnet_fs.runs.resolve import resolved
 from birdnet_fs.training.loop import DivergedError, Row, device_of
 from birdnet_fs.training.tracking import tracker
 from birdnet_fs.training.trainer import PRETRAIN, Read, pretrain, train
@@ -53,9 +53,9 @@ def check_tuning(base: schema.Experiment, space: schema.Space) -> schema.Experim
         UserError: The space does not fit the settings, there are no validation clips, or nothing can be trained here.
     """
     check_space(space, base)
-    base = settled(base)
+    base = resolved(base)
     device_of(base.training.device)
-    tracker.check(base.training)
+    tracker.check_tracking(base.training)
     if base.episodes and not base.episodes.n_val:
         raise UserError("Tuning goes by validation episodes, and there are none; set episodes.n_val (for example 200).")
     if not partition(base).val:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdnet_fs.analysis.detections import Hit, merge, pick
+from birdnet_fs.analysis.detections import WindowDetection, merge_detections, pick_detections
 from birdnet_fs.analysis.options import allowed_classes, read_species
 from birdnet_fs.core.errors import UserError
 
@@ -20,18 +20,20 @@ CLASSES = ("Turdus merula_Eurasian Blackbird", "Parus major_Great Tit", "nocall"
 )
 def test_pick_equals_brute_force(top_n, min_confidence, allowed, rows):
     probabilities = np.array(rows, np.float32).reshape(-1, 5)
-    found = pick(probabilities, min_confidence=min_confidence, top_n=top_n, allowed=allowed, first_window=3)
+    found = pick_detections(probabilities, min_confidence=min_confidence, top_n=top_n, allowed=allowed, first_window=3)
     wanted = []
     for number, row in enumerate(rows, 3):
         ranked = sorted((-row[index], index) for index in allowed)[: top_n or None]
-        wanted += [Hit(number, number, index, -score) for score, index in ranked if -score >= min_confidence]
+        wanted += [
+            WindowDetection(number, number, index, -score) for score, index in ranked if -score >= min_confidence
+        ]
     assert found == wanted
 
 
 def test_threshold_is_included():
     scores = np.array([[0.1, 0.7, 0.3]], np.float32)  # 0.1, 0.7, 0.3 are no float32: they must still count
     for threshold, wanted in ((0.1, [1, 2, 0]), (0.3, [1, 2]), (0.7, [1])):
-        hits = pick(scores, min_confidence=threshold, top_n=0, allowed=range(3))
+        hits = pick_detections(scores, min_confidence=threshold, top_n=0, allowed=range(3))
         assert [hit.class_index for hit in hits] == wanted
 
 
@@ -40,7 +42,7 @@ def test_merge_equals_brute_force(limit, windows_classes):
     def score(window, index):
         return ((window * 7 + index * 3) % 10) / 10
 
-    hits = [Hit(w, w, c, score(w, c)) for w, classes in enumerate(windows_classes) for c in sorted(classes)]
+    hits = [WindowDetection(w, w, c, score(w, c)) for w, classes in enumerate(windows_classes) for c in sorted(classes)]
     wanted = []
     for index in range(3):
         present = [w for w, classes in enumerate(windows_classes) if index in classes]
@@ -48,8 +50,8 @@ def test_merge_equals_brute_force(limit, windows_classes):
             run = [present.pop(0)]
             while present and present[0] == run[-1] + 1 and (limit == 0 or len(run) < limit):
                 run.append(present.pop(0))
-            wanted.append(Hit(run[0], run[-1], index, max(score(w, index) for w in run)))
-    assert merge(hits, limit) == sorted(wanted, key=lambda h: (h.first, -h.confidence, h.class_index))
+            wanted.append(WindowDetection(run[0], run[-1], index, max(score(w, index) for w in run)))
+    assert merge_detections(hits, limit) == sorted(wanted, key=lambda h: (h.first, -h.confidence, h.class_index))
 
 
 def test_species_list(tmp_path, capsys):

@@ -127,7 +127,7 @@ def test_an_episode_is_a_batch_class_by_class(clips: list[Clip]) -> None:
     one = episodes(clips, n_shot=2)
     found = [indices.reshape(2, 3) for _, _, indices in one.epoch(0)]
     assert len(found) == len(one) == 6
-    for indices in found:  # clips are labelled by their parity, and each is a recording of its own
+    for indices in found:  # clips are labeled by their parity, and each is a recording of its own
         assert len(set((indices % 2)[:, 0].tolist())) == 2 and (indices % 2 == indices[:, :1] % 2).all()
         assert all(len(set(own)) == 3 for own in indices.tolist())
     assert any(not torch.equal(a, b[2].reshape(2, 3)) for a, b in zip(found, one.epoch(1), strict=True))

@@ -88,7 +88,7 @@ def test_every_verb_explains_itself(verb: str, tmp_path: Path) -> None:
         (["train", "experiments.py:aviary", "-o", "broken.py"], "broken.py is a file. Give another folder with -o."),
         (["cv", "experiments.py:aviary", "-o", "broken.py"], "broken.py is a file. Give another folder with -o."),
         (["cv", "experiments.py:aviary", "--seeds", ","], "--seeds must be whole numbers with commas between"),
-        (["evaluate", "aviary.tflite"], "aviary.tflite holds no clips to evaluate on; give labelled recordings"),
+        (["evaluate", "aviary.tflite"], "aviary.tflite holds no clips to evaluate on; give labeled recordings"),
         (["enroll", "run", "clips", "-o", "new", "training.epochs=3"], "must be data.KEY=VALUE"),
         (["ensemble", "run", "./run", "-o", "new"], "run was given twice"),
     ],
@@ -214,7 +214,7 @@ def test_quickstart_runs_the_whole_road(tmp_path: Path) -> None:
     result = birdnet_fs("quickstart", "--quick", cwd=tmp_path)
     folder = tmp_path / "quickstart"
     assert "report.html" in result.stdout
-    assert json.loads((folder / "artefact" / "parity.json").read_text())
-    assert list((folder / "artefact").glob("*.tflite"))
-    assert list((folder / "artefact").glob("*_Labels.txt"))
+    assert json.loads((folder / "artifact" / "parity.json").read_text())
+    assert list((folder / "artifact").glob("*.tflite"))
+    assert list((folder / "artifact").glob("*_Labels.txt"))
     assert list((folder / "analysis").rglob("*.selection.table.txt"))

@@ -1,4 +1,4 @@
-"""`birdnet-fs evaluate` on a real run folder: again from its scores, and on new labelled recordings."""
+"""`birdnet-fs evaluate` on a real run folder: again from its scores, and on new labeled recordings."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def run(tmp_path):
 
     experiment = schema.Experiment(name="tried", frontend=FRONT_END, model=schema.Model("cnn/tiny"))
     model = run_folder.build_network(experiment, n_classes=3)
-    run_folder.save_run(tmp_path / "run", experiment, CLASSES, run_folder.weights_of(model))
+    run_folder.save_run(tmp_path / "run", experiment, CLASSES, run_folder.model_weights(model))
     return tmp_path / "run"
 
 

@@ -31,7 +31,7 @@ def test_every_override_of_the_document_has_one_here(there: str, here: str, valu
 
 
 def test_the_defaults_are_the_documents() -> None:
-    """arch=v1 and arch=v2: episodes, optimiser, checkpoints by validation accuracy."""
+    """arch=v1 and arch=v2: episodes, optimizer, checkpoints by validation accuracy."""
     v1, v2 = (load(f"{CONFIG}:fewshot_{v}") for v in ("v1", "v2"))
     for one in (v1, v2):
         episodes, training = one.episodes, one.training

@@ -8,7 +8,13 @@ import tolerances
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.random_streams import Stream
-from birdnet_fs.data.episodes import RECORDINGS, _divisible, draw, draw_apart, unfit
+from birdnet_fs.data.episodes import (
+    RECORDINGS,
+    _divisible,
+    draw_episodes,
+    draw_episodes_one_class_at_a_time,
+    why_not_drawable,
+)
 
 
 def items(n_classes: int, n_recordings: int, n: int, seed: int = 0) -> tuple[list[str], list[str]]:
@@ -24,7 +30,7 @@ def items(n_classes: int, n_recordings: int, n: int, seed: int = 0) -> tuple[lis
 @pytest.mark.parametrize(("n_way", "n_shot", "n_query"), [(2, 1, 1), (5, 1, 5), (8, 5, 3)])
 def test_what_stands_in_an_episode(recordings, n_way, n_shot, n_query):
     labels, groups = items(8, 12, 2500)
-    episodes = draw(
+    episodes = draw_episodes(
         labels, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, n_episodes=200, seed=3, recordings=recordings
     )
     assert episodes.names == tuple(sorted(set(labels))) and episodes.recordings == recordings
@@ -43,7 +49,7 @@ def test_what_stands_in_an_episode(recordings, n_way, n_shot, n_query):
 
 def test_without_being_asked_recordings_are_kept_apart():
     labels, groups = ["a"] * 4 + ["b"] * 4, ["1", "1", "2", "2", "3", "3", "4", "4"]
-    episodes = draw(labels, groups, n_way=2, n_shot=2, n_query=2, n_episodes=50, seed=0)
+    episodes = draw_episodes(labels, groups, n_way=2, n_shot=2, n_query=2, n_episodes=50, seed=0)
     for support, query in zip(episodes.support, episodes.query, strict=True):
         assert not {groups[i] for i in support.ravel()} & {groups[i] for i in query.ravel()}
 
@@ -51,7 +57,7 @@ def test_without_being_asked_recordings_are_kept_apart():
 def test_the_same_arguments_give_the_same_episodes():
     labels, groups = items(6, 40, 600)
     first, again, other_epoch, other_seed = (
-        draw(labels, groups, n_way=4, n_shot=2, n_query=2, n_episodes=20, seed=seed, epoch=epoch)
+        draw_episodes(labels, groups, n_way=4, n_shot=2, n_query=2, n_episodes=20, seed=seed, epoch=epoch)
         for seed, epoch in ((1, 0), (1, 0), (1, 1), (2, 0))
     )
     assert np.array_equal(first.support, again.support) and np.array_equal(first.query, again.query)
@@ -63,7 +69,7 @@ def test_the_same_arguments_give_the_same_episodes():
 def test_every_episode_is_equally_likely(recordings):
     """Three classes of four clips, each its own recording: 6 ordered pairs of classes, 12 of clips in each class."""
     labels = [name for name in "abc" for _ in range(4)]
-    episodes = draw(
+    episodes = draw_episodes(
         labels,
         [str(i) for i in range(12)],
         n_way=2,
@@ -85,7 +91,7 @@ def test_every_episode_is_equally_likely(recordings):
 def test_recordings_of_several_classes_are_on_one_side_for_all_of_them():
     """Two recordings, both with both classes: one is the support of all, the other the query of all."""
     labels, groups = ["a", "b", "a", "b"], ["1", "1", "2", "2"]
-    episodes = draw(labels, groups, n_way=2, n_shot=1, n_query=1, n_episodes=100, seed=0)
+    episodes = draw_episodes(labels, groups, n_way=2, n_shot=1, n_query=1, n_episodes=100, seed=0)
     sides = {tuple(sorted({groups[i] for i in support.ravel()})) for support in episodes.support}
     assert sides == {("1",), ("2",)}
 
@@ -93,10 +99,10 @@ def test_recordings_of_several_classes_are_on_one_side_for_all_of_them():
 def test_classes_that_share_recordings_in_a_ring_cannot_stand_in_one_episode():
     """a in 1 and 2, b in 2 and 3, c in 3 and 1: any two classes can be divided, all three cannot."""
     labels, groups = ["a", "a", "b", "b", "c", "c"], ["1", "2", "2", "3", "3", "1"]
-    pairs = draw(labels, groups, n_way=2, n_shot=1, n_query=1, n_episodes=300, seed=0)
+    pairs = draw_episodes(labels, groups, n_way=2, n_shot=1, n_query=1, n_episodes=300, seed=0)
     assert {frozenset(pair) for pair in pairs.classes.tolist()} == {frozenset(p) for p in ((0, 1), (1, 2), (0, 2))}
     with pytest.raises(UserError, match=r"10 of 10 episodes could not be drawn.*a smaller n_way"):
-        draw(labels, groups, n_way=3, n_shot=1, n_query=1, n_episodes=10, seed=0)
+        draw_episodes(labels, groups, n_way=3, n_shot=1, n_query=1, n_episodes=10, seed=0)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -112,13 +118,13 @@ def test_whether_recordings_can_be_divided_is_what_trying_all_ways_says(seed):
 def test_classes_that_cannot_take_part_are_named_with_the_reason():
     labels = ["wren"] * 3 + ["owl"] * 6 + ["jay"] * 6 + ["tit"] * 6
     groups = ["w1", "w2", "w3", *["o"] * 6, "j1", *["j2"] * 5, *["t1"] * 3, *["t2"] * 3]
-    assert unfit(labels, groups, n_shot=3, n_query=3) == {
+    assert why_not_drawable(labels, groups, n_shot=3, n_query=3) == {
         "jay": "has 2 recordings that cannot be divided into 3 and 3 clips",
         "owl": "has one recording only",
         "wren": "has 3 clips, fewer than the 6 of an episode",
     }
-    assert list(unfit(labels, groups, n_shot=3, n_query=3, recordings="any")) == ["wren"]
-    assert unfit(labels, groups, n_shot=1, n_query=3, recordings="within") == {
+    assert list(why_not_drawable(labels, groups, n_shot=3, n_query=3, recordings="any")) == ["wren"]
+    assert why_not_drawable(labels, groups, n_shot=1, n_query=3, recordings="within") == {
         "tit": "has at most 3 clips in a recording, fewer than the 4 of an episode",
         "wren": "has 3 clips, fewer than the 4 of an episode",
     }
@@ -127,10 +133,10 @@ def test_classes_that_cannot_take_part_are_named_with_the_reason():
 def test_episodes_apart_are_those_drawn_one_by_one():
     labels, groups = items(5, 20, 500)
     asked = {"n_way": 3, "n_shot": 1, "n_query": 2, "n_episodes": 10, "seed": 4}
-    drawn, reasons = draw_apart(labels, groups, **asked)
+    drawn, reasons = draw_episodes_one_class_at_a_time(labels, groups, **asked)
     assert not reasons
     for episodes, recordings in zip(drawn, ("across", "within"), strict=True):
-        alone = draw(labels, groups, recordings=recordings, stream=Stream.EVALUATION_EPISODES, **asked)
+        alone = draw_episodes(labels, groups, recordings=recordings, stream=Stream.EVALUATION_EPISODES, **asked)
         assert np.array_equal(episodes.support, alone.support) and np.array_equal(episodes.query, alone.query)
 
 
@@ -138,20 +144,20 @@ def test_episodes_of_training_validation_and_test_differ():
     labels, groups = items(5, 20, 500)
     asked = {"n_way": 3, "n_shot": 1, "n_query": 2, "n_episodes": 10, "seed": 4}
     streams = (Stream.TRAINING_EPISODES, Stream.VALIDATION_EPISODES, Stream.TEST_EPISODES, Stream.EVALUATION_EPISODES)
-    drawn = [draw(labels, groups, stream=stream, **asked) for stream in streams]
+    drawn = [draw_episodes(labels, groups, stream=stream, **asked) for stream in streams]
     assert len({episodes.query.tobytes() for episodes in drawn}) == len(streams)
 
 
 def test_a_way_that_has_no_episodes_says_why():
     asked = {"n_way": 2, "n_shot": 1, "n_query": 1, "n_episodes": 10, "seed": 0}
-    drawn, reasons = draw_apart(list("aabb"), list("1234"), **asked)
+    drawn, reasons = draw_episodes_one_class_at_a_time(list("aabb"), list("1234"), **asked)
     assert [episodes.recordings for episodes in drawn] == ["across"]
     assert "at most 1 clips in a recording" in reasons["within"]
-    drawn, reasons = draw_apart(list("aabb"), list("1111"), **asked)
+    drawn, reasons = draw_episodes_one_class_at_a_time(list("aabb"), list("1111"), **asked)
     assert [episodes.recordings for episodes in drawn] == ["within"]
     assert "a has one recording only" in reasons["across"]
     with pytest.raises(UserError, match="need as many classes"):
-        draw_apart(list("aabb"), list("1234"), **{**asked, "n_way": 3})
+        draw_episodes_one_class_at_a_time(list("aabb"), list("1234"), **{**asked, "n_way": 3})
 
 
 @pytest.mark.parametrize(
@@ -170,4 +176,4 @@ def test_a_way_that_has_no_episodes_says_why():
 def test_what_cannot_be_drawn_is_said(settings, message):
     given = {"labels": list("aaaabbbb"), "groups": list("12345678"), "n_way": 2, "n_shot": 1, "n_query": 1}
     with pytest.raises(UserError, match=message):
-        draw(**{**given, "n_episodes": 10, "seed": 0, **settings})
+        draw_episodes(**{**given, "n_episodes": 10, "seed": 0, **settings})

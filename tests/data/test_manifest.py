@@ -11,7 +11,7 @@ from birdnet_fs.audio.read import read_audio
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import read_manifest, write_manifest
-from birdnet_fs.data.segments import cut
+from birdnet_fs.data.segments import cut_segments
 from birdnet_fs.schema import Data
 
 
@@ -98,7 +98,7 @@ def test_nothing_left_is_an_error(tmp_path):
     with pytest.raises(UserError, match="must be a folder that exists"):
         read_manifest(Data(str(tmp_path / "none")))
     (tmp_path / "t.csv").unlink()
-    with pytest.raises(UserError, match="No labelled recordings"):
+    with pytest.raises(UserError, match="No labeled recordings"):
         read_manifest(Data(str(tmp_path)))
 
 
@@ -106,7 +106,7 @@ def test_a_file_that_breaks_later_is_left_out_of_the_cut(tmp_path):
     make(tmp_path, 4)
     found = read_manifest(Data(str(tmp_path)))
     (tmp_path / "002.wav").write_bytes(b"RIFF")
-    segments = cut(found, segment_s=0.25, segment_hop_s=0, min_overlap_s=0.1)
+    segments = cut_segments(found, segment_s=0.25, segment_hop_s=0, min_overlap_s=0.1)
     assert len(segments) == 6 and found.ledger.counts()["quarantined"] == 1
 
 

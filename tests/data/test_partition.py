@@ -9,9 +9,9 @@ import soundfile
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.random_streams import Stream, generator
-from birdnet_fs.data.partition import HELD_OUT, VAL, folds_of, partition, read_partition, write_partition
+from birdnet_fs.data.partition import HELD_OUT, VAL, fold_numbers, partition, read_partition, write_partition
 from birdnet_fs.data.splits import split_by_groups
-from birdnet_fs.data.targets import targets_of
+from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.schema import Checkpoints, Data, Episodes, Experiment, FrontEnd, Model, Training
 
 SPEC = FrontEnd(segment_s=0.5)
@@ -60,7 +60,7 @@ def groups(clips) -> set[str]:
 
 def test_drawn_folds_hold_out_every_clip_once_and_divide_no_group(table) -> None:
     root = table()
-    parts = [partition(experiment(root, fold=fold)) for fold in folds_of(experiment(root))]
+    parts = [partition(experiment(root, fold=fold)) for fold in fold_numbers(experiment(root))]
     held = [clip.path for part in parts for clip in part.held_out]
     assert len(parts) == 5
     assert len(held) == len(set(held)) == 40
@@ -72,7 +72,7 @@ def test_drawn_folds_hold_out_every_clip_once_and_divide_no_group(table) -> None
 
 def test_the_folds_of_the_table_are_used_whatever_their_numbers(table) -> None:
     root = table(fold=lambda i: i % 20 % 3 + 1)
-    assert folds_of(experiment(root)) == [1, 2, 3]
+    assert fold_numbers(experiment(root)) == [1, 2, 3]
     part = partition(experiment(root, fold=3))
     assert {int(clip.path.stem) % 20 % 3 for clip in part.held_out} == {2}
     with pytest.raises(UserError, match=r"data\.fold must be one of the folds \[1, 2, 3\]\. Received: 0"):
@@ -91,7 +91,7 @@ def test_the_split_of_the_table(table) -> None:
     part = partition(experiment(root, split="table"))
     assert [len(part.train), len(part.val), len(part.held_out)] == [20, 10, 10]
     with pytest.raises(UserError, match=r"Cross-validation needs data\.split=folds"):
-        folds_of(experiment(root, split="table"))
+        fold_numbers(experiment(root, split="table"))
     table(split=lambda i: "train" if i else "tset")
     with pytest.raises(UserError, match="1 of 40 have something else"):
         partition(experiment(root, split="table"))
@@ -191,13 +191,13 @@ def test_a_partition_comes_back_as_written(table, tmp_path: Path) -> None:
 def test_secondary_labels_count_only_where_several_may(table) -> None:
     root = table(secondary_labels=lambda i: f"species{(i + 1) % 4}")
     part = partition(experiment(root))
-    single = targets_of(part.train, part.classes, multi_label=False)
-    both = targets_of(part.train, part.classes, multi_label=True)
+    single = clip_targets(part.train, part.classes, multi_label=False)
+    both = clip_targets(part.train, part.classes, multi_label=True)
     assert (single.sum(1) == 1).all()
     assert (both.sum(1) == 2).all()
     for how, value in (("mask", -1.0), ("soft", 0.3), ("ignore", 0.0), ("label", 1.0)):
         data = Data(multi_label=True, secondary=how, secondary_target=0.3)
-        found = targets_of(part.train, part.classes, multi_label=True, data=data)
+        found = clip_targets(part.train, part.classes, multi_label=True, data=data)
         assert (found[single == 1] == 1).all()
         np.testing.assert_array_equal(found[(both == 1) & (single == 0)], np.float32(value))
         assert (found[both == 0] == 0).all()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import Clip, Manifest, read_manifest
-from birdnet_fs.data.segments import Segment, cut, targets
+from birdnet_fs.data.segments import Segment, cut_segments, segment_targets
 from birdnet_fs.schema import Data
 
 TICK = 100  # per second and the sample rate: times below are whole ticks, so that the reference counts exactly
@@ -34,7 +34,7 @@ def brute_windows(n, size):
 @given(n=st.integers(1, 4000), size=st.integers(2, 900), onset=st.integers(0, 500))
 def test_clips_are_cut_as_brute_force_says(n, size, onset):
     manifest = Manifest((Clip(FILE, onset / TICK, (onset + n) / TICK, ("a",)),), ("a",), Ledger(), Path("/x"))
-    found = cut(manifest, segment_s=size / TICK, segment_hop_s=0.0, min_overlap_s=0.1, sample_rate_hz=TICK)
+    found = cut_segments(manifest, segment_s=size / TICK, segment_hop_s=0.0, min_overlap_s=0.1, sample_rate_hz=TICK)
     spans = [(round(s.onset_s * TICK) - onset, round(s.duration_s * TICK)) for s in found]
     assert spans == brute_windows(n, size)
 
@@ -51,7 +51,9 @@ EVENTS = st.lists(
 def test_events_label_segments_as_brute_force_says(events, n, size, overlap):
     clips = tuple(Clip(FILE, on / TICK, (on + length) / TICK, (label,)) for on, length, label in events)
     manifest = Manifest(clips, ("a", "b", "c"), Ledger(), Path("/x"), events=True, durations={FILE: n / TICK})
-    found = cut(manifest, segment_s=size / TICK, segment_hop_s=0, min_overlap_s=overlap / TICK, sample_rate_hz=TICK)
+    found = cut_segments(
+        manifest, segment_s=size / TICK, segment_hop_s=0, min_overlap_s=overlap / TICK, sample_rate_hz=TICK
+    )
     expected = []
     for start, length in brute_windows(n, size):
         inside = np.zeros(20_000, bool)
@@ -70,26 +72,28 @@ def test_clips_keep_their_labels_group_fold_and_split():
         Clip(FILE, 1.0, None, ("b",)),
     )
     manifest = Manifest(clips, ("a", "b"), Ledger(), Path("/x"), durations={FILE: 4.5})
-    found = cut(manifest, segment_s=3.0, segment_hop_s=0.0, min_overlap_s=0.1, sample_rate_hz=100)
+    found = cut_segments(manifest, segment_s=3.0, segment_hop_s=0.0, min_overlap_s=0.1, sample_rate_hz=100)
     assert found == [
         Segment(0, FILE, 2.0, 3.0, ("a", "b"), "g", 3, "val"),
         Segment(0, FILE, 5.0, 3.0, ("a", "b"), "g", 3, "val"),
         Segment(0, FILE, 8.0, 1.0, ("a", "b"), "g", 3, "val"),
         Segment(1, FILE, 1.0, 3.0, ("b",), "", None, ""),
     ]
-    hot = targets(found, ("b", "a", "z"))
+    hot = segment_targets(found, ("b", "a", "z"))
     assert hot.dtype == np.float32 and hot.tolist() == [[1, 1, 0], [1, 1, 0], [1, 1, 0], [1, 0, 0]]
     with pytest.raises(UserError, match=r"'b' of .* is not one of the classes"):
-        targets(found, ("a",))
+        segment_targets(found, ("a",))
     with pytest.raises(UserError, match="segment_s must be above 0"):
-        cut(manifest, segment_s=0, segment_hop_s=0, min_overlap_s=0.1, sample_rate_hz=100)
+        cut_segments(manifest, segment_s=0, segment_hop_s=0, min_overlap_s=0.1, sample_rate_hz=100)
 
 
 @pytest.mark.shared
 def test_real_windows(shared_data):
     """The windows that came with the data, made by another program (an event counts when it overlaps > 0.1 s)."""
     data = Data(str(shared_data), table="raven", audio="audio", multi_label=True)
-    found = cut(read_manifest(data), segment_s=5.0, segment_hop_s=0.0, min_overlap_s=0.1, sample_rate_hz=32_000)
+    found = cut_segments(
+        read_manifest(data), segment_s=5.0, segment_hop_s=0.0, min_overlap_s=0.1, sample_rate_hz=32_000
+    )
     ours = {(s.path.name, s.onset_s): set(s.labels) for s in found if s.path.name.startswith("soundscape_mix")}
     with open(shared_data / "windows_5s.csv", encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["set"] == "soundscape_mix"]

@@ -20,7 +20,7 @@ from birdnet_fs import models
 from birdnet_fs.analysis import pseudo_labels
 from birdnet_fs.analysis.analyze import analyze
 from birdnet_fs.analysis.table_formats import FORMATS
-from birdnet_fs.batches.augment.teacher_features import Listener
+from birdnet_fs.batches.augment.teacher_features import OtherFrontEnd
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data import partition
 from birdnet_fs.data.ledger import Ledger
@@ -39,7 +39,7 @@ from birdnet_fs.fewshot import enrollment
 from birdnet_fs.inference.clips import score_clips
 from birdnet_fs.inference.embed import embed_clips
 from birdnet_fs.inference.engine import Engine
-from birdnet_fs.inference.ensemble import Member, ensemble_engine
+from birdnet_fs.inference.ensemble import EnsembleMember, ensemble_engine
 from birdnet_fs.reports import labeled
 from birdnet_fs.schema import Data, Experiment, FrontEnd
 from birdnet_fs.training import episodic, validation
@@ -213,7 +213,7 @@ def events_in(path: Path) -> Manifest:
 
 
 def by_training_on_events(path, tmp_path, monkeypatch):
-    clips = partition.clips_of(events_in(path), Experiment(frontend=SPEC))
+    clips = partition.clips_to_train_on(events_in(path), Experiment(frontend=SPEC))
     read = Waveforms(clips, RATE)
     assert [len(read[i]) / RATE for i in range(len(read))] == [clip.offset_s - clip.onset_s for clip in clips]
     assert clips[-1].offset_s <= soundfile.info(path).duration
@@ -223,7 +223,7 @@ def by_training_on_events(path, tmp_path, monkeypatch):
 def by_evaluating_events(path, tmp_path, monkeypatch):
     monkeypatch.setattr(labeled, "read_manifest", lambda data, classes: events_in(path))
     engine, given = listening()
-    table, _ = labeled.score_labelled(engine, Data())
+    table, _ = labeled.score_labeled(engine, Data())
     assert [(row.onset_s, row.duration_s) for row in table.rows] == places(given)
     return given
 
@@ -239,7 +239,9 @@ def by_analyzing(path, tmp_path, monkeypatch):
 
 def by_pseudo_labels(path, tmp_path, monkeypatch):
     engine, given = listening()
-    with open(pseudo_labels.label(engine, [path], tmp_path / "labelled"), encoding="utf-8", newline="") as file:
+    with open(
+        pseudo_labels.label_recordings(engine, [path], tmp_path / "labeled"), encoding="utf-8", newline=""
+    ) as file:
         rows = [(float(row["onset_s"]), float(row["duration_s"])) for row in csv.DictReader(file)]
     assert rows == places(given)
     return given
@@ -247,8 +249,8 @@ def by_pseudo_labels(path, tmp_path, monkeypatch):
 
 def by_the_device_reader(path, tmp_path, monkeypatch):
     reading = receiving("reading")
-    artefact = SimpleNamespace(sidecar={"sample_rate_hz": RATE, "segment_s": SPEC.segment_s})
-    found = list(reading.segments(artefact, reading.read_audio(path, RATE)))
+    artifact = SimpleNamespace(sidecar={"sample_rate_hz": RATE, "segment_s": SPEC.segment_s})
+    found = list(reading.segments(artifact, reading.read_audio(path, RATE)))
     assert [(start, end - start) for start, end, _ in found] == places([waveform for *_, waveform in found])
     return [waveform for *_, waveform in found]
 
@@ -268,7 +270,7 @@ def noted(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[np.ndarra
 def by_validation(path, tmp_path, monkeypatch):
     given = noted(monkeypatch, validation)
     waveforms, targets = Waveforms([Clip(path)], RATE), np.array([[1.0, 0.0]])
-    validation.validation(network(), waveforms, targets, SPEC, CLASSES, multi_label=True)()
+    validation.supervised_validation(network(), waveforms, targets, SPEC, CLASSES, multi_label=True)()
     return given
 
 
@@ -306,8 +308,8 @@ def by_a_teacher(path, tmp_path, monkeypatch):
     """Whose segment is shorter than that of the run it teaches."""
     waveform = Waveforms([Clip(path)], RATE)[0]
     wide = replace(SPEC, segment_s=len(waveform) / RATE)
-    listener = Listener(wide, SPEC)
-    given = noted(monkeypatch, sys.modules[Listener.__module__])
+    listener = OtherFrontEnd(wide, SPEC)
+    given = noted(monkeypatch, sys.modules[OtherFrontEnd.__module__])
     listener.features(waveform)
     return given
 
@@ -327,7 +329,7 @@ def by_a_member(path, tmp_path, monkeypatch):
     def forward(features: np.ndarray) -> np.ndarray:
         return np.zeros((len(features), 2), np.float32)
 
-    both = [Member(spec, "sigmoid", np.array([0, 1]), forward) for spec in (wide, SPEC)]
+    both = [EnsembleMember(spec, "sigmoid", np.array([0, 1]), forward) for spec in (wide, SPEC)]
     ensemble_engine(both, CLASSES, how="mean", identity="x").probabilities(waveform[None])
     return given
 
@@ -385,12 +387,14 @@ def test_no_reported_end_is_later_than_the_recording(tmp_path: Path) -> None:
     }
     assert ends.keys() == FORMATS.keys()
     reading = receiving("reading")
-    artefact = SimpleNamespace(sidecar={"sample_rate_hz": RATE, "segment_s": SPEC.segment_s})
-    ends["reader"] = list(reading.segments(artefact, reading.read_audio(path, RATE)))[-1][1]
-    ends["events"] = partition.clips_of(events_in(path), Experiment(frontend=SPEC))[-1].offset_s
+    artifact = SimpleNamespace(sidecar={"sample_rate_hz": RATE, "segment_s": SPEC.segment_s})
+    ends["reader"] = list(reading.segments(artifact, reading.read_audio(path, RATE)))[-1][1]
+    ends["events"] = partition.clips_to_train_on(events_in(path), Experiment(frontend=SPEC))[-1].offset_s
     for name, end in ends.items():
         assert duration_s - 0.01 <= end <= duration_s, name
-    with open(pseudo_labels.label(engine, [path], tmp_path / "labelled"), encoding="utf-8", newline="") as file:
+    with open(
+        pseudo_labels.label_recordings(engine, [path], tmp_path / "labeled"), encoding="utf-8", newline=""
+    ) as file:
         *_, row = csv.DictReader(file)
     end = float(row["onset_s"]) + float(row["duration_s"])
     assert duration_s - 0.01 <= end <= duration_s + 1e-8  # nine digits are written

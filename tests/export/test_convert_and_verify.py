@@ -16,10 +16,10 @@ from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.export import export as exporter
 from birdnet_fs.export import model_card
-from birdnet_fs.export.convert_and_verify import Proof
+from birdnet_fs.export.convert_and_verify import ParityReport
 from birdnet_fs.export.parity.compare import compare
-from birdnet_fs.export.parity.inputs import EDGES, Probe, make_probe
-from birdnet_fs.export.spec import Form
+from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs, make_parity_inputs
+from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.frontend import PRESETS
 from birdnet_fs.frontend.in_numpy import log_mel
 
@@ -28,7 +28,7 @@ CLASSES = ("Turdus merula_Common Blackbird", "toad", "Parus major_Great Tit")
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory) -> Path:
-    """A table of six recordings of 6.5 s with their licences, chirps of three kinds."""
+    """A table of six recordings of 6.5 s with their licenses, chirps of three kinds."""
     root = tmp_path_factory.mktemp("recordings")
     random, time_s = np.random.default_rng(5), np.arange(6.5 * 32_000) / 32_000
     rows = []
@@ -92,8 +92,8 @@ def test_the_card_says_whose_and_what_and_how_exact(exported: Path) -> None:
 
 
 def test_the_probe_overlaps_where_recordings_are_short_and_keeps_calibration_apart(run) -> None:
-    probe = make_probe(run, n_segments=20, n_calibration=8)
-    rows = probe.waveforms[len(EDGES) :]
+    probe = make_parity_inputs(run, n_segments=20, n_calibration=8)
+    rows = probe.waveforms[len(EDGE_NAMES) :]
     assert len(rows) == 20 and len(probe.calibration) == 8 and len(probe.targets) == len(probe.waveforms)
     distinct = np.unique(np.concatenate([rows, probe.calibration]), axis=0)
     assert len(distinct) == 28  # no segment is asked twice, none is in both
@@ -101,22 +101,22 @@ def test_the_probe_overlaps_where_recordings_are_short_and_keeps_calibration_apa
 
 def numbers(error: float, precision: str = "fp32"):
     random = np.random.default_rng(0)
-    logits = random.normal(size=(len(EDGES) + 8, 3)).astype(np.float32)
-    probe = Probe(np.zeros((len(logits), 4), np.float32), None, "made")
+    logits = random.normal(size=(len(EDGE_NAMES) + 8, 3)).astype(np.float32)
+    probe = ParityInputs(np.zeros((len(logits), 4), np.float32), None, "made")
     return compare(logits, logits + np.float32(error), probe, precision, "softmax")
 
 
 def test_one_bad_runtime_or_a_second_converter_that_disagrees_is_a_fault() -> None:
     right, wrong = numbers(0.0), numbers(0.5)
-    assert not Proof(Form(), {"one": right, "other": right}, {"one": right}).faults
-    assert "on other" in Proof(Form(), {"one": right, "other": wrong}).faults[0]
-    assert "second route" in Proof(Form(), {"one": right}, {"one": wrong}).faults[0]
-    in_half = Form(precision="fp16")  # what the second converter makes of fewer bits is its own affair
-    assert not Proof(in_half, {"one": numbers(0.0, "fp16")}, {"one": numbers(0.5, "fp16")}).faults
+    assert not ParityReport(ExportSpec(), {"one": right, "other": right}, {"one": right}).failures
+    assert "on other" in ParityReport(ExportSpec(), {"one": right, "other": wrong}).failures[0]
+    assert "second route" in ParityReport(ExportSpec(), {"one": right}, {"one": wrong}).failures[0]
+    in_half = ExportSpec(precision="fp16")  # what the second converter makes of fewer bits is its own affair
+    assert not ParityReport(in_half, {"one": numbers(0.0, "fp16")}, {"one": numbers(0.5, "fp16")}).failures
 
 
 def test_a_proof_is_plain_json_and_says_why_there_is_no_second_route() -> None:
-    text = json.dumps(Proof(Form(batch=None), {"one": numbers(np.nan)}).to_json(), allow_nan=False)
+    text = json.dumps(ParityReport(ExportSpec(batch=None), {"one": numbers(np.nan)}).to_json(), allow_nan=False)
     found = json.loads(text)
     assert found["form"]["batch"] is None and "onnx2tf" in found["no_second_route"]
     assert found["runtimes"]["one"]["max_abs"] is None and found["runtimes"]["one"]["faults"]
@@ -134,10 +134,15 @@ def test_a_run_trained_for_int8_is_not_exported_otherwise(run, tmp_path: Path) -
 def test_a_run_folder_that_knows_nothing_still_gets_a_card(run, tmp_path: Path) -> None:
     data = dataclasses.replace(run.experiment.data, root=str(tmp_path / "gone"))
     moved = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, data=data))
-    artefact = tmp_path / "m.tflite"
-    artefact.write_bytes(b"network")
+    artifact = tmp_path / "m.tflite"
+    artifact.write_bytes(b"network")
     model_card.write_card(
-        artefact, moved, form=Form(), target="tflite", proof=Proof(Form(), {"one": numbers(0)}), speed=None
+        artifact,
+        moved,
+        export_spec=ExportSpec(),
+        target="tflite",
+        parity_report=ParityReport(ExportSpec(), {"one": numbers(0)}),
+        speed=None,
     )
     text = (tmp_path / "m_card.md").read_text(encoding="utf-8")
     assert "not here any more" in text and "Its owner has not said" in text and "holds no metrics.json" in text

@@ -22,7 +22,7 @@ from birdnet_fs.export import convert_and_verify as measuring
 from birdnet_fs.export import export as exporter
 from birdnet_fs.export.parity import compare as parity
 from birdnet_fs.export.parity import embeddings
-from birdnet_fs.export.parity.inputs import EDGES, make_probe
+from birdnet_fs.export.parity.inputs import EDGE_NAMES, make_parity_inputs
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.runs.run import WEIGHTS, Run, load_run
 
@@ -125,11 +125,11 @@ def test_what_lies_in_the_folder(run: Run, exported, way: str) -> None:
     numbers = first[1]
     assert numbers["n_segments"] == 12 and numbers["faults"] == [] and numbers["max_abs"] <= 1e-4
     with np.load(folder / "small_golden.npz", allow_pickle=False) as golden:
-        assert golden["waveforms"].shape == (len(EDGES), 16_000) and golden["logits"].shape == (len(EDGES), 3)
+        assert golden["waveforms"].shape == (len(EDGE_NAMES), 16_000) and golden["logits"].shape == (len(EDGE_NAMES), 3)
     assert sidecar["sha256"] in (folder / "small_card.md").read_text(encoding="utf-8")
 
 
-def test_scoring_opens_the_artefact(exported, expected) -> None:
+def test_scoring_opens_the_artifact(exported, expected) -> None:
     """The package's own reader agrees as well."""
     from birdnet_fs.inference.engine import open_engine
 
@@ -171,7 +171,7 @@ def test_any_number_of_segments_at_once_is_a_choice(run: Run, recordings: Path, 
         run, tmp_path, input="features", any_batch=True, name="open", audio=recordings, n_segments=6
     )
     assert json.loads((tmp_path / "open.json").read_text(encoding="utf-8"))["input_shape"] == [None, 63, 32, 2]
-    assert all(set(numbers.by_batch) == {3} for numbers in made.proof.by_runtime.values())
+    assert all(set(numbers.by_batch) == {3} for numbers in made.parity_report.by_runtime.values())
     done = receive("check_artifact.py", made.path)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -265,8 +265,10 @@ def fake_measure(run: Run, probe, forms, work: Path, environments, **settings):
         (work / f"{form.precision}.tflite").write_bytes(b"new " + form.precision.encode())
         numbers = parity.compare(answers[0], answers[0], probe, form.precision, "softmax")
         if "embeddings" in form.outputs:
-            numbers = numbers.with_embeddings(embeddings.compare(answers[1], answers[1], form.precision, len(EDGES)))
-        proofs[form.precision] = measuring.Proof(form, {"fake": numbers})
+            numbers = numbers.with_embeddings(
+                embeddings.compare_embeddings(answers[1], answers[1], form.precision, len(EDGE_NAMES))
+            )
+        proofs[form.precision] = measuring.ParityReport(form, {"fake": numbers})
     return proofs, answers[: len(forms[0].outputs)]
 
 
@@ -277,7 +279,7 @@ def test_interrupted_anywhere_the_output_is_as_before(
     run: Run, recordings: Path, tmp_path: Path, monkeypatch, error: type[BaseException], before: bool, both: bool
 ) -> None:
     monkeypatch.setattr(exporter, "measure", fake_measure)
-    monkeypatch.setattr(exporter, "measure_speed", lambda artefact: None)
+    monkeypatch.setattr(exporter, "measure_speed", lambda artifact: None)
     out = tmp_path / "out"
     if before:
         exporter.export_run(run, out, audio=recordings, n_segments=2, embeddings=both)
@@ -351,27 +353,27 @@ def test_a_missing_extra_is_named(run: Run, tmp_path: Path, monkeypatch) -> None
 
 
 def test_the_probe_takes_the_runs_own_recordings_first(run: Run, recordings: Path) -> None:
-    probe = make_probe(run, n_segments=9)
+    probe = make_parity_inputs(run, n_segments=9)
     assert probe.source == "run"
-    labelled = probe.targets[len(EDGES) :]
-    assert labelled.shape[1] == len(CLASSES) and (labelled.sum(axis=0) > 0).all()
-    assert not probe.targets[: len(EDGES)].any()
-    assert np.abs(probe.waveforms[len(EDGES) :]).max(axis=1).min() > 0.05
+    labeled = probe.targets[len(EDGE_NAMES) :]
+    assert labeled.shape[1] == len(CLASSES) and (labeled.sum(axis=0) > 0).all()
+    assert not probe.targets[: len(EDGE_NAMES)].any()
+    assert np.abs(probe.waveforms[len(EDGE_NAMES) :]).max(axis=1).min() > 0.05
 
 
 def test_the_probe_falls_back_to_the_aviary(run: Run, tmp_path: Path) -> None:
     gone = dataclasses.replace(run.experiment.data, root=str(tmp_path / "gone"))
     moved = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, data=gone))
-    probe = make_probe(moved, n_segments=5)
+    probe = make_parity_inputs(moved, n_segments=5)
     assert probe.source == "aviary" and probe.targets is None
-    assert len(probe.waveforms) == len(EDGES) + 5
+    assert len(probe.waveforms) == len(EDGE_NAMES) + 5
 
 
 def test_the_probe_wants_recordings_where_it_is_sent(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none there can be read"):
-        make_probe(run, audio=tmp_path)
+        make_parity_inputs(run, audio=tmp_path)
     with pytest.raises(UserError, match="must be a folder"):
-        make_probe(run, audio=tmp_path / "none")
+        make_parity_inputs(run, audio=tmp_path / "none")
 
 
 @pytest.mark.slow
@@ -388,10 +390,10 @@ def test_efficientnet_on_real_recordings(shared_data: Path, tmp_path: Path) -> N
     from birdnet_fs.data.manifest import read_manifest
 
     b0 = make_run(tmp_path / "b0", experiment, read_manifest(experiment.data).classes)
-    artefacts = exporter.export_run(b0, tmp_path / "out", precision=("fp32", "fp16"), n_segments=200)
-    for artefact in artefacts:
-        numbers = artefact.proof.parity
+    artifacts = exporter.export_run(b0, tmp_path / "out", precision=("fp32", "fp16"), n_segments=200)
+    for artifact in artifacts:
+        numbers = artifact.parity_report.parity
         print(f"{numbers.precision}: {numbers}")
         assert numbers.source == "run" and numbers.auroc_reference is not None
         assert numbers.n_segments == 200
-    assert artefacts[0].proof.parity.max_abs <= tolerances.EXPORT_FP32_LOGITS
+    assert artifacts[0].parity_report.parity.max_abs <= tolerances.EXPORT_FP32_LOGITS

@@ -42,7 +42,7 @@ VARIED = [
 @pytest.mark.parametrize("spec", [*PRESETS.values(), *VARIED], ids=lambda s: s.preset)
 def test_the_stand_alone_front_end_is_ours(reader, spec: schema.FrontEnd) -> None:
     constants = sidecars.frontend_constants(spec)
-    waveforms = parity_inputs.edges(spec.n_samples, spec.sample_rate_hz)
+    waveforms = parity_inputs.edge_waveforms(spec.n_samples, spec.sample_rate_hz)
     ours = log_mel(waveforms, spec)
     for row, expected in zip(waveforms, ours, strict=True):
         given = reader.log_mel(row, spec.to_artifact(), constants)
@@ -57,7 +57,7 @@ def test_the_stand_alone_front_end_reads_every_setting(reader) -> None:
     base = schema.FrontEnd(
         segment_s=1.0, normalize="min_max", normalize_when="first", keep_frames=50, resize=(40, 64), top_db=60.0
     )
-    row = parity_inputs.edges(base.n_samples, base.sample_rate_hz)[3]
+    row = parity_inputs.edge_waveforms(base.n_samples, base.sample_rate_hz)[3]
     changes = {
         "preemphasis": 0.9,
         "hop_length": 400,
@@ -93,8 +93,8 @@ def test_labels_that_cannot_be_read_back_are_refused(classes: list[str]) -> None
 
 
 def test_edges_survive_sixteen_bits() -> None:
-    rows = parity_inputs.edges(32_000, 32_000)
-    assert rows.shape == (len(parity_inputs.EDGES), 32_000)
+    rows = parity_inputs.edge_waveforms(32_000, 32_000)
+    assert rows.shape == (len(parity_inputs.EDGE_NAMES), 32_000)
     assert np.array_equal(np.round(rows * 32768).clip(-32768, 32767).astype(np.int16) / np.float32(32768), rows)
     assert not rows[0].any()
     assert np.abs(rows[1]).max() > 0.9999

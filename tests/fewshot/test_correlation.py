@@ -7,12 +7,12 @@ from scipy.signal import correlate
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.data.episodes import draw
+from birdnet_fs.data.episodes import draw_episodes
 from birdnet_fs.data.manifest import read_manifest
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.fewshot import correlation
 from birdnet_fs.fewshot.correlation import correlation_frontend, correlations, spectrograms
-from birdnet_fs.metrics.few_shot import by_pairs, result
+from birdnet_fs.metrics.few_shot import by_pairs, summarize
 
 SPEC = schema.FrontEnd(sample_rate_hz=16_000, fmin_hz=200.0, fmax_hz=8000.0)
 
@@ -108,5 +108,5 @@ def test_syllables_are_told_apart_better_than_by_the_means_of_their_bands(shared
     waveforms = Waveforms(read_manifest(data).clips, 32_000)
     alike = correlations(spectrograms(waveforms, schema.FrontEnd(fmin_hz=500.0)))
     labels, groups = [c.labels[0] for c in waveforms.clips], [c.group for c in waveforms.clips]
-    episodes = draw(labels, groups, n_way=5, n_shot=1, n_query=5, n_episodes=1000, seed=0)
-    assert result(by_pairs("correlation", alike, episodes)).low > 0.9
+    episodes = draw_episodes(labels, groups, n_way=5, n_shot=1, n_query=5, n_episodes=1000, seed=0)
+    assert summarize(by_pairs("correlation", alike, episodes)).low > 0.9

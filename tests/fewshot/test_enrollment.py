@@ -1,4 +1,4 @@
-"""Enrolment on the aviary, with a network that was never trained: what is checked is arithmetic, not song."""
+"""Enrollment on the aviary, with a network that was never trained: what is checked is arithmetic, not song."""
 
 import csv
 import dataclasses
@@ -23,7 +23,7 @@ from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.data.synthetic.song import SPECIES
 from birdnet_fs.fewshot import calibration
 from birdnet_fs.fewshot.calibration import KEPT, Base, calibrate
-from birdnet_fs.fewshot.enrollment import enrol
+from birdnet_fs.fewshot.enrollment import enroll
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.inference.engine import open_engine
 from birdnet_fs.runs import run as run_folder
@@ -48,7 +48,7 @@ def run_of(folder, **model) -> run_folder.Run:
     settings = schema.Model(**{"name": "cnn/tiny", **model})
     experiment = schema.Experiment(name="base", frontend=FRONT_END, model=settings)
     keras.utils.set_random_seed(0)
-    weights = run_folder.weights_of(run_folder.build_network(experiment, n_classes=3))
+    weights = run_folder.model_weights(run_folder.build_network(experiment, n_classes=3))
     return run_folder.save_run(folder, experiment, ("x", "y", "z"), weights)
 
 
@@ -68,7 +68,7 @@ def test_scores_are_the_distances_to_the_means(clips, tmp_path, distance):
     """A classifier compares by cosine, a run with prototypes as it was trained."""
     run = run_of(tmp_path / "run", **({"head": "prototypes", "distance": distance} if distance else {}))
     support = some(clips, NAMES[:3], 3)
-    new = enrol(run, support, tmp_path / "new", unknown=False)
+    new = enroll(run, support, tmp_path / "new", unknown=False)
     assert new.classes == tuple(sorted(NAMES[:3]))
     waveforms = [librosa.load(c.path, sr=16_000)[0] for c in support.clips]
     points = np.stack([embedding(run, w) for w in waveforms])
@@ -89,18 +89,18 @@ def test_scores_are_the_distances_to_the_means(clips, tmp_path, distance):
 
 def test_adding_and_removing_give_what_enrolling_at_once_gives(clips, tmp_path):
     run = run_of(tmp_path / "run")
-    at_once = enrol(run, some(clips, NAMES[:3]), tmp_path / "once")
-    first = enrol(run, some(clips, [NAMES[0], NAMES[3]]), tmp_path / "first")
-    more = enrol(first, some(clips, NAMES[1:3]), tmp_path / "more", remove=[NAMES[3]])
+    at_once = enroll(run, some(clips, NAMES[:3]), tmp_path / "once")
+    first = enroll(run, some(clips, [NAMES[0], NAMES[3]]), tmp_path / "first")
+    more = enroll(first, some(clips, NAMES[1:3]), tmp_path / "more", remove=[NAMES[3]])
     assert more.classes == at_once.classes == (*sorted(NAMES[:3]), "unknown")
     wanted, found = (load_file(r.path / "weights.safetensors") for r in (at_once, more))
     assert wanted.keys() == found.keys()
     for name, value in wanted.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
-    half = enrol(run, some(clips, NAMES[:3], 2), tmp_path / "half")
+    half = enroll(run, some(clips, NAMES[:3], 2), tmp_path / "half")
     rest = some(clips, NAMES[:3])
     rest = dataclasses.replace(rest, clips=tuple(c for i, c in enumerate(rest.clips) if i % 5 >= 2))
-    whole = load_file(enrol(half, rest, tmp_path / "whole", extend=True).path / "weights.safetensors")
+    whole = load_file(enroll(half, rest, tmp_path / "whole", extend=True).path / "weights.safetensors")
     np.testing.assert_allclose(whole["logits/prototypes"], wanted["logits/prototypes"], rtol=1e-5, atol=1e-6)
 
 
@@ -122,17 +122,17 @@ def test_uneven_shots_one_clip_and_the_verb(clips, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("heard", [0, 2])
-def test_a_learnt_distance_stays_and_unknown_is_calibrated_on_it(clips, tmp_path, heard: int):
+def test_a_learned_distance_stays_and_unknown_is_calibrated_on_it(clips, tmp_path, heard: int):
     """By brute force: Keras' own dense layers on pairs, each clip against the mean of its class without it."""
     run = run_of(tmp_path / "run", head="prototypes", distance="learned", logit_scale=0.5)
     support, background = some(clips, NAMES[:3], 3), some(clips, NAMES[3:], heard)
-    new = enrol(run, support, tmp_path / "new", background=background.clips)
+    new = enroll(run, support, tmp_path / "new", background=background.clips)
     assert new.experiment.model.distance == "learned"
     scale = new.experiment.logit_scale
     trained, kept = (load_file(r.path / "weights.safetensors") for r in (run, new))
     dense = [name for name in trained if name.startswith("logits/d")]
     assert len(dense) == 6 and all(np.array_equal(trained[name], kept[name]) for name in dense)
-    network = run.build_model().get_layer("logits").learnt
+    network = run.build_model().get_layer("logits").learned
 
     def logit(x, prototype) -> float:
         pair = np.concatenate([x, prototype])[None].astype(np.float32)
@@ -171,22 +171,22 @@ def test_a_learnt_distance_stays_and_unknown_is_calibrated_on_it(clips, tmp_path
 def test_a_clip_is_not_counted_twice(clips, tmp_path, capsys):
     """Nor under another name of its file; two excerpts of one file are two."""
     run = run_of(tmp_path / "run")
-    first = enrol(run, some(clips, NAMES[:2], 3), tmp_path / "first")
+    first = enroll(run, some(clips, NAMES[:2], 3), tmp_path / "first")
     link = tmp_path / "link.wav"
     link.symlink_to(some(clips, NAMES[:1]).clips[0].path)
     again = [*some(clips, NAMES[:2], 4).clips, dataclasses.replace(some(clips, NAMES[:1]).clips[0], path=link)]
     capsys.readouterr()
-    more = enrol(first, dataclasses.replace(clips, clips=tuple(again)), tmp_path / "more", extend=True)
+    more = enroll(first, dataclasses.replace(clips, clips=tuple(again)), tmp_path / "more", extend=True)
     assert "7 of 9 clips are in the support already and are not counted twice" in capsys.readouterr().err
-    whole = enrol(run, some(clips, NAMES[:2], 4), tmp_path / "whole")
+    whole = enroll(run, some(clips, NAMES[:2], 4), tmp_path / "whole")
     wanted, found = (load_file(r.path / "weights.safetensors")["logits/prototypes"] for r in (whole, more))
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
     excerpt = dataclasses.replace(some(clips, NAMES[:1]).clips[0], onset_s=1.0, offset_s=3.5)
-    both = enrol(more, dataclasses.replace(clips, clips=(excerpt,)), tmp_path / "both", extend=True)
+    both = enroll(more, dataclasses.replace(clips, clips=(excerpt,)), tmp_path / "both", extend=True)
     with open(both.path / "support.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 9 and (rows[-1]["onset_s"], rows[-1]["offset_s"]) == ("1.0", "3.5")
-    same = enrol(both, dataclasses.replace(clips, clips=(excerpt,)), tmp_path / "same", extend=True)
+    same = enroll(both, dataclasses.replace(clips, clips=(excerpt,)), tmp_path / "same", extend=True)
     assert (same.path / "support.csv").read_bytes() == (both.path / "support.csv").read_bytes()
 
 
@@ -208,7 +208,7 @@ def test_a_clip_is_not_counted_twice(clips, tmp_path, capsys):
 def test_how_a_run_was_trained_does_not_keep_it_from_being_enrolled(clips, tmp_path, model, data, others):
     run = run_of(tmp_path / "run", **model)
     changed = dataclasses.replace(run.experiment, data=schema.Data(**data), **others)
-    new = enrol(dataclasses.replace(run, experiment=changed), some(clips, NAMES[:2], 2), tmp_path / "new")
+    new = enroll(dataclasses.replace(run, experiment=changed), some(clips, NAMES[:2], 2), tmp_path / "new")
     opened = run_folder.load_run(new.path)
     assert opened.classes == (*sorted(NAMES[:2]), "unknown") and opened.activation == "softmax"
 
@@ -313,26 +313,26 @@ def test_one_class_is_told_from_unknown():
 
 def test_faults_are_one_sentence_and_nothing_is_written(clips, tmp_path):
     run = run_of(tmp_path / "run")
-    first = enrol(run, some(clips, NAMES[:2]), tmp_path / "first")
+    first = enroll(run, some(clips, NAMES[:2]), tmp_path / "first")
     output = tmp_path / "new"
     silent = tmp_path / "silent.wav"
     sf.write(silent, np.zeros(48_000), 16_000)
     mute = dataclasses.replace(clips.clips[0], path=silent, labels=("mute",))
-    with pytest.raises(UserError, match="No clip of 'mute' can be learnt from"):
-        enrol(run, dataclasses.replace(clips, clips=(*some(clips, NAMES[:2]).clips, mute)), output)
+    with pytest.raises(UserError, match="No clip of 'mute' can be learned from"):
+        enroll(run, dataclasses.replace(clips, clips=(*some(clips, NAMES[:2]).clips, mute)), output)
     with pytest.raises(UserError, match=r"is a class of .* already"):
-        enrol(first, some(clips, NAMES[1:3]), output)
+        enroll(first, some(clips, NAMES[1:3]), output)
     with pytest.raises(UserError, match="--remove must name classes"):
-        enrol(first, None, output, remove=["ghost"])
+        enroll(first, None, output, remove=["ghost"])
     with pytest.raises(UserError, match="Two or more classes"):
-        enrol(run, some(clips, NAMES[:1]), output, unknown=False)
+        enroll(run, some(clips, NAMES[:1]), output, unknown=False)
     save_file({"embeddings": np.zeros((10, 7), np.float32)}, first.path / "support.safetensors")
     with pytest.raises(UserError, match="must hold 10 embeddings of width"):
-        enrol(first, some(clips, NAMES[2:3]), output)
+        enroll(first, some(clips, NAMES[2:3]), output)
     with pytest.raises(UserError, match="reads frames"):
-        enrol(run_of(tmp_path / "sed", head="sed"), some(clips, NAMES[:2]), output)
+        enroll(run_of(tmp_path / "sed", head="sed"), some(clips, NAMES[:2]), output)
     twice = dataclasses.replace(some(clips, NAMES[2:3]).clips[0], path=clips.clips[0].path)
     assert clips.clips[0].labels != twice.labels
     with pytest.raises(UserError, match="a clip has one label"):
-        enrol(enrol(run, clips, tmp_path / "all"), dataclasses.replace(clips, clips=(twice,)), output, extend=True)
+        enroll(enroll(run, clips, tmp_path / "all"), dataclasses.replace(clips, clips=(twice,)), output, extend=True)
     assert not output.exists()

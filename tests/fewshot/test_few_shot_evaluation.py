@@ -7,9 +7,9 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from birdnet_fs import schema
-from birdnet_fs.cli.fewshot_eval import fewshot
+from birdnet_fs.cli.fewshot_eval import fewshot_eval
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.data.episodes import draw
+from birdnet_fs.data.episodes import draw_episodes
 from birdnet_fs.data.manifest import read_manifest
 from birdnet_fs.data.partition import Partition, write_partition
 from birdnet_fs.data.synthetic.aviary import make_aviary
@@ -30,12 +30,12 @@ def recordings(tmp_path_factory):
 def run(tmp_path_factory):
     spec = schema.FrontEnd(sample_rate_hz=16_000, segment_s=2.0, n_mels=32, fmax_hz=8000)
     experiment = schema.Experiment(name="base", frontend=spec, model=schema.Model("cnn/tiny"))
-    weights = run_folder.weights_of(run_folder.build_network(experiment, n_classes=3))
+    weights = run_folder.model_weights(run_folder.build_network(experiment, n_classes=3))
     return run_folder.save_run(tmp_path_factory.mktemp("novel_run") / "run", experiment, ("x", "y", "z"), weights)
 
 
 def test_accuracy_is_that_of_the_nearest_mean(run, recordings, tmp_path, capsys):
-    fewshot(run.path, recordings, WHERE, 3, "1,2", 2, 50, output=tmp_path / "few.json")
+    fewshot_eval(run.path, recordings, WHERE, 3, "1,2", 2, 50, output=tmp_path / "few.json")
     told = capsys.readouterr()
     assert "3-way 2-shot" in told.out and "None within recordings" in told.err
     found = {(r["n_shot"], r["method"]): r for r in json.loads((tmp_path / "few.json").read_text())["results"]}
@@ -45,7 +45,7 @@ def test_accuracy_is_that_of_the_nearest_mean(run, recordings, tmp_path, capsys)
     x = embed_clips(Embedder(run.build_model(), run.frontend), waveforms, "again")
     labels, groups = [c.labels[0] for c in clips], [c.group or str(c.path) for c in clips]
     for n_shot in (1, 2):
-        episodes = draw(labels, groups, n_way=3, n_shot=n_shot, n_query=2, n_episodes=50, seed=0)
+        episodes = draw_episodes(labels, groups, n_way=3, n_shot=n_shot, n_query=2, n_episodes=50, seed=0)
         right = []
         for support, query in zip(episodes.support, episodes.query, strict=True):
             named = cdist(x[query.ravel()], x[support].mean(1)).argmin(1)
@@ -56,13 +56,13 @@ def test_accuracy_is_that_of_the_nearest_mean(run, recordings, tmp_path, capsys)
 
 def test_faults_are_one_sentence(run, recordings, tmp_path):
     with pytest.raises(UserError, match="--shots must be whole numbers"):
-        fewshot(run.path, recordings, WHERE, 3, "one")
+        fewshot_eval(run.path, recordings, WHERE, 3, "one")
     with pytest.raises(UserError, match="expected at"):
-        fewshot(run.path, tmp_path / "none")
+        fewshot_eval(run.path, tmp_path / "none")
     with pytest.raises(UserError, match="cannot be drawn"):
-        fewshot(run.path, recordings, WHERE, 9, "1")
+        fewshot_eval(run.path, recordings, WHERE, 9, "1")
     found = read_manifest(schema.Data(root=str(recordings), table="metadata.csv", audio="audio", where="set=aviary"))
     write_partition(run.path / "partition.csv", Partition(found, found.clips[:1], (), ()))
     with pytest.raises(UserError, match="was trained on"):
-        fewshot(run.path, recordings, WHERE, 3, "1")
+        fewshot_eval(run.path, recordings, WHERE, 3, "1")
     (run.path / "partition.csv").unlink()

@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 
 from birdnet_fs import schema
-from birdnet_fs.cli.fewshot_eval import fewshot
+from birdnet_fs.cli.fewshot_eval import fewshot_eval
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.manifest import read_manifest, write_manifest
 from birdnet_fs.data.partition import Partition, write_partition
@@ -52,12 +52,12 @@ def recordings(tmp_path_factory):
 def run(tmp_path_factory):
     spec = schema.FrontEnd(sample_rate_hz=RATE, segment_s=0.5, hop_length=128, n_mels=32, fmin_hz=200.0, fmax_hz=8000.0)
     experiment = schema.Experiment(name="base", frontend=spec, model=schema.Model("cnn/tiny"))
-    weights = run_folder.weights_of(run_folder.build_network(experiment, n_classes=2))
+    weights = run_folder.model_weights(run_folder.build_network(experiment, n_classes=2))
     return run_folder.save_run(tmp_path_factory.mktemp("run") / "run", experiment, ("x", "y"), weights)
 
 
 def results(run, source, settings=(), output=None, **options):
-    fewshot(run.path, source, list(settings), 3, "1", 2, 40, output=output, **options)
+    fewshot_eval(run.path, source, list(settings), 3, "1", 2, 40, output=output, **options)
     return {(r["recordings"], r["method"]): r for r in json.loads(output.read_text())["results"]}
 
 

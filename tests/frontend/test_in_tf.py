@@ -69,8 +69,8 @@ def test_agrees_with_in_numpy(name, execution, waveforms, results):
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("execution", ["rfft", "in_tf"])
-def test_neighbours_change_nothing(name, execution, results):
-    assert np.array_equal(results[f"{name}/{execution}/neighbours"], results[f"{name}/{execution}"][0])
+def test_neighbors_change_nothing(name, execution, results):
+    assert np.array_equal(results[f"{name}/{execution}/neighbors"], results[f"{name}/{execution}"][0])
 
 
 @pytest.mark.parametrize("name", TFLITE_PRESETS)

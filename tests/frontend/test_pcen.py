@@ -141,11 +141,11 @@ def test_a_network_that_reads_waveforms_passes_the_gate(tmp_path, shared_data):
     pytest.importorskip("tensorflow")
     from birdnet_fs import schema
     from birdnet_fs.export import export as exporter
-    from birdnet_fs.runs.run import build_network, save_run, weights_of
+    from birdnet_fs.runs.run import build_network, model_weights, save_run
 
     keras.utils.set_random_seed(7)
     experiment = schema.Experiment(frontend=preset("fewshot_pcen"), model=schema.Model(name="cnn/tiny"))
-    weights = weights_of(build_network(experiment, 3))
+    weights = model_weights(build_network(experiment, 3))
     weights["logits/kernel"] = weights["logits/kernel"] * 50  # logits apart by about as much as trained ones
     run = save_run(tmp_path / "run", experiment, ("a", "b", "c"), weights)
     exporter.export_run(

@@ -20,7 +20,7 @@ ON_48K = PRESETS["birdnet_3s_48k"]
 
 
 def exported(folder: Path, frontend: schema.FrontEnd, audio: Path, **settings: object) -> tuple[Run, Path]:
-    """A run with random weights and its artefact for the host."""
+    """A run with random weights and its artifact for the host."""
     experiment = schema.Experiment(
         name="host",
         frontend=frontend,

@@ -45,7 +45,7 @@ def main(folder):
         out[f"{name}/in_tf"] = in_tf.log_mel(x, spec).numpy()
         other = np.concatenate([x[:1], x[1:] * 0.5 + 0.01])
         for key, call in (("rfft", in_keras.log_mel), ("in_tf", in_tf.log_mel)):
-            out[f"{name}/{key}/neighbours"] = call(other, spec).numpy()[0]
+            out[f"{name}/{key}/neighbors"] = call(other, spec).numpy()[0]
     for name in TFLITE_PRESETS:
         out[f"{name}/tflite"], operators[name] = tflite(PRESETS[name], waveforms[name], folder / f"{name}.tflite")
 

@@ -53,7 +53,7 @@ def write(run: Run, folder: Path, **changes: object) -> Path:
         "calibration": str(folder / "calibration.npy"),
         "folder": str(folder),
     }
-    onnx_convert.work({**job, **changes})
+    onnx_convert.run_job({**job, **changes})
     return folder
 
 

@@ -1,8 +1,8 @@
-"""Run in a process of its own with KERAS_BACKEND=tensorflow: `quantised_on_tensorflow.py FOLDER`.
+"""Run in a process of its own with KERAS_BACKEND=tensorflow: `quantized_on_tensorflow.py FOLDER`.
 
-Reads FOLDER/given.npz (cases of rounding, features and the weights of a quantised cnn/tiny by path); writes
+Reads FOLDER/given.npz (cases of rounding, features and the weights of a quantized cnn/tiny by path); writes
 FOLDER/tensorflow.npz (what the rounding and the network give here) and FOLDER/int8.tflite (the network, converted
-without any calibration data) for test_quantised.py.
+without any calibration data) for test_quantized.py.
 """
 
 import sys
@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from birdnet_fs import models
-from birdnet_fs.models.quantization.convert import quantised
-from birdnet_fs.models.quantization.fake_quant import fake_quantise, fake_quantise_kernel
+from birdnet_fs.models.quantization.convert import quantize
+from birdnet_fs.models.quantization.fake_quant import fake_quantize, fake_quantize_kernel
 
 
 def main(folder: Path) -> None:
@@ -22,11 +22,11 @@ def main(folder: Path) -> None:
     out = {}
     for name in (key for key in given if key.startswith("range/")):
         low, high = given[name]
-        out[name] = fake_quantise(tf.constant(given["x"]), tf.constant(low), tf.constant(high)).numpy()
+        out[name] = fake_quantize(tf.constant(given["x"]), tf.constant(low), tf.constant(high)).numpy()
     for axis in (-1, None):
-        out[f"kernel/{axis}"] = fake_quantise_kernel(tf.constant(given["kernel"]), axis=axis).numpy()
+        out[f"kernel/{axis}"] = fake_quantize_kernel(tf.constant(given["kernel"]), axis=axis).numpy()
     features = given["features"]
-    model = quantised(models.build("cnn/tiny", input_shape=features.shape[1:], n_classes=5))
+    model = quantize(models.build("cnn/tiny", input_shape=features.shape[1:], n_classes=5))
     for variable in model.weights:
         if "seed_generator" not in variable.path:
             variable.assign(given[f"weights/{variable.path}"])

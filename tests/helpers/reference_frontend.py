@@ -18,14 +18,14 @@ def decibels(waveform, spec):
     x = np.asarray(waveform, np.float64)
     if spec.preemphasis:
         x = librosa.effects.preemphasis(x, coef=spec.preemphasis, zi=[0.0])
-    centre = spec.pad_mode != "none"
+    center = spec.pad_mode != "none"
     spectrum = librosa.stft(
         x,
         n_fft=spec.n_fft,
         hop_length=spec.hop_length,
         win_length=spec.win_length,
-        center=centre,
-        pad_mode=spec.pad_mode if centre else "constant",
+        center=center,
+        pad_mode=spec.pad_mode if center else "constant",
     )
     power = np.abs(spectrum) ** 2
     if spec.stft_scale == "window_power":
@@ -81,11 +81,11 @@ def features(waveform, spec):
     """All steps of one waveform, [n_frames, n_mels]."""
     x = decibels(waveform, spec)
     if spec.normalize_when == "first":
-        return fit(normalise(x, spec), spec)
-    return normalise(fit(x, spec), spec)
+        return fit(normalize(x, spec), spec)
+    return normalize(fit(x, spec), spec)
 
 
-def normalise(x, spec):
+def normalize(x, spec):
     if spec.normalize == "min_max":
         return (x - x.min()) / (x.max() - x.min() + spec.normalize_eps) if x.max() > x.min() else x * 0
     if spec.normalize == "z_score":
@@ -118,9 +118,9 @@ def lanczos5(x, n_out):
     """Lanczos-5 along the first axis, without antialias, one output at a time."""
     n_in, out = len(x), np.zeros((n_out, x.shape[1]))
     for i in range(n_out):
-        centre, total = (i + 0.5) * n_in / n_out, 0.0
-        for j in range(max(0, math.ceil(centre - 5.5)), min(n_in - 1, math.floor(centre + 4.5)) + 1):
-            d = j + 0.5 - centre
+        center, total = (i + 0.5) * n_in / n_out, 0.0
+        for j in range(max(0, math.ceil(center - 5.5)), min(n_in - 1, math.floor(center + 4.5)) + 1):
+            d = j + 0.5 - center
             weight = 1.0 if abs(d) <= 1e-3 else np.sinc(d) * np.sinc(d / 5) if abs(d) <= 5 else 0.0
             out[i] += weight * x[j]
             total += weight

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from birdnet_fs import schema
-from birdnet_fs.runs.run import Run, build_network, save_run, weights_of
+from birdnet_fs.runs.run import Run, build_network, model_weights, save_run
 
 CLASSES = ("Turdus merula_Common Blackbird", "toad", "Parus major_Great Tit")
 
@@ -29,7 +29,7 @@ def make_run(folder: Path, experiment: schema.Experiment, classes: tuple[str, ..
     """A run with random weights that give spread-out logits."""
     keras.utils.set_random_seed(7)
     random = np.random.default_rng(7)
-    weights = weights_of(build_network(experiment, len(classes)))
+    weights = model_weights(build_network(experiment, len(classes)))
     for name, value in weights.items():
         if name.endswith(("gamma", "moving_variance")):
             weights[name] = random.uniform(0.5, 1.5, value.shape).astype(np.float32)

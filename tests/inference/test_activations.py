@@ -37,7 +37,7 @@ def reference(logits: np.ndarray, activation: str) -> np.ndarray:
 
 
 def probabilities_float32() -> np.ndarray:
-    """Every binade of the normal float32 numbers up to 1, both ends of the range and their neighbours."""
+    """Every binade of the normal float32 numbers up to 1, both ends of the range and their neighbors."""
     bits = np.concatenate([np.arange(0x00800000, 0x3F800000, 9973), np.arange(0x3F7FFF00, 0x3F800001)])
     return bits.astype(np.int32).view(np.float32)
 

@@ -13,17 +13,17 @@ from scipy.special import expit, softmax
 
 from birdnet_fs import schema
 from birdnet_fs.data.manifest import Clip
-from birdnet_fs.data.targets import targets_of
+from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.inference.activations import ACTIVATIONS, tensor_mean_logits
 from birdnet_fs.inference.clip_scores import BATCH, mean_over_windows, score_waveforms
 from birdnet_fs.inference.clips import score_clips
-from birdnet_fs.inference.engine import features_of, open_engine
-from birdnet_fs.inference.ensemble import Member, ensemble_engine
+from birdnet_fs.inference.engine import network_features, open_engine
+from birdnet_fs.inference.ensemble import EnsembleMember, ensemble_engine
 from birdnet_fs.metrics import classification
-from birdnet_fs.runs.run import build_network, save_run, weights_of
-from birdnet_fs.training.validation import validation
+from birdnet_fs.runs.run import build_network, model_weights, save_run
+from birdnet_fs.training.validation import supervised_validation
 
 SPEC = schema.FrontEnd(
     sample_rate_hz=8_000, segment_s=0.5, n_fft=256, win_length=256, hop_length=128, n_mels=16, fmax_hz=4_000.0
@@ -75,12 +75,12 @@ def test_a_shorter_member_and_a_teacher_follow_the_same_rule(activation: str) ->
         return (features.reshape(len(features), -1)[:, : len(kernel)] @ kernel).astype(np.float32)
 
     def logits_of(windows: np.ndarray) -> np.ndarray:
-        return network(features_of(windows, SPEC))
+        return network(network_features(windows, SPEC))
 
-    members = [Member(spec, activation, np.arange(3), network) for spec in (SPEC, longer)]
+    members = [EnsembleMember(spec, activation, np.arange(3), network) for spec in (SPEC, longer)]
     engine = ensemble_engine(members, CLASSES, how="mean", identity="x")
     clip = CLIPS[3]
-    whole = plain(network(features_of(clip[None], longer)).astype(np.float64), activation)[0]
+    whole = plain(network(network_features(clip[None], longer)).astype(np.float64), activation)[0]
     ours = score_waveforms(logits_of, [clip], rule=RULE, activation=activation)[0]
     found = engine.probabilities(clip[None])[0]
     np.testing.assert_allclose(found, (whole + ours) / 2, atol=tolerances.ENSEMBLE_PROBABILITIES)
@@ -105,11 +105,11 @@ def test_validation_scores_clips_as_evaluate_does(tmp_path: Path, multi_label: b
     true_loss = classification.log_loss
     monkeypatch.setattr(classification, "log_loss", lambda t, s, **k: seen.append(s) or true_loss(t, s, **k))
     waveforms = Waveforms(clips, SPEC.sample_rate_hz)
-    targets = targets_of(clips, CLASSES, multi_label=multi_label)
-    validate = validation(model, waveforms, targets, experiment, CLASSES)
+    targets = clip_targets(clips, CLASSES, multi_label=multi_label)
+    validate = supervised_validation(model, waveforms, targets, experiment, CLASSES)
     for epoch in range(2):
         row = validate()
-        run = save_run(tmp_path / f"run{epoch}", experiment, CLASSES, weights_of(model))
+        run = save_run(tmp_path / f"run{epoch}", experiment, CLASSES, model_weights(model))
         scored = score_clips(open_engine(run.path), clips)
         np.testing.assert_array_equal(seen[-1], scored.probabilities)
         assert row["val_loss"] == true_loss(targets, scored.probabilities, multi_label=multi_label)

@@ -1,4 +1,4 @@
-"""Engines against direct calls: a run against its Keras model, an artefact against plain matrix products."""
+"""Engines against direct calls: a run against its Keras model, an artifact against plain matrix products."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,7 @@ from scipy.special import expit, softmax
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.inference import exported as scoring_artefacts
+from birdnet_fs.inference import exported as scoring_artifacts
 from birdnet_fs.inference.engine import Engine, open_engine
 
 SPEC = schema.FrontEnd(
@@ -78,7 +78,7 @@ def test_run_equals_its_keras_model(tmp_path, multi_label, n_channels):
     )
     keras.utils.set_random_seed(3)
     model = run_folder.build_network(experiment, n_classes=3)
-    run_folder.save_run(tmp_path / "run", experiment, CLASSES, run_folder.weights_of(model))
+    run_folder.save_run(tmp_path / "run", experiment, CLASSES, run_folder.model_weights(model))
 
     engine = open_engine(tmp_path / "run", threads=1)
     waveforms = noise(5)
@@ -91,7 +91,7 @@ def test_run_equals_its_keras_model(tmp_path, multi_label, n_channels):
     assert engine.identity == open_engine(tmp_path / "run").identity
 
 
-# --- an artefact --------------------------------------------------------------------------------------
+# --- an artifact --------------------------------------------------------------------------------------
 
 _BUILD = """
 import sys, numpy as np, tensorflow as tf
@@ -110,10 +110,10 @@ save("features", (n_frames, n_mels, 1), 2)
 
 
 @pytest.fixture(scope="module")
-def artefacts(tmp_path_factory):
+def artifacts(tmp_path_factory):
     """`waveform.tflite` of any batch, `features.tflite` of a fixed batch of 2; their matrices as .npy."""
     pytest.importorskip("tensorflow")
-    folder = tmp_path_factory.mktemp("artefacts")
+    folder = tmp_path_factory.mktemp("artifacts")
     sizes = [str(n) for n in (SPEC.n_samples, *SPEC.shape)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
     subprocess.run([sys.executable, "-c", _BUILD, str(folder), *sizes], check=True, env=environment, timeout=300)
@@ -138,23 +138,23 @@ def sidecar(model, kind):
     }
 
 
-def test_waveform_artefact_any_batch(artefacts):
-    engine = open_engine(artefacts / "waveform.tflite", threads=1)
+def test_waveform_artifact_any_batch(artifacts):
+    engine = open_engine(artifacts / "waveform.tflite", threads=1)
     waveforms = noise(5)
-    wanted = waveforms.astype(np.float64) @ np.load(artefacts / "waveform.npy")
-    np.testing.assert_allclose(engine.logits(waveforms, batch_size=3), wanted, atol=tolerances.ARTEFACT_MATMUL)
+    wanted = waveforms.astype(np.float64) @ np.load(artifacts / "waveform.npy")
+    np.testing.assert_allclose(engine.logits(waveforms, batch_size=3), wanted, atol=tolerances.ARTIFACT_MATMUL)
     assert engine.activation == "sigmoid"
     assert engine.classes == CLASSES
 
 
-def test_features_artefact_fixed_batch(artefacts):
+def test_features_artifact_fixed_batch(artifacts):
     from birdnet_fs.frontend.in_numpy import log_mel
 
     waveforms = noise(5)
     features = np.asarray(log_mel(waveforms, SPEC), np.float64).reshape(5, -1)
-    wanted = features @ np.load(artefacts / "features.npy")
-    scores = open_engine(artefacts / "features.tflite").logits(waveforms, batch_size=3)
-    np.testing.assert_allclose(scores, wanted, rtol=tolerances.ARTEFACT_MATMUL, atol=tolerances.ARTEFACT_MATMUL)
+    wanted = features @ np.load(artifacts / "features.npy")
+    scores = open_engine(artifacts / "features.tflite").logits(waveforms, batch_size=3)
+    np.testing.assert_allclose(scores, wanted, rtol=tolerances.ARTIFACT_MATMUL, atol=tolerances.ARTIFACT_MATMUL)
 
 
 @pytest.mark.parametrize(
@@ -171,15 +171,15 @@ def test_features_artefact_fixed_batch(artefacts):
         ({"format": 2}, "'format' must be 1"),
     ],
 )
-def test_sidecar_faults(artefacts, tmp_path, change, words):
+def test_sidecar_faults(artifacts, tmp_path, change, words):
     model = tmp_path / "m.tflite"
-    model.write_bytes((artefacts / "waveform.tflite").read_bytes())
+    model.write_bytes((artifacts / "waveform.tflite").read_bytes())
     (tmp_path / "m.json").write_text(json.dumps({**sidecar(model, "waveform"), **change}))
     with pytest.raises(UserError, match=words):
         open_engine(model)
 
 
-def test_damaged_artefacts(tmp_path):
+def test_damaged_artifacts(tmp_path):
     model = tmp_path / "m.tflite"
     model.write_bytes(b"no flatbuffer at all")
     with pytest.raises(UserError, match=r"needs its sidecar m\.json"):
@@ -230,7 +230,7 @@ def test_onnx_bands_first_with_logits_or_probabilities(tmp_path, output, activat
     engine = open_engine(tmp_path / "m.onnx", threads=1)
     wanted = expit(logits) if activation == "sigmoid" else softmax(logits, axis=1)
     found = engine.probabilities(waveforms, batch_size=3)
-    np.testing.assert_allclose(found, wanted, atol=tolerances.ARTEFACT_MATMUL)
+    np.testing.assert_allclose(found, wanted, atol=tolerances.ARTIFACT_MATMUL)
     assert np.ptp(wanted) > 0.1
 
 
@@ -248,8 +248,8 @@ def test_interpreter_falls_back_then_names_the_extra(monkeypatch):
         return find
 
     monkeypatch.setattr(importlib, "import_module", only("tflite_runtime.interpreter"))
-    assert scoring_artefacts._interpreter() == "the older one"
+    assert scoring_artifacts._interpreter() == "the older one"
     assert asked == ["ai_edge_litert.interpreter", "tflite_runtime.interpreter"]
     monkeypatch.setattr(importlib, "import_module", only())
     with pytest.raises(UserError, match=r'pip install "birdnet_fs\[export\]"'):
-        scoring_artefacts._interpreter()
+        scoring_artifacts._interpreter()

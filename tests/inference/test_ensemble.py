@@ -17,13 +17,20 @@ from birdnet_fs.cli.ensemble import make
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import Clip, Manifest
-from birdnet_fs.data.partition import HELD_OUT, PSEUDO, TRAIN, VAL, Partition, read_partition, write_partition
+from birdnet_fs.data.partition import HELD_OUT, PSEUDO_LABELS, TRAIN, VAL, Partition, read_partition, write_partition
 from birdnet_fs.data.score_table import ScoreRow, score_table, write_scores
 from birdnet_fs.frontend import in_numpy
 from birdnet_fs.inference.engine import open_engine
-from birdnet_fs.inference.ensemble import N_POINTS, Member, combine, ensemble_engine, position_table, positions
+from birdnet_fs.inference.ensemble import (
+    N_POINTS,
+    EnsembleMember,
+    combine_scores,
+    ensemble_engine,
+    position_table,
+    positions,
+)
 from birdnet_fs.runs.ensemble import load_ensemble, save_ensemble
-from birdnet_fs.runs.run import build_network, load_run, save_run, weights_of
+from birdnet_fs.runs.run import build_network, load_run, model_weights, save_run
 
 CLASSES = ("a", "b", "c")
 SPEC = schema.FrontEnd(
@@ -47,24 +54,26 @@ def softmax(logits):
 
 def test_mean_and_power_by_hand():
     p = softmax(np.random.default_rng(1).normal(size=(12, 5))).reshape(3, 4, 5)
-    np.testing.assert_allclose(combine(p, "mean"), (p[0] + p[1] + p[2]) / 3, rtol=tolerances.FLOAT64_SUMS)
+    np.testing.assert_allclose(combine_scores(p, "mean"), (p[0] + p[1] + p[2]) / 3, rtol=tolerances.FLOAT64_SUMS)
     raised = (p[0] ** 3 + p[1] ** 3 + p[2] ** 3) / 3
     wanted = raised / raised.sum(1, keepdims=True)
-    np.testing.assert_allclose(combine(p, "power", power=3), wanted, rtol=tolerances.FLOAT64_SUMS)
-    single = combine(p, "power", activation="sigmoid", power=3)
+    np.testing.assert_allclose(combine_scores(p, "power", power=3), wanted, rtol=tolerances.FLOAT64_SUMS)
+    single = combine_scores(p, "power", activation="sigmoid", power=3)
     np.testing.assert_allclose(single, raised ** (1 / 3), rtol=tolerances.FLOAT64_SUMS)
     # members that agree keep their probability, and the order of clips is that of the mean of p ** 3
-    np.testing.assert_allclose(combine(p[[0, 0]], "power", activation="sigmoid"), p[0], rtol=tolerances.FLOAT64_SUMS)
+    np.testing.assert_allclose(
+        combine_scores(p[[0, 0]], "power", activation="sigmoid"), p[0], rtol=tolerances.FLOAT64_SUMS
+    )
     assert (single.argsort(axis=0) == raised.argsort(axis=0)).all()
 
 
 def test_powers_of_what_is_nearly_nothing():
     p = np.array([[[1e-30, 1.0], [0.0, 0.0]], [[3e-30, 1.0], [0.0, 0.0]]])
-    sure = combine(p, "power", activation="sigmoid", power=40)
+    sure = combine_scores(p, "power", activation="sigmoid", power=40)
     np.testing.assert_allclose(sure[0, 0], 3e-30 * 0.5 ** (1 / 40), rtol=tolerances.FLOAT64_SUMS)
     assert sure[1].tolist() == [0.0, 0.0]
     flat = np.full((2, 1, 4), 0.25)
-    assert combine(flat, "power", power=1000).tolist() == [[0.25] * 4]
+    assert combine_scores(flat, "power", power=1000).tolist() == [[0.25] * 4]
 
 
 def test_positions_are_scipys_ranks():
@@ -98,7 +107,7 @@ def member(spec, seed, columns=(0, 1, 2), activation="softmax", table=None):
     def network(features):
         return (features[..., 0].reshape(len(features), -1) @ kernel).astype(np.float32)
 
-    return Member(spec, activation, np.array(columns), network, table), kernel
+    return EnsembleMember(spec, activation, np.array(columns), network, table), kernel
 
 
 def alone(waveforms, spec, kernel):
@@ -139,11 +148,11 @@ def test_logits_are_those_of_the_combined_probabilities(how, activation):
     members = [member(SPEC, seed, activation=activation)[0] for seed in (1, 2)]
     kernels = [member(SPEC, seed)[1] for seed in (1, 2)]
     engine = ensemble_engine(members, CLASSES, how=how, identity="x")
-    assert (engine.activation, engine.multi_label, engine.ranks) == (activation, activation == "sigmoid", False)
+    assert (engine.activation, engine.multi_label, engine.gives_ranks) == (activation, activation == "sigmoid", False)
     features = in_numpy.log_mel(noise(4), SPEC).reshape(4, -1)
     make_p = softmax if activation == "softmax" else expit
     p = np.stack([make_p(features @ kernel) for kernel in kernels])
-    wanted = combine(p, how, activation=activation)
+    wanted = combine_scores(p, how, activation=activation)
     np.testing.assert_allclose(engine.probabilities(noise(4)), wanted, atol=tolerances.ENSEMBLE_PROBABILITIES)
     back = softmax(engine.logits(noise(4))) if activation == "softmax" else expit(engine.logits(noise(4)))
     np.testing.assert_allclose(back, wanted, atol=tolerances.ENSEMBLE_PROBABILITIES)
@@ -156,7 +165,7 @@ def test_ranks_do_not_depend_on_what_is_scored_beside():
     members = [member(SPEC, 1, table=tables[0]), member(SPEC, 2, activation="sigmoid", table=tables[1])]
     kernels = [kernel for _, kernel in members]
     engine = ensemble_engine([m for m, _ in members], CLASSES, how="rank", identity="x")
-    assert (engine.activation, engine.multi_label, engine.ranks) == ("sigmoid", True, True)
+    assert (engine.activation, engine.multi_label, engine.gives_ranks) == ("sigmoid", True, True)
     assert not ensemble_engine([members[0][0]] * 2, CLASSES, how="rank", identity="x").multi_label
     features = in_numpy.log_mel(noise(6), SPEC).reshape(6, -1)
     wanted = np.zeros((6, 3))
@@ -195,7 +204,7 @@ def run_in(folder, seed, *, classes=CLASSES, spec=SPEC, multi_label=False, name=
         name=f"net {seed}", data=schema.Data(multi_label=multi_label), frontend=spec, model=schema.Model(name)
     )
     keras.utils.set_random_seed(seed)
-    run = save_run(folder, experiment, classes, weights_of(build_network(experiment, n_classes=len(classes))))
+    run = save_run(folder, experiment, classes, model_weights(build_network(experiment, n_classes=len(classes))))
     if held_out:
         scores = softmax(np.random.default_rng(seed).normal(size=(held_out, len(classes))))
         rows = [ScoreRow(f"{i}.wav", 0.0, 1.0, "", (classes[0],)) for i in range(held_out)]
@@ -234,7 +243,7 @@ def test_a_folder_scores_as_its_members_do_wherever_it_lies(runs, tmp_path):
 def test_ranks_come_from_the_scores_each_member_left(runs, tmp_path):
     make([run.path for run in runs[:2]], tmp_path / "ranked", combine="rank")
     engine = open_engine(tmp_path / "ranked")
-    assert engine.ranks
+    assert engine.gives_ranks
     assert not engine.multi_label
     lower = np.stack([soxr.resample(row, 8_000, 6_000, quality="HQ") for row in noise(3)])
     given = [open_engine(runs[0].path).probabilities(noise(3)), open_engine(runs[1].path).probabilities(lower)]
@@ -327,7 +336,7 @@ def test_held_out_is_what_no_member_ever_heard(runs, tmp_path):
     made = make(paths, tmp_path / "made", combine="mean")
     listed = {
         part: "".join(sorted(clip.path.stem for clip in read_partition(made.path / "partition.csv", part)))
-        for part in (TRAIN, PSEUDO, VAL, HELD_OUT)
+        for part in (TRAIN, PSEUDO_LABELS, VAL, HELD_OUT)
     }
-    assert listed == {TRAIN: "abf", PSEUDO: "g", VAL: "c", HELD_OUT: "de"}
+    assert listed == {TRAIN: "abf", PSEUDO_LABELS: "g", VAL: "c", HELD_OUT: "de"}
     assert made.members[0].classes == CLASSES

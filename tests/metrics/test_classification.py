@@ -155,7 +155,7 @@ def test_counts_f1_accuracy_and_confusion_equal_sklearn():
     targets = np.eye(5)[truth]
     scores = rng.random((300, 5)) + 0.3 * targets
     reference = sk.multilabel_confusion_matrix(targets, scores >= 0.5)
-    found = classification.counts(targets, scores)
+    found = classification.detection_counts(targets, scores)
     np.testing.assert_array_equal(found[:, [3, 1, 2, 0]], reference.reshape(5, 4))
     expected = [sk.f1_score(targets[:, c], scores[:, c] >= 0.5, zero_division=0) for c in range(5)]
     np.testing.assert_allclose(classification.f1(targets, scores), expected, atol=tolerances.EXACT_METRIC)
@@ -179,7 +179,7 @@ def test_precision_recall_and_f1_are_those_of_sklearn_over_the_classes_present(m
         targets[:, :5] = np.maximum(targets[:, :5], rng.random((300, 5)) < 0.2)
     labels = scores >= 0.5 if multi_label else scores.argmax(axis=1)
     true, present = (targets.astype(bool) if multi_label else truth), list(range(5))
-    found = classification.called_of(targets, scores, multi_label=multi_label)
+    found = classification.classification_report(targets, scores, multi_label=multi_label)
     each = sk.precision_recall_fscore_support(true, labels, labels=present, zero_division=0)
     for name, values in zip(("precision", "recall", "f1", "n"), each, strict=True):
         np.testing.assert_allclose(getattr(found, name)[:5], values, atol=tolerances.EXACT_METRIC)
@@ -197,7 +197,7 @@ def test_precision_recall_and_f1_are_those_of_sklearn_over_the_classes_present(m
 
 def test_nothing_to_call_is_not_a_number():
     empty = np.zeros((0, 2))
-    assert np.isnan(list(classification.called_of(empty, empty, multi_label=False).weighted.values())).all()
+    assert np.isnan(list(classification.classification_report(empty, empty, multi_label=False).weighted.values())).all()
     assert np.isnan(classification.log_loss(empty, empty, multi_label=True))
     sure = classification.log_loss([[1, 0]], [[0.0, 1.0]], multi_label=False)
     assert 80 < sure < 90  # -log of the smallest normal float32, not infinity

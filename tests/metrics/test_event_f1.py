@@ -8,7 +8,7 @@ import tolerances
 from scipy.optimize import linear_sum_assignment
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.metrics.event_f1 import LOWEST, Counts, count, match, over_sets, scores
+from birdnet_fs.metrics.event_f1 import LOWEST, EventCounts, count_events, event_scores, match_events, mean_over_sets
 
 SUPPORT = [[i, i + 0.5] for i in range(5)]
 
@@ -40,32 +40,36 @@ def test_a_recording_worked_out_by_hand():
     """
     events = [*SUPPORT, [10, 12], [20, 21], [30, 31], [40, 44]]
     detections = [[10.5, 12.5], [20, 20.2], [20.1, 21.4], [40, 43.9], [41, 42], [50, 51], [50.1, 51], [60, 61]]
-    counts = count(events, detections, [[50, 51], [2.1, 2.2]])
-    assert counts == Counts(hits=3, false=4, missed=1)
-    found = scores(counts)
+    counts = count_events(events, detections, [[50, 51], [2.1, 2.2]])
+    assert counts == EventCounts(true_positive=3, false_positive=4, false_negative=1)
+    found = event_scores(counts)
     assert (found.precision, found.recall) == (3 / 7, 3 / 4)
     assert found.f_measure == pytest.approx(2 * (3 / 7) * (3 / 4) / (3 / 7 + 3 / 4), abs=tolerances.EXACT_METRIC)
 
 
 def test_the_support_counts_nowhere():
     events = [*SUPPORT, [10, 12]]
-    assert count(events[::-1], [[10, 12]]) == Counts(hits=1)  # in any order
-    assert count(events, []) == Counts(missed=1)
-    assert count(events, [[4, 4.5]]) == Counts(false=1, missed=1)  # a detection of the support is no merit
-    assert count(events, [[3, 3.5]], [[3, 3.5]]) == Counts(false=1, missed=1)  # what was unsure there is gone too
-    assert count(events, [[0, 0.5], [10, 12]], n_shots=0) == Counts(hits=2, missed=4)
+    assert count_events(events[::-1], [[10, 12]]) == EventCounts(true_positive=1)  # in any order
+    assert count_events(events, []) == EventCounts(false_negative=1)
+    assert count_events(events, [[4, 4.5]]) == EventCounts(
+        false_positive=1, false_negative=1
+    )  # a detection of the support is no merit
+    assert count_events(events, [[3, 3.5]], [[3, 3.5]]) == EventCounts(
+        false_positive=1, false_negative=1
+    )  # what was unsure there is gone too
+    assert count_events(events, [[0, 0.5], [10, 12]], n_shots=0) == EventCounts(true_positive=2, false_negative=4)
 
 
 def test_three_tenths_are_too_little_and_more_is_enough():
-    assert len(match([[0, 10]], [[0, 3]])) == 0
-    assert len(match([[0, 10]], [[0, 3.001]])) == 1
-    assert len(match([[0, 10]], [[0, 5]], min_iou=0.5)) == 0
+    assert len(match_events([[0, 10]], [[0, 3]])) == 0
+    assert len(match_events([[0, 10]], [[0, 3.001]])) == 1
+    assert len(match_events([[0, 10]], [[0, 5]], min_iou=0.5)) == 0
 
 
 def test_as_many_pairs_as_can_be():
     """The detection that fits both events must take the one that no other fits."""
     events, detections = [[0, 10], [6, 16]], [[2, 12], [0, 9]]
-    assert match(events, detections).tolist() == [[0, 1], [1, 0]]
+    assert match_events(events, detections).tolist() == [[0, 1], [1, 0]]
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -76,7 +80,7 @@ def test_pairs_are_as_many_as_the_best_of_all_ways(seed):
     best = 0
     for chosen in itertools.permutations([*range(len(detections)), *[-1] * len(events)], len(events)):
         best = max(best, sum(j >= 0 and table[i, j] for i, j in enumerate(chosen)))
-    pairs = match(events, detections)
+    pairs = match_events(events, detections)
     assert len(pairs) == best
     assert all(table[i, j] for i, j in pairs)
     assert len(set(pairs[:, 0].tolist())) == len(set(pairs[:, 1].tolist())) == best
@@ -87,27 +91,33 @@ def test_pairs_of_many_overlapping_events():
     events, detections = times(rng, 300, 120.0), times(rng, 350, 120.0)
     table = near(events, detections)
     rows, columns = linear_sum_assignment(table, maximize=True)
-    assert len(match(events, detections)) == table[rows, columns].sum() > 150
+    assert len(match_events(events, detections)) == table[rows, columns].sum() > 150
 
 
 def test_sets_are_joined_by_the_harmonic_mean():
-    overall = over_sets([Counts(hits=1, false=1, missed=1), Counts(hits=2)])
+    overall = mean_over_sets(
+        [EventCounts(true_positive=1, false_positive=1, false_negative=1), EventCounts(true_positive=2)]
+    )
     assert overall.precision == overall.recall == overall.f_measure == pytest.approx(2 / (1 / 0.5 + 1 / 1.0))
-    assert over_sets([Counts(hits=5), Counts(false=3, missed=2)]).f_measure == pytest.approx(2 / (1 + 1 / LOWEST))
-    assert scores(sum([Counts(1, 0, 2), Counts(2, 1, 0)], Counts())) == scores(Counts(3, 1, 2))
+    assert mean_over_sets(
+        [EventCounts(true_positive=5), EventCounts(false_positive=3, false_negative=2)]
+    ).f_measure == pytest.approx(2 / (1 + 1 / LOWEST))
+    assert event_scores(sum([EventCounts(1, 0, 2), EventCounts(2, 1, 0)], EventCounts())) == event_scores(
+        EventCounts(3, 1, 2)
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: count(SUPPORT[:4], []), r"first 5 events of a recording.*Received: 4 events"),
+        (lambda: count_events(SUPPORT[:4], []), r"first 5 events of a recording.*Received: 4 events"),
         (
-            lambda: count(SUPPORT, [[3, 2]]),
+            lambda: count_events(SUPPORT, [[3, 2]]),
             r"detections must each have .*a later offset. Received: \[3.0, 2.0\] in row",
         ),
-        (lambda: count(SUPPORT, [[3, np.nan]]), r"finite onset"),
-        (lambda: match([1, 2], []), r"events must be \[n, 2\].*Received: \(2,\)"),
-        (lambda: over_sets([]), r"Received: none"),
+        (lambda: count_events(SUPPORT, [[3, np.nan]]), r"finite onset"),
+        (lambda: match_events([1, 2], []), r"events must be \[n, 2\].*Received: \(2,\)"),
+        (lambda: mean_over_sets([]), r"Received: none"),
     ],
 )
 def test_what_is_no_time_is_said(call, message):

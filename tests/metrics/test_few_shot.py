@@ -10,8 +10,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.data.episodes import draw, draw_apart
-from birdnet_fs.metrics.few_shot import METHODS, by_embedding, by_pairs, evaluate, result, together
+from birdnet_fs.data.episodes import draw_episodes, draw_episodes_one_class_at_a_time
+from birdnet_fs.metrics.few_shot import (
+    METHODS,
+    by_embedding,
+    by_pairs,
+    combine_standardized,
+    few_shot_accuracy,
+    summarize,
+)
 
 WIDTH, N_CLASSES = 24, 7
 BASE_MEAN = np.linspace(-1, 1, WIDTH)
@@ -63,8 +70,8 @@ def named_one_by_one(x, episodes, method):
 @pytest.mark.parametrize("method", ["euclidean", "cosine", "simpleshot", "logistic_regression"])
 def test_accuracy_interval_and_classes_are_those_of_a_loop_over_episodes(method, n_way):
     x, labels, groups = clips(0.5)
-    episodes = draw(labels, groups, n_way=n_way, n_shot=3, n_query=4, n_episodes=60, seed=1)
-    result = evaluate(x, episodes, method, base_mean=BASE_MEAN)
+    episodes = draw_episodes(labels, groups, n_way=n_way, n_shot=3, n_query=4, n_episodes=60, seed=1)
+    result = few_shot_accuracy(x, episodes, method, base_mean=BASE_MEAN)
     named = named_one_by_one(x, episodes, method)
     true = np.broadcast_to(episodes.classes[:, :, None], named.shape)
     each = (named == true).mean(axis=(1, 2))
@@ -75,8 +82,8 @@ def test_accuracy_interval_and_classes_are_those_of_a_loop_over_episodes(method,
     assert np.array_equal(result.confusion, confusion_matrix(true.ravel(), named.ravel(), labels=range(N_CLASSES)))
     reference = precision_recall_fscore_support(true.ravel(), named.ravel(), labels=range(N_CLASSES))
     for name, values in zip(("precision", "recall", "f1"), reference[:3], strict=True):
-        assert getattr(result.called, name) == pytest.approx(values, abs=tolerances.EXACT_METRIC)
-        assert result.called.macro[name] == pytest.approx(values.mean(), abs=tolerances.EXACT_METRIC)
+        assert getattr(result.precision_recall_f1, name) == pytest.approx(values, abs=tolerances.EXACT_METRIC)
+        assert result.precision_recall_f1.macro[name] == pytest.approx(values.mean(), abs=tolerances.EXACT_METRIC)
     assert (result.n_way, result.n_shot, result.n_query, result.n_episodes) == (n_way, 3, 4, 60)
 
 
@@ -97,10 +104,12 @@ def test_the_probe_is_scikit_learns(n_way, n_shot, signal):
 
 def test_the_interval_holds_the_mean_of_many_more_episodes():
     x, labels, groups = clips(0.4)
-    whole = evaluate(x, draw(labels, groups, n_way=5, n_shot=1, n_query=5, n_episodes=20_000, seed=0))
+    whole = few_shot_accuracy(x, draw_episodes(labels, groups, n_way=5, n_shot=1, n_query=5, n_episodes=20_000, seed=0))
     held = 0
     for seed in range(1, 101):
-        part = evaluate(x, draw(labels, groups, n_way=5, n_shot=1, n_query=5, n_episodes=100, seed=seed))
+        part = few_shot_accuracy(
+            x, draw_episodes(labels, groups, n_way=5, n_shot=1, n_query=5, n_episodes=100, seed=seed)
+        )
         held += part.low <= whole.accuracy <= part.high
     low, high = tolerances.COVERAGE_OF_100
     assert low <= held <= high
@@ -108,26 +117,28 @@ def test_the_interval_holds_the_mean_of_many_more_episodes():
 
 @pytest.mark.parametrize("method", ["euclidean", "cosine"])
 def test_embeddings_that_say_nothing_are_right_by_chance(method):
-    """Equal scores must not favour the true class."""
+    """Equal scores must not favor the true class."""
     x, labels, groups = clips(0.5)
-    episodes = draw(labels, groups, n_way=5, n_shot=2, n_query=2, n_episodes=50, seed=0)
-    assert evaluate(np.ones_like(x), episodes, method).accuracy == pytest.approx(0.2)
+    episodes = draw_episodes(labels, groups, n_way=5, n_shot=2, n_query=2, n_episodes=50, seed=0)
+    assert few_shot_accuracy(np.ones_like(x), episodes, method).accuracy == pytest.approx(0.2)
 
 
 def test_a_common_offset_does_not_blur_distances():
     x, labels, groups = clips(0.5)
-    episodes = draw(labels, groups, n_way=5, n_shot=3, n_query=3, n_episodes=200, seed=0)
-    assert evaluate(x + 1000, episodes).accuracy == pytest.approx(
-        evaluate(x, episodes).accuracy, abs=tolerances.OFFSET_ACCURACY
+    episodes = draw_episodes(labels, groups, n_way=5, n_shot=3, n_query=3, n_episodes=200, seed=0)
+    assert few_shot_accuracy(x + 1000, episodes).accuracy == pytest.approx(
+        few_shot_accuracy(x, episodes).accuracy, abs=tolerances.OFFSET_ACCURACY
     )
 
 
 def test_what_a_recording_adds_is_seen_within_and_not_across():
     x, labels, groups = clips(0.3, recording_signal=1.0)
-    (across, within), reasons = draw_apart(labels, groups, n_way=5, n_shot=1, n_query=5, n_episodes=500, seed=0)
+    (across, within), reasons = draw_episodes_one_class_at_a_time(
+        labels, groups, n_way=5, n_shot=1, n_query=5, n_episodes=500, seed=0
+    )
     assert not reasons
     for method in ("euclidean", "cosine"):
-        far, near = evaluate(x, across, method), evaluate(x, within, method)
+        far, near = few_shot_accuracy(x, across, method), few_shot_accuracy(x, within, method)
         assert (far.recordings, near.recordings) == ("across", "within")
         assert near.low > far.high + 0.2
 
@@ -136,12 +147,12 @@ def test_what_a_recording_adds_is_seen_within_and_not_across():
 def test_pairs_are_named_by_the_most_alike_support_clip(n_shot):
     x, labels, groups = clips(0.5)
     alike = unit(x) @ unit(x).T
-    episodes = draw(labels, groups, n_way=4, n_shot=n_shot, n_query=3, n_episodes=40, seed=0)
+    episodes = draw_episodes(labels, groups, n_way=4, n_shot=n_shot, n_query=3, n_episodes=40, seed=0)
     right = []
     for support, query in zip(episodes.support, episodes.query, strict=True):
         for c, item in itertools.product(range(4), range(3)):
             right.append(np.argmax([max(alike[query[c, item], i] for i in own) for own in support]) == c)
-    found = result(by_pairs("alike", alike, episodes))
+    found = summarize(by_pairs("alike", alike, episodes))
     assert 0.4 < np.mean(right) < 0.95
     assert (found.method, found.accuracy) == ("alike", pytest.approx(np.mean(right)))
 
@@ -150,9 +161,9 @@ def test_pairs_are_named_by_the_most_alike_support_clip(n_shot):
 def test_two_methods_together_are_the_sum_of_standard_scores(weight):
     x, labels, groups = clips(0.5)
     other = np.random.default_rng(1).normal(size=(len(x), len(x)))
-    episodes = draw(labels, groups, n_way=5, n_shot=2, n_query=2, n_episodes=30, seed=0)
+    episodes = draw_episodes(labels, groups, n_way=5, n_shot=2, n_query=2, n_episodes=30, seed=0)
     pairs = by_pairs("other", other, episodes)
-    found = result(together(by_embedding(x, episodes, "cosine"), pairs, weight))
+    found = summarize(combine_standardized(by_embedding(x, episodes, "cosine"), pairs, weight))
     right = []
     for support, query in zip(episodes.support, episodes.query, strict=True):
         prototypes = unit(x[support].mean(1))
@@ -167,10 +178,10 @@ def test_two_methods_together_are_the_sum_of_standard_scores(weight):
 
 def test_what_says_nothing_changes_nothing_beside_another():
     x, labels, groups = clips(0.5)
-    episodes = draw(labels, groups, n_way=5, n_shot=1, n_query=2, n_episodes=30, seed=0)
+    episodes = draw_episodes(labels, groups, n_way=5, n_shot=1, n_query=2, n_episodes=30, seed=0)
     cosine = by_embedding(x, episodes, "cosine")
     nothing = by_pairs("nothing", np.ones((len(x), len(x))), episodes)
-    assert result(together(cosine, nothing)).accuracy == result(cosine).accuracy
+    assert summarize(combine_standardized(cosine, nothing)).accuracy == summarize(cosine).accuracy
 
 
 @pytest.mark.parametrize(
@@ -185,14 +196,14 @@ def test_what_says_nothing_changes_nothing_beside_another():
 )
 def test_what_does_not_fit_is_said(change, message):
     x, labels, groups = clips(0.5)
-    episodes = draw(labels, groups, n_way=2, n_shot=1, n_query=1, n_episodes=200, seed=0)
+    episodes = draw_episodes(labels, groups, n_way=2, n_shot=1, n_query=1, n_episodes=200, seed=0)
     with pytest.raises(UserError, match=message):
-        evaluate(**{"embeddings": x, "episodes": episodes, **change})
+        few_shot_accuracy(**{"embeddings": x, "episodes": episodes, **change})
 
 
 def test_pairs_that_do_not_fit_are_said():
     _, labels, groups = clips(0.5)
-    episodes = draw(labels, groups, n_way=2, n_shot=1, n_query=1, n_episodes=200, seed=0)
+    episodes = draw_episodes(labels, groups, n_way=2, n_shot=1, n_query=1, n_episodes=200, seed=0)
     with pytest.raises(UserError, match=r"alike must be \[n_items, n_items\].*\(210, 209\)"):
         by_pairs("x", np.zeros((210, 209)), episodes)
     with pytest.raises(UserError, match=r"alike must be .* a row for each"):
@@ -203,12 +214,12 @@ def test_pairs_that_do_not_fit_are_said():
 
 def test_a_function_may_be_the_method():
     x, labels, groups = clips(0.5)
-    episodes = draw(labels, groups, n_way=3, n_shot=2, n_query=2, n_episodes=30, seed=0)
+    episodes = draw_episodes(labels, groups, n_way=3, n_shot=2, n_query=2, n_episodes=30, seed=0)
 
     def manhattan(support, query):
         return -np.abs(query[:, :, None] - support.mean(2)[:, None]).sum(-1)
 
-    result = evaluate(x, episodes, manhattan)
+    result = few_shot_accuracy(x, episodes, manhattan)
     right = []
     for support, query in zip(episodes.support, episodes.query, strict=True):
         for c, item in itertools.product(range(3), range(2)):
@@ -220,7 +231,7 @@ def test_a_function_may_be_the_method():
 
 def test_an_embedding_that_is_not_finite_is_named():
     x, labels, groups = clips(0.5)
-    episodes = draw(labels, groups, n_way=2, n_shot=1, n_query=1, n_episodes=5, seed=0)
+    episodes = draw_episodes(labels, groups, n_way=2, n_shot=1, n_query=1, n_episodes=5, seed=0)
     x[17, 3] = np.nan
     with pytest.raises(UserError, match="1 rows are not, the first is row 17"):
-        evaluate(x, episodes)
+        few_shot_accuracy(x, episodes)

@@ -46,7 +46,7 @@ def build(name: str, *, seed: int = 0, **settings) -> keras.Model:
 
 
 def decibels(n: int, shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
-    """Features as a front-end without normalisation gives them."""
+    """Features as a front-end without normalization gives them."""
     return torch.randn((n, *shape), generator=torch.Generator().manual_seed(0)) * 10 - 40
 
 
@@ -83,7 +83,7 @@ def test_shapes_names_and_dtype(name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_every_trainable_variable_gets_a_finite_gradient_and_16_segments_are_learnt(name):
+def test_every_trainable_variable_gets_a_finite_gradient_and_16_segments_are_learned(name):
     model = build(name, dropout=0.0)
     lowered = lower(model)
     x, labels = decibels(16, model.input_shape[1:]), torch.arange(16) % N_CLASSES
@@ -111,7 +111,7 @@ def test_a_segment_scores_the_same_in_any_batch(name):
     with torch.no_grad():
         together = model(x, training=False)
         alone = torch.cat([model(x[i : i + 1], training=False) for i in range(7)])
-    assert float((together - alone).abs().max() / together.abs().max()) <= tolerances.BATCH_NEIGHBOURS
+    assert float((together - alone).abs().max() / together.abs().max()) <= tolerances.BATCH_NEIGHBORS
 
 
 @pytest.mark.parametrize("name", EVERY)

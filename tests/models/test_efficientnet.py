@@ -8,7 +8,7 @@ from birdnet_fs import models
 
 
 def test_parameters_of_the_birdclef_2025_network():
-    """4,048,991 of the network on one channel, standardisation and moving statistics counted, and 206 classes."""
+    """4,048,991 of the network on one channel, standardization and moving statistics counted, and 206 classes."""
     assert models.build("efficientnet/b0", input_shape=(64, 64, 1), n_classes=206).count_params() == 4_312_877
 
 
@@ -21,7 +21,7 @@ def test_same_answers_as_keras_with_the_same_weights():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
     with torch.no_grad():
-        scaled = keras.Model(theirs.layers[2].output, theirs.output)  # behind their 1 / 255 and standardisation
+        scaled = keras.Model(theirs.layers[2].output, theirs.output)  # behind their 1 / 255 and standardization
         scaled(x, training=True)
         own = [w for w in ours.weights if not w.path.startswith("input_statistics")]
         others = [w for w in theirs.weights if not w.path.startswith("normalization")]
@@ -33,7 +33,7 @@ def test_same_answers_as_keras_with_the_same_weights():
     assert float((got - expected).abs().max()) <= tolerances.KERAS_TWIN
 
 
-def test_standardisation_uses_its_statistics():
+def test_standardization_uses_its_statistics():
     model = models.build("efficientnet/b0", input_shape=(32, 32, 2), n_classes=1)
     layer = model.get_layer("input_statistics")
     layer.mean.assign([1.0, -2.0])

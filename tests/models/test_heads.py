@@ -19,7 +19,7 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.models import heads
 from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.schema import Loss, Schedule, Training
-from birdnet_fs.training.loop import fit
+from birdnet_fs.training.loop import run_epochs
 
 SHAPE, N_CLASSES = (48, 40, 1), 4
 NAMES = ("linear", "sed", "cosine")
@@ -115,7 +115,7 @@ def test_a_call_in_one_step_decides_when_attention_finds_it():
 # ---------------------------------------------------------------- cosine
 
 
-def test_cosine_is_torchs_normalised_linear_layer():
+def test_cosine_is_torchs_normalized_linear_layer():
     x, weight = torch.randn(5, 12) * 7, torch.randn(3, 12)
     inputs = keras.Input((12,))
     model = keras.Model(inputs, heads.cosine(heads.Backbone(inputs, inputs), 3, 0.2, scale=30.0))
@@ -213,7 +213,7 @@ class Tones:
         ("cosine", "circle", False),
     ],
 )
-def test_every_variable_gets_a_gradient_and_16_segments_are_learnt(head, loss, multi_label):
+def test_every_variable_gets_a_gradient_and_16_segments_are_learned(head, loss, multi_label):
     model, tones = build(head, dropout=0.0), Tones()
     logits = lower(model)(tones.x, training=True)
     (logits * torch.randn(logits.shape)).sum().backward()
@@ -221,7 +221,7 @@ def test_every_variable_gets_a_gradient_and_16_segments_are_learnt(head, loss, m
         gradient = weight.value.grad
         assert gradient is not None and bool(torch.isfinite(gradient).all()) and float(gradient.abs().max()) > 0
     settings = Training(epochs=20, learning_rate=2e-3, loss=Loss(loss), schedule=Schedule(warmup_epochs=0))
-    losses = [row["train_loss"] for row in fit(model, Tones(), settings, multi_label=multi_label).history]
+    losses = [row["train_loss"] for row in run_epochs(model, Tones(), settings, multi_label=multi_label).history]
     assert np.mean(losses[-3:]) < 0.5 * losses[0], losses
     with torch.no_grad():
         answers = model(tones.x, training=True)  # by the batch's statistics: the moving ones lag behind 20 steps
@@ -281,7 +281,7 @@ def test_saved_heads_answer_alike_on_both_backends_and_in_tflite(tmp_path):
             loaded = keras.models.load_model(tmp_path / f"{head}.keras")
             np.testing.assert_array_equal(loaded(x).numpy(), expected[head])
             alone = np.concatenate([model(x[i : i + 1]).numpy() for i in range(4)])
-        assert np.abs(alone - expected[head]).max() <= tolerances.BATCH_NEIGHBOURS * np.abs(expected[head]).max()
+        assert np.abs(alone - expected[head]).max() <= tolerances.BATCH_NEIGHBORS * np.abs(expected[head]).max()
         paths.append([weight.path for weight in model.weights])
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", TENSORFLOW, str(tmp_path), *names]

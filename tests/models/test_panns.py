@@ -96,8 +96,8 @@ def test_published_parameter_counts(variant):
     with torch.device("meta"):
         network = NETWORKS[variant]()
     assert trainable == by_hand(variant) == sum(p.numel() for p in network.parameters()) == COUNTS[variant]
-    n_normalised = sum(norm.num_features for norm in network.modules() if isinstance(norm, nn.BatchNorm2d))
-    assert model.count_params() == trainable + 2 * n_normalised
+    n_normalized = sum(norm.num_features for norm in network.modules() if isinstance(norm, nn.BatchNorm2d))
+    assert model.count_params() == trainable + 2 * n_normalized
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ def test_same_embeddings_as_plain_pytorch_with_the_same_weights(variant):
         assert float((got - expected).abs().max()) <= tolerances.PYTORCH_TWIN * scale
 
 
-def test_the_learnt_distance_is_the_mlp_on_query_and_prototype():
+def test_the_learned_distance_is_the_mlp_on_query_and_prototype():
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(96, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 1))
     ours = distance_network(48)

@@ -11,7 +11,7 @@ from torch import nn
 from birdnet_fs import models
 from birdnet_fs.models.lowering.lower import lower
 
-SHAPES = {"v2": (65, 64, 1), "v4": (65, 64, 1), "v5": (131, 128, 1)}  # 5 s at hop 2,474 and 1,227, centred frames
+SHAPES = {"v2": (65, 64, 1), "v4": (65, 64, 1), "v5": (131, 128, 1)}  # 5 s at hop 2,474 and 1,227, centered frames
 
 
 class Residual(nn.Module):

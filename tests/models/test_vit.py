@@ -120,7 +120,7 @@ def test_same_answers_as_plain_pytorch_with_the_same_weights(variant, shape):
 
 
 def by_hand(width: int, depth: int, n_patches: int, n_channels: int) -> int:
-    """Learnt numbers up to the embedding."""
+    """Learned numbers up to the embedding."""
     block = 2 * 2 * width + 4 * (width * width + width) + 2 * 4 * width * width + 4 * width + width
     return 16 * 16 * n_channels * width + width + width + (1 + n_patches) * width + depth * block + 2 * width
 
@@ -138,7 +138,7 @@ def test_published_parameter_counts(variant, with_head):
     assert trainable == with_head
     assert backbone == by_hand(size.width, size.depth, 14 * 14, 3)
     assert variant != "base" or backbone == 85_798_656
-    assert model.count_params() - trainable == 2 * 3  # the standardisation's moving mean and variance
+    assert model.count_params() - trainable == 2 * 3  # the standardization's moving mean and variance
 
 
 @pytest.mark.parametrize("new_grid", [(16, 16), (20, 8), (3, 5), (14, 14), (7, 14)])

@@ -1,4 +1,4 @@
-"""Enrolment on the device, with NumPy and a runtime alone, gives what enrolment into the run and export give."""
+"""Enrollment on the device, with NumPy and a runtime alone, gives what enrollment into the run and export give."""
 
 import dataclasses
 import importlib.util
@@ -23,10 +23,10 @@ from birdnet_fs.export import export as exporter
 from birdnet_fs.export.parity.embeddings import ARTIFACT_DISTANCES
 from birdnet_fs.export.tflite import edit as flatbuffer
 from birdnet_fs.fewshot.calibration import Base, calibrate
-from birdnet_fs.fewshot.enrollment import enrol
-from birdnet_fs.inference.embed import middle_of_training
+from birdnet_fs.fewshot.enrollment import enroll
+from birdnet_fs.inference.embed import training_mean_embedding
 from birdnet_fs.models.prototype_head import PrototypeLogits, dense_layers
-from birdnet_fs.runs.run import Run, build_network, save_run, weights_of
+from birdnet_fs.runs.run import Run, build_network, model_weights, save_run
 
 pytest.importorskip("tensorflow")
 RATE = 16_000
@@ -89,15 +89,15 @@ def make_run(folder: Path, clips: Path, distance: str) -> Run:
     )
     keras.utils.set_random_seed(3)
     random = np.random.default_rng(3)
-    weights = weights_of(build_network(experiment, 3))
+    weights = model_weights(build_network(experiment, 3))
     for name, value in weights.items():
         if name.endswith(("beta", "bias")):
             weights[name] = random.normal(0, 0.1, value.shape).astype(np.float32)
     heard = support(clips / "clips")
-    parts = Partition(heard, heard.clips[::2], (), ())  # what a classifier takes its centre of
+    parts = Partition(heard, heard.clips[::2], (), ())  # what a classifier takes its center of
     run = save_run(folder, experiment, ("x", "y", "z"), weights, also=lambda f: write_partition(f / PARTITION, parts))
     if distance == "cosine":
-        weights["logits/centre"] = middle_of_training(run, run.build_model())
+        weights["logits/centre"] = training_mean_embedding(run, run.build_model())
     return save_run(folder, experiment, ("x", "y", "z"), weights)
 
 
@@ -108,11 +108,11 @@ class Shipped(NamedTuple):
 
 
 def ship(folder: Path, clips: Path, distance: str, input: str = "waveform") -> Shipped:
-    """A run, the same with two classes and "unknown" enrolled, and both with their embeddings as artefacts."""
+    """A run, the same with two classes and "unknown" enrolled, and both with their embeddings as artifacts."""
     run = make_run(folder / "run", clips, distance)
     two = support(clips / "clips")
     two = dataclasses.replace(two, clips=tuple(clip for clip in two.clips if clip.labels[0] != "toad"))
-    enrolled = enrol(run, two, folder / "enrolled", background=background(clips))
+    enrolled = enroll(run, two, folder / "enrolled", background=background(clips))
     for each, precision in ((run, ("fp32", "fp16")), (enrolled, ("fp32",))):
         exporter.export_run(each, folder / "out", input=input, precision=precision, embeddings=True, n_segments=8)
     return Shipped(run, enrolled, folder / "out")
@@ -130,7 +130,7 @@ def scores(done) -> tuple[list[str], np.ndarray]:
 
 
 def check_against_the_run(shipped: Shipped, clips: Path, folder: Path) -> None:
-    """Two classes into the run's artefact, then the third into that, and into the enrolled run's artefact."""
+    """Two classes into the run's artifact, then the third into that, and into the enrolled run's artifact."""
     long, two, mine = clips / "long.wav", folder / "two", folder / "two.npz"
     for name in NAMES:
         if name != "toad":
@@ -143,7 +143,7 @@ def check_against_the_run(shipped: Shipped, clips: Path, folder: Path) -> None:
     assert found[0] == expected[0] == ["Parus major_Great Tit", "wren_wren", "unknown_unknown"]
     assert expected[1].shape == (4, 3) and np.ptp(expected[1][:, :2]) > 100 * tolerances.ENROLLED_ON_DEVICE
     np.testing.assert_allclose(found[1], expected[1], atol=tolerances.ENROLLED_ON_DEVICE)
-    whole = enrol(shipped.run, support(clips / "clips"), folder / "whole", background=background(clips))
+    whole = enroll(shipped.run, support(clips / "clips"), folder / "whole", background=background(clips))
     third = folder / "third"
     shutil.copytree(clips / "clips" / "toad", third / "toad")
     network = whole.build_model()
@@ -180,7 +180,7 @@ def test_both_outputs_are_named_ordered_and_proved(shipped: Shipped) -> None:
     width = shipped.run.build_model().get_layer("embedding").output.shape[-1]
     proof = json.loads((shipped.folder / "parity.json").read_text())
     for name in ("run", "run_fp16", "enrolled"):
-        model = flatbuffer.read(shipped.folder / f"{name}.tflite")
+        model = flatbuffer.read_model(shipped.folder / f"{name}.tflite")
         (signature,) = model.signatureDefs
         by_name = {bytes(output.name).decode(): output.tensorIndex for output in signature.outputs}
         graph = model.subgraphs[0]
@@ -194,7 +194,7 @@ def test_both_outputs_are_named_ordered_and_proved(shipped: Shipped) -> None:
         assert (second["enrolment"]["distance"], second["enrolment"]["normalisation"]) == ("cosine", "unit")
         assert second["enrolment"]["scale"] == sidecar["logit_scale"]
         with np.load(shipped.folder / f"{name}_enrolment.npz", allow_pickle=False) as stored:
-            assert np.array_equal(stored["centre"], shipped.run.build_model().get_layer("logits").centre.numpy())
+            assert np.array_equal(stored["centre"], shipped.run.build_model().get_layer("logits").center.numpy())
             assert ("labels" in stored.files) == (name == "enrolled")
         assert "embeddings [1, " in (shipped.folder / f"{name}_card.md").read_text(encoding="utf-8")
     encoders = [
@@ -207,9 +207,9 @@ def test_both_outputs_are_named_ordered_and_proved(shipped: Shipped) -> None:
 def test_outputs_are_put_in_order(shipped: Shipped, tmp_path: Path) -> None:
     file = tmp_path / "run.tflite"
     file.write_bytes((shipped.folder / "run.tflite").read_bytes())
-    before = list(flatbuffer.read(file).subgraphs[0].outputs)
+    before = list(flatbuffer.read_model(file).subgraphs[0].outputs)
     flatbuffer.order_outputs(file, ["embeddings", "predictions"])
-    assert list(flatbuffer.read(file).subgraphs[0].outputs) == before[::-1]
+    assert list(flatbuffer.read_model(file).subgraphs[0].outputs) == before[::-1]
     with pytest.raises(ValueError, match="must be called predictions"):
         flatbuffer.order_outputs(file, ["predictions"])
 
@@ -224,14 +224,14 @@ def test_check_artifact_looks_at_the_embeddings_too(shipped: Shipped, tmp_path: 
         golden = {**stored, "embeddings": stored["embeddings"] + np.float32(0.1)}
     np.savez_compressed(tmp_path / "out" / "run_golden.npz", **golden)
     with np.load(tmp_path / "out" / "run_enrolment.npz") as stored:
-        np.savez_compressed(tmp_path / "out" / "run_enrolment.npz", centre=stored["centre"] + np.float32(0.1))
+        np.savez_compressed(tmp_path / "out" / "run_enrolment.npz", center=stored["centre"] + np.float32(0.1))
     done = receive("check_artifact.py", tmp_path / "out" / "run.tflite")
     assert done.returncode == 1
-    assert "FAIL  golden embeddings" in done.stdout and "FAIL  SHA-256 of what enrolment needs" in done.stdout
+    assert "FAIL  golden embeddings" in done.stdout and "FAIL  SHA-256 of what enrollment needs" in done.stdout
 
 
 def test_half_precision_keeps_to_the_classes(shipped: Shipped, clips: Path, tmp_path: Path) -> None:
-    """What one file of the network learnt, the other scores with."""
+    """What one file of the network learned, the other scores with."""
     mine = tmp_path / "mine.npz"
     done = receive("enroll_tflite.py", "enroll", shipped.folder / "run_fp16.tflite", clips / "clips", "-o", mine)
     assert done.returncode == 0, done.stderr
@@ -281,7 +281,7 @@ def test_a_clip_is_not_counted_twice(shipped: Shipped, clips: Path, tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def faulty(shipped: Shipped, clips: Path, tmp_path_factory) -> Path:
-    """Artefacts and folders with a fault each, beside a file of prototypes that is right."""
+    """Artifacts and folders with a fault each, beside a file of prototypes that is right."""
     root = tmp_path_factory.mktemp("faulty")
     right = root / "right.npz"
     assert (
@@ -307,7 +307,7 @@ def faulty(shipped: Shipped, clips: Path, tmp_path_factory) -> Path:
             sidecar["embeddings"]["enrolment"] = None
         (root / f"{name}.json").write_text(json.dumps(sidecar), encoding="utf-8")
     (root / "gone_enrolment.npz").unlink()
-    np.savez(root / "changed_enrolment.npz", centre=np.zeros(3))
+    np.savez(root / "changed_enrolment.npz", center=np.zeros(3))
     write(root / "silent" / "mute" / "0.wav", np.zeros(RATE, np.float32))
     write(root / "named" / "unknown" / "0.wav", song(0, 0, 1.0))
     shutil.copytree(clips / "clips" / "toad", root / "twice" / "toad")
@@ -322,7 +322,7 @@ def faulty(shipped: Shipped, clips: Path, tmp_path_factory) -> Path:
     [
         (["RUN", "CLIPS", "--n_clips", "6"], "6 clips of 'Parus major_Great Tit' were asked for"),
         (["RUN", "CLIPS", "--n_clips", "0"], "1 or more"),
-        (["RUN", "silent"], "No clip of 'mute' can be learnt from"),
+        (["RUN", "silent"], "No clip of 'mute' can be learned from"),
         (["RUN", "twice", "--known", "right.npz"], "'toad' is a class already"),
         (["ENROLLED", "CLIPS"], "is a class already"),
         (["RUN", "twice", "--known", "narrow.npz"], "width 7 and the network gives 48"),
@@ -390,25 +390,25 @@ def test_the_same_numbers_as_the_package(prototypes, distance: str, n_noises: in
     noises, query = (random.normal(size=(n, 24)).astype(np.float32) for n in (n_noises, 7))
     head = PrototypeLogits(len(counts) + 1, distance, 0.7, unknown=True)
     head.build((None, 24))
-    dense = dense_layers(head.learnt) if distance == "learned" else ()
-    centre = None if distance == "euclidean" else random.normal(0, 0.2, 24).astype(np.float32)
-    centre = np.zeros(24, np.float32) if distance == "learned" else centre
+    dense = dense_layers(head.learned) if distance == "learned" else ()
+    center = None if distance == "euclidean" else random.normal(0, 0.2, 24).astype(np.float32)
+    center = np.zeros(24, np.float32) if distance == "learned" else center
     way, support = (
-        prototypes.Way(ARTIFACT_DISTANCES.get(distance, distance), centre, list(dense)),
+        prototypes.Way(ARTIFACT_DISTANCES.get(distance, distance), center, list(dense)),
         prototypes.Support(labels, [""] * len(x), x),
     )
     if len(x) == 1 and not n_noises:
         with pytest.raises(UserError, match="One clip of one class"):
-            calibrate(labels, x, noises, Base(distance, centre, dense), unknown=True)
+            calibrate(labels, x, noises, Base(distance, center, dense), unknown=True)
         with pytest.raises(prototypes.Refused, match="One clip of one class"):
             prototypes.learn(support, noises, way, "", unknown=True)
         return
-    wanted = calibrate(labels, x, noises, Base(distance, centre, dense), unknown=True)
+    wanted = calibrate(labels, x, noises, Base(distance, center, dense), unknown=True)
     found = prototypes.learn(support, noises, way, "", unknown=True)
     assert (found.scale, found.unknown) == (wanted.scale, wanted.unknown)
     head.scale = wanted.scale
     head.prototypes.assign(wanted.prototypes)
-    head.centre.assign(wanted.centre)
+    head.center.assign(wanted.center)
     head.unknown_logit.assign([wanted.unknown])
     expected = keras.ops.convert_to_numpy(head(query))
     size = np.abs(expected).max()

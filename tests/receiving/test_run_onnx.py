@@ -38,11 +38,11 @@ def chances(logits: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def artefacts(run: Run, expected: list[np.ndarray], tmp_path_factory) -> dict[str, Path]:
+def artifacts(run: Run, expected: list[np.ndarray], tmp_path_factory) -> dict[str, Path]:
     """Both ways with the files beside them, written by hand here."""
     found = {}
     for way, settings in WAYS.items():
-        folder = write(run, tmp_path_factory.mktemp("artefacts") / way, input=way, **settings)
+        folder = write(run, tmp_path_factory.mktemp("artifacts") / way, input=way, **settings)
         model = folder / "small.onnx"
         (folder / "fp32.onnx").rename(model)
         put_beside(model, way, expected)
@@ -91,8 +91,8 @@ def recording(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_it_gives_the_runs_scores(artefacts, expected, recording: Path, way: str) -> None:
-    done = receive("run_onnx.py", artefacts[way], recording, "--json")
+def test_it_gives_the_runs_scores(artifacts, expected, recording: Path, way: str) -> None:
+    done = receive("run_onnx.py", artifacts[way], recording, "--json")
     assert done.returncode == 0, done.stderr
     given, kind = json.loads(done.stdout), WAYS[way]["answers"]
     assert given["labels"] == LABELS and [s["start_s"] for s in given["segments"]] == list(range(8))
@@ -102,27 +102,27 @@ def test_it_gives_the_runs_scores(artefacts, expected, recording: Path, way: str
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_text_shows_probabilities_whatever_the_file_gives(artefacts, expected, recording: Path, way: str) -> None:
-    lines = receive("run_onnx.py", artefacts[way], recording, "--top", 1).stdout.splitlines()
+def test_the_text_shows_probabilities_whatever_the_file_gives(artifacts, expected, recording: Path, way: str) -> None:
+    lines = receive("run_onnx.py", artifacts[way], recording, "--top", 1).stdout.splitlines()
     best = chances(expected[0]).max(1)
     assert [float(line.split()[-1]) for line in lines] == pytest.approx(best, abs=6e-4)  # three digits are shown
 
 
-def test_without_a_library_for_sound(artefacts, expected, tmp_path: Path) -> None:
+def test_without_a_library_for_sound(artifacts, expected, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", sounds(8)[0], SPEC.sample_rate_hz, subtype="PCM_16")
-    done = receive("run_onnx.py", artefacts["waveform"], tmp_path / "a.wav", "--json", sound=False)
+    done = receive("run_onnx.py", artifacts["waveform"], tmp_path / "a.wav", "--json", sound=False)
     given = np.array(json.loads(done.stdout)["segments"][0]["logits"])
     assert np.abs(given - expected[0][0]).max() <= tolerances.EXPORT_FP32_LOGITS
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_check_artifact_passes_and_sees_tampering(artefacts, expected, tmp_path: Path, way: str) -> None:
-    done = receive("check_artifact.py", artefacts[way])
+def test_check_artifact_passes_and_sees_tampering(artifacts, expected, tmp_path: Path, way: str) -> None:
+    done = receive("check_artifact.py", artifacts[way])
     assert done.returncode == 0 and "FAIL" not in done.stdout, done.stdout + done.stderr
     kind = WAYS[way]["answers"]
     assert f"golden {kind}" in done.stdout
     model = tmp_path / "small.onnx"
-    for path in artefacts[way].parent.glob("small*"):
+    for path in artifacts[way].parent.glob("small*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     with np.load(tmp_path / "small_golden.npz") as stored:
         golden = {**stored, kind: stored[kind] + np.float32(2e-3)}
@@ -136,8 +136,8 @@ def test_check_artifact_passes_and_sees_tampering(artefacts, expected, tmp_path:
     assert done.returncode == 2 and "do not belong together" in done.stderr
 
 
-def test_logits_that_are_called_probabilities_are_seen(artefacts, tmp_path: Path) -> None:
-    for path in artefacts["waveform"].parent.glob("small*"):
+def test_logits_that_are_called_probabilities_are_seen(artifacts, tmp_path: Path) -> None:
+    for path in artifacts["waveform"].parent.glob("small*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     sidecar = json.loads((tmp_path / "small.json").read_text("utf-8")) | {"output": "probabilities"}
     (tmp_path / "small.json").write_text(json.dumps(sidecar), "utf-8")
@@ -148,12 +148,12 @@ def test_logits_that_are_called_probabilities_are_seen(artefacts, tmp_path: Path
     assert done.returncode == 1 and "FAIL  scores are probabilities" in done.stdout
 
 
-def test_it_refuses_what_it_cannot_do(artefacts, recording: Path, tmp_path: Path) -> None:
-    done = receive("run_tflite.py", artefacts["waveform"], recording)
+def test_it_refuses_what_it_cannot_do(artifacts, recording: Path, tmp_path: Path) -> None:
+    done = receive("run_tflite.py", artifacts["waveform"], recording)
     assert done.returncode == 2 and "must be a .tflite file" in done.stderr
     done = receive("check_artifact.py", recording)
     assert done.returncode == 2 and ".tflite or .onnx" in done.stderr
-    for path in artefacts["waveform"].parent.glob("small*"):
+    for path in artifacts["waveform"].parent.glob("small*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     model = tmp_path / "small.onnx"
     model.write_bytes(model.read_bytes()[:1000])

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from birdnet_fs.batches.augment.pipeline import Chain
+from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
 from birdnet_fs.batches.augment.rng import Key
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.manifest import Clip
@@ -67,12 +67,14 @@ def test_what_is_shown_is_what_training_is_given(recordings: Path, tmp_path: Pat
     report_on_augmentation(chosen, tmp_path / "a.html", n_clips=1, n_draws=3)
     html = (tmp_path / "a.html").read_text()
     path = recordings / NAMES[0] / "0.wav"
-    chain = Chain(Waveforms([Clip(path=path, labels=(NAMES[0],))], 16_000), np.eye(2, dtype=np.float32), chosen)
+    chain = AugmentationPipeline(
+        Waveforms([Clip(path=path, labels=(NAMES[0],))], 16_000), np.eye(2, dtype=np.float32), chosen
+    )
     found = pictures(html)
     for epoch in range(3):
         item = chain.item(Key(epoch, 0, 0, 0))
-        assert item.words[0] in html
-        frames = [int(n) for n in re.findall(r"\d+", item.words[0])]
+        assert item.changes[0] in html
+        frames = [int(n) for n in re.findall(r"\d+", item.changes[0])]
         before, after = found[2 * epoch], found[2 * epoch + 1]
         masked = np.flatnonzero((after == after[0]).all(axis=(0, 2)))
         assert masked.tolist() == list(range(*frames))

@@ -9,9 +9,9 @@ import pytest
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.models import vit
-from birdnet_fs.runs.initial_weights import start_from
-from birdnet_fs.runs.resolve import finished, settled
-from birdnet_fs.runs.run import build_network, load_run, save_run, weights_of
+from birdnet_fs.runs.initial_weights import load_initial_weights
+from birdnet_fs.runs.resolve import is_finished, resolved
+from birdnet_fs.runs.run import build_network, load_run, model_weights, save_run
 from birdnet_fs.schema import Data, Experiment, Finetuning, FrontEnd, Model, Training
 from birdnet_fs.training.trainer import train
 
@@ -29,7 +29,7 @@ def network(experiment: Experiment, n_classes: int, seed: int = 1) -> keras.Mode
 
 
 def saved(folder, experiment: Experiment = EXPERIMENT):
-    return save_run(folder, experiment, CLASSES, weights_of(network(experiment, 3, seed=0)))
+    return save_run(folder, experiment, CLASSES, model_weights(network(experiment, 3, seed=0)))
 
 
 @pytest.mark.parametrize(
@@ -45,11 +45,11 @@ def saved(folder, experiment: Experiment = EXPERIMENT):
 def test_all_but_the_head_is_taken_and_the_head_where_it_fits(head, classes, taken, words, tmp_path):
     run, experiment = saved(tmp_path), changed(head=head)
     model = network(experiment, len(classes))
-    before, stored = weights_of(model), weights_of(run.build_model())
-    told = start_from(tmp_path, model, experiment, classes)
+    before, stored = model_weights(model), model_weights(run.build_model())
+    told = load_initial_weights(tmp_path, model, experiment, classes)
     assert told.startswith(f"The weights start from {tmp_path}") and words in told
     heads = ("logits/", "frame_")
-    for path, value in weights_of(model).items():
+    for path, value in model_weights(model).items():
         fresh = path.startswith(heads) and not taken
         np.testing.assert_array_equal(value, (before if fresh else stored)[path], err_msg=path)
     assert any((before[path] != stored[path]).any() for path in stored if not path.startswith(heads))
@@ -61,8 +61,8 @@ def test_a_vit_takes_positions_of_another_grid(tmp_path, monkeypatch):
     long = dataclasses.replace(short, frontend=FrontEnd(segment_s=1.1, n_mels=64))
     run = saved(tmp_path, short)
     model = network(long, 3)
-    start_from(tmp_path, model, long, CLASSES)
-    stored, ours = weights_of(run.build_model()), weights_of(model)
+    load_initial_weights(tmp_path, model, long, CLASSES)
+    stored, ours = model_weights(run.build_model()), model_weights(model)
     assert run.input_shape == (38, 40, 1) and model.input_shape == (None, 69, 64, 1)
     expected = vit.resize_positions(stored.pop("tokens/positions"), (3, 3), (5, 4))
     np.testing.assert_array_equal(ours.pop("tokens/positions"), expected)
@@ -82,7 +82,7 @@ def test_another_network_is_refused(model, mels, words, tmp_path):
     saved(tmp_path)
     experiment = changed(name=model)
     with pytest.raises(UserError, match=words) as caught:
-        start_from(tmp_path, network(experiment, 3), experiment, CLASSES)
+        load_initial_weights(tmp_path, network(experiment, 3), experiment, CLASSES)
     assert "\n" not in str(caught.value)
 
 
@@ -91,10 +91,10 @@ def test_weights_that_hang_on_the_bands_are_named(tmp_path):
     saved(tmp_path, experiment)
     wider = dataclasses.replace(experiment, frontend=FrontEnd(segment_s=0.6, n_mels=48))
     model = network(wider, 3)
-    before = weights_of(model)
+    before = model_weights(model)
     with pytest.raises(UserError, match=r"weights\.safetensors do not fit .* of another shape: input_bn/gamma \(32,\)"):
-        start_from(tmp_path, model, wider, CLASSES)
-    assert all((value == before[path]).all() for path, value in weights_of(model).items())
+        load_initial_weights(tmp_path, model, wider, CLASSES)
+    assert all((value == before[path]).all() for path, value in model_weights(model).items())
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_what_is_no_run_is_refused(name, words, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "x.h5").touch()
     with pytest.raises(UserError, match=words):
-        start_from(tmp_path / name, network(EXPERIMENT, 3), EXPERIMENT, CLASSES)
+        load_initial_weights(tmp_path / name, network(EXPERIMENT, 3), EXPERIMENT, CLASSES)
 
 
 def test_settings_that_contradict_each_other_are_refused():
@@ -138,12 +138,12 @@ def test_a_run_starts_from_another_with_its_backbone_frozen(tmp_path, monkeypatc
             first.training, finetuning=dataclasses.replace(first.training.finetuning, freeze_blocks=-1)
         ),
     )
-    ours = weights_of(train(second, tmp_path / "second").build_model())
-    for path, value in weights_of(run.build_model()).items():
+    ours = model_weights(train(second, tmp_path / "second").build_model())
+    for path, value in model_weights(run.build_model()).items():
         assert (ours[path] == value).all() != path.startswith("logits/"), path
-    assert load_run(tmp_path / "second").experiment == settled(second)
+    assert load_run(tmp_path / "second").experiment == resolved(second)
     assert load_run(tmp_path / "second").experiment.model.weights == str(tmp_path / "first")
-    assert finished(tmp_path / "second", second)
+    assert is_finished(tmp_path / "second", second)
     with pytest.raises(UserError, match=r"first was trained on .* clips that are held out here"):
         train(dataclasses.replace(second, data=dataclasses.replace(second.data, fold=1)), tmp_path / "third")
     too_many = dataclasses.replace(

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from birdnet_fs.analysis import pseudo_labels as labelling
+from birdnet_fs.analysis import pseudo_labels as labeling
 from birdnet_fs.cli.enroll import enroll
 from birdnet_fs.cli.ensemble import make
 from birdnet_fs.cli.evaluate import evaluate
-from birdnet_fs.cli.fewshot_eval import fewshot
-from birdnet_fs.cli.quantize import quantise
+from birdnet_fs.cli.fewshot_eval import fewshot_eval
+from birdnet_fs.cli.quantize import quantize
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import override
 from birdnet_fs.data.copies import fingerprint
@@ -34,7 +34,7 @@ from birdnet_fs.inference.engine import open_engine
 from birdnet_fs.reports.held_out import evaluate_again
 from birdnet_fs.runs.ensemble import merged_partition
 from birdnet_fs.runs.provenance import Provenance, inherited, provenance, refuse_trained_on
-from birdnet_fs.runs.run import Run, build_network, load_run, save_run, weights_of
+from birdnet_fs.runs.run import Run, build_network, load_run, model_weights, save_run
 from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Training
 from birdnet_fs.training import trainer
 
@@ -87,7 +87,7 @@ def base(place: Path) -> Run:
 
 def untrained(folder: Path, chosen: Experiment, parts: Partition) -> Run:
     """A run as its training would leave it, apart from its weights."""
-    weights = weights_of(build_network(chosen, len(parts.classes)))
+    weights = model_weights(build_network(chosen, len(parts.classes)))
     return save_run(folder, chosen, parts.classes, weights, also=lambda f: write_partition(f / PARTITION, parts))
 
 
@@ -130,20 +130,24 @@ def test_a_run_of_the_same_fold_is_not_refused(base: Run, place: Path) -> None:
 
 
 @COPIES
-def test_who_labels_unlabelled_recordings_is_asked(base: Run, place: Path, tmp_path: Path, kind: str) -> None:
+def test_who_labels_unlabeled_recordings_is_asked(base: Run, place: Path, tmp_path: Path, kind: str) -> None:
     (tmp_path / "field").mkdir()
     sf.write(tmp_path / "field" / "new.wav", tone(99, 1_000.0), RATE)
-    table = labelling.label(open_engine(base.path), [tmp_path / "field"], tmp_path / "table", runs=[base.path])
+    table = labeling.label_recordings(
+        open_engine(base.path), [tmp_path / "field"], tmp_path / "table", runs=[base.path]
+    )
     with pytest.raises(UserError, match=r"base was trained on 6 clips that are held out here .*same fold"):
         trainer.train(experiment(place / kind, f"pseudo.table={table}"), tmp_path / "run")
 
 
 @COPIES
-def test_held_out_sounds_are_no_unlabelled_windows_and_no_noise(
+def test_held_out_sounds_are_no_unlabeled_windows_and_no_noise(
     place: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labeler = untrained(tmp_path / "labeler", experiment(place / "original"), partition(experiment(place / "original")))
-    table = labelling.label(open_engine(labeler.path), [place / kind], tmp_path / "table", runs=[labeler.path])
+    table = labeling.label_recordings(
+        open_engine(labeler.path), [place / kind], tmp_path / "table", runs=[labeler.path]
+    )
     settings = (f"pseudo.table={table}", f"data.background={place / kind}", "augmentation.noise.p=1")
     capsys.readouterr()
     run = trainer.train(experiment(place / "original", *settings), tmp_path / "run")
@@ -180,13 +184,13 @@ def test_evaluating_on_training_sounds_is_said(base: Run, place: Path, tmp_path:
 @COPIES
 def test_few_shot_episodes_hold_nothing_that_was_trained_on(base: Run, place: Path, tmp_path: Path, kind: str) -> None:
     with pytest.raises(UserError, match=r"was trained on 'a' \(3 such classes\)"):
-        fewshot(base.path, place / kind, [], 2, "1", 1, 5)
+        fewshot_eval(base.path, place / kind, [], 2, "1", 1, 5)
     with pytest.raises(UserError, match=r"was trained on .*/a/.* \(18 of 18 clips are of such recordings\)"):
-        fewshot(base.path, place / kind, [], 2, "1", 1, 5, known=True)
+        fewshot_eval(base.path, place / kind, [], 2, "1", 1, 5, known=True)
     for name in NAMES:  # the same sounds under labels that the run was not trained with
         shutil.copytree(place / kind / name, tmp_path / "other" / f"Latin {name}")
     with pytest.raises(UserError, match=r"\(18 of 18 clips are of such recordings\)"):
-        fewshot(base.path, tmp_path / "other", [], 2, "1", 1, 5)
+        fewshot_eval(base.path, tmp_path / "other", [], 2, "1", 1, 5)
 
 
 @COPIES
@@ -213,7 +217,7 @@ def test_an_enrolled_run_remembers_what_its_encoder_was_trained_on(
     with pytest.raises(UserError, match="third, through a run behind it, was trained on 6 clips that are held out"):
         refuse_trained_on(tmp_path / "third", parts, "")
     with pytest.raises(UserError, match=r"third was trained on 'a' \(3 such classes\)"):
-        fewshot(tmp_path / "third", place / kind, [], 2, "1", 1, 5)
+        fewshot_eval(tmp_path / "third", place / kind, [], 2, "1", 1, 5)
     own = provenance(tmp_path / "third").trained_on([Clip(tmp_path / n / n / "0.flac") for n in "xyz"])
     assert [clip.path.parent.name for clip in own] == ["y", "z"]  # x was taken out again
     capsys.readouterr()
@@ -232,7 +236,7 @@ def _renamed(source: Path, folder: Path) -> Path:
     return folder
 
 
-def test_what_is_learnt_from_is_kept_by_every_kind_of_training(base: Run, place: Path, tmp_path: Path) -> None:
+def test_what_is_learned_from_is_kept_by_every_kind_of_training(base: Run, place: Path, tmp_path: Path) -> None:
     """A chain of runs whose first is gone: weights, a teacher, 8 bits, an ensemble."""
     moved = Path(shutil.copytree(base.path, tmp_path / "moved"))
     other = tmp_path / "other"
@@ -244,7 +248,7 @@ def test_what_is_learnt_from_is_kept_by_every_kind_of_training(base: Run, place:
     assert [len(read_partition(tuned.path / PARTITION, part)) for part in (TRAIN, INHERITED)] == [9, 18]
     shutil.rmtree(moved)
     taught = trainer.train(experiment(other, f"distillation.teacher={tuned.path}", "data.fold=-1"), tmp_path / "taught")
-    quantise(tuned.path, ["training.epochs=1"], tmp_path / "int8")
+    quantize(tuned.path, ["training.epochs=1"], tmp_path / "int8")
     made = make([tuned.path, taught.path], tmp_path / "made", combine="mean")
     shutil.rmtree(tuned.path)
     asked = [Clip(place / kind / "a") for kind in ("bytes", "link", "wav")]

@@ -10,7 +10,7 @@ from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import flat, override
 from birdnet_fs.runs import resolve
-from birdnet_fs.runs.resolve import NOT_OF_THE_RUN, comparable, differences, finished
+from birdnet_fs.runs.resolve import NOT_OF_THE_RUN, comparable, differing_settings, is_finished
 from birdnet_fs.schema import Categorical, Experiment, Float, Space
 from birdnet_fs.training import trainer
 from birdnet_fs.tuning.space import check_space
@@ -39,13 +39,13 @@ def test_a_setting_of_the_list_makes_no_other_run_anywhere(
     other = override(BASE, [f"{part}{key}={OTHER[key]}"])
     assert other != BASE and comparable(other) == comparable(BASE)
     for one, two in ((BASE, other), (other, BASE)):
-        kept = resolve.settled(one)
+        kept = resolve.resolved(one)
         monkeypatch.setattr(resolve, "load_run", lambda folder, kept=kept: SimpleNamespace(experiment=kept))
-        assert finished(tmp_path, two) and differences(tmp_path, two) == []
+        assert is_finished(tmp_path, two) and differing_settings(tmp_path, two) == []
     Study(tmp_path / "study", other, SPACE)
     Study(tmp_path / "study", BASE, SPACE)
     if not part:
-        with pytest.raises(UserError, match=f"{key} cannot be searched: it does not change what is learnt"):
+        with pytest.raises(UserError, match=f"{key} cannot be searched: it does not change what is learned"):
             check_space(Space({key: Categorical((OTHER[key], "0"))}), BASE)
 
 

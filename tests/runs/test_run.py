@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.runs.run import build_network, load_run, save_run, weights_of
+from birdnet_fs.runs.run import build_network, load_run, model_weights, save_run
 from birdnet_fs.schema import Experiment, FrontEnd, Model
 
 EXPERIMENT = Experiment(frontend=FrontEnd(segment_s=0.6, n_mels=32), model=Model("cnn/tiny"))
@@ -20,7 +20,7 @@ CLASSES = ("Parus major_Great tit", "Grünspecht", "a,b")
 @pytest.fixture
 def run(tmp_path: Path):
     keras.utils.set_random_seed(0)
-    return save_run(tmp_path / "run", EXPERIMENT, CLASSES, weights_of(build_network(EXPERIMENT, 3)))
+    return save_run(tmp_path / "run", EXPERIMENT, CLASSES, model_weights(build_network(EXPERIMENT, 3)))
 
 
 def test_what_is_saved_comes_back(run) -> None:

@@ -24,12 +24,12 @@ from birdnet_fs.inference.clips import score_clips
 from birdnet_fs.inference.engine import open_engine
 from birdnet_fs.reports.held_out import report_on_held_out
 from birdnet_fs.runs.checkpoints import Checkpoints
-from birdnet_fs.runs.history import per_class_accuracy, read_history, write_history
-from birdnet_fs.runs.resolve import finished
+from birdnet_fs.runs.history import accuracy_columns, read_history, write_history
+from birdnet_fs.runs.resolve import is_finished
 from birdnet_fs.runs.run import load_run, read_weights, save_run
 from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Schedule, Training
 from birdnet_fs.training import trainer
-from birdnet_fs.training.callbacks import Record
+from birdnet_fs.training.callbacks import EpochCallbacks
 from birdnet_fs.training.loop import DivergedError, Interrupted
 
 SPEC = FrontEnd(segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score")
@@ -192,14 +192,14 @@ def test_without_validation_clips_the_last_epoch_is_kept(recordings, tmp_path) -
 
 def stopped(monkeypatch, after: int, error: BaseException) -> None:
     """The training of this test dies after as many epochs."""
-    finish = Record.after_epoch
+    finish = EpochCallbacks.after_epoch
 
     def die(self, history, weights):
         finish(self, history, weights)
         if len(history) == after:
             raise error
 
-    monkeypatch.setattr(Record, "after_epoch", die)
+    monkeypatch.setattr(EpochCallbacks, "after_epoch", die)
 
 
 def test_what_is_known_survives_a_kill(recordings, tmp_path, monkeypatch) -> None:
@@ -227,7 +227,7 @@ def test_an_earlier_run_stays_until_an_epoch_is_finished(recordings, tmp_path, m
     folder = tmp_path / "run"
     short = [*("training.epochs=1", "training.checkpoints.n_best=1")]
     trainer.train(experiment(recordings, *short), folder)
-    assert finished(folder, experiment(recordings, *short, "training.track=both", "training.checkpoints.n_best=5"))
+    assert is_finished(folder, experiment(recordings, *short, "training.track=both", "training.checkpoints.n_best=5"))
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     with pytest.raises(DivergedError):
         trainer.train(experiment(recordings, "training.learning_rate=1e30", "training.optimizer.clip_norm=0"), folder)
@@ -284,7 +284,7 @@ def test_a_plateau_needs_validation_clips(recordings) -> None:
 
 
 def test_history_is_written_whole_and_keeps_numbers_only(tmp_path: Path) -> None:
-    rows = [{"epoch": 1, **per_class_accuracy("val", ["a, b"], [0.5]), "x": math.nan}, {"epoch": 2, "y": 3.0}]
+    rows = [{"epoch": 1, **accuracy_columns("val", ["a, b"], [0.5]), "x": math.nan}, {"epoch": 2, "y": 3.0}]
     write_history(tmp_path / "history.csv", rows)
     assert (tmp_path / "history.csv").read_text().splitlines()[0] == 'epoch,x,y,"val/per_class_accuracy/a, b"'
     assert read_history(tmp_path / "history.csv") == [

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from scipy.special import expit, rel_entr, softmax
 
 from birdnet_fs import models
-from birdnet_fs.batches.augment.teacher_features import Listener
+from birdnet_fs.batches.augment.teacher_features import OtherFrontEnd
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import override
 from birdnet_fs.data.manifest import Clip
@@ -28,8 +28,8 @@ from birdnet_fs.runs import teachers
 from birdnet_fs.runs.ensemble import save_ensemble
 from birdnet_fs.runs.history import read_history
 from birdnet_fs.runs.provenance import inherited
-from birdnet_fs.runs.resolve import finished, settled
-from birdnet_fs.runs.run import Run, load_run, read_weights, save_run, weights_of
+from birdnet_fs.runs.resolve import is_finished, resolved
+from birdnet_fs.runs.run import Run, load_run, model_weights, read_weights, save_run
 from birdnet_fs.schema import (
     Data,
     Distillation,
@@ -43,7 +43,7 @@ from birdnet_fs.schema import (
     Training,
 )
 from birdnet_fs.training import distillation, trainer
-from birdnet_fs.training.objective import supervised
+from birdnet_fs.training.objective import supervised_objective
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = RNG.normal(0, 3, (2, 6, 5))
@@ -99,21 +99,21 @@ def test_the_parts_of_the_loss_add_up_and_are_told(kind) -> None:
         frontends, widths = (), (4,)
 
         def ask(self, features, heard):
-            return distillation.Told(torch.tensor(TEACHER), (torch.ones(6, 4),))
+            return distillation.TeacherOutput(torch.tensor(TEACHER), (torch.ones(6, 4),))
 
     settings = Distillation("run", alpha=0.25, temperature=2.0, features=0.5, feature_distance="mse")
     torch.manual_seed(0)
-    lesson = distillation.Distilled(Answers(), settings, width=3)
+    lesson = distillation.DistillationLoss(Answers(), settings, width=3)
     embedding, logits = torch.randn(6, 3), torch.tensor(STUDENT)
     labels = torch.tensor(1.5, dtype=torch.float64)
-    value = lesson.loss(labels, (logits, embedding), lesson.ask(None, ()))
+    value = lesson.loss(labels, (logits, embedding), lesson.forward(None, ()))
     (one,) = lesson.maps
     distance = ((embedding @ one.weight.T + one.bias - 1) ** 2).mean()
     soft = kind(logits, torch.tensor(TEACHER), 2.0)
     torch.testing.assert_close(value, 0.75 * labels + 0.25 * soft + 0.5 * distance)
     expected = {"labels": 1.5, "teacher": soft.item(), "features": distance.item()}
-    assert lesson.take() == pytest.approx({f"train_loss_{name}": part for name, part in expected.items()})
-    assert lesson.take() == {} and {p.shape for p in lesson.parameters} == {(4, 3), (4,)}
+    assert lesson.pop_means() == pytest.approx({f"train_loss_{name}": part for name, part in expected.items()})
+    assert lesson.pop_means() == {} and {p.shape for p in lesson.parameters} == {(4, 3), (4,)}
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_a_student_learns_from_the_teacher_alone(aviary: Path, teacher: Run, tmp
 
 
 def test_a_table_of_probabilities_teaches_as_the_run_does(aviary: Path, teacher: Run, tmp_path: Path) -> None:
-    """Segments are whole clips and nothing is augmented, so both say the same; embeddings change what is learnt."""
+    """Segments are whole clips and nothing is augmented, so both say the same; embeddings change what is learned."""
     found = score_clips(open_engine(teacher.path), read_partition(teacher.path / "partition.csv", TRAIN))
     table = ScoreTable.of(found.clips, found.probabilities, np.zeros_like(found.probabilities), teacher.classes)
     write_scores(tmp_path / "soft.csv", table)
@@ -196,7 +196,7 @@ def test_a_table_of_probabilities_teaches_as_the_run_does(aviary: Path, teacher:
     assert max(np.abs(weights[0][path] - value).max() for path, value in weights[1].items()) < tolerances.TAUGHT
     assert max(np.abs(weights[0][path] - value).max() for path, value in weights[2].items()) > tolerances.TAUGHT
     assert close_rows[1]["train_loss_features"] < close_rows[0]["train_loss_features"] < 1
-    assert weights[2].keys() == weights_of(close.build_model()).keys()  # the map to the teacher's embedding is gone
+    assert weights[2].keys() == model_weights(close.build_model()).keys()  # the map to the teacher's embedding is gone
     assert load_run(saved.path).experiment.distillation.teacher == str(tmp_path / "soft.csv")
     with pytest.raises(UserError, match=r"must hold every clip that is trained on; 6 of 24 are not in it .*evaluate"):
         taught("fold1", f"distillation.teacher={tmp_path / 'soft.csv'}", "data.fold=1")
@@ -206,38 +206,40 @@ def test_embeddings_are_taught_beside_frame_logits() -> None:
     """The labels' loss is given what it is given without a teacher."""
     settings = Training(loss=Loss(frame_loss=0.5))
     model = models.build("cnn/tiny", input_shape=(32, 32, 1), n_classes=3, head="sed", dropout=0.0)
-    plain = supervised(model, settings, multi_label=False)
+    plain = supervised_objective(model, settings, multi_label=False)
 
     class Answers:
         activation, frontends, widths, ask = "softmax", (), (4,), None
 
-    taught = distillation.with_lesson(plain, model, Answers(), Distillation("run", features=1.0))
+    taught = distillation.with_distillation(plain, model, Answers(), Distillation("run", features=1.0))
     x, targets = torch.randn(2, 32, 32, 1), torch.eye(3)[:2]
     outputs = lower(taught.network)(x)
     assert [tuple(o.shape[:1]) + tuple(o.shape[2:]) for o in outputs] == [(2,), (2, 3), (2,)]
     torch.testing.assert_close(taught.loss(outputs, targets, 0.1), plain.loss(lower(plain.network)(x), targets, 0.1))
-    assert taught.lesson.maps[0].weight.shape == (4, outputs[-1].shape[1])
+    assert taught.distillation.maps[0].weight.shape == (4, outputs[-1].shape[1])
 
 
 def test_classes_in_another_order_are_put_in_place(teacher: Run, tmp_path: Path) -> None:
-    turned, weights = [2, 0, 1], weights_of(teacher.build_model())
+    turned, weights = [2, 0, 1], model_weights(teacher.build_model())
     for path in ("logits/kernel", "logits/bias"):
         weights[path] = weights[path][..., turned]
     settings = dataclasses.replace(teacher.experiment, distillation=Distillation("x", features=1.0))
     other = save_run(tmp_path / "other", teacher.experiment, [teacher.classes[i] for i in turned], weights)
     features = torch.randn(4, *SPEC.shape, 1)
-    told = [distillation.Teacher([run], settings, teacher.classes, "cpu").ask(features, ()) for run in (teacher, other)]
+    told = [
+        distillation.Teacher([run], settings, teacher.classes, "cpu").forward(features, ()) for run in (teacher, other)
+    ]
     torch.testing.assert_close(told[0], told[1])
     model = models.with_outputs(teacher.build_model(), ["logits", "embedding"])
     plain = [keras.ops.convert_to_numpy(x) for x in model(features.numpy())]
     np.testing.assert_allclose(told[0].logits, plain[0], atol=tolerances.ENGINE_LOGITS)
     np.testing.assert_allclose(told[0].embeddings[0], plain[1], atol=tolerances.ENGINE_LOGITS)
-    both = distillation.Teacher([teacher, other], settings, teacher.classes, "cpu").ask(features, ())
+    both = distillation.Teacher([teacher, other], settings, teacher.classes, "cpu").forward(features, ())
     torch.testing.assert_close(both.logits.softmax(1), told[0].logits.softmax(1))
     assert len(both.embeddings) == 2 and not both.logits.requires_grad
     save_ensemble(tmp_path / "both", [teacher, other])
     chosen = dataclasses.replace(settings, distillation=Distillation(str(tmp_path / "both")))
-    assert [run.classes for run in teachers.teachers(chosen)] == [teacher.classes, other.classes]
+    assert [run.classes for run in teachers.load_teachers(chosen)] == [teacher.classes, other.classes]
 
 
 def test_windows_of_another_front_end_are_heard_as_in_scoring(aviary: Path, teacher: Run) -> None:
@@ -248,8 +250,8 @@ def test_windows_of_another_front_end_are_heard_as_in_scoring(aviary: Path, teac
     wide = experiment(aviary, "frontend.segment_s=9", f"distillation.teacher={teacher.path}")
     asked = distillation.Teacher([teacher], wide, teacher.classes, "cpu")
     waveform = RNG.normal(0, 0.1, 9 * 16_000).astype(np.float32)
-    heard = network_input(Listener(wide.frontend, asked.frontends[0]).features(waveform), SPEC)
-    found = asked.ask(torch.zeros(1, 1), [torch.from_numpy(heard)[None]]).logits.softmax(1)
+    heard = network_input(OtherFrontEnd(wide.frontend, asked.frontends[0]).features(waveform), SPEC)
+    found = asked.forward(torch.zeros(1, 1), [torch.from_numpy(heard)[None]]).logits.softmax(1)
     longer = np.pad(waveform, (0, 16_000))
     onsets = (0, 40_000, 80_000)
     features = np.stack([log_mel(longer[o : o + 80_000], SPEC)[0] for o in onsets])
@@ -263,11 +265,11 @@ def test_the_experiment_is_its_own_teacher(aviary: Path, tmp_path: Path, monkeyp
     first, second = (load_run(tmp_path / "run" / "generations" / str(i)) for i in range(2))
     assert first.experiment.distillation == Distillation()
     assert second.experiment.distillation.teacher == str(first.path)
-    assert load_run(run.path).experiment.distillation == own.distillation and finished(run.path, own)
+    assert load_run(run.path).experiment.distillation == own.distillation and is_finished(run.path, own)
     assert "train_loss_teacher" not in read_history(first.path / "history.csv")[0]
     assert read_history(run.path / "history.csv")[0]["train_loss_teacher"] > 0
     starts = []
-    monkeypatch.setattr(trainer, "fit", lambda model, *a, **more: starts.append(weights_of(model)) or 1 / 0)
+    monkeypatch.setattr(trainer, "fit", lambda model, *a, **more: starts.append(model_weights(model)) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trainer.train(own, run.path)  # its generations are there and stay
     plain = dataclasses.replace(own, distillation=Distillation())
@@ -280,11 +282,11 @@ def test_a_fold_is_taught_by_its_own(aviary: Path, teacher: Run, tmp_path: Path,
     (tmp_path / "cv").mkdir()
     (tmp_path / "cv" / "fold0").symlink_to(teacher.path)
     monkeypatch.chdir(tmp_path)
-    chosen = settled(experiment(aviary, "distillation.teacher=cv"))
+    chosen = resolved(experiment(aviary, "distillation.teacher=cv"))
     assert chosen.distillation.teacher == str(tmp_path / "cv")
-    assert [run.path for run in teachers.teachers(chosen)] == [tmp_path / "cv" / "fold0"]
-    several = settled(experiment(aviary, f"distillation.teacher=cv/fold0,{teacher.path}"))
-    assert [run.path for run in teachers.teachers(several)] == [tmp_path / "cv" / "fold0", teacher.path]
+    assert [run.path for run in teachers.load_teachers(chosen)] == [tmp_path / "cv" / "fold0"]
+    several = resolved(experiment(aviary, f"distillation.teacher=cv/fold0,{teacher.path}"))
+    assert [run.path for run in teachers.load_teachers(several)] == [tmp_path / "cv" / "fold0", teacher.path]
     with pytest.raises(UserError, match=r"a folder of them with fold3 \(data\.fold\).* Received: .*cv$"):
         trainer.train(experiment(aviary, "distillation.teacher=cv", "data.fold=3"), tmp_path / "x")
 
@@ -309,7 +311,7 @@ def test_a_teacher_of_other_classes_or_behind_whom_a_leak_is(aviary: Path, teach
     with pytest.raises(UserError, match=f"must know the 2 classes .* {names[2]!r} is its class but none here"):
         trainer.train(experiment(aviary, *two), tmp_path / "run")
     # fold 1 started from fold 0, which was trained on fold 1; it says itself that it holds fold 1 out
-    weights = weights_of(teacher.build_model())
+    weights = model_weights(teacher.build_model())
     started = experiment(aviary, "data.fold=1", f"model.weights={teacher.path}")
     parts = trainer.partition(started)
     parts = dataclasses.replace(parts, inherited=inherited([teacher.path], parts.train))
@@ -326,9 +328,9 @@ def test_a_table_is_read_line_by_line(aviary: Path, tmp_path: Path) -> None:
     path, clip = tmp_path / "soft.csv", Clip(tmp_path / "a.wav", 1.0, 4.0)
     head = "path,onset_s,duration_s,group,labels,b,a\n"
 
-    def saved(lines: str, **more) -> teachers.SavedBeliefs:
+    def saved(lines: str, **more) -> teachers.SavedProbabilities:
         path.write_text(lines)
-        return teachers.SavedBeliefs(path, tmp_path, ("a", "b"), **{"multi_label": False, **more})
+        return teachers.SavedProbabilities(path, tmp_path, ("a", "b"), **{"multi_label": False, **more})
 
     found = saved(head + "a.wav,1,2,g,,.5,.5\na.wav,1,3,g,,.25,.75\na.wav,2,3,g,,1,0\n")
     np.testing.assert_array_equal(found.of([clip]), np.array([[0.75, 0.25]], np.float32))
@@ -386,5 +388,5 @@ def test_episodes_have_no_teacher() -> None:
     episodes = {"data": Data(split="classes"), "model": Model(head="prototypes"), "episodes": Episodes()}
     with pytest.raises(UserError, match="Episodes learn from no teacher"):
         Experiment(distillation=Distillation("run"), **episodes)
-    with pytest.raises(UserError, match="Episodes need labelled clips"):
+    with pytest.raises(UserError, match="Episodes need labeled clips"):
         Experiment(pseudo_labels=PseudoLabels("pseudo.csv"), **episodes)

@@ -18,7 +18,7 @@ from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.random_streams import Stream
 from birdnet_fs.core.settings import override
-from birdnet_fs.data.episodes import draw
+from birdnet_fs.data.episodes import draw_episodes
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import TRAIN, partition, read_partition
 from birdnet_fs.data.synthetic.aviary import make_aviary
@@ -27,8 +27,8 @@ from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.inference.engine import open_engine
 from birdnet_fs.reports.held_out import report_on_held_out
-from birdnet_fs.runs.initial_weights import start_from
-from birdnet_fs.runs.run import load_run, read_weights, weights_of
+from birdnet_fs.runs.initial_weights import load_initial_weights
+from birdnet_fs.runs.run import load_run, model_weights, read_weights
 from birdnet_fs.schema import (
     Augmentation,
     Checkpoints,
@@ -43,9 +43,9 @@ from birdnet_fs.schema import (
     Training,
 )
 from birdnet_fs.training import episodic, trainer
-from birdnet_fs.training.episodic import Embedder, Item, draw_items, method_of, objective, told
-from birdnet_fs.training.loop import Interrupted, fit
-from birdnet_fs.training.objective import Tally
+from birdnet_fs.training.episodic import Embedder, Item, draw_items, episode_result, episodic_objective, head_method
+from birdnet_fs.training.loop import Interrupted, run_epochs
+from birdnet_fs.training.objective import AccuracyCounter
 
 SPEC = FrontEnd(segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score")
 ROLES = ["base"] * 6 + ["val"] * 3 + ["novel"] * 3
@@ -160,7 +160,9 @@ def test_the_best_epoch_is_kept(run, recordings, tmp_path: Path) -> None:
         best = max(float(row["val_acc"]) for row in csv.DictReader(file))
     parts = partition(run.experiment)
     waveforms = Waveforms(parts.val, SPEC.sample_rate_hz)
-    validate = episodic.validation(run.build_model(), waveforms, SPEC, run.experiment.episodes, run.experiment.seed)
+    validate = episodic.episodic_validation(
+        run.build_model(), waveforms, SPEC, run.experiment.episodes, run.experiment.seed
+    )
     assert validate()["val_acc"] == pytest.approx(best, abs=tolerances.NAMED_AGAIN)
 
 
@@ -197,7 +199,7 @@ def test_the_loss_is_the_papers(distance: str, scale: float, smoothing: float) -
             target = np.full(n_way, smoothing / n_way)
             target[c] += 1 - smoothing
             total -= target @ log_p / (n_way * n_query)
-    loss = objective(network(distance, scale), Episodes(n_way=n_way, n_shot=n_shot, n_query=n_query)).loss
+    loss = episodic_objective(network(distance, scale), Episodes(n_way=n_way, n_shot=n_shot, n_query=n_query)).loss
     flat = torch.from_numpy(x.reshape(-1, width).astype(np.float32))
     assert loss(flat, torch.zeros(len(flat), 4), smoothing).item() == pytest.approx(total, rel=tolerances.LOSS)
 
@@ -210,7 +212,7 @@ def test_what_validation_tells_is_the_heads_own(distance: str, scale: float) -> 
     x = np.random.default_rng(0).normal(size=(40, 48)).astype(np.float32)
     x += 0.3 * np.repeat(np.random.default_rng(1).normal(size=(4, 48)), 10, axis=0).astype(np.float32)
     labels = np.repeat(list("abcd"), 10)
-    episodes = draw(
+    episodes = draw_episodes(
         labels, [str(i) for i in range(40)], n_way=3, n_shot=2, n_query=3, n_episodes=20, seed=0, recordings="any"
     )
     total, right = 0.0, []
@@ -224,11 +226,11 @@ def test_what_validation_tells_is_the_heads_own(distance: str, scale: float) -> 
                     logits = -scale * np.square(prototypes - q).sum(1)
                 else:
                     pairs = np.concatenate([np.broadcast_to(q, prototypes.shape), prototypes], axis=1)
-                    learnt = head.learnt(torch.from_numpy(pairs.astype(np.float32)), training=False)
-                    logits = -scale * keras.ops.convert_to_numpy(learnt)[:, 0].astype(np.float64)
+                    learned = head.learned(torch.from_numpy(pairs.astype(np.float32)), training=False)
+                    logits = -scale * keras.ops.convert_to_numpy(learned)[:, 0].astype(np.float64)
                 total -= logits[way] - np.logaddexp.reduce(logits)
                 right.append(logits.argmax() == way)
-    result, loss = told(model, x, episodes)
+    result, loss = episode_result(model, x, episodes)
     assert result.method == distance
     assert loss == pytest.approx(total / len(right), rel=tolerances.LOSS)
     assert result.accuracy == pytest.approx(np.mean(right)) and 1 / 3 < np.mean(right) < 1
@@ -241,16 +243,16 @@ def test_accuracy_in_training_is_that_of_the_queries() -> None:
     x = np.repeat(np.eye(48)[classes], 4, axis=0).astype(np.float32)
     x[3] = np.eye(48)[3]
     targets = np.repeat(np.eye(4)[classes], 4, axis=0).astype(np.float32)
-    calls = objective(network("euclidean"), settings).calls
-    tally = Tally()
+    calls = episodic_objective(network("euclidean"), settings).predictions
+    tally = AccuracyCounter()
     with torch.no_grad():
         tally.add(*calls(torch.from_numpy(x), torch.from_numpy(targets)))
-    found = tally.take("abcd")
+    found = tally.pop_means("abcd")
     assert found.pop("train_acc") == pytest.approx(5 / 6)
     np.testing.assert_equal(
         found, {f"train/per_class_accuracy/{c}": v for c, v in zip("abcd", [1.0, math.nan, 0.5, 1.0], strict=True)}
     )
-    assert tally.take("abcd") == {}
+    assert tally.pop_means("abcd") == {}
 
 
 def test_a_checkpoint_in_episodes_is_a_run(recordings, tmp_path: Path, capsys) -> None:
@@ -267,7 +269,7 @@ def test_a_checkpoint_in_episodes_is_a_run(recordings, tmp_path: Path, capsys) -
     name = f"epoch_{int(best['epoch']):03d}_val_acc_{float(best['val_acc']):.4f}"
     folder = run.path / "checkpoints"
     assert {path.name for path in folder.iterdir()} == {"last", name}
-    kept, best_one = (weights_of(load_run(path).build_model()) for path in (run.path, folder / name))
+    kept, best_one = (model_weights(load_run(path).build_model()) for path in (run.path, folder / name))
     for path, value in kept.items():  # keep=best: prototypes too, whenever they were computed
         np.testing.assert_allclose(best_one[path], value, atol=tolerances.PROTOTYPES)
     evaluate(folder / name, output=tmp_path / "tested")
@@ -307,21 +309,21 @@ class Tones:
             yield x, torch.zeros(12, 4), torch.arange(12)
 
 
-def test_the_learnt_distance_learns() -> None:
+def test_the_learned_distance_learns() -> None:
     model = network("learned")
-    before = weights_of(model)
+    before = model_weights(model)
     settings = Episodes(n_way=3, n_shot=2, n_query=2)
-    fitted = fit(
+    fitted = run_epochs(
         model,
         Tones(),
         Training(epochs=3, learning_rate=3e-3, schedule=Schedule(warmup_epochs=0)),
-        objective=objective(model, settings),
+        objective=episodic_objective(model, settings),
     )
     moved = {path for path, value in fitted.weights.items() if (value != before[path]).any()}
     assert {f"logits/{layer}/{part}" for layer in ("dense1", "dense2") for part in ("kernel", "bias")} <= moved
     assert {"logits/prototypes", "logits/centre"}.isdisjoint(moved)  # an episode brings its own
     assert fitted.history[-1]["train_loss"] < 0.6 * fitted.history[0]["train_loss"]
-    head, method = model.get_layer("logits"), method_of(model)
+    head, method = model.get_layer("logits"), head_method(model)
     x = np.random.default_rng(0).normal(size=(20, 48)).astype(np.float32)
     support, query = x[:12].reshape(2, 2, 3, 48), x[12:].reshape(2, 2 * 2, 48)
     scores = method(support, query)
@@ -329,7 +331,7 @@ def test_the_learnt_distance_learns() -> None:
         for q in range(4):
             for c in range(2):
                 pair = np.concatenate([query[e, q], support[e, c].mean(0)])[None]
-                expected = -head.learnt(torch.from_numpy(pair), training=False).item()
+                expected = -head.learned(torch.from_numpy(pair), training=False).item()
                 assert scores[e, q, c] == pytest.approx(expected, abs=tolerances.PROTOTYPES)
 
 
@@ -361,7 +363,7 @@ def test_where_support_and_query_come_from_is_said() -> None:
     mixed = clips(*[("a", "1")] * 4, ("b", "2"), ("b", "3"))
     items, episodes = draw_items(mixed, dataclasses.replace(settings, same_recording=True), 5, 0, Stream.TEST_EPISODES)
     assert episodes.recordings == "any"
-    assert items[:4] == [Item(i) for i in range(4)] and {item.half for item in items[4:]} == {0, 1}
+    assert items[:4] == [Item(i) for i in range(4)] and {item.part for item in items[4:]} == {0, 1}
     with pytest.raises(UserError, match="a has one recording only"):
         draw_items(mixed, settings, 5, 0, Stream.TEST_EPISODES)
 
@@ -376,7 +378,7 @@ def test_where_support_and_query_come_from_is_said() -> None:
             ["data.split_column=split", "episodes.same_recording=true"],
             r"the split has 12 on both sides .*data\.split=classes",
         ),
-        (["model.unknown=true"], r"for runs that enrolment made"),
+        (["model.unknown=true"], r"for runs that enrollment made"),
     ],
 )
 def test_what_cannot_be_trained_is_said_before_anything_is_decoded(
@@ -413,9 +415,9 @@ def test_the_embedder_gives_means_over_windows_that_cover_a_clip(run) -> None:
 def test_such_a_run_starts_a_classifier_of_other_species(run) -> None:
     keras.utils.set_random_seed(1)
     model = models.build("cnn/tiny", input_shape=run.input_shape, n_classes=2)
-    fresh = weights_of(model)
-    told = start_from(run.path, model, Experiment(frontend=SPEC, model=Model("cnn/tiny")), ("lark", "owl"))
-    trained, found = weights_of(run.build_model()), weights_of(model)
+    fresh = model_weights(model)
+    told = load_initial_weights(run.path, model, Experiment(frontend=SPEC, model=Model("cnn/tiny")), ("lark", "owl"))
+    trained, found = model_weights(run.build_model()), model_weights(model)
     for path, value in found.items():
         np.testing.assert_array_equal(value, (fresh if path.startswith("logits/") else trained)[path])
     assert "head prototypes there" in told
@@ -423,7 +425,7 @@ def test_such_a_run_starts_a_classifier_of_other_species(run) -> None:
 
 def test_an_interrupted_run_has_prototypes_too(recordings, tmp_path: Path, monkeypatch) -> None:
     def interrupted(model, *_, **__):
-        raise Interrupted(weights_of(model), [{"epoch": 1, "train_loss": 1.0}])
+        raise Interrupted(model_weights(model), [{"epoch": 1, "train_loss": 1.0}])
 
     monkeypatch.setattr(trainer, "fit", interrupted)
     with pytest.raises(Interrupted):

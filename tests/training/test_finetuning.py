@@ -9,10 +9,10 @@ import torch
 from birdnet_fs import models
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.models.lowering.lower import lower
-from birdnet_fs.runs.run import weights_of
+from birdnet_fs.runs.run import model_weights
 from birdnet_fs.schema import Finetuning, Optimizer, Schedule, Training
 from birdnet_fs.training import finetuning
-from birdnet_fs.training.loop import fit
+from birdnet_fs.training.loop import run_epochs
 
 RNG = np.random.default_rng(0)
 X, LABEL = torch.from_numpy(RNG.normal(size=(16, 32, 24, 1)).astype(np.float32)), torch.arange(16) % 2
@@ -39,8 +39,8 @@ def network(**settings) -> keras.Model:
 def moved(settings: Training) -> dict[str, np.ndarray]:
     """How far a training takes every weight."""
     model = network()
-    before = weights_of(model)
-    after = fit(model, OneBatch(), settings, multi_label=False).weights
+    before = model_weights(model)
+    after = run_epochs(model, OneBatch(), settings, multi_label=False).weights
     return {path: after[path] - value for path, value in before.items()}
 
 
@@ -65,17 +65,17 @@ def test_frozen_blocks_and_their_statistics_stay(n_blocks, frozen):
 
 def test_frozen_norms_use_their_moving_statistics():
     model = network(dropout=0.0)
-    finetuning.freeze(model, -1)
+    finetuning.freeze_blocks(model, -1)
     forward = lower(model)
     with torch.no_grad():
         assert torch.equal(forward(X, training=True), forward(X, training=False))
-    finetuning.freeze(model, 0)
+    finetuning.freeze_blocks(model, 0)
     assert [v.path for v in model.trainable_variables] == ["logits/kernel", "logits/bias"]
 
 
 def test_more_blocks_than_there_are_is_told():
     with pytest.raises(UserError, match=r"at most 5: the blocks of cnn_tiny are bn0, stem, .*Received: 6"):
-        finetuning.freeze(network(), 6)
+        finetuning.freeze_blocks(network(), 6)
 
 
 @pytest.mark.parametrize("decay", [1.0, 0.5])
@@ -98,7 +98,7 @@ def test_each_block_learns_at_its_rate(decay):
 
 def test_plain_gradient_descent_steps_by_the_factor_and_decays_kernels_only():
     model = network()
-    groups = finetuning.groups(model, weight_decay=0.1, layer_decay=0.8)
+    groups = finetuning.parameter_groups(model, weight_decay=0.1, layer_decay=0.8)
     assert sum(len(group["params"]) for group in groups) == len(model.trainable_variables)
     optimizer = torch.optim.SGD([{**group, "lr": 0.5 * group["factor"]} for group in groups])
     before = {v.path: v.value.detach().clone() for v in model.trainable_variables}

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.runs.run import weights_of
+from birdnet_fs.runs.run import model_weights
 from birdnet_fs.schema import Checkpoints, Optimizer, Schedule, Training
-from birdnet_fs.training.loop import DivergedError, Interrupted, Objective, device_of, fit
+from birdnet_fs.training.loop import DivergedError, Interrupted, Objective, device_of, run_epochs
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(48, 12, 12, 1)).astype(np.float32)
@@ -49,7 +49,7 @@ def network() -> keras.Model:
 
 def test_it_learns_and_reports_every_epoch() -> None:
     model = network()
-    fitted = fit(model, FixedBatches(), Training(epochs=40, learning_rate=0.02), multi_label=False)
+    fitted = run_epochs(model, FixedBatches(), Training(epochs=40, learning_rate=0.02), multi_label=False)
     assert [row["epoch"] for row in fitted.history] == list(range(1, 41))
     assert fitted.history[-1]["train_loss"] < 0.5 * fitted.history[0]["train_loss"]
     assert (model.predict(X, verbose=0).argmax(1) == LABEL).mean() > 0.9
@@ -65,7 +65,7 @@ def test_one_run_equals_plain_keras_and_torch_adamw() -> None:
         schedule=Schedule(warmup_epochs=0),
     )
     ours, plain = network(), network()
-    fit(ours, FixedBatches(), settings, multi_label=True)
+    run_epochs(ours, FixedBatches(), settings, multi_label=True)
     decayed = [v.value for v in plain.trainable_variables if v.value.ndim > 1]
     others = [v.value for v in plain.trainable_variables if v.value.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -80,8 +80,8 @@ def test_one_run_equals_plain_keras_and_torch_adamw() -> None:
             torch.nn.utils.clip_grad_norm_(decayed + others, 0.5)
             optimizer.step()
             scheduler.step()
-    for name, value in weights_of(ours).items():
-        np.testing.assert_allclose(value, weights_of(plain)[name], atol=tolerances.LOOP_WEIGHTS, err_msg=name)
+    for name, value in model_weights(ours).items():
+        np.testing.assert_allclose(value, model_weights(plain)[name], atol=tolerances.LOOP_WEIGHTS, err_msg=name)
 
 
 def test_keras_fit_trains_the_same_network() -> None:
@@ -97,10 +97,10 @@ def test_best_weights_are_kept() -> None:
     model = network()
 
     def validate() -> dict[str, float]:
-        seen.append(weights_of(model))
+        seen.append(model_weights(model))
         return {"val_macro_auroc": next(scores)}
 
-    fitted = fit(
+    fitted = run_epochs(
         model,
         FixedBatches(),
         Training(epochs=3, checkpoints=Checkpoints(select="best")),
@@ -109,7 +109,7 @@ def test_best_weights_are_kept() -> None:
     )
     for name, value in fitted.weights.items():
         np.testing.assert_array_equal(value, seen[1][name])
-    last = fit(network(), FixedBatches(), Training(epochs=3), multi_label=False)
+    last = run_epochs(network(), FixedBatches(), Training(epochs=3), multi_label=False)
     assert any((last.weights[name] != value).any() for name, value in fitted.weights.items())
 
 
@@ -119,11 +119,11 @@ def test_it_stops_when_it_gets_no_better(keep: str, kept_epoch: int) -> None:
     model = network()
 
     def validate() -> dict[str, float]:
-        seen.append(weights_of(model))
+        seen.append(model_weights(model))
         return {"val_macro_auroc": next(scores)}
 
     settings = Training(epochs=6, checkpoints=Checkpoints(select=keep, patience=2))
-    fitted = fit(model, FixedBatches(), settings, validate=validate)
+    fitted = run_epochs(model, FixedBatches(), settings, validate=validate)
     assert len(fitted.history) == len(seen) == 5
     for name, value in fitted.weights.items():
         np.testing.assert_array_equal(value, seen[kept_epoch][name])
@@ -132,13 +132,13 @@ def test_it_stops_when_it_gets_no_better(keep: str, kept_epoch: int) -> None:
 def test_another_objective_has_its_own_network_loss_and_column() -> None:
     """Half the squared mean of the pooled maps: nothing that the logits' weights have a part in."""
     model = network()
-    before, scores = weights_of(model), iter([0.2, 0.9, 0.5])
+    before, scores = model_weights(model), iter([0.2, 0.9, 0.5])
     inner = keras.Model(model.input, model.get_layer("pool").output)
     objective = Objective(inner, lambda pooled, targets, smoothing: (pooled**2).mean() / 2, best="val_acc")
     settings = Training(
         epochs=3, learning_rate=0.05, optimizer=Optimizer(weight_decay=0.0), checkpoints=Checkpoints(select="best")
     )
-    fitted = fit(
+    fitted = run_epochs(
         model,
         FixedBatches(),
         settings,
@@ -148,17 +148,17 @@ def test_another_objective_has_its_own_network_loss_and_column() -> None:
     assert fitted.history[-1]["train_loss"] < fitted.history[0]["train_loss"]
     assert (fitted.weights["logits/kernel"] == before["logits/kernel"]).all()
     assert (fitted.weights["conv/kernel"] != before["conv/kernel"]).any()
-    assert any((value != weights_of(model)[name]).any() for name, value in fitted.weights.items())  # the second's
+    assert any((value != model_weights(model)[name]).any() for name, value in fitted.weights.items())  # the second's
 
 
 def test_the_average_lies_between_and_the_model_keeps_its_own() -> None:
-    plain = fit(network(), FixedBatches(), Training(epochs=2, learning_rate=0.05), multi_label=False)
+    plain = run_epochs(network(), FixedBatches(), Training(epochs=2, learning_rate=0.05), multi_label=False)
     model = network()
-    start = weights_of(model)
-    averaged = fit(
+    start = model_weights(model)
+    averaged = run_epochs(
         model, FixedBatches(), Training(epochs=2, learning_rate=0.05, optimizer=Optimizer(ema=0.9)), multi_label=False
     )
-    np.testing.assert_array_equal(weights_of(model)["conv/kernel"], plain.weights["conv/kernel"])
+    np.testing.assert_array_equal(model_weights(model)["conv/kernel"], plain.weights["conv/kernel"])
     moved = np.abs(plain.weights["conv/kernel"] - start["conv/kernel"]).mean()
     assert 0 < np.abs(averaged.weights["conv/kernel"] - plain.weights["conv/kernel"]).mean() < moved
 
@@ -167,16 +167,16 @@ def test_a_nan_stops_names_the_recordings_and_keeps_the_last_good_epoch() -> Non
     with pytest.raises(
         DivergedError, match=r"The loss became NaN or infinite in epoch 2.*rec0\.wav.*and 8 more"
     ) as caught:
-        fit(network(), FixedBatches(spoil=1), Training(epochs=3), multi_label=False)
+        run_epochs(network(), FixedBatches(spoil=1), Training(epochs=3), multi_label=False)
     assert len(caught.value.history) == 1
     model, kept = network(), []
     settings = Training(epochs=3, checkpoints=Checkpoints(select="best"))
 
     def validate() -> dict[str, float]:
-        kept.append(weights_of(model))
+        kept.append(model_weights(model))
         return {"val_macro_auroc": 0.5}
 
-    fit(model, FixedBatches(), settings, multi_label=False, validate=validate)
+    run_epochs(model, FixedBatches(), settings, multi_label=False, validate=validate)
     for name, value in kept[0].items():
         np.testing.assert_array_equal(caught.value.weights[name], value)
 
@@ -190,9 +190,9 @@ def test_a_gradient_that_overflows_stops_before_the_step(monkeypatch: pytest.Mon
 
     monkeypatch.setitem(losses.SINGLE, "ce", steep)
     model = network()
-    before = weights_of(model)
+    before = model_weights(model)
     with pytest.raises(DivergedError, match="The gradient became NaN or infinite in epoch 1") as caught:
-        fit(model, FixedBatches(), Training(epochs=2), multi_label=False)
+        run_epochs(model, FixedBatches(), Training(epochs=2), multi_label=False)
     for name in before:
         np.testing.assert_array_equal(caught.value.weights[name], before[name])
 
@@ -205,7 +205,7 @@ def test_an_interrupt_gives_the_finished_epochs() -> None:
             yield from super().epoch(epoch)
 
     with pytest.raises(Interrupted) as caught:
-        fit(network(), Stopping(), Training(epochs=5), multi_label=False)
+        run_epochs(network(), Stopping(), Training(epochs=5), multi_label=False)
     assert [row["epoch"] for row in caught.value.history] == [1, 2]
     assert all(np.isfinite(value).all() for value in caught.value.weights.values())
 
@@ -219,8 +219,8 @@ def test_an_interrupt_while_statistics_settle_gives_the_mean_weights() -> None:
 
     settings = Training(epochs=3, optimizer=Optimizer(swa_epochs=2))
     with pytest.raises(Interrupted) as caught:
-        fit(network(), Stopping(), settings, multi_label=False)
-    settled = fit(network(), FixedBatches(), settings, multi_label=False)
+        run_epochs(network(), Stopping(), settings, multi_label=False)
+    settled = run_epochs(network(), FixedBatches(), settings, multi_label=False)
     assert [row["epoch"] for row in caught.value.history] == [1, 2, 3]
     np.testing.assert_array_equal(caught.value.weights["conv/kernel"], settled.weights["conv/kernel"])
     assert (caught.value.weights["bn/moving_mean"] != settled.weights["bn/moving_mean"]).any()
@@ -228,7 +228,7 @@ def test_an_interrupt_while_statistics_settle_gives_the_mean_weights() -> None:
 
 def test_bfloat16_arithmetic_keeps_float32_weights() -> None:
     model = network()
-    fitted = fit(
+    fitted = run_epochs(
         model, FixedBatches(), Training(epochs=20, learning_rate=0.02, precision="bfloat16"), multi_label=False
     )
     assert all(v.value.dtype == torch.float32 for v in model.weights if "seed" not in v.path)

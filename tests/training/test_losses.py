@@ -16,7 +16,7 @@ from birdnet_fs.training.losses import (
     soft_auc,
     with_frames,
 )
-from birdnet_fs.training.objective import chosen, supervised
+from birdnet_fs.training.objective import build_loss, supervised_objective
 from birdnet_fs.training.schedule import learning_rate
 
 LOGITS = torch.tensor(np.random.default_rng(0).normal(0, 3, (6, 4)), dtype=torch.float32)
@@ -213,7 +213,7 @@ def test_what_is_not_known_changes_nothing(loss) -> None:
 
 def test_the_loudest_frame_of_a_sed_head_counts_its_share() -> None:
     model = models.build("cnn/tiny", input_shape=(64, 32, 1), n_classes=4, head="sed", dropout=0.0)
-    objective = supervised(model, Training(loss=Loss(frame_loss=0.3)), multi_label=True)
+    objective = supervised_objective(model, Training(loss=Loss(frame_loss=0.3)), multi_label=True)
     frames = torch.tensor(np.random.default_rng(3).normal(size=(6, 5, 4)))
     loss = with_frames(binary_cross_entropy, 0.3)([torch.tensor(X), frames], torch.tensor(Y), 0.1).item()
     loudest = torch.tensor(frames.numpy().max(1))
@@ -235,9 +235,9 @@ def test_the_chosen_loss() -> None:
         (Training(loss=Loss("asymmetric")), True, asymmetric),
         (Training(loss=Loss("soft_auc")), True, soft_auc),
     ):
-        found = chosen(settings, multi_label=multi_label)(LOGITS, SOFT, 0.1)
+        found = build_loss(settings, multi_label=multi_label)(LOGITS, SOFT, 0.1)
         assert found.item() == expected(LOGITS, SOFT, 0.1).item()
-    strong = chosen(Training(loss=Loss("focal", focal_gamma=4.0)), multi_label=False)(LOGITS, SOFT, 0.0)
+    strong = build_loss(Training(loss=Loss("focal", focal_gamma=4.0)), multi_label=False)(LOGITS, SOFT, 0.0)
     assert strong.item() == focal_cross_entropy(LOGITS, SOFT, gamma=4.0).item()
     logits = torch.tensor(30 * COSINES)
     for settings, expected in (
@@ -245,7 +245,7 @@ def test_the_chosen_loss() -> None:
         (Training(loss=Loss("arcface", margin=0.2)), arcface(logits, HARD, scale=30.0, margin=0.2)),
         (Training(loss=Loss("circle")), circle(logits, HARD, scale=30.0, margin=0.4)),
     ):
-        assert chosen(settings, multi_label=False, scale=30.0)(logits, HARD, 0.0).item() == expected.item()
+        assert build_loss(settings, multi_label=False, scale=30.0)(logits, HARD, 0.0).item() == expected.item()
 
 
 def test_the_rate_rises_then_falls_to_zero() -> None:

@@ -1,4 +1,4 @@
-"""Optimisers, accumulated gradients, averages and unfreezing of the loop against plain torch."""
+"""Optimizers, accumulated gradients, averages and unfreezing of the loop against plain torch."""
 
 import copy
 
@@ -7,10 +7,10 @@ import pytest
 import tolerances
 import torch
 
-from birdnet_fs.runs.run import weights_of
+from birdnet_fs.runs.run import model_weights
 from birdnet_fs.schema import Finetuning, Optimizer, Schedule, Training
 from birdnet_fs.training import finetuning
-from birdnet_fs.training.loop import fit
+from birdnet_fs.training.loop import run_epochs
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(56, 6)).astype(np.float32)
@@ -86,10 +86,10 @@ PLAIN = {"epochs": 4, "learning_rate": 0.03, "schedule": Schedule("constant", wa
         ({"name": "rmsprop", "beta2": 0.9}, lambda p: torch.optim.RMSprop(p, lr=0.03, alpha=0.9)),
     ],
 )
-def test_optimisers_are_torchs(settings: dict, make) -> None:
+def test_optimizers_are_torchs(settings: dict, make) -> None:
     model = network()
     net = twin(model)
-    fitted = fit(model, FixedBatches(), Training(**PLAIN, optimizer=Optimizer(weight_decay=0.0, **settings)))
+    fitted = run_epochs(model, FixedBatches(), Training(**PLAIN, optimizer=Optimizer(weight_decay=0.0, **settings)))
     trained(net, make(net.parameters()), epochs=4)
     same(fitted.weights, net)
 
@@ -99,7 +99,7 @@ def test_gradients_of_several_batches_are_those_of_one_large_batch(accumulate: i
     """Seven batches an epoch: the last step has fewer where they do not divide."""
     model = network()
     net = twin(model)
-    fitted = fit(
+    fitted = run_epochs(
         model, FixedBatches(), Training(**PLAIN, optimizer=Optimizer("sgd", weight_decay=0.0, accumulate=accumulate))
     )
     trained(
@@ -111,7 +111,7 @@ def test_gradients_of_several_batches_are_those_of_one_large_batch(accumulate: i
 def test_the_mean_of_the_last_epochs_is_torchs() -> None:
     model = network()
     net = twin(model)
-    fitted = fit(model, FixedBatches(), Training(**PLAIN, optimizer=Optimizer(weight_decay=0.0, swa_epochs=3)))
+    fitted = run_epochs(model, FixedBatches(), Training(**PLAIN, optimizer=Optimizer(weight_decay=0.0, swa_epochs=3)))
     average = torch.optim.swa_utils.AveragedModel(net)
 
     def after_epoch(epoch: int, now: torch.nn.Module) -> None:
@@ -120,7 +120,7 @@ def test_the_mean_of_the_last_epochs_is_torchs() -> None:
 
     trained(net, torch.optim.AdamW(net.parameters(), lr=0.03, weight_decay=0), epochs=4, after_epoch=after_epoch)
     same(fitted.weights, average.module)
-    same(weights_of(model), net)  # the model keeps its own
+    same(model_weights(model), net)  # the model keeps its own
 
 
 def test_the_mean_weights_get_statistics_of_their_own() -> None:
@@ -130,7 +130,7 @@ def test_the_mean_weights_get_statistics_of_their_own() -> None:
     inputs = keras.Input((6,))
     x = keras.layers.BatchNormalization(name="bn", momentum=0.9)(keras.layers.Dense(5, name="a_dense")(inputs))
     model = keras.Model(inputs, keras.layers.Dense(3, name="logits")(x))
-    kept = fit(
+    kept = run_epochs(
         model,
         FixedBatches(),
         Training(**{**PLAIN, "epochs": 2, "learning_rate": 0.3}, optimizer=Optimizer(weight_decay=0.0, swa_epochs=2)),
@@ -145,7 +145,7 @@ def test_the_mean_weights_get_statistics_of_their_own() -> None:
 
 
 def test_frozen_blocks_learn_after_the_epoch_that_says_so() -> None:
-    start = weights_of(network())
+    start = model_weights(network())
     seen = []
 
     def after_epoch(rows, weights) -> None:
@@ -154,10 +154,10 @@ def test_frozen_blocks_learn_after_the_epoch_that_says_so() -> None:
     settings = Training(
         **PLAIN, optimizer=Optimizer(weight_decay=0.0), finetuning=Finetuning(freeze_blocks=1, unfreeze_epoch=2)
     )
-    fit(network(), FixedBatches(), settings, after_epoch=after_epoch)
+    run_epochs(network(), FixedBatches(), settings, after_epoch=after_epoch)
     moved = [bool((w["hidden_dense/kernel"] != start["hidden_dense/kernel"]).any()) for w in seen]
     assert moved == [False, False, True, True]
-    only_head = fit(
+    only_head = run_epochs(
         network(),
         FixedBatches(),
         Training(
@@ -166,6 +166,6 @@ def test_frozen_blocks_learn_after_the_epoch_that_says_so() -> None:
     ).weights
     np.testing.assert_array_equal(seen[1]["logits/kernel"], only_head["logits/kernel"])
     model = network()
-    finetuning.freeze(model, 1)
-    finetuning.thaw(model)
+    finetuning.freeze_blocks(model, 1)
+    finetuning.unfreeze(model)
     assert len(model.trainable_variables) == 4

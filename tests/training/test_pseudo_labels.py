@@ -1,4 +1,4 @@
-"""Unlabelled recordings: what a model says of their windows, how they are trained on, and what is kept away."""
+"""Unlabeled recordings: what a model says of their windows, how they are trained on, and what is kept away."""
 
 import dataclasses
 import json
@@ -11,17 +11,17 @@ import soundfile
 import tolerances
 from scipy.special import softmax
 
-from birdnet_fs.analysis import pseudo_labels as labelling
+from birdnet_fs.analysis import pseudo_labels as labeling
 from birdnet_fs.audio.read import read_audio
-from birdnet_fs.batches.augment.pipeline import Chain
+from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
 from birdnet_fs.batches.augment.rng import Key
-from birdnet_fs.batches.augment.unlabeled import Unlabelled
+from birdnet_fs.batches.augment.unlabeled import UnlabeledClips
 from birdnet_fs.batches.loader import TrainingBatches
-from birdnet_fs.cli.pseudo_label import pseudo as verb
+from birdnet_fs.cli.pseudo_label import pseudo_label as verb
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import override
 from birdnet_fs.data.manifest import Clip
-from birdnet_fs.data.partition import HELD_OUT, PSEUDO, read_partition
+from birdnet_fs.data.partition import HELD_OUT, PSEUDO_LABELS, read_partition
 from birdnet_fs.data.score_table import read_scores
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.data.waveforms import Waveforms
@@ -52,23 +52,23 @@ SPEC = FrontEnd(
 def test_a_power_quiets_doubts_and_what_is_sure_is_drawn_more_often(multi_label: bool) -> None:
     logits = np.random.default_rng(0).normal(0, 2, (20, 4))
     p = softmax(logits, 1).astype(np.float32)
-    targets, weights = pseudo_labels.softened(p, PseudoLabels(power=2.0), multi_label=multi_label)
+    targets, weights = pseudo_labels.soften(p, PseudoLabels(power=2.0), multi_label=multi_label)
     expected = p**2 if multi_label else softmax(2 * logits, 1)  # a power is a temperature of one half
     np.testing.assert_allclose(targets, expected, atol=tolerances.ACTIVATION)
     np.testing.assert_allclose(weights, (p**2).max(1), atol=tolerances.ACTIVATION)
     floor = PseudoLabels(floor=0.3, weight="sum")
     kept = np.where(p >= 0.3, p, 0)[p.max(1) >= 0.3]
-    targets, weights = pseudo_labels.softened(p[p.max(1) >= 0.3], floor, multi_label=multi_label)
+    targets, weights = pseudo_labels.soften(p[p.max(1) >= 0.3], floor, multi_label=multi_label)
     np.testing.assert_allclose(weights, kept.sum(1), atol=tolerances.ACTIVATION)
     assert ((targets > 0) == (kept > 0)).all()
     if not multi_label:
         np.testing.assert_allclose(targets.sum(1), 1, atol=tolerances.ACTIVATION)
-    assert (pseudo_labels.softened(p, PseudoLabels(weight="none"), multi_label=multi_label)[1] == 1).all()
+    assert (pseudo_labels.soften(p, PseudoLabels(weight="none"), multi_label=multi_label)[1] == 1).all()
 
 
 @pytest.fixture(scope="module")
 def noises(tmp_path_factory: pytest.TempPathFactory) -> Waveforms:
-    """Three labelled clips, and five that a run labelled."""
+    """Three labeled clips, and five that a run labeled."""
     folder = tmp_path_factory.mktemp("noises")
     rng = np.random.default_rng(0)
     for i in range(8):
@@ -79,12 +79,12 @@ def noises(tmp_path_factory: pytest.TempPathFactory) -> Waveforms:
 CHANCE = np.array([0.5, 0.25, 0.25, 0.0, 0.0])
 
 
-def test_they_are_mixed_into_labelled_clips_and_into_nothing_else(noises: Waveforms) -> None:
+def test_they_are_mixed_into_labeled_clips_and_into_nothing_else(noises: Waveforms) -> None:
     targets = np.eye(8, dtype=np.float32)
     experiment = Experiment(frontend=SPEC, augmentation=Augmentation(mixup=Mixup(0.3)))
 
     def items(mix: float) -> list:
-        chain = Chain(noises, targets, experiment, unlabelled=Unlabelled(3, CHANCE, 1.0, mix))
+        chain = AugmentationPipeline(noises, targets, experiment, unlabeled=UnlabeledClips(3, CHANCE, 1.0, mix))
         return [chain.item(Key(0, place, place % 8, 0)) for place in range(160)]
 
     found = items(0.5)
@@ -92,10 +92,10 @@ def test_they_are_mixed_into_labelled_clips_and_into_nothing_else(noises: Wavefo
     mixed = [item for item in own if item.targets[3:].any()]
     assert 0.3 < len(mixed) / len(own) < 0.7
     for item in mixed:
-        assert item.words[0].endswith("labelled by a run") and item.targets.sum() == pytest.approx(1)
+        assert item.changes[0].endswith("labeled by a run") and item.targets.sum() == pytest.approx(1)
     assert max(item.targets[6:].max() for item in own) == 0  # no chance is none
     others = [item.targets[3:] for place, item in enumerate(found) if place % 8 >= 3]
-    assert all(np.count_nonzero(row) == 1 for row in others)  # mixed with labelled clips only, by augmentation.mixup
+    assert all(np.count_nonzero(row) == 1 for row in others)  # mixed with labeled clips only, by augmentation.mixup
     assert not any(item.targets[3:].any() for place, item in enumerate(items(0.0)) if place % 8 < 3)
 
 
@@ -106,7 +106,7 @@ def test_an_epoch_holds_as_many_as_asked_drawn_by_their_chance(noises: Waveforms
         experiment = Experiment(
             frontend=SPEC, training=Training(batch_size=6, workers=workers, sampling=Sampling(crops_per_clip=10))
         )
-        batches = TrainingBatches(noises, targets, experiment, unlabelled=Unlabelled(3, CHANCE, amount, 0.0))
+        batches = TrainingBatches(noises, targets, experiment, unlabeled=UnlabeledClips(3, CHANCE, amount, 0.0))
         assert len(batches) == round(30 * (1 + amount) / 6)
         return list(batches.epoch(number))
 
@@ -122,15 +122,15 @@ def test_an_epoch_holds_as_many_as_asked_drawn_by_their_chance(noises: Waveforms
 
 @pytest.fixture(scope="module")
 def aviary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Also unlabelled/: two soundscapes, a copy of a held-out clip of fold 0 under another name, a broken file."""
+    """Also unlabeled/: two soundscapes, a copy of a held-out clip of fold 0 under another name, a broken file."""
     folder = tmp_path_factory.mktemp("pseudo") / "aviary"
     make_aviary(folder, n_species=3, clips_per_species=5, n_soundscapes=2, soundscape_s=9.0)
-    (folder.parent / "unlabelled").mkdir()
+    (folder.parent / "unlabeled").mkdir()
     for path in sorted((folder / "audio").glob("*soundscape*")):
-        (folder.parent / "unlabelled" / path.name).write_bytes(path.read_bytes())
+        (folder.parent / "unlabeled" / path.name).write_bytes(path.read_bytes())
     held_out = trainer.partition(experiment(folder)).held_out[0].path
-    (folder.parent / "unlabelled" / "copy.flac").write_bytes(held_out.read_bytes())
-    (folder.parent / "unlabelled" / "broken.flac").write_bytes(b"fLaC\0\0\0\x22")
+    (folder.parent / "unlabeled" / "copy.flac").write_bytes(held_out.read_bytes())
+    (folder.parent / "unlabeled" / "broken.flac").write_bytes(b"fLaC\0\0\0\x22")
     return folder
 
 
@@ -155,7 +155,7 @@ def run(aviary: Path) -> Run:
 @pytest.fixture(scope="module")
 def table(aviary: Path, run: Run) -> Path:
     engine = open_engine(run.path)
-    return labelling.label(engine, [aviary.parent / "unlabelled"], aviary.parent / "labelled", runs=[run.path])
+    return labeling.label_recordings(engine, [aviary.parent / "unlabeled"], aviary.parent / "labeled", runs=[run.path])
 
 
 def test_a_table_holds_every_window_and_a_ledger_every_recording(aviary: Path, run: Run, table: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_table_holds_every_window_and_a_ledger_every_recording(aviary: Path, r
     assert not (table.parent / "parts").exists()
 
 
-def test_a_stopped_labelling_goes_on_where_it_was(aviary: Path, run: Run, table: Path, tmp_path: Path) -> None:
+def test_a_stopped_labeling_goes_on_where_it_was(aviary: Path, run: Run, table: Path, tmp_path: Path) -> None:
     engine, heard = open_engine(run.path), []
 
     def label(stop: int) -> Path:
@@ -184,7 +184,7 @@ def test_a_stopped_labelling_goes_on_where_it_was(aviary: Path, run: Run, table:
             return engine.forward(waveforms)
 
         listening = dataclasses.replace(engine, forward=forward)
-        return labelling.label(listening, [aviary.parent / "unlabelled"], tmp_path, runs=[run.path])
+        return labeling.label_recordings(listening, [aviary.parent / "unlabeled"], tmp_path, runs=[run.path])
 
     with pytest.raises(KeyboardInterrupt):
         label(2)
@@ -200,9 +200,9 @@ def test_a_stopped_labelling_goes_on_where_it_was(aviary: Path, run: Run, table:
 def test_ranks_and_nothing_readable_are_refused(aviary: Path, run: Run, tmp_path: Path) -> None:
     engine: Engine = open_engine(run.path)
     with pytest.raises(UserError, match="make one with --combine mean"):
-        labelling.label(dataclasses.replace(engine, ranks=True), [aviary], tmp_path)
+        labeling.label_recordings(dataclasses.replace(engine, gives_ranks=True), [aviary], tmp_path)
     with pytest.raises(UserError, match="None of the 1 recordings could be read"):
-        labelling.label(engine, [aviary.parent / "unlabelled" / "broken.flac"], tmp_path)
+        labeling.label_recordings(engine, [aviary.parent / "unlabeled" / "broken.flac"], tmp_path)
     assert not (tmp_path / "pseudo.csv").exists()
 
 
@@ -213,8 +213,8 @@ def test_windows_are_trained_on_and_what_is_held_out_is_not(
     student = trainer.train(experiment(aviary, *settings), tmp_path / "student")
     said = capsys.readouterr().err
     assert f"1 recordings of {table} are held out here and were left out" in said and "copy.flac" in said
-    assert "10 windows of 2 unlabelled recordings are trained on as well." in said
-    heard = read_partition(student.path / "partition.csv", PSEUDO)
+    assert "10 windows of 2 unlabeled recordings are trained on as well." in said
+    heard = read_partition(student.path / "partition.csv", PSEUDO_LABELS)
     assert len(heard) == 10 and all("soundscape" in clip.path.name and not clip.labels for clip in heard)
     assert read_partition(student.path / "partition.csv", HELD_OUT) == read_partition(
         run.path / "partition.csv", HELD_OUT
@@ -223,7 +223,7 @@ def test_windows_are_trained_on_and_what_is_held_out_is_not(
     assert (student.path / "recordings.csv").read_text().count("soundscape") == 2
     assert provenance(student.path).trained_on([heard[0]]) == [heard[0]]
     parts = trainer.partition(experiment(aviary))
-    windows, found = pseudo_labels.windows(experiment(aviary, *settings), parts), read_scores(table)
+    windows, found = pseudo_labels.read_pseudo_labels(experiment(aviary, *settings), parts), read_scores(table)
     rows = [i for i, row in enumerate(found.rows) if "soundscape" in row.path]
     expected = found.scores[rows] ** 2 / (found.scores[rows] ** 2).sum(1, keepdims=True)
     np.testing.assert_allclose(windows.targets, expected, atol=tolerances.ACTIVATION)
@@ -254,11 +254,11 @@ def test_labels_by_who_heard_the_held_out_clips_are_refused(aviary: Path, table:
     about = json.loads((tmp_path / "cv" / "fold1" / "pseudo.json").read_text())
     (tmp_path / "cv" / "fold1" / "pseudo.json").write_text(json.dumps({**about, "runs": ["/gone"]}))
     chosen = experiment(aviary, f"pseudo_labels.table={tmp_path / 'cv'}", "data.fold=1")
-    assert pseudo_labels.table_of(chosen) == tmp_path / "cv" / "fold1" / "pseudo.csv"
+    assert pseudo_labels.pseudo_label_table(chosen) == tmp_path / "cv" / "fold1" / "pseudo.csv"
 
 
 def test_rounds_label_and_train_in_turn_and_keep_what_is_done(aviary: Path, run: Run, tmp_path: Path, capsys) -> None:
-    inputs = [str(aviary.parent / "unlabelled"), "pseudo_labels.power=1.5", "training.epochs=2"]
+    inputs = [str(aviary.parent / "unlabeled"), "pseudo_labels.power=1.5", "training.epochs=2"]
     verb(run.path, inputs, tmp_path, rounds=2, overlap=0.0, batch_size=32, threads=1, overwrite=False)
     shown = capsys.readouterr()
     assert [line[:8] for line in shown.out.splitlines()] == ["round 1:", "round 2:"]

@@ -14,11 +14,11 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.partition import PARTITION
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.inference.engine import open_engine
-from birdnet_fs.models.quantization.convert import is_quantised, quantised, ranges
+from birdnet_fs.models.quantization.convert import is_quantized, quantize, ranges
 from birdnet_fs.models.quantization.fake_quant import FIXED, LEARN
 from birdnet_fs.runs.history import read_history
-from birdnet_fs.runs.initial_weights import start_from
-from birdnet_fs.runs.run import Run, build_network, load_run, save_run, weights_of
+from birdnet_fs.runs.initial_weights import load_initial_weights
+from birdnet_fs.runs.run import Run, build_network, load_run, model_weights, save_run
 from birdnet_fs.schema import Data, Experiment, Finetuning, FrontEnd, Model, Optimizer, Training
 from birdnet_fs.training import qat
 from birdnet_fs.training.trainer import train
@@ -33,7 +33,7 @@ def with_model(experiment: Experiment, **settings: object) -> Experiment:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Run:
     """A float run of a small aviary."""
-    folder = tmp_path_factory.mktemp("quantise")
+    folder = tmp_path_factory.mktemp("quantize")
     make_aviary(folder / "aviary", n_species=3, clips_per_species=5, n_soundscapes=1, soundscape_s=5.0)
     data = Data(str(folder / "aviary"), "metadata.csv", audio="audio", where="set=aviary", n_folds=2, fold_column="")
     training = Training(
@@ -70,10 +70,10 @@ def test_the_new_run_goes_on_with_the_old_ones_clips_and_settings(base, run):
 
 def test_the_new_run_is_built_with_its_ranges_and_scored(base, run):
     model = run.build_model()
-    assert is_quantised(model)
+    assert is_quantized(model)
     assert all(float(grid.low) <= 0 < float(grid.high) for grid in ranges(model))
     assert sum((float(grid.low), float(grid.high)) != (0.0, 1.0) for grid in ranges(model)) == len(list(ranges(model)))
-    moved = weights_of(quantised(base.build_model()))["stem/kernel"] != weights_of(model)["stem/kernel"]
+    moved = model_weights(quantize(base.build_model()))["stem/kernel"] != model_weights(model)["stem/kernel"]
     assert moved.mean() > 0.9
     waveform = np.random.default_rng(0).normal(0, 0.1, (2, run.frontend.n_samples)).astype(np.float32)
     theirs, ours = (np.asarray(open_engine(one.path).logits(waveform)) for one in (base, run))
@@ -87,35 +87,35 @@ def test_the_new_run_is_built_with_its_ranges_and_scored(base, run):
 def test_it_starts_from_the_float_run_with_batchnorm_folded_in(base):
     experiment = with_model(base.experiment, quantized=True, weights=str(base.path))
     model = build_network(experiment, 3)
-    assert start_from(base.path, model, experiment, base.classes).endswith("the head's too.")
-    expected = weights_of(quantised(base.build_model()))
-    for path, value in weights_of(model).items():
+    assert load_initial_weights(base.path, model, experiment, base.classes).endswith("the head's too.")
+    expected = model_weights(quantize(base.build_model()))
+    for path, value in model_weights(model).items():
         np.testing.assert_array_equal(value, expected[path], err_msg=path)
 
 
-def test_a_quantised_run_starts_quantised_ones_only(run):
+def test_a_quantized_run_starts_quantized_ones_only(run):
     again = build_network(run.experiment, 3)
-    start_from(run.path, again, run.experiment, run.classes)
-    for path, value in weights_of(run.build_model()).items():
-        np.testing.assert_array_equal(weights_of(again)[path], value)
+    load_initial_weights(run.path, again, run.experiment, run.classes)
+    for path, value in model_weights(run.build_model()).items():
+        np.testing.assert_array_equal(model_weights(again)[path], value)
     plain = with_model(run.experiment, quantized=False)
-    with pytest.raises(UserError, match=r"is a quantised run.*start from the float run before it .*base\)"):
-        start_from(run.path, build_network(plain, 3), plain, run.classes)
+    with pytest.raises(UserError, match=r"is a quantized run.*start from the float run before it .*base\)"):
+        load_initial_weights(run.path, build_network(plain, 3), plain, run.classes)
 
 
 def test_ranges_are_measured_on_training_batches_then_learn_then_stay(base, tmp_path, monkeypatch):
     seen: list[tuple[int, str]] = []
-    step = qat.Ranges.step
+    step = qat.RangeSchedule.step
     measured: list[float] = []
 
-    def watched(self: qat.Ranges, epoch: int) -> None:
+    def watched(self: qat.RangeSchedule, epoch: int) -> None:
         grid = next(ranges(self.model))
         if not seen:
             measured.append(float(grid.low))
         step(self, epoch)
         seen.append((epoch, grid.phase))
 
-    monkeypatch.setattr(qat.Ranges, "step", watched)
+    monkeypatch.setattr(qat.RangeSchedule, "step", watched)
     training = dataclasses.replace(
         base.experiment.training,
         epochs=4,
@@ -130,12 +130,12 @@ def test_ranges_are_measured_on_training_batches_then_learn_then_stay(base, tmp_
 
 
 def test_one_epoch_has_ranges_that_stay():
-    assert [qat.Ranges(None, epochs).n_learn for epochs in (1, 2, 3, 5, 9)] == [0, 1, 2, 3, 6]
+    assert [qat.RangeSchedule(None, epochs).n_learn for epochs in (1, 2, 3, 5, 9)] == [0, 1, 2, 3, 6]
 
 
 def test_ranges_without_axes_are_saved_and_read(tmp_path):
     experiment = with_model(EXPERIMENT, quantized=True, weights="run")
-    run = save_run(tmp_path / "run", experiment, ("a", "b"), weights_of(build_network(experiment, 2)))
+    run = save_run(tmp_path / "run", experiment, ("a", "b"), model_weights(build_network(experiment, 2)))
     assert float(load_run(run.path).build_model().get_layer("logits_range").high) == 1
 
 
@@ -163,12 +163,12 @@ def test_settings_that_contradict_each_other_are_refused(settings, words):
         Experiment(model=Model(**settings["model"]), training=Training(**settings.get("training", {})))
 
 
-def test_the_verb_leaves_the_float_run_and_quantised_runs_alone(base, run):
+def test_the_verb_leaves_the_float_run_and_quantized_runs_alone(base, run):
     invoke = CliRunner().invoke
     for arguments, words in (
         ([str(base.path)], "add -o FOLDER"),
         ([str(base.path), "-o", str(base.path), "--overwrite"], "is the float run itself"),
-        ([str(run.path), "-o", str(Path(run.path) / "x")], "is quantised already"),
+        ([str(run.path), "-o", str(Path(run.path) / "x")], "is quantized already"),
     ):
         result = invoke(app, ["quantize", *arguments])
         assert isinstance(result.exception, UserError) and words in str(result.exception), result.output

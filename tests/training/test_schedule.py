@@ -72,6 +72,6 @@ def test_a_plateau_lowers_the_rate_when_torchs_does() -> None:
     plateau = Plateau(factor=0.5, patience=2)
     for score in scores:
         reference.step(score)
-        plateau.see(score)
+        plateau.update(score)
         assert plateau.scale == optimizer.param_groups[0]["lr"]
     assert plateau.scale < 0.5

@@ -28,7 +28,7 @@ BASE = Experiment(name="base")
         ({"data.val_fraction": Float(0.1, 0.3)}, "data.val_fraction cannot be searched: it changes what is"),
         ({"seed": Int(0, 9)}, "seed cannot be searched"),
         ({"episodes.n_way": Int(2, 9)}, "episodes.n_way cannot be searched"),
-        ({"training.threads": Int(1, 4)}, "training.threads cannot be searched: it does not change what is learnt"),
+        ({"training.threads": Int(1, 4)}, "training.threads cannot be searched: it does not change what is learned"),
         (
             {"training.optimizer.swa_epochs": Categorical((0, "two"))},
             "training.optimizer.swa_epochs must be a whole number",

@@ -13,7 +13,7 @@ from birdnet_fs.data import waveforms
 from birdnet_fs.data.partition import partition
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.runs.history import read_history
-from birdnet_fs.runs.resolve import finished
+from birdnet_fs.runs.resolve import is_finished
 from birdnet_fs.runs.run import load_run
 from birdnet_fs.schema import (
     Categorical,
@@ -121,6 +121,6 @@ def test_a_pretrained_start_is_trained_once_for_all(base: Experiment, tmp_path: 
     study = Study(tmp_path, check_tuning(both, space), space)
     work(study)
     assert [trial.state for trial in study.trials()] == ["finished"] * 2
-    assert finished(tmp_path / "pretrain", override(first, [f"seed={base.seed}"]))
+    assert is_finished(tmp_path / "pretrain", override(first, [f"seed={base.seed}"]))
     assert "pretrain" in (study.place(0) / "log.txt").read_text()
     assert not (study.place(0) / "pretrain").exists()

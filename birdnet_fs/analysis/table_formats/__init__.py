@@ -7,7 +7,7 @@ four are those BirdNET-Analyzer uses, so that the programs around it find the ta
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from birdnet_fs.analysis.detections import Scored
+from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.table_formats import animal_spot, audacity, birdnet, csv, kaleidoscope, raven
 from birdnet_fs.core.errors import UserError, nearest
 
@@ -16,7 +16,7 @@ class Format(NamedTuple):
     """What is put behind the recording's name, and what writes the text."""
 
     suffix: str
-    render: Callable[[Scored], str]
+    render: Callable[[RecordingDetections], str]
 
 
 FORMATS = {
@@ -29,7 +29,7 @@ FORMATS = {
 }
 
 
-def check(names: Sequence[str]) -> tuple[str, ...]:
+def check_formats(names: Sequence[str]) -> tuple[str, ...]:
     """The names, each once and in the order given.
 
     Raises:

@@ -1,6 +1,6 @@
 """Raven selection table in ANIMAL-SPOT's columns; the comment is the confidence."""
 
-from birdnet_fs.analysis.detections import Scored
+from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.table_formats.text import seconds, tab_table
 
 HEADER = (
@@ -16,7 +16,7 @@ HEADER = (
 )
 
 
-def render(scored: Scored) -> str:
+def render(scored: RecordingDetections) -> str:
     """The table, one row per detection."""
     return tab_table(
         HEADER,

@@ -1,10 +1,10 @@
 """Audacity label track: start, end and class name, tab-separated, no header."""
 
-from birdnet_fs.analysis.detections import Scored
+from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.table_formats.text import seconds, tab_table
 
 
-def render(scored: Scored) -> str:
+def render(scored: RecordingDetections) -> str:
     """The labels; the text is the class name alone, so that the track can be read back as training labels."""
     return tab_table(
         (), ((seconds(found.onset_s), seconds(found.offset_s), found.label) for found in scored.detections)

@@ -1,12 +1,12 @@
 """The CSV of the `birdnet` Python package; times are HH:MM:SS.CC, to the hundredth of a second."""
 
-from birdnet_fs.analysis.detections import Scored
+from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.table_formats.text import comma_table, full_path, whole_units
 
 HEADER = ("input", "start_time", "end_time", "species_name", "confidence")
 
 
-def render(scored: Scored) -> str:
+def render(scored: RecordingDetections) -> str:
     """The table; species_name is the whole class name."""
     return comma_table(
         HEADER,

@@ -1,12 +1,12 @@
 """BirdNET-Analyzer's CSV."""
 
-from birdnet_fs.analysis.detections import Scored
+from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds, split_label
 
 HEADER = ("Start (s)", "End (s)", "Scientific name", "Common name", "Confidence", "File")
 
 
-def render(scored: Scored) -> str:
+def render(scored: RecordingDetections) -> str:
     """The table, one row per detection."""
     return comma_table(
         HEADER,

@@ -1,12 +1,12 @@
 """Kaleidoscope's CSV: folder, file, offset and duration in seconds, best match and its distance."""
 
-from birdnet_fs.analysis.detections import Scored
+from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds
 
 HEADER = ("INDIR", "FOLDER", "IN FILE", "OFFSET", "DURATION", "TOP1MATCH", "TOP1DIST")
 
 
-def render(scored: Scored) -> str:
+def render(scored: RecordingDetections) -> str:
     """The table; TOP1DIST is a distance, so it is 1 - confidence."""
     folder = scored.path.absolute().parent.relative_to(scored.root.absolute())
     return comma_table(

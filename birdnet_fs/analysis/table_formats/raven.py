@@ -1,6 +1,6 @@
 """Raven selection table in BirdNET-Analyzer's columns; a recording without detections gives the header alone."""
 
-from birdnet_fs.analysis.detections import Scored
+from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.table_formats.text import full_path, seconds, split_label, tab_table
 
 HEADER = (
@@ -19,7 +19,7 @@ HEADER = (
 )
 
 
-def render(scored: Scored) -> str:
+def render(scored: RecordingDetections) -> str:
     """The table; Species Code is the whole class name, as BirdNET-Analyzer writes it for classes without a code."""
     return tab_table(
         HEADER,

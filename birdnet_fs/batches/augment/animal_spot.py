@@ -4,7 +4,7 @@ Source: Bergler et al. 2022, "ANIMAL-SPOT enables animal-independent signal dete
 learning", Scientific Reports 12, https://doi.org/10.1038/s41598-022-26429-y, in the order of its repository
 (ChristianBergler/ANIMAL-SPOT, data/transforms.py): amplitude in whole dB; pitch, all bins stretched or compressed to
 the nearest one, with the median where nothing comes to lie; time, frames to the nearest; bands; background noise at an
-SNR in whole dB, changed in time and pitch by itself; dB and normalisation as the front-end has them.
+SNR in whole dB, changed in time and pitch by itself; dB and normalization as the front-end has them.
 
 There a spectrogram of another length is cut or padded at the end. Here the crop is as much shorter or longer before,
 so that the segment is filled where the clip allows it.
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from birdnet_fs.batches.augment.rng import Draws, Random
+from birdnet_fs.batches.augment.rng import Generator, ItemRandom
 from birdnet_fs.batches.augment.waveform import background
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.frontend.definition import define, finish
@@ -25,7 +25,7 @@ from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.schema import AnimalSpot, FrontEnd
 
 
-class Drawn(NamedTuple):
+class Parameters(NamedTuple):
     """What one segment gets before noise."""
 
     amplitude_db: int
@@ -33,23 +33,23 @@ class Drawn(NamedTuple):
     time: float
 
 
-def draw(settings: AnimalSpot, draws: Draws) -> Drawn | None:
+def draw_parameters(settings: AnimalSpot, random: ItemRandom) -> Parameters | None:
     """What a segment gets, or None: then the front-end does its work as always."""
-    rng = draws.rng
+    rng = random.rng
     if not settings.p or rng.random() >= settings.p:
         return None
     amplitude_db = int(rng.integers(settings.amplitude_db[0], settings.amplitude_db[1] + 1))
-    drawn = Drawn(amplitude_db, _factor(settings.pitch, rng), _factor(settings.time, rng))
-    draws.words.append(f"{amplitude_db:+d} dB, frequencies x {drawn.pitch:.2f}, duration x {drawn.time:.2f}")
+    drawn = Parameters(amplitude_db, _factor(settings.pitch, rng), _factor(settings.time, rng))
+    random.changes.append(f"{amplitude_db:+d} dB, frequencies x {drawn.pitch:.2f}, duration x {drawn.time:.2f}")
     return drawn
 
 
 def features(
     waveform: np.ndarray,
-    drawn: Drawn,
+    drawn: Parameters,
     spec: FrontEnd,
     settings: AnimalSpot,
-    draws: Draws,
+    random: ItemRandom,
     noises: Waveforms | Sequence[np.ndarray] = (),
 ) -> np.ndarray:
     """The features of a segment after the whole chain.
@@ -59,7 +59,7 @@ def features(
         drawn: What it gets.
         spec: The front-end.
         settings: Of the noise.
-        draws: Of this item.
+        random: Of this item.
         noises: Background waveforms; when there are none, no noise is added.
 
     Returns:
@@ -69,11 +69,11 @@ def features(
     x = energies(waveform, drawn.pitch, definition.n_frames, spec)
     x *= np.float32(10 ** (drawn.amplitude_db / 10))
     if len(noises):
-        pitch, time = _factor(settings.pitch, draws.rng), _factor(settings.time, draws.rng)
-        noise, name = background(round(spec.n_samples / time), draws, noises, spec.sample_rate_hz)
-        snr_db = int(draws.rng.integers(settings.snr_db[0], settings.snr_db[1] + 1))
+        pitch, time = _factor(settings.pitch, random.rng), _factor(settings.time, random.rng)
+        noise, name = background(round(spec.n_samples / time), random, noises, spec.sample_rate_hz)
+        snr_db = int(random.rng.integers(settings.snr_db[0], settings.snr_db[1] + 1))
         x = add_noise(x, energies(noise, pitch, definition.n_frames, spec), snr_db)
-        draws.words.append(f"{name} at {snr_db} dB SNR (frequencies x {pitch:.2f}, duration x {time:.2f})")
+        random.changes.append(f"{name} at {snr_db} dB SNR (frequencies x {pitch:.2f}, duration x {time:.2f})")
     return finish(x[None], definition, np)[0].astype(np.float32, copy=False)
 
 
@@ -117,7 +117,7 @@ def nearest(x: np.ndarray, size: int, axis: int) -> np.ndarray:
     return x.take(np.arange(size) * x.shape[axis] // size, axis)
 
 
-def _factor(between: tuple[float, float], rng: Random) -> float:
+def _factor(between: tuple[float, float], rng: Generator) -> float:
     """Between the two, uniform in octaves."""
     return float(between[0] * (between[1] / between[0]) ** rng.random())
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from birdnet_fs.batches.augment.rng import Random
+from birdnet_fs.batches.augment.rng import Generator
 
 ACTIVITY_BIN_S = 0.1
 
 
 def crop(
-    waveform: np.ndarray, n_samples: int, rng: Random, *, activity: np.ndarray | None = None, sample_rate_hz: int
+    waveform: np.ndarray, n_samples: int, rng: Generator, *, activity: np.ndarray | None = None, sample_rate_hz: int
 ) -> np.ndarray:
     """A segment of a clip; a shorter clip lies at a random place in silence.
 
@@ -53,7 +53,7 @@ def _bin(sample_rate_hz: int) -> int:
     return round(ACTIVITY_BIN_S * sample_rate_hz)
 
 
-def _active_onset(total: np.ndarray, n: int, n_samples: int, rng: Random, n_bin: int) -> int:
+def _active_onset(total: np.ndarray, n: int, n_samples: int, rng: Generator, n_bin: int) -> int:
     """An onset drawn in proportion to the squared activity below the segment."""
     n_bins = len(total) - 1
     width = min(n_samples // n_bin, n_bins)

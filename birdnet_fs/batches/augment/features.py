@@ -12,30 +12,30 @@ from collections.abc import Callable
 
 import numpy as np
 
-from birdnet_fs.batches.augment.rng import Draws, Random
+from birdnet_fs.batches.augment.rng import Generator, ItemRandom
 from birdnet_fs.batches.augment.waveform import Partner, drawn_mixup, mixed_targets
 from birdnet_fs.core.random_streams import Stream
 from birdnet_fs.schema import Augmentation, CutMix, Masks
 
 Rectangle = tuple[slice, slice]  # frames and bands
-Told = Callable[[Partner, float, Rectangle | None], None]
+MixCallback = Callable[[Partner, float, Rectangle | None], None]
 
 
 def augment_features(
-    features: np.ndarray, settings: Augmentation, draws: Draws, *, within: tuple[float, float] | None = None
+    features: np.ndarray, settings: Augmentation, random: ItemRandom, *, within: tuple[float, float] | None = None
 ) -> np.ndarray:
     """The feature stage on one segment.
 
     Args:
         features: [n_frames, n_mels]; not changed.
         settings: Which changes, and how strong.
-        draws: Of this item.
+        random: Of this item.
         within: Least and greatest value of this front-end's features, which levels keep to; None = no bounds.
 
     Returns:
         float32 [n_frames, n_mels].
     """
-    rng, say = draws.rng, draws.words.append
+    rng, say = random.rng, random.changes.append
     features = np.array(features, np.float32)
     if settings.features_p < 1 and rng.random() >= settings.features_p:
         return features
@@ -50,8 +50,8 @@ def augment_features(
                 features = warp(features, source, target, axis)
                 say(f"{unit} warped from {source:.0f} to {target:.0f}")
     fill = features.mean()
-    _mask(features, 0, settings.time_masks, fill, draws)
-    _mask(features, 1, settings.freq_masks, fill, draws)
+    _apply_masks(features, 0, settings.time_masks, fill, random)
+    _apply_masks(features, 1, settings.freq_masks, fill, random)
     if settings.feature_noise.p and rng.random() < settings.feature_noise.p:
         features += settings.feature_noise.deviation * rng.standard_normal(features.shape, dtype=np.float32)
         say(f"noise of {settings.feature_noise.deviation:g} on the features")
@@ -69,11 +69,11 @@ def mix_features(
     features: np.ndarray,
     targets: np.ndarray,
     settings: Augmentation,
-    draws: Draws,
+    random: ItemRandom,
     *,
     multi_label: bool,
     partner: Callable[[], Partner],
-    told: Told | None = None,
+    on_mix: MixCallback | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mixup of the features, and CutMix.
 
@@ -81,32 +81,32 @@ def mix_features(
         features: float32 [n_frames, n_mels].
         targets: float32 [n_classes].
         settings: Which of them, and how strong.
-        draws: Of this item.
+        random: Of this item.
         multi_label: Whether labels of a mixup are the union, when the settings leave it open.
         partner: Draws another segment's features, changed as this one's were.
-        told: Is given every mixture: the partner, the share of the first, and in CutMix the partner's rectangle.
+        on_mix: Is given every mixture: the partner, the share of the first, and in CutMix the partner's rectangle.
 
     Returns:
         The mixed features and targets; neither argument is changed.
     """
-    if settings.mixup.on == "features" and (share := drawn_mixup(settings.mixup, draws)) is not None:
+    if settings.mixup.on == "features" and (share := drawn_mixup(settings.mixup, random)) is not None:
         other = partner()
         features = np.float32(share) * features + np.float32(1 - share) * other.data
         targets = mixed_targets(targets, other.targets, share, settings.mixup.labels, multi_label)
-        draws.words.append(f"{1 - share:.0%} of {other.name}")
-        if told is not None:
-            told(other, share, None)
-    if settings.cutmix.p and draws.rng.random() < settings.cutmix.p:
-        frames, bands = _rectangle(features.shape, settings.cutmix, draws.rng)
+        random.changes.append(f"{1 - share:.0%} of {other.name}")
+        if on_mix is not None:
+            on_mix(other, share, None)
+    if settings.cutmix.p and random.rng.random() < settings.cutmix.p:
+        frames, bands = _rectangle(features.shape, settings.cutmix, random.rng)
         other = partner()
         features = features.copy()
         features[frames, bands] = other.data[frames, bands]
         share = 1 - features[frames, bands].size / features.size
         targets = mixed_targets(targets, other.targets, share, "shares", multi_label)
         at = f"frames {frames.start}-{frames.stop}, bands {bands.start}-{bands.stop}"
-        draws.words.append(f"{1 - share:.0%} cut from {other.name} ({at})")
-        if told is not None:
-            told(other, share, (frames, bands))
+        random.changes.append(f"{1 - share:.0%} cut from {other.name} ({at})")
+        if on_mix is not None:
+            on_mix(other, share, (frames, bands))
     return features, targets.astype(np.float32)
 
 
@@ -127,18 +127,18 @@ def warp(features: np.ndarray, source: float, target: float, axis: int) -> np.nd
     return first + rest * (second - first)
 
 
-def _warped_point(size: int, most: float, rng: Random) -> tuple[float, float]:
+def _warped_point(size: int, most: float, rng: Generator) -> tuple[float, float]:
     """Place and new place of a point at least as far from the ends as it may move."""
     reach = most * (size - 1)
     source = rng.uniform(reach, size - 1 - reach)
     return source, source + 0.99 * rng.uniform(-reach, reach)  # never quite the end
 
 
-def _mask(features: np.ndarray, axis: int, masks: Masks, mean: float, draws: Draws) -> None:
+def _apply_masks(features: np.ndarray, axis: int, masks: Masks, mean: float, random: ItemRandom) -> None:
     """Wipe out stretches of an axis of `features`."""
     if not masks.n:
         return
-    rng = draws.of(masks.per, (Stream.BATCH_TIME_MASKS, Stream.BATCH_FREQUENCY_MASKS)[axis])
+    rng = random.generator(masks.per, (Stream.BATCH_TIME_MASKS, Stream.BATCH_FREQUENCY_MASKS)[axis])
     if masks.p < 1 and rng.random() >= masks.p:
         return
     size = features.shape[axis]
@@ -150,16 +150,16 @@ def _mask(features: np.ndarray, axis: int, masks: Masks, mean: float, draws: Dra
         features[(slice(None),) * axis + (slice(onset, onset + length),)] = mean if masks.fill == "mean" else 0.0
         done += [f"{onset}-{onset + length}"] if length else []
     if done:
-        draws.words.append(f"{('frames', 'bands')[axis]} {', '.join(done)} masked")
+        random.changes.append(f"{('frames', 'bands')[axis]} {', '.join(done)} masked")
 
 
-def _rectangle(shape: tuple[int, ...], settings: CutMix, rng: Random) -> tuple[slice, slice]:
-    """The frames and bands that are cut out: their centre is anywhere, so that they may overhang and are cut off."""
+def _rectangle(shape: tuple[int, ...], settings: CutMix, rng: Generator) -> tuple[slice, slice]:
+    """The frames and bands that are cut out: their center is anywhere, so that they may overhang and are cut off."""
     cut = 1 - rng.beta(settings.alpha, settings.alpha)
     share = (cut, 1.0) if settings.shape == "time" else (np.sqrt(cut), np.sqrt(cut))
     sides = []
     for size, part in zip(shape, share, strict=True):
-        centre = 0.5 * size if part == 1.0 else rng.uniform(0, size)
-        low, high = np.clip(np.round([centre - part * size / 2, centre + part * size / 2]), 0, size).astype(int)
+        center = 0.5 * size if part == 1.0 else rng.uniform(0, size)
+        low, high = np.clip(np.round([center - part * size / 2, center + part * size / 2]), 0, size).astype(int)
         sides.append(slice(int(low), int(high)))
     return sides[0], sides[1]

@@ -1,9 +1,9 @@
-"""Filters and coloured noise, made in the spectrum of a whole segment, without delay.
+"""Filters and colored noise, made in the spectrum of a whole segment, without delay.
 
 Sources: Nam, Kim, Park 2022, "FilterAugment: An Acoustic Environmental Data Augmentation Method",
-https://arxiv.org/abs/2110.03282 (the equaliser; its linear kind, with a fixed number of bands); Butterworth 1930, "On
+https://arxiv.org/abs/2110.03282 (the equalizer; its linear kind, with a fixed number of bands); Butterworth 1930, "On
 the theory of filter amplifiers" (low-pass and high-pass); Timmer and König 1995, "On generating power law noise",
-https://ui.adsabs.harvard.edu/abs/1995A%26A...300..707T (coloured noise).
+https://ui.adsabs.harvard.edu/abs/1995A%26A...300..707T (colored noise).
 """
 
 import functools
@@ -11,11 +11,11 @@ import functools
 import numpy as np
 import scipy.fft
 
-from birdnet_fs.batches.augment.rng import Random
+from birdnet_fs.batches.augment.rng import Generator
 
 N_EQ_POINTS = 6
 EQ_LOWEST_HZ = 200.0
-COLOUR_LOWEST_HZ = 100.0
+COLOR_LOWEST_HZ = 100.0
 DB_PER_OCTAVE = 20 * np.log10(2.0)  # of a filter of order 1
 
 
@@ -34,7 +34,7 @@ def change_spectrum(waveform: np.ndarray, gain_db: np.ndarray) -> np.ndarray:
     return scipy.fft.irfft(spectrum, n=len(waveform), overwrite_x=True)
 
 
-def equaliser(gains_db: np.ndarray, n_samples: int, sample_rate_hz: int) -> np.ndarray:
+def equalizer(gains_db: np.ndarray, n_samples: int, sample_rate_hz: int) -> np.ndarray:
     """A smooth filter: gains in dB at points evenly spaced in log frequency from 200 Hz to Nyquist, lines between.
 
     Args:
@@ -77,7 +77,7 @@ def _butterworth(octaves: np.ndarray, db_per_octave: float) -> np.ndarray:
     return np.log(1 + np.exp(beyond)) * np.float32(-10 / np.log(10.0))
 
 
-def coloured_noise(n_samples: int, exponent: float, rng: Random, sample_rate_hz: int) -> np.ndarray:
+def colored_noise(n_samples: int, exponent: float, rng: Generator, sample_rate_hz: int) -> np.ndarray:
     """Noise whose power falls with frequency ** exponent above 100 Hz and is even below.
 
     Below, for else nearly all of the power would lie where no bird sings.
@@ -93,7 +93,7 @@ def coloured_noise(n_samples: int, exponent: float, rng: Random, sample_rate_hz:
     """
     octave = _octaves(n_samples, sample_rate_hz)
     spectrum = rng.standard_normal(2 * len(octave), np.float32).view(np.complex64)
-    above = np.maximum(octave - np.float32(np.log2(COLOUR_LOWEST_HZ)), np.float32(0))
+    above = np.maximum(octave - np.float32(np.log2(COLOR_LOWEST_HZ)), np.float32(0))
     spectrum *= np.exp(above * np.float32(-exponent / 2 * np.log(2.0)))
     spectrum[0] = 0
     return scipy.fft.irfft(spectrum, n=n_samples, overwrite_x=True)

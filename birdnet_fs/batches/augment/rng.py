@@ -6,7 +6,7 @@ import numpy as np
 
 from birdnet_fs.core.random_streams import Stream, generator
 
-Random = np.random.Generator
+Generator = np.random.Generator
 
 
 class Key(NamedTuple):
@@ -18,7 +18,7 @@ class Key(NamedTuple):
     batch: int  # number of the items that share what is drawn once for a batch
 
 
-class Draws:
+class ItemRandom:
     """The random numbers of one item: the same for the same seed and key, in any order and in any process.
 
     Args:
@@ -27,15 +27,15 @@ class Draws:
 
     Attributes:
         rng: The item's own generator.
-        words: What was applied, in order, for people; chains add to it.
+        changes: What was applied, in order, for people; chains add to it.
     """
 
     def __init__(self, seed: int, key: Key) -> None:
-        self.rng: Random = generator(seed, Stream.AUGMENTATION, key.epoch, key.place)
-        self.words: list[str] = []
+        self.rng: Generator = generator(seed, Stream.AUGMENTATION, key.epoch, key.place)
+        self.changes: list[str] = []
         self._seed, self._key = seed, key
 
-    def of(self, per: Literal["segment", "batch"], stream: Stream) -> Random:
+    def generator(self, per: Literal["segment", "batch"], stream: Stream) -> Generator:
         """The item's own generator, or a fresh one that gives all items of a batch the same numbers.
 
         Args:

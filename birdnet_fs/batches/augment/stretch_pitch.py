@@ -1,7 +1,7 @@
 """Time stretch and pitch shift by a phase vocoder.
 
 Source: Puckette 1995, "Phase-locked vocoder", IEEE WASPAA, https://doi.org/10.1109/ASPAA.1995.482995: two frames of the
-input, as far apart as frames of the output are, give the phase advance without unwrapping, and neighbouring bins of
+input, as far apart as frames of the output are, give the phase advance without unwrapping, and neighboring bins of
 the last output frame are added with turned sign, which keeps them together. Windows are short (about 12 ms): birds
 sweep fast, and on their sweeps this is nearer to the truth than libraries made for music, which are slower and either
 bring a random generator of their own that cannot be seeded (Signalsmith's beyond a factor of 2) or are no
@@ -58,8 +58,8 @@ def stretch(waveform: np.ndarray, n_samples: int, sample_rate_hz: int) -> np.nda
     hop = n_fft // OVERLAP
     n_frames = -(-n_samples // hop) + OVERLAP - 1
     window = (0.5 - 0.5 * np.cos(2 * np.pi / n_fft * np.arange(n_fft))).astype(np.float32)
-    centre = (np.arange(n_frames) - OVERLAP / 2 + 1) * hop  # in the output
-    start = np.round(centre * (len(waveform) / n_samples)).astype(int) - n_fft // 2  # in the input
+    center = (np.arange(n_frames) - OVERLAP / 2 + 1) * hop  # in the output
+    start = np.round(center * (len(waveform) / n_samples)).astype(int) - n_fft // 2  # in the input
     before = hop - int(start[0])
     padded = np.pad(waveform, (before, max(0, int(start[-1]) + n_fft - len(waveform))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)

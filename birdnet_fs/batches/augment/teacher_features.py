@@ -3,7 +3,7 @@
 A segment is resampled to the other front-end's rate (above the Nyquist frequency of the lower one nothing is left).
 A longer one is cut into windows as clips are when they are scored (`windows.clip_rule`). A shorter one is heard again
 and again until the other's segment is full: silence would be no part of the sound and change what segments are
-normalised by.
+normalized by.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ def same_features(one: FrontEnd, other: FrontEnd) -> bool:
     return dataclasses.replace(one, preset="") == dataclasses.replace(other, preset="")
 
 
-class Listener:
+class OtherFrontEnd:
     """Another front-end on the segments of a first one.
 
     Args:
@@ -40,7 +40,7 @@ class Listener:
         place = (middles_s % spec.segment_s / spec.segment_s * spec.shape[0]).astype(int)
         # in the features of the first: the frame that lies where each of ours does, and the band
         self._frames = np.minimum(place, spec.shape[0] - 1)
-        self._bands = np.rint(np.interp(_centres_hz(own), _centres_hz(spec), np.arange(spec.shape[1]))).astype(int)
+        self._bands = np.rint(np.interp(_centers_hz(own), _centers_hz(spec), np.arange(spec.shape[1]))).astype(int)
 
     def _n_samples(self) -> int:
         return round(self.spec.n_samples * self.own.sample_rate_hz / self.spec.sample_rate_hz)
@@ -82,11 +82,11 @@ class Listener:
         return np.where(times[:, :, None] & pitches, second, first)
 
 
-def _centres_hz(spec: FrontEnd) -> np.ndarray:
+def _centers_hz(spec: FrontEnd) -> np.ndarray:
     """The frequency of each band of the features, the mean over the bins that it adds."""
     definition = define(spec, spec.n_samples)
     bins_hz = np.arange(definition.bands.shape[1]) * spec.sample_rate_hz / spec.n_fft
     weight = np.maximum(definition.bands.sum(1), np.finfo(float).tiny)
-    centres = definition.bands @ bins_hz / weight
-    centres = centres if definition.resize_bands is None else definition.resize_bands @ centres
-    return np.maximum.accumulate(centres)  # a band that holds no bin has none, and Lanczos overshoots
+    centers = definition.bands @ bins_hz / weight
+    centers = centers if definition.resize_bands is None else definition.resize_bands @ centers
+    return np.maximum.accumulate(centers)  # a band that holds no bin has none, and Lanczos overshoots

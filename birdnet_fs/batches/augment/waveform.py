@@ -1,8 +1,8 @@
-"""Changes to the waveform of a segment: mixup, shift, noise, filters, equaliser, gain, silence at the end.
+"""Changes to the waveform of a segment: mixup, shift, noise, filters, equalizer, gain, silence at the end.
 
 Sources: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", https://arxiv.org/abs/1710.09412, here with
 shares of the power, as sounds add; Ko et al. 2017, "A study on data augmentation of reverberant speech for robust
-speech recognition", https://doi.org/10.1109/ICASSP.2017.7953152 (background noise at an SNR); filters and equaliser:
+speech recognition", https://doi.org/10.1109/ICASSP.2017.7953152 (background noise at an SNR); filters and equalizer:
 filters.py. Stretch and pitch come with the crop (augmentation.py, stretch.py).
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from birdnet_fs.batches.augment import filters
 from birdnet_fs.batches.augment.crop import crop
-from birdnet_fs.batches.augment.rng import Draws
+from birdnet_fs.batches.augment.rng import ItemRandom
 from birdnet_fs.core.random_streams import Stream
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.schema import Augmentation, Mixup
@@ -27,7 +27,7 @@ class Partner(NamedTuple):
     data: np.ndarray  # waveform [n_samples], or features [n_frames, n_mels]
     targets: np.ndarray  # [n_classes]
     name: str  # for people
-    heard: tuple[np.ndarray, ...] = ()  # its features by other front-ends (listeners.py)
+    teacher_features: tuple[np.ndarray, ...] = ()  # its features by other front-ends (listeners.py)
 
 
 def rms(waveform: np.ndarray) -> float:
@@ -78,9 +78,9 @@ def shift(waveform: np.ndarray, n_samples: int, fill: str) -> np.ndarray:
     return moved
 
 
-def drawn_mixup(settings: Mixup, draws: Draws) -> float | None:
+def drawn_mixup(settings: Mixup, random: ItemRandom) -> float | None:
     """The share of the first in a mixture, or None for no mixture."""
-    rng = draws.of(settings.per, Stream.BATCH_MIXUP)
+    rng = random.generator(settings.per, Stream.BATCH_MIXUP)
     if settings.p and rng.random() < settings.p:
         return float(rng.beta(settings.alpha, settings.alpha))
     return None
@@ -90,7 +90,7 @@ def augment_waveform(
     waveform: np.ndarray,
     targets: np.ndarray,
     settings: Augmentation,
-    draws: Draws,
+    random: ItemRandom,
     *,
     sample_rate_hz: int,
     multi_label: bool,
@@ -103,7 +103,7 @@ def augment_waveform(
         waveform: Segment, float32 [n_samples].
         targets: float32 [n_classes].
         settings: Which changes, and how strong.
-        draws: Of this item.
+        random: Of this item.
         sample_rate_hz: Rate of the segment.
         multi_label: Whether mixed labels are the union, when the settings leave it open.
         partner: Draws another segment of so many samples.
@@ -112,8 +112,8 @@ def augment_waveform(
     Returns:
         The changed segment and its targets; neither argument is changed.
     """
-    rng, say = draws.rng, draws.words.append
-    if settings.mixup.on == "waveform" and (share := drawn_mixup(settings.mixup, draws)) is not None:
+    rng, say = random.rng, random.changes.append
+    if settings.mixup.on == "waveform" and (share := drawn_mixup(settings.mixup, random)) is not None:
         share = max(share, 1 - share)
         other = partner(len(waveform))
         waveform = mix(waveform, other.data, share)
@@ -124,11 +124,11 @@ def augment_waveform(
         waveform = shift(waveform, n_samples, settings.shift.fill)
         say(f"{n_samples / sample_rate_hz:+.2f} s in time")
     if settings.noise.p and rng.random() < settings.noise.p:
-        noise, name = _noise(len(waveform), settings, draws, noises, sample_rate_hz)
+        noise, name = _noise(len(waveform), settings, random, noises, sample_rate_hz)
         snr_db = rng.uniform(*settings.noise.snr_db)
         waveform = add_noise(waveform, noise, snr_db)
         say(f"{name} at {snr_db:.1f} dB SNR")
-    gain_db = _filters(len(waveform), settings, draws, sample_rate_hz)
+    gain_db = _filters(len(waveform), settings, random, sample_rate_hz)
     if gain_db is not None:
         waveform = filters.change_spectrum(waveform, gain_db)
     if settings.gain_db:
@@ -146,43 +146,43 @@ def augment_waveform(
 def _noise(
     n_samples: int,
     settings: Augmentation,
-    draws: Draws,
+    random: ItemRandom,
     noises: Waveforms | Sequence[np.ndarray],
     sample_rate_hz: int,
 ) -> tuple[np.ndarray, str]:
     """Noise of any level, and what it is."""
     if len(noises):
-        return background(n_samples, draws, noises, sample_rate_hz)
+        return background(n_samples, random, noises, sample_rate_hz)
     low, high = settings.noise.exponent
     if (low, high) == (0.0, 0.0):
-        return draws.rng.standard_normal(n_samples, dtype=np.float32), "white noise"
-    exponent = draws.rng.uniform(low, high)
-    noise = filters.coloured_noise(n_samples, exponent, draws.rng, sample_rate_hz)
+        return random.rng.standard_normal(n_samples, dtype=np.float32), "white noise"
+    exponent = random.rng.uniform(low, high)
+    noise = filters.colored_noise(n_samples, exponent, random.rng, sample_rate_hz)
     return noise, f"noise of 1 / f ** {exponent:.1f}"
 
 
 def background(
-    n_samples: int, draws: Draws, noises: Waveforms | Sequence[np.ndarray], sample_rate_hz: int
+    n_samples: int, random: ItemRandom, noises: Waveforms | Sequence[np.ndarray], sample_rate_hz: int
 ) -> tuple[np.ndarray, str]:
     """A part of a background recording [n_samples], and the recording's name."""
-    number = int(draws.rng.integers(len(noises)))
-    noise = crop(noises[number], n_samples, draws.rng, sample_rate_hz=sample_rate_hz)
+    number = int(random.rng.integers(len(noises)))
+    noise = crop(noises[number], n_samples, random.rng, sample_rate_hz=sample_rate_hz)
     name = noises.clips[number].path.name if isinstance(noises, Waveforms) else f"background {number}"
     return noise, name
 
 
-def _filters(n_samples: int, settings: Augmentation, draws: Draws, sample_rate_hz: int) -> np.ndarray | None:
+def _filters(n_samples: int, settings: Augmentation, random: ItemRandom, sample_rate_hz: int) -> np.ndarray | None:
     """The gain of all filters together, in dB for each bin of the segment's FFT; None for none."""
-    rng, chosen = draws.rng, settings.filters
+    rng, chosen = random.rng, settings.filters
     gains = []
     for kind, make in (("low", filters.low_pass), ("high", filters.high_pass)):
         p, (low, high) = getattr(chosen, f"{kind}_pass_p"), getattr(chosen, f"{kind}_pass_hz")
         if p and rng.random() < p:
             cutoff_hz = low * (high / low) ** rng.random()
             gains.append(make(cutoff_hz, chosen.db_per_octave, n_samples, sample_rate_hz))
-            draws.words.append(f"{kind}-pass at {cutoff_hz:.0f} Hz")
+            random.changes.append(f"{kind}-pass at {cutoff_hz:.0f} Hz")
     if settings.eq_db:
         points = rng.uniform(-settings.eq_db, settings.eq_db, filters.N_EQ_POINTS)
-        gains.append(filters.equaliser(points, n_samples, sample_rate_hz))
-        draws.words.append("equaliser " + " ".join(f"{gain:+.0f}" for gain in points) + " dB")
+        gains.append(filters.equalizer(points, n_samples, sample_rate_hz))
+        random.changes.append("equalizer " + " ".join(f"{gain:+.0f}" for gain in points) + " dB")
     return sum(gains[1:], gains[0]) if gains else None

@@ -13,7 +13,7 @@ NAME = re.compile(
 )
 
 
-def detect(source: Source) -> bool:
+def matches(source: Source) -> bool:
     """Whether every audio file is named so."""
     return bool(source.audio_files) and all(NAME.fullmatch(path.stem) for path in source.audio_files)
 
@@ -29,6 +29,6 @@ def read(source: Source) -> Iterator[Row]:
             str(path),
             (label,) if label and label.lower() not in NO_CALL else (),
             group=f"{cells['year']}_{cells['tape']}" if cells else "",
-            labelled=label.lower() not in NO_CALL,
+            labeled=label.lower() not in NO_CALL,
             cells=cells,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from birdnet_fs.data.label_formats.source import Row, Source, labels_of, no_call, read_text
 
 
-def detect(source: Source) -> bool:
+def matches(source: Source) -> bool:
     """Whether a .txt file starts with two times and a label."""
     return any(_is_track(path) for path in source.text_files)
 
@@ -20,7 +20,7 @@ def read(source: Source) -> Iterator[Row]:
     for path in source.text_files:
         empty = path.suffix.lower() == ".txt" and not path.stat().st_size and path.stem in source.by_stem
         if empty:
-            yield Row(path.name, "", stem=path.stem, beside=str(path.parent), labelled=False)
+            yield Row(path.name, "", stem=path.stem, beside=str(path.parent), labeled=False)
         elif _is_track(path):
             for number, line in enumerate(read_text(path, source.notes).splitlines(), 1):
                 cells = line.split("\t")
@@ -35,7 +35,7 @@ def read(source: Source) -> Iterator[Row]:
                     offset=end,
                     stem=path.stem,
                     beside=str(path.parent),
-                    labelled=not no_call(text),
+                    labeled=not no_call(text),
                 )
 
 

@@ -2,7 +2,7 @@
 one per class with POS, NEG or UNK (https://dcase.community/challenge2024/task-few-shot-bioacoustic-event-detection).
 
 POS labels the event; NEG and UNK label nothing, and what no event labels is taken as absent. Where there is one class,
-its column may be called CALL: it is then named as the table's folder, as the organisers do
+its column may be called CALL: it is then named as the table's folder, as the organizers do
 (https://github.com/c4dm/dcase-few-shot-bioacoustic).
 """
 
@@ -15,7 +15,7 @@ TIMES = ("Audiofilename", "Starttime", "Endtime")
 ONE_CLASS = "CALL"
 
 
-def detect(source: Source) -> bool:
+def matches(source: Source) -> bool:
     """Whether the table, or the first CSV below the root when no table is set, is of this kind."""
     if source.table is not None:
         return set(TIMES) <= set(source.table.columns)
@@ -36,7 +36,7 @@ def read(source: Source) -> Iterator[Row]:
                 onset=cells["Starttime"],
                 offset=cells["Endtime"],
                 beside=str(path.parent),
-                labelled="POS" in said.values(),
+                labeled="POS" in said.values(),
                 cells=cells,
             )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from birdnet_fs.data.label_formats.source import NO_CALL, Row, Source
 
 
-def detect(source: Source) -> bool:
+def matches(source: Source) -> bool:
     """Whether there is any audio below the root."""
     return bool(source.audio_files)
 
@@ -28,6 +28,6 @@ def read(source: Source) -> Iterator[Row]:
             str(path),
             labels,
             more,
-            labelled=len(parts) == 1,
+            labeled=len(parts) == 1,
             cells={"folder": parts[0] if len(parts) > 1 else "", "filename": path.name},
         )

@@ -11,7 +11,7 @@ from birdnet_fs.data.label_formats.source import Row, Source, labels_of
 COLUMNS = ("path", "onset_s", "offset_s", "labels", "secondary", "group", "fold", "split")
 
 
-def detect(source: Source) -> bool:
+def matches(source: Source) -> bool:
     """Whether the table has all of our columns; the order and others beside them make no difference."""
     return source.table is not None and set(COLUMNS) <= set(source.table.columns)
 
@@ -35,6 +35,6 @@ def read(source: Source) -> Iterator[Row]:
                 fold=cells["fold"],
                 split=cells["split"],
                 beside=str(source.table_path.parent),
-                labelled=bool(cells["labels"]),
+                labeled=bool(cells["labels"]),
                 cells={name[4:]: value for name, value in cells.items() if name.startswith("row.")},
             )

@@ -6,7 +6,7 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.label_formats.source import LABEL_COLUMNS, PATH_COLUMNS, Row, Source, chosen, tabular
 
 
-def detect(source: Source) -> bool:
+def matches(source: Source) -> bool:
     """Whether there is a table with a column that names the audio."""
     return source.table is not None and bool(source.table.column(PATH_COLUMNS))
 

@@ -15,7 +15,7 @@ LABELS = ("Annotation", "Common Name", "Species Code", "Species", "Label")
 ENDING = re.compile(r"(\.Table\.\d+)?(\.BirdNET)?(\.selections?)?(\.table)?\.(txt|tsv)$", re.IGNORECASE)
 
 
-def detect(source: Source) -> bool:
+def matches(source: Source) -> bool:
     """Whether there is a selection table and no CSV."""
     return next(_tables(source), None) is not None
 
@@ -29,7 +29,7 @@ def read(source: Source) -> Iterator[Row]:
 def _one(source: Source, path: Path, table: Table) -> Iterator[Row]:
     stem = ENDING.sub("", path.name)
     if not table.rows:
-        yield Row(path.name, "", stem=stem, beside=str(path.parent), labelled=False)
+        yield Row(path.name, "", stem=stem, beside=str(path.parent), labeled=False)
         return
     label = chosen(source, table, "label_column", source.data.label_column, LABELS)
     seen: set[tuple[str, ...]] = set()
@@ -51,7 +51,7 @@ def _one(source: Source, path: Path, table: Table) -> Iterator[Row]:
             offset=offset,
             stem="" if named else stem,
             beside=str(path.parent),
-            labelled=not no_call(text),
+            labeled=not no_call(text),
             cells=cells,
         )
 

@@ -43,7 +43,7 @@ class Row:
     split: str = ""
     stem: str = ""  # name of the audio without folder and extension
     beside: str = ""  # folder in which to look first
-    labelled: bool = True  # False: an empty label is meant (nothing is called)
+    labeled: bool = True  # False: an empty label is meant (nothing is called)
     cells: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -270,7 +270,7 @@ def tabular(source: Source, path_column: str, label_column: str, many_column: st
             secondary,
             onset=cells[onset] if onset else "",
             offset=cells[offset] if offset else "",
-            labelled=not quiet,
+            labeled=not quiet,
             cells=cells,
             **bookkeeping(source, table, cells),
         )

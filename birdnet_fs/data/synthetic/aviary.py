@@ -1,6 +1,6 @@
-"""The synthetic aviary: a small labelled data set that the package makes itself, for demos and tests.
+"""The synthetic aviary: a small labeled data set that the package makes itself, for demos and tests.
 
-Labelled clips of known individuals, soundscapes with the exact time of every song, and recordings without
+Labeled clips of known individuals, soundscapes with the exact time of every song, and recordings without
 birds, in the layout of a real data set (`metadata.csv`, `annotations.csv`, Raven tables). Songs overlap in
 frequency between species, drown in wind, rain and insects down to 0 dB, and other species sing behind them.
 Nothing in it is a real animal. Every number is drawn from (seed, kind, index): the same call gives the same
@@ -17,7 +17,15 @@ import numpy as np
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_folder
-from birdnet_fs.data.synthetic.song import SAMPLE_RATE_HZ, SPECIES, Singer, Song, Species, sing, weather
+from birdnet_fs.data.synthetic.song import (
+    SAMPLE_RATE_HZ,
+    SPECIES,
+    Individual,
+    Song,
+    Species,
+    synthesize_song,
+    synthesize_weather,
+)
 
 CLIP_S = 5.0
 N_FOLDS = 5
@@ -65,7 +73,7 @@ def make_aviary(
 ) -> Path:
     """Write the synthetic aviary.
 
-    `audio/*.flac` (32 kHz mono, 16 bit), `metadata.csv` (one row per file; sets `aviary` = labelled clips,
+    `audio/*.flac` (32 kHz mono, 16 bit), `metadata.csv` (one row per file; sets `aviary` = labeled clips,
     `aviary_soundscape`, `aviary_background` = no birds), `annotations.csv` and `raven/*.txt` (the songs of
     the soundscapes), `classes.txt` (`Scientific name_Common name`) and `ABOUT.txt`. `group` is the
     individual (of a clip) or the recording; no individual is heard in two folds, nor in both a clip and a
@@ -110,9 +118,9 @@ def make_aviary(
 def clip(species: Sequence[Species], which: int, number: int, n_individuals: int, seed: int) -> Scene:
     """Clip `number` of species `which`: one individual singing, in one clip of four another species behind it."""
     individual = number % n_individuals
-    singer = Singer.draw(species[which], _rng(seed, "individual", which, individual))
+    singer = Individual.draw(species[which], _rng(seed, "individual", which, individual))
     rng = _rng(seed, "clip", which, number)
-    songs = [sing(singer, rng) for _ in range(int(rng.integers(1, 4)))]
+    songs = [synthesize_song(singer, rng) for _ in range(int(rng.integers(1, 4)))]
     n_samples = round(CLIP_S * SAMPLE_RATE_HZ)
     while len(songs) > 1 and sum(len(s.waveform) for s in songs) > 0.9 * n_samples:
         songs.pop()
@@ -125,7 +133,7 @@ def clip(species: Sequence[Species], which: int, number: int, n_individuals: int
         at += int(gap) + len(song.waveform)
     if rng.random() < 0.25:
         other = int((which + rng.integers(1, len(species))) % len(species))
-        song = sing(Singer.draw(species[other], rng), rng)
+        song = synthesize_song(Individual.draw(species[other], rng), rng)
         onset = int(rng.integers(0, n_samples - len(song.waveform)))
         parts.append((species[other].latin, song, onset, snr_db - float(rng.uniform(6, 14))))
     return _scene(n_samples, parts, rng)
@@ -138,10 +146,10 @@ def soundscape(species: Sequence[Species], number: int, duration_s: float, seed:
     parts: list[tuple[str, Song, int, float]] = []
     if number % N_FOLDS != N_FOLDS - 1:
         present = rng.permutation(len(species))[: int(rng.integers(2, 7))]
-        visitors = [Singer.draw(species[which], rng) for which in present]
+        visitors = [Individual.draw(species[which], rng) for which in present]
         for _ in range(max(2, int(rng.poisson(duration_s / 4)))):
             singer = visitors[int(rng.integers(len(visitors)))]
-            song = sing(singer, rng)
+            song = synthesize_song(singer, rng)
             onset = int(rng.integers(0, n_samples - len(song.waveform)))
             parts.append((singer.species.latin, song, onset, float(rng.uniform(*SNR_DB))))
     return _scene(n_samples, sorted(parts, key=lambda part: part[2]), rng)
@@ -159,7 +167,7 @@ def _rng(seed: int, kind: str, *index: int) -> np.random.Generator:
 
 def _scene(n_samples: int, parts: Sequence[tuple[str, Song, int, float]], rng: np.random.Generator) -> Scene:
     """Songs (label, song, first sample, SNR in dB within the song's band) mixed over weather."""
-    noise = weather(n_samples, rng)
+    noise = synthesize_weather(n_samples, rng)
     power = np.concatenate([[0.0], np.cumsum(np.abs(np.fft.rfft(noise)) ** 2)]) * 2 / n_samples**2
     songs = np.zeros(n_samples, np.float32)
     events = []

@@ -38,7 +38,7 @@ class Species:
         return f"{self.latin}_{self.common}"
 
 
-# Neighbours are alike on purpose: same band and another movement, or same movement at another pace.
+# Neighbors are alike on purpose: same band and another movement, or same movement at another pace.
 SPECIES = (
     #       latin                 common                 low    high   contour      note  gap   notes  partials
     Species("Sibilus aureus", "Gilded piper", 2600, 3500, "rise", 0.30, 0.12, (3, 5), 2),
@@ -57,7 +57,7 @@ SPECIES = (
 
 
 @dataclass(frozen=True)
-class Singer:
+class Individual:
     """An individual: its species, and how it differs from the typical one (factors around 1)."""
 
     species: Species
@@ -67,7 +67,7 @@ class Singer:
     partial_db: float  # each partial is this much below the one before
 
     @classmethod
-    def draw(cls, species: Species, rng: np.random.Generator) -> "Singer":
+    def draw(cls, species: Species, rng: np.random.Generator) -> "Individual":
         """A new individual of a species."""
         return cls(
             species,
@@ -87,7 +87,7 @@ class Song:
     high_hz: float  # of the highest partial that sounds
 
 
-def sing(singer: Singer, rng: np.random.Generator, *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Song:
+def synthesize_song(singer: Individual, rng: np.random.Generator, *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Song:
     """One song of an individual.
 
     Args:
@@ -114,7 +114,7 @@ def sing(singer: Singer, rng: np.random.Generator, *, sample_rate_hz: int = SAMP
     return Song(waveform.astype(np.float32), float(low), float(high * audible))
 
 
-def _pitch(singer: Singer, n_samples: int, sample_rate_hz: int, *, flip: bool) -> np.ndarray:
+def _pitch(singer: Individual, n_samples: int, sample_rate_hz: int, *, flip: bool) -> np.ndarray:
     """The fundamental of one note in Hz, [n_samples]."""
     species = singer.species
     u = np.arange(n_samples) / n_samples
@@ -131,7 +131,7 @@ def _pitch(singer: Singer, n_samples: int, sample_rate_hz: int, *, flip: bool) -
     return singer.pitch * hz
 
 
-def _note(singer: Singer, hz: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+def _note(singer: Individual, hz: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """Partials over a fundamental `hz` [n_samples], under a raised-cosine envelope."""
     species = singer.species
     # the trapezoid rule keeps the phase independent of the sampling rate
@@ -149,7 +149,7 @@ def _note(singer: Singer, hz: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     return wave * envelope
 
 
-def weather(n_samples: int, rng: np.random.Generator) -> np.ndarray:
+def synthesize_weather(n_samples: int, rng: np.random.Generator) -> np.ndarray:
     """Background without birds: wind always, rain and insects sometimes; float32 [n_samples], rms 1."""
     sound = _wind(n_samples, rng)
     if rng.random() < 0.3:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.export.spec import OUTPUTS, SUFFIXES, Form
+from birdnet_fs.export.spec import OUTPUTS, SUFFIXES, ExportSpec
 from birdnet_fs.inference.activations import tensor_to_probabilities
 from birdnet_fs.runs.run import Run
 
@@ -38,7 +38,7 @@ _TRIAL_BATCH = 2  # of the example that is traced where the batch is open; torch
 _MOST_BYTES = 2**31 - 1  # of one ONNX file: the limit of its container
 
 
-class Whole(torch.nn.Module):
+class FrontEndAndNetwork(torch.nn.Module):
     """Front-end, network and activation as one module.
 
     Args:
@@ -119,19 +119,19 @@ class Writer:
     @cached_property
     def _network(self) -> Any:
         return self._to_onnx(
-            Whole(self.network, None, axes=self.axes), self._shape("features"), "features", self.outputs
+            FrontEndAndNetwork(self.network, None, axes=self.axes), self._shape("features"), "features", self.outputs
         )
 
     @cached_property
     def _front_end(self) -> Any:
         from birdnet_fs.export.onnx.precision import steady_floor
 
-        model = self._to_onnx(Whole(None, self.spec), self._shape("waveform"), "waveform", ("features",))
+        model = self._to_onnx(FrontEndAndNetwork(None, self.spec), self._shape("waveform"), "waveform", ("features",))
         if self.spec.compression in ("db", "log"):
             steady_floor(model, self.spec.amin)
         return model
 
-    def _to_onnx(self, module: Whole, shape: tuple[int, ...], name: str, outputs: tuple[str, ...]) -> Any:
+    def _to_onnx(self, module: FrontEndAndNetwork, shape: tuple[int, ...], name: str, outputs: tuple[str, ...]) -> Any:
         from onnxscript import optimizer
 
         program = torch.onnx.export(
@@ -204,14 +204,16 @@ class Writer:
         if precision != "fp32":
             raise UserError(f"{name} files are written in fp32 alone; take ONNX for {precision}.")
 
-    def _whole(self) -> tuple[Whole, Tensor]:
+    def _whole(self) -> tuple[FrontEndAndNetwork, Tensor]:
         spec = self.spec if self.input == "waveform" else None
-        return Whole(self.network, spec, self.activation, self.axes).eval(), self._example(self._shape(self.input))
+        return FrontEndAndNetwork(self.network, spec, self.activation, self.axes).eval(), self._example(
+            self._shape(self.input)
+        )
 
     def _shape(self, input: str) -> tuple[int, ...]:
         """Of one input, without the batch."""
         features = (*self.spec.shape, self.spec.n_channels)
-        whole = Form(input=input, axes=self.axes, batch=1).input_shape(self.spec.n_samples, features)
+        whole = ExportSpec(input=input, axes=self.axes, batch=1).input_shape(self.spec.n_samples, features)
         return tuple(n for n in whole[1:] if n is not None)
 
     def _example(self, shape: tuple[int, ...]) -> Tensor:
@@ -244,11 +246,11 @@ def open_job(job: Mapping[str, Any]) -> Writer:
         activation=run.activation if job["answers"] == "probabilities" else "",
         batch=job["batch"],
         calibration=Path(calibration) if calibration else None,
-        facts=facts_of(run, job["answers"]),
+        facts=run_facts(run, job["answers"]),
     )
 
 
-def facts_of(run: Run, answers: str) -> dict[str, str]:
+def run_facts(run: Run, answers: str) -> dict[str, str]:
     """The essentials as text, for the place that a format has for it: the sidecar may get lost."""
     return {
         "classes": json.dumps(list(run.classes), ensure_ascii=False),
@@ -259,7 +261,7 @@ def facts_of(run: Run, answers: str) -> dict[str, str]:
     }
 
 
-def work(job: Mapping[str, Any]) -> None:
+def run_job(job: Mapping[str, Any]) -> None:
     """Write every format of the job in every precision, or the reason why not."""
     writer, folder = open_job(job), Path(job["folder"])
     ways: dict[str, Callable[[str, Path], None]] = {
@@ -294,4 +296,4 @@ def _sentence(error: Exception, which: str, precision: str) -> str:
 
 
 if __name__ == "__main__":
-    work(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    run_job(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -1,6 +1,6 @@
 """ONNX graphs in coarser precision, and the joining of their parts.
 
-Source: onnxruntime's quantisation tools (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html)
+Source: onnxruntime's quantization tools (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html)
 for 8 bits. What is converted is always the network alone: the front-end's floors and Fourier matrices do not survive
 16 bits (half.py says what happens to them), and 8 still less.
 
@@ -50,7 +50,7 @@ def convert(network: Any, precision: str, features: Callable[[], np.ndarray]) ->
     if precision == "fp32":
         return copy
     if precision == "fp16":
-        store_in_half(copy)
+        store_as_float16(copy)
         return copy
     share = share_of(network, ROUNDED[precision])
     if share < MIN_SHARE:
@@ -85,7 +85,7 @@ def put_in_front(front_end: Any, network: Any) -> Any:
     front = compose.add_prefix(front_end, "front_end/", rename_inputs=False, rename_outputs=False)
     given, joined = front.graph.output[0].name, network.graph.input[0].name
     names = [output.name for output in network.graph.output]
-    # the quantising tools take newer operator sets and formats for what they add
+    # the quantizing tools take newer operator sets and formats for what they add
     front.ir_version = network.ir_version = max(front.ir_version, network.ir_version)
     sets = {(s.domain, s.version) for s in (*front.opset_import, *network.opset_import)}
     if len({domain for domain, _ in sets}) < len(sets):
@@ -132,7 +132,7 @@ def steady_floor(front_end: Any, amin: float) -> int:
 # ---------------------------------------------------------------- 16 bits
 
 
-def store_in_half(network: Any) -> int:
+def store_as_float16(network: Any) -> int:
     """Store the weights of a model in float16, in place; a Cast in front gives them back when the runtime loads it.
 
     Returns:
@@ -203,7 +203,7 @@ def share_of(network: Any, operators: Sequence[str]) -> float:
 
 
 def _prepare(network: Any, path: Path) -> None:
-    """Write a model with the shapes of everything in it, as the quantising tools need it."""
+    """Write a model with the shapes of everything in it, as the quantizing tools need it."""
     import onnx
     from onnxruntime.quantization import shape_inference
 

@@ -1,8 +1,8 @@
-"""The waveforms that the reference and the artefact are both asked about: made ones at the edges, then real ones.
+"""The waveforms that the reference and the artifact are both asked about: made ones at the edges, then real ones.
 
 Real segments are those of the run's own recordings where these are still there, else of a folder the user names,
 else of the synthetic aviary. Where recordings hold fewer segments than are asked for, they overlap. Other segments of
-the same recordings calibrate the ranges of int8, so that no artefact is proven on what it was calibrated with.
+the same recordings calibrate the ranges of int8, so that no artifact is proven on what it was calibrated with.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ from birdnet_fs.data.windows import WindowRule, pad_to
 from birdnet_fs.runs.run import Run
 
 MIN_HOP = 0.02  # of a segment: closer ones are no other segments
-EDGES = ("silence", "full_scale", "short", "sweep")  # the first rows of every probe, in this order
-Found = tuple[list[np.ndarray], np.ndarray]  # waveforms [n_samples] each, targets [n, n_classes]
+EDGE_NAMES = ("silence", "full_scale", "short", "sweep")  # the first rows of every probe, in this order
+Segments = tuple[list[np.ndarray], np.ndarray]  # waveforms [n_samples] each, targets [n, n_classes]
 
 
 @dataclass(frozen=True)
-class Probe:
+class ParityInputs:
     """What both sides are asked.
 
     Attributes:
@@ -40,7 +40,9 @@ class Probe:
     calibration: np.ndarray | None = None
 
 
-def make_probe(run: Run, *, audio: Path | None = None, n_segments: int = 1000, n_calibration: int = 0) -> Probe:
+def make_parity_inputs(
+    run: Run, *, audio: Path | None = None, n_segments: int = 1000, n_calibration: int = 0
+) -> ParityInputs:
     """Collect the waveforms of a parity test.
 
     Args:
@@ -69,19 +71,19 @@ def make_probe(run: Run, *, audio: Path | None = None, n_segments: int = 1000, n
     apart = np.zeros(len(rows), bool)
     apart[np.linspace(0, len(rows) - 1, min(n_calibration, len(rows) // 2)).round().astype(int)] = True
     calibration = np.stack([rows[i] for i in np.flatnonzero(apart)]) if apart.any() else None
-    made = edges(run.frontend.n_samples, run.frontend.sample_rate_hz)
+    made = edge_waveforms(run.frontend.n_samples, run.frontend.sample_rate_hz)
     waveforms = np.stack([*made, *(rows[i] for i in np.flatnonzero(~apart))])
     if not targets.any():
-        return Probe(waveforms, None, source, calibration)
+        return ParityInputs(waveforms, None, source, calibration)
     nothing = np.zeros((len(made), targets.shape[1]), np.float32)
-    return Probe(waveforms, np.concatenate([nothing, targets[~apart]]), source, calibration)
+    return ParityInputs(waveforms, np.concatenate([nothing, targets[~apart]]), source, calibration)
 
 
-def edges(n_samples: int, sample_rate_hz: int) -> np.ndarray:
+def edge_waveforms(n_samples: int, sample_rate_hz: int) -> np.ndarray:
     """The made waveforms, float32 [len(EDGES), n_samples], on the grid of 16-bit samples.
 
     Silence; noise clipped at full scale; a tone that ends after a fifth and is zero-padded; a sweep through all
-    frequencies with a faint noise under it. They are the same everywhere, so they may travel with an artefact.
+    frequencies with a faint noise under it. They are the same everywhere, so they may travel with an artifact.
     """
     random = np.random.default_rng(0)  # the same noise in every version: deployed files carry it and its outputs
     time_s = np.arange(n_samples) / sample_rate_hz
@@ -98,11 +100,11 @@ def _is_there(data: schema.Data) -> bool:
     return root.is_dir() and (not data.table or (root / data.table).exists())
 
 
-def _from_data(data: schema.Data, run: Run, n_segments: int) -> Found | None:
-    """Labelled segments; None when not one can be read."""
+def _from_data(data: schema.Data, run: Run, n_segments: int) -> Segments | None:
+    """Labeled segments; None when not one can be read."""
     from birdnet_fs.audio.read import AudioError, read_audio
     from birdnet_fs.data.manifest import read_manifest
-    from birdnet_fs.data.segments import cut, targets
+    from birdnet_fs.data.segments import cut_segments, segment_targets
 
     spec = run.frontend
     try:
@@ -112,7 +114,7 @@ def _from_data(data: schema.Data, run: Run, n_segments: int) -> Found | None:
         return None
     hop_s = data.segment_hop_s or spec.segment_s
     while True:
-        segments = cut(
+        segments = cut_segments(
             manifest,
             segment_s=spec.segment_s,
             segment_hop_s=hop_s,
@@ -133,10 +135,10 @@ def _from_data(data: schema.Data, run: Run, n_segments: int) -> Found | None:
             continue
         rows.append(pad_to(audio.waveform, spec.n_samples))
         kept.append(dataclasses.replace(segment, labels=tuple(name for name in segment.labels if name in run.classes)))
-    return (rows, targets(kept, run.classes)) if len(rows) > 1 else None
+    return (rows, segment_targets(kept, run.classes)) if len(rows) > 1 else None
 
 
-def _from_folder(folder: Path, run: Run, n_segments: int) -> Found | None:
+def _from_folder(folder: Path, run: Run, n_segments: int) -> Segments | None:
     from birdnet_fs.audio.read import AudioError, find_audio, read_audio
 
     spec = run.frontend
@@ -158,7 +160,7 @@ def _from_folder(folder: Path, run: Run, n_segments: int) -> Found | None:
     return (rows, np.zeros((len(rows), len(run.classes)), np.float32)) if len(rows) > 1 else None
 
 
-def _from_aviary(run: Run, n_segments: int) -> Found:
+def _from_aviary(run: Run, n_segments: int) -> Segments:
     from birdnet_fs.data.synthetic.aviary import make_aviary
 
     with tempfile.TemporaryDirectory() as folder:

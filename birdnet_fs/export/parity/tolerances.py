@@ -12,15 +12,15 @@ USUAL_SCALE = 30.0  # of cosines, up to which the budgets hold; beyond it they g
 USUAL_LOGITS = 10.0
 # And with what the network itself leaves open: Keras and PyTorch, adding up in other orders, answer silence 5e-5 apart
 # with a trained B0, real segments 1e-5 or less. A quarter of the float32 budget is taken for usual.
-USUAL_DOUBT = 7.5e-5
+USUAL_UNCERTAINTY = 7.5e-5
 # The most that an answer moves where no logit moves by more than 1: probabilities as their activation makes them;
 # log-odds of a softmax with the class's own logit, and against it with those of all others.
-STEEPEST = {"logits": 1.0, "log_odds": 2.0, "sigmoid": 0.25, "softmax": 0.5}
+MAX_SLOPE = {"logits": 1.0, "log_odds": 2.0, "sigmoid": 0.25, "softmax": 0.5}
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What a precision may cost. Every figure compares answers of the artefact with those of the reference."""
+class Tolerance:
+    """What a precision may cost. Every figure compares answers of the artifact with those of the reference."""
 
     max_abs: float  # largest difference of any logit of any segment
     mean_abs: float  # mean difference
@@ -32,21 +32,21 @@ class Budget:
     of_spread: bool = False  # whether differences are shares of the logits' spread (standard deviation within a class)
     real_only: bool = False  # whether made waveforms need no more than finite answers
 
-    def at(self, size: float, spread: float, steepest: float = 1.0) -> "Budget":
+    def scaled(self, size: float, spread: float, max_slope: float = 1.0) -> "Tolerance":
         """The budget for one network, as differences in its answers.
 
         Args:
             size: Of logits that compare (cosines or distances times a scale), as large as they get.
             spread: Standard deviation of the logits within a class.
-            steepest: Of `STEEPEST`, for what the artefact answers.
+            max_slope: Of `MAX_SLOPE`, for what the artifact answers.
         """
-        factor = steepest * (spread if self.of_spread else max(1.0, size / USUAL_SCALE))
+        factor = max_slope * (spread if self.of_spread else max(1.0, size / USUAL_SCALE))
         scaled = {name: getattr(self, name) * factor for name in ("max_abs", "mean_abs", "tie", "device")}
         return dataclasses.replace(self, **scaled, of_spread=False)
 
 
-BUDGETS = {
-    "fp32": Budget(
+TOLERANCES = {
+    "fp32": Tolerance(
         max_abs=3e-4,
         mean_abs=2e-5,
         tie=6e-4,
@@ -57,7 +57,7 @@ BUDGETS = {
         "float32 moves quiet bands, 1.4e-4 in the worst of 1,000 segments of the aviary); other machines add up in "
         "yet another order, which a pure tone shows most (tflite-runtime 2.14: 2.8e-4)",
     ),
-    "fp16": Budget(
+    "fp16": Tolerance(
         max_abs=1e-1,
         mean_abs=1e-2,
         tie=2e-1,
@@ -67,7 +67,7 @@ BUDGETS = {
         reason="weights keep 11 bits (a trained cnn/small: 0.08 on 200 real segments, mean 0.002); "
         "0.1 in a logit moves a probability by at most 0.025",
     ),
-    "dynamic": Budget(
+    "dynamic": Tolerance(
         max_abs=0.5,
         mean_abs=0.05,
         tie=0.1,
@@ -77,7 +77,7 @@ BUDGETS = {
         of_spread=True,
         reason="weights keep 8 bits (a trained cnn/small: 0.03 of the spread on real segments, mean 0.01)",
     ),
-    "int8": Budget(
+    "int8": Tolerance(
         max_abs=1.5,
         mean_abs=0.2,
         tie=0.4,

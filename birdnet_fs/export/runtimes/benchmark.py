@@ -1,4 +1,4 @@
-"""What an artefact costs: time of a segment, memory, size, each with the runtime alone in a process of its own.
+"""What an artifact costs: time of a segment, memory, size, each with the runtime alone in a process of its own.
 
 Several files are timed in turns, half a second each, so that what else the machine does meets them alike; the idle one
 waits for a line. Times are wall-clock: the median says what a user sees, the minimum what the file can do.
@@ -23,10 +23,10 @@ _SCRIPT = Path(__file__).with_name("time_it.py")
 
 @dataclass(frozen=True)
 class Speed:
-    """What one artefact cost on this machine.
+    """What one artifact cost on this machine.
 
     Attributes:
-        path: The artefact.
+        path: The artifact.
         input: "waveform", or "features": the front-end is not included then.
         segment_s: What one segment covers.
         threads: Of the runtime.
@@ -81,12 +81,12 @@ class Speed:
 
 
 def measure_speed(path: Path | str, *, threads: int = 1, batch: int = 1, seconds: float = 2.0) -> Speed:
-    """Time one artefact.
+    """Time one artifact.
 
     Args:
         path: A `.tflite` or `.onnx` with the `.json` of the exporter beside it.
         threads: Of the runtime.
-        batch: Segments at once; an artefact of a fixed batch takes that one only.
+        batch: Segments at once; an artifact of a fixed batch takes that one only.
         seconds: To run it for; three runs at least.
 
     Raises:
@@ -98,7 +98,7 @@ def measure_speed(path: Path | str, *, threads: int = 1, batch: int = 1, seconds
 def measure_in_turns(
     paths: Sequence[Path | str], *, threads: int = 1, batch: int = 1, seconds: float = 10.0
 ) -> list[Speed]:
-    """Time several artefacts in turns, `seconds` each; arguments as `measure_speed`.
+    """Time several artifacts in turns, `seconds` each; arguments as `measure_speed`.
 
     Raises:
         UserError: A number out of range, no such file, no sidecar, a batch it does not take, or a runtime that is
@@ -114,16 +114,18 @@ def measure_in_turns(
     with contextlib.ExitStack() as stack:
         timers = []
         for path in files:
-            talk = stack.enter_context(subprocesses.talk(Path(sys.executable), ["-I", _SCRIPT, path, threads, batch]))
+            talk = stack.enter_context(
+                subprocesses.start_line_process(Path(sys.executable), ["-I", _SCRIPT, path, threads, batch])
+            )
             timers.append(_Timer(path, batch, talk))
-        opened = [timer.ask() for timer in timers]
+        opened = [timer.request() for timer in timers]
         times: list[list[float]] = [[] for _ in timers]
         left = seconds
         while left > 0:
             for timer, kept in zip(timers, times, strict=True):
-                kept += timer.ask(f"{min(_TURN_S, left)}")
+                kept += timer.request(f"{min(_TURN_S, left)}")
             left -= _TURN_S
-        memory = [timer.ask("end") for timer in timers]
+        memory = [timer.request("end") for timer in timers]
     return [
         Speed(
             path,
@@ -146,12 +148,12 @@ def measure_in_turns(
 class _Timer:
     """A process of time_it.py, and its fate in a sentence."""
 
-    def __init__(self, path: Path, batch: int, talk: subprocesses.Talk) -> None:
+    def __init__(self, path: Path, batch: int, talk: subprocesses.LineProcess) -> None:
         self._path, self._batch, self._talk = path, batch, talk
 
-    def ask(self, line: str = "") -> Any:
+    def request(self, line: str = "") -> Any:
         """What it answers, read as JSON."""
-        answer = self._talk.ask(line)
+        answer = self._talk.request(line)
         return json.loads(answer) if answer is not None else self._died()
 
     def _died(self) -> NoReturn:
@@ -170,9 +172,9 @@ class _Timer:
 
 def _about(path: Path) -> dict[str, Any]:
     if path.suffix not in SUFFIXES:
-        raise UserError(f"An artefact to time must end in {' or '.join(SUFFIXES)}. Received: {path}")
+        raise UserError(f"An artifact to time must end in {' or '.join(SUFFIXES)}. Received: {path}")
     if not path.is_file():
-        raise UserError(f"An artefact to time was expected at {path}; there is no such file.")
+        raise UserError(f"An artifact to time was expected at {path}; there is no such file.")
     sidecar = path.with_suffix(".json")
     try:
         found = json.loads(sidecar.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The Pythons that artefacts are tried on: this one, and those of other environments that the user names.
+"""The Pythons that artifacts are tried on: this one, and those of other environments that the user names.
 
 A device has a runtime that cannot live beside ours (tflite-runtime 2.14 wants NumPy 1, onnx2tf an older TensorFlow), so
 each has an environment of its own, made with `python -m venv` from a file `export/requirements-*.txt`. Their Pythons
@@ -28,7 +28,7 @@ ENGINES = {
     "pt2": ("torch",),
     "openvino": ("openvino",),
 }
-HOST = "birdnet"  # the package, which loads TFLite files as models of its own
+BIRDNET_HOST = "birdnet"  # the package, which loads TFLite files as models of its own
 _LIMIT_S = 3600  # for one file and all inputs; a runtime that hangs ends the export with a sentence
 
 
@@ -63,9 +63,9 @@ def find_environments(pythons: Sequence[Path | str] = ()) -> list[Environment]:
         UserError: One is no Python that answers.
     """
     named = [*map(str, pythons), *filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))]
-    found = [Environment(Path(sys.executable), run_model.what())]
+    found = [Environment(Path(sys.executable), run_model.installed_runtimes())]
     for python in dict.fromkeys(named):
-        found.append(Environment(Path(python), _ask_what(python)))
+        found.append(Environment(Path(python), _list_packages(python)))
     return found
 
 
@@ -76,7 +76,7 @@ def runtimes(format: str, environments: Sequence[Environment], *, host: bool = F
         UserError: The first of `ENGINES[format]` is nowhere.
     """
     found: dict[tuple[str, str], Runtime] = {}
-    for engine in (*ENGINES[format], *([HOST] if host else [])):
+    for engine in (*ENGINES[format], *([BIRDNET_HOST] if host else [])):
         package = engine.removesuffix("-default")
         for i, environment in enumerate(environments):
             if i and "onnx2tf" in environment.has:  # the second converter's, whose runtimes are no device's
@@ -91,7 +91,7 @@ def runtimes(format: str, environments: Sequence[Environment], *, host: bool = F
     return list(found.values())
 
 
-def ask_runtime(
+def run_on(
     runtime: Runtime, model: Path, inputs: Path, outputs: Path, *, batch: int = 1, labels: Path | None = None
 ) -> list[np.ndarray]:
     """What a file answers, computed in a process of its own.
@@ -113,23 +113,23 @@ def ask_runtime(
     """
     outputs.unlink(missing_ok=True)
     arguments: list[object] = [run_model.__file__, runtime.engine, model, inputs, outputs, batch]
-    if runtime.engine == HOST:
+    if runtime.engine == BIRDNET_HOST:
         arguments = [birdnet_host.__file__, model, labels, inputs, outputs, "--batch", batch, "--raw"]
     try:
         done = subprocesses.run_python(runtime.python, arguments, stale=True, timeout_s=_LIMIT_S)
     except subprocess.TimeoutExpired:
         raise UserError(f"{runtime.name} did not end within {_LIMIT_S} s") from None
     if done.returncode or not outputs.is_file():
-        why = f"exit status {done.returncode}: {subprocesses.last_words(done)}"
+        why = f"exit status {done.returncode}: {subprocesses.last_output(done)}"
         raise UserError(f"{runtime.name} cannot run the converted network ({why})")
     with np.load(outputs, allow_pickle=False) as stored:
-        if runtime.engine == HOST:
+        if runtime.engine == BIRDNET_HOST:
             return [stored["scores"]]
         return [stored[f"arr_{i}"] for i in range(len(stored.files))]
 
 
 @cache
-def _ask_what(python: str) -> Mapping[str, str]:
+def _list_packages(python: str) -> Mapping[str, str]:
     wanted = f"--environment must be the Python of another environment, such as device/bin/python. Received: {python}"
     try:
         done = subprocesses.run_python(Path(python), [run_model.__file__, "--what"], timeout_s=120)
@@ -138,4 +138,4 @@ def _ask_what(python: str) -> Mapping[str, str]:
     try:
         return dict(json.loads(done.stdout))
     except ValueError:
-        raise UserError(f"{wanted} (it said: {subprocesses.last_words(done)})") from None
+        raise UserError(f"{wanted} (it said: {subprocesses.last_output(done)})") from None

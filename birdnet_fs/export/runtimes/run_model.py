@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-KNOWN = (
+PACKAGES = (
     *("ai-edge-litert", "tflite-runtime", "onnxruntime", "torch", "openvino"),
     *("birdnet", "birdnet-analyzer", "onnx2tf", "numpy"),
 )
-Answer = Callable[[np.ndarray], "list[np.ndarray]"]  # inputs [batch, ...] -> each output [batch, ...]
+Outputs = Callable[[np.ndarray], "list[np.ndarray]"]  # inputs [batch, ...] -> each output [batch, ...]
 
 
-def what() -> "dict[str, str]":
+def installed_runtimes() -> "dict[str, str]":
     """Versions of the runtimes and hosts that are installed here."""
     found = {}
-    for name in KNOWN:
+    for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -32,14 +32,14 @@ def what() -> "dict[str, str]":
     return found
 
 
-def litert(model: str) -> Answer:
+def litert(model: str) -> Outputs:
     """ai-edge-litert as it comes, with its default delegate."""
     from ai_edge_litert.interpreter import Interpreter
 
     return _tflite(Interpreter(model_path=model, num_threads=1))
 
 
-def tflite_runtime(model: str) -> Answer:
+def tflite_runtime(model: str) -> Outputs:
     """tflite-runtime without its default delegate, as `run_tflite.py` opens it."""
     from tflite_runtime.interpreter import Interpreter, OpResolverType
 
@@ -47,14 +47,14 @@ def tflite_runtime(model: str) -> Answer:
     return _tflite(Interpreter(model_path=model, num_threads=1, experimental_op_resolver_type=plain))
 
 
-def tflite_runtime_default(model: str) -> Answer:
+def tflite_runtime_default(model: str) -> Outputs:
     """tflite-runtime as most programs open it, with its default delegate (XNNPACK)."""
     from tflite_runtime.interpreter import Interpreter
 
     return _tflite(Interpreter(model_path=model, num_threads=1))
 
 
-def _tflite(interpreter: Any) -> Answer:
+def _tflite(interpreter: Any) -> Outputs:
     interpreter.allocate_tensors()
     given, wanted = interpreter.get_input_details(), interpreter.get_output_details()
     if len(given) != 1:
@@ -71,7 +71,7 @@ def _tflite(interpreter: Any) -> Answer:
     return answer
 
 
-def onnx(model: str) -> Answer:
+def onnx(model: str) -> Outputs:
     """onnxruntime on the CPU."""
     import onnxruntime
 
@@ -83,7 +83,7 @@ def onnx(model: str) -> Answer:
     return lambda rows: session.run(None, {given.name: rows})
 
 
-def torch(model: str) -> Answer:
+def torch(model: str) -> Outputs:
     """`.pt` (TorchScript) and `.pt2` (torch.export) without the code that made them."""
     import torch
 
@@ -98,7 +98,7 @@ def torch(model: str) -> Answer:
     return answer
 
 
-def openvino(model: str) -> Answer:
+def openvino(model: str) -> Outputs:
     """OpenVINO on the CPU, told to compute in float32 (it takes bfloat16 where the processor has it)."""
     import openvino
 
@@ -133,6 +133,6 @@ def main(engine: str, model: str, inputs: str, outputs: str, batch: str = "1") -
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--what"]:
-        print(json.dumps(what()))
+        print(json.dumps(installed_runtimes()))
     else:
         main(*sys.argv[1:])

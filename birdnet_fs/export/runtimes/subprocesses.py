@@ -15,7 +15,7 @@ _QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "CUDA_VISIBLE_DEVICES": "",  # conversion needs no GPU and must not take the memory of one
 }
-STALE = {"MALLOC_PERTURB_": "85"}
+POISONED_MEMORY = {"MALLOC_PERTURB_": "85"}
 
 
 def run_module(
@@ -42,14 +42,14 @@ def run_python(
         subprocess.TimeoutExpired: It did not end in time.
     """
     environment = {"PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", "")]), "PYTHONPATH": ""}
-    return _run([str(python), *map(str, arguments)], environment | (STALE if stale else {}), timeout_s)
+    return _run([str(python), *map(str, arguments)], environment | (POISONED_MEMORY if stale else {}), timeout_s)
 
 
-class Talk:
+class LineProcess:
     """A process that is spoken to line by line.
 
     Attributes:
-        status: Its exit status once `ask` gave None.
+        status: Its exit status once `request` gave None.
         words: What it wrote on its error output until then.
     """
 
@@ -57,7 +57,7 @@ class Talk:
         self.status, self.words = 0, ""
         self._process, self._errors = process, errors
 
-    def ask(self, line: str = "") -> str | None:
+    def request(self, line: str = "") -> str | None:
         """Its next line, after saying `line` to it; None when it has ended."""
         given, answers = self._process.stdin, self._process.stdout
         if given is None or answers is None:
@@ -75,7 +75,7 @@ class Talk:
 
 
 @contextlib.contextmanager
-def talk(python: Path, arguments: Sequence[object]) -> Iterator[Talk]:
+def start_line_process(python: Path, arguments: Sequence[object]) -> Iterator[LineProcess]:
     """Start `PYTHON arguments...` to speak with; it ends with the block, whatever it is doing."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:  # a pipe that nobody reads fills
         process = subprocess.Popen(
@@ -88,14 +88,14 @@ def talk(python: Path, arguments: Sequence[object]) -> Iterator[Talk]:
             errors="replace",
         )
         try:
-            yield Talk(process, errors)
+            yield LineProcess(process, errors)
         finally:
             process.kill()
             with contextlib.suppress(OSError):
                 process.communicate()
 
 
-def last_words(done: subprocess.CompletedProcess[str]) -> str:
+def last_output(done: subprocess.CompletedProcess[str]) -> str:
     """The last line a process said before it failed, for an error message."""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     return lines[-1][:500] if lines else "it said nothing"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError, nearest
-from birdnet_fs.export.spec import Form
-from birdnet_fs.export.targets.table import BIRDNET_30, TARGETS, Ear, Target
+from birdnet_fs.export.spec import ExportSpec
+from birdnet_fs.export.targets.table import BIRDNET_30, TARGETS, InputContract, Target
 from birdnet_fs.models import FAMILIES, resolve
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 # families' code).
 RECURRENT = ("rnn",)
 
-HUMAN = ("Human", "Conversation", "Speech", "Yell")  # how the names begin that BirdNET-Pi takes for a human voice
+HUMAN_NAMES = ("Human", "Conversation", "Speech", "Yell")  # how the names begin that BirdNET-Pi takes for a human voice
 # It looks for them among so many of the best classes: 10, or 60 for each percent of its PRIVACY_THRESHOLD.
-N_HEARD_FIRST = 10
+N_PRIVACY_CHECKED = 10
 
 # Networks whose embedding has the width a host asks for (tests hold this against the networks).
 WIDTHS = {
@@ -31,7 +31,7 @@ WIDTHS = {
 }
 
 
-def find(name: str) -> Target:
+def target_by_name(name: str) -> Target:
     """The row of a name.
 
     Raises:
@@ -42,7 +42,7 @@ def find(name: str) -> Target:
     return TARGETS[name]
 
 
-def form_of(
+def export_spec(
     name: str,
     run: "Run",
     *,
@@ -50,7 +50,7 @@ def form_of(
     precision: str = "fp32",
     embeddings: bool = False,
     any_batch: bool = False,
-) -> Form:
+) -> ExportSpec:
     """The form in which a target wants a run.
 
     Args:
@@ -64,16 +64,16 @@ def form_of(
     Raises:
         UserError: As `check_target`, or a choice that the program or the network does not have.
     """
-    row = find(name)
+    row = target_by_name(name)
     _check_choice(name, "input", input or row.inputs[0], row.inputs)
     _check_choice(name, "precision", precision, row.precisions)
     check_target(name, run, embeddings=embeddings)
-    ear = ear_of(row, run.frontend)
+    ear = input_contract(row, run.frontend)
     if ear is None:  # check_target has refused it
         raise RuntimeError(name)
     batch = 1 if _loops(run, row) else ear.batch
     if any_batch and batch == 1:
-        if ear.sample_rate_hz and not ear.one_will_do:
+        if ear.sample_rate_hz and not ear.accepts_batch_of_one:
             raise UserError(f"{name} gives one segment at a time: leave out --any_batch, or take --target tflite.")
         if _loops(run, row):
             raise UserError(
@@ -82,8 +82,8 @@ def form_of(
             )
         batch = None
     outputs = ("predictions", "embeddings") if embeddings else ("predictions",)
-    answers = "log_odds" if ear.own_sigmoid and run.activation == "softmax" else ear.answers
-    return Form(row.format, input or row.inputs[0], precision, batch, answers, outputs, ear.axes)
+    answers = "log_odds" if ear.own_sigmoid and run.activation == "softmax" else ear.output_kind
+    return ExportSpec(row.format, input or row.inputs[0], precision, batch, answers, outputs, ear.axes)
 
 
 def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str]:
@@ -92,7 +92,7 @@ def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str
     Args:
         name: A key of `TARGETS`.
         run: The run.
-        embeddings: Whether the artefact is to give them.
+        embeddings: Whether the artifact is to give them.
 
     Returns:
         What its user should know though it is no fault, a sentence each.
@@ -100,17 +100,17 @@ def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str
     Raises:
         UserError: What the program demands, what the run is, and the nearest setting that works.
     """
-    row = find(name)
-    ear = ear_of(row, run.frontend)
+    row = target_by_name(name)
+    ear = input_contract(row, run.frontend)
     if ear is None:
-        raise UserError(_misheard(name, row, run))
+        raise UserError(_why_input_differs(name, row, run))
     if ear.max_classes and len(run.classes) > ear.max_classes:
         raise UserError(
             f"{name} takes a model of more than {ear.max_classes:,} classes for its own with some appended, and would "
             f"name them wrongly; this run has {len(run.classes):,}. Train on fewer classes, or export with "
             "--target tflite."
         )
-    if ear.batch is None and not ear.one_will_do and _loops(run, row):
+    if ear.batch is None and not ear.accepts_batch_of_one and _loops(run, row):
         raise UserError(_no_batch(name, run))
     if embeddings and ear.embeddings:
         _check_width(name, ear, run)
@@ -125,9 +125,9 @@ def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str
     return []
 
 
-def ear_of(row: Target, frontend: schema.FrontEnd) -> Ear | None:
+def input_contract(row: Target, frontend: schema.FrontEnd) -> InputContract | None:
     """The first way a target hears that fits a front-end; None where none does."""
-    return next((ear for ear in row.ears if ear.hears(frontend)), None)
+    return next((ear for ear in row.inputs_accepted if ear.accepts(frontend)), None)
 
 
 def _loops(run: "Run", row: Target) -> bool:
@@ -145,12 +145,12 @@ def _no_batch(name: str, run: "Run") -> str:
     )
 
 
-def _misheard(name: str, row: Target, run: "Run") -> str:
+def _why_input_differs(name: str, row: Target, run: "Run") -> str:
     spec = run.frontend
-    ways = " or ".join(str(ear) for ear in row.ears)
-    for ear in row.ears:  # right rate and length, other features
-        unequal = ear.unequal(spec)
-        if ear.exact and (spec.preset == ear.preset or spec.sample_rate_hz == ear.sample_rate_hz) and unequal:
+    ways = " or ".join(str(ear) for ear in row.inputs_accepted)
+    for ear in row.inputs_accepted:  # right rate and length, other features
+        unequal = ear.differing_fields(spec)
+        if ear.exact_fields and (spec.preset == ear.preset or spec.sample_rate_hz == ear.sample_rate_hz) and unequal:
             from birdnet_fs.frontend.presets import preset
 
             wanted = preset(ear.preset)
@@ -161,8 +161,11 @@ def _misheard(name: str, row: Target, run: "Run") -> str:
                 f"({first} is {getattr(spec, first)!r}, not {getattr(wanted, first)!r}): train with "
                 f"frontend={ear.preset}, or export with --target tflite."
             )
-    near = min(row.ears, key=lambda ear: (ear.sample_rate_hz != spec.sample_rate_hz, ear.segment_s != spec.segment_s))
-    if near.exact:
+    near = min(
+        row.inputs_accepted,
+        key=lambda ear: (ear.sample_rate_hz != spec.sample_rate_hz, ear.segment_s != spec.segment_s),
+    )
+    if near.exact_fields:
         settings = f"frontend={near.preset}"
     elif near.sample_rate_hz == spec.sample_rate_hz:
         settings = f"frontend.segment_s={near.segment_s:g}"
@@ -174,19 +177,19 @@ def _misheard(name: str, row: Target, run: "Run") -> str:
     )
 
 
-def _settings(ear: Ear) -> str:
-    return f"frontend={ear.preset} {ear.overrides}".strip()
+def _settings(contract: InputContract) -> str:
+    return f"frontend={contract.preset} {contract.overrides}".strip()
 
 
-def _check_width(name: str, ear: Ear, run: "Run") -> None:
+def _check_width(name: str, contract: InputContract, run: "Run") -> None:
     width = embedding_width(run)
-    if width == ear.embeddings:
+    if width == contract.embeddings:
         return
-    fitting = ", ".join(WIDTHS[ear.embeddings])
+    fitting = ", ".join(WIDTHS[contract.embeddings])
     raise UserError(
-        f"{name} takes embeddings of {ear.embeddings:,} numbers from a model that hears {ear}; those of "
+        f"{name} takes embeddings of {contract.embeddings:,} numbers from a model that hears {contract}; those of "
         f"{resolve(run.experiment.model.name)} have {width:,}. Export without --embeddings, or train a network whose "
-        f"embeddings have {ear.embeddings:,} ({fitting})."
+        f"embeddings have {contract.embeddings:,} ({fitting})."
     )
 
 
@@ -200,11 +203,13 @@ def _check_names(name: str, run: "Run") -> None:
             f"scientific and common name. Received: {lines[0]!r}; rename that class."
         )
     names = [line.partition("_")[0] for line in lines]
-    human = next((one for one in names if one.startswith("Yell" if len(names) > N_HEARD_FIRST else HUMAN)), None)
+    human = next(
+        (one for one in names if one.startswith("Yell" if len(names) > N_PRIVACY_CHECKED else HUMAN_NAMES)), None
+    )
     if human is not None:
         raise UserError(
-            f"{name} takes a class that begins with {', '.join(HUMAN)} for a human voice, and drops every segment "
-            f"in which that is among the {N_HEARD_FIRST} best (more with PRIVACY_THRESHOLD), with the ones beside it. "
+            f"{name} takes a class that begins with {', '.join(HUMAN_NAMES)} for a human voice, and drops every segment "
+            f"in which that is among the {N_PRIVACY_CHECKED} best (more with PRIVACY_THRESHOLD), with the ones beside it. "
             f"Received: {human!r} among {len(names)} classes; rename it (a scientific name in front), or export with "
             "--target tflite."
         )

@@ -1,4 +1,4 @@
-"""The files that single programs want beside an artefact, in the form in which each of them reads its own.
+"""The files that single programs want beside an artifact, in the form in which each of them reads its own.
 
 Sources, read for names and columns: BirdNET-Analyzer (train/utils.py, params.py: parameters as rows of Parameter,Value,
 the columns of the evaluation), BirdNET-Go (config.yaml; internal/classifier/range_filter.go), BirdNET-Pi
@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from birdnet_fs.core.files import write_json, write_text
-from birdnet_fs.data.partition import PARTITION, PSEUDO, TRAIN, read_partition
+from birdnet_fs.data.partition import PARTITION, PSEUDO_LABELS, TRAIN, read_partition
 from birdnet_fs.data.score_table import read_scores
-from birdnet_fs.export.targets.check import find
+from birdnet_fs.export.targets.check import target_by_name
 from birdnet_fs.export.targets.labels import label_lines
 from birdnet_fs.metrics import classification
 from birdnet_fs.runs.run import Run
@@ -45,23 +45,23 @@ EVALUATION = (
 PI_NAME = "BirdNET_GLOBAL_6K_V2.4_Model_FP16"  # the one model that BirdNET-Pi opens with 48 kHz and 3 s
 
 
-def write_host_files(target: str, artefact: Path, run: Run) -> list[Path]:
-    """Write what the program of a target wants beside an artefact, besides the labels (sidecars.py).
+def write_companion_files(target: str, artifact: Path, run: Run) -> list[Path]:
+    """Write what the program of a target wants beside an artifact, besides the labels (sidecars.py).
 
     Args:
         target: A key of `targets.TARGETS`.
-        artefact: The finished file; what is written goes into its folder.
+        artifact: The finished file; what is written goes into its folder.
         run: The run it came from; its folder's scores.csv and partition.csv are used where they are.
 
     Returns:
         The files written, none for a target without any.
     """
-    return [file for name in find(target).host_files for file in WRITERS[name](artefact, run)]
+    return [file for name in target_by_name(target).companion_files for file in WRITERS[name](artifact, run)]
 
 
-def analyzer(artefact: Path, run: Run) -> list[Path]:
+def analyzer(artifact: Path, run: Run) -> list[Path]:
     """The settings of the training, and where the run folder has them the clips per class and the evaluation."""
-    stem, experiment = artefact.with_suffix(""), run.experiment
+    stem, experiment = artifact.with_suffix(""), run.experiment
     training, spec = experiment.training, run.frontend
     hop_s = experiment.data.segment_hop_s or spec.segment_s
     settings = {  # only what means the same there
@@ -90,16 +90,16 @@ def analyzer(artefact: Path, run: Run) -> list[Path]:
     return files
 
 
-def birdnet_go(artefact: Path, run: Run) -> list[Path]:
+def birdnet_go(artifact: Path, run: Run) -> list[Path]:
     """The lines of its config.yaml."""
     del run
-    stem = artefact.with_suffix("")
+    stem = artifact.with_suffix("")
     file = stem.with_name(f"{stem.name}_birdnet-go.yaml")
     write_text(
         file,
         "# Into BirdNET-Go's config.yaml; the paths are those on the machine it runs on.\n"
         "birdnet:\n"
-        f"  modelpath: {json.dumps(artefact.name, ensure_ascii=False)}\n"
+        f"  modelpath: {json.dumps(artifact.name, ensure_ascii=False)}\n"
         f"  labelpath: {json.dumps(stem.name + '_Labels.txt', ensure_ascii=False)}\n"
         "  # Its filter by place and week goes by the row of a species among BirdNET's 6,522, and would drop others:\n"
         "  rangefilter:\n"
@@ -109,16 +109,16 @@ def birdnet_go(artefact: Path, run: Run) -> list[Path]:
     return [file]
 
 
-def birdnet_pi(artefact: Path, run: Run) -> list[Path]:
+def birdnet_pi(artifact: Path, run: Run) -> list[Path]:
     """How to put the file in the place of the one it knows."""
     del run
-    stem = artefact.with_suffix("")
+    stem = artifact.with_suffix("")
     file = stem.with_name(f"{stem.name}_birdnet-pi.txt")
     write_text(
         file,
         "BirdNET-Pi opens one model of 48 kHz and 3 s, by a fixed name. In its folder (~/BirdNET-Pi/model), keep the\n"
         "two files of that name, put these in their place, and restart the analysis:\n\n"
-        f"  {artefact.name} -> {PI_NAME}.tflite\n"
+        f"  {artifact.name} -> {PI_NAME}.tflite\n"
         f"  {stem.name}_Labels.txt -> {PI_NAME}_Labels.txt\n\n"
         "Its filter by place and week goes by the row of a species among BirdNET's 6,522, and would drop others: set\n"
         "SF_THRESH=0 in /etc/birdnet/birdnet.conf. With SENSITIVITY=1 there it shows the confidence that the network\n"
@@ -129,7 +129,7 @@ def birdnet_pi(artefact: Path, run: Run) -> list[Path]:
     return [file]
 
 
-def echo(artefact: Path, run: Run) -> list[Path]:
+def echo(artifact: Path, run: Run) -> list[Path]:
     """The classes by scientific name where these differ, and what its client makes the features with."""
     names = [line.partition("_")[0] for line in label_lines(run.classes)]
     if len(set(names)) < len(names):
@@ -148,7 +148,7 @@ def echo(artefact: Path, run: Run) -> list[Path]:
         "fmin": spec.fmin_hz,
         "fmax": spec.fmax_hz,
     }
-    files = [artefact.with_name(name) for name in ("class_mapping.json", "preprocess_config.json")]
+    files = [artifact.with_name(name) for name in ("class_mapping.json", "preprocess_config.json")]
     for file, value in zip(files, (mapping, preprocess), strict=True):
         write_json(file, value)
     return files
@@ -165,7 +165,7 @@ WRITERS: dict[str, Callable[[Path, Run], list[Path]]] = {
 def _sample_counts(run: Run) -> list[tuple[str, int]]:
     """Clips that were trained on, by the labels each carries, `+` between them, as `Labels.txt` writes these."""
     line_of = dict(zip(run.classes, label_lines(run.classes), strict=True))
-    clips = [clip for part in (TRAIN, PSEUDO) for clip in read_partition(run.path / PARTITION, part)]
+    clips = [clip for part in (TRAIN, PSEUDO_LABELS) for clip in read_partition(run.path / PARTITION, part)]
     found = Counter("+".join(line_of[name] for name in run.classes if name in clip.labels) for clip in clips)
     return sorted(found.items())
 
@@ -176,9 +176,9 @@ def _evaluation(run: Run) -> list[Sequence[object]]:
     line_of = dict(zip(run.classes, label_lines(run.classes), strict=True))
     thresholds, _ = classification.best_f1(table.targets, table.scores)
     best = np.where(np.isnan(thresholds), 0.5, thresholds)
-    usual = _called(classification.counts(table.targets, table.scores, 0.5))
-    optimal_counts = classification.counts(table.targets, table.scores, best)
-    optimal = _called(optimal_counts)
+    usual = _precision_recall_f1(classification.detection_counts(table.targets, table.scores, 0.5))
+    optimal_counts = classification.detection_counts(table.targets, table.scores, best)
+    optimal = _precision_recall_f1(optimal_counts)
     ap, auroc = (
         classification.average_precision(table.targets, table.scores),
         classification.macro_auroc(table.targets, table.scores),
@@ -197,7 +197,7 @@ def _evaluation(run: Run) -> list[Sequence[object]]:
     return rows
 
 
-def _called(counts: np.ndarray) -> np.ndarray:
+def _precision_recall_f1(counts: np.ndarray) -> np.ndarray:
     """Precision, recall and F1 [n_classes, 3] of counts [n_classes, 4]; 0 where nothing was called."""
     hit, false, missed, _ = counts.T.astype(np.float64)
     total = np.stack([hit + false, hit + missed, hit + (false + missed) / 2], axis=1)

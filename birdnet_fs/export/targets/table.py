@@ -1,4 +1,4 @@
-"""The programs an artefact is written for: one row each, with what that program asks of the file and of the run.
+"""The programs an artifact is written for: one row each, with what that program asks of the file and of the run.
 
 A row is data; targets.py makes a Form of it and refuses runs that do not fit. Where a row was read or tried stands in
 its `source`.
@@ -12,7 +12,7 @@ from birdnet_fs.export.spec import INPUTS, PRECISIONS
 
 
 @dataclass(frozen=True)
-class Ear:
+class InputContract:
     """One way a program hears, and what it then expects.
 
     Attributes:
@@ -22,48 +22,48 @@ class Ear:
         segment_s: Of the run; 0: any.
         preset: A front-end that hears so, for the refusal.
         overrides: What to set beside the preset.
-        exact: Fields of the front-end that must equal those of `preset`, for a program that makes the features itself.
+        exact_fields: Fields of the front-end that must equal those of `preset`, for a program that makes the features itself.
         embeddings: Width of the embeddings; 0: any.
         max_classes: More are misread; 0: any number.
         batch: Segments at once; None: any number.
-        one_will_do: With `batch` None: a file for one segment at a time is run as well.
-        axes: Of features, as in `Form`.
+        accepts_batch_of_one: With `batch` None: a file for one segment at a time is run as well.
+        axes: Of features, as in `ExportSpec`.
     """
 
-    answers: str = "logits"
+    output_kind: str = "logits"
     sample_rate_hz: int = 0
     segment_s: float = 0.0
     preset: str = ""
     overrides: str = ""
-    exact: tuple[str, ...] = ()
+    exact_fields: tuple[str, ...] = ()
     embeddings: int = 0
     max_classes: int = 0
     batch: int | None = 1
-    one_will_do: bool = False
+    accepts_batch_of_one: bool = False
     axes: str = "time_first"
 
     @property
     def own_sigmoid(self) -> bool:
         """Whether the program puts a sigmoid on what it is given."""
-        return bool(self.sample_rate_hz) and self.answers == "logits" and not self.exact
+        return bool(self.sample_rate_hz) and self.output_kind == "logits" and not self.exact_fields
 
-    def hears(self, frontend: schema.FrontEnd) -> bool:
+    def accepts(self, frontend: schema.FrontEnd) -> bool:
         """Whether a front-end takes the waveform this program gives, and makes its features."""
         if self.sample_rate_hz and (frontend.sample_rate_hz, frontend.segment_s) != (
             self.sample_rate_hz,
             self.segment_s,
         ):
             return False
-        return not self.unequal(frontend)
+        return not self.differing_fields(frontend)
 
-    def unequal(self, frontend: schema.FrontEnd) -> list[str]:
-        """The fields of `exact` that differ from the preset's."""
-        if not self.exact:
+    def differing_fields(self, frontend: schema.FrontEnd) -> list[str]:
+        """The fields of `exact_fields` that differ from the preset's."""
+        if not self.exact_fields:
             return []
         from birdnet_fs.frontend.presets import preset
 
         wanted = preset(self.preset)
-        return [name for name in self.exact if getattr(frontend, name) != getattr(wanted, name)]
+        return [name for name in self.exact_fields if getattr(frontend, name) != getattr(wanted, name)]
 
     def __str__(self) -> str:
         return f"{self.segment_s:g} s at {self.sample_rate_hz:,} Hz"
@@ -78,8 +78,8 @@ class Target:
         format: A key of `form.SUFFIXES`.
         inputs: Allowed, the default first.
         precisions: Allowed, the most exact first.
-        ears: The ways it hears, the first that fits the run holds.
-        host_files: Which files of hosts.py go beside the artefact, keys of `hosts.WRITERS`.
+        inputs_accepted: The ways it hears, the first that fits the run holds.
+        companion_files: Which files of hosts.py go beside the artifact, keys of `hosts.WRITERS`.
         by_scientific_name: It knows a class by what stands before `_` in its label alone, and cuts only where the
             first label holds one `_`.
         for_birdnet: The `birdnet` package loads it, and proves it where an environment has that.
@@ -90,8 +90,8 @@ class Target:
     format: str = "tflite"
     inputs: tuple[str, ...] = INPUTS
     precisions: tuple[str, ...] = PRECISIONS
-    ears: tuple[Ear, ...] = (Ear(),)
-    host_files: tuple[str, ...] = ()
+    inputs_accepted: tuple[InputContract, ...] = (InputContract(),)
+    companion_files: tuple[str, ...] = ()
     by_scientific_name: bool = False
     for_birdnet: bool = False
     source: str = ""
@@ -99,13 +99,13 @@ class Target:
 
 # What makes features: everything but the preset's name. Project Echo's client reads two of them from a file beside the
 # network (and four more, which the shape of the input ties down).
-_READ_BESIDE = ("fmin_hz", "fmax_hz")
+_READ_FROM_SIDECAR = ("fmin_hz", "fmax_hz")
 _FEATURES = tuple(field.name for field in dataclasses.fields(schema.FrontEnd) if field.name != "preset")
-BIRDNET_24 = Ear(
+BIRDNET_24 = InputContract(
     sample_rate_hz=48_000, segment_s=3.0, preset="birdnet_3s_48k", embeddings=1024, max_classes=6522, batch=None
 )
-BIRDNET_30 = Ear(
-    answers="probabilities",
+BIRDNET_30 = InputContract(
+    output_kind="probabilities",
     sample_rate_hz=32_000,
     segment_s=3.0,
     preset="cnn_32k",
@@ -113,7 +113,7 @@ BIRDNET_30 = Ear(
     embeddings=1280,
     max_classes=11_560,
     batch=None,
-    one_will_do=True,
+    accepts_batch_of_one=True,
 )
 
 TARGETS: dict[str, Target] = {
@@ -121,69 +121,74 @@ TARGETS: dict[str, Target] = {
     "birdnet": Target(
         "the `birdnet` package (1.3 or newer), as a custom model",
         inputs=("waveform",),
-        ears=(BIRDNET_24, BIRDNET_30),
+        inputs_accepted=(BIRDNET_24, BIRDNET_30),
         for_birdnet=True,
         source="birdnet 1.3.1, run and read: 2.4 takes logits at any batch, 3.0 probabilities and one at a time",
     ),
     "analyzer": Target(
         "BirdNET-Analyzer 2.4 or newer, as a custom classifier",
         inputs=("waveform",),
-        ears=(BIRDNET_24,),
-        host_files=("analyzer",),
+        inputs_accepted=(BIRDNET_24,),
+        companion_files=("analyzer",),
         for_birdnet=True,
         source="BirdNET-Analyzer 2.4.0, run and read: any batch, without the default delegate, 48 kHz and 3 s",
     ),
     "birdnet-go": Target(
         "BirdNET-Go, as birdnet.modelpath",
         inputs=("waveform",),
-        ears=(Ear(sample_rate_hz=48_000, segment_s=3.0, preset="birdnet_3s_48k"),),
-        host_files=("birdnet_go",),
+        inputs_accepted=(InputContract(sample_rate_hz=48_000, segment_s=3.0, preset="birdnet_3s_48k"),),
+        companion_files=("birdnet_go",),
         source="BirdNET-Go, read: a custom model is taken as BirdNET 2.4 (48 kHz, 3 s), predictions are output 0",
     ),
     "birdnet-pi": Target(
         "BirdNET-Pi, in place of its BirdNET 2.4 model",
         inputs=("waveform",),
-        ears=(Ear(sample_rate_hz=48_000, segment_s=3.0, preset="birdnet_3s_48k"),),
-        host_files=("birdnet_pi",),
+        inputs_accepted=(InputContract(sample_rate_hz=48_000, segment_s=3.0, preset="birdnet_3s_48k"),),
+        companion_files=("birdnet_pi",),
         by_scientific_name=True,
         source="BirdNET-Pi, its steps run: model names are fixed, output 0 is logits, batch 1, tflite-runtime",
     ),
     "echo": Target(
         "Project Echo: its engine (front-end echo_engine) or its edge client (front-end echo_edge)",
         inputs=("features",),
-        ears=(
-            Ear(preset="echo_engine", exact=_FEATURES, sample_rate_hz=48_000, segment_s=5.0),
-            Ear(
+        inputs_accepted=(
+            InputContract(preset="echo_engine", exact_fields=_FEATURES, sample_rate_hz=48_000, segment_s=5.0),
+            InputContract(
                 preset="echo_edge",
-                exact=tuple(name for name in _FEATURES if name not in _READ_BESIDE),
+                exact_fields=tuple(name for name in _FEATURES if name not in _READ_FROM_SIDECAR),
                 sample_rate_hz=32_000,
                 segment_s=5.0,
                 axes="mel_first",
             ),
         ),
-        host_files=("echo",),
+        companion_files=("echo",),
         source="Project Echo, read: the older engine makes [260, 260, 3], the newer one and the edge client [128, 313]",
     ),
-    "onnx": Target("an ONNX file of any batch", format="onnx", ears=(Ear(batch=None),), source="ours (onnxruntime)"),
+    "onnx": Target(
+        "an ONNX file of any batch",
+        format="onnx",
+        inputs_accepted=(InputContract(batch=None),),
+        source="ours (onnxruntime)",
+    ),
     "torchscript": Target(
         "a TorchScript file of any batch",
         format="torchscript",
         precisions=("fp32",),
-        ears=(Ear(batch=None),),
+        inputs_accepted=(InputContract(batch=None),),
         source="ours (torch)",
     ),
     "pt2": Target(
         "a torch.export program of any batch",
         format="pt2",
         precisions=("fp32",),
-        ears=(Ear(batch=None),),
+        inputs_accepted=(InputContract(batch=None),),
         source="ours (torch)",
     ),
     "openvino": Target(
         "an OpenVINO model of any batch",
         format="openvino",
         precisions=("fp32", "fp16"),
-        ears=(Ear(batch=None),),
+        inputs_accepted=(InputContract(batch=None),),
         source="ours (openvino)",
     ),
 }

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from birdnet_fs.runs.run import Run
 
 
-class CannotWrite(Exception):
+class CannotConvert(Exception):
     """Why a file cannot be written, in one sentence that names what works."""
 
 
-def work(job: Mapping[str, Any]) -> None:
+def run_job(job: Mapping[str, Any]) -> None:
     """Write `<folder>/<precision>.tflite`, or `.error.txt`, for every precision of the job."""
     import keras
 
@@ -56,12 +56,12 @@ def work(job: Mapping[str, Any]) -> None:
         parts = Path(scratch)
         front, behind = parts / "front_end.tflite", parts / "behind.tflite"
         if job["input"] == "waveform":
-            convert(wrappers.front_end(spec), (job["batch"], spec.n_samples), "waveform", front)
+            convert(wrappers.front_end_model(spec), (job["batch"], spec.n_samples), "waveform", front)
         elif job.get("axes") == "mel_first":
             shape = (spec.shape[1], spec.shape[0], spec.n_channels)
-            convert(wrappers.turn(shape), (job["batch"], *shape), "features", front)
+            convert(wrappers.transpose_features(shape), (job["batch"], *shape), "features", front)
         if job["answers"] != "logits":
-            tail = wrappers.behind(job["answers"], run.activation, len(run.classes))
+            tail = wrappers.output_model(job["answers"], run.activation, len(run.classes))
             convert(tail, (job["batch"], len(run.classes)), "logits", behind)
         saved = _save(network, (job["batch"], *spec.shape, spec.n_channels), "features", parts / "saved")
         for precision in sorted(job["precisions"], key=PRECISIONS.index):
@@ -73,11 +73,11 @@ def work(job: Mapping[str, Any]) -> None:
                 _write(precision, saved, alone, job, run)
                 flatbuffer.order_outputs(alone, job["outputs"])
                 if front.exists():
-                    flatbuffer.join(front, alone, alone)
+                    flatbuffer.join_models(front, alone, alone)
                 if behind.exists():
-                    flatbuffer.join(alone, behind, alone)
+                    flatbuffer.join_models(alone, behind, alone)
                 check(alone)
-            except CannotWrite as error:
+            except CannotConvert as error:
                 reason.write_text(f"{error}\n", encoding="utf-8")
             else:
                 (folder / alone.name).write_bytes(alone.read_bytes())
@@ -88,26 +88,26 @@ def _write(precision: str, saved: Path, path: Path, job: Mapping[str, Any], run:
     """Convert the network alone in one precision."""
     name, trained_for_it = run.experiment.model.name, run.experiment.model.quantized
     if trained_for_it and precision != "int8":
-        raise CannotWrite(f"The network was trained for 8 bits (model.quantized): write int8, not {precision}.")
+        raise CannotConvert(f"The network was trained for 8 bits (model.quantized): write int8, not {precision}.")
     full = path.with_name("full.tflite")  # of fp32 and fp16
     if precision == "dynamic":
-        _convert(saved, path, name, int8.dynamic())
+        _convert(saved, path, name, int8.dynamic_range_settings())
     elif precision == "int8":
         calibrated = None if trained_for_it else Path(job["calibration"])
-        _convert(saved, path, name, int8.whole(calibrated, run.frontend.n_channels))
+        _convert(saved, path, name, int8.full_integer_settings(calibrated, run.frontend.n_channels))
     elif not full.exists():
         _convert(saved, full, name)
     if precision == "fp32":
         shutil.copy(full, path)
     elif precision == "fp16":
-        float16.store_in_half(full, path)
+        float16.store_as_float16(full, path)
 
 
 def _check_loops(precision: str, batch: int | None, name: str) -> None:
     if batch is None:
-        raise CannotWrite(f"The recurrent network {name} can only be written for one segment at once.")
+        raise CannotConvert(f"The recurrent network {name} can only be written for one segment at once.")
     if precision == "int8":  # the converter crashes where it calibrates the body of a loop
-        raise CannotWrite(f"The recurrent network {name} cannot be written in int8: use dynamic or fp16.")
+        raise CannotConvert(f"The recurrent network {name} cannot be written in int8: use dynamic or fp16.")
 
 
 def convert(model: "keras.Model", shape: tuple[int | None, ...], name: str, path: Path) -> None:
@@ -130,19 +130,19 @@ def check(path: Path) -> None:
         CannotWrite: It holds operators outside the builtins, or a convolution that tflite-runtime computes wrongly.
     """
     if foreign := flatbuffer.foreign_operators(path):
-        raise CannotWrite(f"The network needs operators that a device does not have: {', '.join(foreign)}.")
+        raise CannotConvert(f"The network needs operators that a device does not have: {', '.join(foreign)}.")
     if wrong := flatbuffer.wrong_on_tflite_runtime(path):
-        raise CannotWrite(f"tflite-runtime would compute it wrongly: {wrong[0]} ({len(wrong)} convolutions).")
+        raise CannotConvert(f"tflite-runtime would compute it wrongly: {wrong[0]} ({len(wrong)} convolutions).")
 
 
 def _save(model: "keras.Model", shape: tuple[int | None, ...], name: str, folder: Path) -> Path:
     """The model as a SavedModel of one signature, for the converter."""
     import keras
 
-    from birdnet_fs.export.tflite.recurrent import hoisted
-    from birdnet_fs.export.tflite.same_padding import with_zeros
+    from birdnet_fs.export.tflite.recurrent import with_hoisted_inputs
+    from birdnet_fs.export.tflite.same_padding import with_explicit_padding
 
-    portable = with_zeros(hoisted(model))
+    portable = with_explicit_padding(with_hoisted_inputs(model))
     archive = keras.export.ExportArchive()
     archive.track(portable)
     archive.add_endpoint(
@@ -165,7 +165,9 @@ def _convert(saved: Path, path: Path, name: str, settings: Mapping[str, Any] | N
     try:
         path.write_bytes(converter.convert())
     except (RuntimeError, ValueError) as error:  # the converter's own error is a RuntimeError
-        raise CannotWrite(f"{name} cannot be written with TFLite's builtin operators alone: {_short(error)}") from error
+        raise CannotConvert(
+            f"{name} cannot be written with TFLite's builtin operators alone: {_short(error)}"
+        ) from error
 
 
 def _short(error: BaseException) -> str:
@@ -174,4 +176,4 @@ def _short(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    work(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    run_job(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -16,15 +16,15 @@ _RUNTIME_VERSION = b"min_runtime_version"
 _CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D"}
 
 
-def read(path: Path) -> Any:
+def read_model(path: Path) -> Any:
     """The model of a TFLite file, as the `ModelT` of the runtime's schema."""
     from ai_edge_litert import schema_py_generated as fb
 
     return fb.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
 
 
-def write(model: Any, path: Path) -> None:
-    """Write what `read` gave."""
+def write_model(model: Any, path: Path) -> None:
+    """Write what `read_model` gave."""
     import flatbuffers
 
     builder = flatbuffers.Builder(1024)
@@ -38,17 +38,17 @@ def order_outputs(path: Path, names: Sequence[str]) -> None:
     Raises:
         ValueError: The signature has other outputs.
     """
-    model = read(path)
+    model = read_model(path)
     (signature,) = model.signatureDefs
     found = {bytes(output.name).decode(): output for output in signature.outputs}
     if set(found) != set(names):
         raise ValueError(f"the outputs must be called {', '.join(names)}; they are {', '.join(sorted(found))}")
     signature.outputs = [found[name] for name in names]
     model.subgraphs[0].outputs = [int(output.tensorIndex) for output in signature.outputs]
-    write(model, path)
+    write_model(model, path)
 
 
-def join(first: Path, second: Path, path: Path) -> None:
+def join_models(first: Path, second: Path, path: Path) -> None:
     """Write one file that computes what `second` makes of the first output of `first`.
 
     Args:
@@ -59,12 +59,12 @@ def join(first: Path, second: Path, path: Path) -> None:
     Raises:
         ValueError: The two do not fit.
     """
-    model, after = read(first), read(second)
+    model, after = read_model(first), read_model(second)
     graph, behind = model.subgraphs[0], after.subgraphs[0]
     (bridge, *kept), (given,) = graph.outputs, behind.inputs
-    if _form(graph.tensors[bridge]) != _form(behind.tensors[given]):
+    if _tensor_shape(graph.tensors[bridge]) != _tensor_shape(behind.tensors[given]):
         raise ValueError(
-            f"{first.name} gives {_form(graph.tensors[bridge])}, {second.name} reads {_form(behind.tensors[given])} "
+            f"{first.name} gives {_tensor_shape(graph.tensors[bridge])}, {second.name} reads {_tensor_shape(behind.tensors[given])} "
             "(shape, -1 for an open batch; number of the type)"
         )
     n_codes, n_buffers, n_bodies = len(model.operatorCodes), len(model.buffers), len(model.subgraphs) - 1
@@ -107,12 +107,12 @@ def join(first: Path, second: Path, path: Path) -> None:
 
         model.metadata = [fb.MetadataT(name=_RUNTIME_VERSION, buffer=len(model.buffers))]
         model.buffers.append(fb.BufferT(data=np.frombuffer(newest.ljust(16, b"\0"), np.uint8)))
-    write(model, path)
+    write_model(model, path)
 
 
 def operators(path: Path) -> list[str]:
     """The name of every operator of a file, loops included; a custom one by its own name."""
-    return [name for name, _, _ in _every_operator(read(path))]
+    return [name for name, _, _ in _every_operator(read_model(path))]
 
 
 def foreign_operators(path: Path) -> list[str]:
@@ -127,7 +127,7 @@ def count_types(path: Path) -> dict[str, int]:
     from ai_edge_litert import schema_py_generated as fb
 
     names = {value: name for name, value in vars(fb.TensorType).items() if isinstance(value, int)}
-    found = [names[tensor.type] for graph in read(path).subgraphs for tensor in graph.tensors]
+    found = [names[tensor.type] for graph in read_model(path).subgraphs for tensor in graph.tensors]
     return {name: found.count(name) for name in sorted(set(found))}
 
 
@@ -140,7 +140,7 @@ def wrong_on_tflite_runtime(path: Path) -> list[str]:
     from ai_edge_litert import schema_py_generated as fb
 
     found = []
-    for name, operator, graph in _every_operator(read(path)):
+    for name, operator, graph in _every_operator(read_model(path)):
         if name not in _CONVOLUTIONS or operator.builtinOptions.padding != fb.Padding.SAME:
             continue
         kernel = [int(n) for n in graph.tensors[operator.inputs[1]].shape[1:3]]
@@ -162,7 +162,7 @@ def _every_operator(model: Any) -> Iterator[tuple[str, Any, Any]]:
             yield (bytes(code.customCode).decode() if name == "CUSTOM" else name), operator, graph
 
 
-def _form(tensor: Any) -> tuple[tuple[int, ...], int]:
+def _tensor_shape(tensor: Any) -> tuple[tuple[int, ...], int]:
     shape = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
     return tuple(int(n) for n in shape), int(tensor.type)
 

@@ -18,7 +18,7 @@ MIN_ELEMENTS = 256  # smaller constants stay float32: they cost nothing and hold
 _DEQUANTIZE_VERSION = 3  # the first version of the operator that reads float16
 
 
-def store_in_half(source: Path, target: Path) -> int:
+def store_as_float16(source: Path, target: Path) -> int:
     """Write `source` again with its weights in float16.
 
     Args:
@@ -30,7 +30,7 @@ def store_in_half(source: Path, target: Path) -> int:
     """
     from ai_edge_litert import schema_py_generated as fb
 
-    model = flatbuffer.read(source)
+    model = flatbuffer.read_model(source)
     opcode = len(model.operatorCodes)
     code = int(fb.BuiltinOperator.DEQUANTIZE)
     model.operatorCodes.append(
@@ -65,7 +65,7 @@ def store_in_half(source: Path, target: Path) -> int:
         graph.operators = new + list(graph.operators)
         n_stored += len(new)
     _drop_unused(model)
-    flatbuffer.write(model, target)
+    flatbuffer.write_model(model, target)
     return n_stored
 
 

@@ -1,4 +1,4 @@
-"""What the converter is told to write a network in 8 bits: post-training quantisation and quantisation-aware training.
+"""What the converter is told to write a network in 8 bits: post-training quantization and quantization-aware training.
 
 The scheme is Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", https://arxiv.org/abs/1712.05877, with a scale for each channel of a convolution's kernel (Krishnamoorthi
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-MOST_SEGMENTS = 256  # ranges settle after some tens; more only take time
+MAX_CALIBRATION_SEGMENTS = 256  # ranges settle after some tens; more only take time
 
 
-def dynamic() -> dict[str, Any]:
+def dynamic_range_settings() -> dict[str, Any]:
     """Settings of a `tf.lite.TFLiteConverter`: weights in 8 bits, activations in float32."""
     import tensorflow as tf
 
@@ -27,7 +27,7 @@ def dynamic() -> dict[str, Any]:
     }
 
 
-def whole(calibration: Path | None, n_channels: int) -> dict[str, Any]:
+def full_integer_settings(calibration: Path | None, n_channels: int) -> dict[str, Any]:
     """The same for weights and activations in 8 bits.
 
     Args:
@@ -36,11 +36,11 @@ def whole(calibration: Path | None, n_channels: int) -> dict[str, Any]:
         n_channels: How often the network reads each of the features.
     """
     if calibration is None:
-        return dynamic()
+        return dynamic_range_settings()
     features = np.load(calibration, mmap_mode="r", allow_pickle=False)
 
     def segments() -> Iterator[list[np.ndarray]]:
-        for i in np.unique(np.linspace(0, len(features) - 1, MOST_SEGMENTS).round().astype(int)):
+        for i in np.unique(np.linspace(0, len(features) - 1, MAX_CALIBRATION_SEGMENTS).round().astype(int)):
             yield [np.repeat(np.asarray(features[i], np.float32)[None, ..., None], n_channels, axis=-1)]
 
-    return {**dynamic(), "representative_dataset": segments}
+    return {**dynamic_range_settings(), "representative_dataset": segments}

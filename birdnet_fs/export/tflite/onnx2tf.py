@@ -47,11 +47,11 @@ def convert(
     """
     if precision not in PRECISIONS:
         raise UserError(f"onnx2tf writes {', '.join(PRECISIONS)}. Received: {precision!r}")
-    name, batch, outputs = _ends_of(onnx_path)
+    name, batch, outputs = _graph_ends(onnx_path)
     if batch is None:
         raise UserError(f"onnx2tf needs a fixed batch; {onnx_path.name} takes any number of segments.")
     log = tflite_path.with_suffix(".log")
-    # its tools write into the current folder's neighbourhood and beside the file they read
+    # its tools write into the current folder's neighborhood and beside the file they read
     with TemporaryDirectory(prefix=".part-onnx2tf-", dir=tflite_path.parent) as folder:
         source, made = Path(folder) / "network.onnx", Path(folder) / "made"
         shutil.copyfile(onnx_path, source)
@@ -64,17 +64,17 @@ def convert(
         try:
             done = subprocesses.run_python(python, ["-m", "onnx2tf", *arguments], timeout_s=timeout_s)
         except subprocess.TimeoutExpired as ended:
-            log.write_text(_text(ended.stdout) + _text(ended.stderr), encoding="utf-8")
+            log.write_text(_decoded(ended.stdout) + _decoded(ended.stderr), encoding="utf-8")
             raise UserError(
                 f"onnx2tf did not end within {timeout_s:g} s, where one to three minutes are usual on one core; "
                 f"its log is {log}"
             ) from None
         except OSError as error:
             raise UserError(f"{python} cannot be started ({error}); give the Python of an environment.") from None
-        log.write_text(_text(done.stdout) + _text(done.stderr), encoding="utf-8")
+        log.write_text(_decoded(done.stdout) + _decoded(done.stderr), encoding="utf-8")
         written = made / f"network_{PRECISIONS[precision]}.tflite"
         if done.returncode or not written.is_file():
-            said = reason(_text(done.stdout) + _text(done.stderr))
+            said = failure_reason(_decoded(done.stdout) + _decoded(done.stderr))
             raise UserError(f"onnx2tf cannot convert the network (exit status {done.returncode}: {said}); see {log}")
         if len(outputs) > 1:
             try:
@@ -87,10 +87,10 @@ def convert(
         os.replace(written, tflite_path)
 
 
-def reason(log: str) -> str:
+def failure_reason(log: str) -> str:
     """The line of a log that says what went wrong: the last error in it, or else the last line.
 
-    >>> reason('ValueError: Exception encountered when calling layer "add" (type X).\\n\\nDimensions must be equal.')
+    >>> failure_reason('ValueError: Exception encountered when calling layer "add" (type X).\\n\\nDimensions must be equal.')
     'Dimensions must be equal.'
     """
     lines = [_ANSI.sub("", line).strip() for line in log.splitlines()]
@@ -101,7 +101,7 @@ def reason(log: str) -> str:
     return lines[last][:300]
 
 
-def _ends_of(path: Path) -> tuple[str, int | None, list[str]]:
+def _graph_ends(path: Path) -> tuple[str, int | None, list[str]]:
     """Name and batch (None for any) of an ONNX file's one input, and the names of its outputs."""
     import onnx
 
@@ -119,5 +119,5 @@ def _calibration(features: Path | None, folder: Path) -> list[object]:
     return [rows, "0", "1"]
 
 
-def _text(said: str | bytes | None) -> str:
+def _decoded(said: str | bytes | None) -> str:
     return said.decode("utf-8", "replace") if isinstance(said, bytes) else said or ""

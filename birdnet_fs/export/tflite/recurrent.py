@@ -86,7 +86,7 @@ class HoistedGRU(_Loop, layers.GRU):
 HOISTED: dict[type, Any] = {layers.LSTM: HoistedLSTM, layers.GRU: HoistedGRU}
 
 
-def hoisted(model: keras.Model) -> keras.Model:
+def with_hoisted_inputs(model: keras.Model) -> keras.Model:
     """The model with every LSTM and GRU as above, weights and all else shared; the same model where it has none.
 
     Args:
@@ -95,7 +95,7 @@ def hoisted(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: A layer has other activations or options than the zoo's (sigmoid, tanh, biases, reset_after).
     """
-    return keras.models.clone_model(model, clone_function=_exchanged) if has_loops(model) else model
+    return keras.models.clone_model(model, clone_function=_replace_layer) if has_loops(model) else model
 
 
 def has_loops(layer: keras.layers.Layer) -> bool:
@@ -105,9 +105,9 @@ def has_loops(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, (layers.RNN, layers.Bidirectional))
 
 
-def _exchanged(layer: keras.layers.Layer) -> keras.layers.Layer:
+def _replace_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
     if isinstance(layer, keras.Model):
-        return hoisted(layer)
+        return with_hoisted_inputs(layer)
     if isinstance(layer, layers.Bidirectional):
         both = [_same(one) for one in (layer.forward_layer, layer.backward_layer)]
         wrapped = layers.Bidirectional(both[0], layer.merge_mode, backward_layer=both[1], name=layer.name)

@@ -8,13 +8,13 @@ import keras
 from keras import layers
 
 
-def with_zeros(model: keras.Model) -> keras.Model:
+def with_explicit_padding(model: keras.Model) -> keras.Model:
     """The model with explicit zeros where they are needed, weights and all else shared; else the same model.
 
     Args:
         model: A Functional model for features of a known size; models inside it are gone through as well.
     """
-    return keras.models.clone_model(model, clone_function=_exchanged) if _has_any(model) else model
+    return keras.models.clone_model(model, clone_function=_replace_layer) if _has_any(model) else model
 
 
 def _has_any(layer: layers.Layer) -> bool:
@@ -25,9 +25,9 @@ def _has_any(layer: layers.Layer) -> bool:
     return any(s > k >= 2 for k, s in zip(layer.kernel_size, layer.strides, strict=True))
 
 
-def _exchanged(layer: layers.Layer) -> layers.Layer:
+def _replace_layer(layer: layers.Layer) -> layers.Layer:
     if isinstance(layer, keras.Model):
-        return with_zeros(layer)
+        return with_explicit_padding(layer)
     if not _has_any(layer):
         return layer
     if layer.data_format != "channels_last":

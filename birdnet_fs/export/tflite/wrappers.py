@@ -7,10 +7,10 @@ from birdnet_fs import schema
 if TYPE_CHECKING:
     import keras
 
-LEAST = 1e-30  # share of the other classes relative to the best, in log-odds, which end at 69 therefore
+SMALLEST_POSITIVE = 1e-30  # share of the other classes relative to the best, in log-odds, which end at 69 therefore
 
 
-def front_end(spec: schema.FrontEnd) -> "keras.Model":
+def front_end_model(spec: schema.FrontEnd) -> "keras.Model":
     """The front-end as a network: waveform [batch, n_samples] -> features [batch, n_frames, n_mels, n_channels]."""
     import keras
 
@@ -24,7 +24,7 @@ def front_end(spec: schema.FrontEnd) -> "keras.Model":
     return keras.Model(waveform, {"features": features}, name="front_end_model")
 
 
-def turn(shape: tuple[int, int, int]) -> "keras.Model":
+def transpose_features(shape: tuple[int, int, int]) -> "keras.Model":
     """Features with their bands first, of a shape (n_mels, n_frames, n_channels), as the network reads them."""
     import keras
 
@@ -33,7 +33,7 @@ def turn(shape: tuple[int, int, int]) -> "keras.Model":
     return keras.Model(given, {"time_first": turned}, name="turn")
 
 
-def behind(answers: str, activation: str, n_classes: int) -> "keras.Model":
+def output_model(answers: str, activation: str, n_classes: int) -> "keras.Model":
     """Logits [batch, n_classes] -> `predictions` of the same shape.
 
     Args:
@@ -61,4 +61,4 @@ def _log_odds(logits: "keras.KerasTensor") -> "keras.KerasTensor":
     of_best = ops.sum(powers * (1 - best), -1, keepdims=True) + (ops.sum(best, -1, keepdims=True) - 1)
     of_others = ops.sum(powers, axis=-1, keepdims=True) - powers  # 1 or more: the best is among them
     rest = best * of_best + (1 - best) * of_others
-    return below - ops.log(ops.maximum(rest, LEAST))
+    return below - ops.log(ops.maximum(rest, SMALLEST_POSITIVE))

@@ -3,7 +3,7 @@
 Keras on torch is 2-4 times slower than the same network in plain PyTorch: every layer call runs through
 `Layer.__call__`, NHWC convolutions copy their input into another layout, BatchNormalization is seven separate
 operations, and recurrent layers walk the frames in Python. `lower` walks the graph once and keeps one torch function
-for each layer (lowered_layers.py and its neighbours); `as_module` gives the same to torch's exporters. Nothing in
+for each layer (lowered_layers.py and its neighbors); `as_module` gives the same to torch's exporters. Nothing in
 Keras is changed and no state is kept here: training through the lowered model trains the Keras model, and saving the
 Keras model saves the result. A layer without a rule, or set up in a way its rule does not cover, is called as Keras
 would call it: right, only slower.
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from birdnet_fs.models.lowering import rules_attention, rules_conv, rules_layers, rules_quantized, rules_recurrent
 from birdnet_fs.models.lowering.rules_conv import follows
-from birdnet_fs.models.lowering.rules_layers import Call, Site, Weights, as_dtype
+from birdnet_fs.models.lowering.rules_layers import LayerContext, LoweredCall, Weights, as_dtype
 
 ATTENDED = ("value", "key")  # arguments of an attention layer behind its first
 RULES = rules_layers.RULES | rules_conv.RULES | rules_recurrent.RULES | rules_attention.RULES | rules_quantized.RULES
@@ -29,7 +29,7 @@ RULES = rules_layers.RULES | rules_conv.RULES | rules_recurrent.RULES | rules_at
 
 class _Step(NamedTuple):
     name: str
-    call: Call
+    call: LoweredCall
     weights: Callable[[], Weights]
     sources: tuple[int, ...]
     target: int
@@ -214,7 +214,7 @@ class _Plan:
         self.slow_layers: list[str] = []
         self.n_slots = 1  # the input's
 
-    def add(self, call: Call, sources: tuple[int, ...], name: str) -> int:
+    def add(self, call: LoweredCall, sources: tuple[int, ...], name: str) -> int:
         """Another step; the place of its result."""
         self.n_slots += 1
         weights = call.weights
@@ -230,7 +230,7 @@ class _Plan:
         wanted = channels_first and rank > 2
         if wanted not in value.slots:
             axes = (0, rank - 1, *range(1, rank - 1)) if wanted else (0, *range(2, rank), 1)
-            permute = Call(lambda training, weights, x: x.permute(axes))
+            permute = LoweredCall(lambda training, weights, x: x.permute(axes))
             value.slots[wanted] = self.add(permute, (value.slots[not wanted],), "")
         return value.slots[wanted]
 
@@ -320,7 +320,7 @@ def _nodes(graph: Any) -> list[Any]:
 
 def _tensors(node: Any) -> list[Any] | None:
     """What a layer was called with, in the order of its arguments; None when that is more than tensors, or when the
-    call has side effects (activity regularisation)."""
+    call has side effects (activity regularization)."""
     if not isinstance(node.operation, layers.Layer) or getattr(node.operation, "activity_regularizer", None):
         return None
     signature = inspect.signature(node.operation.call)
@@ -340,7 +340,7 @@ def _tensors(node: Any) -> list[Any] | None:
 
 
 def _chain(node: Any, readers: dict[int, list[Any]], fold: bool) -> list[Any]:
-    """`node` and those behind it that become one step: zeros -> convolution -> normalisation (folded) -> activation."""
+    """`node` and those behind it that become one step: zeros -> convolution -> normalization (folded) -> activation."""
     chain = [node]
     while True:
         last = chain[-1]
@@ -352,13 +352,15 @@ def _chain(node: Any, readers: dict[int, list[Any]], fold: bool) -> list[Any]:
         chain.append(following[0])
 
 
-def _call(chain: list[Any], sources: list[_Value]) -> Call | None:
+def _call(chain: list[Any], sources: list[_Value]) -> LoweredCall | None:
     """The torch call for a chain, or None when Keras has to be asked."""
     layer = chain[0].operation
     rule = RULES.get(type(layer))
     channels_first = any(source.channels_first for source in sources)
     behind = tuple(node.operation for node in chain[1:])
-    return rule(Site(layer, tuple(source.shape for source in sources), behind, channels_first)) if rule else None
+    return (
+        rule(LayerContext(layer, tuple(source.shape for source in sources), behind, channels_first)) if rule else None
+    )
 
 
 def _weights_of(operation: Any) -> list[Any]:
@@ -372,7 +374,7 @@ def _is_direct(operation: Any) -> bool:
     )
 
 
-def _keras_call(node: Any) -> Call:
+def _keras_call(node: Any) -> LoweredCall:
     """Call the layer or operation as the Keras graph does."""
     operation, arguments = node.operation, node.arguments
     keys = [id(tensor) for tensor in node.input_tensors]
@@ -391,4 +393,4 @@ def _keras_call(node: Any) -> Call:
             kwargs["training"] = training
         return called(*args, **kwargs)
 
-    return Call(run, variables=tuple(_weights_of(operation)))
+    return LoweredCall(run, variables=tuple(_weights_of(operation)))

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from birdnet_fs.models.lowering.rules_layers import (
     ELEMENTWISE,
-    Call,
+    LayerContext,
+    LoweredCall,
     Rule,
-    Site,
     Weights,
     activation_of,
     is_changed,
@@ -19,7 +19,7 @@ from birdnet_fs.models.lowering.rules_layers import (
 NAMES = ("query", "query_bias", "key", "key_bias", "value", "value_bias", "output", "output_bias")
 
 
-def _attention(site: Site) -> Call | None:
+def _attention(site: LayerContext) -> LoweredCall | None:
     """Attention of rows [batch, n, width] to rows [batch, m, width], without a mask."""
     layer = site.layer
     parts = (layer.query_dense, layer.key_dense, layer.value_dense, layer.output_dense)
@@ -54,10 +54,10 @@ def _attention(site: Site) -> Call | None:
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=rate if training else 0.0, scale=scale)
         return F.linear(y.transpose(1, 2).reshape(joined), weights[6], weights[7])
 
-    return Call(run, weights, NAMES)
+    return LoweredCall(run, weights, NAMES)
 
 
-def _einsum(site: Site) -> Call | None:
+def _einsum(site: LayerContext) -> LoweredCall | None:
     layer = site.layer
     own = activation_of(layer)
     if is_changed(layer) or (own is not None and own not in ELEMENTWISE):
@@ -70,7 +70,7 @@ def _einsum(site: Site) -> Call | None:
         y = y if bias is None else y + bias
         return y if own is None else own(y)
 
-    return Call(run, lambda: values, ("weight", "bias"))
+    return LoweredCall(run, lambda: values, ("weight", "bias"))
 
 
 RULES: dict[type, Rule] = {layers.MultiHeadAttention: _attention, layers.EinsumDense: _einsum}

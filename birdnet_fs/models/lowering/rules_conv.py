@@ -18,10 +18,10 @@ from birdnet_fs.models.lowering.rules_layers import (
     ACTIVATION_LAYERS,
     ELEMENTWISE,
     MERGES,
-    Call,
+    LayerContext,
+    LoweredCall,
     Rule,
     Shape,
-    Site,
     Weights,
     activation_behind,
     activation_of,
@@ -30,11 +30,11 @@ from birdnet_fs.models.lowering.rules_layers import (
     sides,
     value_of,
 )
-from birdnet_fs.models.quantization.fake_quant import QuantisedConv2D, QuantisedDense, QuantisedDepthwiseConv2D
+from birdnet_fs.models.quantization.fake_quant import QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D
 
 # numbers in a kernel from which on torch's copy of its channels_last gradient costs more than a copy of the maps
 LARGE_KERNEL = 4_000_000
-CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, QuantisedConv2D, QuantisedDepthwiseConv2D)
+CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, QuantizedConv2D, QuantizedDepthwiseConv2D)
 
 
 def _same_padding(length: int, window: int, stride: int, dilation: int) -> tuple[int, int]:
@@ -75,7 +75,7 @@ def _kernel(layer: Any) -> Callable[[], Tensor]:
     return lambda: parameter.permute(3, 2, 0, 1)
 
 
-def _conv(site: Site) -> Call | None:
+def _conv(site: LayerContext) -> LoweredCall | None:
     """A convolution; with it zeros in front, and behind it a BatchNormalization to fold in and an activation."""
     layer, behind, zeros = site.layer, list(site.behind), None
     if isinstance(layer, layers.ZeroPadding2D):
@@ -107,11 +107,11 @@ def _conv(site: Site) -> Call | None:
         return y if activation is None else activation(y)
 
     weights = (lambda: (kernel(), bias)) if norm is None else (lambda: _folded(kernel(), bias, norm))
-    return Call(run, weights, ("weight", "bias"), channels_first=True)
+    return LoweredCall(run, weights, ("weight", "bias"), channels_first=True)
 
 
 def _folded(kernel: Tensor, bias: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:
-    """Kernel and bias of one convolution that also normalises: a factor and an offset for each channel."""
+    """Kernel and bias of one convolution that also normalizes: a factor and an offset for each channel."""
     scale = torch.rsqrt(norm.moving_variance.value + norm.epsilon)
     if norm.scale:
         scale = scale * norm.gamma.value
@@ -121,7 +121,7 @@ def _folded(kernel: Tensor, bias: Tensor | None, norm: Any) -> tuple[Tensor, Ten
     return kernel * scale.reshape(-1, *[1] * (kernel.ndim - 1)), offset
 
 
-def _batch_norm(site: Site) -> Call | None:
+def _batch_norm(site: LayerContext) -> LoweredCall | None:
     """BatchNormalization, and an activation behind it."""
     layer, rank = site.layer, len(site.shapes[0])
     if layer.renorm or not isinstance(layer.axis, int):
@@ -156,10 +156,10 @@ def _batch_norm(site: Site) -> Call | None:
             return y.reshape(-1, *x.shape[1:])
         return y if axis == 1 else y.movedim(1, axis)
 
-    return Call(run, lambda: values, ("mean", "variance", "gamma", "beta"), channels_first)
+    return LoweredCall(run, lambda: values, ("mean", "variance", "gamma", "beta"), channels_first)
 
 
-def _pool(site: Site) -> Call | None:
+def _pool(site: LayerContext) -> LoweredCall | None:
     """Pooling; with zeros in front that become its padding, which never wins over what a ReLU gives."""
     layer, shape, zeros = site.layer, site.shapes[0], None
     if isinstance(layer, layers.ZeroPadding2D):
@@ -175,7 +175,9 @@ def _pool(site: Site) -> Call | None:
     if average and layer.padding == "valid" and strides == window:
         whole = [i for i, (size, length) in enumerate(zip(window, shape[1:-1], strict=True), 2) if size == length]
         if math.prod(window) == math.prod(shape[i - 1] for i in whole):  # avg_pool2d is slow on such windows
-            return Call(lambda training, weights, x: x.mean(whole, keepdim=True) if whole else x, channels_first=True)
+            return LoweredCall(
+                lambda training, weights, x: x.mean(whole, keepdim=True) if whole else x, channels_first=True
+            )
     pooling = {
         layers.AveragePooling1D: lambda x: F.avg_pool1d(x, window, strides, inside, count_include_pad=False),
         layers.AveragePooling2D: lambda x: F.avg_pool2d(x, window, strides, inside, count_include_pad=False),
@@ -186,17 +188,17 @@ def _pool(site: Site) -> Call | None:
     def run(training: bool, weights: Weights, x: Tensor) -> Tensor:
         return pooling(F.pad(x, outside, mode="replicate") if outside else x)
 
-    return Call(run, channels_first=True)
+    return LoweredCall(run, channels_first=True)
 
 
-def _zero_padding(site: Site) -> Call | None:
+def _zero_padding(site: LayerContext) -> LoweredCall | None:
     if site.behind:
         return _pool(site) if type(site.behind[0]) is layers.MaxPooling2D else _conv(site)
     around = sides(site)
     if around is None:
         return None
     zeros = around if site.channels_first else [0, 0, *around]
-    return Call(lambda training, weights, x: F.pad(x, zeros), channels_first=site.channels_first)
+    return LoweredCall(lambda training, weights, x: F.pad(x, zeros), channels_first=site.channels_first)
 
 
 RULES: dict[type, Rule] = {
@@ -229,5 +231,5 @@ def follows(last: Any, after: Any, fold: bool) -> bool:
         return False
     if fold and type(layer) in CONVOLUTIONS and type(behind) is layers.BatchNormalization:
         return behind.axis in (-1, len(last.outputs[0].shape) - 1) and not behind.renorm
-    takes = type(layer) in (*CONVOLUTIONS, *MERGES, layers.BatchNormalization, layers.Dense, QuantisedDense)
+    takes = type(layer) in (*CONVOLUTIONS, *MERGES, layers.BatchNormalization, layers.Dense, QuantizedDense)
     return takes and type(behind) in ACTIVATION_LAYERS and activation_of(behind) in ELEMENTWISE

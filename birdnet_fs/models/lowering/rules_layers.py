@@ -23,7 +23,7 @@ Shape = tuple[Any, ...]  # None for an unknown length
 
 
 @dataclass(frozen=True)
-class Site:
+class LayerContext:
     """Where a layer is called.
 
     Attributes:
@@ -40,7 +40,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Call:
+class LoweredCall:
     """What a rule makes of a site.
 
     Attributes:
@@ -58,7 +58,7 @@ class Call:
     variables: tuple[Any, ...] = ()
 
 
-Rule = Callable[[Site], Call | None]  # None: the layer is set up in a way the rule does not cover
+Rule = Callable[[LayerContext], LoweredCall | None]  # None: the layer is set up in a way the rule does not cover
 
 # ---------------------------------------------------------------- activations
 
@@ -105,7 +105,9 @@ def _in_place(activation: Callable[[Tensor], Tensor] | None) -> Callable[[Tensor
     return activation
 
 
-def activation_behind(site: Site, own: Callable[[Tensor], Tensor] | None = None) -> Callable[[Tensor], Tensor] | None:
+def activation_behind(
+    site: LayerContext, own: Callable[[Tensor], Tensor] | None = None
+) -> Callable[[Tensor], Tensor] | None:
     """The activation behind a layer, or its own, for a result that nobody else reads."""
     for after in site.behind:
         if type(after) in ACTIVATION_LAYERS:
@@ -113,11 +115,11 @@ def activation_behind(site: Site, own: Callable[[Tensor], Tensor] | None = None)
     return _in_place(own)
 
 
-def _activation_layer(site: Site) -> Call:
+def _activation_layer(site: LayerContext) -> LoweredCall:
     function = activation_of(site.layer)
     if function is None:
-        return Call(lambda training, weights, x: x, channels_first=site.channels_first)
-    return Call(
+        return LoweredCall(lambda training, weights, x: x, channels_first=site.channels_first)
+    return LoweredCall(
         lambda training, weights, x: function(x), channels_first=site.channels_first and function in ELEMENTWISE
     )
 
@@ -140,14 +142,14 @@ def as_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def is_changed(layer: Any) -> bool:
-    """True for a layer whose weights are not all there is to it: LoRA, or quantised by Keras."""
+    """True for a layer whose weights are not all there is to it: LoRA, or quantized by Keras."""
     return bool(getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None))
 
 
 # ---------------------------------------------------------------- layers with weights
 
 
-def _dense(site: Site) -> Call | None:
+def _dense(site: LayerContext) -> LoweredCall | None:
     layer = site.layer
     if is_changed(layer):
         return None
@@ -158,10 +160,10 @@ def _dense(site: Site) -> Call | None:
         y = F.linear(x, *weights)
         return y if activation is None else activation(y)
 
-    return Call(run, lambda: (kernel.t(), bias), ("weight", "bias"))
+    return LoweredCall(run, lambda: (kernel.t(), bias), ("weight", "bias"))
 
 
-def _layer_norm(site: Site) -> Call | None:
+def _layer_norm(site: LayerContext) -> LoweredCall | None:
     """LayerNormalization over trailing axes."""
     layer, rank = site.layer, len(site.shapes[0])
     axes = sorted(axis % rank for axis in (layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]))
@@ -174,12 +176,12 @@ def _layer_norm(site: Site) -> Call | None:
         gamma, beta = weights
         return F.layer_norm(x, shape, gamma, beta, epsilon)
 
-    return Call(run, lambda: values, ("gamma", "beta"))
+    return LoweredCall(run, lambda: values, ("gamma", "beta"))
 
 
-def _layer_scale(site: Site) -> Call:
+def _layer_scale(site: LayerContext) -> LoweredCall:
     gamma, ones = site.layer.gamma.value, [1] * (len(site.shapes[0]) - 2)
-    return Call(
+    return LoweredCall(
         lambda training, weights, x: x * weights[0],
         lambda: (gamma.reshape(-1, *ones) if site.channels_first else gamma,),
         ("gamma",),
@@ -190,21 +192,23 @@ def _layer_scale(site: Site) -> Call:
 # ---------------------------------------------------------------- layers that draw
 
 
-def _dropout(site: Site) -> Call:
+def _dropout(site: LayerContext) -> LoweredCall:
     rate, shape = site.layer.rate, site.layer.noise_shape
     if shape is None:
-        return Call(lambda training, weights, x: F.dropout(x, rate, training), channels_first=site.channels_first)
+        return LoweredCall(
+            lambda training, weights, x: F.dropout(x, rate, training), channels_first=site.channels_first
+        )
     return _drop_shared(rate, shape, site.channels_first)
 
 
-def _spatial_dropout(site: Site) -> Call | None:
+def _spatial_dropout(site: LayerContext) -> LoweredCall | None:
     if getattr(site.layer, "data_format", "channels_last") != "channels_last":
         return None
     shape = (None, *[1] * (len(site.shapes[0]) - 2), None)
     return _drop_shared(site.layer.rate, shape, site.channels_first)
 
 
-def _drop_shared(rate: float, shape: Sequence[int | None], channels_first: bool) -> Call:
+def _drop_shared(rate: float, shape: Sequence[int | None], channels_first: bool) -> LoweredCall:
     """Dropout with one draw for all cells along an axis of size 1 in `shape` (None = as many as x has)."""
     if channels_first:
         shape = (shape[0], shape[-1], *shape[1:-1])
@@ -215,12 +219,12 @@ def _drop_shared(rate: float, shape: Sequence[int | None], channels_first: bool)
         keep = x.new_empty([n if m is None else m for n, m in zip(x.shape, shape, strict=True)])
         return x * keep.bernoulli_(1.0 - rate).div_(1.0 - rate)
 
-    return Call(run, channels_first=channels_first)
+    return LoweredCall(run, channels_first=channels_first)
 
 
-def _noise(site: Site) -> Call:
+def _noise(site: LayerContext) -> LoweredCall:
     deviation = site.layer.stddev
-    return Call(
+    return LoweredCall(
         lambda training, weights, x: x + torch.randn_like(x) * deviation if training else x,
         channels_first=site.channels_first,
     )
@@ -229,17 +233,17 @@ def _noise(site: Site) -> Call:
 # ---------------------------------------------------------------- layers without weights
 
 
-def _global_pool(site: Site) -> Call | None:
+def _global_pool(site: LayerContext) -> LoweredCall | None:
     layer, n_axes = site.layer, len(site.shapes[0]) - 2
     if layer.data_format != "channels_last":
         return None
     axes, keep = tuple(range(2, 2 + n_axes) if site.channels_first else range(1, 1 + n_axes)), layer.keepdims
     if isinstance(layer, (layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D)):
-        return Call(lambda training, weights, x: x.mean(axes, keepdim=keep), channels_first=site.channels_first)
-    return Call(lambda training, weights, x: x.amax(axes, keepdim=keep), channels_first=site.channels_first)
+        return LoweredCall(lambda training, weights, x: x.mean(axes, keepdim=keep), channels_first=site.channels_first)
+    return LoweredCall(lambda training, weights, x: x.amax(axes, keepdim=keep), channels_first=site.channels_first)
 
 
-def sides(site: Site) -> list[int] | None:
+def sides(site: LayerContext) -> list[int] | None:
     """(before, after) of zeros or of cells to cut, flat and the last axis first, as F.pad has them."""
     if getattr(site.layer, "data_format", "channels_last") != "channels_last":
         return None
@@ -248,39 +252,39 @@ def sides(site: Site) -> list[int] | None:
     return [n for pair in reversed(pairs) for n in pair]
 
 
-def _cropping(site: Site) -> Call | None:
+def _cropping(site: LayerContext) -> LoweredCall | None:
     cut = sides(site)
     if cut is None:
         return None
     pairs = list(zip(cut[::2], cut[1::2], strict=True))[::-1]
     inside = tuple(slice(before, -after if after else None) for before, after in pairs)
     key = (slice(None), slice(None), *inside) if site.channels_first else (slice(None), *inside)
-    return Call(lambda training, weights, x: x[key], channels_first=site.channels_first)
+    return LoweredCall(lambda training, weights, x: x[key], channels_first=site.channels_first)
 
 
-def _rescaling(site: Site) -> Call | None:
+def _rescaling(site: LayerContext) -> LoweredCall | None:
     scale, offset = site.layer.scale, site.layer.offset
     if not isinstance(scale, (int, float)) or not isinstance(offset, (int, float)):
         return None
-    return Call(lambda training, weights, x: x * scale + offset, channels_first=site.channels_first)
+    return LoweredCall(lambda training, weights, x: x * scale + offset, channels_first=site.channels_first)
 
 
-def _reshape(site: Site) -> Call:
+def _reshape(site: LayerContext) -> LoweredCall:
     layer = site.layer
     shape = layer.compute_output_shape(site.shapes[0])[1:]
     if None in shape:
-        return Call(lambda training, weights, x: x.reshape(x.shape[0], *layer.target_shape))
-    return Call(lambda training, weights, x: x.reshape(-1, *shape))
+        return LoweredCall(lambda training, weights, x: x.reshape(x.shape[0], *layer.target_shape))
+    return LoweredCall(lambda training, weights, x: x.reshape(-1, *shape))
 
 
-def _flatten(site: Site) -> Call | None:
-    return Call(lambda training, weights, x: x.flatten(1)) if site.layer.data_format == "channels_last" else None
+def _flatten(site: LayerContext) -> LoweredCall | None:
+    return LoweredCall(lambda training, weights, x: x.flatten(1)) if site.layer.data_format == "channels_last" else None
 
 
 def _merge(operation: Callable[[Tensor, Tensor], Tensor]) -> Rule:
     """A merge of tensors of equal rank; Keras lines others up by rules of its own."""
 
-    def rule(site: Site) -> Call | None:
+    def rule(site: LayerContext) -> LoweredCall | None:
         if len({len(shape) for shape in site.shapes}) != 1:
             return None
         activation = activation_behind(site)
@@ -290,42 +294,42 @@ def _merge(operation: Callable[[Tensor, Tensor], Tensor]) -> Rule:
                 first = operation(first, x)
             return first if activation is None else activation(first)
 
-        return Call(run, channels_first=site.channels_first)
+        return LoweredCall(run, channels_first=site.channels_first)
 
     return rule
 
 
-def _average(site: Site) -> Call | None:
+def _average(site: LayerContext) -> LoweredCall | None:
     total, n = _merge(torch.add)(site), len(site.shapes)
     if total is None:
         return None
     add = total.run
-    return Call(lambda *given: add(*given) / n, channels_first=site.channels_first)
+    return LoweredCall(lambda *given: add(*given) / n, channels_first=site.channels_first)
 
 
-def _concatenate(site: Site) -> Call:
+def _concatenate(site: LayerContext) -> LoweredCall:
     rank = len(site.shapes[0])
     axis = site.layer.axis % rank
     if site.channels_first:
         axis = 1 if axis == rank - 1 else axis + (axis > 0)
-    return Call(lambda training, weights, *xs: torch.cat(xs, dim=axis), channels_first=site.channels_first)
+    return LoweredCall(lambda training, weights, *xs: torch.cat(xs, dim=axis), channels_first=site.channels_first)
 
 
-def _softmax_layer(site: Site) -> Call | None:
+def _softmax_layer(site: LayerContext) -> LoweredCall | None:
     axis = site.layer.axis
-    return Call(lambda training, weights, x: F.softmax(x, axis)) if isinstance(axis, int) else None
+    return LoweredCall(lambda training, weights, x: F.softmax(x, axis)) if isinstance(axis, int) else None
 
 
-def _unit_length(site: Site) -> Call | None:
+def _unit_length(site: LayerContext) -> LoweredCall | None:
     axis = site.layer.axis
     if not isinstance(axis, int):
         return None
-    return Call(lambda training, weights, x: F.normalize(x, dim=axis, eps=1e-12))
+    return LoweredCall(lambda training, weights, x: F.normalize(x, dim=axis, eps=1e-12))
 
 
-def _permute(site: Site) -> Call:
+def _permute(site: LayerContext) -> LoweredCall:
     dims = (0, *site.layer.dims)
-    return Call(lambda training, weights, x: x.permute(dims))
+    return LoweredCall(lambda training, weights, x: x.permute(dims))
 
 
 RULES: dict[type, Rule] = {

@@ -1,8 +1,8 @@
-"""Layers that round to 8 bits (quantised_layers.py) as torch calls: a kernel is rounded where it is read.
+"""Layers that round to 8 bits (quantized_layers.py) as torch calls: a kernel is rounded where it is read.
 
 With `lower(fold=True)` kernels are rounded once, and ranges are taken as scale and zero point. What passes is rounded
 by plain operations, which give bit for bit what torch.fake_quantize_per_tensor_affine does: on a CPU that is not
-vectorised, and takes twice as long in training and eleven times in inference (measured on 1.2 million values).
+vectorized, and takes twice as long in training and eleven times in inference (measured on 1.2 million values).
 """
 
 from collections.abc import Callable
@@ -15,17 +15,17 @@ from torch import Tensor
 
 from birdnet_fs.models.lowering.rules_conv import RULES as MAPS
 from birdnet_fs.models.lowering.rules_layers import RULES as PLAIN
-from birdnet_fs.models.lowering.rules_layers import Call, Rule, Site, Weights
+from birdnet_fs.models.lowering.rules_layers import LayerContext, LoweredCall, Rule, Weights
 from birdnet_fs.models.quantization.fake_quant import (
     LEARN,
     MEASURE,
     N_STEPS,
-    FakeQuantise,
-    OnGrid,
-    QuantisedConv2D,
-    QuantisedDense,
-    QuantisedDepthwiseConv2D,
-    fake_quantise_kernel,
+    FakeQuantize,
+    QuantizedConv2D,
+    QuantizedDense,
+    QuantizedDepthwiseConv2D,
+    RoundedToGrid,
+    fake_quantize_kernel,
     scale_and_zero,
 )
 
@@ -33,7 +33,7 @@ from birdnet_fs.models.quantization.fake_quant import (
 def _kernel_rounded(rule: Rule, axis: int | None) -> Rule:
     """The rule of a layer with the kernel [n_out, ...] that it gives torch rounded."""
 
-    def with_rounded(site: Site) -> Call | None:
+    def with_rounded(site: LayerContext) -> LoweredCall | None:
         call = rule(site)
         if call is None:
             return None
@@ -41,7 +41,7 @@ def _kernel_rounded(rule: Rule, axis: int | None) -> Rule:
 
         def weights() -> Weights:
             kernel, bias = given()
-            return fake_quantise_kernel(kernel, axis=axis), bias
+            return fake_quantize_kernel(kernel, axis=axis), bias
 
         return replace(call, weights=weights)
 
@@ -77,26 +77,26 @@ class _Rounded(torch.autograd.Function):
         return gradient * ctx.saved_tensors[0], None, None
 
 
-def _fake_quantise(site: Site) -> Call:
+def _fake_quantize(site: LayerContext) -> LoweredCall:
     layer = site.layer
-    grid = layer.grid() if isinstance(layer, OnGrid) else layer
+    grid = layer.grid() if isinstance(layer, RoundedToGrid) else layer
     follows = grid is layer and grid.bounds is None
 
     def run(training: bool, weights: Weights, x: Tensor) -> Tensor:
         scale, zero = weights
         if follows and (grid.phase == MEASURE or (grid.phase == LEARN and training)):
             with torch.no_grad():
-                grid.see(x)
+                grid.update(x)
             scale, zero = scale_and_zero(*grid.range())
         return x if grid.phase == MEASURE else rounded(x, scale, zero.to(x.dtype))
 
-    return Call(run, lambda: scale_and_zero(*grid.range()), ("scale", "zero"), site.channels_first)
+    return LoweredCall(run, lambda: scale_and_zero(*grid.range()), ("scale", "zero"), site.channels_first)
 
 
 RULES: dict[Any, Rule] = {
-    FakeQuantise: _fake_quantise,
-    OnGrid: _fake_quantise,
-    QuantisedConv2D: _kernel_rounded(MAPS[layers.Conv2D], 0),
-    QuantisedDepthwiseConv2D: _kernel_rounded(MAPS[layers.DepthwiseConv2D], 0),
-    QuantisedDense: _kernel_rounded(PLAIN[layers.Dense], None),
+    FakeQuantize: _fake_quantize,
+    RoundedToGrid: _fake_quantize,
+    QuantizedConv2D: _kernel_rounded(MAPS[layers.Conv2D], 0),
+    QuantizedDepthwiseConv2D: _kernel_rounded(MAPS[layers.DepthwiseConv2D], 0),
+    QuantizedDense: _kernel_rounded(PLAIN[layers.Dense], None),
 }

@@ -10,7 +10,16 @@ import torch
 from keras import activations, layers
 from torch import Tensor
 
-from birdnet_fs.models.lowering.rules_layers import Call, Rule, Site, Weights, as_dtype, is_changed, restride, value_of
+from birdnet_fs.models.lowering.rules_layers import (
+    LayerContext,
+    LoweredCall,
+    Rule,
+    Weights,
+    as_dtype,
+    is_changed,
+    restride,
+    value_of,
+)
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -39,7 +48,7 @@ def _torch_order(gates: Tensor) -> Tensor:
     return torch.cat((r, z, n), -1)
 
 
-def _call(cells: tuple[Any, ...], sequences: bool) -> Call:
+def _call(cells: tuple[Any, ...], sequences: bool) -> LoweredCall:
     """One call for a cell, or for two: the second from the last frame to the first, beside the first's results."""
     is_lstm = isinstance(cells[0], layers.LSTMCell)
     for variable in [v for cell in cells for v in (cell.kernel, cell.recurrent_kernel) if is_lstm]:
@@ -61,15 +70,15 @@ def _call(cells: tuple[Any, ...], sequences: bool) -> Call:
         return last[0] if n_directions == 1 else torch.cat((last[0], last[1]), -1)
 
     names = tuple(f"{name}{end}" for end in ("", "_reverse")[:n_directions] for name in NAMES[: 2 + 2 * has_bias])
-    return Call(run, lambda: tuple(w for cell in cells for w in _weights(cell)), names)
+    return LoweredCall(run, lambda: tuple(w for cell in cells for w in _weights(cell)), names)
 
 
-def _one_direction(site: Site) -> Call | None:
+def _one_direction(site: LayerContext) -> LoweredCall | None:
     layer = site.layer
     return _call((layer.cell,), layer.return_sequences) if _fits(layer) and not layer.go_backwards else None
 
 
-def _both_directions(site: Site) -> Call | None:
+def _both_directions(site: LayerContext) -> LoweredCall | None:
     layer, (there, back) = site.layer, (site.layer.forward_layer, site.layer.backward_layer)
     kinds = {type(there), type(back)}
     if kinds not in ({layers.LSTM}, {layers.GRU}) or layer.merge_mode != "concat" or there.go_backwards:

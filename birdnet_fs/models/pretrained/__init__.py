@@ -14,7 +14,7 @@ lies along time, its width along frequency.
 
 Pictures have three channels. A network of another number n takes for every channel the mean of the three kernels
 (torch_impl and ANIMAL-SPOT do so for one), and what follows them (bias, moving statistics) is scaled by n / 3, so that
-n equal channels give what the published network gives for a grey picture, frozen or not.
+n equal channels give what the published network gives for a gray picture, frozen or not.
 """
 
 from collections.abc import Iterable, Mapping

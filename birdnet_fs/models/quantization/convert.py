@@ -1,7 +1,7 @@
 """A float network as one that computes in 8 bits: what is trained on for int8 without a loss, and what is exported.
 
-Source: Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3 (quantised_layers.py has the rounding). The graph
-is walked once; quantised_rules.py has what becomes of each layer. BatchNormalization goes into the convolution or dense
+Source: Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3 (quantized_layers.py has the rounding). The graph
+is walked once; quantized_rules.py has what becomes of each layer. BatchNormalization goes into the convolution or dense
 layer before it (through an average pooling too, which gives the same); where there is none it becomes a depthwise
 convolution of one cell, a factor and an offset for each channel. SiLU becomes x times its sigmoid, each rounded,
 because that is what a runtime computes. What every operator gives is rounded in a range of its own, "<layer>_range";
@@ -16,14 +16,14 @@ import keras
 from keras import activations, layers
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.models.quantization.fake_quant import FakeQuantise
+from birdnet_fs.models.quantization.fake_quant import FakeQuantize
 from birdnet_fs.models.quantization.rules import RULES, Value, Weights, is_joined, is_norm, relu
 
 SUFFIX = "_range"  # of the layer that rounds what a layer gives
-SIGMOID = (0.0, 255 / 256)  # the range that TFLite gives a sigmoid's result, whatever was learnt
+SIGMOID = (0.0, 255 / 256)  # the range that TFLite gives a sigmoid's result, whatever was learned
 
 
-def quantised(model: keras.Model) -> keras.Model:
+def quantize(model: keras.Model) -> keras.Model:
     """The same network with its weights, computing in 8 bits; its ranges are those of nothing yet (0 to 1).
 
     Args:
@@ -36,7 +36,7 @@ def quantised(model: keras.Model) -> keras.Model:
     Raises:
         UserError: A layer has no counterpart in 8 bits; it is named.
     """
-    walk = Walk(model)
+    walk = QuantizingWalk(model)
     made = keras.Model(_one(walk.inputs), _one(walk.outputs), name=model.name)
     for layer, values in walk.values.items():
         layer.kernel.assign(values.kernel.astype("float32"))
@@ -48,28 +48,28 @@ def _one(tensors: list[Any]) -> Any:
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def ranges(model: keras.Model) -> Iterator[FakeQuantise]:
-    """The layers of a quantised network that learn a range, in the order of the graph."""
-    yield from (layer for layer in model.layers if isinstance(layer, FakeQuantise) and layer.bounds is None)
+def ranges(model: keras.Model) -> Iterator[FakeQuantize]:
+    """The layers of a quantized network that learn a range, in the order of the graph."""
+    yield from (layer for layer in model.layers if isinstance(layer, FakeQuantize) and layer.bounds is None)
 
 
 def set_phase(model: keras.Model, phase: str) -> None:
-    """Let the ranges of a network be measured, learn, or stay (`FakeQuantise.phase`)."""
+    """Let the ranges of a network be measured, learn, or stay (`FakeQuantize.phase`)."""
     for layer in model.layers:
-        if isinstance(layer, FakeQuantise):
+        if isinstance(layer, FakeQuantize):
             layer.phase = phase
 
 
-def is_quantised(model: keras.Model) -> bool:
-    """Whether `quantised` made the network."""
+def is_quantized(model: keras.Model) -> bool:
+    """Whether `quantize` made the network."""
     return any(True for _ in ranges(model))
 
 
-class Walk:
+class QuantizingWalk:
     """The new graph of a float network, with what its layers with weights start with.
 
     Args:
-        model: As in `quantised`.
+        model: As in `quantize`.
 
     Attributes:
         inputs: Of the new graph, as many as the network has.
@@ -94,7 +94,7 @@ class Walk:
             if node.is_input:
                 continue
             value = self.of(node.operation, [known[id(tensor)] for tensor in node.input_tensors])
-            known[id(node.outputs[0])] = self.settled(value, self.readers[id(node.outputs[0])])
+            known[id(node.outputs[0])] = self.after_activation(value, self.readers[id(node.outputs[0])])
         self.outputs = [known[id(tensor)].tensor for tensor in model.outputs]
 
     def of(self, layer: Any, given: list[Value]) -> Value:
@@ -111,7 +111,7 @@ class Walk:
             "training: birdnet-fs export RUN --precision int8, dynamic or fp16."
         )
 
-    def settled(self, value: Value, readers: list[Any]) -> Value:
+    def after_activation(self, value: Value, readers: list[Any]) -> Value:
         """Round a value, unless the one layer that reads it becomes part of the same operator."""
         if len(readers) != 1:
             value = replace(value, source=None)
@@ -124,15 +124,15 @@ class Walk:
         """The value in 8 bits; what is there already stays."""
         if value.grid is not None:
             return value
-        grid = FakeQuantise(bounds, name=f"{name or value.name}{SUFFIX}")
+        grid = FakeQuantize(bounds, name=f"{name or value.name}{SUFFIX}")
         return replace(value, tensor=grid(value.tensor), grid=grid)
 
-    def weighted(self, layer: Any, value: Value, weights: Weights) -> Value:
+    def with_weights(self, layer: Any, value: Value, weights: Weights) -> Value:
         """Call a new layer with weights."""
         self.values[layer] = weights
         return Value(layer(self.rounded(value).tensor), layer.name, source=layer)
 
-    def activated(self, value: Value, function: Any, name: str, result: str) -> Value:
+    def with_activation(self, value: Value, function: Any, name: str, result: str) -> Value:
         """A value behind an activation whose layer is to be called `name`; what goes in is rounded as `result`."""
         if function is activations.linear:
             return value

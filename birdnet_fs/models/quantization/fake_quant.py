@@ -1,10 +1,10 @@
 """Layers that compute as an int8 runtime will, in float: weights and activations are rounded to 8 bits on the way.
 
 Sources: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
-Inference", CVPR, https://arxiv.org/abs/1712.05877 (fake quantisation, ranges as moving averages); the rules of TFLite,
+Inference", CVPR, https://arxiv.org/abs/1712.05877 (fake quantization, ranges as moving averages); the rules of TFLite,
 https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec: activations asymmetric with one
 scale, kernels of convolutions symmetric in -127..127 with a scale for each output channel. A dense kernel has one
-scale: the TFLite converter takes no others from fake quantisation. Gradients pass through rounding as if it were not
+scale: the TFLite converter takes no others from fake quantization. Gradients pass through rounding as if it were not
 there, and stop where a value was cut off (straight through).
 
 The same numbers come from torch and TensorFlow; the TFLite converter reads ranges from TensorFlow's operators.
@@ -26,7 +26,7 @@ SMALLEST_RANGE = 1e-10  # that is taken for one; a scale must have a reciprocal
 FIXED, LEARN, MEASURE = "fixed", "learn", "measure"  # phases of a range
 
 
-def fake_quantise(x: Any, low: Any, high: Any) -> Any:
+def fake_quantize(x: Any, low: Any, high: Any) -> Any:
     """Round a tensor to 256 values from `low` to `high`, one of which is 0.
 
     Args:
@@ -54,7 +54,7 @@ def scale_and_zero(low: Any, high: Any) -> tuple[Any, Any]:
     return scale, torch.floor(0.5 - low / scale).clamp(0, N_STEPS).to(torch.int32)
 
 
-def fake_quantise_kernel(kernel: Any, *, axis: int | None) -> Any:
+def fake_quantize_kernel(kernel: Any, *, axis: int | None) -> Any:
     """Round a kernel to 255 values around 0, as its largest weights ask for.
 
     Args:
@@ -75,12 +75,12 @@ def fake_quantise_kernel(kernel: Any, *, axis: int | None) -> Any:
     import tensorflow as tf
 
     several = axis is not None
-    quantise: Callable[..., Any] = (
+    quantize: Callable[..., Any] = (
         tf.quantization.fake_quant_with_min_max_vars_per_channel
         if several
         else tf.quantization.fake_quant_with_min_max_vars
     )
-    return quantise(kernel, -largest, largest, num_bits=8, narrow_range=True)
+    return quantize(kernel, -largest, largest, num_bits=8, narrow_range=True)
 
 
 def _extremes(x: Any) -> tuple[Any, Any]:
@@ -91,11 +91,11 @@ def _extremes(x: Any) -> tuple[Any, Any]:
 
 
 @keras.saving.register_keras_serializable("birdnet_fs")
-class FakeQuantise(layers.Layer):
-    """Rounds what passes to 8 bits in a range that it has learnt from the data: any shape -> the same.
+class FakeQuantize(layers.Layer):
+    """Rounds what passes to 8 bits in a range that it has learned from the data: any shape -> the same.
 
     Args:
-        bounds: (low, high) that stay, where an operator's range is fixed (a sigmoid's); None = learnt.
+        bounds: (low, high) that stay, where an operator's range is fixed (a sigmoid's); None = learned.
         **settings: Those of every layer (name, dtype).
 
     Attributes:
@@ -132,10 +132,10 @@ class FakeQuantise(layers.Layer):
 
     def call(self, x: Any, training: bool = False) -> Any:
         if self._phase == MEASURE or (self._phase == LEARN and training):
-            self.see(x)
-        return x if self._phase == MEASURE else fake_quantise(x, *self.range())
+            self.update(x)
+        return x if self._phase == MEASURE else fake_quantize(x, *self.range())
 
-    def see(self, x: Any) -> None:
+    def update(self, x: Any) -> None:
         """Move the range towards that of a batch: the mean of the first ones, then a moving average."""
         if self.bounds is not None:
             return
@@ -155,7 +155,7 @@ class FakeQuantise(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("birdnet_fs")
-class OnGrid(layers.Layer):
+class RoundedToGrid(layers.Layer):
     """Rounds to the range of another layer: what an operator gives whose result has the scale of its input.
 
     Args:
@@ -163,26 +163,26 @@ class OnGrid(layers.Layer):
         **settings: Those of every layer (name, dtype).
     """
 
-    def __init__(self, grid: FakeQuantise, **settings: Any) -> None:
+    def __init__(self, grid: FakeQuantize, **settings: Any) -> None:
         super().__init__(**settings)
         self.grid = lambda: grid  # its weights are not this layer's too
 
     def call(self, x: Any) -> Any:
         grid = self.grid()
-        return x if grid.phase == MEASURE else fake_quantise(x, *grid.range())
+        return x if grid.phase == MEASURE else fake_quantize(x, *grid.range())
 
     def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
         return input_shape
 
 
 @keras.saving.register_keras_serializable("birdnet_fs")
-class QuantisedConv2D(layers.Conv2D):
+class QuantizedConv2D(layers.Conv2D):
     """A convolution whose kernel is rounded to 8 bits, a scale for each output channel."""
 
     def call(self, inputs: Any) -> Any:
         y = ops.conv(
             inputs,
-            fake_quantise_kernel(ops.convert_to_tensor(self.kernel), axis=-1),
+            fake_quantize_kernel(ops.convert_to_tensor(self.kernel), axis=-1),
             strides=self.strides,
             padding=self.padding,
             dilation_rate=self.dilation_rate,
@@ -192,7 +192,7 @@ class QuantisedConv2D(layers.Conv2D):
 
 
 @keras.saving.register_keras_serializable("birdnet_fs")
-class QuantisedDepthwiseConv2D(layers.DepthwiseConv2D):
+class QuantizedDepthwiseConv2D(layers.DepthwiseConv2D):
     """A convolution of each channel by itself whose kernel is rounded to 8 bits, a scale for each channel."""
 
     def call(self, inputs: Any) -> Any:
@@ -200,7 +200,7 @@ class QuantisedDepthwiseConv2D(layers.DepthwiseConv2D):
         flat = ops.reshape(kernel, (*kernel.shape[:2], kernel.shape[2] * kernel.shape[3]))
         y = ops.depthwise_conv(
             inputs,
-            ops.reshape(fake_quantise_kernel(flat, axis=-1), kernel.shape),
+            ops.reshape(fake_quantize_kernel(flat, axis=-1), kernel.shape),
             strides=self.strides,
             padding=self.padding,
             dilation_rate=self.dilation_rate,
@@ -210,9 +210,9 @@ class QuantisedDepthwiseConv2D(layers.DepthwiseConv2D):
 
 
 @keras.saving.register_keras_serializable("birdnet_fs")
-class QuantisedDense(layers.Dense):
+class QuantizedDense(layers.Dense):
     """A dense layer whose kernel is rounded to 8 bits with one scale."""
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        kernel = fake_quantise_kernel(ops.convert_to_tensor(self.kernel), axis=None)
+        kernel = fake_quantize_kernel(ops.convert_to_tensor(self.kernel), axis=None)
         return ops.matmul(inputs, kernel) + ops.convert_to_tensor(self.bias)

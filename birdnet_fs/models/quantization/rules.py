@@ -1,4 +1,4 @@
-"""What becomes of each layer in a network of 8 bits (quantised.py): RULES maps a layer's type to a function.
+"""What becomes of each layer in a network of 8 bits (quantized.py): RULES maps a layer's type to a function.
 
 A rule is given the walk, the layer of the float network and the values it read, and returns the value that stands for
 its result. The rules of the operators are those of TFLite,
@@ -14,18 +14,23 @@ import numpy as np
 from keras import activations, layers, ops
 
 from birdnet_fs.models.blocks import LayerScale
-from birdnet_fs.models.efficientnet import SMALLEST_DEVIATION, Standardise
-from birdnet_fs.models.quantization.fake_quant import OnGrid, QuantisedConv2D, QuantisedDense, QuantisedDepthwiseConv2D
+from birdnet_fs.models.efficientnet import SMALLEST_DEVIATION, Standardize
+from birdnet_fs.models.quantization.fake_quant import (
+    QuantizedConv2D,
+    QuantizedDense,
+    QuantizedDepthwiseConv2D,
+    RoundedToGrid,
+)
 from birdnet_fs.models.spec_augment import SpecAugment
 
 if TYPE_CHECKING:
-    from birdnet_fs.models.quantization.convert import Walk
+    from birdnet_fs.models.quantization.convert import QuantizingWalk
 
 MOST_WEIGHTS = 2**25  # of a kernel: above 128 MiB the TFLite converter leaves the rounding in, which no runtime has
 WEIGHTED: dict[type, Any] = {
-    layers.Conv2D: QuantisedConv2D,
-    layers.DepthwiseConv2D: QuantisedDepthwiseConv2D,
-    layers.Dense: QuantisedDense,
+    layers.Conv2D: QuantizedConv2D,
+    layers.DepthwiseConv2D: QuantizedDepthwiseConv2D,
+    layers.Dense: QuantizedDense,
 }
 MOVING = (  # of values that are in the input; and what is nothing outside training
     layers.MaxPooling2D,
@@ -85,7 +90,7 @@ def is_norm(layer: Any) -> bool:
     return type(layer) is layers.BatchNormalization
 
 
-def _weighted(walk: "Walk", layer: Any, given: list[Value]) -> Value:
+def _layer_with_weights(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
     """A convolution or dense layer, and behind it its own activation."""
     config = {**layer.get_config(), "use_bias": True, "activation": None}
     new = WEIGHTED[type(layer)].from_config(config)
@@ -94,13 +99,13 @@ def _weighted(walk: "Walk", layer: Any, given: list[Value]) -> Value:
         raise walk.unknown(f"a kernel of {kernel.size:,} numbers in {layer.name!r}, more than {MOST_WEIGHTS:,},")
     n_channels = kernel.shape[2] * kernel.shape[3] if isinstance(layer, layers.DepthwiseConv2D) else kernel.shape[-1]
     bias = np.zeros(n_channels) if layer.bias is None else _array(layer.bias)
-    value = walk.weighted(new, given[0], Weights(kernel, bias))
+    value = walk.with_weights(new, given[0], Weights(kernel, bias))
     if layer.activation is activations.linear:
         return value
-    return walk.activated(value, layer.activation, f"{layer.name}_act", f"{layer.name}_linear")
+    return walk.with_activation(value, layer.activation, f"{layer.name}_act", f"{layer.name}_linear")
 
 
-def _normalised(walk: "Walk", layer: Any, given: list[Value]) -> Value:
+def _batch_norm(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
     """BatchNormalization, as it computes outside training."""
     value = given[0]
     factor = 1 / np.sqrt(_array(layer.moving_variance) + layer.epsilon)
@@ -128,29 +133,29 @@ def _normalised(walk: "Walk", layer: Any, given: list[Value]) -> Value:
     return replace(done, tensor=turned(done.tensor, (n_frames, n_bands, n_channels), f"{layer.name}_back"), source=None)
 
 
-def _affine(walk: "Walk", name: str, value: Value, factor: np.ndarray, offset: np.ndarray) -> Value:
+def _affine(walk: "QuantizingWalk", name: str, value: Value, factor: np.ndarray, offset: np.ndarray) -> Value:
     """A map [batch, height, width, channels] times a factor and plus an offset for each channel."""
     if len(value.tensor.shape) != 4:
         raise walk.unknown(f"a layer {name!r} on rows")
-    layer = QuantisedDepthwiseConv2D(1, name=name)
-    return walk.weighted(layer, value, Weights(factor.reshape(1, 1, -1, 1), offset))
+    layer = QuantizedDepthwiseConv2D(1, name=name)
+    return walk.with_weights(layer, value, Weights(factor.reshape(1, 1, -1, 1), offset))
 
 
-def _standardised(walk: "Walk", layer: Any, given: list[Value]) -> Value:
+def _standardize(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
     factor = 1 / np.maximum(np.sqrt(_array(layer.variance)), SMALLEST_DEVIATION)
     return _affine(walk, layer.name, given[0], factor, -_array(layer.mean) * factor)
 
 
-def _layer_scale(walk: "Walk", layer: Any, given: list[Value]) -> Value:
+def _layer_scale(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
     factor = _array(layer.gamma)
     return _affine(walk, layer.name, given[0], factor, np.zeros_like(factor))
 
 
-def _activation(walk: "Walk", layer: Any, given: list[Value]) -> Value:
-    return walk.activated(given[0], layer.activation, layer.name, "")
+def _activation(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
+    return walk.with_activation(given[0], layer.activation, layer.name, "")
 
 
-def _relu(walk: "Walk", layer: Any, given: list[Value]) -> Value:
+def _relu(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
     return relu(given[0], _copy(layer))
 
 
@@ -158,28 +163,28 @@ def relu(value: Value, layer: Any) -> Value:
     """A value behind a ReLU: part of the operator that gives the value, else one that keeps the grid of its input."""
     tensor = layer(value.tensor)
     if value.grid is not None:  # it is on the grid already, but the converter wants to be told
-        tensor = OnGrid(value.grid, name=f"{layer.name}_range")(tensor)
+        tensor = RoundedToGrid(value.grid, name=f"{layer.name}_range")(tensor)
     return replace(value, tensor=tensor, source=None)
 
 
-def _moved(walk: "Walk", layer: Any, given: list[Value]) -> Value:
+def _rearranging_layer(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
     value = walk.rounded(given[0])
     return replace(value, tensor=_copy(layer)(value.tensor), source=None)
 
 
-def _averaged(walk: "Walk", layer: Any, given: list[Value]) -> Value:
+def _average_pool(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
     """TFLite's average pooling gives the scale of its input; a BatchNormalization behind it may as well be in front."""
     value = walk.rounded(given[0])
     mean = _copy(layer)(value.tensor)
-    return replace(value, tensor=OnGrid(value.grid, name=f"{layer.name}_range")(mean))
+    return replace(value, tensor=RoundedToGrid(value.grid, name=f"{layer.name}_range")(mean))
 
 
-def _concatenated(walk: "Walk", layer: Any, given: list[Value]) -> Value:
+def _concatenate(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
     """All inputs get the range of the result."""
     return Value(_copy(layer)([value.tensor for value in given]), layer.name)
 
 
-def _computed(walk: "Walk", layer: Any, given: list[Value]) -> Value:
+def _computing_layer(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
     tensors = [walk.rounded(value).tensor for value in given]
     return Value(_copy(layer)(tensors if len(tensors) > 1 else tensors[0]), layer.name)
 
@@ -192,16 +197,16 @@ def _array(variable: Any) -> np.ndarray:
     return ops.convert_to_numpy(variable).astype(np.float64)
 
 
-Rule = Callable[["Walk", Any, list[Value]], Value]
+Rule = Callable[["QuantizingWalk", Any, list[Value]], Value]
 RULES: dict[type, Rule] = {
-    **dict.fromkeys(WEIGHTED, _weighted),
-    **dict.fromkeys(MOVING, _moved),
-    **dict.fromkeys(COMPUTING, _computed),
-    layers.BatchNormalization: _normalised,
-    layers.AveragePooling2D: _averaged,
-    layers.Concatenate: _concatenated,
+    **dict.fromkeys(WEIGHTED, _layer_with_weights),
+    **dict.fromkeys(MOVING, _rearranging_layer),
+    **dict.fromkeys(COMPUTING, _computing_layer),
+    layers.BatchNormalization: _batch_norm,
+    layers.AveragePooling2D: _average_pool,
+    layers.Concatenate: _concatenate,
     layers.Activation: _activation,
     layers.ReLU: _relu,
     LayerScale: _layer_scale,
-    Standardise: _standardised,
+    Standardize: _standardize,
 }

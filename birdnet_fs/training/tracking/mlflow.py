@@ -21,7 +21,7 @@ from birdnet_fs.runs.history import HISTORY
 
 FOLDER, DATABASE = "mlruns", "mlflow.db"
 EXPERIMENT = "birdnet_fs"  # one for all: MLflow compares the runs of an experiment
-ARTEFACTS = ("report.html", "metrics.json", HISTORY, "config.json")
+ARTIFACTS = ("report.html", "metrics.json", HISTORY, "config.json")
 _AT_A_TIME = {"params": 100, "metrics": 1000}  # MLflow's limits on a batch
 _LONGEST = 250  # characters of a name
 
@@ -42,14 +42,14 @@ class MLflow:
     @classmethod
     def start(cls, experiment: schema.Experiment, output: Path) -> "MLflow":
         """A new run with the settings as parameters."""
-        uri, artefacts = os.environ.get("MLFLOW_TRACKING_URI", ""), None
+        uri, artifacts = os.environ.get("MLFLOW_TRACKING_URI", ""), None
         if not uri:
             folder = output.resolve().parent / FOLDER
             folder.mkdir(parents=True, exist_ok=True)
-            uri, artefacts = f"sqlite:///{folder / DATABASE}", (folder / "artifacts").as_uri()
+            uri, artifacts = f"sqlite:///{folder / DATABASE}", (folder / "artifacts").as_uri()
         client = _client(uri)
         found = client.get_experiment_by_name(EXPERIMENT)
-        place = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location=artefacts)
+        place = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location=artifacts)
         name = experiment.name if output.name == experiment.name else f"{experiment.name} {output.name}"
         tags = {"run_folder": str(output.resolve()), "birdnet_fs": __version__}
         run = cls(output, uri, client.create_run(place, run_name=name, tags=tags).info.run_id)
@@ -63,7 +63,7 @@ class MLflow:
 
     def report(self, numbers: Mapping[str, float], epoch: int) -> None:
         self._send(numbers, epoch)
-        for name in ARTEFACTS:
+        for name in ARTIFACTS:
             if (self.output / name).is_file():
                 self._client.log_artifact(self.run_id, str(self.output / name))
 
@@ -87,7 +87,7 @@ class MLflow:
 def metric_name(column: str) -> str:
     """A column of history.csv as MLflow takes names: letters, digits and `_-. :` in up to three parts, none of dots.
 
-    >>> metric_name("val/per_class_accuracy/Junco (slate/grey)")
+    >>> metric_name("val/per_class_accuracy/Junco (slate/gray)")
     'val/per_class_accuracy/Junco _slate_grey_'
     """
     parts = (re.sub(r"[^\w\-. :]", "_", part) for part in column.split("/", 2))

@@ -15,7 +15,7 @@ from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_json
 from birdnet_fs.core.progress import say
-from birdnet_fs.runs.history import per_class_accuracy
+from birdnet_fs.runs.history import accuracy_columns
 from birdnet_fs.training.tracking.mlflow import MLflow
 from birdnet_fs.training.tracking.tensorboard import TensorBoard
 
@@ -110,7 +110,7 @@ class Tracking:
             say(f"Nothing more is sent to {kind} ({type(error).__name__}: {why}); history.csv has every epoch.")
 
 
-def check(settings: schema.Training) -> None:
+def check_tracking(settings: schema.Training) -> None:
     """See that the libraries are there that `training.track` needs.
 
     Raises:
@@ -125,13 +125,13 @@ def check(settings: schema.Training) -> None:
             )
 
 
-def of_test(metrics: Mapping[str, Any]) -> dict[str, float]:
+def test_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a metrics.json under the names of history.csv, stage "test"; what is undefined is left out."""
     names = {"accuracy": "test_acc", "log_loss": "test_loss"}
     names |= {name: f"test_{name}" for name in ("precision", "recall", "f1", "macro_auroc")}
     found = {names.get(name, name): value for name, value in metrics.items() if name in names or name[:5] == "test_"}
     rows = [row for row in metrics["per_class"] if row["recall"] is not None]
-    found |= per_class_accuracy("test", [row["name"] for row in rows], [row["recall"] for row in rows])
+    found |= accuracy_columns("test", [row["name"] for row in rows], [row["recall"] for row in rows])
     return {name: value for name, value in found.items() if isinstance(value, float)}
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from birdnet_fs.analysis.detections import Detection, Scored
-from birdnet_fs.analysis.table_formats import FORMATS, check
+from birdnet_fs.analysis.detections import Detection, RecordingDetections
+from birdnet_fs.analysis.table_formats import FORMATS, check_formats
 from birdnet_fs.analysis.table_formats.text import seconds, split_label
 from birdnet_fs.core.errors import UserError
 
-SCORED = Scored(
+SCORED = RecordingDetections(
     path=Path("/rec/site 1/a.wav"),
     root=Path("/rec"),
     low_hz=50.0,
@@ -76,7 +76,7 @@ def test_exact_text(name):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_without_detections_the_header_alone(name):
-    empty = Scored(SCORED.path, SCORED.root, 50.0, 14_000.0, ())
+    empty = RecordingDetections(SCORED.path, SCORED.root, 50.0, 14_000.0, ())
     assert FORMATS[name].render(empty) == ("" if name == "audacity" else EXPECTED[name].splitlines(True)[0])
 
 
@@ -92,7 +92,7 @@ def test_raven_is_read_back_by_a_plain_reader():
 def test_odd_file_names_stay_in_their_field(name):
     odd = Path(os.fsdecode(b"/rec/a\tb\nc\r\xff,\xc3\xa9.wav"))
     detection = (Detection(0.0, 1.0, "x", 0.5),)
-    text = FORMATS[name].render(Scored(odd, Path("/rec"), 0.0, 1000.0, detection))
+    text = FORMATS[name].render(RecordingDetections(odd, Path("/rec"), 0.0, 1000.0, detection))
     delimiter = "\t" if name == "raven" else ","
     header, row = csv.reader(io.StringIO(text), delimiter=delimiter)
     assert len(header) == len(row)
@@ -109,9 +109,9 @@ def test_labels_and_times():
 
 
 def test_format_names():
-    assert check(["raven", "csv", "raven"]) == ("raven", "csv")
+    assert check_formats(["raven", "csv", "raven"]) == ("raven", "csv")
     with pytest.raises(UserError, match=r"Unknown output format 'ravn'; .*Did you mean 'raven'\?"):
-        check(["ravn"])
+        check_formats(["ravn"])
     with pytest.raises(UserError, match="At least one output format"):
-        check([])
+        check_formats([])
     assert len({f.suffix for f in FORMATS.values()}) == len(FORMATS)

@@ -6,18 +6,18 @@ import tolerances
 import torch
 
 from birdnet_fs.batches.augment import animal_spot
-from birdnet_fs.batches.augment.animal_spot import Drawn
-from birdnet_fs.batches.augment.rng import Draws, Key
+from birdnet_fs.batches.augment.animal_spot import Parameters
+from birdnet_fs.batches.augment.rng import ItemRandom, Key
 from birdnet_fs.frontend import preset
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.schema import AnimalSpot
 
 SPEC = preset("animal_spot")
-NOTHING = Drawn(0, 1.0, 1.0)
+NOTHING = Parameters(0, 1.0, 1.0)
 
 
-def draws(place: int = 0) -> Draws:
-    return Draws(0, Key(0, place, 0, 0))
+def draws(place: int = 0) -> ItemRandom:
+    return ItemRandom(0, Key(0, place, 0, 0))
 
 
 def call(n: int = SPEC.n_samples, hz: float = 3000.0) -> np.ndarray:
@@ -37,14 +37,14 @@ def test_without_a_change_it_is_the_front_end(name: str) -> None:
 
 
 def test_amplitude_moves_the_decibels() -> None:
-    louder = animal_spot.features(call(), Drawn(2, 1.0, 1.0), SPEC, AnimalSpot(), draws())
+    louder = animal_spot.features(call(), Parameters(2, 1.0, 1.0), SPEC, AnimalSpot(), draws())
     as_is = log_mel(call(), SPEC)[0]
     inside = (as_is > 0.1) & (as_is < 0.9)
     np.testing.assert_allclose((louder - as_is)[inside], 2 / 100, atol=tolerances.FRONTEND_FLOAT32["animal_spot"])
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.83, 1.31, 1.5])
-def test_pitch_and_time_are_nearest_neighbours_as_torch_has_them(factor: float) -> None:
+def test_pitch_and_time_are_nearest_neighbors_as_torch_has_them(factor: float) -> None:
     power = np.random.default_rng(0).exponential(size=(40, 512)).astype(np.float32)
     size = round(512 * factor)
     scaled = torch.nn.functional.interpolate(torch.from_numpy(power)[None], size=size, mode="nearest")[0].numpy()
@@ -59,7 +59,7 @@ def test_pitch_and_time_are_nearest_neighbours_as_torch_has_them(factor: float) 
 def test_a_tone_is_heard_where_its_pitch_puts_it() -> None:
     bands = {}
     for pitch in (0.7, 1.0, 1.3):
-        features = animal_spot.features(call(), Drawn(0, pitch, 1.0), SPEC, AnimalSpot(), draws())
+        features = animal_spot.features(call(), Parameters(0, pitch, 1.0), SPEC, AnimalSpot(), draws())
         bands[pitch] = int(features.sum(axis=0).argmax())
     hz_per_band = (SPEC.fmax_hz - SPEC.fmin_hz) / SPEC.n_mels
     for pitch in (0.7, 1.3):
@@ -83,12 +83,12 @@ def test_the_background_is_heard_and_named() -> None:
     alone = animal_spot.features(call(), NOTHING, SPEC, settings, draws())
     band = round((7000 - SPEC.fmin_hz) / (SPEC.fmax_hz - SPEC.fmin_hz) * SPEC.n_mels)
     assert (features - alone)[:, band].mean() > 0.2
-    assert d.words[0].startswith("background 0 at 0 dB SNR")
+    assert d.changes[0].startswith("background 0 at 0 dB SNR")
 
 
 def test_draws_keep_to_their_bounds_and_reach_them() -> None:
-    assert animal_spot.draw(AnimalSpot(0), draws()) is None
-    found = [animal_spot.draw(AnimalSpot(1), draws(place)) for place in range(500)]
+    assert animal_spot.draw_parameters(AnimalSpot(0), draws()) is None
+    found = [animal_spot.draw_parameters(AnimalSpot(1), draws(place)) for place in range(500)]
     assert {drawn.amplitude_db for drawn in found} == set(range(-6, 3))
     for name, low, high in (("pitch", 0.5, 1.5), ("time", 0.5, 2.0)):
         values = [getattr(drawn, name) for drawn in found]

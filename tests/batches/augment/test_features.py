@@ -3,15 +3,15 @@ import pytest
 import scipy.ndimage
 
 from birdnet_fs.batches.augment.features import augment_features, mix_features, warp
-from birdnet_fs.batches.augment.rng import Draws, Key
+from birdnet_fs.batches.augment.rng import ItemRandom, Key
 from birdnet_fs.batches.augment.waveform import Partner
 from birdnet_fs.schema import Augmentation, CutMix, FeatureNoise, Levels, Masks, Mixup, Warp
 
 FEATURES = np.random.default_rng(0).normal(size=(100, 40)).astype(np.float32)
 
 
-def draws(place: int = 0, batch: int = 0) -> Draws:
-    return Draws(0, Key(0, place, 0, batch))
+def draws(place: int = 0, batch: int = 0) -> ItemRandom:
+    return ItemRandom(0, Key(0, place, 0, batch))
 
 
 def change(settings: Augmentation, place: int = 0, features: np.ndarray = FEATURES, **more) -> np.ndarray:
@@ -57,8 +57,8 @@ def test_masks_in_frames_at_most_three_of_them_with_their_chance() -> None:
         d = draws(place)
         changed = augment_features(FEATURES, Augmentation(time_masks=masks), d)
         _, n_runs = scipy.ndimage.label((changed == 0).all(axis=1))
-        found.append(len(d.words[0].split(", ")) if d.words else 0)
-        assert (n_runs == 0) == (not d.words) and n_runs <= found[-1]
+        found.append(len(d.changes[0].split(", ")) if d.changes else 0)
+        assert (n_runs == 0) == (not d.changes) and n_runs <= found[-1]
         if found[-1] == 1:
             assert 5 <= (changed == 0).all(axis=1).sum() <= 7
     counts = np.bincount(found)

@@ -1,4 +1,4 @@
-"""Filters against scipy's Butterworth and tones, coloured noise against scipy's Welch periodogram."""
+"""Filters against scipy's Butterworth and tones, colored noise against scipy's Welch periodogram."""
 
 import numpy as np
 import pytest
@@ -25,10 +25,10 @@ def test_filters_have_the_magnitude_of_scipys_butterworth(kind: str, order: int)
     np.testing.assert_allclose(gain_db[hz], 20 * np.log10(np.abs(response)), atol=tolerances.FILTER_DB)
 
 
-def test_the_equaliser_does_what_its_gains_say() -> None:
+def test_the_equalizer_does_what_its_gains_say() -> None:
     gains = np.array([-6.0, -3.0, 0.0, 3.0, 6.0, -6.0])
     points = np.geomspace(filters.EQ_LOWEST_HZ, RATE / 2, 6)
-    curve = filters.equaliser(gains, RATE, RATE)
+    curve = filters.equalizer(gains, RATE, RATE)
     hz = np.arange(RATE // 2 + 1)
     by_numpy = np.interp(np.log(np.maximum(hz, 1)), np.log(points), gains)
     np.testing.assert_allclose(curve, by_numpy, atol=tolerances.FILTER_DB)
@@ -47,8 +47,8 @@ def test_no_gain_gives_the_segment_back(n: int) -> None:
 
 
 @pytest.mark.parametrize("exponent", [-1.0, 0.0, 1.0, 2.0])
-def test_coloured_noise_falls_as_its_exponent_says(exponent: float) -> None:
-    noise = filters.coloured_noise(60 * RATE, exponent, np.random.default_rng(0), RATE)
+def test_colored_noise_falls_as_its_exponent_says(exponent: float) -> None:
+    noise = filters.colored_noise(60 * RATE, exponent, np.random.default_rng(0), RATE)
     hz, power = scipy.signal.welch(noise, RATE, nperseg=4096)
     used = (hz > 200) & (hz < 15_000)
     slope = np.polyfit(np.log(hz[used]), np.log(power[used]), 1)[0]

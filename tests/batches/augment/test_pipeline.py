@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from birdnet_fs.batches.augment.pipeline import Chain
+from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
 from birdnet_fs.batches.augment.rng import Key
 from birdnet_fs.core.random_streams import Stream, generator
 from birdnet_fs.data.manifest import Clip
@@ -66,10 +66,12 @@ def waveforms(tmp_path_factory: pytest.TempPathFactory) -> Waveforms:
     return Waveforms([Clip(path=folder / f"{i}.wav", labels=(str(i),)) for i in range(N_CLIPS)], RATE)
 
 
-def chain(waveforms: Waveforms, settings: Augmentation, *, seed: int = 3, multi_label: bool = False) -> Chain:
+def chain(
+    waveforms: Waveforms, settings: Augmentation, *, seed: int = 3, multi_label: bool = False
+) -> AugmentationPipeline:
     experiment = Experiment(seed=seed, frontend=SPEC, augmentation=settings, data=Data(multi_label=multi_label))
     noise = np.random.default_rng(9).normal(0, 0.1, 3 * RATE).astype(np.float32)
-    return Chain(waveforms, np.eye(N_CLIPS, dtype=np.float32), experiment, [noise])
+    return AugmentationPipeline(waveforms, np.eye(N_CLIPS, dtype=np.float32), experiment, [noise])
 
 
 def test_all_off_is_a_crop_through_the_front_end_to_the_bit(waveforms: Waveforms) -> None:
@@ -82,7 +84,7 @@ def test_all_off_is_a_crop_through_the_front_end_to_the_bit(waveforms: Waveforms
         np.testing.assert_array_equal(item.features, log_mel(segment, SPEC)[0])
         np.testing.assert_array_equal(item.cut, segment)
         np.testing.assert_array_equal(item.targets, np.eye(N_CLIPS)[place % N_CLIPS])
-        assert item.words == ()
+        assert item.changes == ()
 
 
 @pytest.mark.parametrize("kind", EVERYTHING)
@@ -95,25 +97,25 @@ def test_an_item_depends_on_its_key_alone(waveforms: Waveforms, kind: str) -> No
     for one, other in zip(there, back, strict=True):
         np.testing.assert_array_equal(one.features, other.features)
         np.testing.assert_array_equal(one.targets, other.targets)
-        assert one.words == other.words
+        assert one.changes == other.changes
         assert one.features.shape == SPEC.shape and np.isfinite(one.features).all()
         assert one.targets.sum() == pytest.approx(1)
     for changed in (Key(2, 0, 0, 0), Key(1, 1, 0, 0)):
         assert np.abs(forwards.item(changed).features - there[0].features).max() > 0.1
     other_seed = chain(waveforms, EVERYTHING[kind], seed=4).item(keys[0])
     assert np.abs(other_seed.features - there[0].features).max() > 0.1
-    assert forwards.item(Key(1, 0, 0, 5)).words != there[0].words  # what its batch shares
+    assert forwards.item(Key(1, 0, 0, 5)).changes != there[0].changes  # what its batch shares
 
 
 @pytest.mark.parametrize("kind", EVERYTHING)
 def test_every_change_is_told(waveforms: Waveforms, kind: str) -> None:
-    told = "; ".join(chain(waveforms, EVERYTHING[kind]).item(Key(0, 0, 0, 0)).words)
+    told = "; ".join(chain(waveforms, EVERYTHING[kind]).item(Key(0, 0, 0, 0)).changes)
     own = {
         "waveform": ["times as fast", "semitones"],
         "animal_spot": ["frequencies x", "duration x", "dB SNR (frequencies"],
     }[kind]
     shared = [
-        "s in time", "dB SNR", "low-pass at", "high-pass at", "equaliser", "silent from", "bands; ", "frames warped",
+        "s in time", "dB SNR", "low-pass at", "high-pass at", "equalizer", "silent from", "bands; ", "frames warped",
         "bands warped", "masked", "on the features", "features x", ".wav (", "cut from",
     ]  # fmt: skip
     assert [words for words in own + shared if words not in told] == []
@@ -132,7 +134,7 @@ def test_what_is_mixed_in_was_changed_as_well(waveforms: Waveforms) -> None:
     masks = Masks(1, lengths=(4, 4), fill="zero")
     settings = Augmentation(freq_masks=masks, mixup=Mixup(1, on="features"))
     item = chain(waveforms, settings).item(Key(0, 3, 0, 0))
-    assert len(item.words) == 2 and item.words[0].startswith("bands ") and ".wav (bands " in item.words[1]
+    assert len(item.changes) == 2 and item.changes[0].startswith("bands ") and ".wav (bands " in item.changes[1]
 
 
 def test_multi_label_targets_of_cutmix_are_shares_and_of_mixup_the_union(waveforms: Waveforms) -> None:

@@ -9,9 +9,9 @@ import soundfile
 import tolerances
 import torch
 
-from birdnet_fs.batches.augment.pipeline import Chain
+from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
 from birdnet_fs.batches.augment.rng import Key
-from birdnet_fs.batches.augment.teacher_features import Listener, same_features
+from birdnet_fs.batches.augment.teacher_features import OtherFrontEnd, same_features
 from birdnet_fs.batches.loader import TrainingBatches
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
@@ -38,7 +38,9 @@ def waveforms(tmp_path_factory: pytest.TempPathFactory) -> Waveforms:
 
 def items(waveforms: Waveforms, settings: Augmentation, other: FrontEnd = OTHER) -> list:
     experiment = Experiment(seed=3, frontend=SPEC, augmentation=settings)
-    chain = Chain(waveforms, np.eye(N_CLIPS, dtype=np.float32), experiment, (), [Listener(SPEC, other)])
+    chain = AugmentationPipeline(
+        waveforms, np.eye(N_CLIPS, dtype=np.float32), experiment, (), [OtherFrontEnd(SPEC, other)]
+    )
     return [chain.item(Key(0, place, place % N_CLIPS, 0)) for place in range(8)]
 
 
@@ -48,7 +50,7 @@ def test_a_front_end_is_the_same_by_what_it_does() -> None:
 
 def test_a_shorter_segment_at_another_rate_is_heard_in_windows(waveforms: Waveforms) -> None:
     for item in items(waveforms, Augmentation(time_masks=Masks(2))):
-        (heard,) = item.heard
+        (heard,) = item.teacher_features
         assert heard.shape == (2, *OTHER.shape)
         resampled = librosa.resample(item.cut, orig_sr=RATE, target_sr=24_000, res_type="soxr_hq")
         # masks are not for it, and .1 s at the end is dropped
@@ -61,8 +63,8 @@ def test_a_longer_segment_is_filled_by_hearing_it_again(waveforms: Waveforms) ->
     longer = replace(SPEC, segment_s=1.5, normalize="none")
     item = items(waveforms, Augmentation(), longer)[1]
     expected = log_mel(np.concatenate([item.cut, item.cut[: RATE // 2]]), longer)[0]
-    np.testing.assert_array_equal(item.heard[0], expected[None])
-    second, start = Listener(SPEC, longer), np.zeros((1, *longer.shape), np.float32)
+    np.testing.assert_array_equal(item.teacher_features[0], expected[None])
+    second, start = OtherFrontEnd(SPEC, longer), np.zeros((1, *longer.shape), np.float32)
     cut = second.mixed(start, start + 1, 0.5, (slice(0, 10), slice(0, 32)))[0].all(1)
     assert np.flatnonzero(cut).tolist() == [*range(10), *range(63, 73)]  # frames of 1 / 63 and 1.5 / 94 s
 
@@ -71,25 +73,29 @@ def test_the_waveform_stage_is_heard_and_the_feature_stage_is_not(waveforms: Wav
     same = replace(SPEC, preset="same")
     settings = Augmentation(mixup=Mixup(1), noise=Noise(1), gain_db=6.0, pad_p=1.0)
     for item in items(waveforms, settings, same):
-        np.testing.assert_array_equal(item.heard[0][0], item.features)
+        np.testing.assert_array_equal(item.teacher_features[0][0], item.features)
     for item in items(waveforms, replace(settings, freq_masks=Masks(1, lengths=(9, 9), fill="zero")), same):
-        assert ((item.heard[0][0] != item.features).any(0).sum()) <= 9 < item.heard[0][0].any(0).sum()
+        assert (
+            ((item.teacher_features[0][0] != item.features).any(0).sum())
+            <= 9
+            < item.teacher_features[0][0].any(0).sum()
+        )
 
 
 def test_mixed_features_have_the_labels_shares(waveforms: Waveforms) -> None:
-    alone = [item.heard[0] for item in items(waveforms, Augmentation())]
+    alone = [item.teacher_features[0] for item in items(waveforms, Augmentation())]
     found = items(waveforms, Augmentation(mixup=Mixup(1, on="features", alpha=5.0)))
     assert any(np.count_nonzero(item.targets) == 2 for item in found)
     for item in found:
         expected = sum(share * alone[clip] for clip, share in enumerate(item.targets))
-        np.testing.assert_allclose(item.heard[0], expected, atol=tolerances.HEARD_AGAIN_DB)
+        np.testing.assert_allclose(item.teacher_features[0], expected, atol=tolerances.HEARD_AGAIN_DB)
 
 
 def test_a_rectangle_lies_at_the_same_times_and_frequencies() -> None:
     """Bands by librosa's mel frequencies; 12 frames of 63 and bands 8 to 20 of 32 are cut from the other."""
     wide = replace(SPEC, n_mels=64, fmin_hz=0.0, segment_s=1.0)
     first = np.zeros((1, *wide.shape), np.float32)
-    changed = Listener(SPEC, wide).mixed(first, first + 1, 0.5, (slice(20, 32), slice(8, 20)))[0]
+    changed = OtherFrontEnd(SPEC, wide).mixed(first, first + 1, 0.5, (slice(20, 32), slice(8, 20)))[0]
     frames, bands = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
     assert changed[np.ix_(frames, bands)].all() and changed.sum() == frames.size * bands.size
     assert (frames.min(), frames.max()) == (20, 31)
@@ -97,7 +103,7 @@ def test_a_rectangle_lies_at_the_same_times_and_frequencies() -> None:
     theirs = librosa.mel_frequencies(66, fmin=0, fmax=8000)[1:-1]
     step = np.diff(ours)
     assert abs(theirs[bands.min()] - ours[8]) <= step[8] and abs(theirs[bands.max()] - ours[19]) <= step[19]
-    later = Listener(SPEC, replace(wide, segment_s=0.5)).mixed(
+    later = OtherFrontEnd(SPEC, replace(wide, segment_s=0.5)).mixed(
         np.zeros((3, 32, 64), np.float32), np.ones((3, 32, 64), np.float32), 0.5, (slice(0, 16), slice(0, 32))
     )
     assert [int(window.all(1).sum()) for window in later] == [16, 0, 0]  # a quarter of a second
@@ -110,7 +116,7 @@ def test_batches_hold_what_is_heard_and_believed_with_any_number_of_workers(wave
         training = Training(batch_size=2, workers=workers)
         experiment = Experiment(seed=3, frontend=SPEC, augmentation=settings, training=training)
         eye = np.eye(N_CLIPS, dtype=np.float32)
-        made = TrainingBatches(waveforms, eye, experiment, frontends=[OTHER], beliefs=1 - eye)
+        made = TrainingBatches(waveforms, eye, experiment, frontends=[OTHER], teacher_probabilities=1 - eye)
         return list(made.epoch(1))
 
     for one, other in zip(batches(0), batches(2), strict=True):

@@ -5,7 +5,7 @@ import pytest
 import scipy.signal
 
 from birdnet_fs.batches.augment import waveform as aug
-from birdnet_fs.batches.augment.rng import Draws, Key
+from birdnet_fs.batches.augment.rng import ItemRandom, Key
 from birdnet_fs.batches.augment.waveform import Partner
 from birdnet_fs.schema import Augmentation, Filters, Mixup, Noise, Shift
 
@@ -25,7 +25,7 @@ def apply(
     multi_label: bool = False,
     noises: Sequence[np.ndarray] = (),
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    draws = Draws(0, Key(0, place, 0, batch))
+    draws = ItemRandom(0, Key(0, place, 0, batch))
     changed, targets = aug.augment_waveform(
         waveform,
         np.array([1, 0], np.float32),
@@ -36,7 +36,7 @@ def apply(
         partner=lambda n: Partner(tone(5000, n), np.array([0, 1], np.float32), "other.wav"),
         noises=noises,
     )
-    return changed, targets, draws.words
+    return changed, targets, draws.changes
 
 
 def test_nothing_set_changes_nothing_and_says_nothing() -> None:
@@ -124,7 +124,7 @@ def test_a_shift_moves_and_fills(fill: str) -> None:
     assert 400 <= min(middle) < 410 and 590 < max(middle) <= 600
 
 
-def test_filters_and_equaliser_act_together() -> None:
+def test_filters_and_equalizer_act_together() -> None:
     settings = Augmentation(filters=Filters(low_pass_p=1, low_pass_hz=(4000, 4000), high_pass_p=1), eq_db=0.0)
     for hz, least_db, most_db in ((30, -99, -15), (4000, -3.5, -2.9), (16_000 - 100, -30, -22)):
         changed, _, words = apply(tone(hz), settings)

@@ -103,7 +103,7 @@ def test_songs_sound_exactly_during_their_events(number):
 def test_the_frequencies_of_an_event_hold_its_energy():
     rng = np.random.default_rng(0)
     for species in song_synthesis.SPECIES:
-        song = song_synthesis.sing(song_synthesis.Singer.draw(species, rng), rng)
+        song = song_synthesis.synthesize_song(song_synthesis.Individual.draw(species, rng), rng)
         power = np.abs(np.fft.rfft(song.waveform)) ** 2
         hz = np.fft.rfftfreq(len(song.waveform), 1 / 32_000)
         inside = power[(hz > song.low_hz - 250) & (hz < song.high_hz + 250)].sum()
@@ -112,9 +112,9 @@ def test_the_frequencies_of_an_event_hold_its_energy():
 
 def test_nothing_aliases():
     for seed, species in enumerate(song_synthesis.SPECIES):
-        singer = dataclasses.replace(song_synthesis.Singer.draw(species, np.random.default_rng(seed)), pitch=1.15)
-        fine = song_synthesis.sing(singer, np.random.default_rng(seed), sample_rate_hz=128_000).waveform
-        coarse = song_synthesis.sing(singer, np.random.default_rng(seed)).waveform
+        singer = dataclasses.replace(song_synthesis.Individual.draw(species, np.random.default_rng(seed)), pitch=1.15)
+        fine = song_synthesis.synthesize_song(singer, np.random.default_rng(seed), sample_rate_hz=128_000).waveform
+        coarse = song_synthesis.synthesize_song(singer, np.random.default_rng(seed)).waveform
         np.testing.assert_allclose(fine[::4], coarse, rtol=0, atol=tolerances.PHASE_STEP)
         power = np.abs(np.fft.rfft(fine.astype(np.float64))) ** 2
         above = power[np.fft.rfftfreq(len(fine), 1 / 128_000) > 16_000].sum()
@@ -123,7 +123,7 @@ def test_nothing_aliases():
 
 def test_the_signal_to_noise_ratio_is_what_was_asked():
     rng = np.random.default_rng(3)
-    song = song_synthesis.sing(song_synthesis.Singer.draw(song_synthesis.SPECIES[0], rng), rng)
+    song = song_synthesis.synthesize_song(song_synthesis.Individual.draw(song_synthesis.SPECIES[0], rng), rng)
     scene = aviary._scene(160_000, [("x", song, 1000, 6.0)], rng)
     noise = scene.waveform - scene.songs
     low, high = song.low_hz * 0.8, song.high_hz * 1.25

@@ -29,14 +29,14 @@ analyze(audio, output, classifier=model, min_conf=0, batch_size=int(batch), rtyp
 @pytest.mark.parametrize("multi_label", [True, False])
 def test_its_table_holds_the_probabilities_of_the_run(shared_data: Path, tmp_path: Path, multi_label: bool) -> None:
     soundscape = shared_data / "audio" / "soundscape_mix_test_00.ogg"
-    run, artefact = exported(tmp_path, ON_48K, soundscape.parent, target="analyzer", multi_label=multi_label)
-    wav, labels = tmp_path / "minute.wav", artefact.with_name(f"{artefact.stem}_Labels.txt")
+    run, artifact = exported(tmp_path, ON_48K, soundscape.parent, target="analyzer", multi_label=multi_label)
+    wav, labels = tmp_path / "minute.wav", artifact.with_name(f"{artifact.stem}_Labels.txt")
     (logits,) = outputs_of(run, at_rate(soundscape, 48_000, wav))
     wanted = expit(logits) if multi_label else softmax(logits, axis=1)
     python = python_with("birdnet-analyzer", "requirements-analyzer.txt")
     for batch in (1, 8):
         output = tmp_path / str(batch)
-        command = [python, "-c", WORK, artefact, labels, wav, output, batch]
+        command = [python, "-c", WORK, artifact, labels, wav, output, batch]
         done = subprocess.run([str(part) for part in command], env=PLAIN, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         (table,) = output.glob("minute*.csv")

@@ -1,4 +1,4 @@
-"""What an artefact costs: right numbers of the right file, and a sentence for everything that can go wrong."""
+"""What an artifact costs: right numbers of the right file, and a sentence for everything that can go wrong."""
 
 import dataclasses
 import json
@@ -148,6 +148,6 @@ def test_the_verb_prints_a_table_or_json(small: Path, lite: Path, capsys) -> Non
     assert "small.onnx is " in out and "times as fast as small.tflite" in out
     verb(small, against=lite, seconds=0.01, as_json=True)
     found = json.loads(capsys.readouterr().out)
-    first, second = found["artefacts"]
+    first, second = found["artifacts"]
     assert found["times_as_fast"] == pytest.approx(second["median_ms"] / first["median_ms"])
     assert first["real_time"] == pytest.approx(3000 / first["median_ms"])

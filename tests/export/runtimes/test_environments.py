@@ -9,7 +9,7 @@ import pytest
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.export.runtimes import environments, run_model
-from birdnet_fs.export.runtimes.environments import Environment, Runtime, ask_runtime, find_environments, runtimes
+from birdnet_fs.export.runtimes.environments import Environment, Runtime, find_environments, run_on, runtimes
 
 onnx = pytest.importorskip("onnx")
 
@@ -44,14 +44,14 @@ def here(engine: str = "onnxruntime") -> Runtime:
 
 @pytest.mark.parametrize(("batch", "sizes"), [(1, [1] * 7), (3, [3, 3, 3, 3, 3, 3, 1]), (8, [7] * 7)])
 def test_every_row_is_answered_in_order_in_any_batch(doubling, rows, tmp_path, batch: int, sizes: list[int]) -> None:
-    (found,) = ask_runtime(here(), doubling, rows, tmp_path / "out.npz", batch=batch)
+    (found,) = run_on(here(), doubling, rows, tmp_path / "out.npz", batch=batch)
     assert np.array_equal(found, 2 * np.load(rows) + np.array(sizes)[:, None])
 
 
 def test_a_file_that_the_runtime_refuses_is_said(rows, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a network")
     with pytest.raises(UserError, match=r"onnxruntime 0 cannot run the converted network \(exit status 1"):
-        ask_runtime(here(), tmp_path / "broken.onnx", rows, tmp_path / "out.npz")
+        run_on(here(), tmp_path / "broken.onnx", rows, tmp_path / "out.npz")
 
 
 def test_a_runtime_that_dies_or_hangs_is_said(doubling, rows, tmp_path: Path, monkeypatch) -> None:
@@ -59,17 +59,17 @@ def test_a_runtime_that_dies_or_hangs_is_said(doubling, rows, tmp_path: Path, mo
     monkeypatch.setattr(run_model, "__file__", str(script))
     script.write_text("import os; os.abort()")
     with pytest.raises(UserError, match="exit status -6"):
-        ask_runtime(here(), doubling, rows, tmp_path / "out.npz")
+        run_on(here(), doubling, rows, tmp_path / "out.npz")
     script.write_text("import time; time.sleep(60)")
     monkeypatch.setattr(environments, "_LIMIT_S", 0.5)
     with pytest.raises(UserError, match="did not end within"):
-        ask_runtime(here(), doubling, rows, tmp_path / "out.npz")
+        run_on(here(), doubling, rows, tmp_path / "out.npz")
 
 
 def test_this_environment_is_first_and_others_are_asked_once(monkeypatch) -> None:
     monkeypatch.setenv(environments.VARIABLE, os.pathsep.join([sys.executable, sys.executable]))
     first, second = find_environments([sys.executable])
-    assert first.has == second.has == run_model.what()
+    assert first.has == second.has == run_model.installed_runtimes()
     assert {"numpy", "onnxruntime"} <= set(first.has)
 
 

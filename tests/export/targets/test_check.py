@@ -10,8 +10,8 @@ import pytest
 
 from birdnet_fs import models, schema
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.export.spec import SUFFIXES, Form
-from birdnet_fs.export.targets.check import RECURRENT, TARGETS, WIDTHS, check_target, form_of
+from birdnet_fs.export.spec import SUFFIXES, ExportSpec
+from birdnet_fs.export.targets.check import RECURRENT, TARGETS, WIDTHS, check_target, export_spec
 from birdnet_fs.frontend import PRESETS
 from birdnet_fs.runs.run import Run
 
@@ -33,16 +33,16 @@ def test_every_row_gives_a_form_of_a_run_that_fits(name: str) -> None:
     row = TARGETS[name]
     for precision in row.precisions:
         for given in row.inputs:
-            form = form_of(name, make(frontend), input=given, precision=precision)
+            form = export_spec(name, make(frontend), input=given, precision=precision)
             assert (form.format, form.input, form.precision) == (row.format, given, precision)
             assert form.suffix == SUFFIXES[row.format]
-    assert form_of(name, make(frontend)).input == row.inputs[0]
+    assert export_spec(name, make(frontend)).input == row.inputs[0]
     assert row.summary and row.source
 
 
 def test_what_birdnet_is_given_depends_on_what_the_run_hears() -> None:
-    assert form_of("birdnet", make(ON_48K)) == Form(batch=None, answers="logits")
-    assert form_of("birdnet", make(ON_32K)) == Form(batch=None, answers="probabilities")
+    assert export_spec("birdnet", make(ON_48K)) == ExportSpec(batch=None, output_kind="logits")
+    assert export_spec("birdnet", make(ON_32K)) == ExportSpec(batch=None, output_kind="probabilities")
 
 
 @pytest.mark.parametrize("name", ["birdnet", "analyzer", "birdnet-go", "birdnet-pi"])
@@ -50,14 +50,14 @@ def test_what_a_refusal_names_is_accepted(name: str) -> None:
     """The settings in the sentence, read back out of it, make a run that the host takes."""
     for frontend in PRESETS.values():
         try:
-            form_of(name, make(frontend))
+            export_spec(name, make(frontend))
         except UserError as error:
             settings = str(error).split("train with ")[1].split(", or")[0].split()
             overrides = dict(part.split("=") for part in settings)
             mended = PRESETS[overrides["frontend"]] if "frontend" in overrides else frontend
             if "frontend.segment_s" in overrides:
                 mended = dataclasses.replace(mended, segment_s=float(overrides["frontend.segment_s"]))
-            form_of(name, make(mended))
+            export_spec(name, make(mended))
             assert f"{frontend.segment_s:g} s at {frontend.sample_rate_hz:,} Hz" in str(error)
         else:
             assert (frontend.sample_rate_hz, frontend.segment_s) == (48_000, 3.0)
@@ -65,89 +65,92 @@ def test_what_a_refusal_names_is_accepted(name: str) -> None:
 
 def test_a_run_of_the_right_rate_is_told_the_length_alone() -> None:
     with pytest.raises(UserError, match=r"3 s at 48,000 Hz or 3 s at 32,000 Hz; this run hears 5 s at 32,000 Hz: "):
-        form_of("birdnet", make(PRESETS["cnn_32k"]))
+        export_spec("birdnet", make(PRESETS["cnn_32k"]))
     with pytest.raises(UserError, match=r"train with frontend\.segment_s=3,"):
-        form_of("birdnet", make(PRESETS["cnn_32k"]))
+        export_spec("birdnet", make(PRESETS["cnn_32k"]))
 
 
 def test_echo_takes_both_front_ends_and_says_what_differs() -> None:
-    assert form_of("echo", make(PRESETS["echo_engine"])).axes == "time_first"
-    edge = form_of("echo", make(PRESETS["echo_edge"]))
-    assert edge.input_shape(160_000, (313, 128, 1)) == (1, 128, 313, 1) and edge.answers == "logits"
-    form_of("echo", make(dataclasses.replace(PRESETS["echo_edge"], fmin_hz=100.0)))  # its client reads it beside
+    assert export_spec("echo", make(PRESETS["echo_engine"])).axes == "time_first"
+    edge = export_spec("echo", make(PRESETS["echo_edge"]))
+    assert edge.input_shape(160_000, (313, 128, 1)) == (1, 128, 313, 1) and edge.output_kind == "logits"
+    export_spec("echo", make(dataclasses.replace(PRESETS["echo_edge"], fmin_hz=100.0)))  # its client reads it beside
     with pytest.raises(UserError, match=r"frontend\.hop_length.*\(hop_length is 400, not 512\).*frontend=echo_edge"):
-        form_of("echo", make(dataclasses.replace(PRESETS["echo_edge"], hop_length=400)))
+        export_spec("echo", make(dataclasses.replace(PRESETS["echo_edge"], hop_length=400)))
     with pytest.raises(UserError, match=r"frontend=echo_e(ngine|dge), or export with --target tflite"):
-        form_of("echo", make(PRESETS["cnn_32k"]))
+        export_spec("echo", make(PRESETS["cnn_32k"]))
 
 
 def test_recurrent_networks_are_refused_where_any_batch_is_asked_for() -> None:
     with pytest.raises(UserError, match=r"recurrent network.*frontend=cnn_32k frontend\.segment_s=3.*cnn"):
-        form_of("birdnet", make(model="rnn/gru"))
-    assert form_of("birdnet", make(ON_32K, model="rnn/gru")).batch == 1
-    assert form_of("birdnet-pi", make(model="rnn")).batch == 1
-    assert form_of("tflite", make(model="rnn")).batch == 1
+        export_spec("birdnet", make(model="rnn/gru"))
+    assert export_spec("birdnet", make(ON_32K, model="rnn/gru")).batch == 1
+    assert export_spec("birdnet-pi", make(model="rnn")).batch == 1
+    assert export_spec("tflite", make(model="rnn")).batch == 1
     with pytest.raises(UserError, match="one segment at a time"):
-        form_of("tflite", make(model="rnn"), any_batch=True)
-    assert form_of("onnx", make(model="rnn")).batch is None
+        export_spec("tflite", make(model="rnn"), any_batch=True)
+    assert export_spec("onnx", make(model="rnn")).batch is None
 
 
 def test_batch_is_a_choice_only_without_a_host() -> None:
-    assert form_of("tflite", make()).batch == 1 and form_of("tflite", make(), any_batch=True).batch is None
+    assert export_spec("tflite", make()).batch == 1 and export_spec("tflite", make(), any_batch=True).batch is None
     for name in ("birdnet", "onnx"):  # they have it anyway
-        assert form_of(name, make(), any_batch=True) == form_of(name, make())
+        assert export_spec(name, make(), any_batch=True) == export_spec(name, make())
     with pytest.raises(UserError, match="birdnet-pi gives one segment at a time: leave out --any_batch"):
-        form_of("birdnet-pi", make(), any_batch=True)
+        export_spec("birdnet-pi", make(), any_batch=True)
 
 
 def test_embeddings_of_another_width_are_refused_with_networks_that_fit() -> None:
     with pytest.raises(UserError, match=r"1,024 numbers.*cnn/tiny have 48.*prototypical/v2"):
-        form_of("birdnet", make(), embeddings=True)
-    form = form_of("birdnet", make(model="prototypical/v2"), embeddings=True)
+        export_spec("birdnet", make(), embeddings=True)
+    form = export_spec("birdnet", make(model="prototypical/v2"), embeddings=True)
     assert form.outputs == ("predictions", "embeddings")
     with pytest.raises(UserError, match=r"1,280 numbers.*prototypical/v2 have 1,024.*efficientnet_v2/b0"):
-        form_of("birdnet", make(ON_32K, model="prototypical/v2"), embeddings=True)
+        export_spec("birdnet", make(ON_32K, model="prototypical/v2"), embeddings=True)
 
 
 def test_more_classes_than_the_host_has_are_refused() -> None:
-    form_of("birdnet", make(n_classes=6522))
+    export_spec("birdnet", make(n_classes=6522))
     with pytest.raises(UserError, match=r"more than 6,522 classes.*this run has 6,523"):
-        form_of("birdnet", make(n_classes=6523))
-    form_of("birdnet", make(ON_32K, n_classes=6523))
+        export_spec("birdnet", make(n_classes=6523))
+    export_spec("birdnet", make(ON_32K, n_classes=6523))
 
 
 def test_birdnet_pi_must_be_able_to_tell_the_classes_apart() -> None:
     run = make()
-    form_of("birdnet-pi", dataclasses.replace(run, classes=("Turdus merula_Blackbird", "noise")))
+    export_spec("birdnet-pi", dataclasses.replace(run, classes=("Turdus merula_Blackbird", "noise")))
     with pytest.raises(UserError, match=r"holds one '_'.*'my_own_class'; rename"):
-        form_of("birdnet-pi", dataclasses.replace(run, classes=("my_own_class", "noise")))
+        export_spec("birdnet-pi", dataclasses.replace(run, classes=("my_own_class", "noise")))
     with pytest.raises(UserError, match="'call' is that of several"):
-        form_of("birdnet-pi", dataclasses.replace(run, classes=("Turdus merula_Blackbird", "call_a", "call_b")))
+        export_spec("birdnet-pi", dataclasses.replace(run, classes=("Turdus merula_Blackbird", "call_a", "call_b")))
 
 
 def test_birdnet_pi_must_not_take_a_bird_for_a_human_voice() -> None:
     few = ("Yellowhammer", "Parus major_Great Tit")
     with pytest.raises(UserError, match=r"begins with Human.*'Yellowhammer' among 2 classes; rename"):
-        form_of("birdnet-pi", dataclasses.replace(make(), classes=few))
-    form_of("birdnet-pi", dataclasses.replace(make(), classes=("Emberiza citrinella_Yellowhammer", few[1])))
+        export_spec("birdnet-pi", dataclasses.replace(make(), classes=few))
+    export_spec("birdnet-pi", dataclasses.replace(make(), classes=("Emberiza citrinella_Yellowhammer", few[1])))
     many = tuple(f"Genus s{i}_Bird {i}" for i in range(11))
     with pytest.raises(UserError, match="'Yellowhammer' among 12"):
-        form_of("birdnet-pi", dataclasses.replace(make(), classes=(*many, few[0])))
+        export_spec("birdnet-pi", dataclasses.replace(make(), classes=(*many, few[0])))
     with pytest.raises(UserError, match="'Yellowhammer' among 13"):
-        form_of("birdnet-pi", dataclasses.replace(make(), classes=("Human vocal", *many, few[0])))
+        export_spec("birdnet-pi", dataclasses.replace(make(), classes=("Human vocal", *many, few[0])))
     with pytest.raises(UserError, match="'Speech' among 3"):
-        form_of("birdnet-pi", dataclasses.replace(make(), classes=(*many[:2], "Speech")))
-    form_of("birdnet-pi", dataclasses.replace(make(), classes=(*many, "Speech")))  # what its filter is for
+        export_spec("birdnet-pi", dataclasses.replace(make(), classes=(*many[:2], "Speech")))
+    export_spec("birdnet-pi", dataclasses.replace(make(), classes=(*many, "Speech")))  # what its filter is for
 
 
 def test_a_softmax_run_gives_log_odds_where_the_host_has_a_sigmoid() -> None:
     for name, row in TARGETS.items():
-        if any(ear.own_sigmoid for ear in row.ears):
+        if any(ear.own_sigmoid for ear in row.inputs_accepted):
             assert row.format == "tflite"  # whose writer knows log-odds
-            assert form_of(name, make()).answers == "logits" and form_of(name, make(multi=False)).answers == "log_odds"
-    form = form_of("birdnet-go", make(multi=False))
+            assert (
+                export_spec(name, make()).output_kind == "logits"
+                and export_spec(name, make(multi=False)).output_kind == "log_odds"
+            )
+    form = export_spec("birdnet-go", make(multi=False))
     assert (form.kind, form.activation("softmax")) == ("logits", "sigmoid")
-    assert form_of("tflite", make(multi=False)).activation("softmax") == "softmax"
+    assert export_spec("tflite", make(multi=False)).activation("softmax") == "softmax"
 
 
 def test_a_softmax_run_is_told_that_the_host_takes_classes_one_by_one() -> None:
@@ -167,7 +170,7 @@ def test_a_softmax_run_is_told_that_the_host_takes_classes_one_by_one() -> None:
 )
 def test_wrong_choices(name: str, choice: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        form_of(name, make(), **choice)
+        export_spec(name, make(), **choice)
 
 
 def test_the_recurrent_families_are_those_with_recurrent_layers() -> None:

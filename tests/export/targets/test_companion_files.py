@@ -13,7 +13,7 @@ from birdnet_fs import schema
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.score_table import ScoreRow, score_table, write_scores
 from birdnet_fs.export.targets.check import TARGETS
-from birdnet_fs.export.targets.companion_files import EVALUATION, write_host_files
+from birdnet_fs.export.targets.companion_files import EVALUATION, write_companion_files
 from birdnet_fs.frontend import PRESETS
 from birdnet_fs.runs.run import Run
 
@@ -74,14 +74,14 @@ NAMES = {
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_lies_beside_has_the_names_that_the_host_looks_for(run: Run, tmp_path: Path, target: str) -> None:
     (tmp_path / "out").mkdir()
-    artefact = tmp_path / "out" / "mine.v2.tflite"
-    files = write_host_files(target, artefact, run)
+    artifact = tmp_path / "out" / "mine.v2.tflite"
+    files = write_companion_files(target, artifact, run)
     assert sorted(f.name for f in files) == NAMES.get(target, [])
     assert sorted(files) == sorted((tmp_path / "out").iterdir())
 
 
 def test_analyzer_reads_the_settings_back(run: Run, tmp_path: Path) -> None:
-    write_host_files("analyzer", tmp_path / "mine.tflite", run)
+    write_companion_files("analyzer", tmp_path / "mine.tflite", run)
     rows = read(tmp_path / "mine.birdnet.train-params.csv")
     assert rows[0] == ["Parameter", "Value"]  # what tells its reader the layout
     found = dict(rows[1:])
@@ -91,7 +91,7 @@ def test_analyzer_reads_the_settings_back(run: Run, tmp_path: Path) -> None:
 
 
 def test_analyzer_counts_the_clips_that_were_trained_on(run: Run, tmp_path: Path) -> None:
-    write_host_files("analyzer", tmp_path / "mine.tflite", run)
+    write_companion_files("analyzer", tmp_path / "mine.tflite", run)
     rows = read(tmp_path / "mine_sample_counts.csv")
     assert rows[0] == ["Label", "Count"]
     both = f"{LINES[0]}+{LINES[2]}"  # in the order of the model, whatever the clip's
@@ -101,7 +101,7 @@ def test_analyzer_counts_the_clips_that_were_trained_on(run: Run, tmp_path: Path
 def test_the_evaluation_is_that_of_scikit_learn(run: Run, tmp_path: Path) -> None:
     from birdnet_fs.data.score_table import read_scores
 
-    write_host_files("analyzer", tmp_path / "mine.tflite", run)
+    write_companion_files("analyzer", tmp_path / "mine.tflite", run)
     header, means, *rows = read(tmp_path / "mine_evaluation.csv")
     assert tuple(header) == EVALUATION and means[0] == "OVERALL (Macro-avg)" and means[9:] == [""] * 7
     assert [row[0] for row in rows] == list(LINES)
@@ -129,13 +129,13 @@ def test_the_evaluation_is_that_of_scikit_learn(run: Run, tmp_path: Path) -> Non
 def test_a_run_folder_without_scores_leaves_the_tables_out(run: Run, tmp_path: Path) -> None:
     (run.path / "scores.csv").unlink()
     (run.path / "partition.csv").unlink()
-    files = write_host_files("analyzer", tmp_path / "mine.tflite", run)
+    files = write_companion_files("analyzer", tmp_path / "mine.tflite", run)
     assert [file.name for file in files] == ["mine.birdnet.train-params.csv"]
 
 
 def test_birdnet_go_is_told_both_paths(run: Run, tmp_path: Path) -> None:
     yaml = pytest.importorskip("yaml")
-    (file,) = write_host_files("birdnet-go", tmp_path / "meine Vögel: 2.tflite", run)
+    (file,) = write_companion_files("birdnet-go", tmp_path / "meine Vögel: 2.tflite", run)
     found = yaml.safe_load(file.read_text(encoding="utf-8"))
     wanted = {"modelpath": "meine Vögel: 2.tflite", "labelpath": "meine Vögel: 2_Labels.txt"}
     filters = found["birdnet"].pop("rangefilter")
@@ -144,7 +144,7 @@ def test_birdnet_go_is_told_both_paths(run: Run, tmp_path: Path) -> None:
 
 def test_echos_client_finds_its_keys(run: Run, tmp_path: Path) -> None:
     edge = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, frontend=PRESETS["echo_edge"]))
-    write_host_files("echo", tmp_path / "mine.tflite", edge)
+    write_companion_files("echo", tmp_path / "mine.tflite", edge)
     mapping = json.loads((tmp_path / "class_mapping.json").read_text(encoding="utf-8"))
     assert mapping["classes"] == ["Turdus merula", "toad", "Parus major"]
     assert mapping["index_to_label"] == {"0": "Turdus merula", "1": "toad", "2": "Parus major"}
@@ -154,6 +154,6 @@ def test_echos_client_finds_its_keys(run: Run, tmp_path: Path) -> None:
         "target_sr": 32_000, "duration_s": 5.0, "n_mels": 128, "hop_length": 512, "fmin": 20.0, "fmax": 16_000.0,
     }  # fmt: skip
     alike = dataclasses.replace(edge, classes=("call_a", "call_b"))
-    write_host_files("echo", tmp_path / "mine.tflite", alike)
+    write_companion_files("echo", tmp_path / "mine.tflite", alike)
     mapping = json.loads((tmp_path / "class_mapping.json").read_text(encoding="utf-8"))
     assert mapping["classes"] == ["call_a", "call_b"]  # scientific names would be one

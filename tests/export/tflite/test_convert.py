@@ -20,7 +20,7 @@ from birdnet_fs import models, schema
 from birdnet_fs.export.runtimes import subprocesses
 from birdnet_fs.export.tflite import edit as flatbuffer
 from birdnet_fs.frontend.in_numpy import log_mel
-from birdnet_fs.runs.run import Run, build_network, save_run, weights_of
+from birdnet_fs.runs.run import Run, build_network, model_weights, save_run
 
 pytest.importorskip("tensorflow")
 PRECISIONS = ("fp32", "fp16", "dynamic", "int8")
@@ -78,7 +78,7 @@ def make_run(folder: Path, name: str) -> Run:
         norm.momentum = 0.0
     with torch.no_grad():
         model(copies(features(sounds(64, 1))), training=True)
-    return save_run(folder, experiment, [f"class {i}" for i in range(6)], weights_of(model))
+    return save_run(folder, experiment, [f"class {i}" for i in range(6)], model_weights(model))
 
 
 def job_of(run: Run, folder: Path, **others) -> dict:
@@ -137,7 +137,7 @@ def several(folder, run) -> Path:
         job_of(run, folder / "plain", **plain),
         job_of(recurrent, folder / "loops", batch=1, precisions=["int8", "fp32", "dynamic"]),
         job_of(recurrent, folder / "loops_open", precisions=["fp32"]),
-        job_of(make_quantised_run(run, folder / "rounded_run"), folder / "rounded", precisions=["fp32", "int8"]),
+        job_of(make_quantized_run(run, folder / "rounded_run"), folder / "rounded", precisions=["fp32", "int8"]),
     ]
     (folder / "rounded" / "calibration.npy").unlink()
     (folder / "jobs.json").write_text(json.dumps(jobs))
@@ -156,11 +156,11 @@ def make_run_of_loops(folder: Path) -> Run:
         return make_run(folder / "loops_run", "rnn/lstm")
 
 
-def make_quantised_run(run: Run, folder: Path) -> Run:
+def make_quantized_run(run: Run, folder: Path) -> Run:
     """The run as a network that rounds; its ranges are those of nothing yet."""
     model = dataclasses.replace(run.experiment.model, quantized=True, weights=str(run.path))
     experiment = dataclasses.replace(run.experiment, model=model)
-    return save_run(folder, experiment, run.classes, weights_of(build_network(experiment, len(run.classes))))
+    return save_run(folder, experiment, run.classes, model_weights(build_network(experiment, len(run.classes))))
 
 
 def of_spread(found: np.ndarray, expected: np.ndarray) -> float:
@@ -239,7 +239,7 @@ def operand_types(file: Path) -> list[str]:
     from ai_edge_litert import schema_py_generated as fb
 
     names = {value: name for name, value in vars(fb.TensorType).items() if isinstance(value, int)}
-    (graph,) = flatbuffer.read(file).subgraphs
+    (graph,) = flatbuffer.read_model(file).subgraphs
     return [names[graph.tensors[operator.outputs[0]].type] for operator in graph.operators]
 
 

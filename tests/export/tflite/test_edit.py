@@ -67,8 +67,10 @@ def folder(tmp_path_factory) -> Path:
     assert run.returncode == 0, run.stderr
     for name in ("open", "one"):
         flatbuffer.order_outputs(place / f"{name}_second.tflite", ["b", "a"])
-        flatbuffer.join(place / f"{name}_first.tflite", place / f"{name}_second.tflite", place / f"{name}.tflite")
-    flatbuffer.join(place / "loop_first.tflite", place / "loop_second.tflite", place / "loop.tflite")
+        flatbuffer.join_models(
+            place / f"{name}_first.tflite", place / f"{name}_second.tflite", place / f"{name}.tflite"
+        )
+    flatbuffer.join_models(place / "loop_first.tflite", place / "loop_second.tflite", place / "loop.tflite")
     return place
 
 
@@ -100,7 +102,7 @@ def test_a_joined_file_has_one_signature_and_every_name_once(folder):
     assert runtime.get_signature_list() == {"serving_default": {"inputs": ["x"], "outputs": ["a", "b"]}}
     assert list(runtime.get_input_details()[0]["shape_signature"]) == [-1, 12, 6]
     assert [list(output["shape_signature"]) for output in runtime.get_output_details()] == [[-1, 4], [-1, 3]]
-    model = flatbuffer.read(folder / "open.tflite")
+    model = flatbuffer.read_model(folder / "open.tflite")
     names = [bytes(tensor.name) for tensor in model.subgraphs[0].tensors]
     assert len(set(names)) == len(names)
     parts = [flatbuffer.operators(folder / f"open_{part}.tflite") for part in ("first", "second")]
@@ -110,7 +112,7 @@ def test_a_joined_file_has_one_signature_and_every_name_once(folder):
 def test_parts_that_do_not_fit_are_refused(folder, tmp_path):
     for first, second in (("one_second", "one_first"), ("open_first", "one_second")):
         with pytest.raises(ValueError):
-            flatbuffer.join(folder / f"{first}.tflite", folder / f"{second}.tflite", tmp_path / "no.tflite")
+            flatbuffer.join_models(folder / f"{first}.tflite", folder / f"{second}.tflite", tmp_path / "no.tflite")
     assert not (tmp_path / "no.tflite").exists()
 
 

@@ -7,7 +7,7 @@ import tolerances
 import torch
 from keras import layers
 
-from birdnet_fs.export.tflite.same_padding import with_zeros
+from birdnet_fs.export.tflite.same_padding import with_explicit_padding
 
 
 @pytest.mark.parametrize("kind", [layers.Conv2D, layers.DepthwiseConv2D])
@@ -18,7 +18,7 @@ def test_the_numbers_stay_at_every_size(kind, kernel, stride):
         settings = {"strides": stride, "padding": "same", "name": "skips"}
         y = kind(3, kernel, **settings)(x) if kind is layers.Conv2D else kind(kernel, **settings)(x)
         model = keras.Model(x, {"answer": keras.layers.ReLU()(y)})
-        new = with_zeros(model)
+        new = with_explicit_padding(model)
         given = torch.from_numpy(np.random.default_rng(n).normal(0, 1, (2, n, 24 - n, 2)).astype("float32"))
         with torch.no_grad():
             assert torch.allclose(new(given)["answer"], model(given)["answer"], rtol=0, atol=tolerances.EXPLICIT_ZEROS)
@@ -32,6 +32,6 @@ def test_other_convolutions_are_left_alone():
     y = layers.Conv2D(3, 1, 2, padding="same")(y)  # a kernel of 1 was right
     y = layers.DepthwiseConv2D(3, 3, padding="same")(y)
     model = keras.Model(x, layers.Conv2D(3, 2, 4, padding="valid")(y))
-    assert with_zeros(model) is model
+    assert with_explicit_padding(model) is model
     inside = keras.Model(x, keras.Model(x, layers.Conv2D(3, 2, 4, padding="same")(x))(x))
-    assert with_zeros(inside) is not inside
+    assert with_explicit_padding(inside) is not inside

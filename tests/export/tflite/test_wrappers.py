@@ -13,7 +13,7 @@ from other_pythons import python_with
 
 from birdnet_fs.export.parity.compare import expected
 from birdnet_fs.export.tflite import edit as flatbuffer
-from birdnet_fs.export.tflite.wrappers import LEAST
+from birdnet_fs.export.tflite.wrappers import SMALLEST_POSITIVE
 
 N_CLASSES = 4
 WAYS = [("probabilities", "sigmoid"), ("probabilities", "softmax"), ("log_odds", "softmax")]
@@ -63,7 +63,7 @@ def defined(logits: np.ndarray, answers: str, activation: str) -> np.ndarray:
             elif answers == "probabilities":
                 row[i] = np.exp(own - given.max()) / np.exp(given - given.max()).sum()
             else:
-                row[i] = own - given.max() - np.log(max(others, np.longdouble(LEAST)))
+                row[i] = own - given.max() - np.log(max(others, np.longdouble(SMALLEST_POSITIVE)))
     return found.astype(np.float64)
 
 
@@ -74,7 +74,7 @@ def test_the_first_output_of_two_becomes_what_is_defined(folder, tmp_path, answe
     scale = np.maximum(1, np.abs(wanted))
     asked = expected(logits, answers, activation)  # by the gate
     assert np.abs(asked - wanted).max() <= tolerances.LOG_ODDS_FLOAT64
-    flatbuffer.join(folder / "network.tflite", folder / f"{answers}_{activation}.tflite", file)
+    flatbuffer.join_models(folder / "network.tflite", folder / f"{answers}_{activation}.tflite", file)
     for batch in (1, 4):
         found, doubled = run_tflite(file, folder / "x.npy", tmp_path / "o.npz", batch=batch)
         assert (np.abs(found - wanted) / scale).max() <= tolerances.LOG_ODDS and (doubled == 2 * logits).all()
@@ -96,7 +96,7 @@ def test_the_device_computes_log_odds_too(folder, tmp_path):
     python = str(python_with("tflite-runtime", "requirements-tflite_runtime.txt"))
     logits, file = np.load(folder / "x.npy"), tmp_path / "joined.tflite"
     wanted = defined(logits, "log_odds", "softmax")
-    flatbuffer.join(folder / "network.tflite", folder / "log_odds_softmax.tflite", file)
+    flatbuffer.join_models(folder / "network.tflite", folder / "log_odds_softmax.tflite", file)
     for batch in (1, 4):
         found, _ = run_tflite(file, folder / "x.npy", tmp_path / "o.npz", batch=batch, python=python)
         assert (np.abs(found - wanted) / np.maximum(1, np.abs(wanted))).max() <= tolerances.LOG_ODDS

@@ -202,7 +202,7 @@ def test_gradients_against_float64_keras(name):
             getattr(run, "model", run).zero_grad()
             (run(batch(model, dtype=dtype, seed=seed), training=True) * weighting).sum().backward()
         pairs = zip(model.trainable_weights, exact.trainable_weights, strict=True)
-        # the bias in front of a normalisation, or on keys, has no gradient, only rounding
+        # the bias in front of a normalization, or on keys, has no gradient, only rounding
         pairs = [(a.value.grad, b.value.grad) for a, b in pairs if b.path not in NO_GRADIENT]
         errors.append([relative(a, b) for a, b in pairs])
     assert exact.weights[0].value.dtype == torch.float64
@@ -252,7 +252,7 @@ def test_kernels_keep_shape_values_and_identity():
     assert np.array_equal(model.get_layer("lstm").cell.kernel.numpy(), before) and kernel.t().is_contiguous()
 
 
-def test_frozen_normalisation_stands_still_and_thaws():
+def test_frozen_normalization_stands_still_and_thaws():
     model = shaken(MODELS["cnn/tiny"]())
     lowered = lower(model)
     x = batch(model)

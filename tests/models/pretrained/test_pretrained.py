@@ -25,7 +25,7 @@ from birdnet_fs import models
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.models import convnext, efficientnet_v2, panns, pretrained
 
-MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # of ImageNet's colours, in 0..1
+MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # of ImageNet's colors, in 0..1
 
 
 def of_pictures(variant: str, pictures: np.ndarray) -> np.ndarray:
@@ -195,20 +195,20 @@ def test_what_makes_classes_of_pictures_is_left_out(small_convnext, pictures, tm
 
 @pytest.mark.parametrize("n_channels", [1, 2])
 def test_equal_channels_answer_as_a_grey_picture(n_channels, saved, small_convnext, tmp_path):
-    grey = np.random.default_rng(1).normal(size=(4, 64, 64, 1)).astype(np.float32)
+    gray = np.random.default_rng(1).normal(size=(4, 64, 64, 1)).astype(np.float32)
     files = {"efficientnet_v2/b0": saved, "convnext/tiny": legacy(small_convnext, tmp_path / "convnext.h5")}
     for name, file in files.items():
-        (in_colour, colour), (in_grey, ours) = embedding(name, 3), embedding(name, n_channels)
-        pretrained.load(in_colour, file, name=name)
+        (in_color, color), (in_grey, ours) = embedding(name, 3), embedding(name, n_channels)
+        pretrained.load(in_color, file, name=name)
         pretrained.load(in_grey, file, name=name)
         stem = in_colour.get_layer("stem_conv").kernel.numpy()
         for i in range(n_channels):
             np.testing.assert_allclose(in_grey.get_layer("stem_conv").kernel.numpy()[:, :, i], stem.mean(2), rtol=1e-6)
         if name.startswith("efficientnet"):  # what is added to a variance has to shrink with it
-            colour.get_layer("stem_bn").epsilon *= (3 / n_channels) ** 2
+            color.get_layer("stem_bn").epsilon *= (3 / n_channels) ** 2
         with torch.no_grad():
-            expected = colour(torch.from_numpy(grey.repeat(3, -1)), training=False)
-        assert difference(ours, grey.repeat(n_channels, -1), expected) <= tolerances.KERAS_TWIN, name
+            expected = color(torch.from_numpy(gray.repeat(3, -1)), training=False)
+        assert difference(ours, gray.repeat(n_channels, -1), expected) <= tolerances.KERAS_TWIN, name
 
 
 # ---------------------------------------------------------------- torchvision

@@ -16,23 +16,23 @@ from birdnet_fs import models
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.models.lowering.rules_quantized import rounded
-from birdnet_fs.models.quantization import convert as quantising
+from birdnet_fs.models.quantization import convert as quantizing
 from birdnet_fs.models.quantization import fake_quant, rules
-from birdnet_fs.models.quantization.convert import is_quantised, quantised, ranges, set_phase
+from birdnet_fs.models.quantization.convert import is_quantized, quantize, ranges, set_phase
 from birdnet_fs.models.quantization.fake_quant import (
     FIXED,
     LEARN,
     MEASURE,
     MOMENTUM,
-    FakeQuantise,
-    fake_quantise,
-    fake_quantise_kernel,
+    FakeQuantize,
+    fake_quantize,
+    fake_quantize_kernel,
     scale_and_zero,
 )
-from birdnet_fs.schema.model import QUANTISABLE
+from birdnet_fs.schema.model import QUANTIZABLE
 
 SHAPE, N_CLASSES = (48, 40, 1), 5
-NAMES = [name for name in code_paths() if name.partition("/")[0] in QUANTISABLE]
+NAMES = [name for name in code_paths() if name.partition("/")[0] in QUANTIZABLE]
 RANGES = {"range/wide": (-3.0, 5.0), "range/positive": (0.0, 6.0), "range/far": (-0.013, 7.1), "range/low": (-4.0, 0.0)}
 
 
@@ -76,9 +76,9 @@ def by_hand(x: np.ndarray, low: float, high: float) -> np.ndarray:
 def test_rounding_is_that_of_the_formula(case):
     low, high = RANGES[case]
     x = np.random.default_rng(0).normal(0, 3, 4_000).astype(np.float32)
-    y = fake_quantise(torch.from_numpy(x), torch.tensor(low), torch.tensor(high)).numpy()
+    y = fake_quantize(torch.from_numpy(x), torch.tensor(low), torch.tensor(high)).numpy()
     np.testing.assert_allclose(y, by_hand(x.astype(float), low, high), atol=tolerances.ROUNDED * (high - low))
-    assert len(np.unique(y)) > 60 and fake_quantise(torch.zeros(1), torch.tensor(low), torch.tensor(high)) == 0
+    assert len(np.unique(y)) > 60 and fake_quantize(torch.zeros(1), torch.tensor(low), torch.tensor(high)) == 0
 
 
 def test_the_gradient_passes_where_nothing_was_cut_off():
@@ -89,7 +89,7 @@ def test_the_gradient_passes_where_nothing_was_cut_off():
     steps = x.detach().double().numpy() / scale.item() + zero.item()
     inside = (np.round(steps) >= 0) & (np.round(steps) <= 255)
     assert 0.5 < inside.mean() < 0.7
-    for function in (lambda: fake_quantise(x, low, high), lambda: rounded(x, scale, zero.float())):
+    for function in (lambda: fake_quantize(x, low, high), lambda: rounded(x, scale, zero.float())):
         (gradient,) = torch.autograd.grad(function(), x, weights)
         np.testing.assert_array_equal(gradient.numpy(), np.where(inside, weights.numpy(), 0))
 
@@ -106,7 +106,7 @@ def test_the_lowered_rounding_is_torchs_own_bit_for_bit():
 @pytest.mark.parametrize("axis", [-1, None])
 def test_a_kernel_is_rounded_around_zero_and_its_gradient_passes(axis):
     kernel = torch.randn((3, 3, 4, 6), generator=torch.Generator().manual_seed(0)) * torch.arange(6)  # channel 0: zeros
-    y = fake_quantise_kernel(kernel.requires_grad_(), axis=axis)
+    y = fake_quantize_kernel(kernel.requires_grad_(), axis=axis)
     largest = np.abs(kernel.detach().numpy()).max(axis=(0, 1, 2) if axis == -1 else None)
     smallest = 1e-4 * largest.max() if axis == -1 else 0.0
     step = np.maximum(largest, smallest) / 127
@@ -117,7 +117,7 @@ def test_a_kernel_is_rounded_around_zero_and_its_gradient_passes(axis):
 
 
 def test_a_range_is_measured_then_follows_then_stays():
-    grid = FakeQuantise()
+    grid = FakeQuantize()
     batches = [torch.tensor([-1.0, 3.0]), torch.tensor([1.0, 5.0]), torch.tensor([0.0, 0.0])]
     grid.build((2,))
     assert [float(v) for v in grid.range()] == [0, 1]
@@ -139,20 +139,20 @@ def test_a_range_is_measured_then_follows_then_stays():
     now = [float(v) for v in grid.range()]
     grid(torch.tensor([-100.0, 100.0]), training=True)
     assert [float(v) for v in grid.range()] == now
-    assert not list(FakeQuantise(bounds=(0, 1)).weights)
+    assert not list(FakeQuantize(bounds=(0, 1)).weights)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_folding_changes_nothing_and_rounding_little(name, monkeypatch):
     model = network(name)
     x = features(model)
-    made = quantised(model)
-    assert is_quantised(made) and not is_quantised(model)
+    made = quantize(model)
+    assert is_quantized(made) and not is_quantized(model)
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in made.layers)
     assert made.name == model.name and made.output_shape == model.output_shape
     with torch.no_grad():
         expected, rounded_weights = model(x), measured(made, x)(x)
-        monkeypatch.setattr(fake_quant, "fake_quantise_kernel", lambda kernel, axis: kernel)
+        monkeypatch.setattr(fake_quant, "fake_quantize_kernel", lambda kernel, axis: kernel)
         set_phase(made, MEASURE)
         exact = made(x)
     largest = float(expected.abs().max())
@@ -164,7 +164,7 @@ def test_folding_changes_nothing_and_rounding_little(name, monkeypatch):
 def test_lowered_computes_as_keras(name):
     model = network(name)
     x = features(model)
-    made = measured(quantised(model), x)
+    made = measured(quantize(model), x)
     flat, folded = lower(made), lower(made, fold=True)
     assert not flat.fallback and [n for n in flat.slow_layers if "spec_augment" not in n] == []
     step = float(made.get_layer("logits_range").high - made.get_layer("logits_range").low) / 255
@@ -184,12 +184,12 @@ def test_lowered_computes_as_keras(name):
 def test_outputs_are_rounded_under_the_names_of_their_layers():
     model = network("cnn/tiny")
     x = features(model)
-    made = measured(quantised(model), x)
+    made = measured(quantize(model), x)
     with torch.no_grad():
         logits, embedding = models.with_outputs(made, ["logits", "embedding"])(x)
         assert torch.equal(logits, made(x))
     assert embedding.shape == (4, 48)
-    assert torch.equal(embedding, fake_quantise(embedding, *made.get_layer("embedding_range").range()))
+    assert torch.equal(embedding, fake_quantize(embedding, *made.get_layer("embedding_range").range()))
 
 
 @pytest.mark.parametrize(
@@ -197,16 +197,16 @@ def test_outputs_are_rounded_under_the_names_of_their_layers():
 )
 def test_a_layer_without_a_counterpart_is_named(name, words):
     with pytest.raises(UserError, match=words) as raised:
-        quantised(network(name))
+        quantize(network(name))
     assert "--precision int8" in str(raised.value)
 
 
 def test_a_kernel_too_large_for_the_converter_is_refused(monkeypatch):
     monkeypatch.setattr(rules, "MOST_WEIGHTS", 48 * 48 * 9)
-    quantised(network("cnn/tiny"))
+    quantize(network("cnn/tiny"))
     monkeypatch.setattr(rules, "MOST_WEIGHTS", 48 * 48 * 9 - 1)
     with pytest.raises(UserError, match=r"a kernel of 20,736 numbers in 'block3_conv2', more than 20,735,"):
-        quantised(network("cnn/tiny"))
+        quantize(network("cnn/tiny"))
 
 
 # ---------------------------------------------------------------- on TensorFlow, and the file
@@ -214,10 +214,10 @@ def test_a_kernel_too_large_for_the_converter_is_refused(monkeypatch):
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
-    """A quantised network here, and what TensorFlow and its converter make of it."""
-    folder = tmp_path_factory.mktemp("quantised")
+    """A quantized network here, and what TensorFlow and its converter make of it."""
+    folder = tmp_path_factory.mktemp("quantized")
     model = network("cnn/tiny")
-    made = measured(quantised(model), features(model, 16))
+    made = measured(quantize(model), features(model, 16))
     x = features(made, 64, seed=1).numpy()
     rng = np.random.default_rng(0)
     given = {"x": rng.normal(0, 3, 2_000).astype(np.float32), "kernel": rng.normal(0, 1, (3, 3, 4, 6)), "features": x}
@@ -236,10 +236,10 @@ def elsewhere(tmp_path_factory):
 def test_tensorflow_rounds_alike(elsewhere):
     made, given, logits, theirs, _ = elsewhere
     for name, (low, high) in RANGES.items():
-        ours = fake_quantise(torch.from_numpy(given["x"]), torch.tensor(low), torch.tensor(high)).numpy()
+        ours = fake_quantize(torch.from_numpy(given["x"]), torch.tensor(low), torch.tensor(high)).numpy()
         np.testing.assert_allclose(theirs[name], ours, atol=tolerances.ROUNDED * (high - low))
     for axis in (-1, None):
-        ours = fake_quantise_kernel(torch.from_numpy(given["kernel"]), axis=axis).numpy()
+        ours = fake_quantize_kernel(torch.from_numpy(given["kernel"]), axis=axis).numpy()
         np.testing.assert_allclose(theirs[f"kernel/{axis}"], ours, atol=tolerances.ROUNDED * 5)
     assert steps_apart(made, theirs["logits"], logits).max() <= tolerances.STEPS_TURNED
 
@@ -249,7 +249,7 @@ def steps_apart(made: keras.Model, theirs: np.ndarray, ours: np.ndarray) -> np.n
     return np.rint(np.abs(theirs - ours) / ((high - low) / 255))
 
 
-def test_the_file_computes_in_8_bits_with_the_ranges_that_were_learnt(elsewhere):
+def test_the_file_computes_in_8_bits_with_the_ranges_that_were_learned(elsewhere):
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     made, given, logits, _, file = elsewhere
@@ -286,5 +286,5 @@ def test_the_file_computes_in_8_bits_with_the_ranges_that_were_learnt(elsewhere)
 
 
 def test_every_family_that_the_settings_allow_is_covered():
-    assert {name.partition("/")[0] for name in NAMES} == set(QUANTISABLE)
-    assert quantising.SUFFIX == "_range"  # models.with_outputs knows it
+    assert {name.partition("/")[0] for name in NAMES} == set(QUANTIZABLE)
+    assert quantizing.SUFFIX == "_range"  # models.with_outputs knows it

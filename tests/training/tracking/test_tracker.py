@@ -21,7 +21,7 @@ from birdnet_fs.training.loop import Interrupted
 from birdnet_fs.training.tracking import tracker
 from birdnet_fs.training.tracking.mlflow import MLflow, metric_name
 from birdnet_fs.training.tracking.tensorboard import TensorBoard, tag
-from birdnet_fs.training.tracking.tracker import Tracking, of_test
+from birdnet_fs.training.tracking.tracker import Tracking, test_numbers
 
 SPEC = FrontEnd(segment_s=1.0, sample_rate_hz=16_000, n_mels=16, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score")
 
@@ -109,7 +109,7 @@ def test_mlflow_holds_settings_metrics_and_report(run) -> None:
     assert {m for m in found.data.metrics if m.startswith("test/")} == {
         f"test/per_class_accuracy/{row['name']}" for row in metrics["per_class"] if row["recall"] is not None
     }
-    kept = {artefact.path for artefact in client.list_artifacts(found.info.run_id)}
+    kept = {artifact.path for artifact in client.list_artifacts(found.info.run_id)}
     assert kept == {"report.html", "metrics.json", "history.csv", "config.json"}
     with sqlite3.connect(folder / "mlflow.db") as database:
         (kind,) = database.execute("select distinct artifact_uri like ? from runs", (f"{folder.as_uri()}%",)).fetchone()
@@ -193,7 +193,7 @@ def test_writing_for_tensorboard_loads_no_tensorflow(tmp_path: Path) -> None:
 def test_names_that_mlflow_refuses_are_changed() -> None:
     from mlflow.utils.validation import _validate_metric_name
 
-    names = ["Junco (slate/grey)", "..", "Grünspecht", "a\tb", "*", "x" * 300, "/", "ß:"]
+    names = ["Junco (slate/gray)", "..", "Grünspecht", "a\tb", "*", "x" * 300, "/", "ß:"]
     for name in names:
         _validate_metric_name(metric_name(f"val/per_class_accuracy/{name}"))
     assert metric_name("val/per_class_accuracy/Grünspecht") == "val/per_class_accuracy/Grünspecht"
@@ -202,6 +202,6 @@ def test_names_that_mlflow_refuses_are_changed() -> None:
 def test_numbers_of_a_test_have_the_names_of_the_history() -> None:
     per_class = [{"name": "a", "recall": 0.5}, {"name": "b", "recall": None}]
     episodic = {"test_acc": 0.5, "test_f1": 0.4, "test_acc_ci": [0.4, 0.6], "n_way": 5, "per_class": per_class}
-    assert of_test(episodic) == {"test_acc": 0.5, "test_f1": 0.4, "test/per_class_accuracy/a": 0.5}
+    assert test_numbers(episodic) == {"test_acc": 0.5, "test_f1": 0.4, "test/per_class_accuracy/a": 0.5}
     clips = {"accuracy": 0.5, "log_loss": 1.0, "macro_auroc": None, "f1": 0.3, "cmap": 0.2, "per_class": []}
-    assert of_test(clips) == {"test_acc": 0.5, "test_loss": 1.0, "test_f1": 0.3}
+    assert test_numbers(clips) == {"test_acc": 0.5, "test_loss": 1.0, "test_f1": 0.3}
