@@ -424,7 +424,7 @@ def call_or_noise(*, quick: bool = False) -> Experiment:
     """
     return Experiment(
         name="call_or_noise",
-        data=Data(root="clips", multi_label=True, detect="call", split="70/15/15"),
+        data=Data(root="clips", multi_label=True, binary_label="call", split="70/15/15"),
         frontend=SONGS,
         model=Model("cnn/small", dropout=0.3),
         augmentation=EVERYTHING,

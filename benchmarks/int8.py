@@ -22,6 +22,7 @@ from birdnet_fs.export.runtimes.benchmark import measure_in_turns
 from birdnet_fs.inference.clips import score_clips
 from birdnet_fs.inference.engine import open_engine
 from birdnet_fs.metrics import classification
+from birdnet_fs.metrics.auroc import macro_auroc
 from birdnet_fs.reports.held_out import report_on_held_out
 from birdnet_fs.runs.resolve import is_finished
 from birdnet_fs.runs.run import Run, load_run
@@ -68,9 +69,7 @@ def scores(file: Path, run: Run) -> tuple[float, float]:
     """Macro AUROC and accuracy on the clips that the run held out."""
     scored = score_clips(open_engine(file, threads=1), held_out_clips(run))
     targets = clip_targets(scored.clips, run.classes, multi_label=run.multi_label)
-    return classification.macro_auroc(targets, scored.probabilities).value, classification.accuracy(
-        targets, scored.probabilities
-    )
+    return macro_auroc(targets, scored.probabilities).value, classification.accuracy(targets, scored.probabilities)
 
 
 def spread(values: list[float], digits: int) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from birdnet_fs.cli.experiment import load
 from birdnet_fs.data.score_table import read_scores
-from birdnet_fs.metrics.classification import macro_auroc
+from birdnet_fs.metrics.auroc import macro_auroc
 from birdnet_fs.reports.held_out import report_on_held_out
 from birdnet_fs.runs.resolve import is_finished
 from birdnet_fs.training.trainer import train

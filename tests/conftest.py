@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # some tests import keras before the package, which would set it
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers with a thread for every core each would slow each other down tenfold
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+collect_ignore_glob = ["*/*on_tensorflow.py"]  # scripts of other processes, which have no doctests to look for
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -19,3 +23,15 @@ def shared_data() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return SHARED / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help = "divide every tolerance of rounding by this: with 3 the tests must pass on any processor"
+    parser.addoption("--tolerance-margin", type=float, default=1.0, help=help)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if (margin := config.getoption("--tolerance-margin")) != 1:
+        import tolerances
+
+        tolerances.tighten(margin)

@@ -1,4 +1,11 @@
-"""Every tolerance of the tests, with its reason. A test names its row; nothing is loosened elsewhere."""
+"""Every tolerance of the tests, with its reason. A test names its row; nothing is loosened elsewhere.
+
+What an export is held to is the product's own (birdnet_fs/export/parity/tolerances.py, embeddings.py). The others are at least
+three times the largest error seen with the instruction sets in CONTRIBUTING: `pytest --tolerance-margin 3` divides all
+but `NOT_ROUNDING` by three and must pass on any processor.
+"""
+
+from birdnet_fs.export.parity import embeddings, tolerances
 
 # name = value  # reason
 
@@ -20,17 +27,22 @@ FLOAT64_SUMS = 1e-12  # relative: float64 sums and powers in another order
 
 # export
 EXPORT_READER_FEATURES = 2e-4  # float64 NumPy against the package's blocked float32 FFT, relative to the largest value
-EXPORT_FP32_LOGITS = 1e-4  # the budget of fp32 itself; what is measured is 1e-5 or less
-TABLE_OF_FOUR_DIGITS = 1.5e-4  # a table of probabilities rounded to four digits, of a file within EXPORT_FP32_LOGITS
+EXPORT_FP32_LOGITS = tolerances.TOLERANCES["fp32"].max_abs  # what the gate of exports allows; seen: 1e-5 or less
+# probabilities rounded to four digits, of logits within EXPORT_FP32_LOGITS
+TABLE_OF_FOUR_DIGITS = tolerances.MAX_SLOPE["softmax"] * EXPORT_FP32_LOGITS + 0.5e-4
 LOG_ODDS = 1e-6  # relative to the largest of 1 and the value: float32 powers, sums and a logarithm against long doubles
 LOG_ODDS_FLOAT64 = 1e-9  # up to 600, by powers that were summed in float64: the last digits of what was subtracted
-EXPORT_FP16_COSINE = 5e-2  # of the scale: half of what embeddings may differ by, which are of length 1 or more here
+EXPORT_FP16_COSINE = (
+    embeddings.EMBEDDING_TOLERANCES["fp16"].max_error / 2
+)  # of the scale: such embeddings have length 1 or more
 ENROLLED_ON_DEVICE = 1e-4  # float32 in the runtime against torch, cosines times a scale of tens (seen: 2e-5)
 EXPLICIT_ZEROS = 1e-6  # the same 75 products of order .1 in another order
 INT8_RMS = 0.15  # root mean square error over the spread of the logits: 8 bits in each of fourteen operators
 INT8_TWO_FRONT_ENDS = 0.1  # the same where features on the edge of a step are rounded the other way
-EXPORT_FP16_LOGITS = 5e-2  # the budget of fp16 itself: weights keep 11 bits
-EXPORT_INT8_MEAN = 0.1  # of the spread of the logits: 8 bits in every layer of a network with random weights
+EXPORT_FP16_LOGITS = tolerances.TOLERANCES["fp16"].max_abs  # what the gate of exports allows: weights keep 11 bits
+EXPORT_INT8_MEAN = tolerances.TOLERANCES[
+    "int8"
+].mean_abs  # of the spread of the logits, what the gate of exports allows
 EXPORT_INT8_CHANCE = 0.1  # in a probability, of the same networks
 
 # training
@@ -45,6 +57,8 @@ LOOP_WEIGHTS = (
 )
 
 # models
+ROUNDINGS = 5  # of one rounding of every number (models/exact.py): seen 1.6 in torch, TensorFlow, TFLite and ONNX
+ROUNDED_AWAY = 1e-3  # of the largest logit, what ROUNDINGS come to (seen: 3.4e-4): a wrong rule is off by .01 or more
 LOWERED_OUTPUT = 2e-5  # of the largest value: float32 sums in another order, inference (seen: 3e-6)
 LOWERED_TRAINING = 1e-4  # the same over batch statistics of 16 values: Keras and lowered each 1.5e-5 off float64
 ROUNDED = 1e-6  # of a range: the same of 256 values, computed in float32 (at half of a step either is right)
@@ -110,14 +124,14 @@ STRETCHED_SONG = 0.05  # log10 power over 1e-3, mean over the spectrogram (seen:
 
 # frontend
 FRONTEND_DB = 1e-3  # dB to librosa on real audio, the package's promise (float32 FFT, float64 where that is too little)
-FRONTEND_BLUR_DB = 4e-4  # dB: a tone over noise; below the 9e-4 that float32 alone gives (seen: 3e-4)
-FRONTEND_LOG = 5e-7  # of the result, or of 1 dB: up to four float32 steps (exponent, series and their sum round)
-FRONTEND_FLOAT64 = 5e-5  # features of in_numpy, in_tf, in_keras rfft (float64 where it shows), synthetic segments
-FRONTEND_HARD_CASES = 5e-5  # as FRONTEND_FLOAT64: clipping and an impulse
+FRONTEND_BLUR_DB = 5e-4  # dB: a tone over noise; below the 9e-4 that float32 alone gives (seen: 1.6e-4)
+FRONTEND_LOG = 1e-6  # of the result, or of 1 dB: eight float32 steps (exponent, series and sum round; seen: 2.5 steps)
+FRONTEND_FLOAT64 = 1.5e-4  # features, dB at most: in_numpy, in_tf, in_keras rfft (float64 where it shows; seen: 4e-5)
+FRONTEND_HARD_CASES = 1.5e-4  # as FRONTEND_FLOAT64: clipping and an impulse (seen: 1.6e-5)
 FRONTEND_DFT_DB = 0.02  # dB: a float32 DFT rounds to 1e-7 of the frame's loudest bin, bands 80 dB below it feel that
-FRONTEND_PARTS_DB = 2e-4  # dB: a tone 100 dB over noise, float32 in two parts (seen: 1e-4; in one part: 0.02 and more)
+FRONTEND_PARTS_DB = 3e-4  # dB: a tone 100 dB over noise, float32 in two parts (seen: 8e-5; in one part: 0.02 and more)
 FRONTEND_PCEN = 1e-4  # PCEN, 0 to 6 (to 13 at other settings), in float32 (seen: 1.2e-5; on the edge of 24 bits 6e-5)
-FRONTEND_SMOOTHER = 1e-6  # of the largest value: float32 products against scipy's float64 filter (seen: 3e-7)
+FRONTEND_SMOOTHER = 1.2e-6  # of the largest value: float32 products against scipy's float64 filter (seen: 3.5e-7)
 FRONTEND_FLOAT32 = {  # features of in_keras dft and TFLite (all float32) against in_numpy, synthetic segments
     "cnn_32k": 2e-4,  # min_max and (dB + 80) / 100 are dB / 80 to dB / 100: 0.02 dB
     "birdnet_3s_48k": 2e-4,
@@ -133,8 +147,56 @@ FRONTEND_FLOAT32 = {  # features of in_keras dft and TFLite (all float32) agains
     "tilenet": 5e-5,  # dB / 4.3
 }
 FRONTEND_POOLED = 1e-3  # sum of 96 averages of min_max features over two backends' float32 DFT
-FRONTEND_RESIZE = 1e-4  # of the largest value: tf.image.resize computes its Lanczos weights in float32
+FRONTEND_RESIZE = 3e-4  # of the largest value: tf.image.resize computes its weights in float32 (seen: 9.4e-5)
 FRONTEND_MATRIX = 1e-12  # of the largest weight: float64 in another order
 
 # few-shot
 PROTOTYPE_LOGITS = 2e-5  # of the largest: float32 embeddings and their products in another order
+
+# What the processor does not change: shares and counts of seeded draws, steps of 8 bits, physics, promises to users.
+NOT_ROUNDING = frozenset(
+    [
+        "FOUR_DIGITS",
+        "TABLE_OF_FOUR_DIGITS",
+        "RANKS_OF_SIX",
+        "NAMED_AGAIN",
+        "OFFSET_ACCURACY",
+        "BINOMIAL_ERRORS",
+        "STRIPE_ERRORS",
+        "COVERAGE_OF_100",
+        "DROPPED_SHARE",
+        "FRESH_DEVIATION",
+        "FIRST_ADAM_STEP",
+        "BFLOAT16_OUTPUT",
+        "EIGHT_BITS",
+        "STEPS_TURNED",
+        "SHARE_FURTHER",
+        "INT8_RMS",
+        "INT8_TWO_FRONT_ENDS",
+        "EXPORT_FP16_COSINE",
+        "EXPORT_FP16_LOGITS",
+        "EXPORT_INT8_MEAN",
+        "EXPORT_INT8_CHANCE",
+        "SONG_IN_BAND",
+        "PHASE_STEP",
+        "ALIASED_POWER",
+        "SNR_DB",
+        "NOISE_SLOPE",
+        "NOISE_EVEN",
+        "STRETCHED_LEVEL",
+        "STRETCHED_SONG",
+        "FRONTEND_DB",
+    ]
+)
+
+
+def tighten(margin: float) -> None:
+    """Divide every tolerance of rounding, for all tests of this process.
+
+    Args:
+        margin: What to divide by, above 0.
+    """
+    for name, value in list(globals().items()):
+        if name.isupper() and name not in NOT_ROUNDING and name != "NOT_ROUNDING":
+            each = {key: one / margin for key, one in value.items()} if isinstance(value, dict) else value / margin
+            globals()[name] = each

@@ -16,7 +16,8 @@ from birdnet_fs.core.progress import say, track
 
 if TYPE_CHECKING:
     from birdnet_fs import schema
-    from birdnet_fs.tuning.study import Study, TrialSummary
+    from birdnet_fs.tuning.study import Study
+    from birdnet_fs.tuning.trial_summary import TrialSummary
     from birdnet_fs.tuning.worker_pool import WorkerPool
 
 
@@ -105,7 +106,7 @@ def _work(
 
 def _counted(pool: "WorkerPool", study: "Study") -> Iterator[int]:
     """Yield the trials that count as they end; print a line for each that ends."""
-    from birdnet_fs.tuning.study import best_first
+    from birdnet_fs.tuning.trial_summary import best_first
 
     seen = {trial.number for trial in study.trials() if trial.over}
     for _ in pool.run():

@@ -1,8 +1,6 @@
-"""Class-wise metrics of scores, exact and in NumPy: AUROC, average precision, F1, accuracy, bootstrap.
+"""Class-wise metrics of scores, exact and in NumPy: average precision, F1, accuracy, log-loss, bootstrap.
 
-AUROC is the Mann-Whitney statistic with ties counted one half (Hanley & McNeil 1982,
-https://doi.org/10.1148/radiology.143.1.7063747); `ranks` says why it is fast. A class without a positive or
-without a negative has no AUROC: it is nan, left out of the mean, and named.
+`macro_auroc` stands in `ranks`, whose ranks of the positives serve average precision and the best F1 as well.
 """
 
 from collections.abc import Callable
@@ -13,17 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.random_streams import Stream, generator
-from birdnet_fs.metrics.auroc import Column, checked, columns
-
-
-@dataclass(frozen=True)
-class AUROC:
-    """Macro class-wise AUROC and what it was averaged over."""
-
-    value: float  # mean over the scored classes; nan when there is none
-    per_class: NDArray[np.float64]  # [n_classes], nan where undefined
-    n_scored_classes: int
-    skipped: tuple[int, ...]  # classes without positives or without negatives
+from birdnet_fs.metrics.auroc import PositiveRanks, checked, mean_of_defined, positive_ranks
 
 
 @dataclass(frozen=True)
@@ -50,7 +38,7 @@ class PrecisionRecallF1:
     @property
     def macro(self) -> dict[str, float]:
         """Mean precision, recall and f1 over the classes that occur; nan when none does."""
-        return {name: _mean(getattr(self, name)) for name in ("precision", "recall", "f1")}
+        return {name: mean_of_defined(getattr(self, name)) for name in ("precision", "recall", "f1")}
 
     @property
     def weighted(self) -> dict[str, float]:
@@ -86,65 +74,63 @@ def precision_recall_f1_of_confusion(confusion: ArrayLike) -> PrecisionRecallF1:
     return precision_recall_f1(hit, table.sum(axis=0) - hit, table.sum(axis=1) - hit)
 
 
-def macro_auroc(targets: ArrayLike, scores: ArrayLike) -> AUROC:
-    """The exact mean of the classes' areas under the ROC curve, ties averaged.
+def average_precision(targets: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+    """Area under the precision-recall steps of each class, as scikit-learn defines it.
 
     Args:
         targets: [n, n_classes], 0 or 1.
-        scores: [n, n_classes], any real numbers, higher = more likely (probabilities or logits).
+        scores: [n, n_classes], real numbers, higher = more likely. Tied scores are one step.
 
     Returns:
-        The mean, the value of each class, and the classes that had to be skipped.
+        Float64 [n_classes]; nan where a class has no positive.
 
     Raises:
-        UserError: Shapes differ, a score is NaN, or a target is neither 0 nor 1.
-
-    >>> macro_auroc([[0, 0], [1, 0], [1, 0]], [[0.1, 0.5], [0.1, 0.2], [0.9, 0.3]])
-    AUROC(value=0.75, per_class=array([0.75,  nan]), n_scored_classes=1, skipped=(1,))
-    """
-    per_class = []
-    for column in columns(targets, scores):
-        n, n1 = column.n, len(column.positives)
-        if n1 in (0, n):
-            per_class.append(np.nan)
-            continue
-        # twice the sum of the positives' mid-ranks, less its least value: an integer, so nothing is rounded
-        twice = int(column.below.sum()) + int(column.upto.sum()) + n1 - n1 * (n1 + 1)
-        per_class.append(twice / (2 * n1 * (n - n1)))
-    values = np.array(per_class)
-    skipped = tuple(int(c) for c in np.flatnonzero(np.isnan(values)))
-    return AUROC(_mean(values), values, len(values) - len(skipped), skipped)
-
-
-def average_precision(targets: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
-    """Area under the precision-recall steps of each class (as scikit-learn defines it), [n_classes].
-
-    Tied scores are one step; a class without positives is nan. Arguments and errors as `macro_auroc`.
+        UserError: As `macro_auroc`.
 
     >>> average_precision([[0], [1], [1]], [[0.8], [0.9], [0.1]])
     array([0.83333333])
     """
     values = []
-    for column in columns(targets, scores):
-        called, found = _at_each_positive(column)
+    for ranks in positive_ranks(targets, scores):
+        called, found = _at_each_positive(ranks)
         values.append(float(np.mean(found / called)) if len(found) else np.nan)
     return np.array(values)
 
 
 def cmap(targets: ArrayLike, scores: ArrayLike) -> float:
-    """Mean average precision over the classes with a positive; nan when there is none."""
-    return _mean(average_precision(targets, scores))
+    """Mean average precision over the classes with a positive.
+
+    Args:
+        targets: [n, n_classes], 0 or 1.
+        scores: [n, n_classes], real numbers, higher = more likely.
+
+    Returns:
+        The mean; nan when no class has a positive.
+
+    Raises:
+        UserError: As `macro_auroc`.
+    """
+    return mean_of_defined(average_precision(targets, scores))
 
 
 def best_f1(targets: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The threshold of each class with the highest F1, and that F1; both [n_classes].
+    """Threshold of each class with the highest F1.
 
-    A segment is called when its score is at or above the threshold. Of equal ones the highest threshold
-    wins. A class without positives has nan for both. Arguments and errors as `macro_auroc`.
+    A row is called when its score is at or above the threshold. Of thresholds with equal F1 the highest wins.
+
+    Args:
+        targets: [n, n_classes], 0 or 1.
+        scores: [n, n_classes], real numbers, higher = more likely.
+
+    Returns:
+        The thresholds and their F1, both float64 [n_classes]; nan where a class has no positive.
+
+    Raises:
+        UserError: As `macro_auroc`.
     """
     thresholds, values = [], []
-    for column in columns(targets, scores):
-        called, found = _at_each_positive(column)
+    for ranks in positive_ranks(targets, scores):
+        called, found = _at_each_positive(ranks)
         if not len(found):
             thresholds.append(np.nan)
             values.append(np.nan)
@@ -152,7 +138,7 @@ def best_f1(targets: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64],
         # between two positives F1 only falls, so the best threshold is the score of a positive
         value = (2 * found / (called + len(found)))[::-1]
         best = int(np.argmax(value))
-        thresholds.append(float(column.positives[::-1][best]))
+        thresholds.append(float(ranks.positives[::-1][best]))
         values.append(float(value[best]))
     return np.array(thresholds), np.array(values)
 
@@ -285,12 +271,7 @@ def bootstrap(
     return Interval(value, min(float(low), value), max(float(high), value))
 
 
-def _at_each_positive(column: Column) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _at_each_positive(ranks: PositiveRanks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """With the threshold at each positive's score: how many rows are called, and how many of them rightly."""
-    found = len(column.positives) - np.searchsorted(column.positives, column.positives, "left")
-    return column.n - column.below, found
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    held = values[~np.isnan(values)]
-    return float(held.mean()) if len(held) else float("nan")
+    found = len(ranks.positives) - np.searchsorted(ranks.positives, ranks.positives, "left")
+    return ranks.n_rows - ranks.n_below, found

@@ -1,36 +1,56 @@
 """Exact macro class-wise AUROC as a Keras metric, on the torch and the TensorFlow backend.
 
 Keras' own AUC counts at fixed thresholds and gives .43 for a true .86 when the scores crowd together. This
-one keeps every score until `reset_state` and computes `metrics.macro_auroc`: exact, ties averaged.
+one keeps every score until `reset_state` and computes `ranks.macro_auroc`: exact, ties averaged.
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
-from birdnet_fs.metrics.classification import AUROC, macro_auroc
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.metrics.auroc import AUROC, checked, macro_auroc
+
+
+def _not_compiled(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep torch.compile (`jit_compile=True` on the torch backend) from tracing NumPy code."""
+    if keras.backend.backend() != "torch":
+        return method
+    import torch
+
+    return torch.compiler.disable(method)
 
 
 @keras.saving.register_keras_serializable(package="birdnet_fs")
 class ClassWiseAUC(keras.metrics.Metric):
     """Mean over the classes of the area under the ROC curve, for `model.compile(metrics=[ClassWiseAUC()])`.
 
-    `y_true` is [batch, n_classes] of 0 and 1, or [batch] (or [batch, 1]) of class numbers; `y_pred` is
-    [batch, n_classes], logits or probabilities. Classes without a positive or without a negative are left
-    out; once all rows of an epoch are in, `per_class()` and `skipped()` say which, and a warning names them
-    the first time `per_class()` or `skipped()` is asked or the metric is reset with such classes.
+    Classes without a positive or without a negative are left out; once all rows of an epoch are in, `per_class()` and
+    `skipped()` say which, and a warning names them the first time `per_class()` or `skipped()` is asked or the metric
+    is reset with such classes.
 
-    Memory: 5 bytes per row and class (100,000 rows of 206 classes: 103 MB). Keras asks for the result after
-    every batch, which costs about 1 ms per 1,000 rows held and 100 classes; for large training sets compute
-    it on validation data only, in a callback. Under `tf.distribute` each replica would hold its own rows:
-    not supported. Sample weights are refused.
+    Memory: 5 bytes per row and class (100,000 rows of 206 classes: 103 MB), 9 with float64 scores. Keras asks for the
+    result after every batch, which costs about 1 ms per 1,000 rows held and 100 classes; for large training sets
+    compute it on validation data only, in a callback.
+
+    On TensorFlow the metric leaves the graph for NumPy, which XLA cannot compile: a model compiled with
+    `jit_compile=True` is refused while its step is traced, before the first batch. Under `tf.distribute` each replica
+    would hold its own rows: not supported.
 
     Args:
-        classes: Names for the warning; None = numbers.
-        name: Of the metric in the logs.
-        dtype: As Keras gives it; the result is always float64 on the torch backend.
+        classes: Names of the classes for the warning, in the order of the outputs. Default: None (numbers).
+        name: Name of the metric in the logs. Default: "auc".
+        dtype: As every Keras metric takes it; without effect, scores are compared in the precision of `y_pred`.
+
+    Example:
+        >>> metric = ClassWiseAUC()
+        >>> metric.update_state([0, 1, 1], [0.2, 0.4, 0.1])
+        >>> float(metric.result())
+        0.5
     """
 
     def __init__(self, classes: list[str] | None = None, name: str = "auc", dtype: Any = None) -> None:
@@ -42,37 +62,63 @@ class ClassWiseAUC(keras.metrics.Metric):
     def _empty(self) -> None:
         self._held = _Buffer()
 
+    @_not_compiled
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Keep a batch."""
+        """Keep a batch.
+
+        Args:
+            y_true: [batch, n_classes] of 0 and 1, or class numbers from 0 of shape [batch] or [batch, 1]. Beside one
+                output, [batch] and [batch, 1] are 0 or 1.
+            y_pred: [batch, n_classes], or [batch] for one output; logits or probabilities.
+            sample_weight: Must be None.
+
+        Raises:
+            UserError: Shapes do not fit, a class number is out of range, a target is neither 0 nor 1, a score is NaN,
+                sample weights are given, or XLA compiles the step. In a TensorFlow graph the sentence stands inside
+                an InvalidArgumentError.
+        """
         if sample_weight is not None:
-            raise ValueError("ClassWiseAUC takes no sample weights: list it under metrics, not weighted_metrics.")
+            raise UserError("ClassWiseAUC takes no sample weights: list it under metrics, not weighted_metrics.")
+        # Keras would make float32 of a list
+        y_true, y_pred = (x if keras.ops.is_tensor(x) else np.asarray(x) for x in (y_true, y_pred))
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
-            # inside fit this is a graph: the batch is handed out of it, in order, when the graph runs
-            return tf.numpy_function(self._keep, [y_true, y_pred], [], stateful=True)
+            if not tf.executing_eagerly():
+                _refuse_xla(tf.compat.v1.get_default_graph())
+                # the batch is handed out of the graph, in order, when the graph runs
+                return tf.numpy_function(self._keep, [y_true, y_pred], [], stateful=True)
         if "meta" in str(getattr(y_pred, "device", "")):  # Keras traces the step with tensors that hold nothing
             return None
         self._keep(keras.ops.convert_to_numpy(y_true), keras.ops.convert_to_numpy(y_pred))
         return None
 
-    def _keep(self, y_true: np.ndarray, y_pred: np.ndarray) -> None:
-        self._held.add(y_true, y_pred)
+    def _keep(self, y_true: NDArray, y_pred: NDArray) -> None:
+        n_names = len(self.classes) if self.classes is not None else None
+        self._held.add(y_true, y_pred, n_names)
 
+    @_not_compiled
     def result(self) -> Any:
-        """The mean over the scored classes so far, float64; 0 before any class can be scored."""
+        """Mean over the scored classes so far.
+
+        Returns:
+            Float64 tensor [], on torch in main memory; 0 before the first row, nan while no class has both a positive
+            and a negative.
+        """
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
             value = tf.numpy_function(self._value, [], tf.float64, stateful=True)
             value.set_shape(())
             return value
-        return self._value()
+        import torch
+
+        return torch.as_tensor(self._value())
 
     def _value(self) -> np.float64:
-        return np.float64(np.nan_to_num(self._held.auroc().value))
+        return np.float64(self._held.auroc().value if self._held.n_classes else 0)
 
-    def per_class(self) -> np.ndarray:
+    def per_class(self) -> NDArray[np.float64]:
         """The area of each class so far, float64 [n_classes]; nan for the classes that are skipped."""
         self._warn()
         return self._held.auroc().per_class
@@ -89,7 +135,7 @@ class ClassWiseAUC(keras.metrics.Metric):
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
-        return {"name": self.name, "classes": self.classes}
+        return {**super().get_config(), "classes": None if self.classes is None else list(self.classes)}
 
     def _warn(self) -> None:
         skipped = self._held.auroc().skipped
@@ -109,22 +155,23 @@ class _Buffer:
 
     def __init__(self) -> None:
         self.n_classes = 0
-        self._targets: list[np.ndarray] = []
-        self._scores: list[np.ndarray] = []
+        self._targets: list[NDArray[np.bool_]] = []
+        self._scores: list[NDArray] = []
         self._auroc: AUROC | None = None
 
-    def add(self, y_true: np.ndarray, y_pred: np.ndarray) -> None:
-        scores = np.array(y_pred, dtype=np.float32)
-        self.n_classes = scores.shape[-1]
-        if y_true.shape != scores.shape:
-            if y_true.size != len(scores):
-                raise ValueError(
-                    f"y_true must be [batch, n_classes] or [batch]. Received: {y_true.shape} beside {scores.shape}"
-                )
-            y_true = np.asarray(y_true).reshape(-1, 1) == np.arange(self.n_classes)
-        if not ((y_true == 0) | (y_true == 1)).all():
-            raise ValueError("ClassWiseAUC needs targets of 0 and 1: turn off label smoothing and mixup for it.")
-        self._targets.append(np.asarray(y_true) != 0)
+    def add(self, y_true: NDArray, y_pred: NDArray, n_names: int | None) -> None:
+        scores = np.array(y_pred)  # a copy: the backend may write the next batch into the same memory
+        if scores.ndim == 1:
+            scores = scores[:, None]
+        if scores.ndim != 2:
+            raise UserError(f"ClassWiseAUC: y_pred must be [batch, n_classes] or [batch]. Received: {y_pred.shape}")
+        n_classes = scores.shape[1]
+        for n, of in ((n_names, "classes names"), (self.n_classes, "earlier batches have")):
+            if n not in (None, 0, n_classes):
+                raise UserError(f"ClassWiseAUC: y_pred has {n_classes} classes but {of} {n}: make them agree.")
+        targets, scores = checked(_multi_hot(y_true, *scores.shape), scores)
+        self.n_classes = n_classes
+        self._targets.append(targets)
         self._scores.append(scores)
         self._auroc = None
 
@@ -137,3 +184,34 @@ class _Buffer:
             self._scores = [np.concatenate(self._scores)]
             self._auroc = macro_auroc(self._targets[0], self._scores[0])
         return self._auroc
+
+
+def _multi_hot(y_true: NDArray, n_rows: int, n_classes: int) -> NDArray:
+    """Targets [n_rows, n_classes] of targets of that shape or, beside one row each, of class numbers."""
+    if y_true.shape == (n_rows, n_classes):
+        return y_true
+    if y_true.shape not in ((n_rows,), (n_rows, 1)):
+        raise UserError(
+            "ClassWiseAUC: y_true must be [batch, n_classes], or class numbers [batch]. "
+            f"Received: {y_true.shape} beside y_pred of {(n_rows, n_classes)}"
+        )
+    numbers, classes = y_true.reshape(-1, 1), np.arange(n_classes)
+    if n_classes == 1:  # one output has two classes, absent and present, and no class numbers
+        return numbers
+    out_of_range = numbers[~np.isin(numbers, classes)]
+    if len(out_of_range):
+        raise UserError(
+            f"ClassWiseAUC: class numbers must be whole numbers from 0 to {n_classes - 1}, the last output. "
+            f"Received: {out_of_range[0]}. Give the model an output for every class, or correct the labels."
+        )
+    return numbers == classes
+
+
+def _refuse_xla(graph: Any) -> None:
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+
+    if GraphOrParentsInXlaContext(graph):
+        raise UserError(
+            "ClassWiseAUC is computed in NumPy, which XLA cannot compile: pass jit_compile=False to model.compile "
+            "(its default, 'auto', means True where TensorFlow finds a GPU)."
+        )

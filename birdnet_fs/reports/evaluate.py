@@ -15,6 +15,7 @@ from birdnet_fs.core.files import write_json
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.score_table import ScoreTable, read_scores
 from birdnet_fs.metrics import classification
+from birdnet_fs.metrics.auroc import macro_auroc
 from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.run import CLASSES, VERSIONS, load_run
 
@@ -60,15 +61,10 @@ def evaluate_scores(
     if targets.ndim != 2 or targets.shape[1] != len(classes):
         raise UserError(f"targets must be [n, {len(classes)}], a column per class. Received: {targets.shape}")
     classes = [escaped(name) for name in classes]  # JSON holds no bytes that are not UTF-8
-    area = classification.macro_auroc(targets, scores)
+    area = macro_auroc(targets, scores)
     n_draws = int(np.clip(_DRAWN_CELLS / max(targets.size, 1), *_DRAWS))
     interval = classification.bootstrap(
-        lambda t, s: classification.macro_auroc(t, s).value,
-        targets,
-        scores,
-        np.asarray(groups, object),
-        n=n_draws,
-        seed=seed,
+        lambda t, s: macro_auroc(t, s).value, targets, scores, np.asarray(groups, object), n=n_draws, seed=seed
     )
     precision = classification.average_precision(targets, scores)
     thresholds, best_f1 = classification.best_f1(targets, scores)

@@ -13,7 +13,7 @@ import numpy as np
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.partition import HELD_OUT, PARTITION, TRAIN, VAL, read_partition
 from birdnet_fs.data.score_table import ScoreRow, ScoreTable, score_table
-from birdnet_fs.metrics.classification import macro_auroc
+from birdnet_fs.metrics.auroc import macro_auroc
 
 CV, OOF = "cv.json", "oof.csv"
 HEADLINE = ("accuracy", "macro_auroc", "cmap", "f1")  # of metrics.json; f1 is the mean over the classes

@@ -21,7 +21,8 @@ from birdnet_fs.core.files import atomic_path, write_text
 from birdnet_fs.core.random_streams import Stream, integer_seed
 from birdnet_fs.core.text import escaped, escaped_lines
 from birdnet_fs.reports.page import render
-from birdnet_fs.tuning.study import BASE, COLUMN, TrialSummary, best_first, read_base, read_study, summaries
+from birdnet_fs.tuning.study import BASE, COLUMN, read_base, read_study
+from birdnet_fs.tuning.trial_summary import TrialSummary, best_first, summaries
 
 BEST, TABLE, PAGE, TEMPLATE = "best.py", "study.csv", "study.html", "study.html"
 N_SHOWN = 10  # of the best trials

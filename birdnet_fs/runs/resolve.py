@@ -15,13 +15,9 @@ from birdnet_fs.runs.run import load_run
 
 # Settings that do not make another run: the weights are the same but for the order of float sums. A finished run or a
 # study is continued whatever they are, a search space may not hold them, and a pretraining has those of its experiment.
-NOT_OF_THE_RUN = (
-    "training.device",
-    "training.threads",
-    "training.workers",
-    "training.track",
-    "training.checkpoints.n_best",
-)
+OF_THE_MACHINE = ("training.device", "training.threads", "training.workers")
+OF_THE_RECORD = ("training.track", "training.checkpoints.n_best")
+NOT_OF_THE_RUN = (*OF_THE_MACHINE, *OF_THE_RECORD)
 
 
 def is_finished(folder: Path, experiment: schema.Experiment) -> bool:
@@ -71,8 +67,19 @@ def comparable(experiment: schema.Experiment) -> schema.Experiment:
     Returns:
         The experiment with the defaults of `NOT_OF_THE_RUN`.
     """
-    first = experiment.pretrain and comparable(experiment.pretrain)
-    return dataclasses.replace(run_as(experiment, schema.Experiment()), pretrain=first)
+    return _reset(experiment, NOT_OF_THE_RUN)
+
+
+def portable(experiment: schema.Experiment) -> schema.Experiment:
+    """Reset the settings of the machine, so that an experiment can be kept and trained elsewhere.
+
+    Args:
+        experiment: Any; its `pretrain` part is reset as well.
+
+    Returns:
+        The experiment with the defaults of `OF_THE_MACHINE`.
+    """
+    return _reset(experiment, OF_THE_MACHINE)
 
 
 def run_as(experiment: schema.Experiment, other: schema.Experiment) -> schema.Experiment:
@@ -85,7 +92,16 @@ def run_as(experiment: schema.Experiment, other: schema.Experiment) -> schema.Ex
     Returns:
         The changed experiment.
     """
-    for key in NOT_OF_THE_RUN:
+    return _copied(experiment, other, NOT_OF_THE_RUN)
+
+
+def _reset(experiment: schema.Experiment, keys: Sequence[str]) -> schema.Experiment:
+    first = experiment.pretrain and _reset(experiment.pretrain, keys)
+    return dataclasses.replace(_copied(experiment, schema.Experiment(), keys), pretrain=first)
+
+
+def _copied(experiment: schema.Experiment, other: schema.Experiment, keys: Sequence[str]) -> schema.Experiment:
+    for key in keys:
         experiment = _with(experiment, key.split("."), functools.reduce(getattr, key.split("."), other))
     return experiment
 

@@ -126,7 +126,7 @@ def _epochs(
 ) -> None:
     """Every epoch, its row in the history, and with keep="best" the weights of the best by one of its columns."""
     settings, n_batches = loop.settings, len(loop.batches)
-    best, best_epoch, started = -math.inf, 0, time.monotonic()
+    best, n_waited, started = -math.inf, 0, time.monotonic()
     for step, epoch, batch in loop.steps():
         try:
             loop.losses.append(loop.step(step, batch))
@@ -143,19 +143,21 @@ def _epochs(
                 row |= validate()
         row["seconds"] = round(time.monotonic() - started, 3)
         fitted.history.append(row)
-        if validate is not None and settings.schedule.name == "plateau":
-            loop.plateau.update(row[column])
-        if validate is not None and row[column] > best:
-            best, best_epoch = row[column], epoch
-            if settings.checkpoints.select == "best":
-                fitted.weights = loop.good
+        if validate is not None and not math.isnan(row[column]):  # an undefined number is neither better nor worse
+            n_waited += 1
+            if settings.schedule.name == "plateau":
+                loop.plateau.update(row[column])
+            if row[column] > best:
+                best, n_waited = row[column], 0
+                if settings.checkpoints.select == "best":
+                    fitted.weights = loop.good
         if (epoch + 1) % max(1, settings.epochs // 10) == 0:
             shown = [f"{name} {value:.4g}" for name, value in row.items() if name != "epoch" and "/" not in name]
             say(f"epoch {epoch + 1}/{settings.epochs}: {', '.join(shown)}")
         if after_epoch is not None:
             with loop.averaged():
                 after_epoch(fitted.history, loop.good)
-        if settings.checkpoints.patience and epoch - best_epoch >= settings.checkpoints.patience:
+        if settings.checkpoints.patience and n_waited >= settings.checkpoints.patience:
             say(
                 f"{column} got no better for {settings.checkpoints.patience} epochs (training.checkpoints.patience), "
                 "so training stops here."

@@ -11,6 +11,7 @@ from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.inference.clip_scores import lowered_network, score_waveforms
 from birdnet_fs.metrics import classification
+from birdnet_fs.metrics.auroc import macro_auroc
 from birdnet_fs.runs.history import accuracy_columns
 
 
@@ -53,7 +54,7 @@ def supervised_validation(
             "val_loss": classification.log_loss(targets, scores, multi_label=multi_label),
             "val_acc": right(targets, scores),
             **{f"val_{name}": value for name, value in called.macro.items()},
-            "val_macro_auroc": classification.macro_auroc(targets, scores).value,
+            "val_macro_auroc": macro_auroc(targets, scores).value,
             **accuracy_columns("val", classes, called.recall.tolist()),
         }
 

@@ -6,18 +6,16 @@
     trials/0007   a trial: trial.json (settings), history.csv, log.txt; a run folder when it was trained to its end
 
 Optuna (Akiba et al. 2019, https://arxiv.org/abs/1907.10902) stores, draws and prunes. Its loop `study.optimize` is not
-used: it counts the trials of one process (with `MaxTrialsCallback` several go beyond the total), it does not try again
-what was interrupted, and a journal has no heartbeats. Draws are keyed on (seed, number of draws before), so that a
-study that was stopped continues as if it had not been.
+used: it counts the trials of one process (with `MaxTrialsCallback(6)` four processes trained 9), fails on a trial that
+another process has taken over, does not try again what was interrupted, and a journal has no heartbeats. Draws are
+keyed on (seed, number of draws before), so that a study that was stopped continues as if it had not been.
 """
 
 import contextlib
-import dataclasses
 import json
-import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,62 +32,18 @@ from birdnet_fs.core.random_streams import Stream, integer_seed
 from birdnet_fs.core.renamed import CLASSES, translated
 from birdnet_fs.core.settings import flat, from_dict, to_dict
 from birdnet_fs.runs.config_file import read_experiment
-from birdnet_fs.runs.resolve import comparable
+from birdnet_fs.runs.resolve import comparable, portable
 from birdnet_fs.runs.run import CHECKPOINTS, WEIGHTS
 from birdnet_fs.tuning.liveness import GRACE_S, claim, exclusive, kept_touched, last_touched
 from birdnet_fs.tuning.space import distributions
+from birdnet_fs.tuning.trial_summary import LOST, REASON, RETRY, TrialSummary, best_first, summaries
 
 JOURNAL, BASE, SPACE, TRIALS = "journal.log", "base.json", "space.json", "trials"
 ALIVE, DRAW, NAME, COLUMN = "alive.json", "draw", "study", "column"
-RETRY, REASON, LOST, SETTINGS = "again", "reason", "lost", "settings"  # attributes of a trial in the journal
 MAX_RETRIES = 2  # of settings whose process was killed: they may be the cause
 POLL_S = 1.0
 REDUCTION_FACTOR = 3  # of hyperband: one trial in three continues
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@dataclasses.dataclass(frozen=True)
-class TrialSummary:
-    """A trial as it stands in the journal."""
-
-    number: int
-    state: str  # finished, pruned, impossible, failed, lost, running or waiting
-    value: float | None  # of its best epoch
-    best_epoch: int | None  # from 1
-    values: dict[int, float]  # by epoch
-    seconds: float | None
-    reason: str  # why it did not finish
-    params: dict[str, Any]  # what was drawn
-    settings: tuple[str, ...]  # key=value, drawn and derived
-
-    @classmethod
-    def of(cls, trial: FrozenTrial) -> "TrialSummary":
-        """Summarize a trial of Optuna's."""
-        values = {epoch: value for epoch, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)}
-        best = max(values, key=values.__getitem__, default=None)
-        states = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned" if values else "impossible"}
-        states |= {TrialState.FAIL: "lost" if trial.user_attrs.get(LOST) else "failed"}
-        return cls(
-            number=trial.number,
-            state=states.get(trial.state, trial.state.name.lower()),
-            value=None if best is None else values[best],
-            best_epoch=best,
-            values=values,
-            seconds=trial.duration.total_seconds() if trial.duration else None,
-            reason=str(trial.user_attrs.get(REASON, "")),
-            params=dict(trial.params),
-            settings=tuple(trial.user_attrs.get(SETTINGS, ())),
-        )
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more happens to it."""
-        return self.state not in ("running", "waiting")
-
-    @property
-    def counts(self) -> bool:
-        """Whether it is one of the trials that were asked for."""
-        return self.state in ("finished", "pruned", "impossible")
 
 
 class Study:
@@ -122,7 +76,7 @@ class Study:
         self._distributions = distributions(space)
         folder.mkdir(parents=True, exist_ok=True)
         with exclusive(folder / DRAW):
-            _keep_or_compare(folder / BASE, to_dict(comparable(base)), "other settings", _flat)
+            _keep_or_compare(folder / BASE, to_dict(portable(base)), "other settings", _flat)
             _keep_or_compare(folder / SPACE, space.to_dict(), "another search space", _current_kinds)
             self._storage = open_journal(folder)
             try:
@@ -287,17 +241,6 @@ def read_study(folder: Path) -> optuna.Study:
 def read_base(folder: Path) -> schema.Experiment:
     """The experiment that a study tunes."""
     return read_experiment(folder / BASE)
-
-
-def summaries(study: optuna.Study) -> list[TrialSummary]:
-    """All trials of a study, by number."""
-    return [TrialSummary.of(trial) for trial in study.get_trials(deepcopy=False)]
-
-
-def best_first(trials: Sequence[TrialSummary]) -> list[TrialSummary]:
-    """Those that were trained to their end, the highest value first; of equal ones the earlier."""
-    finished = [trial for trial in trials if trial.state == "finished" and trial.value is not None]
-    return sorted(finished, key=lambda trial: (-(trial.value or 0.0), trial.number))
 
 
 def _pruner(space: schema.Space, n_epochs: int) -> optuna.pruners.BasePruner:

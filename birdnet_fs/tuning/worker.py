@@ -32,7 +32,8 @@ from birdnet_fs.training.tracking import tracker
 from birdnet_fs.training.trainer import PRETRAIN, Read, pretrain, train
 from birdnet_fs.tuning.liveness import exclusive
 from birdnet_fs.tuning.space import check_space, settings_of, trial_experiment
-from birdnet_fs.tuning.study import SETTINGS, Study
+from birdnet_fs.tuning.study import Study
+from birdnet_fs.tuning.trial_summary import SETTINGS
 
 LOG, TRIAL = "log.txt", "trial.json"
 MAX_CONSECUTIVE_FAILURES = 12  # trials without a value; then their settings are not the cause

@@ -14,6 +14,9 @@ from run_to_export import make_run
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.data.ledger import Ledger
+from birdnet_fs.data.manifest import Clip, Manifest
+from birdnet_fs.data.partition import Partition, write_partition
 from birdnet_fs.export import export as exporter
 from birdnet_fs.export import model_card
 from birdnet_fs.export.convert_and_verify import ParityReport
@@ -146,3 +149,13 @@ def test_a_run_folder_that_knows_nothing_still_gets_a_card(run, tmp_path: Path) 
     )
     text = (tmp_path / "m_card.md").read_text(encoding="utf-8")
     assert "not here any more" in text and "Its owner has not said" in text and "holds no metrics.json" in text
+
+
+def test_a_card_counts_what_earlier_runs_were_trained_on_apart(run, tmp_path: Path) -> None:
+    here = dataclasses.replace(run, path=tmp_path)
+    clips = tuple(Clip(tmp_path / f"{i}.wav", labels=("toad",)) for i in range(5))
+    parts = Partition(Manifest((), CLASSES, Ledger(), tmp_path), clips[:2], (), clips[2:3], inherited=clips[3:])
+    write_partition(tmp_path / "partition.csv", parts)
+    lines = model_card._data(here)
+    assert lines[0] == "- Clips: 2 train, 1 held_out (`partition.csv` of the run)."
+    assert lines[1] == "- Earlier runs that it builds on were trained on 2 other recordings."

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import tolerances
+from installed import need
 from receiving import BLOCKER, FRAMEWORKS, receive
 from run_to_export import CLASSES, SPEC, make_run
 from safetensors.numpy import load_file, save_file
@@ -26,7 +27,7 @@ from birdnet_fs.export.parity.inputs import EDGE_NAMES, make_parity_inputs
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.runs.run import WEIGHTS, Run, load_run
 
-pytest.importorskip("tensorflow")
+need("tensorflow")
 
 
 @pytest.fixture(scope="module")

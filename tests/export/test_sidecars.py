@@ -10,7 +10,6 @@ import tolerances
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.settings import to_dict
 from birdnet_fs.export import sidecars
 from birdnet_fs.export.parity import inputs as parity_inputs
 from birdnet_fs.export.targets import labels
@@ -76,7 +75,7 @@ def test_the_stand_alone_front_end_reads_every_setting(reader) -> None:
     before = reader.log_mel(row, plain, constants)
     for key, value in changes.items():
         changed = schema.FrontEnd.from_artifact({**plain, key: value})
-        after = reader.log_mel(row, to_dict(changed), sidecars.frontend_constants(changed))
+        after = reader.log_mel(row, changed.to_artifact(), sidecars.frontend_constants(changed))
         assert after.shape != before.shape or np.abs(after - before).max() > 1e-3, key
         assert np.abs(after - log_mel(row, changed)[0]).max() < 1e-3, key
 

@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist
 from birdnet_fs import schema
 from birdnet_fs.cli.fewshot_eval import fewshot_eval
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.random_streams import Stream
 from birdnet_fs.data.episodes import draw_episodes
 from birdnet_fs.data.manifest import read_manifest
 from birdnet_fs.data.partition import Partition, write_partition
@@ -45,7 +46,9 @@ def test_accuracy_is_that_of_the_nearest_mean(run, recordings, tmp_path, capsys)
     x = embed_clips(Embedder(run.build_model(), run.frontend), waveforms, "again")
     labels, groups = [c.labels[0] for c in clips], [c.group or str(c.path) for c in clips]
     for n_shot in (1, 2):
-        episodes = draw_episodes(labels, groups, n_way=3, n_shot=n_shot, n_query=2, n_episodes=50, seed=0)
+        episodes = draw_episodes(
+            labels, groups, n_way=3, n_shot=n_shot, n_query=2, n_episodes=50, seed=0, stream=Stream.EVALUATION_EPISODES
+        )
         right = []
         for support, query in zip(episodes.support, episodes.query, strict=True):
             named = cdist(x[query.ravel()], x[support].mean(1)).argmin(1)

@@ -12,6 +12,7 @@ import pytest
 import reference_frontend as reference
 import scipy.signal
 import tolerances
+from installed import need
 from signals import sounds
 
 from birdnet_fs.core.errors import UserError
@@ -138,7 +139,7 @@ def test_pcen_on_a_preset_that_keeps_everything():
 @pytest.mark.shared
 def test_a_network_that_reads_waveforms_passes_the_gate(tmp_path, shared_data):
     """The whole front-end inside a TFLite file, on real recordings with bands 140 dB below their calls."""
-    pytest.importorskip("tensorflow")
+    need("tensorflow")
     from birdnet_fs import schema
     from birdnet_fs.export import export as exporter
     from birdnet_fs.runs.run import build_network, model_weights, save_run

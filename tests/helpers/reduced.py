@@ -10,9 +10,10 @@ import pytest
 from birdnet_fs import models
 from birdnet_fs.models import efficientnet, efficientnet_v2, panns
 
-_STAGES = tuple(replace(stage, n_blocks=min(2, stage.n_blocks)) for stage in efficientnet_v2.BASE)
+_N_BLOCKS = (2, 2, 1, 1, 2, 1)  # of EfficientNetV2's stages: for each kind of block one that adds its input
+_STAGES = tuple(replace(stage, n_blocks=n) for stage, n in zip(efficientnet_v2.BASE, _N_BLOCKS, strict=True))
 _V1_STAGES = tuple(replace(stage, n_blocks=1) for stage in efficientnet.VARIANTS["b0"].stages)
-_S_STAGES = tuple(replace(stage, n_blocks=min(2, stage.n_blocks)) for stage in efficientnet_v2.S)
+_S_STAGES = tuple(replace(stage, n_blocks=n) for stage, n in zip(efficientnet_v2.S, _N_BLOCKS, strict=True))
 
 
 _PANNS = {  # channels of each stage, and the rest
@@ -27,7 +28,8 @@ def _panns(name: str) -> dict[str, Any]:
     channels, others = _PANNS[name]
     stages = zip(panns.VARIANTS[name].stages, channels, strict=True)
     off = {"block_dropout": 0.0, "pooled_dropout": 0.0, "n_stripes": 0}
-    return {"stages": tuple(replace(stage, channels=c) for stage, c in stages), **others, **off}
+    narrow = tuple(replace(stage, channels=c, n_blocks=min(2, stage.n_blocks)) for stage, c in stages)
+    return {"stages": narrow, **others, **off}
 
 
 # family -> what is replaced in each row, given the variant's name

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import tolerances
+from installed import need
 from scipy.special import expit, softmax
 
 from birdnet_fs import schema
@@ -112,7 +113,7 @@ save("features", (n_frames, n_mels, 1), 2)
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory):
     """`waveform.tflite` of any batch, `features.tflite` of a fixed batch of 2; their matrices as .npy."""
-    pytest.importorskip("tensorflow")
+    need("tensorflow")
     folder = tmp_path_factory.mktemp("artifacts")
     sizes = [str(n) for n in (SPEC.n_samples, *SPEC.shape)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -191,7 +192,7 @@ def test_damaged_artifacts(tmp_path):
     with pytest.raises(UserError, match="'format' is missing"):
         open_engine(model)
     (tmp_path / "m.json").write_text(json.dumps(sidecar(model, "waveform")))
-    pytest.importorskip("ai_edge_litert")
+    need("ai_edge_litert")
     with pytest.raises(UserError, match="does not load in this TFLite runtime"):
         open_engine(model)
 
@@ -219,7 +220,7 @@ def small_onnx(path, output: str) -> np.ndarray:
 
 @pytest.mark.parametrize(("output", "activation"), [("", "sigmoid"), ("Sigmoid", "sigmoid"), ("Softmax", "softmax")])
 def test_onnx_bands_first_with_logits_or_probabilities(tmp_path, output, activation):
-    pytest.importorskip("onnx")
+    need("onnx")
     from birdnet_fs.frontend.in_numpy import log_mel
 
     weights = small_onnx(tmp_path / "m.onnx", output)

@@ -1,128 +1,14 @@
-"""Metrics against scikit-learn, scipy and counting by hand."""
+"""Metrics against scikit-learn and counting by hand."""
 
 import numpy as np
 import pytest
 import tolerances
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import rankdata
+from random_scores import drawn
 from sklearn import metrics as sk
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.metrics import classification
-
-
-def by_pairs(truth, scores):
-    """AUROC by comparing every positive with every negative."""
-    won = scores[truth == 1][:, None].astype(float) - scores[truth == 0][None, :]
-    return float(np.mean((won > 0) + 0.5 * (won == 0)))
-
-
-def drawn(n, n_classes, prevalence, kind, seed, dtype=np.float32):
-    rng = np.random.default_rng(seed)
-    targets = (rng.random((n, n_classes)) < prevalence).astype(np.float32)
-    targets[0], targets[1] = 1, 0
-    logits = rng.standard_normal((n, n_classes)) * 3 + targets - 2
-    scores = {
-        "logits": logits,
-        "probabilities": 1 / (1 + np.exp(-logits)),
-        "ties": np.round(logits),
-        "crowded": np.where(rng.random(logits.shape) < 0.9, 0.0, 1 / (1 + np.exp(-4 * logits))),
-        "signed_zero": np.where(rng.random(logits.shape) < 0.5, -0.0, np.maximum(logits, 0)),
-        "huge": logits * 1e37,
-        "tiny": logits * 1e-44,
-        "outlier": np.where(rng.random(logits.shape) < 1e-3, 1e30, logits),
-    }[kind].astype(dtype)
-    return targets, scores
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(
-    "kind", ["logits", "probabilities", "ties", "crowded", "signed_zero", "huge", "tiny", "outlier"]
-)
-@pytest.mark.parametrize("n,prevalence", [(50, 0.3), (3000, 0.01), (3000, 0.2), (3000, 0.6)])
-def test_auroc_equals_sklearn(kind, dtype, n, prevalence):
-    targets, scores = drawn(n, 5, prevalence, kind, seed=n, dtype=dtype)
-    found = classification.macro_auroc(targets, scores)
-    reference = [sk.roc_auc_score(targets[:, c], scores[:, c]) for c in range(5)]
-    np.testing.assert_allclose(found.per_class, reference, rtol=0, atol=tolerances.EXACT_METRIC)
-    assert found.value == pytest.approx(np.mean(reference), abs=tolerances.EXACT_METRIC)
-    assert (found.n_scored_classes, found.skipped) == (5, ())
-
-
-def test_auroc_equals_midranks_of_scipy():
-    targets, scores = drawn(2000, 40, 0.02, "ties", seed=3)
-    n1 = targets.sum(axis=0, dtype=np.float64)
-    ranks = rankdata(scores.astype(np.float64), axis=0)  # newer SciPy ranks in the type it is given
-    u = (ranks * targets).sum(axis=0) - n1 * (n1 + 1) / 2
-    np.testing.assert_allclose(
-        classification.macro_auroc(targets, scores).per_class,
-        u / (n1 * (2000 - n1)),
-        rtol=0,
-        atol=tolerances.EXACT_METRIC,
-    )
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_auroc_with_heavy_ties_equals_counting_pairs(data):
-    n = data.draw(st.integers(2, 40))
-    values = st.sampled_from([-np.inf, -1.5, -0.0, 0.0, 1e-40, 0.25, 0.5, 1.0, np.inf])
-    scores = np.array(data.draw(st.lists(values, min_size=n, max_size=n)), dtype=data.draw(st.sampled_from("fd")))
-    truth = np.array(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)))
-    # repeated rows leave the area as it is and reach the bucket path
-    many = data.draw(st.sampled_from([1, 40]))
-    with np.errstate(invalid="ignore"):
-        expected = by_pairs(truth, np.searchsorted(np.unique(scores), scores)) if 0 < truth.sum() < n else np.nan
-    found = classification.macro_auroc(np.tile(truth, many)[:, None], np.tile(scores, many)[:, None])
-    np.testing.assert_allclose(found.value, expected, rtol=0, atol=tolerances.EXACT_METRIC)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.integers(0, 3), st.sampled_from([0.005, 0.05, 0.3]))
-def test_a_rising_map_of_the_scores_changes_nothing(seed, decimals, prevalence):
-    targets, scores = drawn(1200, 2, prevalence, "logits", seed, np.float64)
-    scores = np.round(scores, decimals)
-    mapped = np.searchsorted(np.unique(scores), scores) - 700.0
-    assert classification.macro_auroc(targets, scores).per_class.tolist() == (
-        classification.macro_auroc(targets, mapped).per_class.tolist()
-    )
-
-
-def test_the_order_of_rows_changes_nothing():
-    targets, scores = drawn(4000, 6, 0.02, "ties", seed=9)
-    order = np.random.default_rng(0).permutation(4000)
-    assert (
-        classification.macro_auroc(targets, scores).value
-        == classification.macro_auroc(targets[order], scores[order]).value
-    )
-
-
-def test_classes_that_cannot_be_scored_are_named_and_left_out():
-    targets = np.array([[0, 1, 0], [0, 1, 1], [0, 1, 0]])
-    found = classification.macro_auroc(targets, np.array([[0.1, 0.2, 0.3], [0.1, 0.4, 0.9], [0.1, 0.2, 0.1]]))
-    assert found.skipped == (0, 1)
-    assert found.n_scored_classes == 1
-    assert found.value == 1.0
-    assert np.isnan(found.per_class[:2]).all()
-    assert np.isnan(classification.macro_auroc(np.zeros((3, 2)), np.zeros((3, 2))).value)
-    assert classification.macro_auroc(np.zeros((0, 2)), np.zeros((0, 2))).skipped == (0, 1)
-
-
-@pytest.mark.parametrize(
-    "targets,scores,says",
-    [
-        ([[0, 1], [1, 0]], [[0.1, np.nan], [0.2, 0.3]], "class 1 holds NaN"),
-        ([[0, 0.5], [1, 0]], [[0.1, 0.2], [0.2, 0.3]], "class 1 holds another value"),
-        ([[0, np.nan], [1, 0]], [[0.1, 0.2], [0.2, 0.3]], "class 1 holds another value"),
-        ([[0, 1]], [[0.1, 0.2], [0.2, 0.3]], r"\(1, 2\) and \(2, 2\)"),
-        ([0, 1], [0.1, 0.2], "n_classes"),
-    ],
-)
-def test_bad_input_is_refused_in_one_sentence(targets, scores, says):
-    for fn in (classification.macro_auroc, classification.average_precision, classification.accuracy):
-        with pytest.raises(UserError, match=says):
-            fn(np.array(targets), np.array(scores))
+from birdnet_fs.metrics.auroc import macro_auroc
 
 
 @pytest.mark.parametrize("kind", ["logits", "ties", "crowded", "probabilities"])
@@ -204,7 +90,7 @@ def test_nothing_to_call_is_not_a_number():
 
 
 def value_of(targets, scores):
-    return classification.macro_auroc(targets, scores).value
+    return macro_auroc(targets, scores).value
 
 
 def test_bootstrap_holds_the_estimate_shrinks_with_n_and_repeats():

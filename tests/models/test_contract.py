@@ -4,6 +4,7 @@ Every variant is tested at a fraction of its width (reduced.py); behind the slow
 """
 
 import contextlib
+import functools
 import io
 import itertools
 import os
@@ -17,6 +18,8 @@ import onnxruntime
 import pytest
 import tolerances
 import torch
+from exact import Exact, exact
+from installed import need
 from on_runtime import run_tflite
 from reduced import code_paths, reduced, shape_of
 
@@ -63,6 +66,18 @@ def settled(model: keras.Model) -> keras.Model:
     return model
 
 
+def with_exact(name: str) -> tuple[keras.Model, torch.Tensor, Exact]:
+    """A settled network, seven segments, and its logits in float64."""
+    return _with_exact.__wrapped__(name) if name.startswith(FULL) else _with_exact(name)  # large ones are not kept
+
+
+@functools.cache
+def _with_exact(name: str) -> tuple[keras.Model, torch.Tensor, Exact]:
+    model = settled(build(name))
+    x = decibels(7, model.input_shape[1:])
+    return model, x, exact(model, lambda: build(name), x)
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_shapes_names_and_dtype(name):
     model = build(name)
@@ -106,12 +121,13 @@ def test_every_trainable_variable_gets_a_finite_gradient_and_16_segments_are_lea
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_segment_scores_the_same_in_any_batch(name):
-    model = settled(build(name))
-    x = decibels(7, model.input_shape[1:])
+    model, x, reference = with_exact(name)
     with torch.no_grad():
         together = model(x, training=False)
         alone = torch.cat([model(x[i : i + 1], training=False) for i in range(7)])
-    assert float((together - alone).abs().max() / together.abs().max()) <= tolerances.BATCH_NEIGHBORS
+    assert reference.roundings(together) <= tolerances.ROUNDINGS
+    assert reference.roundings(alone) <= tolerances.ROUNDINGS
+    assert tolerances.ROUNDINGS * reference.rounding <= tolerances.ROUNDED_AWAY * np.abs(reference.logits).max()
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -140,22 +156,19 @@ for family in models.FAMILIES:
 for file in sorted(Path(sys.argv[1]).glob("*.keras")):
     model = keras.models.load_model(file)
     x = np.load(file.with_suffix(".x.npy"))
-    np.save(file.with_suffix(".tensorflow.npy"), model.predict(x, verbose=0))
+    np.save(file.with_suffix(".tensorflow.npy"), model(x, training=False).numpy())
     convert(model, (1, *x.shape[1:]), "features", file.with_suffix(".tflite"))
 """
 
 
-def elsewhere(names: list[str], folder: Path) -> dict[str, np.ndarray]:
+def elsewhere(names: list[str], folder: Path) -> dict[str, Exact]:
     """Every network saved here (torch), and loaded and converted in a process on the TensorFlow backend."""
     expected = {}
     for name in names:
-        model = settled(build(name))
+        model, x, expected[name] = with_exact(name)
         file = folder / f"{name.replace('/', '_')}.keras"
-        x = decibels(4, model.input_shape[1:])
         model.save(file)
         np.save(file.with_suffix(".x.npy"), x.numpy())
-        with torch.no_grad():
-            expected[name] = model(x, training=False).numpy()
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     run = subprocess.run(
         [sys.executable, "-c", TENSORFLOW, str(folder)], env=environment, capture_output=True, text=True
@@ -166,21 +179,17 @@ def elsewhere(names: list[str], folder: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def on_tensorflow(tmp_path_factory):
-    pytest.importorskip("tensorflow")
+    need("tensorflow")
     folder = tmp_path_factory.mktemp("elsewhere")
     return folder, elsewhere(code_paths(), folder)
 
 
-def largest_error(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
-
-
-def check_tensorflow_and_tflite(name: str, folder: Path, expected: np.ndarray) -> None:
+def check_tensorflow_and_tflite(name: str, folder: Path, expected: Exact) -> None:
     file = folder / f"{name.replace('/', '_')}.keras"
-    assert largest_error(np.load(file.with_suffix(".tensorflow.npy")), expected) <= tolerances.BACKENDS
+    assert expected.roundings(np.load(file.with_suffix(".tensorflow.npy"))) <= tolerances.ROUNDINGS
     inputs, outputs = file.with_suffix(".x.npy"), file.with_suffix(".tflite.npz")
     (found,) = run_tflite(file.with_suffix(".tflite"), inputs, outputs)
-    assert largest_error(found, expected) <= tolerances.BACKENDS
+    assert expected.roundings(found) <= tolerances.ROUNDINGS
 
 
 @pytest.mark.parametrize("name", code_paths())
@@ -200,17 +209,13 @@ def test_tensorflow_and_tflite_give_the_logits_of_torch_at_full_size(name, tmp_p
 )
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_gives_the_logits_of_torch_for_any_batch(name):
-    model = settled(build(name))
-    x, file = decibels(3, model.input_shape[1:]), io.BytesIO()
+    (model, x, reference), file = with_exact(name), io.BytesIO()
     torch.onnx.export(
         as_module(model), (x[:2],), file, dynamo=False, input_names=["features"], dynamic_axes={"features": {0: "n"}}
     )
     session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
-    with torch.no_grad():
-        expected = model(x, training=False).numpy()
-    for part in (slice(0, 1), slice(0, 3)):
-        (found,) = session.run(None, {"features": x[part].numpy()})
-        assert largest_error(found, expected[part]) <= tolerances.BACKENDS
+    found = [session.run(None, {"features": part.numpy()})[0] for part in (x[:1], x[1:3], x[3:])]
+    assert reference.roundings(np.concatenate(found)) <= tolerances.ROUNDINGS
 
 
 def test_names_are_the_same_in_another_process_and_backend():

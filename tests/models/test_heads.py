@@ -12,6 +12,7 @@ import pytest
 import tolerances
 import torch
 import torch.nn.functional as F
+from installed import need
 from torch import nn
 
 from birdnet_fs import models
@@ -269,7 +270,7 @@ for head in names:
 
 
 def test_saved_heads_answer_alike_on_both_backends_and_in_tflite(tmp_path):
-    pytest.importorskip("tensorflow")
+    need("tensorflow")
     x, names = decibels(4), ("sed", "cosine")
     np.save(tmp_path / "x.npy", x.numpy())
     expected, paths = {}, []

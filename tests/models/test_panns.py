@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tolerances
 import torch
+from installed import need
 from narrow_panns import decibels, narrow
 from reference_panns import CNN14, MOBILENET_V1, MOBILENET_V2, NETWORKS, Panns, settled
 from torch import nn
@@ -206,7 +207,7 @@ np.save(sys.argv[2], first)
 
 
 def test_stripes_on_tensorflow(tmp_path):
-    pytest.importorskip("tensorflow")
+    need("tensorflow")
     x = np.random.default_rng(0).random((2000, 256, 32, 1), np.float32) + 1
     np.save(tmp_path / "x.npy", x)
     run = subprocess.run(

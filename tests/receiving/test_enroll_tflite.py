@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import tolerances
+from installed import need
 from receiving import RECEIVER, receive
 
 from birdnet_fs import schema
@@ -28,7 +29,7 @@ from birdnet_fs.inference.embed import training_mean_embedding
 from birdnet_fs.models.prototype_head import PrototypeLogits, dense_layers
 from birdnet_fs.runs.run import Run, build_network, model_weights, save_run
 
-pytest.importorskip("tensorflow")
+need("tensorflow")
 RATE = 16_000
 NAMES = ("Parus major_Great Tit", "toad", "wren")
 SPEC = schema.FrontEnd(

@@ -10,11 +10,18 @@ from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import flat, override
 from birdnet_fs.runs import resolve
-from birdnet_fs.runs.resolve import NOT_OF_THE_RUN, comparable, differing_settings, is_finished
+from birdnet_fs.runs.resolve import (
+    NOT_OF_THE_RUN,
+    OF_THE_MACHINE,
+    OF_THE_RECORD,
+    comparable,
+    differing_settings,
+    is_finished,
+)
 from birdnet_fs.schema import Categorical, Experiment, Float, Space
 from birdnet_fs.training import trainer
 from birdnet_fs.tuning.space import check_space
-from birdnet_fs.tuning.study import Study
+from birdnet_fs.tuning.study import Study, read_base
 
 OTHER = {
     "training.device": "cpu",
@@ -49,14 +56,13 @@ def test_a_setting_of_the_list_makes_no_other_run_anywhere(
             check_space(Space({key: Categorical((OTHER[key], "0"))}), BASE)
 
 
-def test_a_study_goes_on_that_kept_settings_of_the_list(tmp_path: Path) -> None:
-    """As earlier versions wrote them into base.json."""
-    Study(tmp_path, BASE, SPACE)
-    file = tmp_path / "base.json"
-    text = file.read_text(encoding="utf-8")
-    assert text.count('"track": "none"') == 2
-    file.write_text(text.replace('"track": "none"', '"track": "mlflow"'), encoding="utf-8")
-    Study(tmp_path, BASE, SPACE)
+def test_a_study_keeps_its_base_without_the_machine(tmp_path: Path) -> None:
+    other = override(BASE, [f"{part}{key}={value}" for key, value in OTHER.items() for part in ("", "pretrain.")])
+    Study(tmp_path, other, SPACE)
+    kept = flat(read_base(tmp_path))
+    for part in ("", "pretrain."):
+        assert all(kept[f"{part}{key}"] == flat(BASE)[f"{part}{key}"] for key in OF_THE_MACHINE)
+        assert all(kept[f"{part}{key}"] == flat(other)[f"{part}{key}"] for key in OF_THE_RECORD)
 
 
 def test_a_pretraining_has_the_settings_of_the_list_from_its_experiment(

@@ -48,7 +48,7 @@ from birdnet_fs.training.loop import Interrupted, run_epochs
 from birdnet_fs.training.objective import AccuracyCounter
 
 SPEC = FrontEnd(segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score")
-ROLES = ["base"] * 6 + ["val"] * 3 + ["novel"] * 3
+ROLES = ["base", "base", "val", "novel"] * 3  # species of one genus sound alike: the three of a part are of three
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_the_loss_falls_and_unseen_species_are_told_apart(run) -> None:
     )
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert f"{100 * metrics['test_acc']:.1f} %" in page and metrics["per_class"][0]["name"] in page
-    assert "//" not in re.sub("base64,[A-Za-z0-9+/=]+", "", page) and page.count("<svg") == 2
+    assert "//" not in re.sub('base64,[^"]+', "", page) and page.count("<svg") == 2
 
 
 def test_the_run_is_an_ordinary_one_of_the_species_it_was_trained_on(run, recordings) -> None:

@@ -129,6 +129,14 @@ def test_it_stops_when_it_gets_no_better(keep: str, kept_epoch: int) -> None:
         np.testing.assert_array_equal(value, seen[kept_epoch][name])
 
 
+@pytest.mark.parametrize("settings", [{"patience": 2}, {"schedule": "plateau", "plateau_patience": 0}])
+def test_an_undefined_validation_metric_neither_ends_the_training_nor_lowers_the_rate(settings: dict) -> None:
+    settings = Training(**{"epochs": 5, "warmup_epochs": 0, "schedule": "constant", **settings})
+    scores = iter([math.nan, 0.6, math.nan, math.nan, math.nan])
+    fitted = run_epochs(network(), FixedBatches(), settings, validate=lambda: {"val_macro_auroc": next(scores)})
+    assert [row["learning_rate"] for row in fitted.history] == [settings.learning_rate] * 5
+
+
 def test_another_objective_has_its_own_network_loss_and_column() -> None:
     """Half the squared mean of the pooled maps: nothing that the logits' weights have a part in."""
     model = network()

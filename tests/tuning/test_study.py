@@ -14,7 +14,8 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.schema import Categorical, Experiment, Float, Space, Training
 from birdnet_fs.training.loop import DivergedError
 from birdnet_fs.tuning import liveness, worker
-from birdnet_fs.tuning.study import ALIVE, JOURNAL, Study, TrialSummary, best_first, read_study
+from birdnet_fs.tuning.study import ALIVE, JOURNAL, Study, read_study
+from birdnet_fs.tuning.trial_summary import TrialSummary, best_first
 from birdnet_fs.tuning.worker import LOG, MAX_CONSECUTIVE_FAILURES
 
 BASE = Experiment(name="base", seed=3, training=Training(epochs=6))

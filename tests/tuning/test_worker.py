@@ -94,7 +94,8 @@ def test_a_rate_that_is_searched_is_decoded_anew(base: Experiment, tmp_path: Pat
 
 def test_divergence_fails_the_trial_and_not_the_study(base: Experiment, tmp_path: Path) -> None:
     space = Space({"training.learning_rate": Categorical((1e-3, 1e30))}, n_trials=2, sampler="random")
-    calm = override(base, ["training.optimizer.clip_norm=0", "training.optimizer=sgd", "training.epochs=1", "seed=1"])
+    # the first draw of this seed is the rate that diverges, the next two are the other one
+    calm = override(base, ["training.optimizer.clip_norm=0", "training.optimizer=sgd", "training.epochs=1", "seed=3"])
     study = Study(tmp_path, check_tuning(calm, space), space)
     work(study)
     states = Counter(trial.state for trial in study.trials())

@@ -222,7 +222,7 @@ def compare(
         faults.append(f"the best class agrees on {top1:.1%} of the segments (budget {budget.top1:.1%})")
     auroc_reference = auroc_artefact = None
     if parity_inputs.targets is not None and np.isfinite(artifact).all() and np.isfinite(reference).all():
-        from birdnet_fs.metrics.classification import macro_auroc
+        from birdnet_fs.metrics.auroc import macro_auroc
 
         labeled = slice(len(EDGE_NAMES), None)
         values = [

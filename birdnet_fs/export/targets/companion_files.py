@@ -21,6 +21,7 @@ from birdnet_fs.data.score_table import read_scores
 from birdnet_fs.export.targets.check import target_by_name
 from birdnet_fs.export.targets.labels import label_lines
 from birdnet_fs.metrics import classification
+from birdnet_fs.metrics.auroc import macro_auroc
 from birdnet_fs.runs.run import Run
 
 SCORES = "scores.csv"  # of a run folder: what it gave to the clips it never heard
@@ -179,10 +180,7 @@ def _evaluation(run: Run) -> list[Sequence[object]]:
     usual = _precision_recall_f1(classification.detection_counts(table.targets, table.scores, 0.5))
     optimal_counts = classification.detection_counts(table.targets, table.scores, best)
     optimal = _precision_recall_f1(optimal_counts)
-    ap, auroc = (
-        classification.average_precision(table.targets, table.scores),
-        classification.macro_auroc(table.targets, table.scores),
-    )
+    ap, auroc = classification.average_precision(table.targets, table.scores), macro_auroc(table.targets, table.scores)
     numbers = np.column_stack([usual, optimal, ap, auroc.per_class])
     numbers[table.targets.sum(axis=0) == 0] = np.nan  # nothing is known of a class that does not occur
     with np.errstate(invalid="ignore"):

@@ -13,6 +13,7 @@ import pytest
 import scipy.special
 import tolerances
 import torch
+from installed import need
 from on_runtime import run_tflite
 from other_pythons import python_with
 
@@ -22,7 +23,7 @@ from birdnet_fs.export.tflite import edit as flatbuffer
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.runs.run import Run, build_network, model_weights, save_run
 
-pytest.importorskip("tensorflow")
+need("tensorflow")
 PRECISIONS = ("fp32", "fp16", "dynamic", "int8")
 SPEC = schema.FrontEnd(
     preset="test",

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tolerances
+from installed import need
 from on_runtime import run_tflite
 
 from birdnet_fs.export.tflite import edit as flatbuffer
@@ -57,7 +58,7 @@ writer.check(folder / "skips.tflite")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    pytest.importorskip("tensorflow")
+    need("tensorflow")
     place = tmp_path_factory.mktemp("flatbuffer")
     random = np.random.default_rng(0)
     np.save(place / "x.npy", random.normal(0, 1, (8, 12, 6)).astype("float32"))

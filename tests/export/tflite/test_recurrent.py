@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tolerances
+from installed import need
 from on_runtime import run_tflite
 
 SIZES = {  # (cell, units, both directions)
@@ -47,7 +48,7 @@ except ValueError as error:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    pytest.importorskip("tensorflow")
+    need("tensorflow")
     place = tmp_path_factory.mktemp("recurrent")
     np.save(place / "x.npy", np.random.default_rng(0).normal(-40, 20, (5, 48, 40, 1)).astype("float32"))
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}

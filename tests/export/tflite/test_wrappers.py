@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tolerances
+from installed import need
 from on_runtime import run_tflite
 from other_pythons import python_with
 
@@ -35,7 +36,7 @@ for way in sys.argv[2:]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    pytest.importorskip("tensorflow")
+    need("tensorflow")
     place = tmp_path_factory.mktemp("ends")
     random = np.random.default_rng(1)
     logits = random.normal(0, 1, (12, N_CLASSES)) * np.geomspace(0.1, 30, 12)[:, None]
