@@ -1,24 +1,65 @@
-"""Recordings of birds and other animals in, classifiers people can trust and ship out.
+"""Classifiers of bird and other animal sounds: from labeled recordings to files proven on the device's runtime.
 
-The rooms, in the order of the data; each imports only from rooms above its own
-(tests/test_rooms.py reads the imports and fails otherwise):
+    import birdnet_fs as bfs
 
-    plumbing     errors for people, key=value settings, atomic files, progress
+    model = bfs.load("run_or_artifact")
+    table = model.predict("recording.wav")  # table["start_s"], table["Turdus merula"]
+
+Rooms in the order of the data; each imports only from rooms above its own (tests/test_rooms.py reads the imports):
+
+    core         errors, atomic files, printable text, progress, random streams, key=value settings
     schema       what can be chosen: frozen settings with unit, default and check
-    recordings   files -> waveforms -> labeled segments; manifest, splits, the synthetic aviary
+    audio        read and decode recordings, repair headers
+    data         manifest, splits, partition, windows, copies, score tables; label_formats/, synthetic/
     frontend     waveform -> log-mel: one definition, three executions
-    batches      segments -> augmented batches
-    models       one family per file, `build("family/variant", ...)`
-    training     batches + model -> run folder
-    fewshot      a new species from a few clips: enrollment, accuracy on new classes, event scores
-    scoring      run + recordings -> score table and annotation files
-    reports      scores -> metrics.json and one self-contained page
-    export       run -> TFLite with its proof of parity
+    batches      segments -> augmented batches; augment/
+    models       one family per file; pretrained/, quantization/, lowering/
+    runs         run folders, checkpoints, provenance, initial weights
+    metrics      AUROC, classification, few-shot, events; the Keras metrics
+    inference    score clips, recordings and waveforms with a run, an ensemble or an exported file
+    training     batches + model -> run folder; tracking/
+    tuning       search settings with Optuna
+    fewshot      new species from a few clips: enrollment, calibration, evaluation
+    analysis     recordings -> detections and tables; table_formats/
+    reports      scores -> metrics.json and self-contained pages
+    export       run -> TFLite, ONNX, ... with proof; targets/, tflite/, onnx/, parity/, runtimes/
     cli          one small file per verb
 """
 
+import importlib
 import os
+from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # one backend per process; the exporter's process sets tensorflow
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+# Name -> module that defines it and its name there; imported on first use, so that `import birdnet_fs` stays fast.
+_LAZY = {
+    "load": ("birdnet_fs.inference.model", "load"),
+    "read_audio": ("birdnet_fs.audio.read", "read_audio"),
+    "log_mel": ("birdnet_fs.frontend", "log_mel"),
+    "preset": ("birdnet_fs.frontend", "preset"),
+    "build_model": ("birdnet_fs.models", "build"),
+    "load_keras": ("birdnet_fs.models", "load_keras"),
+    "save_run": ("birdnet_fs.runs.from_keras", "save_run"),
+    "ClassWiseAUC": ("birdnet_fs.metrics.keras_auroc", "ClassWiseAUC"),
+    "macro_auroc": ("birdnet_fs.metrics.auroc", "macro_auroc"),
+    "UserError": ("birdnet_fs.core.errors", "UserError"),
+}
+
+__all__ = ["ClassWiseAUC", "UserError", "build_model", "load", "load_keras", "log_mel", "macro_auroc", "preset"]
+__all__ += ["read_audio", "save_run"]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported on first use (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    value = globals()[name] = getattr(importlib.import_module(module), attribute)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

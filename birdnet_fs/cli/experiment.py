@@ -53,6 +53,9 @@ def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
     experiment = _made(make, path, options)
     rest = [_in_full(s) for s in settings if s not in quick]
     chosen = override(experiment, rest, {"frontend": frontend.preset})
+    from birdnet_fs.models import check_model  # imports Keras
+
+    check_model(chosen.model)
     return _moved(chosen, experiment.data.root, chosen.data.root)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from birdnet_fs.export.targets import check as targets
+from birdnet_fs.export.targets.table import TARGETS
 
 
 def export(
@@ -15,7 +15,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the artifacts; default RUN/export.")
     ] = None,
-    target: Annotated[str, typer.Option(help="The program it is for: " + ", ".join(targets.TARGETS) + ".")] = "tflite",
+    target: Annotated[str, typer.Option(help="The program it is for: " + ", ".join(TARGETS) + ".")] = "tflite",
     precision: Annotated[
         str, typer.Option(help="fp32, fp16, dynamic, int8 or several, with commas; default fp32, of `quantize` int8.")
     ] = "",

@@ -6,6 +6,35 @@ and `in_numpy` (fast, and the reference; its loops are `kernels`), `in_keras` (i
 frequent silent fault, so no execution derives a number of its own.
 """
 
-from birdnet_fs.frontend.presets import PRESETS, preset
+from typing import TYPE_CHECKING
 
-__all__ = ["PRESETS", "preset"]
+from birdnet_fs.frontend.presets import PRESETS, preset
+from birdnet_fs.schema import FrontEnd
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["PRESETS", "log_mel", "preset"]
+
+
+def log_mel(waveform: "np.ndarray", spec: FrontEnd | str) -> "np.ndarray":
+    """Log-mel features of a waveform, without a batch axis for one waveform.
+
+    Args:
+        waveform: float32 or float64 in +-1, or int16, [n_samples] or [batch, n_samples], at `spec.sample_rate_hz`.
+        spec: The front-end, or the name of a preset.
+
+    Returns:
+        float32 [n_frames, n_mels] for [n_samples], [batch, n_frames, n_mels] for [batch, n_samples].
+
+    Raises:
+        UserError: Unknown preset, wrong type or shape, NaN or infinite samples, or too short for one frame.
+
+    >>> import numpy as np
+    >>> log_mel(np.zeros(160_000, np.float32), "panns").shape
+    (501, 64)
+    """
+    from birdnet_fs.frontend import in_numpy
+
+    features = in_numpy.log_mel(waveform, preset(spec) if isinstance(spec, str) else spec)
+    return features[0] if waveform.ndim == 1 else features

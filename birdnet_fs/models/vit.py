@@ -110,6 +110,27 @@ class ClassTokenAndPositions(layers.Layer):
         return (input_shape[0], input_shape[1] + 1, input_shape[2])
 
 
+def adapt_weights(
+    variant: str, stored: dict[str, np.ndarray], old_shape: tuple[int, int], new_shape: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """Weights for features of another size: the positions are resized to the new grid of patches.
+
+    Args:
+        variant: A key of VARIANTS.
+        stored: Arrays by variable path, of a network on features of `old_shape`.
+        old_shape: (n_frames, n_mels) of the stored network.
+        new_shape: (n_frames, n_mels) of the new one.
+
+    Returns:
+        The arrays for `new_shape`; the same ones where the grids are equal.
+    """
+    patch = VARIANTS[variant].patch
+    old, new = ((-(-shape[0] // patch), -(-shape[1] // patch)) for shape in (old_shape, new_shape))
+    if old == new:
+        return stored
+    return {**stored, "tokens/positions": resize_positions(stored["tokens/positions"], old, new)}
+
+
 def resize_positions(positions: np.ndarray, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> np.ndarray:
     """Learned positions of one grid of patches for another: bicubic, as DeiT's; the class token's stays as it is.
 

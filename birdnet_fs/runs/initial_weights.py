@@ -61,14 +61,7 @@ def _of_run(run: Run, experiment: schema.Experiment) -> dict[str, np.ndarray]:
             f"({run.experiment.model.weights}), or set model.quantized=true."
         )
     stored = read_weights(run.path / WEIGHTS)
-    if ours.startswith("vit/"):
-        from birdnet_fs.models import vit
-
-        patch = vit.VARIANTS[ours.partition("/")[2]].patch
-        old, new = (
-            (-(-n_frames // patch), -(-n_mels // patch))
-            for n_frames, n_mels in (run.frontend.shape, experiment.frontend.shape)
-        )
-        if old != new:
-            stored["tokens/positions"] = vit.resize_positions(stored["tokens/positions"], old, new)
+    adapt = getattr(models.family(ours), "adapt_weights", None)
+    if adapt is not None:
+        stored = adapt(ours.partition("/")[2], stored, run.frontend.shape, experiment.frontend.shape)
     return stored

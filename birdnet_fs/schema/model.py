@@ -1,12 +1,9 @@
-"""The network and its head."""
+"""The network and its head; what a network does not have is refused by `models.check_model`."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from birdnet_fs.schema.checks import check
-
-# families whose networks `models.quantized` knows as networks of 8 bits
-QUANTIZABLE = ("cnn", "efficientnet", "efficientnet_v2", "ghost_efficientnet_v2", "panns", "resnet", "tilenet")
 
 
 @dataclass(frozen=True)
@@ -29,21 +26,6 @@ class Model:
     def __post_init__(self) -> None:
         check(0 <= self.dropout < 1, "model.dropout must be in [0, 1)", self.dropout)
         check(self.logit_scale >= 0, "model.logit_scale must be 0 (that of the loss) or more", self.logit_scale)
-        check(
-            not self.channels or self.name.partition("/")[0] == "prototypical",
-            f"model.channels is for model.name=prototypical/...; {self.name} has its sizes in its variants",
-            list(self.channels),
-        )
         check(0 <= self.block_dropout < 1, "model.block_dropout must be in [0, 1)", self.block_dropout)
-        check(
-            self.block_dropout == 0.1 or (self.name + "/v2").startswith("prototypical/v2"),
-            f"model.block_dropout is for model.name=prototypical/v2...; {self.name} has model.dropout",
-            self.block_dropout,
-        )
         other = "export the float run without training: birdnet-fs export RUN --precision int8, dynamic or fp16"
-        check(
-            not self.quantized or self.name.partition("/")[0] in QUANTIZABLE,
-            f"model.quantized is for the families {', '.join(QUANTIZABLE)}; {other}",
-            self.name,
-        )
         check(not self.quantized or self.head == "linear", f"model.quantized needs head=linear; {other}", self.head)

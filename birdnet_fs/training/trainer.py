@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import torch
 
-from birdnet_fs import schema
+from birdnet_fs import models, schema
 from birdnet_fs.batches.class_balance import loss_weights
 from birdnet_fs.batches.loader import EpisodeOrder, TrainingBatches
 from birdnet_fs.core.errors import UserError
@@ -80,6 +80,7 @@ def train(
         DivergedError: Loss or gradient stopped being finite; the last good weights are in `output/diverged`.
         Interrupted: The person stopped it; the weights of the last epoch are in `output/interrupted`.
     """
+    models.check_model(experiment.model)
     experiment = resolved(experiment)
     parts = partition(experiment)
     device = device_of(experiment.training.device)

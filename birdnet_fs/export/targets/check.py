@@ -7,28 +7,17 @@ nearest setting that works. What each program asks is data (target_rows.py).
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from birdnet_fs import schema
+from birdnet_fs import models, schema
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.export.targets.table import BIRDNET_30, TARGETS, InputContract, Target
-from birdnet_fs.models import FAMILIES, resolve
 
 if TYPE_CHECKING:
     from birdnet_fs.runs.run import Run
 
-# Families with layers that step through time: TFLite has them for a fixed batch only (tests hold this against the
-# families' code).
-RECURRENT = ("rnn",)
-
 HUMAN_NAMES = ("Human", "Conversation", "Speech", "Yell")  # how the names begin that BirdNET-Pi takes for a human voice
 # It looks for them among so many of the best classes: 10, or 60 for each percent of its PRIVACY_THRESHOLD.
 N_PRIVACY_CHECKED = 10
-
-# Networks whose embedding has the width a host asks for (tests hold this against the networks).
-WIDTHS = {
-    1024: ("panns/mobilenet_v1", "panns/mobilenet_v2", "prototypical/v2", "prototypical/v2_conv_gate"),
-    1280: ("efficientnet/b0", "efficientnet_v2/b0", "efficientnet_v2/b1", "efficientnet_v2/s"),
-}
 
 
 def target_by_name(name: str) -> Target:
@@ -131,11 +120,11 @@ def input_contract(row: Target, frontend: schema.FrontEnd) -> InputContract | No
 
 
 def _loops(run: "Run", row: Target) -> bool:
-    return row.format == "tflite" and run.experiment.model.name.partition("/")[0] in RECURRENT
+    return row.format == "tflite" and models.family_row(run.experiment.model.name).recurrent
 
 
 def _no_batch(name: str, run: "Run") -> str:
-    others = ", ".join(family for family in FAMILIES if family not in RECURRENT)
+    others = ", ".join(family for family, row in models.FAMILIES.items() if not row.recurrent)
     way = ""
     if name == "birdnet":
         way = f"train at {BIRDNET_30} ({_settings(BIRDNET_30)}), where {name} asks for one segment at a time, or "
@@ -182,13 +171,13 @@ def _settings(contract: InputContract) -> str:
 
 
 def _check_width(name: str, contract: InputContract, run: "Run") -> None:
-    width = embedding_width(run)
+    width = _embedding_width(run)
     if width == contract.embeddings:
         return
-    fitting = ", ".join(WIDTHS[contract.embeddings])
+    fitting = ", ".join(n for n in models.names() if models.embedding_width(n) == contract.embeddings)
     raise UserError(
         f"{name} takes embeddings of {contract.embeddings:,} numbers from a model that hears {contract}; those of "
-        f"{resolve(run.experiment.model.name)} have {width:,}. Export without --embeddings, or train a network whose "
+        f"{models.resolve(run.experiment.model.name)} have {width:,}. Export without --embeddings, or train a network whose "
         f"embeddings have {contract.embeddings:,} ({fitting})."
     )
 
@@ -221,12 +210,11 @@ def _check_names(name: str, run: "Run") -> None:
         )
 
 
-def embedding_width(run: "Run") -> int:
+def _embedding_width(run: "Run") -> int:
     """Numbers in an embedding of a run; its network is built for this, without weights."""
-    from birdnet_fs.models import with_outputs
     from birdnet_fs.runs.run import build_network
 
-    return int(with_outputs(build_network(run.experiment, len(run.classes)), ["embedding"]).output.shape[-1])
+    return int(models.with_outputs(build_network(run.experiment, len(run.classes)), ["embedding"]).output.shape[-1])
 
 
 def _check_choice(name: str, what: str, value: str, allowed: Sequence[str]) -> None:

@@ -1,0 +1,143 @@
+"""The registered network families: one row each, with what the rest of the package needs to know about a family.
+
+A new family is one file named as the family (holding SOURCE, MIN_SHAPE, VARIANTS and `backbone`) and one row below.
+No other room names a family; it asks `family_row`.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from birdnet_fs.core.errors import UserError, nearest
+from birdnet_fs.schema import Model
+
+
+@dataclass(frozen=True)
+class Family:
+    """Properties of one family.
+
+    Attributes:
+        embedding_widths: Variant -> width of its embedding, the default variant first.
+        recurrent: Whether it has layers that loop over time; TFLite has these for a fixed batch size only.
+        quantizable: Whether `models.quantization` can train it with 8-bit weights and activations.
+        options: Keyword arguments of its `backbone` beside the variant and the features -> the prefix of the variants
+            that have them ("" = all). They are settings of `schema.Model` of the same name.
+    """
+
+    embedding_widths: Mapping[str, int]
+    recurrent: bool = False
+    quantizable: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the variants, the default first."""
+        return tuple(self.embedding_widths)
+
+
+FAMILIES: dict[str, Family] = {
+    "cnn": Family({"small": 192, "tiny": 48, "large": 512}, quantizable=True),
+    "efficientnet": Family({"b0": 1280}, quantizable=True),
+    "efficientnet_v2": Family({"b0": 1280, "b1": 1280, "b2": 1408, "b3": 1536, "s": 1280}, quantizable=True),
+    "tilenet": Family({"v2": 64, "v4": 512, "v5": 512}, quantizable=True),
+    "panns": Family({"cnn14": 2048, "mobilenet_v1": 1024, "mobilenet_v2": 1024}, quantizable=True),
+    "prototypical": Family(
+        {"v2": 1024, "v2_conv_gate": 1024, "v2_wide_conv_gate": 2048, "v1": 2048},
+        options={"channels": "", "block_dropout": "v2"},
+    ),
+    "rnn": Family({"lstm": 128, "gru": 128, "bilstm": 256, "bigru": 256, "lstm3": 128}, recurrent=True),
+    "vit": Family({"tiny": 192, "small": 384, "base": 768}),
+    "resnet": Family({"18": 512, "18_max_pool_0": 512, "18_max_pool_2": 512}, quantizable=True),
+    "convnext": Family({"tiny": 768}),
+    "ghost_efficientnet_v2": Family({"0.75": 192, "1.0": 256, "0.75_depth_0.5": 192}, quantizable=True),
+}
+
+
+def names() -> list[str]:
+    """Every registered network as "family/variant".
+
+    >>> names()[:2]
+    ['cnn/small', 'cnn/tiny']
+    """
+    return [f"{family}/{variant}" for family, row in FAMILIES.items() for variant in row.variants]
+
+
+def resolve(name: str) -> str:
+    """The full "family/variant" of a name; a family alone stands for its first variant.
+
+    Args:
+        name: "family/variant" or "family".
+
+    Returns:
+        "family/variant", a member of `names()`.
+
+    Raises:
+        UserError: No such network; the nearest name is given.
+
+    >>> resolve("efficientnet_v2")
+    'efficientnet_v2/b0'
+    """
+    family, slash, _ = name.partition("/")
+    if not slash and family in FAMILIES:
+        return f"{family}/{FAMILIES[family].variants[0]}"
+    if name in names():
+        return name
+    known = [f"{family}/{v}" for v in FAMILIES[family].variants] if family in FAMILIES else [*names(), *FAMILIES]
+    raise UserError(
+        f"model.name must be one of {', '.join(names())}.{nearest(name, known) or nearest(name, names())} "
+        f"Received: {name!r}"
+    )
+
+
+def family_row(name: str) -> Family:
+    """The row of a network's family; `name` and errors as in `resolve`."""
+    return FAMILIES[resolve(name).partition("/")[0]]
+
+
+def embedding_width(name: str) -> int:
+    """Width of a network's embedding; `name` and errors as in `resolve`.
+
+    >>> embedding_width("panns/cnn14")
+    2048
+    """
+    return family_row(name).embedding_widths[resolve(name).partition("/")[2]]
+
+
+def family(name: str) -> Any:
+    """The module of a network's family, which holds its SOURCE (paper, URL), MIN_SHAPE and VARIANTS."""
+    return importlib.import_module(f"birdnet_fs.models.{resolve(name).partition('/')[0]}")
+
+
+def backbone_options(name: str, **values: Any) -> dict[str, Any]:
+    """Those of the given options that a network's backbone has, by the `options` of its family.
+
+    >>> backbone_options("prototypical/v1", channels=(), block_dropout=0.1)
+    {'channels': ()}
+    """
+    options, variant = family_row(name).options, resolve(name).partition("/")[2]
+    return {key: value for key, value in values.items() if key in options and variant.startswith(options[key])}
+
+
+def check_model(settings: Model) -> None:
+    """Refuse settings that the named network does not have.
+
+    Args:
+        settings: The group `model` of an experiment.
+
+    Raises:
+        UserError: An unknown network, an option of another family, or 8-bit training of a family without it.
+    """
+    name = resolve(settings.name)
+    given = {key: value for key, value in vars(settings).items() if value != getattr(Model(), key)}
+    possible = {key for row in FAMILIES.values() for key in row.options}
+    for key in sorted(possible & set(given) - set(backbone_options(name, **given))):
+        fitting = [n for n in names() if backbone_options(n, **{key: given[key]})]
+        other = "; it has model.dropout" if "dropout" in key else "; its sizes are those of its variants"
+        raise UserError(f"model.{key} is for model.name={', '.join(fitting)}{other}. Received: model.name={name}")
+    if settings.quantized and not family_row(name).quantizable:
+        quantizable = ", ".join(family for family, row in FAMILIES.items() if row.quantizable)
+        raise UserError(
+            f"model.quantized is for the families {quantizable}; export the float run without training: birdnet-fs "
+            f"export RUN --precision int8, dynamic or fp16. Received: model.name={name}"
+        )

@@ -1,0 +1,165 @@
+"""Names and prose: the field's standard terms, American spelling, no private words (CONTRIBUTING.md)."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted([*(ROOT / "birdnet_fs").rglob("*.py"), *(ROOT / "export").glob("*.py"), ROOT / "config.py"])
+
+# names that say nothing to a reader from the field, or something else than what they stood for
+BARRED = set(
+    [
+        "ask",
+        "probe",
+        "measure",
+        "form",
+        "ends",
+        "half",
+        "hosts",
+        "target_rows",
+        "time_it",
+        "Ear",
+        "ears",
+        "hears",
+        "Proof",
+        "proof",
+        "Budget",
+        "doubt",
+        "steepest",
+        "heard",
+        "settled",
+        "record",
+        "listeners",
+        "listener",
+        "draws",
+        "imbalance",
+        "crops",
+        "faults",
+        "crew",
+        "heartbeat",
+        "Tried",
+        "tried",
+        "forget",
+        "in_vain",
+        "Told",
+        "told",
+        "Saved",
+        "Lesson",
+        "lesson",
+        "believed",
+        "beliefs",
+        "take",
+        "Listener",
+        "Listens",
+        "Span",
+        "Scored",
+        "Hit",
+        "Choice",
+        "called",
+        "called_in",
+        "called_of",
+        "hit",
+        "missed",
+        "false",
+        "middle_of_training",
+        "together",
+        "alike",
+        "near",
+        "ranks",
+        "spaces",
+        "layerwise",
+        "quantising",
+        "novel",
+        "at_least",
+        "at_most",
+        "views",
+        "keep",
+        "rare_boost",
+        "detect",
+        "pseudo",
+        "fewshot",
+    ]
+)
+BARRED_MODULES = {"fit", "start", "where", "card", "probabilities"}  # standard words otherwise
+PRIVATE_WORDS = re.compile(r"\b(hears?|heard|hearing|tells?|told|telling|crew|settled|Ears?|[Ll]essons?)\b")
+BRITISH = re.compile(
+    r"\w*(artefact|quantis|normalis|optimis|colour|centre|licence|behaviour|analyse|recognis|enrolment|labelled"
+    r"|labelling|neighbour|learnt|initialis|standardis|summaris)\w*",
+    re.IGNORECASE,
+)
+# keys of files that deployed readers read, names of weight variables, columns of other people's tables
+KEPT_SPELLINGS = {
+    "auroc_artefact",
+    "enrolment",
+    "_enrolment",
+    "centre",
+    "normalisation",
+    "normalise",
+    "normalise_when",
+    "normalise_eps",
+    "learnt",
+    "learnt_distance",
+    "licence",
+}
+
+
+def names_of(tree: ast.Module) -> set[str]:
+    """Names of classes, functions, parameters and annotated class attributes."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        if isinstance(node, ast.FunctionDef):
+            found |= {a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
+        if isinstance(node, ast.ClassDef):
+            found |= {n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    return {name.strip("_") for name in found}
+
+
+def identifiers(tree: ast.Module) -> set[str]:
+    """Every identifier in the code."""
+    found = names_of(tree)
+    for node in ast.walk(tree):
+        found |= {node.id} if isinstance(node, ast.Name) else {node.attr} if isinstance(node, ast.Attribute) else set()
+    return found
+
+
+def texts(tree: ast.Module) -> list[str]:
+    """Docstrings, messages and other string constants."""
+    return [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_names_are_standard(file: Path) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    assert not {file.stem} & (BARRED | BARRED_MODULES)
+    assert names_of(tree) & BARRED == set()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_prose_has_no_private_words(file: Path) -> None:
+    found = [
+        match[0]
+        for text in texts(ast.parse(file.read_text(encoding="utf-8")))
+        for match in PRIVATE_WORDS.finditer(text)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_spelling_is_american(file: Path) -> None:
+    if file.name == "renamed.py":  # the table of old names
+        return
+    source = file.read_text(encoding="utf-8")
+    words = {match[0] for match in BRITISH.finditer(source)}
+    assert {word for word in words if word.lower().lstrip("_") not in {k.lstrip("_") for k in KEPT_SPELLINGS}} == set()
+
+
+def test_wrong_names_are_found() -> None:
+    tree = ast.parse("class Ear:\n    heard: int\n\n    def take(self, half): 'It was told.'\n")
+    assert names_of(tree) & BARRED == {"Ear", "heard", "take", "half"}
+    assert PRIVATE_WORDS.search(texts(tree)[0])
+    assert BRITISH.search("the Labelled artefacts")
