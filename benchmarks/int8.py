@@ -15,15 +15,15 @@ from pathlib import Path
 
 from birdnet_fs.cli.experiment import load
 from birdnet_fs.core.settings import override
-from birdnet_fs.data.partition import held_out_clips
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.export.export import export_run
 from birdnet_fs.export.runtimes.benchmark import measure_in_turns
 from birdnet_fs.inference.clips import score_clips
-from birdnet_fs.inference.engine import open_engine
+from birdnet_fs.inference.open import open_engine
 from birdnet_fs.metrics import classification
 from birdnet_fs.metrics.auroc import macro_auroc
 from birdnet_fs.reports.held_out import report_on_held_out
+from birdnet_fs.runs.provenance import held_out_clips
 from birdnet_fs.runs.resolve import is_finished
 from birdnet_fs.runs.run import Run, load_run
 from birdnet_fs.training.qat import qat_experiment

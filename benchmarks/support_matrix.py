@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def cells_of(run: Run, n_segments: int, places: Sequence[Environment]) -> dict[str, dict[str, str]]:
-    """precision -> runtime -> what was measured, or why there is nothing."""
+    """Precision -> runtime -> what was measured, or why there is nothing."""
     probe = make_parity_inputs(run, n_segments=n_segments, n_calibration=N_CALIBRATION)
     # a network trained for minutes answers silence by chance: real segments in place of the made ones
     probe.waveforms[: len(EDGE_NAMES)] = probe.waveforms[len(EDGE_NAMES) : 2 * len(EDGE_NAMES)]

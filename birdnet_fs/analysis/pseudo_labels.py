@@ -22,10 +22,10 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path, write_json
 from birdnet_fs.core.progress import say, track
 from birdnet_fs.data.ledger import Ledger
+from birdnet_fs.data.pseudo_label_table import ABOUT, TABLE
 from birdnet_fs.data.score_table import ScoreRow, writing_scores
 from birdnet_fs.data.windows import WindowRule, batched, overlap_rule
 from birdnet_fs.inference.engine import Engine
-from birdnet_fs.training.pseudo_labels import ABOUT, TABLE
 
 LEDGER, PARTS = "ledger.csv", "parts"
 

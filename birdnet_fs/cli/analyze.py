@@ -47,7 +47,7 @@ def analyze(
     from birdnet_fs.analysis.analyze import analyze as run
     from birdnet_fs.analysis.options import read_species
     from birdnet_fs.core.progress import say
-    from birdnet_fs.inference.engine import open_engine
+    from birdnet_fs.inference.open import open_engine
 
     ledger = run(
         open_engine(model, threads=threads),

@@ -57,7 +57,7 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
     from birdnet_fs.core.text import escaped
     from birdnet_fs.data.manifest import Clip
     from birdnet_fs.data.score_table import write_scores
-    from birdnet_fs.inference.engine import open_engine
+    from birdnet_fs.inference.open import open_engine
     from birdnet_fs.reports.evaluate import write_evaluation
     from birdnet_fs.reports.labeled import guess_data, score_labeled
     from birdnet_fs.runs.ensemble import is_ensemble, load_ensemble

@@ -72,7 +72,7 @@ def _label(
     model: Path, recordings: Sequence[Path], output: Path, overlap_s: float, batch_size: int, threads: int
 ) -> Path:
     from birdnet_fs.analysis.pseudo_labels import label_recordings
-    from birdnet_fs.inference.engine import open_engine
+    from birdnet_fs.inference.open import open_engine
     from birdnet_fs.runs.ensemble import is_ensemble, load_ensemble
 
     engine = open_engine(model, threads=threads)

@@ -25,7 +25,7 @@ def quickstart(
     from birdnet_fs.cli.train import headline
     from birdnet_fs.data.synthetic.aviary import make_aviary
     from birdnet_fs.export.export import export_run
-    from birdnet_fs.inference.engine import open_engine
+    from birdnet_fs.inference.open import open_engine
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.runs.resolve import is_finished
     from birdnet_fs.runs.run import load_run

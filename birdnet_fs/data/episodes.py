@@ -195,7 +195,7 @@ def _divisible(counts: Integers, n_shot: int, n_query: int) -> bool:
 
 
 def _distinct(rng: np.random.Generator, sizes: Integers, k: int) -> Integers:
-    """k different numbers below each of `sizes` (k or more), in random order: [*sizes.shape, k]."""
+    """K different numbers below each of `sizes` (k or more), in random order: [*sizes.shape, k]."""
     picks = np.empty((*sizes.shape, k), np.int64)
     for j in range(k):
         pick = rng.integers(0, sizes - j)

@@ -18,7 +18,6 @@ from birdnet_fs.core.random_streams import Stream, generator
 from birdnet_fs.data import copies, splits
 from birdnet_fs.data.manifest import Clip, Manifest, read_manifest
 from birdnet_fs.data.segments import cut_segments
-from birdnet_fs.runs.run import Run
 
 PARTITION = "partition.csv"
 TRAIN, VAL, HELD_OUT = "train", "val", "held_out"
@@ -255,8 +254,3 @@ def has_fingerprints(path: Path) -> bool:
     """Whether a `partition.csv` has the column of fingerprints; those written before have not."""
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         return FINGERPRINT in next(csv.reader(file), ())
-
-
-def held_out_clips(run: Run) -> tuple[Clip, ...]:
-    """The clips a run never heard, as its `partition.csv` names them."""
-    return read_partition(run.path / PARTITION, HELD_OUT)

@@ -105,7 +105,7 @@ def _primary(labels: Labels, groups: Sequence[str]) -> list[str]:
 
 
 def _pinned(primary: Sequence[str], groups: Sequence[str], n_parts: int, what: str) -> np.ndarray:
-    """bool [n_items]: items whose group holds a class that has fewer groups than there are parts."""
+    """Bool [n_items]: items whose group holds a class that has fewer groups than there are parts."""
     of_class: dict[str, set[str]] = {}
     for name, group in zip(primary, groups, strict=True):
         of_class.setdefault(name, set()).add(group)

@@ -24,11 +24,10 @@ from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.fewshot.calibration import Base, Head, calibrate
 from birdnet_fs.fewshot.support import SUPPORT, Support, read_support, sound_key, write_support
-from birdnet_fs.inference.embed import embed_clips, embedding_width, training_mean_embedding
-from birdnet_fs.models.prototype_head import dense_layers
+from birdnet_fs.inference.embed import Embedder, embed_clips, embedding_width, training_mean_embedding
+from birdnet_fs.models.heads.prototypes import dense_layers
 from birdnet_fs.runs.provenance import inherited, provenance
 from birdnet_fs.runs.run import WEIGHTS, Run, build_network, model_weights, read_weights, save_run
-from birdnet_fs.training.episodic import Embedder
 
 UNKNOWN = "unknown"
 SILENT_RMS = 1e-5  # -100 dB of full scale: below the noise of 16 bits

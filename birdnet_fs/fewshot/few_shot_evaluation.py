@@ -16,7 +16,7 @@ from birdnet_fs.data.episodes import draw_episodes_one_class_at_a_time
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.fewshot.correlation import correlations, spectrograms
-from birdnet_fs.inference.embed import embed_clips, training_mean_embedding
+from birdnet_fs.inference.embed import Embedder, embed_clips, training_mean_embedding
 from birdnet_fs.metrics.few_shot import (
     Result,
     by_embedding,
@@ -27,7 +27,6 @@ from birdnet_fs.metrics.few_shot import (
 )
 from birdnet_fs.runs.provenance import provenance
 from birdnet_fs.runs.run import Run
-from birdnet_fs.training.episodic import Embedder
 from birdnet_fs.training.loop import device_of
 
 METHODS = ("euclidean", "cosine", "simpleshot", "logistic_regression")

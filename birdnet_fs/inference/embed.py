@@ -1,20 +1,59 @@
 """Clips as embeddings of a trained run."""
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import keras
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from birdnet_fs import models, schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say, track
 from birdnet_fs.data.partition import PARTITION, TRAIN, read_partition
 from birdnet_fs.data.waveforms import Waveforms
-from birdnet_fs.data.windows import clip_rule
+from birdnet_fs.data.windows import WindowRule, clip_rule, pad_to
+from birdnet_fs.frontend.in_numpy import log_mel, network_input
+from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.runs.run import Run
-from birdnet_fs.training.episodic import Embedder
 
 PADDING_MODES = ("silence", "repeat")
 MAX_WINDOWS_PER_CLIP = 200  # training clips that the middle is taken of
 Floats = NDArray[np.float32]
+WINDOWS = 64  # through the network at a time
+
+
+class Item(NamedTuple):
+    """What an episode of validation or test is made of: a clip, or a part of one."""
+
+    clip: int
+    part: int = -1  # 0 or 1: windows of this half of it; -1: the whole clip
+    place: int = 0  # of the window in its half
+    n_places: int = 1
+
+
+class Embedder:
+    """Embeddings of waveforms by the model as it stands, without augmentation."""
+
+    def __init__(self, model: keras.Model, spec: schema.FrontEnd) -> None:
+        self.spec = spec
+        self.rule = clip_rule(spec.n_samples, spec.sample_rate_hz)
+        self._forward = lower(models.with_outputs(model, ["embedding"]))
+        self._device = model.trainable_variables[0].value.device
+
+    def mean(self, windows: np.ndarray) -> np.ndarray:
+        """The mean embedding [width] of windows [n, n_samples]."""
+        total: Any = 0.0
+        for start in range(0, len(windows), WINDOWS):
+            features = network_input(log_mel(windows[start : start + WINDOWS], self.spec), self.spec)
+            with torch.inference_mode():
+                total += self._forward(torch.from_numpy(features).to(self._device)).float().sum(0).cpu().numpy()
+        return total / len(windows)
+
+    def items(self, waveforms: Waveforms, items: Sequence[Item]) -> np.ndarray:
+        """The embedding of each item [n_items, width]: that of a window, or the mean over those that cover a clip."""
+        return np.stack([self.mean(_windows(waveforms[item.clip], item, self.rule)) for item in items])
 
 
 def embedding_width(model: keras.Model) -> int:
@@ -54,7 +93,6 @@ def training_mean_embedding(run: Run, model: keras.Model) -> Floats:
 
     Zeros, with a word, when the recordings are gone.
     """
-
     clips = read_partition(run.path / PARTITION, TRAIN) if (run.path / PARTITION).is_file() else ()
     clips = tuple(clip for clip in clips if clip.path.is_file())
     chosen = (
@@ -67,3 +105,13 @@ def training_mean_embedding(run: Run, model: keras.Model) -> Floats:
         return np.zeros(embedding_width(model), np.float32)
     waveforms = Waveforms(chosen, run.frontend.sample_rate_hz)
     return embed_clips(Embedder(model, run.frontend), waveforms, "embedding training clips").mean(0)
+
+
+def _windows(waveform: np.ndarray, item: Item, rule: WindowRule) -> np.ndarray:
+    if item.part < 0:
+        return rule.cut(waveform)
+    middle = len(waveform) // 2
+    half = waveform[middle:] if item.part else waveform[:middle]
+    spare = max(0, len(half) - rule.n_samples)
+    onset = round(spare * item.place / max(1, item.n_places - 1))
+    return pad_to(half[onset:], rule.n_samples)[None]

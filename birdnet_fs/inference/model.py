@@ -14,7 +14,8 @@ import numpy as np
 
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.data.windows import batched, overlap_rule
-from birdnet_fs.inference.engine import Engine, open_engine
+from birdnet_fs.inference.engine import Engine
+from birdnet_fs.inference.open import open_engine
 
 if TYPE_CHECKING:
     import pandas

@@ -14,13 +14,13 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_json
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
-from birdnet_fs.data.partition import held_out_clips
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.metrics.few_shot import Result
 from birdnet_fs.reports.evaluate import METRICS, REPORT, stored_json
 from birdnet_fs.reports.figures import confusion_figure, history_figure
 from birdnet_fs.reports.page import render
 from birdnet_fs.runs.history import HISTORY, read_history
+from birdnet_fs.runs.provenance import held_out_clips
 from birdnet_fs.runs.run import VERSIONS, Run
 from birdnet_fs.training.episodic import test_accuracies
 from birdnet_fs.training.loop import device_of

@@ -8,15 +8,16 @@ from typing import Any
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
-from birdnet_fs.data.partition import HELD_OUT, PARTITION, held_out_clips, read_partition
+from birdnet_fs.data.partition import HELD_OUT, PARTITION, read_partition
 from birdnet_fs.data.score_table import ScoreTable, read_scores, write_scores
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.inference.clips import score_clips
-from birdnet_fs.inference.engine import open_engine
+from birdnet_fs.inference.open import open_engine
 from birdnet_fs.reports.evaluate import HELD_OUT_LEDGER, SCORES, report_on_scores, write_evaluation
 from birdnet_fs.reports.few_shot import report_on_episodes
 from birdnet_fs.runs.ensemble import Ensemble, is_ensemble, load_ensemble
 from birdnet_fs.runs.history import HISTORY, read_history
+from birdnet_fs.runs.provenance import held_out_clips
 from birdnet_fs.runs.run import Run, load_run
 from birdnet_fs.training.tracking.tracker import Tracking, test_numbers
 

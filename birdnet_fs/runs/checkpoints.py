@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from birdnet_fs.core.files import atomic_folder
-from birdnet_fs.training.loop import Row, Weights
+from birdnet_fs.runs.history import Row, Weights
 
 LAST = "last"
 Save = Callable[[Path, Weights, Sequence[Row]], Any]  # writes a run into a folder
@@ -33,7 +33,8 @@ class Checkpoints:
 
     def add(self, history: Sequence[Row], weights: Weights) -> None:
         """Keep the epoch that has just finished; each folder is whole or absent, and a better one is there before the
-        worse goes."""
+        worse goes.
+        """
         self._write(LAST, history, weights)
         value = history[-1].get(self.column, math.nan)
         if math.isnan(value) or (len(self._kept) == self.n_best and value <= self._kept[-1][0]):

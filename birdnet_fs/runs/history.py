@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from birdnet_fs.core.files import atomic_path
 
 HISTORY = "history.csv"
@@ -49,3 +51,9 @@ def _number(cell: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return value if math.isfinite(value) else None
+
+
+Row = dict[str, float]
+
+
+Weights = dict[str, np.ndarray]

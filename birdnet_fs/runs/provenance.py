@@ -17,10 +17,12 @@ from pathlib import Path
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
+from birdnet_fs.data import pseudo_label_table
 from birdnet_fs.data.copies import match_recordings, recording_of, with_fingerprints
 from birdnet_fs.data.ledger import escaped
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import (
+    HELD_OUT,
     INHERITED,
     PARTITION,
     PSEUDO_LABELS,
@@ -31,8 +33,7 @@ from birdnet_fs.data.partition import (
 )
 from birdnet_fs.runs import teachers
 from birdnet_fs.runs.ensemble import is_ensemble, load_ensemble
-from birdnet_fs.runs.run import CONFIG, load_run
-from birdnet_fs.training import pseudo_labels
+from birdnet_fs.runs.run import CONFIG, Run, load_run
 
 PRETRAIN = "pretrain"  # folder of the run that a run's pretrain part made, in it or beside it
 
@@ -140,8 +141,8 @@ def refuse_trained_on(run: Path, parts: Partition, instead: str) -> None:
 
 def labeling_runs(experiment: schema.Experiment) -> list[Path]:
     """The runs that labeled the windows of `pseudo_labels.table` and whose partition is still there."""
-    table = pseudo_labels.pseudo_label_table(experiment)
-    runs = pseudo_labels.labeling_runs(table) if table else ()
+    table = pseudo_label_table.pseudo_label_table(experiment)
+    runs = pseudo_label_table.labeling_runs(table) if table else ()
     return [run for run in runs if (run / CONFIG).is_file() and (run / PARTITION).is_file()]
 
 
@@ -155,10 +156,10 @@ def refuse_labels(experiment: schema.Experiment, parts: Partition) -> None:
     Raises:
         UserError: As `refuse_trained_on`.
     """
-    table, known = pseudo_labels.pseudo_label_table(experiment), labeling_runs(experiment)
+    table, known = pseudo_label_table.pseudo_label_table(experiment), labeling_runs(experiment)
     for run in known:
         refuse_trained_on(run, parts, f"label the windows of {table} with a run of the same fold")
-    if table and (not known or len(known) < len(pseudo_labels.labeling_runs(table))):
+    if table and (not known or len(known) < len(pseudo_label_table.labeling_runs(table))):
         say(f"What labeled {table} is not there to say what it was trained on; that must be nothing held out here.")
 
 
@@ -172,10 +173,15 @@ def _base_runs(run: Path, known: set[Path]) -> Iterator[Path]:
     with contextlib.suppress(UserError):  # moved since
         found += [teacher.path for teacher in teachers.load_teachers(experiment)]
     with contextlib.suppress(UserError):
-        table = pseudo_labels.pseudo_label_table(experiment)
-        found += pseudo_labels.labeling_runs(table) if table else ()
+        table = pseudo_label_table.pseudo_label_table(experiment)
+        found += pseudo_label_table.labeling_runs(table) if table else ()
     for place in found:
         if place not in known and (place / CONFIG).is_file() and (place / PARTITION).is_file():
             known.add(place)
             yield place
             yield from _base_runs(place, known)
+
+
+def held_out_clips(run: Run) -> tuple[Clip, ...]:
+    """The clips a run never heard, as its `partition.csv` names them."""
+    return read_partition(run.path / PARTITION, HELD_OUT)

@@ -7,9 +7,8 @@ from pathlib import Path
 from birdnet_fs import schema
 from birdnet_fs.core.progress import say
 from birdnet_fs.runs.checkpoints import Checkpoints, Save
-from birdnet_fs.runs.history import HISTORY, write_history
+from birdnet_fs.runs.history import HISTORY, Row, Weights, write_history
 from birdnet_fs.runs.run import CHECKPOINTS, remove_run
-from birdnet_fs.training.loop import Row, Weights
 from birdnet_fs.training.tracking.tracker import Tracking
 
 

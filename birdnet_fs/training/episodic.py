@@ -7,7 +7,6 @@ prototypes become weights of the head, which makes a finished run an ordinary cl
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -23,25 +22,11 @@ from birdnet_fs.data.episodes import Episodes, draw_episodes
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import Partition
 from birdnet_fs.data.waveforms import Waveforms
-from birdnet_fs.data.windows import WindowRule, clip_rule, pad_to
-from birdnet_fs.frontend.in_numpy import log_mel, network_input
+from birdnet_fs.inference.embed import Embedder, Item
 from birdnet_fs.metrics.few_shot import METHODS, Method, Result, few_shot_accuracy
-from birdnet_fs.models.lowering.lower import lower
-from birdnet_fs.runs.history import accuracy_columns
+from birdnet_fs.runs.history import Weights, accuracy_columns
 from birdnet_fs.training import losses
-from birdnet_fs.training.loop import Weights
 from birdnet_fs.training.objective import Objective
-
-WINDOWS = 64  # through the network at a time
-
-
-class Item(NamedTuple):
-    """What an episode of validation or test is made of: a clip, or a part of one."""
-
-    clip: int
-    part: int = -1  # 0 or 1: windows of this half of it; -1: the whole clip
-    place: int = 0  # of the window in its half
-    n_places: int = 1
 
 
 def episodic_objective(model: keras.Model, settings: schema.Episodes) -> Objective:
@@ -151,39 +136,6 @@ def draw_items(
         kind = "within" if len(of_class) == len(n_clips) else "any"
         episodes = Episodes(episodes.names, episodes.classes, episodes.support, episodes.query, kind)
     return items, episodes
-
-
-class Embedder:
-    """Embeddings of waveforms by the model as it stands, without augmentation."""
-
-    def __init__(self, model: keras.Model, spec: schema.FrontEnd) -> None:
-        self.spec = spec
-        self.rule = clip_rule(spec.n_samples, spec.sample_rate_hz)
-        self._forward = lower(models.with_outputs(model, ["embedding"]))
-        self._device = model.trainable_variables[0].value.device
-
-    def mean(self, windows: np.ndarray) -> np.ndarray:
-        """The mean embedding [width] of windows [n, n_samples]."""
-        total: Any = 0.0
-        for start in range(0, len(windows), WINDOWS):
-            features = network_input(log_mel(windows[start : start + WINDOWS], self.spec), self.spec)
-            with torch.inference_mode():
-                total += self._forward(torch.from_numpy(features).to(self._device)).float().sum(0).cpu().numpy()
-        return total / len(windows)
-
-    def items(self, waveforms: Waveforms, items: Sequence[Item]) -> np.ndarray:
-        """The embedding of each item [n_items, width]: that of a window, or the mean over those that cover a clip."""
-        return np.stack([self.mean(_windows(waveforms[item.clip], item, self.rule)) for item in items])
-
-
-def _windows(waveform: np.ndarray, item: Item, rule: WindowRule) -> np.ndarray:
-    if item.part < 0:
-        return rule.cut(waveform)
-    middle = len(waveform) // 2
-    half = waveform[middle:] if item.part else waveform[:middle]
-    spare = max(0, len(half) - rule.n_samples)
-    onset = round(spare * item.place / max(1, item.n_places - 1))
-    return pad_to(half[onset:], rule.n_samples)[None]
 
 
 def head_method(model: keras.Model) -> str | Method:

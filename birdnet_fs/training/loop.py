@@ -22,6 +22,7 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say, track
 from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.models.quantization.convert import is_quantized
+from birdnet_fs.runs.history import Row, Weights
 from birdnet_fs.runs.run import model_weights
 from birdnet_fs.training import finetuning, optimizer
 from birdnet_fs.training.objective import AccuracyCounter, Objective, supervised_objective
@@ -31,9 +32,7 @@ from birdnet_fs.training.schedule import Plateau, learning_rate
 MAX_SKIPPED_STEPS = 50  # float16 steps in a row; scaling halves each time, 2 ** -50 is below any useful gradient
 MIN_ROWS_FOR_STATISTICS = 50  # batches after which little of the old moving statistics is left: .9 ** 50 = .005
 MAX_NAMED = 8  # recordings in a message
-Row = dict[str, float]
 Validate = Callable[[], Row]
-Weights = dict[str, np.ndarray]
 AfterEpoch = Callable[[list[Row], Weights], None]
 
 

@@ -8,7 +8,6 @@ https://ceur-ws.org/Vol-4038/paper_256.pdf; and what the winner of 2025 (Babych)
 labeled clips, a power of the probabilities against the noise of earlier rounds, confident recordings drawn more often.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,13 +20,11 @@ from birdnet_fs import schema
 from birdnet_fs.batches.augment.unlabeled import UnlabeledClips
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
-from birdnet_fs.core.text import escaped
 from birdnet_fs.data.copies import match_recordings, with_fingerprints
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import Partition
+from birdnet_fs.data.pseudo_label_table import pseudo_label_table
 from birdnet_fs.data.score_table import read_probabilities
-
-TABLE, ABOUT = "pseudo.csv", "pseudo.json"  # ABOUT, beside the table, names the runs that labeled
 
 
 @dataclass(frozen=True)
@@ -62,39 +59,6 @@ class PseudoLabeledClips:
     def drawn_as(self, settings: schema.PseudoLabels, n_labeled: int) -> UnlabeledClips:
         """How batches take them, behind `n_labeled` clips."""
         return UnlabeledClips(n_labeled, self.weights / self.weights.sum(), settings.amount, settings.mix)
-
-
-def pseudo_label_table(experiment: schema.Experiment) -> Path | None:
-    """The table that `pseudo_labels.table` means; None when it is not set.
-
-    Raises:
-        UserError: There is none.
-    """
-    if not experiment.pseudo_labels.table:
-        return None
-    place = Path(experiment.pseudo_labels.table)
-    for found in (place, place / TABLE, place / f"fold{experiment.data.fold}" / TABLE):
-        if found.is_file():
-            return found
-    raise UserError(
-        f"pseudo_labels.table must be a {TABLE} that birdnet-fs pseudo-label wrote, its folder, or a folder with "
-        f"fold{experiment.data.fold} (data.fold) of such. Received: {escaped(place)}"
-    )
-
-
-def labeling_runs(table: Path) -> tuple[Path, ...]:
-    """The runs that labeled the windows of a table, as far as its pseudo.json tells.
-
-    Raises:
-        UserError: That is there and not as it was written.
-    """
-    file = table.with_name(ABOUT)
-    if not file.is_file():
-        return ()
-    try:
-        return tuple(Path(run) for run in json.loads(file.read_text(encoding="utf-8"))["runs"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not as it was written ({error}); run birdnet-fs pseudo-label again.") from None
 
 
 def read_pseudo_labels(experiment: schema.Experiment, parts: Partition) -> PseudoLabeledClips | None:

@@ -23,22 +23,13 @@ from birdnet_fs.data.partition import PARTITION, Partition, partition, write_par
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.runs import provenance, teachers
-from birdnet_fs.runs.history import HISTORY, write_history
+from birdnet_fs.runs.history import HISTORY, Row, Weights, write_history
 from birdnet_fs.runs.initial_weights import load_initial_weights
 from birdnet_fs.runs.resolve import is_finished, resolved, run_as
 from birdnet_fs.runs.run import Run, build_network, check_classes, load_run, save_run
 from birdnet_fs.training import distillation, episodic, finetuning, pseudo_labels, validation
 from birdnet_fs.training.callbacks import EpochCallbacks
-from birdnet_fs.training.loop import (
-    DivergedError,
-    Interrupted,
-    Row,
-    TrainedWeights,
-    Validate,
-    Weights,
-    device_of,
-    run_epochs,
-)
+from birdnet_fs.training.loop import DivergedError, Interrupted, TrainedWeights, Validate, device_of, run_epochs
 from birdnet_fs.training.objective import Objective, supervised_objective
 from birdnet_fs.training.tracking import tracker
 

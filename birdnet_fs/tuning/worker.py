@@ -26,8 +26,9 @@ from birdnet_fs.core.files import write_json
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import partition
 from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.runs.history import Row
 from birdnet_fs.runs.resolve import resolved
-from birdnet_fs.training.loop import DivergedError, Row, device_of
+from birdnet_fs.training.loop import DivergedError, device_of
 from birdnet_fs.training.tracking import tracker
 from birdnet_fs.training.trainer import PRETRAIN, Read, pretrain, train
 from birdnet_fs.tuning.liveness import exclusive

@@ -1,0 +1,50 @@
+"""Open a run folder, an ensemble or an exported file for scoring."""
+
+from pathlib import Path
+
+import numpy as np
+
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import sha256
+from birdnet_fs.inference.engine import Engine, network_features, run_network
+
+
+def open_engine(path: Path | str, *, threads: int = 0) -> Engine:
+    """Open what scores: a run folder, an ensemble of runs, or `X.tflite` or `X.onnx` with the `X.json` beside it.
+
+    Args:
+        path: Folder or file.
+        threads: CPU threads the model may use; 0 leaves it to the runtime.
+
+    Raises:
+        UserError: None of the three, damaged, or the runtime for it is not installed.
+    """
+    path = Path(path)
+    if threads < 0:
+        raise UserError(f"threads must be 0 (the runtime decides) or more. Received: {threads}")
+    if path.is_dir():
+        from birdnet_fs.inference.ensemble import open_ensemble
+        from birdnet_fs.runs.ensemble import is_ensemble
+
+        return open_ensemble(path, threads=threads) if is_ensemble(path) else _open_run(path, threads)
+    if path.suffix.lower() in (".tflite", ".onnx") and path.is_file():
+        from birdnet_fs.inference.exported import open_artifact
+
+        return open_artifact(path, threads)
+    what = "no such file or folder" if not path.exists() else "another kind of file"
+    raise UserError(
+        f"A model must be a run folder (birdnet-fs train) or a .tflite or .onnx file. Received: {path}, {what}."
+    )
+
+
+def _open_run(path: Path, threads: int) -> Engine:
+    from birdnet_fs.runs import run as run_folder
+
+    run = run_folder.load_run(path)
+    network = run_network(run, threads=threads)
+
+    def forward(waveforms: np.ndarray) -> np.ndarray:
+        return network(network_features(waveforms, run.frontend))
+
+    identity = f"{sha256(path / run_folder.WEIGHTS)} {sha256(path / run_folder.CONFIG)}"
+    return Engine(run.classes, run.frontend, run.activation, identity, forward)
