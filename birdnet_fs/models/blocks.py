@@ -1,13 +1,33 @@
-"""Parts that several families share: residual branches with stochastic depth, LayerScale, torch's padding.
+"""Parts that several families share: what a backbone returns, stochastic depth, LayerScale, padding as in torch.
 
 Sources: Huang et al. 2016, "Deep Networks with Stochastic Depth", https://arxiv.org/abs/1603.09382; Touvron et al.
 2021, "Going deeper with Image Transformers", section 2.1 (LayerScale), https://arxiv.org/abs/2103.17239.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras import layers
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Outputs of a family's `backbone`, from which a head computes logits.
+
+    Attributes:
+        frames: [batch, n_steps, width], in order of time, pooled over the mel bands.
+        embedding: [batch, width], the output of a layer named "embedding".
+    """
+
+    frames: keras.KerasTensor
+    embedding: keras.KerasTensor
+
+
+def mean_over_bands(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Mean of a convolutional map [batch, n_steps, n_bands, width] over its bands: [batch, n_steps, width]."""
+    x = layers.AveragePooling2D((1, x.shape[2]), name="mean_over_bands")(x)
+    return layers.Reshape((x.shape[1], x.shape[3]), name="frames")(x)
 
 
 @keras.saving.register_keras_serializable("birdnet_fs")
@@ -15,50 +35,67 @@ class LayerScale(layers.Layer):
     """A learned factor for each channel, at the end of a residual branch: [..., width] -> [..., width].
 
     Args:
-        initial: Value of all factors at the start, small (1e-6 to 1e-4), so that a deep network starts as if shallow.
+        initial: Initial value of all factors, small (1e-6 to 1e-4), so that a deep network starts as if shallow.
+        **settings: Arguments of `keras.layers.Layer` (name, dtype).
     """
 
-    def __init__(self, initial: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, initial: float, **settings: Any) -> None:
+        super().__init__(**settings)
         self.initial = initial
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the factors [width]."""
         self.gamma = self.add_weight(
             shape=(input_shape[-1],), initializer=keras.initializers.Constant(self.initial), name="gamma"
         )
 
     def call(self, x: Any) -> Any:
+        """[..., width] -> [..., width]."""
         return x * self.gamma
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape of the input."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
+        """Arguments to create the layer again."""
         return {**super().get_config(), "initial": self.initial}
 
 
 def add_branch(x: keras.KerasTensor, branch: keras.KerasTensor, drop: float, name: str) -> keras.KerasTensor:
-    """x + branch; in training the branch of a segment is left out with probability `drop`, else divided by 1 - drop.
+    """Sum of a shortcut and a residual branch, with stochastic depth.
+
+    In training the branch of a segment is dropped with probability `drop`, and divided by 1 - drop otherwise.
 
     Args:
-        x: The way past a block [batch, ...].
-        branch: What the block computed, of the same shape.
-        drop: Probability in [0, 1); published rules let it rise with the depth of the block.
-        name: The block's name, which the two layers' names start with.
+        x: The shortcut [batch, ...].
+        branch: Output of the block, of the same shape.
+        drop: Probability in [0, 1); the published schedules increase it with the depth of the block.
+        name: Name of the block, the prefix of the names of both layers.
+
+    Returns:
+        The sum, of the shape of `x`.
     """
     if drop > 0:
-        alone = (None, *[1] * (len(x.shape) - 1))  # one draw for each segment
-        branch = layers.Dropout(drop, noise_shape=alone, name=f"{name}_stochastic_depth")(branch)
+        per_segment = (None, *[1] * (len(x.shape) - 1))
+        branch = layers.Dropout(drop, noise_shape=per_segment, name=f"{name}_stochastic_depth")(branch)
     return layers.Add(name=f"{name}_add")([x, branch])
 
 
 def padded_as_torch(x: keras.KerasTensor, kernel: int, stride: int, name: str) -> tuple[keras.KerasTensor, str]:
-    """What a Keras convolution has to be given to compute torch's with padding=kernel // 2 (`kernel` odd).
+    """Pad the input of a Keras convolution so that it computes torch's with padding=kernel // 2.
 
-    Torch puts as many zeros on every side; Keras' "same" does so only at stride 1, else its odd zero is at the end.
+    Torch pads all sides equally; the padding "same" of Keras does so only at stride 1, and otherwise adds an odd zero
+    at the end.
+
+    Args:
+        x: Input of the convolution [batch, n_steps, n_bands, n_channels].
+        kernel: Side of the kernel, an odd number.
+        stride: Stride of the convolution, 1 or more.
+        name: Name of the convolution, the prefix of the name of the padding layer.
 
     Returns:
-        (features to convolve, the `padding` of the Keras layer).
+        (input of the Keras layer, its argument `padding`).
     """
     if stride == 1 or kernel == 1:
         return x, "same"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from birdnet_fs.models.heads import Backbone
+from birdnet_fs.models.blocks import Backbone
 
 SOURCE = "He et al. 2016, https://arxiv.org/abs/1512.03385, with the pooling of PANNs; ours: widths"
 MIN_SHAPE = (16, 16)  # (n_frames, n_mels): one cell is left after four halvings

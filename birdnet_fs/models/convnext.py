@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from birdnet_fs.models.blocks import LayerScale, add_branch
-from birdnet_fs.models.heads import Backbone, mean_over_bands
+from birdnet_fs.models.blocks import Backbone, LayerScale, add_branch, mean_over_bands
 
 SOURCE = "Liu et al. 2022, https://arxiv.org/abs/2201.03545, without the last LayerNorm (ANIMAL-SPOT fork)"
 MIN_SHAPE = (32, 32)  # (n_frames, n_mels): one cell is left of 4 x 2 x 2 x 2

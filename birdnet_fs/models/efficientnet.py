@@ -12,7 +12,7 @@ import keras
 from keras import layers, ops
 
 from birdnet_fs.models.efficientnet_v2 import Size, Stage, trunk
-from birdnet_fs.models.heads import Backbone
+from birdnet_fs.models.blocks import Backbone
 
 SOURCE = "Tan & Le 2019, https://arxiv.org/abs/1905.11946"
 MIN_SHAPE = (32, 32)  # (n_frames, n_mels): five halvings

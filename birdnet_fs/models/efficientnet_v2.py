@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from birdnet_fs.models.blocks import add_branch
-from birdnet_fs.models.heads import Backbone, mean_over_bands
+from birdnet_fs.models.blocks import Backbone, add_branch, mean_over_bands
 
 SOURCE = "Tan & Le 2021, https://arxiv.org/abs/2104.00298"
 MIN_SHAPE = (32, 32)  # (n_frames, n_mels): five halvings

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from birdnet_fs.models.blocks import LayerScale, add_branch, padded_as_torch
+from birdnet_fs.models.blocks import Backbone, LayerScale, add_branch, mean_over_bands, padded_as_torch
 from birdnet_fs.models.efficientnet_v2 import S, Stage
-from birdnet_fs.models.heads import Backbone, mean_over_bands
 
 SOURCE = "Project Echo's torch_impl: Tan & Le 2021 with GhostNet, https://arxiv.org/abs/1911.11907, and ECA-Net"
 MIN_SHAPE = (32, 32)  # (n_frames, n_mels): one cell is left after five halvings

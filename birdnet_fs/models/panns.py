@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from birdnet_fs.models.heads import Backbone
+from birdnet_fs.models.blocks import Backbone
 from birdnet_fs.models.spec_augment import SpecAugment
 
 SOURCE = "Kong et al. 2020, https://arxiv.org/abs/1912.10211"

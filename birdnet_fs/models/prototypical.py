@@ -5,7 +5,7 @@ the encoders V1 and V2 are those of https://github.com/nnayz/uhh_project_dsai fo
 128 mels x 512 frames. V2 is a ResNet (He et al. 2016, https://arxiv.org/abs/1512.03385) whose blocks weigh their
 channels by mean and maximum (Woo et al. 2018, CBAM, https://arxiv.org/abs/1807.06521, section 3.1), and which weighs
 time at the end: by self-attention as its design says, or by the convolutions of its shipped code ("conv_gate").
-BatchNorm epsilon 1e-5 and momentum .9, as torch's defaults. V2's learned distance is in prototype_head.py.
+BatchNorm epsilon 1e-5 and momentum .9, as torch's defaults. V2's learned distance is in heads/prototypes.py.
 
 An ordinary classifier of `models.build` has its linear head on the normalized embedding: logits are w . z + b with
 |z| = 1, so how sure it can be depends on the length of w: it learns slowly at first, and best with little weight decay
@@ -19,8 +19,7 @@ import keras
 from keras import layers
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.models.blocks import padded_as_torch
-from birdnet_fs.models.heads import Backbone, mean_over_bands
+from birdnet_fs.models.blocks import Backbone, mean_over_bands, padded_as_torch
 
 SOURCE = "Snell et al. 2017, https://arxiv.org/abs/1703.05175; encoders of github.com/nnayz/uhh_project_dsai"
 MIN_SHAPE = (16, 16)  # (n_frames, n_mels): three halvings leave two cells

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from birdnet_fs.models.blocks import add_branch, padded_as_torch
-from birdnet_fs.models.heads import Backbone, mean_over_bands
+from birdnet_fs.models.blocks import Backbone, add_branch, mean_over_bands, padded_as_torch
 
 SOURCE = "He et al. 2016, https://arxiv.org/abs/1512.03385; options of ANIMAL-SPOT"
 MIN_SHAPE = (32, 32)  # (n_frames, n_mels): one cell is left after five halvings

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from birdnet_fs.models.heads import Backbone
+from birdnet_fs.models.blocks import Backbone
 
 SOURCE = "Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735; Cho et al. 2014 (GRU)"
 MIN_SHAPE = (1, 1)  # (n_frames, n_mels): nothing is halved

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from birdnet_fs.models.blocks import padded_as_torch
-from birdnet_fs.models.heads import Backbone, mean_over_bands
+from birdnet_fs.models.blocks import Backbone, mean_over_bands, padded_as_torch
 
 SOURCE = "Jean et al. 2019, https://arxiv.org/abs/1805.02855; sizes of github.com/dsgt-birdclef/birdclef-2022"
 MIN_SHAPE = (32, 32)  # (n_frames, n_mels): five halvings

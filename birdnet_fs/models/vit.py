@@ -16,8 +16,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from birdnet_fs.models.blocks import add_branch
-from birdnet_fs.models.heads import Backbone, mean_over_bands
+from birdnet_fs.models.blocks import Backbone, add_branch, mean_over_bands
 
 SOURCE = "Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929"
 MIN_SHAPE = (16, 16)  # (n_frames, n_mels): one patch

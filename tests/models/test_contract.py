@@ -150,14 +150,14 @@ TENSORFLOW = """
 import sys, numpy as np, keras
 from pathlib import Path
 from birdnet_fs import models
-from birdnet_fs.export.tflite.convert import convert
+from birdnet_fs.export.tflite.convert import convert_model
 for family in models.FAMILIES:
     models.family(family)  # Keras knows the layers of ours that have been imported
 for file in sorted(Path(sys.argv[1]).glob("*.keras")):
     model = keras.models.load_model(file)
     x = np.load(file.with_suffix(".x.npy"))
     np.save(file.with_suffix(".tensorflow.npy"), model(x, training=False).numpy())
-    convert(model, (1, *x.shape[1:]), "features", file.with_suffix(".tflite"))
+    convert_model(model, (1, *x.shape[1:]), "features", file.with_suffix(".tflite"))
 """
 
 

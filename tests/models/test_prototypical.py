@@ -10,8 +10,8 @@ from torch import nn
 
 from birdnet_fs import models
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.models.heads.prototypes import distance_network
 from birdnet_fs.models.lowering.lower import lower
-from birdnet_fs.models.prototype_head import distance_network
 from birdnet_fs.models.prototypical import VARIANTS
 
 PUBLISHED = (512, 128, 1)  # upstream's 128 mels x 512 frames, time first

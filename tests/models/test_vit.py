@@ -12,7 +12,7 @@ from torch import nn
 
 from birdnet_fs import models
 from birdnet_fs.models import vit
-from birdnet_fs.models.heads import Backbone
+from birdnet_fs.models.blocks import Backbone
 
 
 class TorchBlock(nn.Module):

@@ -26,7 +26,7 @@ from birdnet_fs.export.tflite import edit as flatbuffer
 from birdnet_fs.fewshot.calibration import Base, calibrate
 from birdnet_fs.fewshot.enrollment import enroll
 from birdnet_fs.inference.embed import training_mean_embedding
-from birdnet_fs.models.prototype_head import PrototypeLogits, dense_layers
+from birdnet_fs.models.heads.prototypes import PrototypeLogits, dense_layers
 from birdnet_fs.runs.run import Run, build_network, model_weights, save_run
 
 need("tensorflow")
@@ -225,7 +225,7 @@ def test_check_artifact_looks_at_the_embeddings_too(shipped: Shipped, tmp_path: 
         golden = {**stored, "embeddings": stored["embeddings"] + np.float32(0.1)}
     np.savez_compressed(tmp_path / "out" / "run_golden.npz", **golden)
     with np.load(tmp_path / "out" / "run_enrolment.npz") as stored:
-        np.savez_compressed(tmp_path / "out" / "run_enrolment.npz", center=stored["centre"] + np.float32(0.1))
+        np.savez_compressed(tmp_path / "out" / "run_enrolment.npz", centre=stored["centre"] + np.float32(0.1))
     done = receive("check_artifact.py", tmp_path / "out" / "run.tflite")
     assert done.returncode == 1
     assert "FAIL  golden embeddings" in done.stdout and "FAIL  SHA-256 of what enrollment needs" in done.stdout
@@ -308,7 +308,7 @@ def faulty(shipped: Shipped, clips: Path, tmp_path_factory) -> Path:
             sidecar["embeddings"]["enrolment"] = None
         (root / f"{name}.json").write_text(json.dumps(sidecar), encoding="utf-8")
     (root / "gone_enrolment.npz").unlink()
-    np.savez(root / "changed_enrolment.npz", center=np.zeros(3))
+    np.savez(root / "changed_enrolment.npz", centre=np.zeros(3))
     write(root / "silent" / "mute" / "0.wav", np.zeros(RATE, np.float32))
     write(root / "named" / "unknown" / "0.wav", song(0, 0, 1.0))
     shutil.copytree(clips / "clips" / "toad", root / "twice" / "toad")

@@ -320,7 +320,8 @@ def _nodes(graph: Any) -> list[Any]:
 
 def _tensors(node: Any) -> list[Any] | None:
     """What a layer was called with, in the order of its arguments; None when that is more than tensors, or when the
-    call has side effects (activity regularization)."""
+    call has side effects (activity regularization).
+    """
     if not isinstance(node.operation, layers.Layer) or getattr(node.operation, "activity_regularizer", None):
         return None
     signature = inspect.signature(node.operation.call)

@@ -100,7 +100,7 @@ def mapped(state: State, variant: str) -> dict[str, np.ndarray]:
 
 
 def _names(variant: str) -> Iterator[tuple[str, str]]:
-    """torch's name and our path of every variable."""
+    """Torch's name and our path of every variable."""
     for theirs, ours in _layers(variant):
         parts = NORM if ours.endswith("bn") or ours == "bn0" else DENSE
         for part, variable in parts.items():
@@ -109,7 +109,7 @@ def _names(variant: str) -> Iterator[tuple[str, str]]:
 
 
 def _layers(variant: str) -> Iterator[tuple[str, str]]:
-    """torch's and our name of every layer with weights."""
+    """Torch's and our name of every layer with weights."""
     size, number = VARIANTS[variant], 0
     yield from (("bn0", "bn0"), ("fc1", "embedding"), ("fc_audioset", "logits"))
     if size.stem:

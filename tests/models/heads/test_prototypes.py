@@ -6,8 +6,7 @@ import pytest
 import scipy.spatial.distance as reference
 import tolerances
 import torch
-
-from birdnet_fs.models.prototype_head import PrototypeLogits
+from birdnet_fs.models.heads.prototypes import PrototypeLogits
 
 
 @pytest.mark.parametrize(("distance", "name"), [("euclidean", "sqeuclidean"), ("cosine", "cosine")])

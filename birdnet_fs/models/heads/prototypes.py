@@ -1,11 +1,11 @@
-"""The head of few-shot networks: a class is a point among the embeddings, its logit falls with the distance to it.
+"""Head "prototypes" of few-shot networks: a class is a point in the embedding space, its logit falls with distance.
 
 Source: Snell, Swersky, Zemel 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.org/abs/1703.05175
 (squared Euclidean distance to the mean of a class' support); Sung et al. 2018, "Learning to Compare",
-https://arxiv.org/abs/1711.06025 (a distance that is learned; its layers here are those of V2 in
+https://arxiv.org/abs/1711.06025 (a learned distance; its layers here are those of V2 in
 https://github.com/nnayz/uhh_project_dsai); Wang et al. 2019, "SimpleShot", https://arxiv.org/abs/1911.04623 (cosine
-after a center is taken off). Prototypes, center and what stands for "none of them" are weights of the network, so a
-run that has learned species by enrollment is scored, evaluated and exported like any other.
+after subtraction of a center). Prototypes, center and the logit of the class "none of the others" are weights of the
+network, so a run with enrolled species is scored, evaluated and exported like any other.
 """
 
 from typing import Any
@@ -16,21 +16,41 @@ from keras import layers, ops
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend.in_keras import full_precision
+from birdnet_fs.models.blocks import Backbone
+from birdnet_fs.models.heads.cosine import unit_length
 
 DISTANCES = ("euclidean", "cosine", "learned")
-DROPOUT = 0.1  # inside the learned distance
-SMALLEST_SQUARE = 1e-12  # below the squared length of any embedding that means something
+DROPOUT = 0.1  # rate inside the learned distance
+
+
+def prototype_head(
+    backbone: Backbone, n_classes: int, dropout: float, *, scale: float, distance: str, unknown: bool
+) -> keras.KerasTensor:
+    """Dropout and distances between the embedding and the prototype of each class.
+
+    Args:
+        backbone: Output of a family's `backbone`; only its embedding is used.
+        n_classes: Width of the logits, 1 or more.
+        dropout: Dropout rate in front of the distances, in [0, 1).
+        scale: As in `PrototypeLogits`.
+        distance: As in `PrototypeLogits`.
+        unknown: As in `PrototypeLogits`.
+
+    Returns:
+        Logits float32 [batch, n_classes].
+    """
+    x = layers.Dropout(dropout, name="dropout")(backbone.embedding)
+    return PrototypeLogits(n_classes, distance, scale, unknown, dtype="float32", name="logits")(x)
 
 
 def distance_network(width: int) -> keras.Model:
-    """The learned distance of V2: query and prototype side by side -> 512 -> 256 -> 1, with nothing to bound it.
+    """The learned distance of V2: query and prototype concatenated -> 512 -> 256 -> 1, unbounded.
 
     Args:
-        width: Of an embedding.
+        width: Width of an embedding.
 
     Returns:
-        A Functional Keras model: pairs [n_pairs, 2 * width], the query first -> distance float32 [n_pairs, 1]; the
-        logit of a class is minus the distance to its prototype.
+        A Functional Keras model: pairs [n_pairs, 2 * width], the query first -> distance float32 [n_pairs, 1].
     """
     pairs = keras.Input((2 * width,), name="pairs")
     x = pairs
@@ -41,7 +61,7 @@ def distance_network(width: int) -> keras.Model:
 
 
 def dense_layers(network: keras.Model) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """Kernel [n_in, n_out] and bias [n_out] of each layer of a `distance_network`; between two of them is a ReLU."""
+    """Kernel [n_in, n_out] and bias [n_out] of each dense layer of a `distance_network`, with a ReLU between layers."""
     found = [layer for layer in network.layers if isinstance(layer, layers.Dense)]
     return tuple((ops.convert_to_numpy(x.kernel), ops.convert_to_numpy(x.bias)) for x in found)
 
@@ -52,15 +72,17 @@ class PrototypeLogits(layers.Layer):
 
     Args:
         n_classes: Width of the logits.
-        distance: "euclidean" (-scale x squared distance), "cosine" (scale x cosine) or "learned" (-scale x what
-            `distance_network` says).
-        scale: Above 0; how fast a logit falls.
-        unknown: The last class is "none of the others": its logit is one number, whatever is heard.
-        **settings: Those of every layer (name, dtype).
+        distance: "euclidean" (-scale x squared distance), "cosine" (scale x cosine) or "learned" (-scale x output of
+            `distance_network`).
+        scale: Factor of the distance, above 0.
+        unknown: Whether the last class is "none of the others", whose logit does not depend on the input.
+        **settings: Arguments of `keras.layers.Layer` (name, dtype).
 
-    Weights: `prototypes` [n_known, width]; not trained by gradients: `center` [width], taken off embeddings and
+    Weights: `prototypes` [n_known, width]; not trained by gradients: `center` [width], subtracted from embeddings and
     prototypes before they are compared (zeros until enrollment sets it), and, with `unknown`, `unknown_logit` [1].
-    Input: [batch, width]. Output: [batch, n_classes].
+
+    Raises:
+        UserError: `distance` is none of these.
     """
 
     def __init__(self, n_classes: int, distance: str, scale: float, unknown: bool = False, **settings: Any) -> None:
@@ -70,6 +92,7 @@ class PrototypeLogits(layers.Layer):
         self.n_classes, self.distance, self.scale, self.unknown = n_classes, distance, scale, unknown
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
+        """Create the weights; the variable of the center is called "centre" in files."""
         width = input_shape[-1]
         self.prototypes = self.add_weight(name="prototypes", shape=(self.n_classes - self.unknown, width))
         self.center = self.add_weight(name="centre", shape=(width,), initializer="zeros", trainable=False)
@@ -79,24 +102,34 @@ class PrototypeLogits(layers.Layer):
             self.learned = distance_network(width)
 
     def call(self, x: Any, training: bool = False) -> Any:
+        """[batch, width] -> [batch, n_classes]."""
         logits = self.compare(x, self.prototypes, training=training)
         if self.unknown:
             logits = ops.concatenate([logits, ops.zeros_like(logits[:, :1]) + self.unknown_logit], axis=1)
         return logits
 
     def compare(self, x: Any, prototypes: Any, training: bool = False) -> Any:
-        """Logits of embeddings [n, width] for any prototypes [n_classes, width]: [n, n_classes]."""
+        """Logits of embeddings for given prototypes.
+
+        Args:
+            x: Embeddings [n, width].
+            prototypes: One row per class [n_classes, width].
+            training: Whether the learned distance applies its dropout.
+
+        Returns:
+            [n, n_classes].
+        """
         x = ops.cast(x, self.compute_dtype)
         prototypes = ops.cast(prototypes, self.compute_dtype)
-        if self.distance != "learned":  # moves no distance, and float32 keeps more of it
+        if self.distance != "learned":  # a shift changes no distance, and float32 loses less near 0
             x, prototypes = x - self.center, prototypes - self.center
         if self.distance == "cosine":
             with full_precision(x):
-                return self.scale * ops.matmul(_unit(x), ops.transpose(_unit(prototypes)))
+                return self.scale * ops.matmul(unit_length(x), ops.transpose(unit_length(prototypes)))
         if self.distance == "euclidean":
             with full_precision(x):  # a small difference of large products
-                near = 2.0 * ops.matmul(x, ops.transpose(prototypes)) - ops.sum(ops.square(prototypes), axis=1)
-            return self.scale * (near - ops.sum(ops.square(x), axis=1, keepdims=True))
+                similarity = 2.0 * ops.matmul(x, ops.transpose(prototypes)) - ops.sum(ops.square(prototypes), axis=1)
+            return self.scale * (similarity - ops.sum(ops.square(x), axis=1, keepdims=True))
         n_classes, width = prototypes.shape
         queries = ops.repeat(x[:, None, :], n_classes, axis=1)
         pairs = ops.concatenate([queries, ops.zeros_like(queries) + prototypes], axis=2)
@@ -104,9 +137,6 @@ class PrototypeLogits(layers.Layer):
         return -self.scale * ops.reshape(distances, (-1, n_classes))
 
     def get_config(self) -> dict[str, Any]:
+        """Arguments to create the layer again."""
         own = {name: getattr(self, name) for name in ("n_classes", "distance", "scale", "unknown")}
         return {**super().get_config(), **own}
-
-
-def _unit(x: Any) -> Any:
-    return x * ops.rsqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + SMALLEST_SQUARE)

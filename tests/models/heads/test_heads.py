@@ -1,4 +1,4 @@
-"""The heads: attention over time against PANNs' module, cosines against torch's, and what every head must do."""
+"""Every head: shapes, names, gradients, learning, and equal scores on both backends and in TFLite."""
 
 import os
 import re
@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 import tolerances
 import torch
-import torch.nn.functional as F
 from installed import need
-from torch import nn
 
 from birdnet_fs import models
 from birdnet_fs.core.errors import UserError
@@ -43,103 +41,6 @@ def settled(model: keras.Model) -> keras.Model:
     with torch.no_grad():
         model(decibels(16), training=True)
     return model
-
-
-# ---------------------------------------------------------------- sed
-
-
-class DecisionLevelAttention(nn.Module):
-    """What follows the convolutions in PANNs' Cnn14_DecisionLevelAtt, on [batch, width, n_steps]."""
-
-    def __init__(self, width: int, n_classes: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, width)
-        self.att = nn.Conv1d(width, n_classes, kernel_size=1)
-        self.cla = nn.Conv1d(width, n_classes, kernel_size=1)
-
-    def forward(self, x):
-        x = F.max_pool1d(x, kernel_size=3, stride=1, padding=1) + F.avg_pool1d(x, kernel_size=3, stride=1, padding=1)
-        x = F.relu(self.fc1(x.transpose(1, 2))).transpose(1, 2)
-        attention, frame_logits = self.att(x), self.cla(x)
-        weights = torch.softmax(torch.clamp(attention, -10, 10), dim=-1)
-        return attention, weights, frame_logits
-
-
-def sed_and_its_twin(n_steps: int) -> tuple[keras.Model, DecisionLevelAttention]:
-    torch.manual_seed(n_steps)
-    twin = DecisionLevelAttention(6, N_CLASSES)
-    with torch.no_grad():
-        twin.att.weight.mul_(60)  # beyond the clamp
-    frames = keras.Input((n_steps, 6))
-    model = keras.Model(frames, heads.sed(heads.Backbone(frames, frames), N_CLASSES, 0.5))
-    for layer, module in (("hidden", twin.fc1), ("attention", twin.att), ("logits", twin.cla)):
-        weight = module.weight.detach().numpy().reshape(module.weight.shape[:2])
-        model.get_layer(f"frame_{layer}").set_weights([weight.T, module.bias.detach().numpy()])
-    return model, twin
-
-
-@pytest.mark.parametrize("n_steps", [1, 2, 9])
-def test_sed_is_the_published_attention(n_steps):
-    model, twin = sed_and_its_twin(n_steps)
-    x = torch.randn(8, n_steps, 6)
-    with torch.no_grad():
-        logits, frame_logits = models.with_outputs(model, ["logits", "frame_logits"])(x)
-        attention, weights, expected = twin(x.transpose(1, 2))
-    assert bool((attention.abs() > 10).any()) and bool((attention.abs() < 10).any())
-    torch.testing.assert_close(frame_logits, expected.transpose(1, 2), atol=tolerances.PYTORCH_TWIN, rtol=0)
-    torch.testing.assert_close(logits, (weights * expected).sum(2), atol=tolerances.PYTORCH_TWIN, rtol=0)
-
-
-def test_sed_gives_the_published_probability_where_the_steps_agree():
-    model, twin = sed_and_its_twin(5)
-    with torch.no_grad():
-        twin.fc1.weight.zero_()  # every step is the same
-        model.get_layer("frame_hidden").kernel.assign(np.zeros((6, 6)))
-        x = torch.randn(3, 5, 6)
-        _, weights, frame_logits = twin(x.transpose(1, 2))
-        published = (weights * frame_logits.sigmoid()).sum(2)
-        torch.testing.assert_close(model(x).sigmoid(), published, atol=tolerances.PYTORCH_TWIN, rtol=0)
-
-
-def test_a_call_in_one_step_decides_when_attention_finds_it():
-    pool = heads.AttentionPooling()
-    values = torch.full((1, 30, 1), -5.0)
-    values[0, 7] = 5.0
-    attention = torch.zeros(1, 30, 1)
-    attention[0, 7] = 100.0
-    # the clamp: e^10 against 29 steps of e^0
-    share = np.exp(10) / (np.exp(10) + 29)
-    assert float(pool([attention, values])) == pytest.approx(5 * share - 5 * (1 - share), abs=tolerances.PYTORCH_TWIN)
-    assert float(pool([0 * attention, values])) == pytest.approx(-5 + 10 / 30, abs=tolerances.PYTORCH_TWIN)
-
-
-# ---------------------------------------------------------------- cosine
-
-
-def test_cosine_is_torchs_normalized_linear_layer():
-    x, weight = torch.randn(5, 12) * 7, torch.randn(3, 12)
-    inputs = keras.Input((12,))
-    model = keras.Model(inputs, heads.cosine(heads.Backbone(inputs, inputs), 3, 0.2, scale=30.0))
-    model.get_layer("logits").kernel.assign(weight.T)
-    with torch.no_grad():
-        expected = 30 * F.linear(F.normalize(x), F.normalize(weight))
-        torch.testing.assert_close(model(x), expected, atol=tolerances.PYTORCH_TWIN, rtol=0)
-        torch.testing.assert_close(model(1000 * x), expected, atol=tolerances.PYTORCH_TWIN, rtol=0)
-    assert [w.path.partition("/")[2] for w in model.weights if "seed" not in w.path] == ["kernel"]
-
-
-def test_cosine_takes_silence_and_float16():
-    layer = heads.CosineLogits(3, 30.0)
-    layer.build((None, 8))
-    silence = torch.zeros(2, 8, requires_grad=True)
-    logits = layer.call(silence)
-    logits.sum().backward()
-    assert bool((logits == 0).all()) and bool(torch.isfinite(silence.grad).all())
-    loud = torch.full((1, 8), 500.0, dtype=torch.float16)  # its square is beyond float16
-    torch.testing.assert_close(layer.call(loud), layer.call(loud.float()))
-
-
-# ---------------------------------------------------------------- every head
 
 
 @pytest.mark.parametrize("head", NAMES)
@@ -248,14 +149,13 @@ import sys, numpy as np, keras
 from pathlib import Path
 from ai_edge_litert.interpreter import Interpreter
 from birdnet_fs import models
-from birdnet_fs.export.tflite.convert import convert
-from birdnet_fs.models import heads  # registers the layers
+from birdnet_fs.export.tflite.convert import convert_model
 folder, names = Path(sys.argv[1]), sys.argv[2:]
 x = np.load(folder / "x.npy")
 for head in names:
     model = keras.models.load_model(folder / f"{head}.keras")
     np.save(folder / f"{head}_keras.npy", model.predict(x, verbose=0))
-    convert(model, (1, *x.shape[1:]), "features", folder / f"{head}.tflite")
+    convert_model(model, (1, *x.shape[1:]), "features", folder / f"{head}.tflite")
     runtime = Interpreter(model_path=str(folder / f"{head}.tflite"))
     runtime.allocate_tensors()
     rows = []
