@@ -19,7 +19,7 @@ import numpy as np
 
 from birdnet_fs.batches.augment.features import augment_features
 from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
-from birdnet_fs.batches.augment.rng import ItemRandom, Key
+from birdnet_fs.batches.augment.item_random import ItemRandom, ItemKey
 from birdnet_fs.batches.augment.stretch_pitch import stretch_and_shift
 from birdnet_fs.batches.augment.waveform import Partner, augment_waveform
 from birdnet_fs.frontend import preset
@@ -122,7 +122,7 @@ def main(repeats: int = 15) -> None:
     for name, settings in CHAINS.items():
         experiment = Experiment(frontend=SPEC, augmentation=settings)
         chain = AugmentationPipeline(clips, np.eye(8, dtype=np.float32), experiment, clips[4:])  # type: ignore[arg-type]
-        _line(f"item: {name}", lambda c=chain: [c.item(Key(0, i, i % 8, 0)) for i in range(20)], None, repeats, 20)
+        _line(f"item: {name}", lambda c=chain: [c.item(ItemKey(0, i, i % 8, 0)) for i in range(20)], None, repeats, 20)
 
 
 def _of(module, peer: Callable | None, waveform: np.ndarray) -> Callable | None:
@@ -133,7 +133,7 @@ def _of(module, peer: Callable | None, waveform: np.ndarray) -> Callable | None:
 
 
 def _draws() -> ItemRandom:
-    return ItemRandom(0, Key(0, 0, 0, 0))
+    return ItemRandom(0, ItemKey(0, 0, 0, 0))
 
 
 def _waveform(segment: np.ndarray, other: np.ndarray, settings: Augmentation) -> None:

@@ -23,8 +23,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from birdnet_fs import models, schema
-from birdnet_fs.data.episodes import Episodes, draw_episodes
-from birdnet_fs.metrics.few_shot import Scores, by_embedding, by_pairs, combine_standardized, summarize
+from birdnet_fs.data.episodes import EpisodeIndices, draw_episodes
+from birdnet_fs.metrics.few_shot import EpisodeScores, by_embedding, by_pairs, combine_standardized, summarize
 from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.training import episodic
 
@@ -127,7 +127,7 @@ def training(rounds: int) -> None:
         print(f"{name:32s} {rates[0]:10.2f} {rates[1]:10.2f} {ratio:6.2f}", flush=True)
 
 
-def looped(x: np.ndarray, alike: np.ndarray, episodes: Episodes, method: str) -> float:
+def looped(x: np.ndarray, alike: np.ndarray, episodes: EpisodeIndices, method: str) -> float:
     """Accuracy over the first N_LOOPED episodes, one by one."""
     right = []
     for support, query in zip(episodes.support[:N_LOOPED], episodes.query[:N_LOOPED], strict=True):
@@ -194,7 +194,7 @@ def naming() -> None:
         print(f"{f'{n_shot}-shot, drawing them':32s} {'':10s} {time.process_time() - start:10.2f}")
         pairs = by_pairs("correlation", alike, episodes)
         cosine = by_embedding(x, episodes, "cosine")
-        scores: list[Scores] = [by_embedding(x, episodes, "euclidean"), cosine]
+        scores: list[EpisodeScores] = [by_embedding(x, episodes, "euclidean"), cosine]
         scores += [by_embedding(x, episodes, "logistic_regression"), pairs, combine_standardized(cosine, pairs)]
         for score in scores:
             start = time.process_time()

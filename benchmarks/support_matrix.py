@@ -22,7 +22,7 @@ from birdnet_fs.core.progress import say
 from birdnet_fs.export.convert_and_verify import ParityReport, convert_and_verify
 from birdnet_fs.export.parity.compare import RuntimeParity
 from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs, make_parity_inputs
-from birdnet_fs.export.runtimes.environments import Environment, find_environments, runtimes
+from birdnet_fs.export.runtimes.environments import Environment, find_environments, find_runtimes
 from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.export.targets.check import TARGETS
 from birdnet_fs.models import resolve
@@ -91,9 +91,9 @@ def said_of(run: Run, probe: ParityInputs, form: ExportSpec, places: Sequence[En
 def alone(run: Run, probe: ParityInputs, form: ExportSpec, places: Sequence[Environment]) -> dict[str, str]:
     """Each runtime by itself, so that one that fails does not hide another."""
     cells: dict[str, str] = {}
-    for runtime in runtimes(form.format, places):
+    for runtime in find_runtimes(form.format, places):
         package = runtime.engine.removesuffix("-default")
-        others = [Environment(p.python, {package: p.has[package]}) for p in places[1:] if p.python == runtime.python]
+        others = [Environment(p.python, {package: p.packages[package]}) for p in places[1:] if p.python == runtime.python]
         try:
             (proof,) = tried(run, probe, [form], [places[0], *others])
             cells.update({name: text for name, text in said(proof).items() if not name.startswith(SECOND)})

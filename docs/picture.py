@@ -1,4 +1,4 @@
-"""The picture at the top of the README: a soundscape of the aviary, what sings in it, what the shipped file heard.
+"""The picture at the top of the README: a soundscape of the aviary, the songs in it and the detections of the exported file.
 
 Run after `birdnet-fs quickstart`: python docs/picture.py quickstart docs/picture.png
 """
@@ -31,8 +31,8 @@ def draw(folder: Path, output: Path) -> None:
     waveform = read_audio(folder / "recordings" / "audio" / f"{name}.flac", sample_rate_hz=spec.sample_rate_hz).waveform
     features = log_mel(waveform[: int(SHOWN_S * spec.sample_rate_hz)], spec)[0]
     songs = _rows(next((folder / "recordings" / "raven").glob(f"{name}*.txt")), "\t")
-    heard = _rows(next((folder / "analysis").glob(f"{name}*.results.csv")))
-    labels = sorted({row["Annotation"] for row in songs} | {row["Scientific name"] for row in heard})
+    detections = _rows(next((folder / "analysis").glob(f"{name}*.results.csv")))
+    labels = sorted({row["Annotation"] for row in songs} | {row["Scientific name"] for row in detections})
     color = {label: plt.get_cmap("Dark2")(i) for i, label in enumerate(labels)}
 
     figure, (above, below) = plt.subplots(
@@ -45,7 +45,7 @@ def draw(folder: Path, output: Path) -> None:
     )
     for y, table, start, end, label, weight in (
         (1, songs, "Begin Time (s)", "End Time (s)", "Annotation", None),
-        (0, heard, "Start (s)", "End (s)", "Scientific name", "Confidence"),
+        (0, detections, "Start (s)", "End (s)", "Scientific name", "Confidence"),
     ):
         for row in table:
             onset, offset = float(row[start]), min(float(row[end]), SHOWN_S)
@@ -54,7 +54,7 @@ def draw(folder: Path, output: Path) -> None:
                 below.barh(y, offset - onset, left=onset, height=0.7, color=color[row[label]], alpha=opacity)
                 if y:
                     above.axvspan(onset, offset, ymin=0, ymax=0.03, color=color[row[label]])
-    below.set(yticks=[1, 0], yticklabels=["what sings", "what the .tflite heard"], xlabel="seconds", xlim=(0, SHOWN_S))
+    below.set(yticks=[1, 0], yticklabels=["songs", "detections of the .tflite"], xlabel="seconds", xlim=(0, SHOWN_S))
     handles = [plt.Rectangle((0, 0), 1, 1, color=color[label]) for label in labels]
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     figure.savefig(output, dpi=110)

@@ -1,4 +1,4 @@
-"""A page that shows what augmentation does to training clips: spectrograms before and after, and what was drawn."""
+"""A page of augmented training clips: spectrograms before and after, and the parameters drawn for each."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ import numpy as np
 
 from birdnet_fs import schema
 from birdnet_fs.batches.augment.pipeline import AugmentationPipeline, Item
-from birdnet_fs.batches.augment.rng import Key
+from birdnet_fs.batches.augment.item_random import ItemKey
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import show
 from birdnet_fs.core.text import escaped
@@ -24,23 +24,26 @@ from birdnet_fs.reports.page import render
 from birdnet_fs.runs.resolve import resolved
 
 TEMPLATE = "augment.html"
-N_PARTNERS, N_NOISES = 24, 12  # clips to mix in and background recordings that are read: enough to see, soon ready
+N_PARTNERS, N_NOISES = (
+    24,
+    12,
+)  # other clips and background recordings that are read; few, so that the page is ready soon
 COLORS = "magma"
 
 
 def report_on_augmentation(
     experiment: schema.Experiment, path: Path | str, *, n_clips: int = 6, n_draws: int = 4
 ) -> None:
-    """Write the page of an experiment.
+    """Write a page of augmented training clips of an experiment.
 
     Args:
-        experiment: Its training clips are shown, changed as its training would change them.
+        experiment: Its training clips are shown, augmented as in its training.
         path: The HTML file; replaced whole.
-        n_clips: Clips to show, of as many classes as can be; 1 or more.
-        n_draws: Of each clip; 1 or more.
+        n_clips: Number of clips, spread over the classes; 1 or more. Default: 6.
+        n_draws: Augmented versions of each clip; 1 or more. Default: 4.
 
     Raises:
-        UserError: No clips to train on, or none that can be read.
+        UserError: There are no clips to train on, none can be read, or a number is below 1.
     """
     if min(n_clips, n_draws) < 1:
         raise UserError(f"Clips and draws to show must be 1 or more. Received: {n_clips} and {n_draws}")
@@ -60,7 +63,7 @@ def report_on_augmentation(
             "label": escaped(";".join(waveforms.clips[i].labels) or "no label"),
             "name": escaped(waveforms.clips[i].path.name),
             "draws": [
-                _draw(chain.item(Key(epoch, i, i, 0)), experiment.frontend, parts.classes) for epoch in range(n_draws)
+                _draw(chain.item(ItemKey(epoch, i, i, 0)), experiment.frontend, parts.classes) for epoch in range(n_draws)
             ],
         }
         for i in shown
@@ -69,10 +72,12 @@ def report_on_augmentation(
         f"{row.path} could not be read: {row.reason}" for row in waveforms.ledger.rows if row.status == "quarantined"
     ]
     if experiment.augmentation.mixes and len(waveforms) < len(parts.train):
-        notes.append(f"On this page other segments come from {len(waveforms)} clips; in training from all.")
+        notes.append(
+            f"On this page the segments mixed in come from {len(waveforms)} clips; in training they come from all."
+        )
     if len(noises):
         notes.append(
-            f"On this page noise comes from {len(noises)} background recordings at most; in training from all."
+            f"On this page noise comes from {len(noises)} background recordings at most; in training they come from all."
         )
     off = set(show(schema.Augmentation()).split("\n"))
     render(
@@ -90,7 +95,7 @@ def report_on_augmentation(
 
 
 def _chosen(clips: Sequence[Clip], n_clips: int) -> list[int]:
-    """Numbers of the clips to read: first those that are shown, of one class after the other, then others to mix in."""
+    """Indices of the clips to read: those shown first, alternating between classes, then clips to mix in."""
     turn: dict[str, int] = {}
     order = []
     for i, clip in enumerate(clips):
@@ -101,7 +106,7 @@ def _chosen(clips: Sequence[Clip], n_clips: int) -> list[int]:
 
 
 def _noises(experiment: schema.Experiment, parts: Partition) -> Waveforms | tuple[()]:
-    """Some background recordings, as training takes them."""
+    """Some of the background recordings that training uses."""
     if not experiment.augmentation.uses_background:
         return ()
     clips = read_background(experiment.data).clips
@@ -125,7 +130,7 @@ def _draw(item: Item, spec: schema.FrontEnd, classes: Sequence[str]) -> dict[str
 
 
 def _png(features: np.ndarray, low: float, high: float) -> str:
-    """Features [n_frames, n_mels] as a picture in base64, low pitches at the bottom."""
+    """Features [n_frames, n_mels] as a PNG in base64, low frequencies at the bottom."""
     import matplotlib
     from PIL import Image  # matplotlib needs it; a palette takes a quarter of the room that its own pictures do
 

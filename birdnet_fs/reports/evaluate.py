@@ -1,4 +1,4 @@
-"""Scores -> the numbers of metrics.json, and a folder's metrics.json and report.html from them."""
+"""Metrics of a table of scores, and the files metrics.json and report.html."""
 
 import csv
 import json
@@ -20,8 +20,8 @@ from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.run import CLASSES, VERSIONS, load_run
 
 METRICS, REPORT, SCORES = "metrics.json", "report.html", "scores.csv"
-HELD_OUT_LEDGER = "held_out.csv"  # how the recordings behind the scores ended
-_DRAWS = (100, 1000)  # of the bootstrap: many on small tables, fewer on large ones
+HELD_OUT_LEDGER = "held_out.csv"  # status of every recording that was scored
+_DRAWS = (100, 1000)  # least and most bootstrap draws, fewer on large tables
 _DRAWN_CELLS = 300_000_000
 
 
@@ -34,16 +34,16 @@ def evaluate_scores(
     multi_label: bool,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The numbers of metrics.json, as plain JSON values; what is undefined is None.
+    """Metrics as plain JSON values; undefined ones are None.
 
     Args:
         targets: [n, n_classes], 0 or 1.
         scores: [n, n_classes], probabilities.
         classes: Names in column order.
-        groups: [n], recording or individual of each row; drawn whole for the confidence interval.
-        multi_label: What `accuracy` means: the share of rows whose set of labels is exactly right at .5, else
-            the share whose highest score is right.
-        seed: Of the bootstrap.
+        groups: [n], recording or individual of each row; the bootstrap draws whole groups.
+        multi_label: Decides what `accuracy` is: the share of rows whose set of labels is exactly right at a threshold
+            of 0.5, else the share of rows whose highest score is a true class.
+        seed: Seed of the bootstrap. Default: 0.
 
     Returns:
         macro_auroc, macro_auroc_ci [low, high] (95 %), n_scored_classes, skipped_classes, accuracy, accuracy_is,
@@ -64,7 +64,7 @@ def evaluate_scores(
     area = macro_auroc(targets, scores)
     n_draws = int(np.clip(_DRAWN_CELLS / max(targets.size, 1), *_DRAWS))
     interval = classification.bootstrap(
-        lambda t, s: macro_auroc(t, s).value, targets, scores, np.asarray(groups, object), n=n_draws, seed=seed
+        lambda t, s: macro_auroc(t, s).value, targets, scores, np.asarray(groups, object), n_draws=n_draws, seed=seed
     )
     precision = classification.average_precision(targets, scores)
     thresholds, best_f1 = classification.best_f1(targets, scores)
@@ -119,13 +119,24 @@ def write_evaluation(
 ) -> dict[str, Any]:
     """Evaluate a table and write `metrics.json` and `report.html` into a folder, each whole or not at all.
 
-    Other keys of a metrics.json already there are kept.
+    Other keys of an existing metrics.json are kept.
+
+    Args:
+        folder: Where to write.
+        table: Scores and targets of one or more rows.
+        multi_label: As in `evaluate_scores`.
+        title: Title of the page.
+        experiment: Settings to show on the page. Default: None, none are shown.
+        versions: Versions of the libraries to show. Default: None, those in use.
+        history: One mapping per epoch for the training curves. Default: (), no curves.
+        notes: Sentences for the top of the page. Default: ().
+        seed: Seed of the bootstrap. Default: 0.
 
     Returns:
-        What `evaluate_scores` gave.
+        The metrics, as `evaluate_scores` returns them.
 
     Raises:
-        UserError: The table has no rows, or the metrics.json there is not readable.
+        UserError: The table has no rows, or an existing metrics.json is not readable.
     """
     from birdnet_fs.reports.page import write_report
 
@@ -156,14 +167,14 @@ def report_on_scores(
 
     Args:
         run: The run folder.
-        output: Where to write; None = the run folder.
-        scores: Their table; None = scores.csv in the run folder.
+        output: Where to write. Default: None, the run folder.
+        scores: The table of scores. Default: None, scores.csv in the run folder.
 
     Returns:
-        What `evaluate_scores` gave.
+        The metrics, as `evaluate_scores` returns them.
 
     Raises:
-        UserError: It is no run, holds no scores, or they are of other classes.
+        UserError: The folder is no run, holds no scores, or the scores are of other classes.
     """
     run = Path(run)
     opened = load_run(run)
@@ -184,7 +195,7 @@ def report_on_scores(
 
 
 def _left_out(ledger: Path) -> list[str]:
-    """What the ledger beside the scores says of held-out recordings that could not be read."""
+    """A sentence about held-out recordings that could not be read, from the ledger beside the scores."""
     if not ledger.is_file():
         return []
     with open(ledger, encoding="utf-8", newline="") as file:
@@ -196,10 +207,16 @@ def _left_out(ledger: Path) -> list[str]:
 
 
 def stored_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; {} where there is none.
+    """Read a JSON object.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The object; {} when the file does not exist.
 
     Raises:
-        UserError: It is not readable, or no object.
+        UserError: The file is not readable, or holds no object.
     """
     if not path.is_file():
         return {}

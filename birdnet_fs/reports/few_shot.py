@@ -1,6 +1,6 @@
-"""How well a run that was trained in episodes tells classes apart that it never heard: metrics.json and report.html.
+"""Evaluate a run that was trained in episodes on classes it was not trained on: metrics.json and report.html.
 
-The run folder is enough: its `partition.csv` names the clips it held out.
+The held-out clips are those of the run's `partition.csv`.
 """
 
 import math
@@ -15,32 +15,32 @@ from birdnet_fs.core.files import write_json
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.waveforms import Waveforms
-from birdnet_fs.metrics.few_shot import Result
+from birdnet_fs.metrics.few_shot import FewShotAccuracy
 from birdnet_fs.reports.evaluate import METRICS, REPORT, stored_json
 from birdnet_fs.reports.figures import confusion_figure, history_figure
 from birdnet_fs.reports.page import render
 from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.provenance import held_out_clips
 from birdnet_fs.runs.run import VERSIONS, Run
-from birdnet_fs.training.episodic import test_accuracies
+from birdnet_fs.training.episodic import held_out_accuracies
 from birdnet_fs.training.loop import device_of
 
 TEMPLATE = "few_shot.html"
 
 
 def report_on_episodes(run: Run, output: Path | None = None) -> dict[str, Any]:
-    """Test a run on episodes over the classes it held out, and write its report.
+    """Evaluate a run on episodes over the classes it held out, and write its report.
 
     Args:
-        run: A run or checkpoint of an experiment with episodes; its recordings are where they were.
-        output: Where to write; None = the run folder.
+        run: A run or checkpoint of an experiment with episodes, whose recordings are still in place.
+        output: Where to write. Default: None, the run folder.
 
     Returns:
         What `metrics.json` holds: test_acc with its 95 % interval test_acc_ci, test_loss (cross-entropy of the
         queries), macro test_precision, test_recall, test_f1, n_way, n_shot, n_query, n_test, recordings (of support
         and query: "across", "within" or "any"), distance, methods (accuracy of others on the same episodes), n_clips,
         seed, per_class (a list of name, n_queries, precision, recall, f1; the recall is the accuracy of the class) and
-        confusion ([true][named]). Empty when no episodes were asked for.
+        confusion ([true][predicted]). Empty when the experiment has no test episodes.
 
     Raises:
         UserError: The run has no episodes, its clips cannot be read, or no episodes can be drawn from them.
@@ -53,14 +53,14 @@ def report_on_episodes(run: Run, output: Path | None = None) -> dict[str, Any]:
         raise UserError(f"{run.path} was not trained in episodes; `birdnet-fs evaluate` scores it.")
     clips = held_out_clips(run)
     if not settings.n_test or not clips:
-        say("No test episodes were asked for (episodes.n_test), so there is nothing to evaluate on.")
+        say("The experiment has no test episodes (episodes.n_test=0), so there is nothing to evaluate.")
         return {}
     waveforms = Waveforms(clips, experiment.frontend.sample_rate_hz)
     folder = output or run.path
     waveforms.ledger.write(folder / "held_out.csv")
     with keras.device(device_of("auto")):
         model = run.build_model()
-    results, loss = test_accuracies(model, waveforms, experiment.frontend, settings, experiment.seed)
+    results, loss = held_out_accuracies(model, waveforms, experiment.frontend, settings, experiment.seed)
     metrics = {**_numbers(results, loss), "n_clips": len(waveforms), "seed": experiment.seed}
     write_json(folder / METRICS, metrics)
     history = read_history(run.path / HISTORY)
@@ -83,7 +83,7 @@ def _worst_first(row: Mapping[str, Any]) -> tuple[bool, float, str]:
     return (row["recall"] is None, row["recall"] or 0.0, row["name"])
 
 
-def _numbers(results: list[Result], loss: float) -> dict[str, Any]:
+def _numbers(results: list[FewShotAccuracy], loss: float) -> dict[str, Any]:
     own = results[0]
     called = own.precision_recall_f1
     return {
@@ -110,7 +110,7 @@ def _numbers(results: list[Result], loss: float) -> dict[str, Any]:
     }
 
 
-def _interval(result: Result) -> list[float | None]:
+def _interval(result: FewShotAccuracy) -> list[float | None]:
     return [_plain(result.low), _plain(result.high)]
 
 

@@ -1,4 +1,4 @@
-"""Figures of the report as SVG text that can stand inside an HTML page: no script, no link, nothing to load."""
+"""Figures of the reports as SVG text for inline use in HTML: no script, no link, nothing to load."""
 
 import io
 import re
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 INK, ACCENT, SECOND = "#24332b", "#2f6f4f", "#c2703d"
-MAX_NAMED, MAX_COUNTED = 60, 25  # classes whose names, and whose counts, still can be read
+MAX_NAMED, MAX_COUNTED = 60, 25  # most classes whose names, and whose counts, are legible
 _STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -24,11 +24,14 @@ _STYLE: Any = {
 
 
 def confusion_figure(confusion: Sequence[Sequence[int]] | np.ndarray, classes: Sequence[str]) -> str:
-    """The confusion matrix, each row divided by its sum: true class down, called class across.
+    """The confusion matrix, each row divided by its sum: true classes down, predicted classes across.
 
     Args:
-        confusion: [n_classes, n_classes] counts.
-        classes: Names; left out of the figure above 60 classes.
+        confusion: [n_classes, n_classes] counts, true class first.
+        classes: Class names; shown up to 60 classes.
+
+    Returns:
+        An <svg> element.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -42,7 +45,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]] | np.ndarray, classes: S
         axes = figure.subplots()
         image = axes.imshow(share, vmin=0, vmax=1, cmap="Greens", interpolation="nearest")
         figure.colorbar(image, ax=axes, shrink=0.6, label="share of the true class")
-        axes.set(xlabel="called", ylabel="truly")
+        axes.set(xlabel="predicted class", ylabel="true class")
         axes.spines[:].set_visible(False)
         if n <= MAX_NAMED:
             short = [name if len(name) <= 28 else name[:27] + "…" for name in classes]
@@ -56,9 +59,13 @@ def confusion_figure(confusion: Sequence[Sequence[int]] | np.ndarray, classes: S
 
 
 def history_figure(history: Sequence[Mapping[str, float]]) -> str:
-    """Training curves: losses on the left, scores between 0 and 1 on the right; "" without any.
+    """Training curves: losses on the left, scores between 0 and 1 on the right.
 
-    Columns of single classes (with "/" in the name) are left to TensorBoard.
+    Args:
+        history: One mapping per epoch; columns of single classes (with "/" in the name) are not shown.
+
+    Returns:
+        An <svg> element; "" when there is nothing to show.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -82,11 +89,14 @@ def history_figure(history: Sequence[Mapping[str, float]]) -> str:
 
 
 def search_figure(points: Sequence[tuple[int, float, bool]], metric: str) -> str:
-    """The value of every trial, and the best up to each.
+    """The value of every trial of a study, and the best value so far.
 
     Args:
-        points: Number, value, and whether it was trained to its end; by number, one or more.
-        metric: What the value is.
+        points: (number, value, whether it was trained to its end) of one or more trials, in order of number.
+        metric: Name of the value.
+
+    Returns:
+        An <svg> element.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -113,12 +123,15 @@ def search_figure(points: Sequence[tuple[int, float, bool]], metric: str) -> str
 
 
 def trials_figure(curves: Sequence[Mapping[int, float]], best: int | None, metric: str) -> str:
-    """The value of every trial by epoch.
+    """The value of every trial of a study by epoch.
 
     Args:
-        curves: Value by epoch, of each trial.
-        best: Place in `curves` of the one to show on top of the others.
-        metric: What the value is.
+        curves: Value by epoch of each trial.
+        best: Index in `curves` of the best trial, drawn on top; None for none.
+        metric: Name of the value.
+
+    Returns:
+        An <svg> element.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -143,12 +156,15 @@ def trials_figure(curves: Sequence[Mapping[int, float]], best: int | None, metri
 
 
 def slices_figure(slices: Sequence[Mapping[str, Any]], metric: str) -> str:
-    """The value of the trials against each setting that was searched.
+    """The value of the trials against each searched setting.
 
     Args:
-        slices: Of each setting its key, "x" (numbers; places in "options" where there are some), "y", "whole" (whether
-            they were trained to their end) and "log".
-        metric: What the value is.
+        slices: For each setting a mapping with "key", "x" (numbers, or indices into "options" if there are any), "y",
+            "whole" (whether a trial was trained to its end), "options" and "log" (logarithmic axis).
+        metric: Name of the value.
+
+    Returns:
+        An <svg> element.
     """
     import matplotlib
     from matplotlib.figure import Figure

@@ -1,6 +1,6 @@
-"""Score what a run held out, and write `scores.csv`, `metrics.json` and `report.html`.
+"""Score the clips that a run held out, and write `scores.csv`, `metrics.json` and `report.html`.
 
-The run folder (or a checkpoint) is enough: its `partition.csv` names the clips it held out.
+The held-out clips are those of the `partition.csv` of the run, checkpoint or ensemble.
 """
 
 from pathlib import Path
@@ -19,39 +19,39 @@ from birdnet_fs.runs.ensemble import Ensemble, is_ensemble, load_ensemble
 from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.provenance import held_out_clips
 from birdnet_fs.runs.run import Run, load_run
-from birdnet_fs.training.tracking.tracker import Tracking, test_numbers
+from birdnet_fs.training.tracking.tracker import Tracking, metrics_for_tracking
 
 
 def report_on_held_out(run: Run, output: Path | None = None) -> dict[str, Any]:
-    """Score the held-out clips of a run and write its report; of classes it never heard, over episodes of them.
+    """Score the held-out clips of a run and write its report; held-out classes are evaluated over episodes.
 
-    The numbers also go where the training's did (`tracking.json`).
+    The numbers are also sent to the trackers of the training (`tracking.json`).
 
     Args:
-        run: A finished run or a checkpoint; its recordings are where they were.
-        output: Where to write; None = the run folder.
+        run: A finished run or a checkpoint, whose recordings are still in place.
+        output: Where to write. Default: None, the run folder.
 
     Returns:
-        What `metrics.json` holds; empty when nothing was held out.
+        The content of `metrics.json`; empty when nothing was held out.
     """
     metrics = report_on_episodes(run, output) if _in_episodes(run) else _report_on_clips(run, output)
     if metrics and output is None:
-        Tracking.of_run(run.path).report(test_numbers(metrics), len(read_history(run.path / HISTORY)))
+        Tracking.of_run(run.path).report(metrics_for_tracking(metrics), len(read_history(run.path / HISTORY)))
     return metrics
 
 
 def evaluate_again(folder: Path, output: Path | None = None) -> dict[str, Any]:
-    """The report of a run or checkpoint anew: from its `scores.csv` where it has one, else by scoring what it held out.
+    """Write the report of a run again: from its `scores.csv` if there is one, else by scoring its held-out clips.
 
     Args:
-        folder: The run folder, or an ensemble's: what all its members held out.
-        output: Where to write; None = the run folder.
+        folder: A run, a checkpoint, or an ensemble (the clips that all its members held out).
+        output: Where to write. Default: None, the folder itself.
 
     Returns:
-        What `metrics.json` holds.
+        The content of `metrics.json`.
 
     Raises:
-        UserError: It is no run, or nothing says what it never heard.
+        UserError: The folder is no run, or it does not say which clips were held out.
     """
     if is_ensemble(folder):
         return _report_on_ensemble(load_ensemble(folder), output)
@@ -61,7 +61,7 @@ def evaluate_again(folder: Path, output: Path | None = None) -> dict[str, Any]:
             return report_on_scores(folder, output)
         if not (folder / PARTITION).is_file():
             raise UserError(
-                f"{folder} holds neither {SCORES} nor {PARTITION}, so nothing says what it never heard; give labeled "
+                f"{folder} holds neither {SCORES} nor {PARTITION}, so its held-out clips are unknown; give labeled "
                 "recordings, and -o FOLDER for the results."
             )
     metrics = report_on_held_out(run, output)
@@ -85,7 +85,7 @@ def _report_on_clips(run: Run, output: Path | None) -> dict[str, Any]:
     if scored.ledger.counts()["quarantined"]:
         say(f"held out: {scored.ledger.summary()}")
     targets = clip_targets(scored.clips, run.classes, multi_label=run.multi_label)
-    write_scores(folder / SCORES, ScoreTable.of(scored.clips, scored.probabilities, targets, run.classes))
+    write_scores(folder / SCORES, ScoreTable.from_clips(scored.clips, scored.probabilities, targets, run.classes))
     return report_on_scores(run.path, output, scores=folder / SCORES)
 
 
@@ -106,7 +106,7 @@ def _report_on_ensemble(found: Ensemble, output: Path | None) -> dict[str, Any]:
             say(f"held out: {scored.ledger.summary()}")
         targets = clip_targets(scored.clips, found.classes, multi_label=found.multi_label)
         scores = folder / SCORES
-        write_scores(scores, ScoreTable.of(scored.clips, scored.probabilities, targets, found.classes))
+        write_scores(scores, ScoreTable.from_clips(scored.clips, scored.probabilities, targets, found.classes))
     table = read_scores(scores)
     return write_evaluation(
         folder, table, multi_label=found.multi_label, title=f"Ensemble of {found.title}", notes=[found.about]

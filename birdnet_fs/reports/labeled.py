@@ -1,4 +1,4 @@
-"""A model and labeled recordings -> a table of scores: how well it does where it was not trained."""
+"""Score labeled recordings with any model."""
 
 from pathlib import Path
 
@@ -24,15 +24,15 @@ _BATCH = 64  # segments read before they are scored
 def score_labeled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledger]:
     """Score labeled recordings with a run or an artifact.
 
-    Clips get the mean over the windows that cover them, one row each. Recordings with timed events are cut
-    into segments of the model's length, one row each.
+    Each clip gives one row, the mean over its windows. Recordings with timed events are cut into segments of the
+    model's length, one row each.
 
     Args:
-        engine: What `open_engine` gave.
-        data: Where the recordings and labels are; rows whose label the model does not know are left out.
+        engine: The model, from `open_engine`.
+        data: Location of the recordings and labels; rows without a class of the model are left out.
 
     Returns:
-        The scores, and how every input row ended.
+        The scores, and the ledger of all input rows.
 
     Raises:
         UserError: Nothing usable was found, or no label is a class of the model.
@@ -40,9 +40,9 @@ def score_labeled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledger
     manifest = read_manifest(data, classes=engine.classes)
     if not any(set(clip.labels) & set(engine.classes) for clip in manifest.clips):
         raise UserError(
-            f"None of the labels in {escaped(data.root)} is a class of the model; it knows "
-            f"{', '.join(engine.classes[:5])} and {max(0, len(engine.classes) - 5)} more. How well it tells "
-            "new ones apart is measured by `birdnet-fs fewshot-eval`."
+            f"None of the labels in {escaped(data.root)} is a class of the model; its classes are "
+            f"{', '.join(engine.classes[:5])} and {max(0, len(engine.classes) - 5)} more. For classes "
+            "it was not trained on, use `birdnet-fs fewshot-eval`."
         )
     if manifest.events:
         return _segments(engine, manifest, data)
@@ -51,7 +51,7 @@ def score_labeled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledger
         if row.status == "quarantined":
             manifest.ledger.quarantine(row.path, row.reason)
     targets = clip_targets(found.clips, engine.classes, multi_label=engine.multi_label)
-    return ScoreTable.of(found.clips, found.probabilities, targets, engine.classes), manifest.ledger
+    return ScoreTable.from_clips(found.clips, found.probabilities, targets, engine.classes), manifest.ledger
 
 
 def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[ScoreTable, Ledger]:
@@ -88,9 +88,17 @@ def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[Sc
 
 
 def guess_data(source: Path, experiment_data: schema.Data) -> schema.Data:
-    """Where to look for labeled recordings: a folder, or a table with the recordings beside it.
+    """Data settings for labeled recordings in a folder, or in a table beside the recordings.
 
-    Only what says how labels are read comes from the run: its label and group columns and its window rules.
+    Args:
+        source: The folder or the table.
+        experiment_data: Settings of the run; label and group columns, kind of labels and window settings are taken.
+
+    Returns:
+        The settings to read `source` with.
+
+    Raises:
+        UserError: `source` does not exist.
     """
     if not source.exists():
         raise UserError(f"Labeled recordings were expected at {escaped(source)} (a folder or a table); none is there.")

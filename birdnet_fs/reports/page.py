@@ -1,6 +1,6 @@
-"""The report: one HTML file that opens without a network, a server or a script.
+"""The report as one HTML file that opens without a network, a server or a script.
 
-Every name from outside goes through the template's escaping, and the page forbids itself to load anything.
+The template escapes every name, and the content security policy of the page forbids loading anything.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,12 +35,12 @@ def write_report(
     Args:
         path: The HTML file; replaced whole.
         title: Above the page; the name of the run.
-        metrics: What `evaluate_scores` gave.
-        history: One mapping per epoch, `{"epoch": 1, "loss": 0.7, ...}`; () = no curves.
-        confusion: [n_classes, n_classes] counts, true class first; None = no figure.
-        experiment: The settings to show.
-        versions: Of the libraries; None = those in use.
-        notes: Sentences for the top of the page.
+        metrics: The metrics, from `evaluate_scores`.
+        history: One mapping per epoch, `{"epoch": 1, "loss": 0.7, ...}`. Default: (), no curves.
+        confusion: [n_classes, n_classes] counts, true class first. Default: None, no figure.
+        experiment: Settings to show. Default: None, none.
+        versions: Versions of the libraries. Default: None, those in use.
+        notes: Sentences for the top of the page. Default: ().
     """
     from markupsafe import Markup
 
@@ -76,7 +76,16 @@ def render(
     versions: Mapping[str, Any] | None,
     **values: Any,
 ) -> None:
-    """Write a page from one of the templates beside this file; arguments as `write_report`, `values` as they are."""
+    """Write a page from a template.
+
+    Args:
+        path: The HTML file; replaced whole.
+        template: File name of a template in this folder.
+        title: Title of the page.
+        experiment: Settings to show; None for none.
+        versions: Versions of the libraries; None for those in use.
+        **values: Further variables of the template, escaped there.
+    """
     import jinja2
 
     from birdnet_fs.runs.run import library_versions as versions_in_use
@@ -107,7 +116,7 @@ def _worst_first(row: Mapping[str, Any]) -> tuple[bool, float, str]:
 
 
 def _verdict(metrics: Mapping[str, Any]) -> str:
-    """The headline in words."""
+    """A sentence on the macro AUROC and its interval."""
     value = metrics["macro_auroc"]
     if value is None:
         return "No species could be scored: each needs at least one segment with it and one without it."
@@ -127,7 +136,7 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
 
 
 def _skipped(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(species, why it has no score)."""
+    """(species, reason) of the species without a score."""
     rows = [row for row in metrics["per_class"] if row["auroc"] is None]
     return [
         (row["name"], "no segment here holds it" if row["n_positives"] == 0 else "every segment here holds it")

@@ -31,12 +31,12 @@ FEWEST = 5  # finished trials that importances are computed of
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What a study says so far."""
+    """Results of a study so far."""
 
     base: schema.Experiment
     trials: list[TrialSummary]
     best: TrialSummary | None
-    column: str  # of history.csv, that trials go by
+    column: str  # of history.csv, whose best epoch is the value of a trial
 
     @property
     def keeps_last(self) -> bool:
@@ -48,11 +48,11 @@ def write_results(folder: Path, name: str) -> Results:
     """Write best.py (where a trial was trained to its end), study.csv and study.html into the folder of a study.
 
     Args:
-        folder: Of the study.
-        name: The function in best.py is called so.
+        folder: The folder of the study.
+        name: Name of the function in best.py.
 
-    Raises:
-        UserError: The folder holds no study.
+    Returns:
+        The results.
     """
     study, base = read_study(folder), read_base(folder)
     trials = summaries(study)
@@ -68,8 +68,8 @@ def write_results(folder: Path, name: str) -> Results:
 def _best_py(results: Results, best: TrialSummary, name: str) -> str:
     settings = "".join(f"            {setting!r},\n" for setting in (f"name={results.base.name}_best", *best.settings))
     n_done = sum(trial.counts for trial in results.trials)
-    told = f"trial {best.number}, {results.column} {best.value:.4f} after epoch {best.best_epoch}"
-    return f'''"""The best of {n_done} trials: {told}.
+    about = f"trial {best.number}, {results.column} {best.value:.4f} after epoch {best.best_epoch}"
+    return f'''"""The best of {n_done} trials: {about}.
 
     birdnet-fs train best.py:{name}
 
