@@ -1,2 +1,1 @@
-"""What every room stands on: errors written for people, settings read strictly, files whole or absent, printable names,
-progress."""
+"""Foundations used by every other package: user errors, strict settings, atomic files, printable text, progress."""

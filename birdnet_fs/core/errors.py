@@ -1,7 +1,7 @@
-"""Errors written for people: one sentence that says what was expected, what was received and what to do.
+"""User errors: one sentence that says what was expected, what was received and what to do.
 
-Anything a user can cause is raised as `UserError` (or a subclass); the command line prints its
-message without a traceback and exits with status 2. Everything else is a defect of ours.
+Anything that a user can cause is raised as `UserError` or a subclass of it. The command line prints the message
+without a traceback and exits with status 2. Every other exception is a defect of this package.
 """
 
 import difflib
@@ -9,11 +9,18 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A fault in what the user gave: settings, files, labels, arguments."""
+    """Invalid input from the user: settings, files, labels or arguments."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name closest to `name`, as `" Did you mean 'x'?"`, or `""` when nothing is close.
+    """Suggest the known name closest to `name`.
+
+    Args:
+        name: The name received.
+        known: The names accepted.
+
+    Returns:
+        `" Did you mean 'x'?"` with a leading space, or `""` when no known name is similar.
 
     >>> nearest("traning", ["training", "data"])
     " Did you mean 'training'?"

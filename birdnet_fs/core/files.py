@@ -1,7 +1,7 @@
-"""Files that are whole or absent: written beside their place, flushed to disk, then renamed.
+"""Atomic files: written to a temporary file in the same folder, flushed to disk, then renamed.
 
-A crash, a full disk or an interrupt leaves the previous file as it was (reliability: `os.replace`
-is atomic within one folder on POSIX and Windows).
+A crash, a full disk or an interrupt leaves the previous file unchanged, since `os.replace` is atomic within one folder
+on POSIX and Windows.
 """
 
 import contextlib
@@ -18,29 +18,38 @@ from birdnet_fs.core.errors import UserError
 
 
 def check_output(folder: Path | str) -> None:
-    """Refuse, before any work, a folder to write to that cannot be made.
+    """Check, before any computation, that an output folder exists or can be created.
+
+    Args:
+        folder: Output folder; it is not created here.
 
     Raises:
-        UserError: A file stands in its place or in the place of a folder above it, or writing is not allowed.
+        UserError: The path or one of its parents is a file, or writing is not permitted.
     """
     folder = Path(os.path.abspath(folder))
     there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     if not there.is_dir():
-        raise UserError(f"A folder to write to was expected; {there} is a file. Give another folder with -o.")
+        raise UserError(f"An output folder was expected; {there} is a file. Give another folder with -o.")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"Nothing may be written in {there}; give another folder with -o.")
+        raise UserError(f"There is no permission to write in {there}; give another folder with -o.")
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path in the same folder; on success it replaces `path`, on error it is removed.
+    """Context manager for writing one file atomically.
+
+    Args:
+        path: File to write; its folder is created when missing.
+
+    Yields:
+        Temporary path in the same folder. It replaces `path` when the block ends, and is removed on an exception.
 
     Raises:
         UserError: `path` is a folder.
     """
     path = Path(path)
     if path.is_dir():
-        raise UserError(f"A file to write was expected; {path} is a folder. Give the name of a file in it.")
+        raise UserError(f"An output file was expected; {path} is a folder. Give the name of a file in it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".part-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -57,7 +66,14 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; on success it takes the place of `path`, on error it is removed."""
+    """Context manager for writing one folder atomically.
+
+    Args:
+        path: Folder to write; its parent is created when missing.
+
+    Yields:
+        Temporary folder beside `path`. It replaces `path` when the block ends, and is removed on an exception.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".part-{path.name[:40]}-", dir=path.parent))
@@ -76,13 +92,13 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write UTF-8 text atomically, with `\\n` line ends."""
+    """Write UTF-8 text atomically, with Unix line ends."""
     with atomic_path(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write JSON atomically, indented, keys in the order given; NaN and infinity are refused."""
+    """Write JSON atomically, indented, with keys in the given order; NaN and infinity raise ValueError."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere."""
+"""Progress of long operations: a bar with rate and remaining time on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -9,13 +9,16 @@ Item = TypeVar("Item")
 
 
 def track(items: Iterable[Item], what: str, *, total: int | None = None, unit: str = "it") -> Iterator[Item]:
-    """Yield `items`, showing progress on stderr.
+    """Iterate over `items` and show the progress on stderr.
 
     Args:
-        items: What to go through.
-        what: A few words in front of the bar.
-        total: Number of items, when `items` has no length.
-        unit: What one item is called.
+        items: Items to iterate over.
+        what: Short description shown in front of the bar.
+        total: Number of items; needed for the remaining time when `items` has no length. Default: `len(items)`.
+        unit: Name of one item. Default: "it".
+
+    Yields:
+        The items, unchanged.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
@@ -28,7 +31,7 @@ def track(items: Iterable[Item], what: str, *, total: int | None = None, unit: s
 
 
 def say(message: str) -> None:
-    """One line for the person at the terminal, on stderr (stdout is for results); above a bar, if there is one."""
+    """Print one line on stderr (stdout is for results), above the progress bar where one is shown."""
     if "tqdm" in sys.modules and sys.stderr.isatty():
         sys.modules["tqdm"].tqdm.write(message, file=sys.stderr)
     else:

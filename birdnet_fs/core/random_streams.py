@@ -7,9 +7,9 @@ generator is seeded with 32-bit words of fixed meaning:
     seed (2 words) | stream (1 word, never 0) | 1 + number of keys (1 word) | each key (2 words)
 
 Different (seed, stream, keys) have different words, and there are never fewer than four words, which is the length up
-to which `numpy.random.SeedSequence` pads with zeros. As the fourth word is not zero, no plain seed of one to three
-32-bit numbers gives a stream either. The sequence hashes the words to 128 bits, so that two generators are equal with
-a chance of 2**-128 only.
+to which `numpy.random.SeedSequence` pads with zeros. Since the fourth word is not zero, no plain seed of one to three
+32-bit numbers equals a stream either. The sequence hashes the words to 128 bits, so two generators coincide with
+probability 2**-128.
 """
 
 import enum
@@ -22,7 +22,7 @@ MAX_INTEGER = 2**64 - 1  # of a seed and of a key: two words
 
 
 class Stream(enum.IntEnum):
-    """What random numbers are drawn for. A number is part of every result that was drawn with it: never reuse one."""
+    """Purpose of the random numbers. Results depend on these values: never change or reuse one."""
 
     # division of the recordings
     LIMIT = 1  # clips that data.limit keeps
@@ -56,15 +56,13 @@ def generator(seed: int, stream: Stream, *keys: int) -> np.random.Generator:
 
     Args:
         seed: 0 to 2**64 - 1, usually that of the experiment.
-        stream: What the numbers are for.
-        *keys: Each 0 to 2**64 - 1: what the numbers depend on besides the seed, such as the epoch. A stream is used
-            with the same number of keys everywhere.
+        stream: Purpose of the numbers.
+        *keys: Each 0 to 2**64 - 1: further dependencies of the numbers, such as the epoch. A stream has the same
+            number of keys wherever it is used.
 
     Returns:
-        A new generator. The same arguments give the same numbers; any other arguments give independent ones.
-
-    Raises:
-        UserError: The seed or a key is not a whole number in that range.
+        A new generator. Equal arguments give equal numbers; any other arguments give independent ones. A seed or key
+        that is not a whole number in its range is refused with a UserError.
 
     >>> float(generator(7, Stream.ORDER, 0).random()) == float(generator(7, Stream.ORDER, 0).random())
     True
@@ -83,10 +81,7 @@ def integer_seed(seed: int, stream: Stream, *keys: int) -> int:
         *keys: As in `generator`.
 
     Returns:
-        0 to 2**32 - 1. These are hashes: two streams agree with a chance of 2**-32.
-
-    Raises:
-        UserError: As in `generator`.
+        0 to 2**32 - 1. These are hashes: two streams coincide with probability 2**-32.
     """
     return int(_sequence(seed, stream, keys).generate_state(1)[0])
 

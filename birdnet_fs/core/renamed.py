@@ -1,7 +1,7 @@
-"""Names of earlier versions and what they are called now: one table, also for readers in docs/renamed.md.
+"""Names of earlier versions and their replacements: one table, which docs/renamed.md repeats.
 
-A renamed setting, value, verb or option is refused with its new name. Only the settings of runs that an earlier
-version wrote are translated (`translated`), so that those runs open.
+A renamed setting, value, verb or option is refused with its new name. Only the settings in run folders of an earlier
+version are translated (`translated`), so that those runs can be opened.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 from birdnet_fs.core.errors import UserError
 
-# by dotted key, as on the command line and in config.json
+# old -> new dotted key, as on the command line and in config.json
 SETTINGS = {
     "training.focal_gamma": "training.loss.focal_gamma",
     "training.margin": "training.loss.margin",
@@ -54,7 +54,7 @@ SETTINGS = {
     "pseudo.amount": "pseudo_labels.amount",
     "pseudo.mix": "pseudo_labels.mix",
 }
-# by the key of today
+# old -> new value of a setting, under the current key
 VALUES = {
     "frontend.keep_from=centre": "frontend.keep_from=center",
     "model.distance=learnt": "model.distance=learned",
@@ -69,24 +69,24 @@ OPTIONS = {
     "show --draws": "show --n_draws",
     "tune --keep": "tune --n_best",
 }
-# of birdnet_fs.schema, which a config.py imports
+# classes of birdnet_fs.schema, which a config.py imports
 CLASSES = {
     "Choice": "Categorical",
     "Pseudo": "PseudoLabels",
 }
 TABLES = {"Settings": SETTINGS, "Values": VALUES, "Verbs": VERBS, "Options": OPTIONS, "Schema classes": CLASSES}
-_NESTED = "pretrain."  # an experiment within an experiment has the same keys behind this, any number of times
+_NESTED = "pretrain."  # prefix of the keys of a nested experiment; may be repeated
 
 
 def refuse_setting(key: str, value: object = None) -> None:
-    """Refuse a setting, or a value of a setting, that an earlier version had.
+    """Refuse a setting, or a value of a setting, that has been renamed.
 
     Args:
         key: Dotted key, as "training.views" or "pretrain.training.views".
-        value: The value given, as written; None = not known.
+        value: The value received, as text; None = only the key is checked.
 
     Raises:
-        UserError: The key or the value is renamed; the new one is named.
+        UserError: The key or the value was renamed; the message gives the new one.
     """
     nested, own = _split(key)
     new = _new_name(own)
@@ -98,24 +98,27 @@ def refuse_setting(key: str, value: object = None) -> None:
 
 
 def refuse_verb(name: str) -> None:
-    """Refuse a verb of an earlier version.
+    """Refuse a verb that has been renamed.
+
+    Args:
+        name: Verb as on the command line.
 
     Raises:
-        UserError: The verb is renamed; the new one is named.
+        UserError: The verb was renamed; the message gives the new one.
     """
     if name in VERBS:
         raise UserError(f"The verb `{name}` was renamed; use `birdnet-fs {VERBS[name]}` instead.")
 
 
 def refuse_option(verb: str, argument: str) -> None:
-    """Refuse an option of an earlier version.
+    """Refuse an option that has been renamed.
 
     Args:
         verb: As "export".
         argument: As on the command line, "--licence" or "--licence=CC0".
 
     Raises:
-        UserError: The option is renamed; the new one is named.
+        UserError: The option was renamed; the message gives the new one.
     """
     name = argument.partition("=")[0]
     new = OPTIONS.get(f"{verb} {name}")
@@ -124,11 +127,14 @@ def refuse_option(verb: str, argument: str) -> None:
 
 
 def in_python(error: Exception) -> str:
-    """The sentence for an exception that a name of an earlier version causes in a config.py; "" for any other.
+    """Explain an exception that a renamed setting or class causes in a config.py.
 
     Args:
-        error: TypeError of a keyword that a class of birdnet_fs.schema no longer has, ImportError, AttributeError or
-            NameError of a class that is renamed.
+        error: TypeError for a keyword that a class of birdnet_fs.schema no longer has, or ImportError, AttributeError
+            or NameError for a renamed class.
+
+    Returns:
+        One sentence with the new name; "" when the exception has another cause.
     """
     keyword = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     if keyword and isinstance(error, TypeError):
@@ -144,13 +150,14 @@ def in_python(error: Exception) -> str:
 
 
 def translated(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of an experiment that an earlier version wrote, by the names of today; others stay as they are.
+    """Translate the settings of an experiment written by an earlier version to the current names.
 
     Args:
-        settings: Nested, as config.json holds them.
+        settings: Nested settings, as config.json holds them.
 
-    Raises:
-        UserError: A setting is there by its old and by its new name.
+    Returns:
+        Nested settings under the current names; settings that were not renamed are unchanged. A setting present under
+        both its old and its new name is refused with a UserError.
     """
     new: dict[str, Any] = {}
     for key, value in _leaves(settings):
@@ -162,14 +169,14 @@ def translated(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _new_name(key: str) -> str | None:
-    """The name of today for a setting of an earlier version, or for a whole group; None when it was not renamed."""
+    """Current name of a renamed setting or group; None when it was not renamed."""
     groups = {old.split(".")[0]: new.split(".")[0] for old, new in SETTINGS.items()}
     new = {**groups, **SETTINGS}.get(key)
     return None if new == key else new
 
 
 def _split(key: str) -> tuple[str, str]:
-    """A dotted key as what leads to the experiment that it belongs to, and the key within that."""
+    """Split a dotted key into the path of its (nested) experiment and the key within that experiment."""
     own = key
     while own.startswith(_NESTED):
         own = own.removeprefix(_NESTED)
@@ -195,5 +202,5 @@ def _put(node: dict[str, Any], names: list[str], value: Any, key: str) -> None:
     if isinstance(node.get(last), dict):
         node, last = node[last], "name"
     if last in node:
-        raise UserError(f"The setting {key} is given twice, by its old and by its new name; remove one of them.")
+        raise UserError(f"The setting {key} is given twice, under its old and its new name; remove one of them.")
     node[last] = value

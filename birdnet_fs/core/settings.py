@@ -1,7 +1,7 @@
-"""`key=value` and JSON read into frozen dataclasses, strictly.
+"""Strict parsing of `key=value` and JSON into frozen dataclasses.
 
-A setting's type is its annotation: values are read by that type and never guessed (`0123` stays the text `0123`
-where text is wanted), unknown keys fail and name the nearest.
+The annotation of a field is the type of the setting. Values are parsed as that type and never guessed (`0123` stays
+the text `0123` where the field is a str); an unknown key raises UserError with the nearest known key.
 """
 
 import ast
@@ -21,16 +21,18 @@ Group = Callable[[str], Any]
 
 
 def override(settings: Settings, assignments: Sequence[str], groups: Mapping[str, Group] | None = None) -> Settings:
-    """Apply `key=value` in the order given; checks that span settings come when all are set.
+    """Apply `key=value` assignments in order; checks that involve several settings run after the last one.
+
+    A missing `=`, an unknown key or a value of the wrong type raises UserError.
 
     Args:
-        settings: What to start from, a frozen dataclass of values and further such dataclasses.
+        settings: Frozen dataclass of values and further such dataclasses, the starting point.
         assignments: `training.batch_size=32`, `model.name=cnn/small`, `seed=1`, `frontend.resize=[256,256]`.
-        groups: What a whole group set by name becomes: `{"frontend": preset}` reads `frontend=panns`.
+        groups: Functions that return a whole group for a name: `{"frontend": preset}` parses `frontend=panns`.
             A group whose first setting is `name` needs no entry: `model=NAME` is short for `model.name=NAME`.
 
-    Raises:
-        UserError: No `=`, an unknown key (the nearest is named) or a value of the wrong type.
+    Returns:
+        A new dataclass of the same class.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Net:
@@ -43,7 +45,18 @@ def override(settings: Settings, assignments: Sequence[str], groups: Mapping[str
 
 
 def assigned(settings: Any, assignments: Sequence[str], groups: Mapping[str, Group] | None = None) -> dict[str, Any]:
-    """As `override`, of key and type alone: what `from_dict` would check is not checked.
+    """Apply `key=value` assignments as `override` does, without the checks of the dataclasses.
+
+    Args:
+        settings: As in `override`.
+        assignments: As in `override`.
+        groups: As in `override`.
+
+    Returns:
+        Nested values by field name, as `from_dict` reads them.
+
+    Raises:
+        UserError: An assignment without `=`, an unknown key (the nearest is named) or a value of the wrong type.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Net:
@@ -68,7 +81,7 @@ def _plain(settings: Any) -> dict[str, Any]:
 
 
 def _set(plain: dict[str, Any], cls: Any, key: str, text: str, groups: Mapping[str, Group]) -> None:
-    """Put one setting where it belongs in `plain`; checks that span settings wait until all are set."""
+    """Store one parsed value in the nested dict `plain`."""
     node, names = plain, key.split(".")
     for depth, name in enumerate(names):
         hints = _hints(cls)
@@ -83,19 +96,25 @@ def _set(plain: dict[str, Any], cls: Any, key: str, text: str, groups: Mapping[s
             node[name] = _plain(groups[name](text))
         elif last and _has_short_form(hint):
             node[name]["name"] = _parse(text, _hints(hint)["name"], key)
+        elif group and node[name] is None:
+            refuse_setting(key)
+            part = ".".join(names[: depth + 1])
+            raise UserError(
+                f"{key!r} cannot be set: the experiment has no {part!r} part; add it in the config file."
+            )
         elif last and group:
             refuse_setting(key)
             raise UserError(f"{key!r} is a group of settings; set one of them: {', '.join(_names(group)[:6])}, ...")
         elif last:
             node[name] = _parse(text, hint, key)
-        elif group is None or node[name] is None:
+        elif group is None:
             raise UserError(f"Setting {key!r} does not exist: {'.'.join(names[: depth + 1])!r} holds one value.")
         else:
             node, cls = node[name], group
 
 
 def _has_short_form(hint: Any) -> bool:
-    """Whether an annotation is a group whose first setting is `name`, for which its name alone can stand."""
+    """Whether an annotation is a group whose first setting is `name`, so that `group=NAME` is accepted."""
     return isinstance(hint, type) and dataclasses.is_dataclass(hint) and next(iter(_hints(hint)), "") == "name"
 
 
@@ -106,7 +125,7 @@ def _group_class(hint: Any) -> Any:
 
 
 def _names(cls: Any, prefix: str = "") -> list[str]:
-    """Every key below a group, dotted; a group within itself is not entered."""
+    """Every dotted key below a group; a group nested in itself is not expanded."""
     found = []
     for name, hint in _hints(cls).items():
         inner = _group_class(hint)
@@ -154,7 +173,7 @@ def _parse(text: str, hint: Any, key: str) -> Any:
 
 
 def _coerce(value: Any, hint: Any, key: str) -> Any:
-    """A value read from the command line or JSON as the annotated type, or a UserError."""
+    """Convert a value from the command line or JSON to the annotated type, or raise UserError."""
     error = UserError(f"{key} must be {_describe(hint)}. Received: {value!r}")
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and not math.isfinite(value):
@@ -197,17 +216,25 @@ def _describe(hint: Any) -> str:
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
-    """Settings as plain JSON values (tuples become lists)."""
+    """Convert settings to plain JSON values (tuples become lists)."""
     return json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
 def from_dict(cls: type[Settings], value: Mapping[str, Any], prefix: str = "") -> Settings:
-    """Settings of class `cls` from what `to_dict` gave.
+    """Create settings from the output of `to_dict`.
 
-    Text in the place of a group whose first setting is `name` is that name: `{"model": "cnn/small"}`.
+    A string in the place of a group whose first setting is `name` sets that name: `{"model": "cnn/small"}`.
+
+    Args:
+        cls: Frozen dataclass of the settings.
+        value: Nested values by field name; missing fields have their defaults.
+        prefix: Put before the keys in error messages, as "frontend.".
+
+    Returns:
+        An instance of `cls`.
 
     Raises:
-        UserError: An unknown key (the nearest is named, behind `prefix`) or a value of the wrong type.
+        UserError: An unknown key (the nearest is named) or a value of the wrong type.
     """
     hints = _hints(cls)
     for name in value:
@@ -219,17 +246,17 @@ def from_dict(cls: type[Settings], value: Mapping[str, Any], prefix: str = "") -
 
 
 def show(settings: Any) -> str:
-    """The resolved settings, one `key=value` a line, as `override` reads them."""
+    """Format settings as text, one `key=value` per line, as `override` parses them."""
     return "\n".join(f"{name}={value}" for name, value in flat(settings).items())
 
 
 def flat(settings: Any) -> dict[str, str]:
-    """Every setting by its whole name, as "training.epochs", its value as `override` reads it."""
+    """Settings as {dotted key: text}, such as {"training.epochs": "30"}, with values as `override` parses them."""
     return {name: text(value) for name, value in _leaves(settings)}
 
 
 def text(value: Any) -> str:
-    """A value as `override` reads it behind the "=".
+    """Format one value as `override` parses it after the "=".
 
     >>> text((256, 256)), text(True), text(None), text(0.1)
     ('[256,256]', 'true', 'None', '0.1')

@@ -1,8 +1,8 @@
-"""Names from files, folders and tables as text that can be shown: on a terminal, in a table, on a page, in Markdown.
+"""Printable text from file names and table cells, for terminals, tables, HTML pages and Markdown.
 
-One rule for all of them (`escaped`); a target format that gives characters a meaning of its own adds its quoting on top
-(`markdown` here, the autoescape of Jinja for HTML, the csv module for CSV). Escaping is for people: a name that is read
-back, as a path in scores.csv or partition.csv, is written as the bytes it is (`errors="surrogateescape"`).
+`escaped` is the one rule for all of them; a format with special characters of its own adds its quoting on top
+(`markdown` here, the autoescape of Jinja for HTML, the csv module for CSV). Escaped text is for display only: a name
+that is read back, such as a path in scores.csv or partition.csv, keeps its bytes (`errors="surrogateescape"`).
 """
 
 import re
@@ -11,10 +11,10 @@ _MARKDOWN = re.compile(r"[\\`*_\[\]|]")
 
 
 def escaped(value: object) -> str:
-    r"""A value as one line of printable text.
+    r"""Convert a value to one line of printable text.
 
     Control characters (line breaks, tabs, terminal escape sequences), invisible and direction-changing characters, and
-    bytes that are not UTF-8 become their backslash escape; everything else stays, in any script.
+    bytes that are not UTF-8 are replaced by backslash escapes; all other characters are kept, in any script.
 
     Args:
         value: A name, path or number; a string or path may hold surrogate escapes (bytes that are not UTF-8).
@@ -34,13 +34,13 @@ def escaped(value: object) -> str:
 
 
 def escaped_lines(text: str) -> str:
-    r"""Text of several lines, each `escaped`; the `\n` between them stay.
+    r"""Apply `escaped` to every line of a text and keep the `\n` between them.
 
     Args:
         text: As for `escaped`.
 
     Returns:
-        Valid UTF-8 of as many lines.
+        Valid UTF-8 with the same number of lines.
 
     >>> escaped_lines("1 quarantined:\n  a\x07.wav")
     '1 quarantined:\n  a\\x07.wav'
@@ -49,7 +49,7 @@ def escaped_lines(text: str) -> str:
 
 
 def markdown(value: object) -> str:
-    r"""`escaped`, with the characters that mean something in Markdown or HTML taken literally.
+    r"""Convert a value to printable Markdown, in which special characters of Markdown and HTML are literal.
 
     Args:
         value: As for `escaped`.

@@ -1,7 +1,7 @@
-"""What can be chosen: every setting with its unit, default and check.
+"""All settings of an experiment, each with its unit, range, default and check.
 
-Frozen dataclasses, standard library only, a file for each group. `config.py` says what we set, as differences from
-these defaults; `plumbing.settings` reads `key=value` and JSON into them by their annotations.
+One file of frozen dataclasses per group of settings; standard library only. A `config.py` holds experiments as
+differences from these defaults; `core.settings` parses `key=value` and JSON into the dataclasses by their annotations.
 """
 
 from birdnet_fs.schema.augmentation import (
@@ -26,7 +26,7 @@ from birdnet_fs.schema.frontend import FrontEnd
 from birdnet_fs.schema.loss import ON_COSINES, Loss
 from birdnet_fs.schema.model import Model
 from birdnet_fs.schema.optimization import Optimizer, Schedule
-from birdnet_fs.schema.pseudo_label import PseudoLabels
+from birdnet_fs.schema.pseudo_labels import PseudoLabels
 from birdnet_fs.schema.sampling import Sampling
 from birdnet_fs.schema.space import Categorical, Float, Int, Space
 from birdnet_fs.schema.training import Checkpoints, Episodes, Finetuning, Training

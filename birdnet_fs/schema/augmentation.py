@@ -1,4 +1,4 @@
-"""Random changes to training segments."""
+"""Data augmentation: random changes to training segments and their features."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,141 +8,144 @@ from birdnet_fs.schema.checks import check, values
 
 @dataclass(frozen=True)
 class Shift:
-    """The segment moved in time."""
+    """Time shift of the segment."""
 
-    p: float = 0.0  # chance
-    longest: float = 0.5  # share of the segment that it moves by at most, forwards or backwards
-    fill: Literal["wrap", "silence"] = "wrap"  # what leaves at one end comes in at the other, or silence does
+    p: float = 0.0  # probability, 0..1
+    longest: float = 0.5  # largest shift in either direction as a fraction of the segment, 0..1
+    fill: Literal["wrap", "silence"] = "wrap"  # wrap: circular shift; silence: the gap is filled with zeros
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Faster or slower at the same pitch: a longer or shorter part of the clip becomes the segment."""
+    """Time stretch at constant pitch: a longer or shorter part of the clip becomes the segment."""
 
-    p: float = 0.0  # chance
-    rate: tuple[float, float] = (0.8, 1.25)  # lowest and highest; above 1 is faster
+    p: float = 0.0  # probability, 0..1
+    rate: tuple[float, float] = (0.8, 1.25)  # lowest and highest factor of the speed, above 0; above 1 is faster
 
 
 @dataclass(frozen=True)
 class Pitch:
-    """Higher or lower at the same speed."""
+    """Pitch shift at constant speed."""
 
-    p: float = 0.0  # chance
-    semitones: float = 2.0  # +- uniform
+    p: float = 0.0  # probability, 0..1
+    semitones: float = 2.0  # largest shift in either direction, 0..24; uniform
 
 
 @dataclass(frozen=True)
 class Mixup:
-    """Another segment under this one."""
+    """Mixup: a segment is mixed with another one; the mixing weight of the first is drawn from Beta(alpha, alpha)."""
 
-    p: float = 0.0  # chance
-    alpha: float = 0.4  # the share of the first is of Beta(alpha, alpha)
+    p: float = 0.0  # probability, 0..1
+    alpha: float = 0.4  # parameter of the Beta distribution, above 0
     on: Literal["waveform", "features"] = "waveform"
-    # waveform: shares of the power, the first one's share is .5 or more; features: the weighted mean
-    labels: Literal["auto", "union", "shares"] = "auto"  # auto: the union with data.multi_label, else shares
-    per: Literal["segment", "batch"] = "segment"  # who has a share (and the chance) of its own
+    # waveform: the weight is a fraction of the power, 0.5 or more for the first segment; features: weighted mean
+    labels: Literal["auto", "union", "shares"] = "auto"
+    # union: the labels of both segments; shares: both, multiplied by their weights
+    # auto: union with data.multi_label, else shares
+    per: Literal["segment", "batch"] = "segment"  # one random draw per segment, or one for all segments of a batch
 
 
 @dataclass(frozen=True)
 class CutMix:
-    """A rectangle of the features from another segment; the labels are shared by area."""
+    """CutMix: a rectangle of the features comes from another segment; the labels are weighted by area."""
 
-    p: float = 0.0  # chance
-    alpha: float = 1.0  # the area that stays is of Beta(alpha, alpha)
-    shape: Literal["box", "time"] = "box"  # time: all bands of some frames
+    p: float = 0.0  # probability, 0..1
+    alpha: float = 1.0  # the fraction of the area that is kept is drawn from Beta(alpha, alpha); above 0
+    shape: Literal["box", "time"] = "box"  # box: a rectangle in time and frequency; time: all bands of some frames
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Noise in the background: parts of data.background's recordings, or made where there are none."""
+    """Background noise: excerpts of the recordings of data.background, or synthetic noise without such recordings."""
 
-    p: float = 0.0  # chance
-    snr_db: tuple[float, float] = (0.0, 20.0)  # lowest and highest level of the segment over the noise
-    exponent: tuple[float, float] = (0.0, 0.0)  # of made noise, whose power falls with frequency ** exponent
+    p: float = 0.0  # probability, 0..1
+    snr_db: tuple[float, float] = (0.0, 20.0)  # lowest and highest signal-to-noise ratio, dB; uniform
+    exponent: tuple[float, float] = (0.0, 0.0)  # lowest and highest k of synthetic noise with power ~ frequency ** -k
     # 0 white, 1 pink, 2 brown, -1 blue
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Butterworth filters; both at a time are a band-pass."""
+    """Butterworth low-pass and high-pass filters; both together are a band-pass."""
 
-    low_pass_p: float = 0.0  # chance
-    low_pass_hz: tuple[float, float] = (4000.0, 12_000.0)  # lowest and highest cut-off (-3 dB), uniform in octaves
-    high_pass_p: float = 0.0  # chance
-    high_pass_hz: tuple[float, float] = (100.0, 2000.0)
-    db_per_octave: float = 12.0  # 6 is a filter of order 1
+    low_pass_p: float = 0.0  # probability of the low-pass, 0..1
+    low_pass_hz: tuple[float, float] = (4000.0, 12_000.0)  # lowest and highest cutoff (-3 dB), Hz; log-uniform
+    high_pass_p: float = 0.0  # probability of the high-pass, 0..1
+    high_pass_hz: tuple[float, float] = (100.0, 2000.0)  # lowest and highest cutoff (-3 dB), Hz; log-uniform
+    db_per_octave: float = 12.0  # slope, above 0; 6 dB per octave is order 1
 
 
 @dataclass(frozen=True)
 class AnimalSpot:
-    """The chain of ANIMAL-SPOT on the power spectrogram: amplitude, pitch, time, bands, noise."""
+    """The augmentation chain of ANIMAL-SPOT on the power spectrogram: amplitude, pitch, time, bands, noise."""
 
-    p: float = 0.0  # chance; ANIMAL-SPOT's is 1
-    amplitude_db: tuple[int, int] = (-6, 2)  # whole dB
-    pitch: tuple[float, float] = (0.5, 1.5)  # factor of all frequencies, uniform in octaves
-    time: tuple[float, float] = (0.5, 2.0)  # factor of the duration, uniform in octaves
-    snr_db: tuple[int, int] = (-3, 11)  # whole dB over background noise, when there are background recordings
+    p: float = 0.0  # probability, 0..1; ANIMAL-SPOT uses 1
+    amplitude_db: tuple[int, int] = (-6, 2)  # lowest and highest gain, whole dB
+    pitch: tuple[float, float] = (0.5, 1.5)  # lowest and highest factor of all frequencies; log-uniform
+    time: tuple[float, float] = (0.5, 2.0)  # lowest and highest factor of the duration; log-uniform
+    snr_db: tuple[int, int] = (-3, 11)  # lowest and highest signal-to-noise ratio, whole dB; needs data.background
 
 
 @dataclass(frozen=True)
 class Warp:
-    """A point of the features moved, what lies beside it stretched and compressed; the ends stay."""
+    """Time and frequency warp: one point of an axis is moved and its two sides are stretched; the ends are fixed."""
 
-    p: float = 0.0  # chance
-    time: float = 0.1  # share of the frames a point moves by at most; 0 = off
-    freq: float = 0.0  # share of the bands
+    p: float = 0.0  # probability, 0..1
+    time: float = 0.1  # largest shift as a fraction of the frames, 0 (off) to below 0.5
+    freq: float = 0.0  # largest shift as a fraction of the bands, 0 (off) to below 0.5
 
 
 @dataclass(frozen=True)
 class Masks:
-    """Stretches of frames, or of bands, that are wiped out."""
+    """SpecAugment masks: intervals of consecutive frames, or of bands, are overwritten."""
 
-    n: int = 0  # of them; 0 = off
-    longest: float = 0.15  # share of the axis: lengths are uniform from 0 to it
-    lengths: tuple[int, int] = (0, 0)  # shortest and longest in frames or bands; [0, 0] = as `longest` says
-    fewer: bool = False  # the number is drawn too, from 1 to n
-    p: float = 1.0  # chance that there are any
-    fill: Literal["mean", "zero"] = "mean"  # the segment's mean, or 0
-    per: Literal["segment", "batch"] = "segment"  # batch: the same masks for all of a batch
+    n: int = 0  # number of masks; 0 = off
+    longest: float = 0.15  # largest length as a fraction of the axis, 0..1; lengths are uniform from 0
+    lengths: tuple[int, int] = (0, 0)  # shortest and longest mask, frames or bands; [0, 0] = use `longest`
+    fewer: bool = False  # draw the number of masks too, from 1 to n
+    p: float = 1.0  # probability of any mask, 0..1
+    fill: Literal["mean", "zero"] = "mean"  # value under a mask: the mean of the segment, or 0
+    per: Literal["segment", "batch"] = "segment"  # masks drawn for each segment, or once for all segments of a batch
 
 
 @dataclass(frozen=True)
 class FeatureNoise:
     """Gaussian noise on the features."""
 
-    p: float = 0.0  # chance
-    deviation: float = 0.01  # in units of the features
+    p: float = 0.0  # probability, 0..1
+    deviation: float = 0.01  # standard deviation in units of the features, 0 or more
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Contrast and brightness: features * gain + bias, in 0..1 where the front-end's are (min_max, db_range)."""
+    """Contrast and brightness: features * gain + bias, clipped to 0..1 for normalization min_max and db_range."""
 
-    p: float = 0.0  # chance
-    gain: tuple[float, float] = (0.8, 1.2)
-    bias: tuple[float, float] = (-0.1, 0.1)  # in units of the features
+    p: float = 0.0  # probability, 0..1
+    gain: tuple[float, float] = (0.8, 1.2)  # lowest and highest factor; uniform
+    bias: tuple[float, float] = (-0.1, 0.1)  # lowest and highest offset in units of the features; uniform
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes to training segments in the order of this list, all off as they stand; papers: batches/.
+    """Random changes to training segments, applied in the order of the fields; all are off by default.
 
-    Each is drawn from (seed, epoch, index). `birdnet-fs show augment` shows what they do.
+    The random numbers depend on (seed, epoch, index) only. The papers are cited in batches/augment/.
+    `birdnet-fs show augment` shows examples.
     """
 
-    crop: Literal["random", "active"] = "random"  # "active" prefers the loud parts of a clip
+    crop: Literal["random", "active"] = "random"  # active: loud parts of a clip are drawn more often
     stretch: Stretch = Stretch()
     pitch: Pitch = Pitch()
-    mixup: Mixup = Mixup()  # on=features comes after masks and levels
+    mixup: Mixup = Mixup()  # with on=features it is applied after masks and levels
     shift: Shift = Shift()
     noise: Noise = Noise()
     filters: Filters = Filters()
-    eq_db: float = 0.0  # random smooth equalizer, +- dB; 0 = off
-    gain_db: float = 0.0  # louder or quieter, +- dB; 0 = off
-    pad_p: float = 0.0  # chance of a segment that ends early and is silent from there, as at a recording's end
+    eq_db: float = 0.0  # random smooth equalizer: largest gain or attenuation, dB; 0 = off
+    gain_db: float = 0.0  # random gain: largest change of the level in either direction, dB; 0 = off
+    pad_p: float = 0.0  # probability of zeros from a random time to the end, as in the last window of a recording
     animal_spot: AnimalSpot = AnimalSpot()
-    features_p: float = 1.0  # chance that a segment's features are changed at all, by what follows up to levels
-    freq_shift: int = 0  # +- bands; 0 = off
+    features_p: float = 1.0  # probability that any change from freq_shift to levels is applied to a segment, 0..1
+    freq_shift: int = 0  # largest shift along frequency in either direction, bands; 0 = off
     warp: Warp = Warp()
     time_masks: Masks = Masks()
     freq_masks: Masks = Masks()
@@ -172,7 +175,7 @@ class Augmentation:
         low, high = self.filters.low_pass_hz[0], self.filters.high_pass_hz[1]
         check(
             not (self.filters.low_pass_p and self.filters.high_pass_p) or high < low,
-            "augmentation.filters.high_pass_hz must lie below low_pass_hz, or nothing is left between",
+            "augmentation.filters.high_pass_hz must be below low_pass_hz, or no frequency passes both filters",
             [list(self.filters.high_pass_hz), list(self.filters.low_pass_hz)],
         )
         check(
@@ -183,10 +186,10 @@ class Augmentation:
 
     @property
     def mixes(self) -> str:
-        """The setting that gives an item several clips' labels; "" when none does."""
+        """Key of the first active setting that mixes several clips in one item; "" when none is active."""
         return next((f"augmentation.{name}.p" for name in ("mixup", "cutmix") if getattr(self, name).p), "")
 
     @property
     def uses_background(self) -> bool:
-        """Whether background recordings are heard, where there are any."""
+        """Whether background recordings are used when data.background is set."""
         return bool(self.noise.p or self.animal_spot.p)

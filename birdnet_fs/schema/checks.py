@@ -1,4 +1,4 @@
-"""What every group of settings checks with."""
+"""Checks shared by all groups of settings."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -8,13 +8,22 @@ from birdnet_fs.core.errors import UserError
 
 
 def check(holds: bool, what: str, received: object) -> None:
-    """Refuses a setting: UserError with what was expected and what was received, unless it holds."""
+    """Raise an error when a condition on a setting does not hold.
+
+    Args:
+        holds: Whether the condition holds.
+        what: The requirement, as "training.epochs must be 1 or more".
+        received: The value received, shown in the message.
+
+    Raises:
+        UserError: `holds` is false.
+    """
     if not holds:
         raise UserError(f"{what}. Received: {received!r}")
 
 
 def values(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Every value below a group with its dotted key."""
+    """Iterate over (dotted key, value) of all settings below a group; `prefix` starts every key."""
     for f in dataclasses.fields(group):
         value = getattr(group, f.name)
         if dataclasses.is_dataclass(value):

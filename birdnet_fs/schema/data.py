@@ -1,4 +1,4 @@
-"""Recordings, labels, segments and splits."""
+"""The data set: recordings, labels, segments and splits."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,36 +8,36 @@ from birdnet_fs.schema.checks import check
 
 @dataclass(frozen=True)
 class Data:
-    """Where the recordings and their labels are, and how they become segments and splits."""
+    """Location of the recordings and their labels, and their division into segments and splits."""
 
-    root: str = "."  # folder every path in the table is relative to
-    table: str = ""  # CSV inside root; empty = look at the folder itself
+    root: str = "."  # folder that all paths in the table are relative to
+    table: str = ""  # CSV file inside root; empty = find the labels in the folder itself
     layout: Literal["auto", "manifest", "folders", "csv", "raven", "birdclef", "dcase", "animal_spot", "audacity"] = (
-        "auto"
+        "auto"  # layout of the labels; auto: detected
     )
-    audio: str = ""  # folder inside root that holds the audio, when the table does not say
-    where: str = ""  # rows to use: "set=birds10" or "set=xc171,role=base|val|novel"
-    background: str = ""  # rows used as background noise in training, same syntax, or a folder; never labeled
-    label_column: str = "label"
-    group_column: str = "group"  # segments of one group never sit on both sides of a split
+    audio: str = ""  # folder inside root with the audio files, for tables without that folder in their paths
+    where: str = ""  # filter of the rows: "set=birds10" or "set=xc171,role=base|val|novel"; empty = all rows
+    background: str = ""  # filter of the rows used as background noise in training, or a folder; empty = none
+    label_column: str = "label"  # column of the class name
+    group_column: str = "group"  # column of the recording or individual; a split never divides a group
     split: Literal["folds", "table", "80/20", "70/15/15", "classes"] = "folds"
-    # folds: one of n_folds is held out; table: split_column says train, val and test (or base, val and novel); else
-    # drawn by groups: 80/20 train and held out, 70/15/15 train, validation and held out
-    # classes: whole classes are drawn, 70/15/15 of them, for training in episodes
-    split_column: str = "split"  # of split=table
-    fold_column: str = "fold"  # folds of the table, used when it has them; else n_folds are drawn
-    multi_label: bool = False  # sigmoid and any number of labels, else softmax and one
-    secondary: Literal["label", "soft", "mask", "ignore"] = "label"  # what training makes of secondary labels,
-    # with multi_label: a label like the first; one of secondary_target; not known, so that neither answer costs; none
-    secondary_target: float = 0.5
-    binary_label: str = ""  # the one class that any label becomes, as "call": a detector of target against noise, with
-    # multi_label; clips of noise are those labeled so (noise, nocall, ...) and what no event covers
-    segment_hop_s: float = 0.0  # between windows of recordings with timed events; 0 = segment_s
-    min_overlap_s: float = 0.1  # an event labels a segment when they share at least this much
-    n_folds: int = 5  # to draw
-    fold: int = 0  # held-out fold of `train`; -1 trains on everything
-    val_fraction: float = 0.0  # of the training groups of a fold, for keep="best" and the curves; 0 = none
-    limit: int = 0  # use at most this many segments; 0 = all (debug uses 1000)
+    # folds: one of n_folds is held out; table: split_column holds train, val and test (or base, val and novel)
+    # 80/20: groups drawn for training and held-out; 70/15/15: groups for training, validation and held-out
+    # classes: classes drawn 70/15/15 for training, validation and held-out, for training in episodes
+    split_column: str = "split"  # column used by split=table
+    fold_column: str = "fold"  # column of the fold numbers, where the table has it; else n_folds folds are drawn
+    multi_label: bool = False  # true: any number of labels per segment, sigmoid; false: exactly one, softmax
+    secondary: Literal["label", "soft", "mask", "ignore"] = "label"  # training target of secondary labels (multi_label)
+    # label: 1, as for primary labels; soft: secondary_target; mask: excluded from the loss; ignore: 0
+    secondary_target: float = 0.5  # target for secondary=soft, above 0, up to 1
+    binary_label: str = ""  # name of the single class that replaces every label, as "call"; needs multi_label
+    # negatives are clips labeled as noise (noise, nocall, ...) and segments without an event; empty = off
+    segment_hop_s: float = 0.0  # seconds between window starts in recordings with timed events; 0 = segment_s
+    min_overlap_s: float = 0.1  # shortest overlap in seconds for an event to label a segment
+    n_folds: int = 5  # number of folds to draw, 2 or more
+    fold: int = 0  # number of the held-out fold; -1 = none, train on everything
+    val_fraction: float = 0.0  # fraction of the training groups used for validation, 0 (none) to below 1
+    limit: int = 0  # largest number of segments to use; 0 = all (debug uses 1000)
 
     def __post_init__(self) -> None:
         check(self.n_folds >= 2, "data.n_folds must be 2 or more", self.n_folds)
@@ -46,12 +46,12 @@ class Data:
         check(0 < self.secondary_target <= 1, "data.secondary_target must be in (0, 1]", self.secondary_target)
         check(
             self.secondary == "label" or self.multi_label,
-            f"data.secondary={self.secondary} needs data.multi_label=true (else secondary labels are left out)",
+            f"data.secondary={self.secondary} needs data.multi_label=true (otherwise secondary labels are not used)",
             self.multi_label,
         )
         check(
             not self.binary_label or self.multi_label,
-            f"data.binary_label={self.binary_label} needs data.multi_label=true (one class that is there or not)",
+            f"data.binary_label={self.binary_label} needs data.multi_label=true (one class, present or absent)",
             self.multi_label,
         )
         check(0 <= self.val_fraction < 1, "data.val_fraction must be in [0, 1)", self.val_fraction)
@@ -59,5 +59,5 @@ class Data:
 
     @property
     def activation(self) -> str:
-        """What turns logits into probabilities: "sigmoid" with `multi_label`, else "softmax"."""
+        """Activation from logits to probabilities: "sigmoid" with `multi_label`, else "softmax"."""
         return "sigmoid" if self.multi_label else "softmax"

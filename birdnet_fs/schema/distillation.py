@@ -1,4 +1,4 @@
-"""Learning from a teacher: a trained run, several, or probabilities that they left in a table."""
+"""Knowledge distillation from a trained run, an ensemble, or a table of probabilities."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,18 +10,18 @@ SELF = "self"
 
 @dataclass(frozen=True)
 class Distillation:
-    """A teacher whose answers are learned beside the labels; none as it stands. Papers: training/distillation.py."""
+    """Training on the outputs of a teacher besides the labels; off by default. Papers: training/distillation.py."""
 
-    teacher: str = ""  # one of these; empty = none
-    # a run folder of any network and front-end, an ensemble (the mean probability of its members, however it combines
-    # them), several by comma, or a folder with fold0, fold1, ... (of `birdnet-fs cv`) for the fold held out here
-    # a .csv as `birdnet-fs evaluate RUN RECORDINGS -o FOLDER` writes it (scores.csv): probabilities of the clips
-    # self: the experiment itself, trained before without a teacher
-    alpha: float = 0.5  # share of the teacher in the loss; 1 = no labels
-    temperature: float = 3.0  # logits of both are divided by it
-    features: float = 0.0  # weight of the distance between the embeddings, the student's mapped linearly; 0 = off
-    feature_distance: Literal["cosine", "mse"] = "cosine"
-    rounds: int = 1  # of teacher=self: how often the experiment is trained before; each is taught by the one before it
+    teacher: str = ""  # one of the following; empty = no teacher
+    # a run folder of any network and front-end; an ensemble (mean probability of its members, whatever its own rule);
+    # several of them, separated by commas; the folder of `birdnet-fs cv` (its run for the fold held out here)
+    # a scores.csv of `birdnet-fs evaluate RUN RECORDINGS -o FOLDER`: probabilities of the clips
+    # "self": the same experiment, trained first without a teacher
+    alpha: float = 0.5  # weight of the teacher in the loss, 0..1; 1 = labels are not used
+    temperature: float = 3.0  # divisor of the logits of teacher and student, above 0
+    features: float = 0.0  # weight of the distance between embeddings, the student's projected linearly; 0 = off
+    feature_distance: Literal["cosine", "mse"] = "cosine"  # distance between embeddings
+    rounds: int = 1  # with teacher=self: generations trained before this one, each the teacher of the next; 1 or more
 
     def __post_init__(self) -> None:
         check(0 <= self.alpha <= 1, "distillation.alpha must be in [0, 1]", self.alpha)

@@ -1,4 +1,4 @@
-"""All groups together, and what must hold between them."""
+"""The experiment: all groups of settings, and the checks that involve several groups."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -10,19 +10,19 @@ from birdnet_fs.schema.distillation import Distillation
 from birdnet_fs.schema.frontend import FrontEnd
 from birdnet_fs.schema.loss import ON_COSINES
 from birdnet_fs.schema.model import Model
-from birdnet_fs.schema.pseudo_label import PseudoLabels
+from birdnet_fs.schema.pseudo_labels import PseudoLabels
 from birdnet_fs.schema.training import Episodes, Training
 
-# settings that a validation metric decides about
+# settings that depend on a validation metric
 NEED_VALIDATION = "training.checkpoints.select=best, training.checkpoints.patience and training.schedule=plateau"
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training run from recordings to scores."""
+    """One training run, from recordings to scores."""
 
-    name: str = "experiment"
-    seed: int = 42
+    name: str = "experiment"  # name of the run, also of its default folder
+    seed: int = 42  # seed of all random streams, 0 to 2**32 - 1
     data: Data = field(default_factory=Data)
     frontend: FrontEnd = field(default_factory=FrontEnd)
     model: Model = field(default_factory=Model)
@@ -30,9 +30,9 @@ class Experiment:
     training: Training = field(default_factory=Training)
     distillation: Distillation = field(default_factory=Distillation)
     pseudo_labels: PseudoLabels = field(default_factory=PseudoLabels)
-    episodes: Episodes | None = None  # few-shot training in episodes; needs model.head=prototypes
-    pretrain: "Experiment | None" = None  # trained first; its weights start this one (the head's if classes agree)
-    debug: bool = False  # 1000 segments, 2 epochs, 20 episodes
+    episodes: Episodes | None = None  # few-shot training in episodes; needs model.head=prototypes; None = ordinary
+    pretrain: "Experiment | None" = None  # trained first; provides the initial weights (head: when the classes agree)
+    debug: bool = False  # quick check of the setup: 1000 segments, 2 epochs, 20 episodes
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**32, "seed must be in 0..4294967295", self.seed)
@@ -51,19 +51,19 @@ class Experiment:
         self._check_quantized()
         check(
             not (self.pretrain and self.model.weights),
-            "An experiment starts from model.weights or from its pretrain part; set pretrain=none, or "
-            "pretrain.model.weights instead",
+            "The initial weights come from model.weights or from the pretrain part, not both; set pretrain=none, or "
+            "pretrain.model.weights instead of model.weights",
             self.model.weights,
         )
         check(
             self.training.finetuning.freeze_blocks == 0 or bool(self.pretrain or self.model.weights),
-            "training.finetuning.freeze_blocks would keep random weights; set model.weights or pretrain",
+            "training.finetuning.freeze_blocks would freeze random weights; set model.weights or pretrain",
             self.training.finetuning.freeze_blocks,
         )
 
     @property
     def logit_scale(self) -> float:
-        """What the network multiplies its cosines or distances by; 1 for a head without them."""
+        """Factor of the cosines or distances in the head; 1 for heads without them."""
         if self.model.head == "prototypes":
             return self.model.logit_scale or 1.0
         if self.model.head != "cosine":
@@ -74,8 +74,8 @@ class Experiment:
         if self.episodes is None:
             check(
                 self.data.split != "classes",
-                "data.split=classes holds out whole classes, which only training in episodes can be scored on; use an "
-                "experiment with episodes, or another data.split",
+                "data.split=classes holds out whole classes, which can only be scored in episodes; use an experiment "
+                "with episodes, or another data.split",
                 self.data.split,
             )
             return
@@ -83,14 +83,14 @@ class Experiment:
         check(not self.data.multi_label, "Episodes need data.multi_label=false", self.data.multi_label)
         check(
             not self.augmentation.mixes,
-            f"Episodes need one class a clip, not a mixture; set {self.augmentation.mixes}=0",
+            f"Episodes need one class per clip, not a mixture; set {self.augmentation.mixes}=0",
             self.augmentation.mixes,
         )
         loss, sampling = self.training.loss, self.training.sampling
         limits = (sampling.min_clips_per_class, sampling.max_clips_per_class)
         check(
             loss.class_weights == "none" and not loss.frame_loss and sampling.name == "all" and limits == (0, 0),
-            "An episode has as many clips of every class; set training.loss.class_weights=none, "
+            "Episodes have equally many clips of every class; set training.loss.class_weights=none, "
             "training.loss.frame_loss=0, training.sampling=all, training.sampling.min_clips_per_class=0 and "
             "training.sampling.max_clips_per_class=0",
             (loss.class_weights, loss.frame_loss, sampling.name, *limits),
@@ -108,7 +108,7 @@ class Experiment:
         )
         check(
             self.training.finetuning.freeze_blocks >= 0 or self.model.distance == "learned",
-            "training.finetuning.freeze_blocks=-1 leaves nothing to learn in episodes with "
+            "training.finetuning.freeze_blocks=-1 leaves no trainable weight in episodes with "
             f"model.distance={self.model.distance}",
             self.training.finetuning.freeze_blocks,
         )
@@ -118,16 +118,16 @@ class Experiment:
             return
         loss, teacher = self.training.loss.name, self.distillation.teacher
         tuned = self.training.finetuning
-        check(self.episodes is None, "Episodes learn from no teacher; set distillation.teacher= (nothing)", teacher)
+        check(self.episodes is None, "Episodes use no teacher; set distillation.teacher= (nothing)", teacher)
         check(
             loss not in ON_COSINES,
-            f"distillation.teacher says how likely classes are, and training.loss={loss} moves logits away from that "
-            "by its margin; set training.loss=ce",
+            f"distillation.teacher gives probabilities, and the margin of training.loss={loss} moves the logits away "
+            "from them; set training.loss=ce",
             teacher,
         )
         check(
             not self.distillation.features or tuned.freeze_blocks >= 0 or tuned.unfreeze_epoch > 0,
-            "distillation.features teaches the embedding, which training.finetuning.freeze_blocks=-1 keeps as it is; "
+            "distillation.features trains the embedding, which training.finetuning.freeze_blocks=-1 freezes; "
             "set one of them to 0",
             self.distillation.features,
         )
@@ -137,13 +137,13 @@ class Experiment:
             return
         check(
             bool(self.pretrain or self.model.weights),
-            "model.quantized goes on from a trained network, as it has no BatchNorm to learn with from random weights; "
+            "model.quantized needs a trained network, since its BatchNorm layers are folded into the convolutions; "
             "set model.weights to a run folder, or pretrain",
             self.model.weights,
         )
         check(
             self.training.precision in ("auto", "float32"),
-            "model.quantized counts steps of 8 bits, which need training.precision=float32",
+            "model.quantized simulates 8-bit rounding, which needs training.precision=float32",
             self.training.precision,
         )
 
@@ -154,13 +154,13 @@ class Experiment:
         check(self.episodes is None, "Episodes need labeled clips; set pseudo_labels.table= (nothing)", table)
         check(
             loss not in ON_COSINES,
-            f"training.loss={loss} needs one class a clip, and pseudo_labels.table has probabilities; "
+            f"training.loss={loss} needs one class per clip, and pseudo_labels.table holds probabilities; "
             "set training.loss=ce",
             table,
         )
         check(
             not self.distillation.saved,
-            "A table of the clips' probabilities (distillation.teacher) says nothing of the windows of "
+            "A table of clip probabilities (distillation.teacher) has no rows for the windows of "
             "pseudo_labels.table; set distillation.teacher to a run",
             self.distillation.teacher,
         )
@@ -183,7 +183,8 @@ class Experiment:
             )
         check(
             chosen.noise.exponent == (0.0, 0.0) or not self.data.background,
-            "augmentation.noise.exponent is of made noise, and data.background gives recorded noise; set one of them",
+            "augmentation.noise.exponent is for synthetic noise, and data.background gives recorded noise; set one of "
+            "them",
             list(chosen.noise.exponent),
         )
 
@@ -205,13 +206,13 @@ class Experiment:
             check(self.model.head == "cosine", f"training.loss={loss} needs model.head=cosine", self.model.head)
             check(
                 not self.augmentation.mixes,
-                f"training.loss={loss} needs one class a clip, not a mixture; set {self.augmentation.mixes}=0",
+                f"training.loss={loss} needs one class per clip, not a mixture; set {self.augmentation.mixes}=0",
                 self.augmentation.mixes,
             )
 
 
 def debugged(experiment: Experiment) -> Experiment:
-    """The same experiment as a quick sanity check when `debug` is set: 1000 segments, 2 epochs, 20 episodes."""
+    """Reduce an experiment with `debug` set to 1000 segments, 2 epochs and 20 episodes; others are returned as is."""
     if not experiment.debug:
         return experiment
     return dataclasses.replace(

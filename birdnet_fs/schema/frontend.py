@@ -1,4 +1,4 @@
-"""Waveform -> features: the numbers of a front-end."""
+"""The front-end: parameters of the transform from waveform to log-mel features."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,62 +8,62 @@ from typing import Any, Literal
 from birdnet_fs.core.settings import from_dict, to_dict
 from birdnet_fs.schema.checks import check
 
-# keys and values in the JSON of an artifact, a format that readers on devices know, by their names here
+# field here -> key in an artifact's JSON; deployed readers rely on these keys and values
 ARTIFACT_KEYS = {
     "normalize": "normalise",
     "normalize_when": "normalise_when",
     "normalize_eps": "normalise_eps",
 }
-ARTIFACT_SIDES = {"center": "centre"}  # of keep_from
+ARTIFACT_SIDES = {"center": "centre"}  # values of keep_from
 
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """Waveform -> log-mel features, step by step in this order (numbers of each system: frontend/presets.py).
+    """Transform from waveform to log-mel features, in the order of the fields (published systems: frontend/presets.py).
 
     The waveform is float32 in +-1 at `sample_rate_hz`; the features are [n_frames, n_mels], time first.
     Every reduction (maximum, mean, ...) is over one segment, never over a batch.
     """
 
-    preset: str = "custom"  # name of the preset these numbers came from
-    sample_rate_hz: int = 32_000
-    segment_s: float = 5.0  # model input length; longer is cropped, shorter is zero-padded on the right
-    preemphasis: float = 0.0  # y[t] = x[t] - preemphasis * x[t-1], first sample kept; 0 = off
-    n_fft: int = 1024
-    win_length: int = 1024  # samples; Hann, periodic, centered in n_fft
-    hop_length: int = 512  # samples
-    pad_mode: Literal["constant", "reflect", "none"] = "constant"  # at both ends, n_fft // 2; "none" = not centered
-    stft_scale: Literal["none", "window_power"] = "none"  # "window_power" divides by sqrt(sum(window ** 2))
-    bands: Literal["mel_slaney", "mel_htk", "linear"] = "mel_slaney"  # of the power spectrum
+    preset: str = "custom"  # name of the preset that these values come from
+    sample_rate_hz: int = 32_000  # Hz, 1000 to 1,000,000
+    segment_s: float = 5.0  # length of the input, seconds; longer is cropped, shorter is zero-padded on the right
+    preemphasis: float = 0.0  # y[t] = x[t] - preemphasis * x[t-1], first sample unchanged; 0 = off
+    n_fft: int = 1024  # length of the FFT, samples; even, 16 or more
+    win_length: int = 1024  # length of the periodic Hann window, samples, 1 to n_fft; centered in n_fft
+    hop_length: int = 512  # distance of STFT frames, samples, 1 or more
+    pad_mode: Literal["constant", "reflect", "none"] = "constant"  # n_fft // 2 samples at both ends; none: no padding
+    stft_scale: Literal["none", "window_power"] = "none"  # window_power: divided by sqrt(sum(window ** 2))
+    bands: Literal["mel_slaney", "mel_htk", "linear"] = "mel_slaney"  # filter bank on the power spectrum
     # mel_slaney: Slaney scale and area norm (librosa); mel_htk: HTK scale, triangles of height 1
-    # linear: the bins from fmin_hz to fmax_hz, the nearest one for each of n_mels bands
-    n_mels: int = 128
-    fmin_hz: float = 50.0
-    fmax_hz: float = 14_000.0
-    compression: Literal["db", "log", "pcen", "none"] = "db"  # 10 log10, natural log, energy over its own mean, none
-    amin: float = 1e-10  # power floor before the logarithm (db, log)
-    ref: Literal["one", "max"] = "one"  # 0 dB is 1.0, or the segment's own maximum (db, log)
-    top_db: float = 80.0  # dB below the segment's maximum that are kept; 0 = no limit (db, log)
+    # linear: the nearest FFT bin for each of n_mels equally spaced frequencies from fmin_hz to fmax_hz
+    n_mels: int = 128  # number of bands, 1 or more
+    fmin_hz: float = 50.0  # lower edge of the lowest band, Hz, 0 or more
+    fmax_hz: float = 14_000.0  # upper edge of the highest band, Hz, up to sample_rate_hz / 2
+    compression: Literal["db", "log", "pcen", "none"] = "db"  # db: 10 log10; log: natural logarithm; pcen: see below
+    amin: float = 1e-10  # floor of the power before the logarithm, above 0 (db, log)
+    ref: Literal["one", "max"] = "one"  # power at 0 dB: 1.0, or the maximum of the segment (db, log)
+    top_db: float = 80.0  # floor relative to the maximum of the segment, dB; 0 = no floor (db, log)
     # pcen: (E / (eps + M) ** gain + bias) ** power - bias ** power, with E = scale * energy of a band and its running
-    # mean M[t] = (1 - b) * M[t - 1] + b * E[t]; formula and defaults are librosa.pcen's, see frontend/pcen.py
-    pcen_gain: float = 0.98  # 0 = M is not used, 1 = loudness is gone
-    pcen_bias: float = 2.0  # the smaller, the more faint sounds count
-    pcen_power: float = 0.5  # the smaller, the stronger the compression; 0 = log(1 + E / (eps + M) ** gain)
-    pcen_time_constant_s: float = 0.4  # of M, which gives b
-    pcen_eps: float = 1e-6  # in units of E: a band far below it gives 0
-    pcen_scale: float = 2.0**31  # librosa's advice for waveforms in +-1, as its defaults are for integers
+    # mean M[t] = (1 - b) * M[t - 1] + b * E[t]; formula and defaults are those of librosa.pcen, see frontend/pcen.py
+    pcen_gain: float = 0.98  # strength of the gain control, 0 (M is not used) to 2; 1 = the level is removed
+    pcen_bias: float = 2.0  # above 0; smaller values amplify faint sounds more
+    pcen_power: float = 0.5  # 0 to 2; smaller values compress more; 0 = log(1 + E / (eps + M) ** gain)
+    pcen_time_constant_s: float = 0.4  # time constant of M, seconds, above 0; determines b
+    pcen_eps: float = 1e-6  # above 0, in units of E; bands far below it give 0
+    pcen_scale: float = 2.0**31  # above 0, up to 2 ** 64; 2 ** 31 is librosa's advice for waveforms in +-1
     pcen_start: Literal["one", "first"] = "one"  # M before the first frame: 1.0 (librosa), or E of the first frame
-    normalize_when: Literal["last", "first"] = "last"  # after keep_frames and resize, or before them
-    keep_frames: int = 0  # frames kept (fewer are padded with zeros); 0 = all
-    keep_from: Literal["start", "center"] = "start"  # "center" crops and pads on both sides
-    resize: tuple[int, int] = (0, 0)  # (n_frames, n_mels) after resizing; (0, 0) = as they are
-    resize_method: Literal["bilinear", "lanczos5"] = "bilinear"  # half-pixel centers, no antialias
-    normalize: Literal["none", "min_max", "z_score", "db_range"] = "none"
-    # min_max: (x - min) / (max - min + normalize_eps), per segment; a constant segment gives 0
-    # z_score: (x - mean) / std, per segment, left as is when std <= normalize_eps
+    normalize_when: Literal["last", "first"] = "last"  # last: after keep_frames and resize; first: before them
+    keep_frames: int = 0  # number of frames to crop or zero-pad to; 0 = all
+    keep_from: Literal["start", "center"] = "start"  # start: crop and pad at the end; center: on both sides
+    resize: tuple[int, int] = (0, 0)  # (n_frames, n_mels) after resizing; (0, 0) = no resizing
+    resize_method: Literal["bilinear", "lanczos5"] = "bilinear"  # half-pixel centers, no antialiasing
+    normalize: Literal["none", "min_max", "z_score", "db_range"] = "none"  # per segment
+    # min_max: (x - min) / (max - min + normalize_eps); a constant segment gives 0
+    # z_score: (x - mean) / std; unchanged when std <= normalize_eps
     # db_range: clip((x + 80) / 100, 0, 1)
-    normalize_eps: float = 0.0
-    n_channels: int = 1  # copies of the features the network is given
+    normalize_eps: float = 0.0  # see normalize
+    n_channels: int = 1  # number of copies of the features in the network input, 1 or more
 
     def __post_init__(self) -> None:
         check(
@@ -109,19 +109,20 @@ class FrontEnd:
             for name in (name for name in default if name.startswith("pcen_")):
                 check(
                     getattr(self, name) == default[name],
-                    f"frontend.{name} needs frontend.compression=pcen and is {default[name]!r} with {self.compression}",
+                    f"frontend.{name} needs frontend.compression=pcen; it must be {default[name]!r} with "
+                    f"{self.compression}",
                     getattr(self, name),
                 )
             return
         for name, allowed in (("amin", ()), ("ref", ()), ("top_db", (0,))):
             check(
                 getattr(self, name) in (default[name], *allowed),
-                f"frontend.{name} is of a logarithm and must be {default[name]!r} with frontend.compression=pcen",
+                f"frontend.{name} is for a logarithm and must be {default[name]!r} with frontend.compression=pcen",
                 getattr(self, name),
             )
         check(
             self.normalize != "db_range",
-            "frontend.normalize=db_range is of dB; set none, min_max or z_score with frontend.compression=pcen",
+            "frontend.normalize=db_range is for dB; set none, min_max or z_score with frontend.compression=pcen",
             self.normalize,
         )
         for name in ("pcen_bias", "pcen_time_constant_s", "pcen_eps"):
@@ -136,19 +137,19 @@ class FrontEnd:
         )
 
     def to_artifact(self) -> dict[str, Any]:
-        """The front-end as plain JSON values, by the keys of an artifact's JSON."""
+        """Convert to plain JSON values under the keys of an artifact's JSON."""
         plain = {ARTIFACT_KEYS.get(name, name): value for name, value in to_dict(self).items()}
         return {**plain, "keep_from": ARTIFACT_SIDES.get(self.keep_from, self.keep_from)}
 
     @classmethod
     def from_artifact(cls, value: Mapping[str, Any]) -> "FrontEnd":
-        """The front-end of an artifact's JSON.
+        """Create a front-end from an artifact's JSON; an unknown key or a value of the wrong type raises UserError.
 
         Args:
-            value: What `to_artifact` gave; a key that is absent has its default.
+            value: Output of `to_artifact`; missing keys have their defaults.
 
-        Raises:
-            UserError: An unknown key or a value of the wrong type; the key is named.
+        Returns:
+            The front-end.
         """
         names = {old: new for new, old in ARTIFACT_KEYS.items()}
         sides = {old: new for new, old in ARTIFACT_SIDES.items()}
@@ -164,7 +165,7 @@ class FrontEnd:
 
     @property
     def min_samples(self) -> int:
-        """Samples of the shortest waveform that gives a frame."""
+        """Samples of the shortest waveform that yields one frame."""
         return {"none": self.n_fft, "reflect": self.n_fft // 2 + 1, "constant": 1}[self.pad_mode]
 
     @property

@@ -1,4 +1,4 @@
-"""The optimizer, with the averages of weights that it can keep, and the schedule of the learning rate."""
+"""The optimizer, including averages of the weights, and the learning-rate schedule."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,15 +10,15 @@ from birdnet_fs.schema.checks import check
 class Optimizer:
     """The optimizer; its learning rate is `training.learning_rate`."""
 
-    name: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
-    weight_decay: float = 1e-4  # of kernels; decoupled with adamw, else added to the gradient
-    beta1: float = 0.9  # of adamw and adam; of sgd the momentum (Nesterov)
-    beta2: float = 0.999  # of adamw and adam; of rmsprop its smoothing, usually 0.9 or 0.99
-    amsgrad: bool = False  # of adamw and adam
-    clip_norm: float = 1.0  # bound of the global norm of the gradient; 0 = off
-    accumulate: int = 1  # batches whose gradients make one step
-    ema: float = 0.0  # decay per step of an exponential average of the weights, which is kept; 0 = off
-    swa_epochs: int = 0  # last epochs whose mean weights are kept; 0 = off
+    name: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"  # update rule
+    weight_decay: float = 1e-4  # weight decay of kernels, 0 or more; decoupled for adamw, else added to the gradient
+    beta1: float = 0.9  # decay of the first moment (adamw, adam) or Nesterov momentum (sgd), 0 to below 1
+    beta2: float = 0.999  # decay of the second moment (adamw, adam, rmsprop), 0 to below 1; rmsprop: usually 0.9, 0.99
+    amsgrad: bool = False  # AMSGrad variant of adamw and adam
+    clip_norm: float = 1.0  # largest global norm of the gradient; 0 = no clipping
+    accumulate: int = 1  # number of batches whose gradients are summed into one step, 1 or more
+    ema: float = 0.0  # decay per step of an exponential moving average of the weights, 0 (off) to below 1
+    swa_epochs: int = 0  # number of last epochs whose weights are averaged; 0 = off
 
     def __post_init__(self) -> None:
         for name in ("weight_decay", "clip_norm"):
@@ -43,18 +43,18 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the learning rate changes from `training.learning_rate` over the epochs."""
+    """The learning-rate schedule; its maximum is `training.learning_rate`."""
 
     name: Literal["cosine", "step", "constant", "onecycle", "plateau"] = "cosine"
-    # cosine: half a cosine down to min_learning_rate; step: times step_factor after every step_epochs
-    # onecycle: from a tenth up to learning_rate in 30 % of the steps, down to a thousandth; no warm-up of its own
-    # plateau: times plateau_factor when the validation metric has not risen by .001 for plateau_patience epochs
-    warmup_epochs: float = 1.0  # linear, in front of the schedule
-    min_learning_rate: float = 0.0  # of cosine
-    step_epochs: int = 10  # of step; this and step_factor as in few-shot V1 (systems.md A)
-    step_factor: float = 0.65  # of step, in (0, 1]
-    plateau_factor: float = 0.5  # of plateau, between 0 and 1
-    plateau_patience: int = 4  # of plateau
+    # cosine: half a cosine down to min_learning_rate; step: multiplied by step_factor every step_epochs epochs
+    # onecycle: from 1/10 up to learning_rate in 30 % of the steps, then down to 1/1000; warmup_epochs is not used
+    # plateau: multiplied by plateau_factor after plateau_patience epochs without a gain of 0.001 in validation
+    warmup_epochs: float = 1.0  # epochs of linear warm-up before the schedule, 0 or more; fractions are allowed
+    min_learning_rate: float = 0.0  # final learning rate of cosine, 0 to training.learning_rate
+    step_epochs: int = 10  # epochs between steps, 1 or more; this and step_factor are those of few-shot V1
+    step_factor: float = 0.65  # factor per step, above 0, up to 1
+    plateau_factor: float = 0.5  # factor on a plateau, between 0 and 1
+    plateau_patience: int = 4  # epochs without improvement before the factor is applied, 0 or more
 
     def __post_init__(self) -> None:
         check(self.warmup_epochs >= 0, "training.schedule.warmup_epochs must be 0 or more", self.warmup_epochs)

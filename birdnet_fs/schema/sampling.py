@@ -1,4 +1,4 @@
-"""Which clips an epoch holds, and how often."""
+"""Sampling of the clips in a training epoch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,13 +8,13 @@ from birdnet_fs.schema.checks import check
 
 @dataclass(frozen=True)
 class Sampling:
-    """The clips of one training epoch."""
+    """The clips in one training epoch, and how often each occurs."""
 
     name: Literal["all", "inverse", "sqrt_inverse", "effective"] = "all"
-    # all: every clip crops_per_clip times an epoch; else as many are drawn, with replacement, rare classes more often
-    crops_per_clip: int = 1  # random crops of every clip in one epoch
-    min_clips_per_class: int = 0  # smaller classes are repeated up to so many clips (oversampling); 0 = as they are
-    max_clips_per_class: int = 0  # of larger classes so many are drawn anew every epoch (undersampling); 0 = all
+    # all: every clip crops_per_clip times; others: as many clips drawn with replacement, weighted by class frequency
+    crops_per_clip: int = 1  # random crops per clip and epoch, 1 or more
+    min_clips_per_class: int = 0  # smaller classes are oversampled to this number of clips; 0 = off
+    max_clips_per_class: int = 0  # larger classes are undersampled to this number, drawn anew each epoch; 0 = off
 
     def __post_init__(self) -> None:
         check(self.crops_per_clip >= 1, "training.sampling.crops_per_clip must be 1 or more", self.crops_per_clip)
@@ -28,7 +28,7 @@ class Sampling:
         )
         check(
             self.name == "all" or not (self.min_clips_per_class or self.max_clips_per_class),
-            "training.sampling draws clips by the weight of their class already; set "
+            "training.sampling draws clips by the weight of their class; set "
             "training.sampling.min_clips_per_class=0 and training.sampling.max_clips_per_class=0, or "
             "training.sampling=all",
             self.name,

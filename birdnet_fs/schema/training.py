@@ -1,4 +1,4 @@
-"""How the network is trained: epochs, machine, and a group of settings for each part of training."""
+"""Training: epochs, hardware, one group of settings for each part, and few-shot episodes."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ from birdnet_fs.schema.sampling import Sampling
 
 @dataclass(frozen=True)
 class Finetuning:
-    """What of a pretrained network is trained, and how fast."""
+    """Finetuning of a pretrained network: frozen blocks and layer-wise learning rates."""
 
-    freeze_blocks: int = 0  # blocks from the input on that keep the weights they start with; -1 = all but the head
-    unfreeze_epoch: int = 0  # finished epochs after which the frozen blocks are trained too; 0 = never
-    layer_decay: float = 1.0  # learning rate of a block / that of the next; the head's is learning_rate; 1 = all alike
+    freeze_blocks: int = 0  # number of frozen blocks, counted from the input; 0 = none, -1 = all except the head
+    unfreeze_epoch: int = 0  # number of epochs after which the frozen blocks are trained too; 0 = never
+    layer_decay: float = 1.0  # ratio of the learning rates of a block and the next, above 0, up to 1; 1 = equal rates
 
     def __post_init__(self) -> None:
         freeze, unfreeze = self.freeze_blocks, self.unfreeze_epoch
@@ -32,13 +32,13 @@ class Finetuning:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Which epoch's weights a run keeps, when training stops early, and what is stored besides."""
+    """Selection of the final weights, early stopping, and stored checkpoints."""
 
-    select: Literal["last", "best"] = "last"  # epoch whose weights the run holds
-    # best needs validation clips: by val_macro_auroc, with episodes by val_acc
-    patience: int = 0  # epochs without a better val_macro_auroc (or val_acc) after which training stops; 0 = never
-    n_best: int = 0  # best epochs stored as run folders in checkpoints/, and the last; 0 = none at all
-    # without validation clips only the last
+    select: Literal["last", "best"] = "last"  # epoch whose weights the run folder holds
+    # best: largest val_macro_auroc, in episodes val_acc; needs validation clips
+    patience: int = 0  # epochs without improvement of that metric after which training stops; 0 = never
+    n_best: int = 0  # number of best epochs stored as run folders in checkpoints/, besides the last; 0 = store none
+    # without validation clips only the last epoch is stored
 
     def __post_init__(self) -> None:
         for name in ("patience", "n_best"):
@@ -46,17 +46,17 @@ class Checkpoints:
 
     @property
     def needs_validation(self) -> bool:
-        """Whether the weights that are kept, or the end of the training, depend on a validation metric."""
+        """Whether the selected weights or the end of training depend on a validation metric."""
         return self.select == "best" or self.patience > 0
 
 
 @dataclass(frozen=True)
 class Training:
-    """How the network is trained."""
+    """Training of the network."""
 
-    epochs: int = 30
-    batch_size: int = 32
-    learning_rate: float = 1e-3  # the highest of the schedule
+    epochs: int = 30  # number of epochs, 1 or more
+    batch_size: int = 32  # segments per batch, 1 or more
+    learning_rate: float = 1e-3  # maximum of the schedule, above 0
     loss: Loss = field(default_factory=Loss)
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
@@ -64,10 +64,10 @@ class Training:
     finetuning: Finetuning = field(default_factory=Finetuning)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 on a GPU, else float32
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = 0  # of torch on the CPU; 0 = torch's default
-    workers: int = 0  # processes that prepare batches; 0 = in this one
-    track: Literal["none", "tensorboard", "mlflow", "both"] = "none"  # where metrics go besides history.csv
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where available
+    threads: int = 0  # CPU threads of torch; 0 = torch's default
+    workers: int = 0  # processes that prepare batches; 0 = the main process
+    track: Literal["none", "tensorboard", "mlflow", "both"] = "none"  # experiment trackers, besides history.csv
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
@@ -91,12 +91,12 @@ class Training:
 
     @property
     def needs_validation(self) -> bool:
-        """Whether a validation metric decides anything: the epoch that is kept, early stopping, or the plateau."""
+        """Whether the selected epoch, early stopping or the plateau schedule depends on a validation metric."""
         return self.checkpoints.needs_validation or self.schedule.name == "plateau"
 
 
 def _check_group(name: str, value: object, group: Any) -> None:
-    """Refuse a value of another type where a group of settings belongs, as `Training(loss="focal")`."""
+    """Raise UserError for a value of another type than the group of settings, as in `Training(loss="focal")`."""
     check(
         isinstance(value, group),
         f"training.{name} must be a {group.__name__} of birdnet_fs.schema, as {name}={group.__name__}(...)",
@@ -106,16 +106,16 @@ def _check_group(name: str, value: object, group: Any) -> None:
 
 @dataclass(frozen=True)
 class Episodes:
-    """Few-shot training: a step is an episode, n_way classes with n_shot clips each to learn from, n_query to tell."""
+    """Few-shot training in episodes; one episode is one optimizer step."""
 
-    n_way: int = 10
-    n_shot: int = 5
-    n_query: int = 5
-    n_train: int = 2000  # in one epoch
-    n_val: int = 200  # after every epoch, on classes that are not trained on
-    n_test: int = 200  # at the end, on classes of their own
-    same_recording: bool = False  # support and query may be parts of one recording (measures the recording too)
-    # a class with fewer clips than n_shot + n_query then gives several parts of a clip
+    n_way: int = 10  # classes per episode, 2 or more
+    n_shot: int = 5  # support clips per class, 1 or more
+    n_query: int = 5  # query clips per class, 1 or more
+    n_train: int = 2000  # training episodes per epoch, 1 or more
+    n_val: int = 200  # validation episodes after every epoch, on classes not trained on; 0 = none
+    n_test: int = 200  # test episodes after training, on the test classes; 0 = none
+    same_recording: bool = False  # support and query may be parts of one recording, which the accuracy then reflects
+    # a class with fewer clips than n_shot + n_query then contributes several parts of a clip
 
     def __post_init__(self) -> None:
         check(self.n_way >= 2, "episodes.n_way must be 2 or more", self.n_way)

@@ -1,4 +1,5 @@
-import io
+"""Atomic files and folders, and checks of output paths."""
+
 import json
 import os
 from pathlib import Path
@@ -7,10 +8,9 @@ import pytest
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_folder, atomic_path, check_output, sha256, write_json, write_text
-from birdnet_fs.core.progress import say, track
 
 
-def test_a_failed_write_leaves_the_previous_file(tmp_path: Path) -> None:
+def test_atomic_path_keeps_the_previous_file_on_errors(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"x": 1})
     with pytest.raises(RuntimeError), atomic_path(path) as part:
@@ -23,7 +23,7 @@ def test_a_failed_write_leaves_the_previous_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_folder_is_whole_or_as_it_was(tmp_path: Path, there: bool) -> None:
+def test_atomic_folder_keeps_the_previous_folder_on_errors(tmp_path: Path, there: bool) -> None:
     folder = tmp_path / "out"
     if there:
         folder.mkdir()
@@ -39,7 +39,7 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path: Path, there: bool) -> None:
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "file/below/it"])
-def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path, place: str) -> None:
+def test_check_output_refuses_folders_below_files(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file is a file\. Give another folder"):
         check_output(tmp_path / place)
@@ -48,32 +48,13 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path,
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_folder_is_not_taken_for_a_file(tmp_path: Path) -> None:
+def test_write_text_refuses_folders(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a folder"):
         write_text(tmp_path, "lost")
     assert os.listdir(tmp_path) == []
 
 
-def test_text_is_utf8_with_unix_line_ends(tmp_path: Path) -> None:
+def test_write_text_writes_utf8_with_unix_line_ends(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "Grünspecht\n")
     assert (tmp_path / "a.txt").read_bytes() == "Grünspecht\n".encode()
     assert sha256(tmp_path / "a.txt") == __import__("hashlib").sha256("Grünspecht\n".encode()).hexdigest()
-
-
-def test_progress_gives_every_item_and_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(track(range(5), "counting")) == list(range(5))
-    assert capsys.readouterr().out == ""
-
-
-def test_a_line_stands_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setenv("COLUMNS", "80")
-    for i in track(range(2), "work"):
-        say(f"item {i}")
-    for i in range(2):
-        assert terminal.getvalue().partition(f"item {i}\n")[0].endswith("\r")  # the bar was wiped out before

@@ -20,9 +20,9 @@ KEYS = (0, 1, 2, 2**32)
 
 # files with random numbers of their own, and why they have no stream
 EXCEPTIONS = {
-    "data/synthetic/aviary.py": "synthetic recordings are the same to the bit in every version; documents depend on them",
+    "data/synthetic/aviary.py": "synthetic recordings are bit-identical in every version; documents depend on them",
     "export/parity/inputs.py": "deployed files carry this noise and the outputs for it",
-    "export/runtimes/time_model.py": "runs in other environments, where this package is not installed; only times are read",
+    "export/runtimes/time_model.py": "runs in other environments without this package; only times are read",
     "export/onnx/convert.py": "an input to trace a network with; its values are not used",
 }
 SOURCES = {"default_rng", "SeedSequence", "RandomState", "PCG64", "PCG64DXSM", "Philox", "SFC64", "MT19937"}
@@ -33,7 +33,7 @@ def numbers(rng: np.random.Generator) -> tuple[int, ...]:
     return tuple(rng.integers(0, 2**64, 2, dtype=np.uint64).tolist())
 
 
-def test_no_two_streams_give_the_same_numbers() -> None:
+def test_generator_differs_between_seeds_streams_and_keys() -> None:
     """Over all streams, seeds and up to three keys, zeros and numbers of two words among them; and NumPy's own."""
     found: dict[tuple[int, ...], tuple] = {}
     for stream, seed in itertools.product(Stream, SEEDS):
@@ -47,7 +47,7 @@ def test_no_two_streams_give_the_same_numbers() -> None:
     assert not found.keys() & {numbers(np.random.default_rng(seed)) for seed in plain}
 
 
-def test_zeros_behind_a_seed_make_another_stream() -> None:
+def test_generator_distinguishes_trailing_zeros() -> None:
     """What NumPy does with the seeds that the package used before: limit, splits, order of epoch 0 and episodes."""
     before = [np.random.default_rng(seed) for seed in (7, (7, 0), (7, 0, 0))]
     assert len({numbers(rng) for rng in before}) == 1
@@ -57,13 +57,13 @@ def test_zeros_behind_a_seed_make_another_stream() -> None:
     assert len({numbers(rng) for rng in now}) == len(now)
 
 
-def test_integer_seeds_of_small_numbers_differ() -> None:
+def test_integer_seed_differs_for_small_seeds() -> None:
     arguments = list(itertools.product(range(20), Stream, range(5)))
     assert len({integer_seed(*one) for one in arguments}) == len(arguments)
     assert all(0 <= integer_seed(*one) < 2**32 for one in arguments)
 
 
-def test_a_generator_is_seeded_with_the_words_that_are_documented() -> None:
+def test_generator_is_seeded_with_the_documented_words() -> None:
     words = [42, 0, int(Stream.AUGMENTATION), 3, 3, 0, 5, 1]
     sequence = np.random.SeedSequence(words)
     assert numbers(generator(42, Stream.AUGMENTATION, 3, 2**32 + 5)) == numbers(np.random.default_rng(sequence))
@@ -74,14 +74,14 @@ def test_a_generator_is_seeded_with_the_words_that_are_documented() -> None:
 
 
 @pytest.mark.parametrize("wrong", [-1, 2**64, 1.0, "1", None])
-def test_what_is_no_seed_is_refused(wrong: object) -> None:
+def test_generator_refuses_seeds_out_of_range(wrong: object) -> None:
     with pytest.raises(UserError, match=r"seed must be a whole number in 0\.\.18446744073709551615\. Received"):
         generator(wrong, Stream.ORDER, 0)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="A key of the random stream ORDER must be a whole number"):
         integer_seed(0, Stream.ORDER, wrong)  # type: ignore[arg-type]
 
 
-def test_streams_have_numbers_of_one_word_that_differ() -> None:
+def test_stream_numbers_are_distinct_words() -> None:
     numbered = [member.value for member in Stream.__members__.values()]
     assert len(set(numbered)) == len(numbered) and all(0 < number < 2**32 for number in numbered)
 
@@ -125,11 +125,11 @@ def own_sources(tree: ast.AST) -> list[str]:
         ("rng = generator(seed, Stream.ORDER, 0)\nrng.random()", 0),
     ],
 )
-def test_a_generator_of_its_own_is_seen(line: str, n: int) -> None:
+def test_private_generators_are_found(line: str, n: int) -> None:
     assert len(own_sources(ast.parse(line))) == n
 
 
-def test_everything_random_in_the_package_comes_from_a_stream() -> None:
+def test_package_draws_random_numbers_from_streams_only() -> None:
     found = defaultdict(list)
     for file in sorted(PACKAGE.rglob("*.py")):
         if file.name != "random_streams.py" and (calls := own_sources(ast.parse(file.read_text(encoding="utf-8")))):

@@ -31,7 +31,7 @@ def parameters_of(verb: str) -> set[str]:
     return {name for parameter in command.params for name in parameter.opts}
 
 
-def test_the_guide_holds_the_same_tables() -> None:
+def test_renamed_md_has_the_same_tables() -> None:
     text = GUIDE.read_text(encoding="utf-8")
     found = {title: dict(re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|$", body, re.MULTILINE))
              for title, body in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)}  # fmt: skip
@@ -40,7 +40,7 @@ def test_the_guide_holds_the_same_tables() -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), SETTINGS.items())
-def test_an_old_setting_is_refused_with_the_new_one_and_that_one_exists(old: str, new: str) -> None:
+def test_old_setting_is_refused_with_its_new_name(old: str, new: str) -> None:
     known = flat(BASE)
     assert new in known and old not in known
     for key, wanted in ((old, new), (f"pretrain.{old}", f"pretrain.{new}")):
@@ -56,7 +56,7 @@ def test_an_old_setting_is_refused_with_the_new_one_and_that_one_exists(old: str
 
 
 @pytest.mark.parametrize(("old", "new"), VALUES.items())
-def test_an_old_value_is_refused_with_the_new_one_and_that_one_exists(old: str, new: str) -> None:
+def test_old_value_is_refused_with_its_new_name(old: str, new: str) -> None:
     changed = override(BASE, [new])
     key, _, value = new.partition("=")
     assert flat(changed)[key] == value and changed != BASE
@@ -67,7 +67,7 @@ def test_an_old_value_is_refused_with_the_new_one_and_that_one_exists(old: str, 
 
 
 @pytest.mark.parametrize(("old", "new"), VERBS.items())
-def test_an_old_verb_is_refused_with_the_new_one_and_that_one_exists(old: str, new: str) -> None:
+def test_old_verb_is_refused_with_its_new_name(old: str, new: str) -> None:
     assert CliRunner().invoke(app, [new, "--help"]).exit_code == 0
     result = CliRunner().invoke(app, [old, "RUN"])
     assert isinstance(result.exception, UserError)
@@ -75,7 +75,7 @@ def test_an_old_verb_is_refused_with_the_new_one_and_that_one_exists(old: str, n
 
 
 @pytest.mark.parametrize(("old", "new"), OPTIONS.items())
-def test_an_old_option_is_refused_with_the_new_one_and_that_one_exists(old: str, new: str) -> None:
+def test_old_option_is_refused_with_its_new_name(old: str, new: str) -> None:
     (verb, before), (_, now) = old.split(), new.split()
     assert now in parameters_of(verb) and before not in parameters_of(verb)
     for given in ([before, "3"], [f"{before}=3"]):
@@ -84,7 +84,7 @@ def test_an_old_option_is_refused_with_the_new_one_and_that_one_exists(old: str,
         assert str(result.exception) == f"The option {before} of `birdnet-fs {verb}` was renamed; use {now} instead."
 
 
-def test_an_old_verb_ends_the_command_with_status_2(monkeypatch, capsys) -> None:
+def test_old_verb_exits_with_status_2(monkeypatch, capsys) -> None:
     from birdnet_fs.cli import main
 
     monkeypatch.setattr("sys.argv", ["birdnet-fs", "quantise", "RUN"])
@@ -95,7 +95,7 @@ def test_an_old_verb_ends_the_command_with_status_2(monkeypatch, capsys) -> None
 
 
 @pytest.mark.parametrize(("old", "new"), CLASSES.items())
-def test_an_old_class_of_a_config_file_is_named(tmp_path: Path, old: str, new: str) -> None:
+def test_old_class_in_a_config_file_is_refused_with_its_new_name(tmp_path: Path, old: str, new: str) -> None:
     assert hasattr(schema, new) and not hasattr(schema, old)
     for line in (f"from birdnet_fs.schema import {old}", f"from birdnet_fs import schema\nschema.{old}"):
         (tmp_path / "config.py").write_text(line + "\n")
@@ -114,7 +114,7 @@ def test_an_old_class_of_a_config_file_is_named(tmp_path: Path, old: str, new: s
         ("Training(loss='focal')", "training.loss must be a Loss of birdnet_fs.schema, as loss=Loss(...)"),
     ],
 )
-def test_an_old_keyword_of_a_config_file_is_named(tmp_path: Path, made: str, words: str) -> None:
+def test_old_keyword_in_a_config_file_is_refused_with_its_new_name(tmp_path: Path, made: str, words: str) -> None:
     text = (
         "from dataclasses import replace\nfrom birdnet_fs.schema import *\n\n\ndef mine() -> Experiment:\n    return "
     )
@@ -123,16 +123,16 @@ def test_an_old_keyword_of_a_config_file_is_named(tmp_path: Path, made: str, wor
         load(f"{tmp_path / 'config.py'}:mine")
 
 
-def test_other_mistakes_are_left_alone() -> None:
+def test_in_python_returns_nothing_for_other_errors() -> None:
     assert in_python(TypeError("Training.__init__() got an unexpected keyword argument 'epoch'")) == ""
     assert in_python(ValueError("'Choice'")) == ""
 
 
-def test_a_setting_by_both_names_is_refused() -> None:
+def test_translated_refuses_a_setting_under_both_names() -> None:
     with pytest.raises(UserError, match=r"training\.views is given twice"):
         translated({"training": {"sampling": {"crops_per_clip": 2}, "views": 3}})
 
 
-def test_settings_of_today_are_translated_into_themselves() -> None:
+def test_translated_keeps_current_settings() -> None:
     today = {"training": {"loss": {"name": "focal", "margin": 0.2}}, "episodes": {}, "pretrain": None}
     assert translated(today) == today

@@ -16,20 +16,20 @@ HOSTILE = os.fsdecode(b"\x1b[2J\x07a\tb\nc\r\x00\x7fcaf\xe9") + "\u202e\u2028\u0
 SHOWN = r"\x1b[2J\x07a\tb\nc\r\x00\x7fcaf\udce9\u202e\u2028\x85"
 
 
-def test_escaped_leaves_readable_names_alone() -> None:
+def test_escaped_keeps_printable_names() -> None:
     for name in ("Pájaro 鳥 \\x", "a b_c-d (1).wav", "", "Ümlaut;,'\"", "🐦"):
         assert escaped(name) == name
     assert escaped(Path("/rec/a.wav")) == "/rec/a.wav"
     assert escaped(2.5) == "2.5"
 
 
-def test_escaped_shows_what_terminals_and_tables_would_act_on() -> None:
+def test_escaped_replaces_control_characters() -> None:
     assert escaped(HOSTILE) == SHOWN
     assert escaped(Path("x") / HOSTILE.replace("\x00", "")) == "x/" + SHOWN.replace("\\x00", "")
 
 
 @given(st.text(st.characters(codec=None), max_size=30))
-def test_escaped_is_one_line_of_valid_text_without_controls(name: str) -> None:
+def test_escaped_returns_one_printable_line(name: str) -> None:
     shown = escaped(name)
     shown.encode("utf-8")
     assert len(shown.splitlines()) <= 1
@@ -42,7 +42,7 @@ def test_escaped_lines_keeps_line_breaks_only() -> None:
 
 
 @pytest.mark.parametrize("name", ["a_b*c* [x](y) `z` | <script> & \\n", HOSTILE])
-def test_markdown_shows_the_escaped_name(name: str) -> None:
+def test_markdown_renders_as_the_escaped_name(name: str) -> None:
     shown = markdown(name)
     assert "<" not in shown
     # unescaping what CommonMark unescapes gives the text back: backslash before punctuation, then HTML entities
@@ -59,7 +59,7 @@ def test_html_is_escaped_by_the_template_alone() -> None:
     assert page.render(name=escaped("<b>\x07")) == "&lt;b&gt;\\x07"
 
 
-def test_a_ledger_prints_and_writes_escaped_names(tmp_path: Path) -> None:
+def test_ledger_prints_and_writes_escaped_names(tmp_path: Path) -> None:
     ledger = Ledger()
     ledger.add(HOSTILE, "quarantined", "no audio in\x1b[31m it")
     assert SHOWN + ": no audio in\\x1b[31m it" in ledger.summary()

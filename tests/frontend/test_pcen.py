@@ -106,10 +106,10 @@ def test_exp_over_all_of_its_range():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"top_db": 60.0}, "frontend.top_db is of a logarithm and must be 80.0 with frontend.compression=pcen"),
-        ({"ref": "max"}, "frontend.ref is of a logarithm and must be 'one'"),
-        ({"amin": 1e-8}, "frontend.amin is of a logarithm"),
-        ({"normalize": "db_range"}, "normalize=db_range is of dB; set none, min_max or z_score"),
+        ({"top_db": 60.0}, "frontend.top_db is for a logarithm and must be 80.0 with frontend.compression=pcen"),
+        ({"ref": "max"}, "frontend.ref is for a logarithm and must be 'one'"),
+        ({"amin": 1e-8}, "frontend.amin is for a logarithm"),
+        ({"normalize": "db_range"}, "normalize=db_range is for dB; set none, min_max or z_score"),
         ({"pcen_bias": 0.0}, "frontend.pcen_bias must be above 0. Received: 0.0"),
         ({"pcen_time_constant_s": 0.0}, "frontend.pcen_time_constant_s must be above 0"),
         ({"pcen_eps": 0.0}, "frontend.pcen_eps must be above 0"),
@@ -119,7 +119,7 @@ def test_exp_over_all_of_its_range():
         ({"pcen_scale": 0.0}, "frontend.pcen_scale must be above 0"),
         (
             {"compression": "db", "pcen_gain": 0.8},
-            "frontend.pcen_gain needs frontend.compression=pcen and is 0.98 with",
+            "frontend.pcen_gain needs frontend.compression=pcen; it must be 0.98 with",
         ),
     ],
 )

@@ -22,7 +22,7 @@ from birdnet_fs.data.score_table import ScoreTable, write_scores
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.inference.clips import score_clips
-from birdnet_fs.inference.engine import open_engine
+from birdnet_fs.inference.open import open_engine
 from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.runs import teachers
 from birdnet_fs.runs.ensemble import save_ensemble
@@ -178,7 +178,7 @@ def test_a_student_learns_from_the_teacher_alone(aviary: Path, teacher: Run, tmp
 def test_a_table_of_probabilities_teaches_as_the_run_does(aviary: Path, teacher: Run, tmp_path: Path) -> None:
     """Segments are whole clips and nothing is augmented, so both say the same; embeddings change what is learned."""
     found = score_clips(open_engine(teacher.path), read_partition(teacher.path / "partition.csv", TRAIN))
-    table = ScoreTable.of(found.clips, found.probabilities, np.zeros_like(found.probabilities), teacher.classes)
+    table = ScoreTable.from_clips(found.clips, found.probabilities, np.zeros_like(found.probabilities), teacher.classes)
     write_scores(tmp_path / "soft.csv", table)
 
     def taught(name: str, *settings: str) -> tuple[Run, list[dict[str, float]]]:
@@ -366,7 +366,7 @@ def test_a_table_is_read_line_by_line(aviary: Path, tmp_path: Path) -> None:
         (["distillation.teacher=a.csv", "distillation.features=1"], "a table holds probabilities and no embeddings"),
         (
             ["distillation.teacher=run", "model.head=cosine", "training.loss=arcface"],
-            r"training\.loss=arcface moves logits away .*set training\.loss=ce",
+            r"margin of training\.loss=arcface moves the logits away .*set training\.loss=ce",
         ),
         (
             [
@@ -386,7 +386,7 @@ def test_settings_that_cannot_be(settings: list[str], words: str) -> None:
 
 def test_episodes_have_no_teacher() -> None:
     episodes = {"data": Data(split="classes"), "model": Model(head="prototypes"), "episodes": Episodes()}
-    with pytest.raises(UserError, match="Episodes learn from no teacher"):
+    with pytest.raises(UserError, match="Episodes use no teacher"):
         Experiment(distillation=Distillation("run"), **episodes)
     with pytest.raises(UserError, match="Episodes need labeled clips"):
         Experiment(pseudo_labels=PseudoLabels("pseudo.csv"), **episodes)

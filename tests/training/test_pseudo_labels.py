@@ -14,8 +14,8 @@ from scipy.special import softmax
 from birdnet_fs.analysis import pseudo_labels as labeling
 from birdnet_fs.audio.read import read_audio
 from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
-from birdnet_fs.batches.augment.rng import Key
-from birdnet_fs.batches.augment.unlabeled import UnlabeledClips
+from birdnet_fs.batches.augment.item_random import ItemKey
+from birdnet_fs.batches.augment.pseudo_label_sampling import PseudoLabelSampling
 from birdnet_fs.batches.loader import TrainingBatches
 from birdnet_fs.cli.pseudo_label import pseudo_label as verb
 from birdnet_fs.core.errors import UserError
@@ -25,7 +25,8 @@ from birdnet_fs.data.partition import HELD_OUT, PSEUDO_LABELS, read_partition
 from birdnet_fs.data.score_table import read_scores
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.data.waveforms import Waveforms
-from birdnet_fs.inference.engine import Engine, open_engine
+from birdnet_fs.inference.engine import Engine
+from birdnet_fs.inference.open import open_engine
 from birdnet_fs.runs.provenance import provenance
 from birdnet_fs.runs.run import Run, load_run
 from birdnet_fs.schema import (
@@ -52,18 +53,18 @@ SPEC = FrontEnd(
 def test_a_power_quiets_doubts_and_what_is_sure_is_drawn_more_often(multi_label: bool) -> None:
     logits = np.random.default_rng(0).normal(0, 2, (20, 4))
     p = softmax(logits, 1).astype(np.float32)
-    targets, weights = pseudo_labels.soften(p, PseudoLabels(power=2.0), multi_label=multi_label)
+    targets, weights = pseudo_labels.soft_targets(p, PseudoLabels(power=2.0), multi_label=multi_label)
     expected = p**2 if multi_label else softmax(2 * logits, 1)  # a power is a temperature of one half
     np.testing.assert_allclose(targets, expected, atol=tolerances.ACTIVATION)
     np.testing.assert_allclose(weights, (p**2).max(1), atol=tolerances.ACTIVATION)
     floor = PseudoLabels(floor=0.3, weight="sum")
     kept = np.where(p >= 0.3, p, 0)[p.max(1) >= 0.3]
-    targets, weights = pseudo_labels.soften(p[p.max(1) >= 0.3], floor, multi_label=multi_label)
+    targets, weights = pseudo_labels.soft_targets(p[p.max(1) >= 0.3], floor, multi_label=multi_label)
     np.testing.assert_allclose(weights, kept.sum(1), atol=tolerances.ACTIVATION)
     assert ((targets > 0) == (kept > 0)).all()
     if not multi_label:
         np.testing.assert_allclose(targets.sum(1), 1, atol=tolerances.ACTIVATION)
-    assert (pseudo_labels.soften(p, PseudoLabels(weight="none"), multi_label=multi_label)[1] == 1).all()
+    assert (pseudo_labels.soft_targets(p, PseudoLabels(weight="none"), multi_label=multi_label)[1] == 1).all()
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +85,8 @@ def test_they_are_mixed_into_labeled_clips_and_into_nothing_else(noises: Wavefor
     experiment = Experiment(frontend=SPEC, augmentation=Augmentation(mixup=Mixup(0.3)))
 
     def items(mix: float) -> list:
-        chain = AugmentationPipeline(noises, targets, experiment, unlabeled=UnlabeledClips(3, CHANCE, 1.0, mix))
-        return [chain.item(Key(0, place, place % 8, 0)) for place in range(160)]
+        chain = AugmentationPipeline(noises, targets, experiment, pseudo_labels=PseudoLabelSampling(3, CHANCE, 1.0, mix))
+        return [chain.item(ItemKey(0, place, place % 8, 0)) for place in range(160)]
 
     found = items(0.5)
     own = [item for place, item in enumerate(found) if place % 8 < 3]
@@ -106,7 +107,7 @@ def test_an_epoch_holds_as_many_as_asked_drawn_by_their_chance(noises: Waveforms
         experiment = Experiment(
             frontend=SPEC, training=Training(batch_size=6, workers=workers, sampling=Sampling(crops_per_clip=10))
         )
-        batches = TrainingBatches(noises, targets, experiment, unlabeled=UnlabeledClips(3, CHANCE, amount, 0.0))
+        batches = TrainingBatches(noises, targets, experiment, pseudo_labels=PseudoLabelSampling(3, CHANCE, amount, 0.0))
         assert len(batches) == round(30 * (1 + amount) / 6)
         return list(batches.epoch(number))
 
@@ -292,11 +293,11 @@ def test_rounds_label_and_train_in_turn_and_keep_what_is_done(aviary: Path, run:
         (["pseudo_labels.table=x", "pseudo_labels.mix=0", "pseudo_labels.amount=0"], "would not be used"),
         (
             ["pseudo_labels.table=x", "distillation.teacher=a.csv"],
-            r"says nothing of the windows of pseudo_labels\.table",
+            r"has no rows for the windows of pseudo_labels\.table",
         ),
         (
             ["pseudo_labels.table=x", "training.loss=circle", "model.head=cosine"],
-            r"needs one class a clip, and pseudo_labels\.table",
+            r"needs one class per clip, and pseudo_labels\.table",
         ),
     ],
 )

@@ -42,27 +42,6 @@ def test_a_wrong_space_is_one_sentence(values: dict, words: str) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda: Float(1.0, 0.1), "from a lower to a higher"),
-        (lambda: Float(0.0, 0.1, log=True), "log=True needs numbers above 0"),
-        (lambda: Float(0.1, 1.0, log=True, step=0.1), "not both"),
-        (lambda: Float(0.1, float("nan")), "from a lower"),
-        (lambda: Int(1, 2.5), "whole numbers"),
-        (lambda: Categorical(()), "one or more options"),
-        (lambda: Categorical((1, 1)), "no two alike"),
-        (lambda: Categorical("abc"), "a tuple of options"),
-        (lambda: Space({}), "one or more settings"),
-        (lambda: Space({"seed": 3}), "seed must be a Float, an Int or a Categorical"),
-        (lambda: Space({"seed": Int(1, 2)}, pruner="mean"), "pruner must be one of median"),
-    ],
-)
-def test_a_wrong_distribution_is_refused(make, words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        make()
-
-
 def test_what_is_derived_is_checked_too() -> None:
     values = {"model.dropout": Float(0.0, 0.5)}
     with pytest.raises(UserError, match=r"derive gave does not fit: Unknown setting 'model.drop'"):
