@@ -1,9 +1,5 @@
-"""Labeled clips in, augmented batches of features and targets out.
+"""Labeled clips -> augmented batches of features and targets.
 
-waveforms: every clip decoded once and kept in memory while there is room.
-augmentation: the way of an item through random changes, drawn from (seed, epoch, index); draws: the generators and
-what they did in words; crops, augment_waveform, filters, stretch, animal_spot, augment_features: the changes.
-listeners: what teachers with another front-end hear; unlabeled: clips that runs labeled, in between and mixed in.
-episodes: n-way k-shot episodes over labeled clips, support and query from different recordings. loader: clips ->
-(features, targets) batches for training, or episodes.
+`loader` makes the batches of an epoch, or few-shot episodes, from decoded clips (`data.waveforms`). `class_balance`
+computes class weights for the loss and for sampling. `augment` holds the random changes of a training item.
 """

@@ -1,8 +1,9 @@
-"""Rare classes: weights by how many clips a class has, for the loss or for drawing clips.
+"""Class weights from the number of clips of each class, for the loss or for sampling clips.
 
-inverse: N / (n_classes x n). sqrt_inverse: sqrt(N / n). effective: (1 - b) / (1 - b ** n) with b = .9999, one over the
-"effective number" of Cui et al. 2019, https://arxiv.org/abs/1901.05555. A class with under 5 % of the N clips may be
-boosted. The rules and the boost of 1.5 are those of the ANIMAL-SPOT fork (systems of cetacean calls).
+With N clips, n of them of a class: inverse is N / (n_classes n), sqrt_inverse is sqrt(N / n), effective is
+(1 - b) / (1 - b ** n) with b = 0.9999, the inverse of the "effective number of samples" of Cui et al. 2019,
+https://arxiv.org/abs/1901.05555. Classes with under 5 % of the clips may get an additional factor. The rules and the
+factor of 1.5 are those of a fork of ANIMAL-SPOT for cetacean calls.
 """
 
 from collections.abc import Callable
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 from birdnet_fs.core.errors import UserError
 
-BETA = 0.9999  # of "effective"
-RARE = 0.05  # share of the clips below which a class is rare
+BETA = 0.9999  # b of the rule "effective"
+RARE = 0.05  # a class with a smaller share of the clips is rare
 Floats = NDArray[np.float64]
 
 RULES: dict[str, Callable[[Floats], Floats]] = {
@@ -24,15 +25,15 @@ RULES: dict[str, Callable[[Floats], Floats]] = {
 
 
 def class_weights(counts: NDArray, rule: str, *, rare_class_weight: float = 1.0) -> Floats:
-    """A weight for each class, the largest 1.
+    """Weight of each class, scaled so that the largest is 1.
 
     Args:
-        counts: Clips of each class [n_classes]; a class without any gets 0.
-        rule: A key of RULES.
-        rare_class_weight: Factor for the weight of a rare class, 1 or more.
+        counts: Number of clips of each class, [n_classes]; a class without clips gets weight 0.
+        rule: A key of `RULES`.
+        rare_class_weight: Factor for the weight of a rare class, 1 or more. Default: 1.
 
     Returns:
-        [n_classes], in 0..1.
+        float64 [n_classes], in 0..1.
 
     >>> class_weights(np.array([8, 2]), "inverse").tolist()
     [0.25, 1.0]
@@ -46,11 +47,11 @@ def class_weights(counts: NDArray, rule: str, *, rare_class_weight: float = 1.0)
 
 
 def loss_weights(targets: NDArray, rule: str, *, rare_class_weight: float = 1.0) -> NDArray[np.float32] | None:
-    """Weights of the loss, whose mean over the clips' positives is 1, so that the learning rate keeps its meaning.
+    """Class weights of the loss; their mean over the positive targets is 1, so that the learning rate needs no change.
 
     Args:
-        targets: [n_clips, n_classes]; what is above 0 counts as much as it is.
-        rule: A key of RULES, or "none".
+        targets: [n_clips, n_classes]; soft targets count as fractions of a clip, and values below 0 as 0.
+        rule: A key of `RULES`, or "none".
         rare_class_weight: As in `class_weights`.
 
     Returns:
@@ -64,15 +65,15 @@ def loss_weights(targets: NDArray, rule: str, *, rare_class_weight: float = 1.0)
 
 
 def clip_weights(targets: NDArray, rule: str, *, rare_class_weight: float = 1.0) -> Floats | None:
-    """How often each clip is drawn, relative to the others: the weight of its rarest class.
+    """Probability of each clip in one draw, in proportion to the largest weight of its classes.
 
     Args:
-        targets: [n_clips, n_classes], a label where above 0. Clips without a label count as a class of their own.
-        rule: A key of RULES, or "all".
+        targets: [n_clips, n_classes]; above 0 is a label. Clips without a label count as one more class.
+        rule: A key of `RULES`, or "all".
         rare_class_weight: As in `class_weights`.
 
     Returns:
-        [n_clips], sum 1, or None for "all".
+        float64 [n_clips], sum 1, or None for "all".
     """
     if rule == "all":
         return None
@@ -85,23 +86,27 @@ def clip_weights(targets: NDArray, rule: str, *, rare_class_weight: float = 1.0)
 def epoch_clips(
     targets: NDArray, rng: np.random.Generator, *, min_clips_per_class: int = 0, max_clips_per_class: int = 0
 ) -> NDArray[np.int64]:
-    """The clips of one epoch after over- and undersampling, sorted; a clip may stand in it several times.
+    """Clips of one epoch after over- and undersampling.
 
     Args:
-        targets: [n_clips, n_classes], one label a clip.
-        rng: Of the epoch.
-        min_clips_per_class: A class with fewer clips gives each as often as needed, as evenly as can be; 0 = as it is.
-        max_clips_per_class: A class with more gives this many, drawn without replacement; 0 = all.
+        targets: [n_clips, n_classes], exactly one label per clip.
+        rng: Generator of the epoch.
+        min_clips_per_class: Clips of a class with fewer are repeated, as evenly as possible, up to this number.
+            Default: 0, no oversampling.
+        max_clips_per_class: From a class with more clips this many are drawn without replacement. Default: 0, all.
+
+    Returns:
+        Sorted indices of clips, int64 [n_items]; oversampled clips occur several times.
 
     Raises:
-        UserError: A clip has several labels, or none.
+        UserError: A clip has several labels or none, and one of the two limits is set.
     """
     if not min_clips_per_class and not max_clips_per_class:
         return np.arange(len(targets))
     if not ((targets > 0).sum(axis=1) == 1).all():
         raise UserError(
-            "training.sampling.min_clips_per_class and training.sampling.max_clips_per_class count the clips of a "
-            "class and need one label a clip; use training.sampling for clips with several labels or none."
+            "training.sampling.min_clips_per_class and training.sampling.max_clips_per_class need exactly one label "
+            "per clip. Received: clips with several labels or none; use training.sampling.name instead."
         )
     chosen = []
     for column in (targets > 0).T:

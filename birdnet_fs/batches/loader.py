@@ -1,6 +1,7 @@
-"""Clips in, batches out. The order of an epoch is drawn from (seed, epoch) and each item from
-(seed, epoch, index), so batches are the same with any number of workers and after a restart.
-A batch is some of the clips in random order, or an episode of few-shot training.
+"""Batches of augmented clips for training: clips in random order, or few-shot episodes.
+
+The order of an epoch is drawn from (seed, epoch) and each item from (seed, epoch, position), so that batches are the
+same with any number of workers and after a restart.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from birdnet_fs import schema
+from birdnet_fs.batches.augment.item_random import ItemKey
 from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
-from birdnet_fs.batches.augment.rng import Key
+from birdnet_fs.batches.augment.pseudo_label_sampling import PseudoLabelSampling
 from birdnet_fs.batches.augment.teacher_features import OtherFrontEnd
-from birdnet_fs.batches.augment.unlabeled import UnlabeledClips
 from birdnet_fs.batches.class_balance import clip_weights, epoch_clips
 from birdnet_fs.core.random_streams import Stream, generator, integer_seed
 from birdnet_fs.data.episodes import draw_episodes
@@ -22,29 +23,29 @@ from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import network_input
 
-Batch = Sequence[torch.Tensor]  # features, targets, indices of the clips; then what teachers are given
-Keys = list[Key]  # of every item of a batch
+Batch = Sequence[torch.Tensor]  # features, targets, clip indices, then teacher features and teacher probabilities
+Keys = list[ItemKey]  # of the items of a batch
 
 
 class TrainingBatches:
     """Augmented batches of an epoch: `for features, targets, indices in batches.epoch(3)`.
 
+    A batch holds features float32 [batch, n_frames, n_mels, n_channels], targets float32 [batch, n_classes] (soft where
+    mixed) and indices of the clips int64 [batch]. Every clip occurs `training.sampling.crops_per_clip` times in an
+    epoch, unless `order` or another setting of `training.sampling` changes that. A last batch of one item is dropped,
+    since batch normalization has no variance there.
+
     Args:
         waveforms: The training clips.
         targets: float32 [n_clips, n_classes], multi-hot.
-        experiment: Settings; `frontend`, `augmentation`, `training` and `seed` are read.
-        noises: Background waveforms.
-        order: Which clips stand together; None = all of them shuffled, in batches.
-        frontends: Others that hear the items as well (augmentation.Chain): each adds features float32
-            [batch, n_windows, n_frames, n_mels, n_channels] of its own to a batch.
-        teacher_probabilities: Probabilities that a teacher gave to the clips, float32 [n_clips, n_classes], or None; they are mixed
-            as the targets are and stand last in a batch.
-        unlabeled: Which clips at the end runs labeled, and how they are drawn; None = none.
-
-    Each batch holds features float32 [batch, n_frames, n_mels, n_channels], targets float32
-    [batch, n_classes] (soft where mixed) and the clips' indices int64 [batch]. Every clip comes
-    `training.sampling.crops_per_clip` times an epoch (unless `order`, or another setting of `training.sampling`, says
-    otherwise); a last batch of one is dropped, since BatchNorm has no variance there.
+        experiment: Settings; `frontend`, `augmentation`, `data.multi_label`, `training` and `seed` are read.
+        noises: Background waveforms. Default: ().
+        order: Sampler of the batches. Default: None, all clips are shuffled.
+        teacher_frontends: Front-ends of teachers; each adds its features float32
+            [batch, n_windows, n_frames, n_mels, n_channels] to a batch. Default: ().
+        teacher_probabilities: Probabilities of the clips from a teacher, float32 [n_clips, n_classes]. They are mixed
+            as the targets are and are the last tensor of a batch, float32 [batch, n_classes]. Default: None.
+        pseudo_labels: How pseudo-labeled clips, the last of `waveforms`, are drawn. Default: None, there are none.
     """
 
     def __init__(
@@ -55,17 +56,16 @@ class TrainingBatches:
         noises: Sequence[np.ndarray] | Waveforms = (),
         order: "EpisodeOrder | None" = None,
         *,
-        frontends: Sequence[schema.FrontEnd] = (),
+        teacher_frontends: Sequence[schema.FrontEnd] = (),
         teacher_probabilities: np.ndarray | None = None,
-        unlabeled: UnlabeledClips | None = None,
+        pseudo_labels: PseudoLabelSampling | None = None,
     ) -> None:
         self.clips = waveforms.clips
-        listeners = [OtherFrontEnd(experiment.frontend, own) for own in frontends]
+        other_front_ends = [OtherFrontEnd(experiment.frontend, teacher) for teacher in teacher_frontends]
         both = targets if teacher_probabilities is None else np.concatenate([targets, teacher_probabilities], axis=1)
-        self._items = _Items(
-            AugmentationPipeline(waveforms, both, experiment, noises, listeners, unlabeled), targets.shape[1]
-        )
-        self._order = order or _Order(targets, experiment, unlabeled)
+        pipeline = AugmentationPipeline(waveforms, both, experiment, noises, other_front_ends, pseudo_labels)
+        self._items = _Items(pipeline, targets.shape[1])
+        self._order = order or _Order(targets, experiment, pseudo_labels)
         workers = experiment.training.workers
         self._loader = DataLoader(
             self._items,
@@ -73,12 +73,12 @@ class TrainingBatches:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available() and experiment.training.device != "cpu",
-            # one of its own: else the loader draws from torch's, as often as there are workers, and moves dropout
+            # without a generator, the loader draws from torch's global one, once per worker, which changes dropout
             generator=torch.Generator().manual_seed(integer_seed(experiment.seed, Stream.WORKERS)),
         )
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
         return len(self._order)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
@@ -88,19 +88,18 @@ class TrainingBatches:
 
 
 class EpisodeOrder(Sampler[Keys]):
-    """Episodes as batches: class by class, the support of a class in front of its queries.
+    """Batch sampler of few-shot episodes: class by class, the support of a class before its queries.
 
-    Every item is cropped and augmented by itself. With `settings.same_recording` a class with fewer clips than an
-    episode takes gives some of them several times, as evenly as can be; otherwise no recording gives both support and
-    query.
+    Every item is cropped and augmented on its own. With `settings.same_recording`, clips of a class that has fewer than
+    an episode needs are repeated, as evenly as possible; without it, no recording is in both support and query.
 
     Args:
-        clips: Labeled, one class each.
-        settings: Which episodes, `n_train` in an epoch.
-        seed: Of the draw.
+        clips: Labeled clips, one class each.
+        settings: Size of the episodes, and `n_train` episodes per epoch.
+        seed: Seed of the experiment.
 
     Raises:
-        UserError: A class cannot take part, or there are too few (see `episodes.draw`).
+        UserError: A class has too few clips or recordings, or there are too few classes (`data.episodes`).
     """
 
     def __init__(self, clips: Sequence[Clip], settings: schema.Episodes, seed: int) -> None:
@@ -113,10 +112,10 @@ class EpisodeOrder(Sampler[Keys]):
         self._clips = np.repeat(np.arange(len(clips)), often)
         self._labels = [labels[i] for i in self._clips]
         self._groups = [clips[i].recording_group for i in self._clips.tolist()]
-        self._draw_clips()  # what cannot be drawn is said now
+        self._draw_clips()  # raises now, not in the first epoch, if the clips are too few
 
     def _draw_clips(self) -> np.ndarray:
-        """Clips [n_train, n_way, n_shot + n_query]."""
+        """Indices of clips, int64 [n_train, n_way, n_shot + n_query]."""
         episodes = draw_episodes(
             self._labels,
             self._groups,
@@ -137,22 +136,22 @@ class EpisodeOrder(Sampler[Keys]):
     def __iter__(self) -> Iterator[Keys]:
         clips = self._draw_clips().reshape(len(self), -1)
         for episode, own in enumerate(clips.tolist()):
-            place = episode * len(own)
-            yield [Key(self.epoch, place + i, clip, 2 * episode + self._is_query(i)) for i, clip in enumerate(own)]
+            first = episode * len(own)
+            yield [ItemKey(self.epoch, first + i, clip, 2 * episode + self._is_query(i)) for i, clip in enumerate(own)]
 
-    def _is_query(self, place: int) -> bool:
-        """Whether an item of an episode is a query; support and queries are a batch each for what a batch shares."""
-        return place % (self.settings.n_shot + self.settings.n_query) >= self.settings.n_shot
+    def _is_query(self, position: int) -> bool:
+        """Whether an item of an episode is a query: draws per batch are shared by the support, and by the queries."""
+        return position % (self.settings.n_shot + self.settings.n_query) >= self.settings.n_shot
 
 
 class _Order(Sampler[Keys]):
-    """All clips, or some drawn by how rare their classes are (imbalance.py), and with them those that runs labeled."""
+    """Batch sampler of all clips, or of clips drawn by class balance, together with the pseudo-labeled ones."""
 
     def __init__(
-        self, targets: np.ndarray, experiment: schema.Experiment, unlabeled: UnlabeledClips | None = None
+        self, targets: np.ndarray, experiment: schema.Experiment, pseudo_labels: PseudoLabelSampling | None = None
     ) -> None:
-        self.unlabeled, self.epoch = unlabeled, 0
-        self.targets, self.seed = targets[: unlabeled.n_labeled] if unlabeled else targets, experiment.seed
+        self.pseudo_labels, self.epoch = pseudo_labels, 0
+        self.targets, self.seed = targets[: pseudo_labels.n_labeled] if pseudo_labels else targets, experiment.seed
         self.settings = experiment.training
         self._weights = clip_weights(
             self.targets, self.settings.sampling.name, rare_class_weight=self.settings.loss.rare_class_weight
@@ -162,7 +161,7 @@ class _Order(Sampler[Keys]):
     def _draw_clips(self) -> np.ndarray:
         rng = generator(self.seed, Stream.ORDER, self.epoch)
         clips = self._labeled(rng)
-        return self.unlabeled.mixed_into(clips, rng) if self.unlabeled else clips
+        return self.pseudo_labels.shuffled_with(clips, rng) if self.pseudo_labels else clips
 
     def _labeled(self, rng: np.random.Generator) -> np.ndarray:
         n_crops = self.settings.sampling.crops_per_clip
@@ -188,17 +187,19 @@ class _Order(Sampler[Keys]):
         clips = self._draw_clips().tolist()
         for start, stop in self._bounds:
             number = start // self.settings.batch_size
-            yield [Key(self.epoch, position, clips[position], number) for position in range(start, stop)]
+            yield [ItemKey(self.epoch, position, clips[position], number) for position in range(start, stop)]
 
 
 class _Items(Dataset):
-    def __init__(self, chain: AugmentationPipeline, n_classes: int) -> None:
-        self.chain, self.n_classes = chain, n_classes
+    """Items of the pipeline as a tuple of arrays; targets end with the teacher's probabilities, where there are any."""
 
-    def __getitem__(self, key: Key) -> tuple[Any, ...]:
-        item = self.chain.item(key)
-        pairs = zip(item.teacher_features, self.chain.other_front_ends, strict=True)
-        heard = [network_input(features, listener.own) for features, listener in pairs]
-        targets, beliefs = np.split(item.targets, [self.n_classes])
-        given = (network_input(item.features, self.chain.spec), targets, key.clip, *heard)
-        return (*given, beliefs) if len(beliefs) else given
+    def __init__(self, pipeline: AugmentationPipeline, n_classes: int) -> None:
+        self.pipeline, self.n_classes = pipeline, n_classes
+
+    def __getitem__(self, key: ItemKey) -> tuple[Any, ...]:
+        item = self.pipeline.item(key)
+        pairs = zip(item.teacher_features, self.pipeline.other_front_ends, strict=True)
+        teacher_features = [network_input(features, front_end.teacher) for features, front_end in pairs]
+        targets, teacher_probabilities = np.split(item.targets, [self.n_classes])
+        row = (network_input(item.features, self.pipeline.spec), targets, key.clip, *teacher_features)
+        return (*row, teacher_probabilities) if len(teacher_probabilities) else row

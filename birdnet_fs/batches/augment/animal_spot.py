@@ -2,12 +2,12 @@
 
 Source: Bergler et al. 2022, "ANIMAL-SPOT enables animal-independent signal detection and classification using deep
 learning", Scientific Reports 12, https://doi.org/10.1038/s41598-022-26429-y, in the order of its repository
-(ChristianBergler/ANIMAL-SPOT, data/transforms.py): amplitude in whole dB; pitch, all bins stretched or compressed to
-the nearest one, with the median where nothing comes to lie; time, frames to the nearest; bands; background noise at an
-SNR in whole dB, changed in time and pitch by itself; dB and normalization as the front-end has them.
+(ChristianBergler/ANIMAL-SPOT, data/transforms.py): amplitude in whole dB; pitch, a nearest-neighbor resize of the bins
+with the median in the empty ones; time, a nearest-neighbor resize of the frames; bands; background noise at an SNR in
+whole dB, with its own changes of time and pitch; dB and normalization of the front-end.
 
-There a spectrogram of another length is cut or padded at the end. Here the crop is as much shorter or longer before,
-so that the segment is filled where the clip allows it.
+ANIMAL-SPOT cuts or pads a spectrogram of another length at its end. Here the crop is longer or shorter by the same
+factor instead, so that the segment is filled where the clip is long enough.
 """
 
 import dataclasses
@@ -17,30 +17,38 @@ from typing import NamedTuple
 
 import numpy as np
 
-from birdnet_fs.batches.augment.rng import Generator, ItemRandom
+from birdnet_fs.batches.augment.item_random import ItemRandom
 from birdnet_fs.batches.augment.waveform import background
 from birdnet_fs.data.waveforms import Waveforms
-from birdnet_fs.frontend.definition import define, finish
+from birdnet_fs.frontend.definition import apply_steps, define
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.schema import AnimalSpot, FrontEnd
 
 
 class Parameters(NamedTuple):
-    """What one segment gets before noise."""
+    """Changes of one segment before noise is added."""
 
     amplitude_db: int
-    pitch: float
-    time: float
+    pitch: float  # factor of all frequencies
+    time: float  # factor of the duration
 
 
-def draw_parameters(settings: AnimalSpot, random: ItemRandom) -> Parameters | None:
-    """What a segment gets, or None: then the front-end does its work as always."""
-    rng = random.rng
+def draw_parameters(settings: AnimalSpot, item_random: ItemRandom) -> Parameters | None:
+    """Draw the changes of one segment.
+
+    Args:
+        settings: Probability and ranges.
+        item_random: Generators of the item; a description is appended to it.
+
+    Returns:
+        The changes, or None for the plain front-end.
+    """
+    rng = item_random.rng
     if not settings.p or rng.random() >= settings.p:
         return None
     amplitude_db = int(rng.integers(settings.amplitude_db[0], settings.amplitude_db[1] + 1))
     drawn = Parameters(amplitude_db, _factor(settings.pitch, rng), _factor(settings.time, rng))
-    random.changes.append(f"{amplitude_db:+d} dB, frequencies x {drawn.pitch:.2f}, duration x {drawn.time:.2f}")
+    item_random.changes.append(f"{amplitude_db:+d} dB, frequencies x {drawn.pitch:.2f}, duration x {drawn.time:.2f}")
     return drawn
 
 
@@ -49,82 +57,108 @@ def features(
     drawn: Parameters,
     spec: FrontEnd,
     settings: AnimalSpot,
-    random: ItemRandom,
+    item_random: ItemRandom,
     noises: Waveforms | Sequence[np.ndarray] = (),
 ) -> np.ndarray:
-    """The features of a segment after the whole chain.
+    """Features of a segment with all changes applied.
 
     Args:
-        waveform: float32, of any length that gives a frame; it becomes all frames of a segment.
-        drawn: What it gets.
+        waveform: float32 [n], of any length that gives a frame; it is resized to the frames of a segment.
+        drawn: Changes from `draw_parameters`.
         spec: The front-end.
-        settings: Of the noise.
-        random: Of this item.
-        noises: Background waveforms; when there are none, no noise is added.
+        settings: Ranges for the noise.
+        item_random: Generators of the item; a description of the noise is appended to it.
+        noises: Background waveforms. Default: (), no noise is added.
 
     Returns:
-        float32 [n_frames, n_mels], spec.shape.
+        float32 [n_frames, n_mels], `spec.shape`.
     """
     definition = define(spec, spec.n_samples)
-    x = energies(waveform, drawn.pitch, definition.n_frames, spec)
+    x = band_energies(waveform, drawn.pitch, definition.n_frames, spec)
     x *= np.float32(10 ** (drawn.amplitude_db / 10))
     if len(noises):
-        pitch, time = _factor(settings.pitch, random.rng), _factor(settings.time, random.rng)
-        noise, name = background(round(spec.n_samples / time), random, noises, spec.sample_rate_hz)
-        snr_db = int(random.rng.integers(settings.snr_db[0], settings.snr_db[1] + 1))
-        x = add_noise(x, energies(noise, pitch, definition.n_frames, spec), snr_db)
-        random.changes.append(f"{name} at {snr_db} dB SNR (frequencies x {pitch:.2f}, duration x {time:.2f})")
-    return finish(x[None], definition, np)[0].astype(np.float32, copy=False)
+        pitch, time = _factor(settings.pitch, item_random.rng), _factor(settings.time, item_random.rng)
+        noise, name = background(round(spec.n_samples / time), item_random, noises, spec.sample_rate_hz)
+        snr_db = int(item_random.rng.integers(settings.snr_db[0], settings.snr_db[1] + 1))
+        x = add_noise(x, band_energies(noise, pitch, definition.n_frames, spec), snr_db)
+        item_random.changes.append(f"{name} at {snr_db} dB SNR (frequencies x {pitch:.2f}, duration x {time:.2f})")
+    return apply_steps(x[None], definition, np)[0].astype(np.float32, copy=False)
 
 
 def add_noise(x: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """Band energies with those of noise, whose sum is `snr_db` below; silence adds nothing."""
+    """Add the band energies of noise at a signal-to-noise ratio; silent noise adds nothing.
+
+    Args:
+        x: float32 [n_frames, n_mels], energies of the segment.
+        noise: float32 [n_frames, n_mels], energies of the noise at any level.
+        snr_db: Sum of the segment's energies over that of the noise, in dB.
+
+    Returns:
+        float32 [n_frames, n_mels].
+    """
     total = float(noise.sum())
     return x + noise * np.float32(float(x.sum()) / total * 10 ** (-snr_db / 10)) if total > 0 else x
 
 
-def energies(waveform: np.ndarray, pitch: float, n_frames: int, spec: FrontEnd) -> np.ndarray:
-    """Band energies of a waveform at another pitch and in another length.
+def band_energies(waveform: np.ndarray, pitch: float, n_frames: int, spec: FrontEnd) -> np.ndarray:
+    """Band energies of a waveform with another pitch and number of frames.
 
     Args:
         waveform: float32 [n].
         pitch: Factor of all frequencies.
-        n_frames: Frames wanted.
+        n_frames: Number of frames of the result.
         spec: The front-end.
 
     Returns:
         float32 [n_frames, spec.n_mels].
     """
-    power = log_mel(waveform, power_of(spec))[0]
-    power = nearest(transpose(power, pitch), n_frames, 0)
+    power = log_mel(waveform, power_spectrogram_frontend(spec))[0]
+    power = resize_nearest(scale_frequencies(power, pitch), n_frames, 0)
     bands = define(spec, spec.n_samples).bands
     first, last = define(spec, spec.n_samples).bins
     return power[:, first:last] @ bands[:, first:last].T.astype(np.float32)
 
 
-def transpose(power: np.ndarray, pitch: float) -> np.ndarray:
-    """A power spectrogram [n_frames, n_bins] with all frequencies times `pitch`; what stays empty is the median."""
+def scale_frequencies(power: np.ndarray, pitch: float) -> np.ndarray:
+    """Multiply all frequencies of a power spectrogram by a factor.
+
+    Args:
+        power: float32 [n_frames, n_bins].
+        pitch: The factor, above 0.
+
+    Returns:
+        float32 [n_frames, n_bins]; bins that become empty hold the median of `power`.
+    """
     n_bins = power.shape[1]
     n_moved = round(n_bins * pitch)
-    moved = nearest(power, n_moved, 1)[:, :n_bins]
+    moved = resize_nearest(power, n_moved, 1)[:, :n_bins]
     if n_moved >= n_bins:
         return moved
     return np.pad(moved, ((0, 0), (0, n_bins - n_moved)), constant_values=np.median(power))
 
 
-def nearest(x: np.ndarray, size: int, axis: int) -> np.ndarray:
-    """An array with `size` cells along an axis, each the one below its place."""
+def resize_nearest(x: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Resize an array along an axis by nearest neighbor, rounding down as `torch.nn.functional.interpolate` does.
+
+    Args:
+        x: [n_frames, n_bins].
+        size: New length of the axis.
+        axis: 0 for frames, 1 for bins.
+
+    Returns:
+        [size, n_bins] or [n_frames, size].
+    """
     return x.take(np.arange(size) * x.shape[axis] // size, axis)
 
 
-def _factor(between: tuple[float, float], rng: Generator) -> float:
-    """Between the two, uniform in octaves."""
+def _factor(between: tuple[float, float], rng: np.random.Generator) -> float:
+    """Draw a factor between the two bounds, uniform in its logarithm."""
     return float(between[0] * (between[1] / between[0]) ** rng.random())
 
 
 @functools.lru_cache(maxsize=16)
-def power_of(spec: FrontEnd) -> FrontEnd:
-    """The front-end up to the power spectrogram [n_frames, n_fft / 2]; the bin at Nyquist is left out."""
+def power_spectrogram_frontend(spec: FrontEnd) -> FrontEnd:
+    """Front-end that ends at the power spectrogram, [n_frames, n_fft / 2]; the bin at Nyquist is left out."""
     return dataclasses.replace(
         FrontEnd(),
         preset="power",

@@ -1,23 +1,27 @@
-"""Crops of clips: anywhere, or rather where something is loud and high-pitched."""
+"""Random crops of clips: uniform, or more often where high frequencies are loud."""
 
 import numpy as np
-
-from birdnet_fs.batches.augment.rng import Generator
 
 ACTIVITY_BIN_S = 0.1
 
 
 def crop(
-    waveform: np.ndarray, n_samples: int, rng: Generator, *, activity: np.ndarray | None = None, sample_rate_hz: int
+    waveform: np.ndarray,
+    n_samples: int,
+    rng: np.random.Generator,
+    *,
+    activity: np.ndarray | None = None,
+    sample_rate_hz: int,
 ) -> np.ndarray:
-    """A segment of a clip; a shorter clip lies at a random place in silence.
+    """Cut a segment out of a clip; a shorter clip is placed at a random position in silence.
 
     Args:
-        waveform: [n] samples.
-        n_samples: Length wanted.
-        rng: Where the place is drawn from.
-        activity: Of this clip, see `activity`: half of the draws then prefer its active parts. None = anywhere.
-        sample_rate_hz: Rate of the waveform.
+        waveform: float32 [n], the clip.
+        n_samples: Length of the segment.
+        rng: Generator that the position is drawn from.
+        activity: `cumulative_activity` of the clip; half of the positions are then drawn in proportion to the squared
+            activity of the segment. Default: None, all positions are equally likely.
+        sample_rate_hz: Sample rate of the waveform.
 
     Returns:
         float32 [n_samples], a copy.
@@ -35,11 +39,18 @@ def crop(
     return waveform[onset : onset + n_samples].astype(np.float32, copy=True)
 
 
-def activity(waveform: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    """How much happens up to every tenth of a second of a clip: a sum that starts at 0, float64 [n_tenths + 1].
+def cumulative_activity(waveform: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """Cumulative sum of a clip's activity over bins of 0.1 s.
 
-    The second difference is a steep high-pass: wind and hum do not count. A tenth counts log(1 + its power over the
-    clip's median).
+    The activity of a bin is log(1 + its power / the median power of the clip's bins), after a second difference: a
+    steep high-pass filter, so that wind and hum have no weight.
+
+    Args:
+        waveform: float32 [n_samples].
+        sample_rate_hz: Sample rate of the waveform.
+
+    Returns:
+        float64 [n_bins + 1]; the first value is 0.
     """
     n_bin = _bin(sample_rate_hz)
     n_bins = len(waveform) // n_bin
@@ -53,8 +64,8 @@ def _bin(sample_rate_hz: int) -> int:
     return round(ACTIVITY_BIN_S * sample_rate_hz)
 
 
-def _active_onset(total: np.ndarray, n: int, n_samples: int, rng: Generator, n_bin: int) -> int:
-    """An onset drawn in proportion to the squared activity below the segment."""
+def _active_onset(total: np.ndarray, n: int, n_samples: int, rng: np.random.Generator, n_bin: int) -> int:
+    """Onset drawn in proportion to the squared activity of the segment."""
     n_bins = len(total) - 1
     width = min(n_samples // n_bin, n_bins)
     onsets = np.arange((n - n_samples) // n_bin + 1)

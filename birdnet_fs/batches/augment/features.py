@@ -1,19 +1,19 @@
 """Changes to the features of a segment: shift, warp, masks, noise, levels; then mixup and CutMix of two segments.
 
 Sources: Park et al. 2019, "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition",
-https://arxiv.org/abs/1904.08779 (masks and the time warp; the warp of the bands is its like, as in Jaitly and Hinton
-2013, "Vocal Tract Length Perturbation (VTLP) improves speech recognition"); Zhang et al. 2018, "mixup: Beyond Empirical
-Risk Minimization", https://arxiv.org/abs/1710.09412; Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong
-Classifiers with Localizable Features", https://arxiv.org/abs/1905.04899. Levels (contrast and brightness) are those of
-a BirdCLEF 2025 plan. All of it works on one item in numpy: features that are made on a GPU would need its twin there.
+https://arxiv.org/abs/1904.08779 (masks and time warp); Jaitly and Hinton 2013, "Vocal Tract Length Perturbation (VTLP)
+improves speech recognition" (warp of the bands); Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization",
+https://arxiv.org/abs/1710.09412; Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers with
+Localizable Features", https://arxiv.org/abs/1905.04899. Levels (contrast and brightness) follow a BirdCLEF 2025 plan.
+All changes work on one item in numpy.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from birdnet_fs.batches.augment.rng import Generator, ItemRandom
-from birdnet_fs.batches.augment.waveform import Partner, drawn_mixup, mixed_targets
+from birdnet_fs.batches.augment.item_random import ItemRandom
+from birdnet_fs.batches.augment.waveform import Partner, draw_mixup_share, mixed_targets
 from birdnet_fs.core.random_streams import Stream
 from birdnet_fs.schema import Augmentation, CutMix, Masks
 
@@ -22,46 +22,46 @@ MixCallback = Callable[[Partner, float, Rectangle | None], None]
 
 
 def augment_features(
-    features: np.ndarray, settings: Augmentation, random: ItemRandom, *, within: tuple[float, float] | None = None
+    features: np.ndarray, settings: Augmentation, item_random: ItemRandom, *, within: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """The feature stage on one segment.
+    """Apply the changes of the features to one segment, except mixing.
 
     Args:
-        features: [n_frames, n_mels]; not changed.
-        settings: Which changes, and how strong.
-        random: Of this item.
-        within: Least and greatest value of this front-end's features, which levels keep to; None = no bounds.
+        features: [n_frames, n_mels]; not modified.
+        settings: Which changes to apply, and how strongly.
+        item_random: Generators of the item; descriptions of the changes are appended to it.
+        within: Range of the front-end's features, to which changed levels are clipped. Default: None, not clipped.
 
     Returns:
         float32 [n_frames, n_mels].
     """
-    rng, say = random.rng, random.changes.append
+    rng, describe = item_random.rng, item_random.changes.append
     features = np.array(features, np.float32)
     if settings.features_p < 1 and rng.random() >= settings.features_p:
         return features
     if settings.freq_shift:
         n_bands = int(rng.integers(-settings.freq_shift, settings.freq_shift + 1))
         features = features[:, np.clip(np.arange(features.shape[1]) - n_bands, 0, features.shape[1] - 1)]
-        say(f"{n_bands:+d} bands")
+        describe(f"{n_bands:+d} bands")
     if settings.warp.p and rng.random() < settings.warp.p:
         for axis, most, unit in ((0, settings.warp.time, "frames"), (1, settings.warp.freq, "bands")):
             if most:
                 source, target = _warped_point(features.shape[axis], most, rng)
                 features = warp(features, source, target, axis)
-                say(f"{unit} warped from {source:.0f} to {target:.0f}")
+                describe(f"{unit} warped from {source:.0f} to {target:.0f}")
     fill = features.mean()
-    _apply_masks(features, 0, settings.time_masks, fill, random)
-    _apply_masks(features, 1, settings.freq_masks, fill, random)
+    _apply_masks(features, 0, settings.time_masks, fill, item_random)
+    _apply_masks(features, 1, settings.freq_masks, fill, item_random)
     if settings.feature_noise.p and rng.random() < settings.feature_noise.p:
         features += settings.feature_noise.deviation * rng.standard_normal(features.shape, dtype=np.float32)
-        say(f"noise of {settings.feature_noise.deviation:g} on the features")
+        describe(f"noise of {settings.feature_noise.deviation:g} on the features")
     if settings.levels.p and rng.random() < settings.levels.p:
         gain, bias = rng.uniform(*settings.levels.gain), rng.uniform(*settings.levels.bias)
         features *= np.float32(gain)
         features += np.float32(bias)
         if within is not None:
             np.clip(features, *within, out=features)
-        say(f"features x {gain:.2f} {bias:+.2f}")
+        describe(f"features x {gain:.2f} {bias:+.2f}")
     return features
 
 
@@ -69,55 +69,59 @@ def mix_features(
     features: np.ndarray,
     targets: np.ndarray,
     settings: Augmentation,
-    random: ItemRandom,
+    item_random: ItemRandom,
     *,
     multi_label: bool,
     partner: Callable[[], Partner],
     on_mix: MixCallback | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mixup of the features, and CutMix.
+    """Apply mixup of the features, and CutMix.
 
     Args:
-        features: float32 [n_frames, n_mels].
-        targets: float32 [n_classes].
-        settings: Which of them, and how strong.
-        random: Of this item.
-        multi_label: Whether labels of a mixup are the union, when the settings leave it open.
-        partner: Draws another segment's features, changed as this one's were.
-        on_mix: Is given every mixture: the partner, the share of the first, and in CutMix the partner's rectangle.
+        features: float32 [n_frames, n_mels]; not modified.
+        targets: float32 [n_classes]; not modified.
+        settings: Which of the two to apply, and how strongly.
+        item_random: Generators of the item; descriptions of the changes are appended to it.
+        multi_label: Whether the targets of a mixup are the union, where `settings.mixup.labels` is "auto".
+        partner: Draws another segment, with features augmented in the same way.
+        on_mix: Called for every mixture with the partner, the share of the first segment and, for CutMix, the
+            rectangle that comes from the partner (mixup: None). Default: None, not called.
 
     Returns:
-        The mixed features and targets; neither argument is changed.
+        The mixed features float32 [n_frames, n_mels] and targets float32 [n_classes].
     """
-    if settings.mixup.on == "features" and (share := drawn_mixup(settings.mixup, random)) is not None:
+    if settings.mixup.on == "features" and (share := draw_mixup_share(settings.mixup, item_random)) is not None:
         other = partner()
         features = np.float32(share) * features + np.float32(1 - share) * other.data
         targets = mixed_targets(targets, other.targets, share, settings.mixup.labels, multi_label)
-        random.changes.append(f"{1 - share:.0%} of {other.name}")
+        item_random.changes.append(f"{1 - share:.0%} of {other.name}")
         if on_mix is not None:
             on_mix(other, share, None)
-    if settings.cutmix.p and random.rng.random() < settings.cutmix.p:
-        frames, bands = _rectangle(features.shape, settings.cutmix, random.rng)
+    if settings.cutmix.p and item_random.rng.random() < settings.cutmix.p:
+        frames, bands = _rectangle(features.shape, settings.cutmix, item_random.rng)
         other = partner()
         features = features.copy()
         features[frames, bands] = other.data[frames, bands]
         share = 1 - features[frames, bands].size / features.size
         targets = mixed_targets(targets, other.targets, share, "shares", multi_label)
         at = f"frames {frames.start}-{frames.stop}, bands {bands.start}-{bands.stop}"
-        random.changes.append(f"{1 - share:.0%} cut from {other.name} ({at})")
+        item_random.changes.append(f"{1 - share:.0%} cut from {other.name} ({at})")
         if on_mix is not None:
             on_mix(other, share, (frames, bands))
     return features, targets.astype(np.float32)
 
 
 def warp(features: np.ndarray, source: float, target: float, axis: int) -> np.ndarray:
-    """Features in which what lay at `source` lies at `target`, with straight lines between it and the ends.
+    """Warp an axis piecewise linearly: `source` moves to `target` and the ends stay in place.
 
     Args:
         features: float32 [n_frames, n_mels].
-        source: Place on the axis, inside it.
-        target: Place on the axis, inside it.
+        source: Position on the axis, above 0 and below its length - 1.
+        target: New position, in the same range.
         axis: 0 for frames, 1 for bands.
+
+    Returns:
+        float32 [n_frames, n_mels].
     """
     last = features.shape[axis] - 1
     place = np.interp(np.arange(last + 1), [0, target, last], [0, source, last])
@@ -127,18 +131,18 @@ def warp(features: np.ndarray, source: float, target: float, axis: int) -> np.nd
     return first + rest * (second - first)
 
 
-def _warped_point(size: int, most: float, rng: Generator) -> tuple[float, float]:
-    """Place and new place of a point at least as far from the ends as it may move."""
+def _warped_point(size: int, most: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Position and new position of a point; its distance from the ends is at least its largest displacement."""
     reach = most * (size - 1)
     source = rng.uniform(reach, size - 1 - reach)
-    return source, source + 0.99 * rng.uniform(-reach, reach)  # never quite the end
+    return source, source + 0.99 * rng.uniform(-reach, reach)  # 0.99: the point never reaches an end
 
 
-def _apply_masks(features: np.ndarray, axis: int, masks: Masks, mean: float, random: ItemRandom) -> None:
-    """Wipe out stretches of an axis of `features`."""
+def _apply_masks(features: np.ndarray, axis: int, masks: Masks, mean: float, item_random: ItemRandom) -> None:
+    """Mask stretches of an axis of `features`, in place."""
     if not masks.n:
         return
-    rng = random.generator(masks.per, (Stream.BATCH_TIME_MASKS, Stream.BATCH_FREQUENCY_MASKS)[axis])
+    rng = item_random.generator(masks.per, (Stream.BATCH_TIME_MASKS, Stream.BATCH_FREQUENCY_MASKS)[axis])
     if masks.p < 1 and rng.random() >= masks.p:
         return
     size = features.shape[axis]
@@ -150,11 +154,11 @@ def _apply_masks(features: np.ndarray, axis: int, masks: Masks, mean: float, ran
         features[(slice(None),) * axis + (slice(onset, onset + length),)] = mean if masks.fill == "mean" else 0.0
         done += [f"{onset}-{onset + length}"] if length else []
     if done:
-        random.changes.append(f"{('frames', 'bands')[axis]} {', '.join(done)} masked")
+        item_random.changes.append(f"{('frames', 'bands')[axis]} {', '.join(done)} masked")
 
 
-def _rectangle(shape: tuple[int, ...], settings: CutMix, rng: Generator) -> tuple[slice, slice]:
-    """The frames and bands that are cut out: their center is anywhere, so that they may overhang and are cut off."""
+def _rectangle(shape: tuple[int, ...], settings: CutMix, rng: np.random.Generator) -> tuple[slice, slice]:
+    """Frames and bands of a CutMix rectangle; its center is uniform, and parts outside the features are cut off."""
     cut = 1 - rng.beta(settings.alpha, settings.alpha)
     share = (cut, 1.0) if settings.shape == "time" else (np.sqrt(cut), np.sqrt(cut))
     sides = []

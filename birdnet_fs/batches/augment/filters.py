@@ -1,4 +1,4 @@
-"""Filters and colored noise, made in the spectrum of a whole segment, without delay.
+"""Zero-phase filters and colored noise, made in the spectrum of a whole segment.
 
 Sources: Nam, Kim, Park 2022, "FilterAugment: An Acoustic Environmental Data Augmentation Method",
 https://arxiv.org/abs/2110.03282 (the equalizer; its linear kind, with a fixed number of bands); Butterworth 1930, "On
@@ -11,8 +11,6 @@ import functools
 import numpy as np
 import scipy.fft
 
-from birdnet_fs.batches.augment.rng import Generator
-
 N_EQ_POINTS = 6
 EQ_LOWEST_HZ = 200.0
 COLOR_LOWEST_HZ = 100.0
@@ -20,14 +18,14 @@ DB_PER_OCTAVE = 20 * np.log10(2.0)  # of a filter of order 1
 
 
 def change_spectrum(waveform: np.ndarray, gain_db: np.ndarray) -> np.ndarray:
-    """The segment with every frequency changed by its gain.
+    """Apply a gain to each frequency of a segment.
 
     Args:
         waveform: float32 [n].
-        gain_db: float32 [n // 2 + 1], one for each bin of the segment's FFT.
+        gain_db: float32 [n // 2 + 1], in dB, one for each bin of the segment's FFT.
 
     Returns:
-        float32 [n]. The end runs on into the beginning, as in every FFT.
+        float32 [n]. The filter is circular: it wraps around the ends of the segment.
     """
     spectrum = scipy.fft.rfft(waveform)
     spectrum *= np.exp(gain_db * np.float32(np.log(10.0) / 20))
@@ -35,15 +33,15 @@ def change_spectrum(waveform: np.ndarray, gain_db: np.ndarray) -> np.ndarray:
 
 
 def equalizer(gains_db: np.ndarray, n_samples: int, sample_rate_hz: int) -> np.ndarray:
-    """A smooth filter: gains in dB at points evenly spaced in log frequency from 200 Hz to Nyquist, lines between.
+    """Gain curve through points evenly spaced in log frequency from 200 Hz to Nyquist, linear in between.
 
     Args:
-        gains_db: [n_points], two or more.
+        gains_db: [n_points], two or more, in dB.
         n_samples: Length of the segment.
-        sample_rate_hz: Its rate.
+        sample_rate_hz: Sample rate of the segment.
 
     Returns:
-        float32 [n_samples // 2 + 1] in dB.
+        float32 [n_samples // 2 + 1], in dB.
     """
     octave = _octaves(n_samples, sample_rate_hz)
     points = np.linspace(np.log2(EQ_LOWEST_HZ), np.log2(sample_rate_hz / 2), len(gains_db))
@@ -57,39 +55,55 @@ def equalizer(gains_db: np.ndarray, n_samples: int, sample_rate_hz: int) -> np.n
 
 
 def low_pass(cutoff_hz: float, db_per_octave: float, n_samples: int, sample_rate_hz: int) -> np.ndarray:
-    """A Butterworth filter's gain: -3 dB at the cut-off, falling by `db_per_octave` far above it.
+    """Gain of a Butterworth low-pass filter: -3 dB at the cut-off, falling by `db_per_octave` far above it.
+
+    Args:
+        cutoff_hz: Cut-off frequency, above 0.
+        db_per_octave: Slope; 6.02 times the order of the filter.
+        n_samples: Length of the segment.
+        sample_rate_hz: Sample rate of the segment.
 
     Returns:
-        float32 [n_samples // 2 + 1] in dB.
+        float32 [n_samples // 2 + 1], in dB.
     """
     return _butterworth(_octaves(n_samples, sample_rate_hz) - np.float32(np.log2(cutoff_hz)), db_per_octave)
 
 
 def high_pass(cutoff_hz: float, db_per_octave: float, n_samples: int, sample_rate_hz: int) -> np.ndarray:
-    """As `low_pass`, falling below the cut-off; 0 Hz is treated as 1 Hz."""
+    """Gain of a Butterworth high-pass filter, falling below the cut-off; 0 Hz is treated as 1 Hz.
+
+    Args:
+        cutoff_hz: As in `low_pass`.
+        db_per_octave: As in `low_pass`.
+        n_samples: As in `low_pass`.
+        sample_rate_hz: As in `low_pass`.
+
+    Returns:
+        float32 [n_samples // 2 + 1], in dB.
+    """
     return _butterworth(np.float32(np.log2(cutoff_hz)) - _octaves(n_samples, sample_rate_hz), db_per_octave)
 
 
 def _butterworth(octaves: np.ndarray, db_per_octave: float) -> np.ndarray:
     """-10 log10(1 + 2 ** (2 order octaves beyond the cut-off))."""
     twice_order = 2 * db_per_octave / DB_PER_OCTAVE
-    beyond = np.minimum(octaves * np.float32(twice_order * np.log(2.0)), np.float32(80))  # float32 ends at e ** 88
+    beyond = np.minimum(octaves * np.float32(twice_order * np.log(2.0)), np.float32(80))  # float32 overflows at e ** 88
     return np.log(1 + np.exp(beyond)) * np.float32(-10 / np.log(10.0))
 
 
-def colored_noise(n_samples: int, exponent: float, rng: Generator, sample_rate_hz: int) -> np.ndarray:
-    """Noise whose power falls with frequency ** exponent above 100 Hz and is even below.
+def colored_noise(n_samples: int, exponent: float, rng: np.random.Generator, sample_rate_hz: int) -> np.ndarray:
+    """Noise whose power falls with frequency ** exponent above 100 Hz.
 
-    Below, for else nearly all of the power would lie where no bird sings.
+    Below 100 Hz the power is constant: otherwise nearly all of it would lie below the frequencies of birds.
 
     Args:
-        n_samples: Length.
+        n_samples: Length of the noise.
         exponent: 0 white, 1 pink, 2 brown, -1 blue.
-        rng: Where it is drawn from.
-        sample_rate_hz: Rate.
+        rng: Generator to draw from.
+        sample_rate_hz: Sample rate of the noise.
 
     Returns:
-        float32 [n_samples], in no unit; its mean is 0.
+        float32 [n_samples] of arbitrary scale and mean 0.
     """
     octave = _octaves(n_samples, sample_rate_hz)
     spectrum = rng.standard_normal(2 * len(octave), np.float32).view(np.complex64)
@@ -101,7 +115,7 @@ def colored_noise(n_samples: int, exponent: float, rng: Generator, sample_rate_h
 
 @functools.lru_cache(maxsize=16)
 def _octaves(n_samples: int, sample_rate_hz: int) -> np.ndarray:
-    """log2 of the frequency of every bin, 1 Hz at least; float32 [n_samples // 2 + 1]."""
+    """Log2 of the frequency in Hz of every FFT bin, with 0 Hz as 1 Hz; float32 [n_samples // 2 + 1]."""
     hz = np.arange(n_samples // 2 + 1) * (sample_rate_hz / n_samples)
     octaves = np.log2(np.maximum(hz, 1.0)).astype(np.float32)
     octaves.flags.writeable = False

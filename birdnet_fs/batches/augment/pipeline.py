@@ -1,9 +1,9 @@
-"""The whole way of a training item: a crop of its clip, the waveform stage, the front-end, the feature stage, mixing.
+"""Augmentation of a training item: crop of its clip, waveform stage, front-end, feature stage, mixing.
 
-Everything is drawn from a generator keyed on (seed, epoch, index), see draws.py. What is possible stands in
-schema.Augmentation, each change with its paper in augment_waveform, filters, stretch, animal_spot and augment_features.
-None of it takes a library made for this: those draw from generators of their own or from the global ones, so that an
-item would not be the same with another number of workers.
+All random numbers come from a generator keyed on (seed, epoch, position), see item_random.py. The changes are listed in
+schema.Augmentation and cited in stretch_pitch.py, waveform.py, filters.py, animal_spot.py and features.py. Libraries
+for augmentation are not used: they draw from their own or from global generators, so that an item would depend on the
+number of workers.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ import numpy as np
 
 from birdnet_fs import schema
 from birdnet_fs.batches.augment import animal_spot
-from birdnet_fs.batches.augment.crop import activity, crop
+from birdnet_fs.batches.augment.crop import crop, cumulative_activity
 from birdnet_fs.batches.augment.features import Rectangle, augment_features, mix_features
-from birdnet_fs.batches.augment.rng import ItemRandom, Key
+from birdnet_fs.batches.augment.item_random import ItemKey, ItemRandom
+from birdnet_fs.batches.augment.pseudo_label_sampling import PseudoLabelSampling
 from birdnet_fs.batches.augment.stretch_pitch import stretch_and_shift
 from birdnet_fs.batches.augment.teacher_features import OtherFrontEnd
-from birdnet_fs.batches.augment.unlabeled import UnlabeledClips
 from birdnet_fs.batches.augment.waveform import Partner, augment_waveform, mix, mixed_targets
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel
@@ -29,25 +29,23 @@ class Item(NamedTuple):
 
     features: np.ndarray  # float32 [n_frames, n_mels]
     targets: np.ndarray  # float32 [n_classes], soft where mixed
-    cut: np.ndarray  # float32 [n], the part of the clip it was made of, unchanged
-    changes: tuple[str, ...]  # what was done to it, in order
-    teacher_features: tuple[
-        np.ndarray, ...
-    ] = ()  # by each listener, float32 [n_windows, n_frames, n_mels] of its front-end
+    crop: np.ndarray  # float32 [n_samples], the part of the clip that was used, before any change
+    changes: tuple[str, ...]  # descriptions of what was applied, in order
+    teacher_features: tuple[np.ndarray, ...] = ()  # of each other front-end, float32 [n_windows, n_frames, n_mels]
 
 
 class AugmentationPipeline:
-    """Training items by their keys.
+    """Makes a training item from its key.
 
     Args:
         waveforms: The training clips.
-        targets: float32 [n_clips, n_classes], multi-hot.
+        targets: float32 [n_clips, n_classes], multi-hot; probabilities for pseudo-labeled clips.
         experiment: Settings; `frontend`, `augmentation`, `data.multi_label` and `seed` are read.
-        noises: Background waveforms.
-        other_front_ends: Other front-ends that hear the items: after the waveform stage, before the feature stage, mixed as
-            the features are.
-        unlabeled: Which clips are at the end of `waveforms` that runs labeled, with probabilities as targets. They
-            are mixed into labeled ones as it says, and are no partners otherwise.
+        noises: Background waveforms. Default: (), noise is synthesized.
+        other_front_ends: Front-ends of teachers. They get the waveform after the waveform stage; the feature stage
+            does not apply to them, and their features are mixed as the item's are. Default: ().
+        pseudo_labels: How the pseudo-labeled clips at the end of `waveforms` are mixed into labeled ones; they are
+            never partners of mixup or CutMix. Default: None, there are none.
     """
 
     def __init__(
@@ -57,107 +55,114 @@ class AugmentationPipeline:
         experiment: schema.Experiment,
         noises: Sequence[np.ndarray] | Waveforms = (),
         other_front_ends: Sequence[OtherFrontEnd] = (),
-        unlabeled: UnlabeledClips | None = None,
+        pseudo_labels: PseudoLabelSampling | None = None,
     ) -> None:
         self.waveforms, self.targets, self.noises = waveforms, targets, noises
-        self.other_front_ends, self.unlabeled = tuple(other_front_ends), unlabeled
-        self._n_labeled = unlabeled.n_labeled if unlabeled else len(waveforms)
+        self.other_front_ends, self.pseudo_labels = tuple(other_front_ends), pseudo_labels
+        self._n_labeled = pseudo_labels.n_labeled if pseudo_labels else len(waveforms)
         self.seed, self.spec = experiment.seed, experiment.frontend
         self.settings, self.multi_label = experiment.augmentation, experiment.data.multi_label
         self._within = (0.0, 1.0) if self.spec.normalize in ("min_max", "db_range") else None
-        self._activity: dict[int, np.ndarray] = {}  # of clips that were cropped: 80 bytes a second
+        self._activity: dict[int, np.ndarray] = {}  # by clip, computed when first cropped: 80 bytes per second of audio
 
-    def item(self, key: Key) -> Item:
-        """The item of a key: the same for the same seed, in any order and in any process."""
-        draws = ItemRandom(self.seed, key)
-        made = self._before_mixing(key.clip, draws)
-        heard = made.teacher_features
+    def item(self, key: ItemKey) -> Item:
+        """The item of a key: the same for the same seed and key, in any order and in any process."""
+        item_random = ItemRandom(self.seed, key)
+        made = self._before_mixing(key.clip, item_random)
+        teacher_features = made.teacher_features
 
         def mix_teacher_features(other: Partner, share: float, rectangle: Rectangle | None) -> None:
-            nonlocal heard
-            pairs = zip(self.other_front_ends, heard, other.teacher_features, strict=True)
-            heard = tuple(one.mixed(first, second, share, rectangle) for one, first, second in pairs)
+            nonlocal teacher_features
+            both = zip(self.other_front_ends, teacher_features, other.teacher_features, strict=True)
+            teacher_features = tuple(
+                front_end.mixed(first, second, share, rectangle) for front_end, first, second in both
+            )
 
         features, targets = mix_features(
             made.features,
             made.targets,
             self.settings,
-            draws,
+            item_random,
             multi_label=self.multi_label,
-            partner=lambda: self._partner(draws),
+            partner=lambda: self._partner(item_random),
             on_mix=mix_teacher_features,
         )
-        return Item(features, targets, made.cut, tuple(draws.changes), heard)
+        return Item(features, targets, made.crop, tuple(item_random.changes), teacher_features)
 
-    def _before_mixing(self, clip: int, random: ItemRandom) -> Item:
-        """A clip's item before its features are mixed with another's."""
-        spot = animal_spot.draw_parameters(self.settings.animal_spot, random)
+    def _before_mixing(self, clip: int, item_random: ItemRandom) -> Item:
+        """Item of a clip before its features are mixed with those of another."""
+        spot = animal_spot.draw_parameters(self.settings.animal_spot, item_random)
         n_samples = max(round(self.spec.n_samples / (spot.time if spot else 1.0)), self.spec.min_samples)
-        cut, segment = self._segment(clip, n_samples, random)
-        segment, targets = self._with_unlabeled(clip, segment, random)
+        cropped, segment = self._segment(clip, n_samples, item_random)
+        segment, targets = self._with_pseudo_labeled(clip, segment, item_random)
         waveform, targets = augment_waveform(
             segment,
             targets,
             self.settings,
-            random,
+            item_random,
             sample_rate_hz=self.spec.sample_rate_hz,
             multi_label=self.multi_label,
-            partner=lambda n: self._waveform_partner(n, random),
+            partner=lambda n: self._waveform_partner(n, item_random),
             noises=self.noises,
         )
         if spot:
-            features = animal_spot.features(waveform, spot, self.spec, self.settings.animal_spot, random, self.noises)
+            settings = self.settings.animal_spot
+            features = animal_spot.features(waveform, spot, self.spec, settings, item_random, self.noises)
         else:
             features = log_mel(waveform, self.spec)[0]
-        heard = tuple(listener.features(waveform) for listener in self.other_front_ends)
-        return Item(augment_features(features, self.settings, random, within=self._within), targets, cut, (), heard)
+        teacher_features = tuple(front_end.features(waveform) for front_end in self.other_front_ends)
+        features = augment_features(features, self.settings, item_random, within=self._within)
+        return Item(features, targets, cropped, (), teacher_features)
 
-    def _with_unlabeled(self, clip: int, segment: np.ndarray, random: ItemRandom) -> tuple[np.ndarray, np.ndarray]:
-        """A segment and its targets; of a labeled clip perhaps with a clip mixed in that a run labeled."""
-        targets, more = self.targets[clip], self.unlabeled
-        if more is None or clip >= more.n_labeled or random.rng.random() >= more.mix:
+    def _with_pseudo_labeled(
+        self, clip: int, segment: np.ndarray, item_random: ItemRandom
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A segment and its targets; into a labeled clip, a pseudo-labeled one may be mixed."""
+        targets, sampling = self.targets[clip], self.pseudo_labels
+        if sampling is None or clip >= sampling.n_labeled or item_random.rng.random() >= sampling.mix:
             return segment, targets
         alpha = self.settings.mixup.alpha
-        share = float(random.rng.beta(alpha, alpha))
+        share = float(item_random.rng.beta(alpha, alpha))
         share = max(share, 1 - share)
-        other, before = int(more.draw(1, random.rng)[0]), len(random.changes)
-        _, second = self._segment(other, len(segment), random)
-        random.changes.append(
-            f"{1 - share:.0%} of the power from {self._name(other, random, before)}, labeled by a run"
+        other, before = int(sampling.draw(1, item_random.rng)[0]), len(item_random.changes)
+        _, second = self._segment(other, len(segment), item_random)
+        item_random.changes.append(
+            f"{1 - share:.0%} of the power from {self._name(other, item_random, before)}, pseudo-labeled"
         )
         labels = self.settings.mixup.labels
         targets = mixed_targets(targets, self.targets[other], share, labels, self.multi_label)
         return mix(segment, second, share), targets
 
-    def _segment(self, clip: int, n_samples: int, random: ItemRandom) -> tuple[np.ndarray, np.ndarray]:
-        """A part of a clip, and the same stretched to `n_samples` and shifted in pitch."""
-        rng, rate, semitones = random.rng, 1.0, 0.0
+    def _segment(self, clip: int, n_samples: int, item_random: ItemRandom) -> tuple[np.ndarray, np.ndarray]:
+        """A crop of a clip, and the same crop stretched to `n_samples` and shifted in pitch."""
+        rng, rate, semitones = item_random.rng, 1.0, 0.0
         if self.settings.stretch.p and rng.random() < self.settings.stretch.p:
             low, high = self.settings.stretch.rate
             rate = low * (high / low) ** rng.random()
-            random.changes.append(f"{rate:.2f} times as fast")
+            item_random.changes.append(f"{rate:.2f} times as fast")
         if self.settings.pitch.p and rng.random() < self.settings.pitch.p:
             semitones = rng.uniform(-self.settings.pitch.semitones, self.settings.pitch.semitones)
-            random.changes.append(f"{semitones:+.1f} semitones")
+            item_random.changes.append(f"{semitones:+.1f} semitones")
         waveform, rate_hz = self.waveforms[clip], self.spec.sample_rate_hz
         if self.settings.crop == "active" and clip not in self._activity:
-            self._activity[clip] = activity(waveform, rate_hz)
-        cut = crop(waveform, round(n_samples * rate), rng, activity=self._activity.get(clip), sample_rate_hz=rate_hz)
+            self._activity[clip] = cumulative_activity(waveform, rate_hz)
+        n_cropped, found = round(n_samples * rate), self._activity.get(clip)
+        cropped = crop(waveform, n_cropped, rng, activity=found, sample_rate_hz=rate_hz)
         if rate == 1.0 and semitones == 0.0:
-            return cut, cut
-        return cut, stretch_and_shift(cut, n_samples, semitones, rate_hz)
+            return cropped, cropped
+        return cropped, stretch_and_shift(cropped, n_samples, semitones, rate_hz)
 
-    def _waveform_partner(self, n_samples: int, random: ItemRandom) -> Partner:
-        clip, before = int(random.rng.integers(self._n_labeled)), len(random.changes)
-        _, segment = self._segment(clip, n_samples, random)
-        return Partner(segment, self.targets[clip], self._name(clip, random, before))
+    def _waveform_partner(self, n_samples: int, item_random: ItemRandom) -> Partner:
+        clip, before = int(item_random.rng.integers(self._n_labeled)), len(item_random.changes)
+        _, segment = self._segment(clip, n_samples, item_random)
+        return Partner(segment, self.targets[clip], self._name(clip, item_random, before))
 
-    def _partner(self, random: ItemRandom) -> Partner:
-        clip, before = int(random.rng.integers(self._n_labeled)), len(random.changes)
-        made = self._before_mixing(clip, random)
-        return Partner(made.features, made.targets, self._name(clip, random, before), made.teacher_features)
+    def _partner(self, item_random: ItemRandom) -> Partner:
+        clip, before = int(item_random.rng.integers(self._n_labeled)), len(item_random.changes)
+        made = self._before_mixing(clip, item_random)
+        return Partner(made.features, made.targets, self._name(clip, item_random, before), made.teacher_features)
 
-    def _name(self, clip: int, random: ItemRandom, before: int) -> str:
-        """A partner's file, and what was done to it, which is taken out of what was done to the item."""
-        done, random.changes[before:] = random.changes[before:], []
+    def _name(self, clip: int, item_random: ItemRandom, before: int) -> str:
+        """File name of a partner with its own changes, which are moved out of the changes of the item."""
+        done, item_random.changes[before:] = item_random.changes[before:], []
         return self.waveforms.clips[clip].path.name + (f" ({'; '.join(done)})" if done else "")

@@ -1,11 +1,11 @@
 """Time stretch and pitch shift by a phase vocoder.
 
-Source: Puckette 1995, "Phase-locked vocoder", IEEE WASPAA, https://doi.org/10.1109/ASPAA.1995.482995: two frames of the
-input, as far apart as frames of the output are, give the phase advance without unwrapping, and neighboring bins of
-the last output frame are added with turned sign, which keeps them together. Windows are short (about 12 ms): birds
-sweep fast, and on their sweeps this is nearer to the truth than libraries made for music, which are slower and either
-bring a random generator of their own that cannot be seeded (Signalsmith's beyond a factor of 2) or are no
-dependencies of ours. Tones below about 300 Hz are blurred.
+Source: Puckette 1995, "Phase-locked vocoder", IEEE WASPAA, https://doi.org/10.1109/ASPAA.1995.482995: two input frames
+one output hop apart give the phase advance without unwrapping, and neighboring bins of the previous output frame are
+added with opposite sign, which locks their phases. Windows are short (about 12 ms) because birds sweep fast: on such
+sweeps the result is more accurate than that of libraries for music, which are slower and either draw from a generator
+that cannot be seeded (Signalsmith's beyond a factor of 2) or are not dependencies of this package. Tones below about
+300 Hz are blurred.
 """
 
 import functools
@@ -16,21 +16,21 @@ import scipy.fft
 import soxr
 
 WINDOW_S = 0.012
-OVERLAP = 4  # frames over every sample
-GROUP = 128  # frames at a time: they stay in the cache
+OVERLAP = 4  # frames that cover each sample
+GROUP = 128  # frames processed at a time, so that they stay in the CPU cache
 
 
 def stretch_and_shift(waveform: np.ndarray, n_samples: int, semitones: float, sample_rate_hz: int) -> np.ndarray:
-    """A waveform in another length and at another pitch.
+    """Stretch a waveform to another length and shift its pitch.
 
     Args:
-        waveform: float32 [n]; it plays n / n_samples times as fast afterwards.
-        n_samples: Length wanted.
-        semitones: By how much it sounds higher; 0 = as it is.
-        sample_rate_hz: Its rate.
+        waveform: float32 [n]; the result is n / n_samples times as fast.
+        n_samples: Length of the result.
+        semitones: Pitch shift; above 0 is higher, 0 leaves the pitch unchanged.
+        sample_rate_hz: Sample rate of the waveform.
 
     Returns:
-        float32 [n_samples]. What comes to lie above Nyquist is gone; below a lowered Nyquist there is nothing.
+        float32 [n_samples]. Frequencies shifted above Nyquist are removed; a shift down leaves the top band empty.
     """
     factor = 2.0 ** (semitones / 12)
     longer = round(n_samples * factor)
@@ -38,21 +38,21 @@ def stretch_and_shift(waveform: np.ndarray, n_samples: int, semitones: float, sa
         waveform = stretch(waveform, longer, sample_rate_hz)
     if longer == n_samples:
         return waveform
-    # read faster (or slower), what was stretched has its length again and another pitch
+    # resampling restores the length and moves the pitch by the factor
     shifted = soxr.resample(waveform, longer / n_samples * sample_rate_hz, sample_rate_hz, quality="MQ")
     return np.pad(shifted, (0, max(0, n_samples - len(shifted))))[:n_samples]
 
 
 def stretch(waveform: np.ndarray, n_samples: int, sample_rate_hz: int) -> np.ndarray:
-    """A waveform in another length at its pitch.
+    """Stretch a waveform to another length at the same pitch.
 
     Args:
         waveform: float32 [n].
-        n_samples: Length wanted.
-        sample_rate_hz: Its rate.
+        n_samples: Length of the result.
+        sample_rate_hz: Sample rate of the waveform.
 
     Returns:
-        float32 [n_samples]. Sweeps of 10 kHz a second and more become quieter, by up to some dB.
+        float32 [n_samples]. Sweeps of 10 kHz/s and faster lose up to a few dB.
     """
     n_fft = 2 ** round(np.log2(WINDOW_S * sample_rate_hz))
     hop = n_fft // OVERLAP
@@ -78,24 +78,25 @@ def stretch(waveform: np.ndarray, n_samples: int, sample_rate_hz: int) -> np.nda
 
 
 def _advance(now: np.ndarray, before: np.ndarray, last: np.ndarray) -> None:
-    """Gives each row of `now` the phase that continues `last`, and becomes the next `last`.
+    """Set the phases of each row of `now`, in place, so that they continue the previous output frame.
 
-    now: complex64 [n_frames, n_bins], frames of the input; the magnitudes stay.
-    before: complex64 [n_frames, n_bins], the input one hop earlier.
-    last: complex64 [n_bins], the last frame of the output; zeros before the first.
+    Args:
+        now: complex64 [n_frames, n_bins], STFT of the input; magnitudes are kept.
+        before: complex64 [n_frames, n_bins], STFT of the input one hop earlier.
+        last: complex64 [n_bins], the previous output frame, zeros before the first; overwritten with the last one.
     """
     n_bins = now.shape[1]
     for t in range(now.shape[0]):
         for k in range(n_bins):
-            together = np.complex128(last[k])
+            locked = np.complex128(last[k])
             if k > 0:
-                together -= last[k - 1]
+                locked -= last[k - 1]
             if k + 1 < n_bins:
-                together -= last[k + 1]
+                locked -= last[k + 1]
             there = np.complex128(now[t, k])
-            turned = there * np.conj(np.complex128(before[t, k])) * together
+            turned = there * np.conj(np.complex128(before[t, k])) * locked
             size = np.sqrt(turned.real * turned.real + turned.imag * turned.imag)
-            if size > 1e-60:  # else silence, where any phase will do
+            if size > 1e-60:  # otherwise silence, where any phase is valid
                 length = np.sqrt(there.real * there.real + there.imag * there.imag)
                 now[t, k] = turned * (length / size)
         last[:] = now[t]
@@ -103,12 +104,12 @@ def _advance(now: np.ndarray, before: np.ndarray, last: np.ndarray) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _compiled() -> Callable[[np.ndarray, np.ndarray, np.ndarray], None]:
-    """`_advance`, compiled; from numba's cache on disk where one can be kept."""
+    """Compile `_advance`, or load it from numba's cache on disk where that is writable."""
     import numba
 
     c8 = numba.complex64
     signature = numba.void(c8[:, ::1], c8[:, ::1], c8[::1])
     try:
         return numba.njit(signature, cache=True, nogil=True)(_advance)
-    except (RuntimeError, OSError):  # no folder to keep the cache in, or a full disk
+    except (RuntimeError, OSError):  # the cache folder is not writable, or the disk is full
         return numba.njit(signature, nogil=True)(_advance)

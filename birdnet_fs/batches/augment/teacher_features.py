@@ -1,9 +1,8 @@
-"""What other front-ends make of a training segment: teachers hear the very waveform that the student hears.
+"""Features of a training segment from the front-ends of teachers, which get the same waveform as the student.
 
-A segment is resampled to the other front-end's rate (above the Nyquist frequency of the lower one nothing is left).
-A longer one is cut into windows as clips are when they are scored (`windows.clip_rule`). A shorter one is heard again
-and again until the other's segment is full: silence would be no part of the sound and change what segments are
-normalized by.
+A segment is resampled to the sample rate of the teacher's front-end (frequencies above the lower Nyquist frequency are
+lost). A segment longer than the teacher's is cut into windows by the rule for scoring clips (`windows.clip_rule`). A
+shorter one is repeated until the teacher's segment is full: padding with silence would change its normalization.
 """
 
 import dataclasses
@@ -18,61 +17,66 @@ from birdnet_fs.schema import FrontEnd
 
 
 def same_features(one: FrontEnd, other: FrontEnd) -> bool:
-    """Whether two front-ends make the same of a segment, whatever they are called."""
+    """Whether two front-ends compute the same features, whatever the names of their presets."""
     return dataclasses.replace(one, preset="") == dataclasses.replace(other, preset="")
 
 
 class OtherFrontEnd:
-    """Another front-end on the segments of a first one.
+    """Computes a teacher's features of the segments of the student's front-end.
 
     Args:
-        spec: The first front-end, whose segments are heard.
-        own: The other one.
+        student: Front-end of the student, which defines the segments.
+        teacher: Front-end of the teacher.
     """
 
-    def __init__(self, spec: FrontEnd, own: FrontEnd) -> None:
-        self.spec, self.own = spec, own
-        self._rule = clip_rule(own.n_samples, own.sample_rate_hz)
-        n_frames, _ = own.shape
+    def __init__(self, student: FrontEnd, teacher: FrontEnd) -> None:
+        self.student, self.teacher = student, teacher
+        self._rule = clip_rule(teacher.n_samples, teacher.sample_rate_hz)
+        n_frames, _ = teacher.shape
         starts = [window.start for window in self._rule.windows(self._n_samples())]
-        onsets_s = np.array(starts) / own.sample_rate_hz
-        middles_s = onsets_s[:, None] + (np.arange(n_frames) + 0.5) / n_frames * own.segment_s
-        place = (middles_s % spec.segment_s / spec.segment_s * spec.shape[0]).astype(int)
-        # in the features of the first: the frame that lies where each of ours does, and the band
-        self._frames = np.minimum(place, spec.shape[0] - 1)
-        self._bands = np.rint(np.interp(_centers_hz(own), _centers_hz(spec), np.arange(spec.shape[1]))).astype(int)
+        onsets_s = np.array(starts) / teacher.sample_rate_hz
+        middles_s = onsets_s[:, None] + (np.arange(n_frames) + 0.5) / n_frames * teacher.segment_s
+        place = (middles_s % student.segment_s / student.segment_s * student.shape[0]).astype(int)
+        # the student's frame and band at the time and frequency of each of the teacher's
+        self._frames = np.minimum(place, student.shape[0] - 1)
+        bands = np.interp(_centers_hz(teacher), _centers_hz(student), np.arange(student.shape[1]))
+        self._bands = np.rint(bands).astype(int)
 
     def _n_samples(self) -> int:
-        return round(self.spec.n_samples * self.own.sample_rate_hz / self.spec.sample_rate_hz)
+        """Length of the student's segment at the teacher's sample rate."""
+        return round(self.student.n_samples * self.teacher.sample_rate_hz / self.student.sample_rate_hz)
 
     def features(self, waveform: np.ndarray) -> np.ndarray:
-        """What it makes of a segment.
+        """Teacher features of one segment.
 
         Args:
-            waveform: float32 [spec.n_samples].
+            waveform: float32 [student.n_samples], at the student's sample rate.
 
         Returns:
-            float32 [n_windows, n_frames, n_mels], as many windows for every segment.
+            float32 [n_windows, n_frames, n_mels]; n_windows is the same for every segment.
         """
-        rates = self.spec.sample_rate_hz, self.own.sample_rate_hz
+        rates = self.student.sample_rate_hz, self.teacher.sample_rate_hz
         if rates[0] != rates[1]:
             waveform = soxr.resample(waveform, *rates, quality="HQ")
             waveform = np.pad(waveform, (0, max(0, self._n_samples() - len(waveform))))[: self._n_samples()]
-        if len(waveform) < self.own.n_samples:
-            waveform = np.resize(waveform, self.own.n_samples)
-        return log_mel(self._rule.cut(waveform), self.own)
+        if len(waveform) < self.teacher.n_samples:
+            waveform = np.resize(waveform, self.teacher.n_samples)  # np.resize repeats the array
+        return log_mel(self._rule.cut(waveform), self.teacher)
 
     def mixed(
         self, first: np.ndarray, second: np.ndarray, share: float, rectangle: tuple[slice, slice] | None
     ) -> np.ndarray:
-        """Two segments' features mixed as those of the first front-end were.
+        """Mix the teacher features of two segments as the student's features were mixed.
 
         Args:
-            first: [n_windows, n_frames, n_mels].
-            second: The same of the other segment.
-            share: Of the first, in their weighted mean.
-            rectangle: Frames and bands of the first front-end's features that are the second's alone instead: ours at
-                those times and frequencies are.
+            first: float32 [n_windows, n_frames, n_mels], teacher features of the first segment.
+            second: float32 [n_windows, n_frames, n_mels], those of the second.
+            share: Weight of the first in the mean, in 0..1; unused with a rectangle.
+            rectangle: Frames and bands of the student's features that were replaced by the second segment's (CutMix):
+                teacher features at the same times and frequencies are replaced. None: weighted mean.
+
+        Returns:
+            float32 [n_windows, n_frames, n_mels].
         """
         if rectangle is None:
             return np.float32(share) * first + np.float32(1 - share) * second
@@ -83,10 +87,10 @@ class OtherFrontEnd:
 
 
 def _centers_hz(spec: FrontEnd) -> np.ndarray:
-    """The frequency of each band of the features, the mean over the bins that it adds."""
+    """Center frequency of each band of the features, the weighted mean over the FFT bins that it sums."""
     definition = define(spec, spec.n_samples)
     bins_hz = np.arange(definition.bands.shape[1]) * spec.sample_rate_hz / spec.n_fft
     weight = np.maximum(definition.bands.sum(1), np.finfo(float).tiny)
     centers = definition.bands @ bins_hz / weight
     centers = centers if definition.resize_bands is None else definition.resize_bands @ centers
-    return np.maximum.accumulate(centers)  # a band that holds no bin has none, and Lanczos overshoots
+    return np.maximum.accumulate(centers)  # bands without any bin have no center, and Lanczos overshoots

@@ -7,7 +7,7 @@ import torch
 
 from birdnet_fs.batches.augment import animal_spot
 from birdnet_fs.batches.augment.animal_spot import Parameters
-from birdnet_fs.batches.augment.rng import ItemRandom, Key
+from birdnet_fs.batches.augment.item_random import ItemKey, ItemRandom
 from birdnet_fs.frontend import preset
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.schema import AnimalSpot
@@ -17,7 +17,7 @@ NOTHING = Parameters(0, 1.0, 1.0)
 
 
 def draws(place: int = 0) -> ItemRandom:
-    return ItemRandom(0, Key(0, place, 0, 0))
+    return ItemRandom(0, ItemKey(0, place, 0, 0))
 
 
 def call(n: int = SPEC.n_samples, hz: float = 3000.0) -> np.ndarray:
@@ -50,10 +50,10 @@ def test_pitch_and_time_are_nearest_neighbors_as_torch_has_them(factor: float) -
     scaled = torch.nn.functional.interpolate(torch.from_numpy(power)[None], size=size, mode="nearest")[0].numpy()
     wanted = np.full_like(power, np.median(power))
     wanted[:, : min(size, 512)] = scaled[:, :512]
-    np.testing.assert_array_equal(animal_spot.transpose(power, factor), wanted)
+    np.testing.assert_array_equal(animal_spot.scale_frequencies(power, factor), wanted)
     frames = round(40 * factor)
     by_torch = torch.nn.functional.interpolate(torch.from_numpy(power.T.copy())[None], size=frames, mode="nearest")
-    np.testing.assert_array_equal(animal_spot.nearest(power, frames, 0), by_torch[0].numpy().T)
+    np.testing.assert_array_equal(animal_spot.resize_nearest(power, frames, 0), by_torch[0].numpy().T)
 
 
 def test_a_tone_is_heard_where_its_pitch_puts_it() -> None:

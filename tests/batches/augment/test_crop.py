@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from birdnet_fs.batches.augment.crop import activity, crop
+from birdnet_fs.batches.augment.crop import crop, cumulative_activity
 from birdnet_fs.batches.augment.waveform import rms
 
 RATE = 32_000
 
 
 def cut(clip: np.ndarray, n_samples: int, rng: np.random.Generator, kind: str) -> np.ndarray:
-    found = activity(clip, RATE) if kind == "active" else None
+    found = cumulative_activity(clip, RATE) if kind == "active" else None
     return crop(clip, n_samples, rng, activity=found, sample_rate_hz=RATE)
 
 
@@ -43,6 +43,6 @@ def test_activity_is_the_sum_of_what_every_tenth_adds() -> None:
     clip = np.random.default_rng(0).normal(0, 0.1, round(2.57 * RATE))
     steep = np.array([clip[max(t, 0)] - 2 * clip[max(t - 1, 0)] + clip[max(t - 2, 0)] for t in range(25 * 3200)])
     energy = [np.mean(steep[i * 3200 : (i + 1) * 3200] ** 2) for i in range(25)]
-    total = activity(clip, RATE)
+    total = cumulative_activity(clip, RATE)
     assert total[0] == 0
     np.testing.assert_allclose(np.diff(total), np.log1p(energy / (np.median(energy) + 1e-12)), rtol=1e-9)

@@ -3,7 +3,7 @@ import pytest
 import scipy.ndimage
 
 from birdnet_fs.batches.augment.features import augment_features, mix_features, warp
-from birdnet_fs.batches.augment.rng import ItemRandom, Key
+from birdnet_fs.batches.augment.item_random import ItemKey, ItemRandom
 from birdnet_fs.batches.augment.waveform import Partner
 from birdnet_fs.schema import Augmentation, CutMix, FeatureNoise, Levels, Masks, Mixup, Warp
 
@@ -11,7 +11,7 @@ FEATURES = np.random.default_rng(0).normal(size=(100, 40)).astype(np.float32)
 
 
 def draws(place: int = 0, batch: int = 0) -> ItemRandom:
-    return ItemRandom(0, Key(0, place, 0, batch))
+    return ItemRandom(0, ItemKey(0, place, 0, batch))
 
 
 def change(settings: Augmentation, place: int = 0, features: np.ndarray = FEATURES, **more) -> np.ndarray:

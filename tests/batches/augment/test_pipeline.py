@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from birdnet_fs.batches.augment.item_random import ItemKey
 from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
-from birdnet_fs.batches.augment.rng import Key
 from birdnet_fs.core.random_streams import Stream, generator
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
@@ -76,20 +76,20 @@ def chain(
 
 def test_all_off_is_a_crop_through_the_front_end_to_the_bit(waveforms: Waveforms) -> None:
     for place in range(8):
-        item = chain(waveforms, Augmentation()).item(Key(0, place, place % N_CLIPS, 0))
+        item = chain(waveforms, Augmentation()).item(ItemKey(0, place, place % N_CLIPS, 0))
         rng = generator(3, Stream.AUGMENTATION, 0, place)
         waveform = waveforms[place % N_CLIPS]
         onset = rng.integers(0, len(waveform) - SPEC.n_samples + 1)
         segment = waveform[onset : onset + SPEC.n_samples]
         np.testing.assert_array_equal(item.features, log_mel(segment, SPEC)[0])
-        np.testing.assert_array_equal(item.cut, segment)
+        np.testing.assert_array_equal(item.crop, segment)
         np.testing.assert_array_equal(item.targets, np.eye(N_CLIPS)[place % N_CLIPS])
         assert item.changes == ()
 
 
 @pytest.mark.parametrize("kind", EVERYTHING)
 def test_an_item_depends_on_its_key_alone(waveforms: Waveforms, kind: str) -> None:
-    keys = [Key(1, place, place % N_CLIPS, place // 2) for place in range(6)]
+    keys = [ItemKey(1, place, place % N_CLIPS, place // 2) for place in range(6)]
     forwards = chain(waveforms, EVERYTHING[kind])
     there = [forwards.item(key) for key in keys]
     backwards = chain(waveforms, EVERYTHING[kind])
@@ -100,16 +100,16 @@ def test_an_item_depends_on_its_key_alone(waveforms: Waveforms, kind: str) -> No
         assert one.changes == other.changes
         assert one.features.shape == SPEC.shape and np.isfinite(one.features).all()
         assert one.targets.sum() == pytest.approx(1)
-    for changed in (Key(2, 0, 0, 0), Key(1, 1, 0, 0)):
+    for changed in (ItemKey(2, 0, 0, 0), ItemKey(1, 1, 0, 0)):
         assert np.abs(forwards.item(changed).features - there[0].features).max() > 0.1
     other_seed = chain(waveforms, EVERYTHING[kind], seed=4).item(keys[0])
     assert np.abs(other_seed.features - there[0].features).max() > 0.1
-    assert forwards.item(Key(1, 0, 0, 5)).changes != there[0].changes  # what its batch shares
+    assert forwards.item(ItemKey(1, 0, 0, 5)).changes != there[0].changes  # what its batch shares
 
 
 @pytest.mark.parametrize("kind", EVERYTHING)
 def test_every_change_is_told(waveforms: Waveforms, kind: str) -> None:
-    told = "; ".join(chain(waveforms, EVERYTHING[kind]).item(Key(0, 0, 0, 0)).changes)
+    told = "; ".join(chain(waveforms, EVERYTHING[kind]).item(ItemKey(0, 0, 0, 0)).changes)
     own = {
         "waveform": ["times as fast", "semitones"],
         "animal_spot": ["frequencies x", "duration x", "dB SNR (frequencies"],
@@ -123,25 +123,27 @@ def test_every_change_is_told(waveforms: Waveforms, kind: str) -> None:
 
 @pytest.mark.parametrize("rate", [0.5, 1.0, 2.0])
 def test_a_stretch_reads_as_much_more_of_the_clip(waveforms: Waveforms, rate: float) -> None:
-    item = chain(waveforms, Augmentation(stretch=Stretch(1, rate=(rate, rate)))).item(Key(0, 0, 0, 0))
-    assert len(item.cut) == rate * SPEC.n_samples
+    item = chain(waveforms, Augmentation(stretch=Stretch(1, rate=(rate, rate)))).item(ItemKey(0, 0, 0, 0))
+    assert len(item.crop) == rate * SPEC.n_samples
     spot = Augmentation(animal_spot=AnimalSpot(1, time=(rate, rate)))
-    assert len(chain(waveforms, spot).item(Key(0, 0, 0, 0)).cut) == SPEC.n_samples / rate
+    assert len(chain(waveforms, spot).item(ItemKey(0, 0, 0, 0)).crop) == SPEC.n_samples / rate
 
 
 def test_what_is_mixed_in_was_changed_as_well(waveforms: Waveforms) -> None:
     """Features of the partner carry its own masks: zeros of both are seen where the mean of two lies near none."""
     masks = Masks(1, lengths=(4, 4), fill="zero")
     settings = Augmentation(freq_masks=masks, mixup=Mixup(1, on="features"))
-    item = chain(waveforms, settings).item(Key(0, 3, 0, 0))
+    item = chain(waveforms, settings).item(ItemKey(0, 3, 0, 0))
     assert len(item.changes) == 2 and item.changes[0].startswith("bands ") and ".wav (bands " in item.changes[1]
 
 
 def test_multi_label_targets_of_cutmix_are_shares_and_of_mixup_the_union(waveforms: Waveforms) -> None:
     settings = Augmentation(mixup=Mixup(1))
-    found = [chain(waveforms, settings, multi_label=True).item(Key(0, p, 0, 0)).targets for p in range(20)]
+    found = [chain(waveforms, settings, multi_label=True).item(ItemKey(0, p, 0, 0)).targets for p in range(20)]
     assert {tuple(sorted(t)) for t in found} == {(0, 0, 0, 1), (0, 0, 1, 1)}
-    cut = [chain(waveforms, Augmentation(cutmix=CutMix(1)), multi_label=True).item(Key(0, p, 0, 0)) for p in range(20)]
+    cut = [
+        chain(waveforms, Augmentation(cutmix=CutMix(1)), multi_label=True).item(ItemKey(0, p, 0, 0)) for p in range(20)
+    ]
     assert all(item.targets.sum() == pytest.approx(1) for item in cut)
 
 
@@ -149,11 +151,11 @@ def test_active_crops_are_found_once_for_a_clip(waveforms: Waveforms, monkeypatc
     from birdnet_fs.batches.augment import pipeline
 
     calls = []
-    original = pipeline.activity
-    monkeypatch.setattr(pipeline, "activity", lambda *a: calls.append(a) or original(*a))
+    original = pipeline.cumulative_activity
+    monkeypatch.setattr(pipeline, "cumulative_activity", lambda *a: calls.append(a) or original(*a))
     active = chain(waveforms, Augmentation(crop="active"))
     for place in range(3 * N_CLIPS):
-        active.item(Key(0, place, place % N_CLIPS, 0))
+        active.item(ItemKey(0, place, place % N_CLIPS, 0))
     assert len(calls) == N_CLIPS
 
 
@@ -162,4 +164,4 @@ def test_clips_shorter_than_a_segment_pass(tmp_path: Path) -> None:
     short = Waveforms([Clip(path=tmp_path / "short.wav", labels=("0",))] * N_CLIPS, RATE)
     for settings in EVERYTHING.values():
         for place in range(5):
-            assert np.isfinite(chain(short, settings).item(Key(0, place, 0, 0)).features).all()
+            assert np.isfinite(chain(short, settings).item(ItemKey(0, place, 0, 0)).features).all()

@@ -9,8 +9,8 @@ import soundfile
 import tolerances
 import torch
 
+from birdnet_fs.batches.augment.item_random import ItemKey
 from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
-from birdnet_fs.batches.augment.rng import Key
 from birdnet_fs.batches.augment.teacher_features import OtherFrontEnd, same_features
 from birdnet_fs.batches.loader import TrainingBatches
 from birdnet_fs.data.manifest import Clip
@@ -41,7 +41,7 @@ def items(waveforms: Waveforms, settings: Augmentation, other: FrontEnd = OTHER)
     chain = AugmentationPipeline(
         waveforms, np.eye(N_CLIPS, dtype=np.float32), experiment, (), [OtherFrontEnd(SPEC, other)]
     )
-    return [chain.item(Key(0, place, place % N_CLIPS, 0)) for place in range(8)]
+    return [chain.item(ItemKey(0, place, place % N_CLIPS, 0)) for place in range(8)]
 
 
 def test_a_front_end_is_the_same_by_what_it_does() -> None:
@@ -52,7 +52,7 @@ def test_a_shorter_segment_at_another_rate_is_heard_in_windows(waveforms: Wavefo
     for item in items(waveforms, Augmentation(time_masks=Masks(2))):
         (heard,) = item.teacher_features
         assert heard.shape == (2, *OTHER.shape)
-        resampled = librosa.resample(item.cut, orig_sr=RATE, target_sr=24_000, res_type="soxr_hq")
+        resampled = librosa.resample(item.crop, orig_sr=RATE, target_sr=24_000, res_type="soxr_hq")
         # masks are not for it, and .1 s at the end is dropped
         for window, onset in zip(heard, (0, 7_200), strict=True):
             expected = log_mel(resampled[onset : onset + 14_400], OTHER)[0]
@@ -62,7 +62,7 @@ def test_a_shorter_segment_at_another_rate_is_heard_in_windows(waveforms: Wavefo
 def test_a_longer_segment_is_filled_by_hearing_it_again(waveforms: Waveforms) -> None:
     longer = replace(SPEC, segment_s=1.5, normalize="none")
     item = items(waveforms, Augmentation(), longer)[1]
-    expected = log_mel(np.concatenate([item.cut, item.cut[: RATE // 2]]), longer)[0]
+    expected = log_mel(np.concatenate([item.crop, item.crop[: RATE // 2]]), longer)[0]
     np.testing.assert_array_equal(item.teacher_features[0], expected[None])
     second, start = OtherFrontEnd(SPEC, longer), np.zeros((1, *longer.shape), np.float32)
     cut = second.mixed(start, start + 1, 0.5, (slice(0, 10), slice(0, 32)))[0].all(1)
@@ -116,7 +116,7 @@ def test_batches_hold_what_is_heard_and_believed_with_any_number_of_workers(wave
         training = Training(batch_size=2, workers=workers)
         experiment = Experiment(seed=3, frontend=SPEC, augmentation=settings, training=training)
         eye = np.eye(N_CLIPS, dtype=np.float32)
-        made = TrainingBatches(waveforms, eye, experiment, frontends=[OTHER], teacher_probabilities=1 - eye)
+        made = TrainingBatches(waveforms, eye, experiment, teacher_frontends=[OTHER], teacher_probabilities=1 - eye)
         return list(made.epoch(1))
 
     for one, other in zip(batches(0), batches(2), strict=True):

@@ -5,7 +5,7 @@ import pytest
 import scipy.signal
 
 from birdnet_fs.batches.augment import waveform as aug
-from birdnet_fs.batches.augment.rng import ItemRandom, Key
+from birdnet_fs.batches.augment.item_random import ItemKey, ItemRandom
 from birdnet_fs.batches.augment.waveform import Partner
 from birdnet_fs.schema import Augmentation, Filters, Mixup, Noise, Shift
 
@@ -25,7 +25,7 @@ def apply(
     multi_label: bool = False,
     noises: Sequence[np.ndarray] = (),
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    draws = ItemRandom(0, Key(0, place, 0, batch))
+    draws = ItemRandom(0, ItemKey(0, place, 0, batch))
     changed, targets = aug.augment_waveform(
         waveform,
         np.array([1, 0], np.float32),
