@@ -2,9 +2,9 @@
 
 Source: He, Zhang, Ren, Sun 2016, "Deep Residual Learning for Image Recognition", https://arxiv.org/abs/1512.03385
 (blocks of two 3x3 convolutions beside a 1x1 shortcut), and Kong et al. 2020, "PANNs",
-https://arxiv.org/abs/1912.10211 (mean over frequency, then max plus mean over time, so that a call counts wherever
-it stands). Ours: the widths below, max pooling between blocks (calls are sparse in a segment), and a second input
-channel with each band's mean over the segment removed (stationary background: wind, rain, recorder hum).
+https://arxiv.org/abs/1912.10211 (mean over frequency, then max plus mean over time, so that the position of a call
+does not matter). Ours: the widths below, max pooling between blocks (calls are sparse in a segment), and a second input
+channel from which the mean of each band over the segment is subtracted (stationary background: wind, rain, hum).
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,19 @@ from keras import layers
 from birdnet_fs.models.blocks import Backbone
 
 SOURCE = "He et al. 2016, https://arxiv.org/abs/1512.03385, with the pooling of PANNs; ours: widths"
-MIN_SHAPE = (16, 16)  # (n_frames, n_mels): one cell is left after four halvings
-N_HALVED = 3  # blocks with a pooling behind them, which with the stem's makes the four halvings
+MIN_SHAPE = (16, 16)  # (n_frames, n_mels): four halvings leave one cell
+N_HALVED = 3  # blocks followed by pooling; with that of the stem, four halvings
 EPSILON, MOMENTUM = 1e-5, 0.9  # torch's BatchNorm defaults (Keras' momentum is 1 - torch's)
 
 
 @dataclass(frozen=True)
 class Size:
-    """Widths of one variant: of the first convolution, and of each residual block."""
+    """Widths of one variant.
+
+    Attributes:
+        stem: Channels of the first convolution.
+        blocks: Channels of each residual block.
+    """
 
     stem: int
     blocks: tuple[int, ...]
@@ -36,9 +41,9 @@ VARIANTS = {
 
 
 def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
-    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels].
+    """Build the backbone of a variant (a key of VARIANTS) on features [batch, n_frames, n_mels, n_channels].
 
-    Raw decibels are fine as features: the first layers bring each channel to mean 0 and variance 1.
+    Features may be raw decibels: the first layers normalize each channel to mean 0 and variance 1.
     """
     size = VARIANTS[variant]
     band_mean = layers.AveragePooling2D((features.shape[1], 1), name="band_mean")(features)

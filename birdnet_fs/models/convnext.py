@@ -3,16 +3,16 @@
 Source: Liu et al. 2022, "A ConvNet for the 2020s", CVPR, sections 2 and A, https://arxiv.org/abs/2201.03545: a 4x4
 convolution with stride 4, blocks of depthwise 7x7, LayerNorm and two 1x1 convolutions around a GELU, LayerNorm and a
 2x2 convolution with stride 2 between stages; LayerNorm over channels with epsilon 1e-6, LayerScale 1e-6, stochastic
-depth that rises linearly to .1, weights from a normal distribution of deviation .02. The paper normalizes the
-average of the last map; the fork feeds torchvision's `features` straight into the average and the last layer.
+depth that rises linearly to .1, weights from a normal distribution of deviation .02. The paper applies LayerNorm to
+the average of the last map; the fork passes torchvision's `features` directly to the average and the last layer.
 
-It wants small steps: without a warm-up, fresh weights learn with AdamW at 5e-5 to 2e-4, and at 2e-3 the loss rises
-tenfold and does not come back (ANIMAL-SPOT's fork trains at 8e-6; the paper at 4e-3, for batches of 4,096 and after
-20 epochs of warm-up).
+ConvNeXt needs a small learning rate: without warm-up, training from random weights works with AdamW at 5e-5 to 2e-4;
+at 2e-3 the loss rises tenfold and does not recover (ANIMAL-SPOT's fork uses 8e-6; the paper 4e-3, for batches of
+4,096 and after 20 epochs of warm-up).
 
-Nothing is padded where the map shrinks: n frames (or mels) become floor(n / 4) steps, then three times half as many,
-rounded down. Where n is no multiple of 32 the odd steps, at most the last 31 frames, have no place of their own in
-the next map; what the 7x7 kernels of their neighbors took from them is all that stays.
+The strided convolutions do not pad: n frames (or mels) become floor(n / 4) steps, which are then halved three times,
+rounded down. If n is no multiple of 32, the rest, at most the last 31 frames, is cropped; it reaches the output only
+through the 7x7 kernels of neighboring steps.
 """
 
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ from keras import layers
 from birdnet_fs.models.blocks import Backbone, LayerScale, add_branch, mean_over_bands
 
 SOURCE = "Liu et al. 2022, https://arxiv.org/abs/2201.03545, without the last LayerNorm (ANIMAL-SPOT fork)"
-MIN_SHAPE = (32, 32)  # (n_frames, n_mels): one cell is left of 4 x 2 x 2 x 2
+MIN_SHAPE = (32, 32)  # (n_frames, n_mels): reduction by 4 x 2 x 2 x 2 leaves one cell
 EPSILON = 1e-6
 LAYER_SCALE = 1e-6  # every block starts as the identity
-DROP = 0.1  # probability that the last block's branch is dropped in training; the first never is
+DROP = 0.1  # probability to drop the last block's branch in training; that of the first is 0
 EXPAND = 4  # width inside a block / its width
 
 
 @dataclass(frozen=True)
 class Size:
-    """Blocks and channels of each stage."""
+    """One variant: number of blocks and channels of each stage."""
 
     n_blocks: tuple[int, ...]
     channels: tuple[int, ...]
@@ -42,7 +42,7 @@ VARIANTS = {"tiny": Size(n_blocks=(3, 3, 9, 3), channels=(96, 192, 384, 768))}
 
 
 def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
-    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels]."""
+    """Build the backbone of a variant (a key of VARIANTS) on features [batch, n_frames, n_mels, n_channels]."""
     size = VARIANTS[variant]
     x = layers.Conv2D(size.channels[0], 4, 4, kernel_initializer=_kernels(), name="stem_conv")(features)
     x = layers.LayerNormalization(epsilon=EPSILON, name="stem_norm")(x)
@@ -68,4 +68,4 @@ def _block(x: keras.KerasTensor, drop: float, name: str) -> keras.KerasTensor:
 
 
 def _kernels() -> keras.initializers.Initializer:
-    return keras.initializers.RandomNormal(stddev=0.02)  # the paper truncates it, at 100 deviations
+    return keras.initializers.RandomNormal(stddev=0.02)  # the paper's truncation at 100 deviations has no effect

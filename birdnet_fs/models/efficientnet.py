@@ -1,9 +1,9 @@
-"""EfficientNet B0, the network of the BirdCLEF 2025 plan: inverted residual blocks with squeeze-and-excitation.
+"""EfficientNet B0: inverted residual blocks with squeeze-and-excitation.
 
 Source: Tan, Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML, table 1,
 https://arxiv.org/abs/1905.11946; as in keras.applications, with its standardization of the input (three numbers for
-one channel). Blocks, SiLU, BatchNorm and stochastic depth are those of efficientnet_v2.py; BatchNorm's momentum is .9,
-because the published .99 follows the data for thousands of steps only.
+one channel). Blocks, SiLU, BatchNorm and stochastic depth are those of efficientnet_v2.py. BatchNorm's momentum is
+.9, because with the published .99 the moving statistics need thousands of steps to converge.
 """
 
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from birdnet_fs.models.efficientnet_v2 import Size, Stage, trunk
 from birdnet_fs.models.blocks import Backbone
+from birdnet_fs.models.efficientnet_v2 import Size, Stage, trunk
 
 SOURCE = "Tan & Le 2019, https://arxiv.org/abs/1905.11946"
 MIN_SHAPE = (32, 32)  # (n_frames, n_mels): five halvings
@@ -32,24 +32,28 @@ VARIANTS = {"b0": Size(tuple(Stage(False, *row) for row in _TABLE), stem=32)}
 
 
 def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
-    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels]."""
+    """Build the backbone of a variant (a key of VARIANTS) on features [batch, n_frames, n_mels, n_channels]."""
     return trunk(Standardize(name="input_statistics")(features), VARIANTS[variant])
 
 
 @keras.saving.register_keras_serializable("birdnet_fs")
 class Standardize(layers.Layer):
-    """Each channel less its mean, over its deviation: constants of a published network, 0 and 1 in a fresh one.
+    """Subtract a mean from each channel and divide by a standard deviation.
 
-    Weights, none trained: `mean` and `variance` [n_channels], `count` (how many values they were taken of).
+    The weights are constants of the published network, 0 and 1 in a new one, and are not trained: `mean` and
+    `variance` [n_channels], and `count` (number of values they were computed from).
     """
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
+        """Create the constants."""
         self.mean = self.add_weight(name="mean", shape=(input_shape[-1],), initializer="zeros", trainable=False)
         self.variance = self.add_weight(name="variance", shape=(input_shape[-1],), initializer="ones", trainable=False)
         self.count = self.add_weight(name="count", shape=(), initializer="zeros", trainable=False)
 
     def call(self, x: Any) -> Any:
+        """[..., n_channels] -> [..., n_channels]."""
         return (x - self.mean) / ops.maximum(ops.sqrt(self.variance), SMALLEST_DEVIATION)
 
     def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The shape of the input."""
         return input_shape

@@ -3,8 +3,8 @@
 Source: Tan, Le 2021, "EfficientNetV2: Smaller Models and Faster Training", ICML, https://arxiv.org/abs/2104.00298;
 the table of S is the paper's table 4, B0-B3 are the authors' own scaling of their base table
 (https://github.com/google/automl/tree/master/efficientnetv2). As published: SiLU, BatchNorm epsilon 1e-3 and
-momentum .9, stochastic depth that falls linearly to a survival of .8. The features are taken as they are: no
-rescaling inside, and any number of channels.
+momentum .9, stochastic depth whose survival probability falls linearly to .8. The network does not rescale its input
+and accepts any number of channels.
 """
 
 import math
@@ -17,20 +17,29 @@ from birdnet_fs.models.blocks import Backbone, add_branch, mean_over_bands
 
 SOURCE = "Tan & Le 2021, https://arxiv.org/abs/2104.00298"
 MIN_SHAPE = (32, 32)  # (n_frames, n_mels): five halvings
-SURVIVAL = 0.8  # of the last block's branch in training; the first always survives
+SURVIVAL = 0.8  # survival probability of the last block's branch in training; that of the first is 1
 EPSILON, MOMENTUM = 1e-3, 0.9
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A row of the paper's table: blocks of one kind."""
+    """A row of the paper's table: blocks of one kind.
 
-    fused: bool  # Fused-MBConv: one 3x3 convolution in place of 1x1 and depthwise 3x3, no squeeze-and-excitation
-    expand: int  # width inside a block / width of its input
-    channels: int  # of its output
+    Attributes:
+        fused: Fused-MBConv: one 3x3 convolution in place of 1x1 and depthwise 3x3, no squeeze-and-excitation.
+        expand: Width inside a block / width of its input.
+        channels: Channels of its output.
+        n_blocks: Number of blocks.
+        stride: Stride of the first block; the others have 1.
+        kernel: Side of the depthwise convolution.
+    """
+
+    fused: bool
+    expand: int
+    channels: int
     n_blocks: int
-    stride: int  # of the first block
-    kernel: int = 3  # side of the depthwise convolution
+    stride: int
+    kernel: int = 3
 
 
 BASE = (
@@ -53,12 +62,19 @@ S = (
 
 @dataclass(frozen=True)
 class Size:
-    """One variant: a table of stages and how it is scaled."""
+    """One variant: a table of stages and its scaling.
+
+    Attributes:
+        stages: The table.
+        stem: Channels of the first convolution, before scaling.
+        width: Factor of all channels, which are rounded to multiples of 8.
+        depth: Factor of all n_blocks, which are rounded up.
+    """
 
     stages: tuple[Stage, ...]
     stem: int
-    width: float = 1.0  # factor of all channels, rounded to multiples of 8
-    depth: float = 1.0  # factor of all n_blocks, rounded up
+    width: float = 1.0
+    depth: float = 1.0
 
 
 VARIANTS = {
@@ -72,12 +88,12 @@ TOP = 1280  # channels of the last convolution, scaled by width
 
 
 def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
-    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels]."""
+    """Build the backbone of a variant (a key of VARIANTS) on features [batch, n_frames, n_mels, n_channels]."""
     return trunk(features, VARIANTS[variant])
 
 
 def trunk(features: keras.KerasTensor, size: Size) -> Backbone:
-    """Stem, stages and top of a size, of this family or of the first EfficientNet (efficientnet.py)."""
+    """Build stem, stages and top of a size of this family or of the first EfficientNet (efficientnet.py)."""
     x = _conv(features, _scaled(size.stem, size.width), "stem", kernel=3, stride=2)
     n_blocks = [math.ceil(stage.n_blocks * size.depth) for stage in size.stages]
     done = 0
@@ -97,7 +113,7 @@ def trunk(features: keras.KerasTensor, size: Size) -> Backbone:
 
 
 def _scaled(channels: int, width: float) -> int:
-    """Channels times width to the nearest multiple of 8, as the authors' code for V2 (V1's had a 10 % rule)."""
+    """Channels times width, rounded to the nearest multiple of 8 as in the authors' code for V2."""
     return max(8, int(channels * width + 4) // 8 * 8)
 
 

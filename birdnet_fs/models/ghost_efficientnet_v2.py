@@ -1,9 +1,9 @@
 """Ghost EfficientNetV2: EfficientNetV2-S with Ghost modules, channel attention by ECA, and LayerScale.
 
 Sources: the network of Project Echo's `torch_impl` (https://github.com/DataBytes-Organisation/Project-Echo), which
-joins Tan, Le 2021, table 4, https://arxiv.org/abs/2104.00298; Han et al. 2020, "GhostNet", CVPR, section 3.1,
+combines Tan, Le 2021, table 4, https://arxiv.org/abs/2104.00298; Han et al. 2020, "GhostNet", CVPR, section 3.1,
 https://arxiv.org/abs/1911.11907 (with SiLU in place of ReLU); Wang et al. 2020, "ECA-Net", CVPR, section 3.2,
-https://arxiv.org/abs/1910.03151; LayerScale 1e-5 (blocks.py). BatchNorm, padding and fresh weights are torch's.
+https://arxiv.org/abs/1910.03151; LayerScale 1e-5 (blocks.py). BatchNorm, padding and initialization are torch's.
 """
 
 import math
@@ -16,27 +16,34 @@ from birdnet_fs.models.blocks import Backbone, LayerScale, add_branch, mean_over
 from birdnet_fs.models.efficientnet_v2 import S, Stage
 
 SOURCE = "Project Echo's torch_impl: Tan & Le 2021 with GhostNet, https://arxiv.org/abs/1911.11907, and ECA-Net"
-MIN_SHAPE = (32, 32)  # (n_frames, n_mels): one cell is left after five halvings
+MIN_SHAPE = (32, 32)  # (n_frames, n_mels): five halvings leave one cell
 EPSILON, MOMENTUM = 1e-5, 0.9
 LAYER_SCALE = 1e-5
-DROP = 0.1  # the branch of block i of n is dropped in training with probability DROP * i / n
+DROP = 0.1  # in training the branch of block i of n is dropped with probability DROP * i / n
 
 
 @dataclass(frozen=True)
 class Size:
-    """How EfficientNetV2-S is scaled; channels of all stages must come out even, for the halves of a Ghost module."""
+    """One variant: a scaling of EfficientNetV2-S. The scaled channels must be even, for the halves of a Ghost module.
+
+    Attributes:
+        stages: The table of stages.
+        stem: Channels of the first convolution, before scaling.
+        width: Factor of all channels, which are rounded down.
+        depth: Factor of all n_blocks, which are rounded up.
+    """
 
     stages: tuple[Stage, ...] = S
     stem: int = 24
-    width: float = 1.0  # factor of all channels, rounded down
-    depth: float = 1.0  # factor of all n_blocks, rounded up
+    width: float = 1.0
+    depth: float = 1.0
 
 
 VARIANTS = {"0.75": Size(width=0.75), "1.0": Size(), "0.75_depth_0.5": Size(width=0.75, depth=0.5)}
 
 
 def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
-    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels]."""
+    """Build the backbone of a variant (a key of VARIANTS) on features [batch, n_frames, n_mels, n_channels]."""
     size = VARIANTS[variant]
     x = _conv(features, int(size.stem * size.width), "stem", kernel=3, stride=2)
     n_blocks = [math.ceil(stage.n_blocks * size.depth) for stage in size.stages]
@@ -59,7 +66,7 @@ def _block(x: keras.KerasTensor, channels: int, stage: Stage, stride: int, drop:
         y = _depthwise(y, f"{name}_depthwise", stride=stride)
     y = _ghost(_channel_attention(y, f"{name}_eca"), channels, f"{name}_project", activate=False)
     residual = stride == 1 and x.shape[-1] == channels
-    # Project Echo holds factors in every block and reads them in residual ones only; here the others start at 1
+    # Project Echo has factors in every block and applies them in residual ones only; here the others start at 1
     y = LayerScale(LAYER_SCALE if residual else 1.0, name=f"{name}_layer_scale")(y)
     return add_branch(x, y, drop, name) if residual else y
 
@@ -67,14 +74,14 @@ def _block(x: keras.KerasTensor, channels: int, stage: Stage, stride: int, drop:
 def _ghost(
     x: keras.KerasTensor, channels: int, name: str, *, kernel: int = 1, stride: int = 1, activate: bool = True
 ) -> keras.KerasTensor:
-    """Half of the channels by a convolution, the other half by a cheap one: 3x3 on each channel of the first half."""
+    """Ghost module: half of the channels from a convolution, the other half from a depthwise 3x3 on the first half."""
     half = _conv(x, channels // 2, f"{name}_primary", kernel=kernel, stride=stride, activate=activate)
     cheap = _depthwise(half, f"{name}_cheap", activate=activate)
     return layers.Concatenate(name=f"{name}_halves")([half, cheap])
 
 
 def _channel_attention(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """ECA: each channel is weighted by a convolution over the means of its neighbors, in the order of the channels."""
+    """ECA: the weight of a channel is a convolution over the means of the channels next to it."""
     channels = x.shape[-1]
     kernel = int((math.log2(channels) + 1) / 2) | 1  # the next odd number
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)

@@ -1,5 +1,6 @@
-"""Build a network by name, reach its inner outputs, and load one that Keras stored."""
+"""Build a network by name, select its inner outputs, and load one from a `.keras` file."""
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,28 +24,27 @@ def build(
     channels: Sequence[int] = (),
     block_dropout: float = 0.1,
 ) -> keras.Model:
-    """A network with fresh random weights.
+    """Build a network with random weights.
 
     Args:
         name: "family/variant", or a family alone for its first variant.
         input_shape: (n_frames, n_mels, n_channels) of the features, time first, channels last.
         n_classes: Width of the logits, 1 or more.
-        dropout: Share of the values dropped in front of the last layer while training, in [0, 1).
-        head: What makes logits of the backbone, a key of `heads.HEADS`: "linear", "sed", "cosine" or "prototypes".
-        logit_scale: What the heads "cosine" and "prototypes" multiply cosines or distances by, above 0.
-        distance: Of the head "prototypes": "euclidean" (squared), "cosine" or "learned".
-        unknown: With the head "prototypes" the last class is "none of the others".
-        channels: Channels of the blocks, for families with this option, as many as the network has blocks. Default: (),
-            the variant's own.
-        block_dropout: For families with this option: share of the maps dropped in a block, and of the values in front
-            of the embedding, in [0, 1). Default: 0.1.
+        dropout: Dropout rate in front of the last layer, in [0, 1). Default: 0.2.
+        head: Key of `heads.HEADS`: "linear", "sed", "cosine" or "prototypes". Default: "linear".
+        logit_scale: Factor of the cosines or distances of the heads "cosine" and "prototypes", above 0. Default: 30.
+        distance: Distance of the head "prototypes": "euclidean" (squared), "cosine" or "learned". Default: "euclidean".
+        unknown: Whether the last class of the head "prototypes" is "none of the others". Default: False.
+        channels: Channels of each block, for families with this option. Default: (), those of the variant.
+        block_dropout: For families with this option: rate of spatial dropout in a block, and of dropout in front of
+            the embedding, in [0, 1). Default: 0.1.
 
     Returns:
         A Functional Keras model: features [batch, n_frames, n_mels, n_channels] -> logits float32 [batch, n_classes].
 
     Raises:
-        UserError: Unknown name or head, features of a wrong layout or too small for the network, no class, or channels
-            that the network cannot have.
+        UserError: Unknown name or head, features of a wrong layout or too small for the network, no class, or an option
+            that the network does not support.
     """
     name = registry.resolve(name)
     shape = tuple(input_shape)
@@ -64,31 +64,32 @@ def build(
         raise UserError(f"n_classes must be 1 or more; are there labels in the training data? Received: {n_classes}")
     if head not in heads.HEADS:
         raise UserError(f"head must be one of {', '.join(heads.HEADS)}.{nearest(head, heads.HEADS)} Received: {head!r}")
+    options = {"channels": tuple(channels), "block_dropout": block_dropout}
+    registry.check_options(name, **options)
     settings: dict[str, Any] = {}
     if head in ("cosine", "prototypes"):
         settings = {"scale": logit_scale}
     if head == "prototypes":
         settings |= {"distance": distance, "unknown": unknown}
     features = keras.Input(shape, name="features")
-    options = registry.backbone_options(name, channels=tuple(channels), block_dropout=block_dropout)
-    backbone = module.backbone(name.partition("/")[2], features, **options)
+    backbone = module.backbone(name.partition("/")[2], features, **registry.backbone_options(name, **options))
     logits = heads.HEADS[head](backbone, n_classes, dropout, **settings)
     return keras.Model(features, logits, name=name.replace("/", "_"))
 
 
 def with_outputs(model: keras.Model, names: Sequence[str]) -> keras.Model:
-    """The same network, weights shared, giving what the named layers give.
+    """A network with other outputs, which shares its weights.
 
     Args:
-        model: What `build` gave.
+        model: A network of `build`.
         names: Layers: "logits", "embedding" [batch, width] (every head), "frame_logits" [batch, n_steps, n_classes]
-            (head "sed"), or any other of the network.
+            (head "sed"), or any other layer of the network.
 
     Returns:
-        A Functional model: one name gives that output, several give a list in their order.
+        A Functional model with one output for one name, and a list of outputs in the order of several names.
 
     Raises:
-        UserError: No such layer.
+        UserError: There is no such layer.
     """
     found = {layer.name: layer.output for layer in model.layers}
     if "embedding" in names:
@@ -97,31 +98,33 @@ def with_outputs(model: keras.Model, names: Sequence[str]) -> keras.Model:
         if name not in found:
             hint = " Build it with head='sed'." if name == "frame_logits" else nearest(name, found)
             raise UserError(f"{model.name} has no layer of this name.{hint} Received: {name!r}")
-    # of a quantized network the rounded tensor, under the name of the layer that it rounds (quantization/convert.py)
+    # in a quantized network "NAME_range" holds the rounded output of the layer NAME (quantization/convert.py)
     found |= {name.removesuffix("_range"): tensor for name, tensor in found.items() if name.endswith("_range")}
     outputs = [found[name] for name in names]
     return keras.Model(model.input, outputs[0] if len(outputs) == 1 else outputs, name=model.name)
 
 
 def load_keras(path: Path | str) -> keras.Model:
-    """Open a `.keras` file of a network of this package, its own layers included; nothing in it is executed.
+    """Load a `.keras` file of a network with layers of this package; no code in it is executed.
 
     Args:
-        path: The file, as `keras.Model.save` writes it.
+        path: File that `keras.Model.save` wrote.
 
     Returns:
-        The model, on the Keras backend in use.
+        The network, on the Keras backend in use and not compiled: call `compile` before training it with `fit`.
 
     Raises:
-        UserError: There is no such file, it is damaged, or it holds objects that are not known here.
+        UserError: There is no such file, it is no `.keras` file, it is damaged, or it holds unknown objects.
     """
     if not Path(path).is_file():
         raise UserError(f"A .keras file was expected at {path}; there is no such file.")
+    # Keras ignores safe_mode in files of other kinds
+    if Path(path).suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise UserError(f'{path} is not a .keras file; save the model with model.save("NAME.keras").')
     try:
-        return keras.saving.load_model(path, safe_mode=True)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises what its parsers raise: ValueError, TypeError, KeyError, BadZipFile, ...
-        reason = str(error).strip().splitlines()
+        reason = [type(error).__name__, *str(error).strip().splitlines()[:1]]
         raise UserError(
-            f"{path} cannot be opened as a .keras file ({type(error).__name__}: {reason[0] if reason else 'no message'})"
-            "; save the model again with model.save."
+            f"{path} cannot be loaded as a .keras file ({': '.join(reason)}); save the model again with model.save."
         ) from None

@@ -3,12 +3,11 @@
 Source: Kong et al. 2020, "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern Recognition",
 https://arxiv.org/abs/1912.10211, with the details of the authors' code
 (https://github.com/qiuqiangkong/audioset_tagging_cnn, pytorch/models.py). As published: a BatchNorm of each mel band
-in front, SpecAugment while training, average pooling where others stride, max plus mean over time, a dense layer
-with ReLU as embedding. Glorot uniform kernels, as theirs, are Keras' default. Their features are log-mel decibels
-without normalization at 32 kHz, 100 frames a second, 64 mels, one channel (the front-end preset "panns"); a trained
-band belongs to its place in bn0, so weights fit one n_mels only. Their class layer reads the embedding directly:
-`build(dropout=0)` is theirs, any other value is ours. They mix the features of two segments (mixup), which is the
-trainer's work.
+in front, SpecAugment in training, average pooling in place of strides, max plus mean over time, a dense layer with
+ReLU as embedding. Their Glorot uniform initialization is Keras' default. The published features are log-mel decibels
+without normalization at 32 kHz, 100 frames per second, 64 mels, one channel (the front-end preset "panns"). bn0 has
+one weight per mel band, so weights fit one n_mels only. The published class layer reads the embedding without dropout,
+as with `build(dropout=0)`. Mixup of features is part of training, not of the network.
 """
 
 from collections.abc import Callable
@@ -23,32 +22,51 @@ from birdnet_fs.models.spec_augment import SpecAugment
 SOURCE = "Kong et al. 2020, https://arxiv.org/abs/1912.10211"
 MIN_SHAPE = (32, 32)  # (n_frames, n_mels): five halvings
 EPSILON, MOMENTUM = 1e-5, 0.9  # torch's BatchNorm defaults (Keras' momentum is 1 - torch's)
-RELU6 = 6.0  # where MobileNetV2 cuts its ReLU
+RELU6 = 6.0  # maximum of the ReLU of MobileNetV2
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A row of a network's table: blocks of one kind, a key of BLOCKS."""
+    """A row of a network's table: blocks of one kind.
+
+    Attributes:
+        block: Kind of block, a key of BLOCKS.
+        channels: Channels of its output.
+        n_blocks: Number of blocks.
+        pool: Side of the average pooling of the first block.
+        expand: Width inside a block "inverted" / width of its input.
+    """
 
     block: str
-    channels: int  # of its output
+    channels: int
     n_blocks: int = 1
-    pool: int = 1  # side of the average pooling of the first block
-    expand: int = 1  # "inverted": width inside the block / width of its input
+    pool: int = 1
+    expand: int = 1
 
 
 @dataclass(frozen=True)
 class Size:
-    """One variant: a table of stages and what stands around them."""
+    """One variant.
+
+    Attributes:
+        stages: The table of stages.
+        embedding: Width of the embedding.
+        stem: Channels of a first 3x3 convolution, pooled by 2; 0 for none.
+        top: Channels of a last 1x1 convolution; 0 for none.
+        relu_max: Maximum of the ReLU of stem and top; None for none.
+        block_dropout: Dropout rate after every block.
+        pooled_dropout: Dropout rate in front of the embedding.
+        n_stripes: Stripes of SpecAugment in time and in frequency each; 0 for none.
+    """
 
     stages: tuple[Stage, ...]
-    embedding: int  # width of the dense layer
-    stem: int = 0  # channels of a first 3x3 convolution, pooled by 2; 0 for none
-    top: int = 0  # channels of a last 1x1 convolution; 0 for none
-    relu_max: float | None = None  # what the convolutions' ReLU is cut at
-    block_dropout: float = 0.0  # behind every block
-    pooled_dropout: float = 0.5  # in front of the dense layer
-    n_stripes: int = 2  # of SpecAugment, in time and in frequency each; 0 for none
+    embedding: int
+    stem: int = 0
+    top: int = 0
+    relu_max: float | None = None
+    block_dropout: float = 0.0
+    pooled_dropout: float = 0.5
+    n_stripes: int = 2
 
 
 VARIANTS = {
@@ -90,9 +108,9 @@ VARIANTS = {
 
 
 def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
-    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels].
+    """Build the backbone of a variant (a key of VARIANTS) on features [batch, n_frames, n_mels, n_channels].
 
-    Raw decibels are fine as features: bn0 brings each band to mean 0 and variance 1, over all channels together.
+    Features may be raw decibels: bn0 normalizes each band to mean 0 and variance 1, over all channels together.
     """
     size = VARIANTS[variant]
     x = layers.BatchNormalization(axis=2, epsilon=EPSILON, momentum=MOMENTUM, name="bn0")(features)

@@ -2,14 +2,13 @@
 
 Source: Snell, Swersky, Zemel 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.org/abs/1703.05175;
 the encoders V1 and V2 are those of https://github.com/nnayz/uhh_project_dsai for the DCASE few-shot task, there on
-128 mels x 512 frames. V2 is a ResNet (He et al. 2016, https://arxiv.org/abs/1512.03385) whose blocks weigh their
-channels by mean and maximum (Woo et al. 2018, CBAM, https://arxiv.org/abs/1807.06521, section 3.1), and which weighs
-time at the end: by self-attention as its design says, or by the convolutions of its shipped code ("conv_gate").
+128 mels x 512 frames. V2 is a ResNet (He et al. 2016, https://arxiv.org/abs/1512.03385) with channel attention from
+mean and maximum in its blocks (Woo et al. 2018, CBAM, https://arxiv.org/abs/1807.06521, section 3.1) and temporal
+attention at the end: self-attention as in its design ("mha"), or the convolutions of its published code ("conv_gate").
 BatchNorm epsilon 1e-5 and momentum .9, as torch's defaults. V2's learned distance is in heads/prototypes.py.
 
-An ordinary classifier of `models.build` has its linear head on the normalized embedding: logits are w . z + b with
-|z| = 1, so how sure it can be depends on the length of w: it learns slowly at first, and best with little weight decay
-(the head "cosine" has a scale for that).
+With the linear head the logits are w . z + b with |z| = 1, so the range of the logits depends on the length of w:
+training is slow at first, and works best with little weight decay. The head "cosine" has a scale instead.
 """
 
 import math
@@ -25,25 +24,36 @@ SOURCE = "Snell et al. 2017, https://arxiv.org/abs/1703.05175; encoders of githu
 MIN_SHAPE = (16, 16)  # (n_frames, n_mels): three halvings leave two cells
 EPSILON, MOMENTUM = 1e-5, 0.9
 N_HEADS = 8  # of the self-attention over time
-SQUEEZE = 16  # channels / channels inside the weighing of a block's channels
-GATE_SQUEEZE = 8  # the same inside "conv_gate"
+SQUEEZE = 16  # reduction of the channels inside channel attention
+GATE_SQUEEZE = 8  # reduction of the channels inside "conv_gate"
 
 
 @dataclass(frozen=True)
 class PlainSize:
-    """V1: convolutions of 3x3, each halving the map, their mean, one dense layer."""
+    """V1: 3x3 convolutions that each halve the map, global average pooling, one dense layer.
+
+    Attributes:
+        channels: Channels of each convolution.
+        width: Width of the embedding.
+    """
 
     channels: tuple[int, ...] = (64, 128)
-    width: int = 2048  # of the embedding
+    width: int = 2048
 
 
 @dataclass(frozen=True)
 class ResidualSize:
-    """V2: residual blocks, weighing over time, mean and maximum, one dense layer."""
+    """V2: residual blocks, temporal attention, global mean and maximum, one dense layer.
 
-    channels: tuple[int, ...] = (32, 64, 128, 256)  # of each block; all but the first halve the map
-    width: int = 1024  # of the embedding
-    temporal_attention: str = "mha"  # or "conv_gate"
+    Attributes:
+        channels: Channels of each block; all but the first halve the map.
+        width: Width of the embedding.
+        temporal_attention: "mha" or "conv_gate", a key of TEMPORAL_ATTENTION.
+    """
+
+    channels: tuple[int, ...] = (32, 64, 128, 256)
+    width: int = 1024
+    temporal_attention: str = "mha"
 
 
 VARIANTS: dict[str, PlainSize | ResidualSize] = {
@@ -57,36 +67,37 @@ VARIANTS: dict[str, PlainSize | ResidualSize] = {
 def backbone(
     variant: str, features: keras.KerasTensor, channels: tuple[int, ...] = (), block_dropout: float = 0.1
 ) -> Backbone:
-    """The encoder of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels]: embeddings of length 1.
+    """Build the encoder of a variant; its embeddings have length 1.
 
     Args:
         variant: A key of VARIANTS.
-        features: The input.
-        channels: Of the blocks, instead of the variant's; () = those.
-        block_dropout: Of V2, in [0, 1): of whole maps inside a block, and in front of the embedding.
+        features: Input [batch, n_frames, n_mels, n_channels].
+        channels: Channels of each block, as many as the variant has; those of V2 are multiples of 16. Default: (),
+            those of the variant.
+        block_dropout: Rate of V2's spatial dropout inside a block and of its dropout in front of the embedding, in
+            [0, 1). Default: 0.1.
+
+    Returns:
+        Frames and embedding.
 
     Raises:
-        UserError: Another number of channels than the variant has blocks, or ones that its attention cannot divide.
+        UserError: `channels` has another length than the variant has blocks, or a number that attention cannot divide.
     """
     size = VARIANTS[variant]
     if channels:
-        size = replace(size, channels=_checked(channels, size))
+        step = SQUEEZE if isinstance(size, ResidualSize) else 1  # a multiple of 16 is divisible by the 8 heads too
+        if len(channels) != len(size.channels) or any(n < step or n % step for n in channels):
+            raise UserError(
+                f"model.channels must be {len(size.channels)} whole numbers, each a multiple of {step}, such as "
+                f"{list(size.channels)}. Received: {list(channels)}"
+            )
+        size = replace(size, channels=channels)
     if isinstance(size, PlainSize):
         x, pooled = _plain(features, size)
     else:
         x, pooled = _residual(features, size, block_dropout)
     embedding = layers.Dense(size.width, name="embedding_dense")(pooled)
     return Backbone(mean_over_bands(x), layers.UnitNormalization(name="embedding")(embedding))
-
-
-def _checked(channels: tuple[int, ...], size: PlainSize | ResidualSize) -> tuple[int, ...]:
-    step = SQUEEZE if isinstance(size, ResidualSize) else 1  # a multiple of 16 goes into 8 heads as well
-    if len(channels) != len(size.channels) or any(n < step or n % step for n in channels):
-        raise UserError(
-            f"model.channels must be {len(size.channels)} whole numbers, each a multiple of {step}, as "
-            f"{list(size.channels)}. Received: {list(channels)}"
-        )
-    return channels
 
 
 def _plain(x: keras.KerasTensor, size: PlainSize) -> tuple[keras.KerasTensor, keras.KerasTensor]:
@@ -108,7 +119,7 @@ def _residual(x: keras.KerasTensor, size: ResidualSize, dropout: float) -> tuple
 
 
 def _block(x: keras.KerasTensor, channels: int, stride: int, dropout: float, name: str) -> keras.KerasTensor:
-    """ResNet's basic block, its channels weighed before the shortcut joins."""
+    """Basic block of ResNet, with channel attention before the sum with the shortcut."""
     y = layers.ReLU(name=f"{name}_relu1")(_conv(x, channels, 3, stride, f"{name}_1"))
     y = layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(y)
     y = _channel_attention(_conv(y, channels, 3, 1, f"{name}_2"), name)
@@ -118,7 +129,7 @@ def _block(x: keras.KerasTensor, channels: int, stride: int, dropout: float, nam
 
 
 def _channel_attention(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """Each map times a weight in 0..1, from the means and from the maxima of all maps through the same two layers."""
+    """Multiply each channel by a weight in 0..1 from the means and maxima of all channels, through shared layers."""
     channels = x.shape[-1]
     squeeze = layers.Dense(channels // SQUEEZE, activation="relu", use_bias=False, name=f"{name}_se_squeeze")
     excite = layers.Dense(channels, use_bias=False, name=f"{name}_se_excite")
@@ -131,11 +142,11 @@ def _channel_attention(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
 
 
 def _mha(x: keras.KerasTensor) -> keras.KerasTensor:
-    """Self-attention between the frames (means over the bands), and what comes of it added to all their bands."""
+    """Self-attention between the frames (means over the bands), added to all bands of a frame."""
     n_frames, n_bands, channels = x.shape[1:]
     frames = layers.AveragePooling2D((1, n_bands), name="time_mean")(x)
     frames = layers.Reshape((n_frames, channels), name="time_frames")(frames)
-    bound = math.sqrt(3 / channels)  # Glorot's; Keras would take a kernel of three axes for a convolution's
+    bound = math.sqrt(3 / channels)  # Glorot uniform; Keras would treat a kernel of three axes as a convolution's
     attended = layers.MultiHeadAttention(
         N_HEADS,
         channels // N_HEADS,
@@ -148,7 +159,7 @@ def _mha(x: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _conv_gate(x: keras.KerasTensor) -> keras.KerasTensor:
-    """Each channel of each frame (means over the bands) times a weight in 0..1."""
+    """Multiply each channel of each frame by a weight in 0..1 from the means over the bands."""
     gate = layers.AveragePooling2D((1, x.shape[2]), name="time_mean")(x)
     gate = layers.Conv2D(x.shape[-1] // GATE_SQUEEZE, 1, activation="relu", name="time_squeeze")(gate)
     gate = layers.Conv2D(x.shape[-1], 1, activation="sigmoid", name="time_excite")(gate)

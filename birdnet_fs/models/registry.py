@@ -1,7 +1,7 @@
-"""The registered network families: one row each, with what the rest of the package needs to know about a family.
+"""The registered network families: one row each, with the properties that other rooms need.
 
-A new family is one file named as the family (holding SOURCE, MIN_SHAPE, VARIANTS and `backbone`) and one row below.
-No other room names a family; it asks `family_row`.
+A new family is one file with the name of the family (holding SOURCE, MIN_SHAPE, VARIANTS and `backbone`) and one row
+below. No other room names a family: it reads `family_row`.
 """
 
 import importlib
@@ -19,10 +19,10 @@ class Family:
 
     Attributes:
         embedding_widths: Variant -> width of its embedding, the default variant first.
-        recurrent: Whether it has layers that loop over time; TFLite has these for a fixed batch size only.
+        recurrent: Whether it has layers that loop over time; TFLite supports these for a fixed batch size only.
         quantizable: Whether `models.quantization` can train it with 8-bit weights and activations.
-        options: Keyword arguments of its `backbone` beside the variant and the features -> the prefix of the variants
-            that have them ("" = all). They are settings of `schema.Model` of the same name.
+        options: Keyword arguments of its `backbone` other than the variant and the features -> prefix of the names of
+            the variants that support it ("" = all). Each is a setting of `schema.Model` of the same name.
     """
 
     embedding_widths: Mapping[str, int]
@@ -64,7 +64,7 @@ def names() -> list[str]:
 
 
 def resolve(name: str) -> str:
-    """The full "family/variant" of a name; a family alone stands for its first variant.
+    """Complete a name to "family/variant"; a family alone stands for its first variant.
 
     Args:
         name: "family/variant" or "family".
@@ -73,7 +73,7 @@ def resolve(name: str) -> str:
         "family/variant", a member of `names()`.
 
     Raises:
-        UserError: No such network; the nearest name is given.
+        UserError: There is no such network; the message gives the nearest name.
 
     >>> resolve("efficientnet_v2")
     'efficientnet_v2/b0'
@@ -91,12 +91,12 @@ def resolve(name: str) -> str:
 
 
 def family_row(name: str) -> Family:
-    """The row of a network's family; `name` and errors as in `resolve`."""
+    """The row of a network's family; argument and errors as in `resolve`."""
     return FAMILIES[resolve(name).partition("/")[0]]
 
 
 def embedding_width(name: str) -> int:
-    """Width of a network's embedding; `name` and errors as in `resolve`.
+    """Width of a network's embedding; argument and errors as in `resolve`.
 
     >>> embedding_width("panns/cnn14")
     2048
@@ -105,12 +105,19 @@ def embedding_width(name: str) -> int:
 
 
 def family(name: str) -> Any:
-    """The module of a network's family, which holds its SOURCE (paper, URL), MIN_SHAPE and VARIANTS."""
+    """The module of a network's family, with its SOURCE (paper, URL), MIN_SHAPE, VARIANTS and `backbone`."""
     return importlib.import_module(f"birdnet_fs.models.{resolve(name).partition('/')[0]}")
 
 
 def backbone_options(name: str, **values: Any) -> dict[str, Any]:
-    """Those of the given options that a network's backbone has, by the `options` of its family.
+    """Select the options that the backbone of a network supports.
+
+    Args:
+        name: As in `resolve`.
+        **values: Options by name; see `Family.options`.
+
+    Returns:
+        The supported ones.
 
     >>> backbone_options("prototypical/v1", channels=(), block_dropout=0.1)
     {'channels': ()}
@@ -119,8 +126,29 @@ def backbone_options(name: str, **values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key in options and variant.startswith(options[key])}
 
 
+def check_options(name: str, **values: Any) -> None:
+    """Refuse options that the backbone of a network does not support, unless they have their default value.
+
+    Args:
+        name: As in `resolve`.
+        **values: Options by name; see `Family.options`.
+
+    Raises:
+        UserError: An option is set that the network does not support.
+    """
+    name, default = resolve(name), Model()
+    given = {key: value for key, value in values.items() if value != getattr(default, key)}
+    for key in sorted(set(given) - set(backbone_options(name, **given))):
+        supported = [n for n in names() if backbone_options(n, **{key: given[key]})]
+        instead = "set model.dropout" if "dropout" in key else "choose another variant of the family"
+        raise UserError(
+            f"model.{key} is an option of {', '.join(supported)}; for {name}, {instead} or leave it out. "
+            f"Received: {given[key]}"
+        )
+
+
 def check_model(settings: Model) -> None:
-    """Refuse settings that the named network does not have.
+    """Refuse settings that the named network does not support.
 
     Args:
         settings: The group `model` of an experiment.
@@ -129,15 +157,10 @@ def check_model(settings: Model) -> None:
         UserError: An unknown network, an option of another family, or 8-bit training of a family without it.
     """
     name = resolve(settings.name)
-    given = {key: value for key, value in vars(settings).items() if value != getattr(Model(), key)}
-    possible = {key for row in FAMILIES.values() for key in row.options}
-    for key in sorted(possible & set(given) - set(backbone_options(name, **given))):
-        fitting = [n for n in names() if backbone_options(n, **{key: given[key]})]
-        other = "; it has model.dropout" if "dropout" in key else "; its sizes are those of its variants"
-        raise UserError(f"model.{key} is for model.name={', '.join(fitting)}{other}. Received: model.name={name}")
+    check_options(name, **{key: getattr(settings, key) for row in FAMILIES.values() for key in row.options})
     if settings.quantized and not family_row(name).quantizable:
         quantizable = ", ".join(family for family, row in FAMILIES.items() if row.quantizable)
         raise UserError(
-            f"model.quantized is for the families {quantizable}; export the float run without training: birdnet-fs "
-            f"export RUN --precision int8, dynamic or fp16. Received: model.name={name}"
+            f"model.quantized is supported by the families {quantizable}; export the float run without 8-bit training: "
+            f"birdnet-fs export RUN --precision int8, dynamic or fp16. Received: model.name={name}"
         )

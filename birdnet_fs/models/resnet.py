@@ -1,9 +1,9 @@
-"""ResNet-18, with the choice of ANIMAL-SPOT for what follows the first convolution.
+"""ResNet-18, with the options of ANIMAL-SPOT for the max pooling after the first convolution.
 
 Source: He, Zhang, Ren, Sun 2016, "Deep Residual Learning for Image Recognition", CVPR, table 1,
-https://arxiv.org/abs/1512.03385, with the stride in a block's first convolution and fresh weights as in torchvision.
-ANIMAL-SPOT (Bergler et al. 2022, https://doi.org/10.1038/s41598-022-26429-y) takes one channel in and can go without
-the first max pooling, for calls that are short or narrow. BatchNorm epsilon 1e-5, momentum .9 (torch's .1).
+https://arxiv.org/abs/1512.03385, with the stride in a block's first convolution and the initialization of torchvision.
+ANIMAL-SPOT (Bergler et al. 2022, https://doi.org/10.1038/s41598-022-26429-y) has one input channel and can omit the
+first max pooling, for calls that are short or narrow. BatchNorm epsilon 1e-5, momentum .9 (torch's .1).
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from keras import layers
 from birdnet_fs.models.blocks import Backbone, add_branch, mean_over_bands, padded_as_torch
 
 SOURCE = "He et al. 2016, https://arxiv.org/abs/1512.03385; options of ANIMAL-SPOT"
-MIN_SHAPE = (32, 32)  # (n_frames, n_mels): one cell is left after five halvings
+MIN_SHAPE = (32, 32)  # (n_frames, n_mels): five halvings leave one cell
 EPSILON, MOMENTUM = 1e-5, 0.9
 
 
@@ -24,10 +24,10 @@ class Size:
 
     Attributes:
         stem: Channels of the first convolution, 7x7 with stride 2.
-        channels: Of each stage of two-convolution blocks.
+        channels: Channels of each stage of two-convolution blocks.
         n_blocks: Blocks of each stage; the first block of every stage but the first has stride 2.
-        max_pool: ANIMAL-SPOT's option. 1: max pooling 3x3 with stride 2 behind the first convolution. 0: none, the
-            first stage has stride 2 in its place. 2: none, and the maps stay twice as long on both axes.
+        max_pool: ANIMAL-SPOT's option. 1: max pooling 3x3 with stride 2 after the first convolution. 0: none, and the
+            first stage has stride 2 instead. 2: none, and the maps are twice as long on both axes.
     """
 
     stem: int = 64
@@ -40,10 +40,10 @@ VARIANTS = {"18": Size(), "18_max_pool_0": Size(max_pool=0), "18_max_pool_2": Si
 
 
 def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
-    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels]."""
+    """Build the backbone of a variant (a key of VARIANTS) on features [batch, n_frames, n_mels, n_channels]."""
     size = VARIANTS[variant]
     x = layers.ReLU(name="stem_relu")(_conv(features, size.stem, 7, 2, "stem"))
-    if size.max_pool == 1:  # zeros around a ReLU's output never win: the same as torch's minus infinity
+    if size.max_pool == 1:  # the output of a ReLU is not negative: zeros are equivalent to torch's -inf
         x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
         x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
     for stage, (channels, n_blocks) in enumerate(zip(size.channels, size.n_blocks, strict=True), 1):

@@ -1,14 +1,13 @@
 """Recurrent networks over the frames of a segment: LSTM or GRU, in one or both directions.
 
 Source: Hochreiter, Schmidhuber 1997, "Long Short-Term Memory", https://doi.org/10.1162/neco.1997.9.8.1735; Cho et
-al. 2014, https://arxiv.org/abs/1406.1078 (GRU, in the form of cuDNN and torch: the reset gate behind the product);
-Schuster, Paliwal 1997, https://doi.org/10.1109/78.650093 (both directions). The sizes are those of a plan for
-BirdCLEF 2025: frames of 128 mels in, two or three layers, 256 -> 128 units, dropout .3 between them.
+al. 2014, https://arxiv.org/abs/1406.1078 (GRU, as in cuDNN and torch: the reset gate after the matrix product);
+Schuster, Paliwal 1997, https://doi.org/10.1109/78.650093 (both directions). The sizes were chosen for
+BirdCLEF 2025: frames of 128 mels, two or three layers, 256 -> 128 units, dropout .3 between them.
 
-Ours: a BatchNorm of every band in front, as PANNs have (https://arxiv.org/abs/1912.10211), because raw decibels
-would saturate every gate; and the embedding, which the plan leaves open, is the mean plus the maximum of the last
-layer over time and not its last state: a label holds for the whole segment, and the last of 256 states has all but
-forgotten a call at its start.
+Ours: a BatchNorm of every band in front, as in PANNs (https://arxiv.org/abs/1912.10211), because raw decibels would
+saturate every gate; and an embedding that is the mean plus the maximum of the last layer over time, not its last
+state: a label holds for the whole segment, and the last of 256 states retains little of a call at the start.
 """
 
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from keras import layers
 from birdnet_fs.models.blocks import Backbone
 
 SOURCE = "Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735; Cho et al. 2014 (GRU)"
-MIN_SHAPE = (1, 1)  # (n_frames, n_mels): nothing is halved
-DROPOUT = 0.3  # between the layers, another draw for every frame as in torch.nn.LSTM
+MIN_SHAPE = (1, 1)  # (n_frames, n_mels): no halving
+DROPOUT = 0.3  # between the layers, drawn for every frame as in torch.nn.LSTM
 EPSILON, MOMENTUM = 1e-5, 0.9
 CELLS = {"lstm": layers.LSTM, "gru": layers.GRU}
 
@@ -31,8 +30,8 @@ class Size:
 
     Attributes:
         cell: A key of CELLS.
-        units: Of each layer, the first to the last; in both directions each has as many.
-        both_directions: Also from the last frame to the first, side by side; needs the whole segment either way.
+        units: Units of each layer, in each direction.
+        both_directions: Whether the layers also run from the last frame to the first, with concatenated outputs.
     """
 
     cell: str
@@ -50,9 +49,9 @@ VARIANTS = {
 
 
 def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
-    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels], raw decibels included.
+    """Build the backbone of a variant (a key of VARIANTS) on features [batch, n_frames, n_mels, n_channels].
 
-    The channels of a frame stand side by side: the layers read [batch, n_frames, n_mels * n_channels].
+    Features may be raw decibels. The channels of a frame are concatenated: [batch, n_frames, n_mels * n_channels].
     """
     size = VARIANTS[variant]
     n_frames, n_mels, n_channels = features.shape[1:]

@@ -1,10 +1,10 @@
-"""TileNet: the encoder of Tile2Vec, made to bring neighboring pieces of a recording together without any label.
+"""TileNet: the encoder of Tile2Vec, which learns similar embeddings of neighboring segments without labels.
 
 Source: Jean et al. 2019, "Tile2Vec: Unsupervised Representation Learning for Spatially Distributed Data", AAAI,
 https://arxiv.org/abs/1805.02855 (a ResNet-18 with a fifth stage and a 3x3 first convolution); the sizes are those of
-the BirdCLEF 2022 solution that trained it on bird motifs, https://github.com/dsgt-birdclef/birdclef-2022. There a
-trainable mel matrix (131,136 numbers in v2) stands in front of the network; here the features come from the package's
-front-end and that matrix is no part of the network. TileNet has no class layer: a head sits on the embedding z.
+the BirdCLEF 2022 solution that trained it on bird motifs, https://github.com/dsgt-birdclef/birdclef-2022. That
+solution has a trainable mel matrix (131,136 parameters in v2) in front of the network; here the features come from the
+package's front-end instead. TileNet has no class layer: a head is added to the embedding z.
 """
 
 from dataclasses import dataclass
@@ -17,16 +17,23 @@ from birdnet_fs.models.blocks import Backbone, mean_over_bands, padded_as_torch
 SOURCE = "Jean et al. 2019, https://arxiv.org/abs/1805.02855; sizes of github.com/dsgt-birdclef/birdclef-2022"
 MIN_SHAPE = (32, 32)  # (n_frames, n_mels): five halvings
 EPSILON, MOMENTUM = 1e-5, 0.9  # torch's BatchNorm defaults (Keras' momentum is 1 - torch's)
-POOL = 4  # side of the window that averages the last map
+POOL = 4  # side of the average pooling window
 
 
 @dataclass(frozen=True)
 class Size:
-    """One variant: a first convolution, stages of two residual blocks each, and average pooling."""
+    """One variant: a first convolution, stages of two residual blocks each, and average pooling.
 
-    stages: tuple[int, ...]  # channels; the last is the width of the embedding z; all but the first stage halve the map
-    n_pools: int  # how often POOL x POOL cells of the last map are averaged
-    stem: int = 64  # channels of the first convolution
+    Attributes:
+        stages: Channels of each stage; the last is the width of the embedding z. All but the first halve the map.
+        n_pools: Number of average poolings of POOL x POOL cells after the last stage.
+        stem: Channels of the first convolution.
+        stem_stride: Stride of the first convolution.
+    """
+
+    stages: tuple[int, ...]
+    n_pools: int
+    stem: int = 64
     stem_stride: int = 1
 
 
@@ -38,10 +45,10 @@ VARIANTS = {
 
 
 def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
-    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels].
+    """Build the backbone of a variant (a key of VARIANTS) on features [batch, n_frames, n_mels, n_channels].
 
-    On features of the published shape one cell is left after pooling, and the embedding is that cell. On a longer
-    segment it is the mean of the cells; a map smaller than a pooling window is averaged whole.
+    With features of the published shape, pooling leaves one cell, which is the embedding. With a longer segment the
+    embedding is the mean of the cells; a map smaller than the pooling window is averaged whole.
     """
     size = VARIANTS[variant]
     x = layers.ReLU(name="stem_relu")(_conv(features, size.stem, 3, size.stem_stride, "stem"))
@@ -55,7 +62,7 @@ def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
 
 
 def _residual(x: keras.KerasTensor, channels: int, stride: int, name: str) -> keras.KerasTensor:
-    """ResNet's basic block: two 3x3 convolutions beside the input, which a 1x1 one fits where the shape changes."""
+    """Basic block of ResNet: two 3x3 convolutions and a shortcut, with a 1x1 convolution where the shape changes."""
     y = layers.ReLU(name=f"{name}_relu1")(_conv(x, channels, 3, stride, f"{name}_1"))
     y = _conv(y, channels, 3, 1, f"{name}_2")
     if stride != 1 or x.shape[-1] != channels:

@@ -1,12 +1,12 @@
-"""Vision Transformer: the features cut into patches of 16 x 16 cells, a class token, blocks of self-attention.
+"""Vision Transformer: features divided into patches of 16 x 16 cells, a class token, blocks of self-attention.
 
 Source: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929; tiny and small are
 of Touvron et al. 2021 (DeiT, table 1), https://arxiv.org/abs/2012.12877; dropout and stochastic depth as Steiner et
 al. 2022, https://arxiv.org/abs/2106.10270. As published: LayerNorm (epsilon 1e-6) before each branch,
-GELU, dropout behind everything but queries, keys and values. Ours: the features are standardized in front (raw
-decibels would drown what the network adds to them; no learned numbers), and sides that are no multiple of the patch
-are padded at the end with zeros, which are the features' mean. The frames are the patches of one time, averaged over
-the bands.
+GELU, dropout after every layer but queries, keys and values. Ours: the features are standardized in front, without
+learned parameters (raw decibels are large against what the blocks add to them), and an axis that is no multiple of
+the patch is padded at its end with zeros, the mean of the standardized features. The frames are the patches of one
+time step, averaged over the bands.
 """
 
 from dataclasses import dataclass
@@ -21,20 +21,28 @@ from birdnet_fs.models.blocks import Backbone, add_branch, mean_over_bands
 SOURCE = "Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929"
 MIN_SHAPE = (16, 16)  # (n_frames, n_mels): one patch
 DROPOUT = 0.1
-STOCHASTIC_DEPTH = 0.1  # chance that the last block's branches are left out in training; the first's always stay
+STOCHASTIC_DEPTH = 0.1  # probability to drop the last block's branches in training; that of the first is 0
 EPSILON = 1e-6  # of LayerNorm
 NORM_EPSILON, MOMENTUM = 1e-5, 0.9  # of the standardization, as torch's BatchNorm
 
 
 @dataclass(frozen=True)
 class Size:
-    """One variant."""
+    """One variant.
 
-    width: int  # of a token
-    depth: int  # blocks
+    Attributes:
+        width: Width of a token.
+        depth: Number of blocks.
+        n_heads: Attention heads of a block.
+        patch: Side of a patch, in frames and mels.
+        expand: Width inside a block / width of a token.
+    """
+
+    width: int
+    depth: int
     n_heads: int
-    patch: int = 16  # frames and mels
-    expand: int = 4  # width inside a block / width of a token
+    patch: int = 16
+    expand: int = 4
 
 
 VARIANTS = {
@@ -45,7 +53,7 @@ VARIANTS = {
 
 
 def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
-    """The network of one row of VARIANTS on features [batch, n_frames, n_mels, n_channels] of any size."""
+    """Build the backbone of a variant (a key of VARIANTS) on features [batch, n_frames, n_mels, n_channels]."""
     size = VARIANTS[variant]
     x = layers.BatchNormalization(center=False, scale=False, epsilon=NORM_EPSILON, momentum=MOMENTUM, name="input_bn")(
         features
@@ -84,44 +92,46 @@ def _block(x: keras.KerasTensor, size: Size, drop: float, name: str) -> keras.Ke
 
 
 def _init() -> keras.initializers.Initializer:
-    # DeiT's; Keras' default would take a head's kernel [width, n_heads, key_dim] for a convolution's
+    # as in DeiT; Keras' default would treat the kernel [width, n_heads, key_dim] as that of a convolution
     return keras.initializers.TruncatedNormal(stddev=0.02)
 
 
 @keras.saving.register_keras_serializable("birdnet_fs")
 class ClassTokenAndPositions(layers.Layer):
-    """A learned token in front of the others, and a learned vector on each: [b, n, width] -> [b, 1 + n, width]."""
+    """Prepend a learned class token and add a learned position to every token."""
 
     def build(self, input_shape: tuple[int, ...]) -> None:
-        """Make the class token [1, 1, width] and the positions [1, 1 + n, width], the class token's first."""
+        """Create the class token [1, 1, width] and the positions [1, 1 + n, width], that of the class token first."""
         n, width = input_shape[1:]
         self.class_token = self.add_weight(shape=(1, 1, width), initializer=_init(), name="class_token")
         self.positions = self.add_weight(shape=(1, 1 + n, width), initializer=_init(), name="positions")
 
     def call(self, x: Any) -> Any:
-        """Zeros stand where the class token is added: no tensor has to be repeated for a batch of unknown size."""
+        """Tokens [batch, n, width] -> [batch, 1 + n, width]."""
+        # the class token is added to zeros, so that no tensor is repeated for a batch of unknown size
         first, others = self.positions[:, :1], self.positions[:, 1:]
         offsets = ops.concatenate([first + self.class_token, others], axis=1)
         return ops.pad(x, ((0, 0), (1, 0), (0, 0))) + offsets
 
     def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """One token more."""
+        """The shape of the input with one more token."""
         return (input_shape[0], input_shape[1] + 1, input_shape[2])
 
 
 def adapt_weights(
     variant: str, stored: dict[str, np.ndarray], old_shape: tuple[int, int], new_shape: tuple[int, int]
 ) -> dict[str, np.ndarray]:
-    """Weights for features of another size: the positions are resized to the new grid of patches.
+    """Adapt weights to features of another size: resize the positions to the new grid of patches.
 
     Args:
         variant: A key of VARIANTS.
-        stored: Arrays by variable path, of a network on features of `old_shape`.
+        stored: Arrays by variable path of a network on features of `old_shape`; "tokens/positions" is
+            [1, 1 + n_patches, width].
         old_shape: (n_frames, n_mels) of the stored network.
         new_shape: (n_frames, n_mels) of the new one.
 
     Returns:
-        The arrays for `new_shape`; the same ones where the grids are equal.
+        The arrays for `new_shape`; `stored` itself if the grids are equal.
     """
     patch = VARIANTS[variant].patch
     old, new = ((-(-shape[0] // patch), -(-shape[1] // patch)) for shape in (old_shape, new_shape))
@@ -131,15 +141,15 @@ def adapt_weights(
 
 
 def resize_positions(positions: np.ndarray, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> np.ndarray:
-    """Learned positions of one grid of patches for another: bicubic, as DeiT's; the class token's stays as it is.
+    """Interpolate learned positions to another grid of patches: bicubic, as in DeiT; the class token's is kept.
 
     Args:
-        positions: [1, 1 + n_old, width], the class token's first, then the patches row by row (time first).
+        positions: [1, 1 + n_old, width], that of the class token first, then the patches row by row (time first).
         old_grid: (patches along time, patches along frequency) of `positions`.
-        new_grid: The same of the result.
+        new_grid: (patches along time, patches along frequency) of the result.
 
     Returns:
-        [1, 1 + n_new, width], the dtype of `positions`.
+        [1, 1 + n_new, width], of the dtype of `positions`.
     """
     first, patches = positions[:, :1], positions[0, 1:].reshape(*old_grid, -1)
     rows, columns = (_bicubic(old, new) for old, new in zip(old_grid, new_grid, strict=True))

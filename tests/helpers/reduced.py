@@ -1,4 +1,4 @@
-"""Rows in place of those of VARIANTS: the same code at a fraction of the width, so that every network is tested."""
+"""Narrow variants of every family: the same code at a fraction of the width, so that every network is tested."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ import pytest
 from birdnet_fs import models
 from birdnet_fs.models import efficientnet, efficientnet_v2, panns
 
-_N_BLOCKS = (2, 2, 1, 1, 2, 1)  # of EfficientNetV2's stages: for each kind of block one that adds its input
+_N_BLOCKS = (2, 2, 1, 1, 2, 1)  # of EfficientNetV2's stages: for each kind of block one with a shortcut
 _STAGES = tuple(replace(stage, n_blocks=n) for stage, n in zip(efficientnet_v2.BASE, _N_BLOCKS, strict=True))
 _V1_STAGES = tuple(replace(stage, n_blocks=1) for stage in efficientnet.VARIANTS["b0"].stages)
 _S_STAGES = tuple(replace(stage, n_blocks=n) for stage, n in zip(efficientnet_v2.S, _N_BLOCKS, strict=True))
@@ -24,7 +24,7 @@ _PANNS = {  # channels of each stage, and the rest
 
 
 def _panns(name: str) -> dict[str, Any]:
-    """Without dropout and stripes, which a narrow network learns slowly under."""
+    """Without dropout and stripes, with which a narrow network learns slowly."""
     channels, others = _PANNS[name]
     stages = zip(panns.VARIANTS[name].stages, channels, strict=True)
     off = {"block_dropout": 0.0, "pooled_dropout": 0.0, "n_stripes": 0}
@@ -32,7 +32,7 @@ def _panns(name: str) -> dict[str, Any]:
     return {"stages": narrow, **others, **off}
 
 
-# family -> what is replaced in each row, given the variant's name
+# family -> fields replaced in the row of a variant, given its name
 ROWS = {
     "cnn": lambda name: {"stem": 8, "blocks": (16, 24, 32, 48)} if name == "large" else {},
     "efficientnet": lambda name: {"stages": _V1_STAGES, "width": 0.25},
@@ -52,7 +52,7 @@ ROWS = {
 
 @contextmanager
 def reduced(name: str) -> Iterator[None]:
-    """While inside, `models.build(name)` gives the reduced network."""
+    """Context in which `models.build(name)` returns the reduced network."""
     family, _, variant = name.partition("/")
     rows = models.family(name).VARIANTS
     with pytest.MonkeyPatch.context() as patch:
@@ -61,14 +61,15 @@ def reduced(name: str) -> Iterator[None]:
 
 
 def shape_of(name: str, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """`shape`, made larger where the network needs it."""
+    """`shape`, enlarged where the network needs it."""
     smallest = models.family(name).MIN_SHAPE
     return (max(shape[0], smallest[0]), max(shape[1], smallest[1]), shape[2])
 
 
 def code_paths() -> list[str]:
-    """One variant for each way through the code; the others differ in sizes alone."""
+    """One variant for each path through the code; the others differ in sizes only."""
     same = {"cnn/tiny", "prototypical/v2_wide_conv_gate", "rnn/gru", "rnn/bilstm", "rnn/lstm3"}
     several = ("cnn", "panns", "prototypical", "rnn")
-    found = [f"{family}/{v}" for family, vs in models.FAMILIES.items() for v in (vs if family in several else vs[:1])]
+    n_variants = {family: None if family in several else 1 for family in models.FAMILIES}
+    found = [f"{f}/{variant}" for f, row in models.FAMILIES.items() for variant in row.variants[: n_variants[f]]]
     return [name for name in found if name not in same]

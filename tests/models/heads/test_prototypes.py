@@ -6,6 +6,7 @@ import pytest
 import scipy.spatial.distance as reference
 import tolerances
 import torch
+
 from birdnet_fs.models.heads.prototypes import PrototypeLogits
 
 
