@@ -21,7 +21,7 @@ from birdnet_fs.inference.activations import to_probabilities
 
 SCALES = (1e-2, 1e4)  # of the logits, between which it is looked for, in units of what classes differ by
 HALVINGS = 60  # of the logarithm of that range: float64 has no more digits
-KEPT = 0.95  # share of the support's own clips that "unknown" lets through when there is no background to hear
+ACCEPTED_SHARE = 0.95  # share of the support's own clips that "unknown" lets through when there is no background to hear
 SMALLEST = 1e-6  # length below which an embedding has no direction
 PAIRS = 1 << 15  # that the learned distance measures at a time
 
@@ -31,7 +31,7 @@ Distance = Literal["euclidean", "cosine", "learned"]
 
 
 @dataclass(frozen=True)
-class Base:
+class EmbeddingDistance:
     """How a network compares embeddings."""
 
     distance: Distance
@@ -40,7 +40,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Head:
+class CalibratedHead:
     """The numbers of a prototype head."""
 
     distance: Distance
@@ -50,7 +50,7 @@ class Head:
     unknown: float | None  # logit of "unknown"; None when there is no such class
 
 
-def calibrate(labels: Sequence[str], embeddings: Floats, background: Floats, base: Base, *, unknown: bool) -> Head:
+def calibrate(labels: Sequence[str], embeddings: Floats, background: Floats, base: EmbeddingDistance, *, unknown: bool) -> CalibratedHead:
     """Prototypes, scale and the logit of "unknown" from embeddings alone.
 
     Args:
@@ -98,16 +98,16 @@ def calibrate(labels: Sequence[str], embeddings: Floats, background: Floats, bas
     if unknown and len(background):
         cut = _best_threshold(own, _similarities(_points(background, center, base), prototypes, base).max(1))
     elif unknown:
-        cut = float(np.median(others)) if guessed else float(np.quantile(own, 1 - KEPT))
+        cut = float(np.median(others)) if guessed else float(np.quantile(own, 1 - ACCEPTED_SHARE))
     if cut is not None:
         near = np.concatenate([near, np.full((len(near), 1), cut)], axis=1)
     scale = _best_scale(near, truth)
     logit = None if cut is None else scale * cut
     # stored so that the head, which takes the center off, finds the points again
-    return Head(base.distance, scale, center, prototypes + center, logit)
+    return CalibratedHead(base.distance, scale, center, prototypes + center, logit)
 
 
-def _points(embeddings: Floats, center: Floats, base: Base) -> Floats:
+def _points(embeddings: Floats, center: Floats, base: EmbeddingDistance) -> Floats:
     """Embeddings where they are averaged: less the center, and for cosines of length 1."""
     points = embeddings - center
     if base.distance == "cosine":
@@ -115,7 +115,7 @@ def _points(embeddings: Floats, center: Floats, base: Base) -> Floats:
     return points
 
 
-def _similarities(points: Floats, prototypes: Floats, base: Base) -> Doubles:
+def _similarities(points: Floats, prototypes: Floats, base: EmbeddingDistance) -> Doubles:
     """How near each point is to each prototype, [n, n_classes]: the head's logits at scale 1."""
     x, p = points.astype(np.float64), prototypes.astype(np.float64)
     if base.distance == "learned":
@@ -125,8 +125,8 @@ def _similarities(points: Floats, prototypes: Floats, base: Base) -> Doubles:
     return 2 * x @ p.T - np.square(p).sum(1) - np.square(x).sum(1, keepdims=True)
 
 
-def _learned_distances(x: Doubles, p: Doubles, base: Base) -> Doubles:
-    """What `prototype_head.distance_network` says of every pair: [n, n_classes].
+def _learned_distances(x: Doubles, p: Doubles, base: EmbeddingDistance) -> Doubles:
+    """What `heads.prototypes.distance_network` says of every pair: [n, n_classes].
 
     The first layer reads a pair side by side; its kernel's two halves are applied once to each side.
     """

@@ -23,10 +23,10 @@ from birdnet_fs.frontend.in_numpy import log_mel
 
 # chosen on the base syllables of a Bengalese finch, across recordings: deeper than 30 dB the background counts
 N_BANDS, DEPTH_DB, SHIFT = 32, 30.0, 1
-SHORTEST_STEP_S = 0.004  # from frame to frame
-MOST_FRAMES = 256  # of a clip of median length: steps are longer for longer clips
-LONGEST = 4  # medians: of a longer clip the front is compared
-MOST_CLIPS = 20_000  # 1.6 GB of correlations
+MIN_STEP_S = 0.004  # from frame to frame
+MAX_FRAMES = 256  # of a clip of median length: steps are longer for longer clips
+MAX_MEDIANS = 4  # medians: of a longer clip the front is compared
+MAX_CLIPS = 20_000  # 1.6 GB of correlations
 BLOCK_BYTES = 2**24  # of products that are held at a time
 
 Floats = NDArray[np.float32]
@@ -37,10 +37,10 @@ def correlation_frontend(spec: schema.FrontEnd, n_samples: int) -> schema.FrontE
 
     Args:
         spec: Rate and range of frequencies are those of this one.
-        n_samples: Median length of the clips; a frame is two steps long, a step n_samples / MOST_FRAMES or
-            SHORTEST_STEP_S, up to the next power of two.
+        n_samples: Median length of the clips; a frame is two steps long, a step n_samples / MAX_FRAMES or
+            MIN_STEP_S, up to the next power of two.
     """
-    step = max(SHORTEST_STEP_S * spec.sample_rate_hz, n_samples / MOST_FRAMES)
+    step = max(MIN_STEP_S * spec.sample_rate_hz, n_samples / MAX_FRAMES)
     hop = max(8, 1 << int(np.ceil(np.log2(step))))
     return schema.FrontEnd(
         preset="correlation",
@@ -73,7 +73,7 @@ def spectrograms(waveforms: Waveforms | Sequence[Floats], spec: schema.FrontEnd)
     own = correlation_frontend(spec, median)
     found = []
     for i in range(len(waveforms)):
-        x = log_mel(waveforms[i][: LONGEST * median], own)[0]
+        x = log_mel(waveforms[i][: MAX_MEDIANS * median], own)[0]
         x = x - x.mean()
         found.append(x / max(float(np.linalg.norm(x)), 1e-6))
     return found
@@ -90,11 +90,11 @@ def correlations(clips: Sequence[Floats], *, shift: int = SHIFT) -> Floats:
         float32 [n_clips, n_clips], symmetric, at most 1; 1 on the diagonal but for silence.
 
     Raises:
-        UserError: More than MOST_CLIPS.
+        UserError: More than MAX_CLIPS.
     """
-    if len(clips) > MOST_CLIPS:
+    if len(clips) > MAX_CLIPS:
         raise UserError(
-            f"At most {MOST_CLIPS} clips can be correlated, each with each; choose fewer with data.where. "
+            f"At most {MAX_CLIPS} clips can be correlated, each with each; choose fewer with data.where. "
             f"Received: {len(clips)}"
         )
     longest, n_bands = max(len(clip) for clip in clips), clips[0].shape[1]

@@ -22,8 +22,8 @@ from birdnet_fs.data.manifest import Clip, Manifest
 from birdnet_fs.data.partition import PARTITION, Partition, write_partition
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import clip_rule
-from birdnet_fs.fewshot.calibration import Base, Head, calibrate
-from birdnet_fs.fewshot.support import SUPPORT, Support, read_support, sound_key, write_support
+from birdnet_fs.fewshot.calibration import EmbeddingDistance, CalibratedHead, calibrate
+from birdnet_fs.fewshot.support import SUPPORT, Support, read_support, excerpt_key, write_support
 from birdnet_fs.inference.embed import Embedder, embed_clips, embedding_width, training_mean_embedding
 from birdnet_fs.models.heads.prototypes import dense_layers
 from birdnet_fs.runs.provenance import inherited, provenance
@@ -91,11 +91,11 @@ def enroll(
             f"Two or more classes are needed to tell apart. Received: {', '.join(support.classes) or 'none'}"
         )
     noises = _background(embedder, background, run.frontend.sample_rate_hz)
-    head = calibrate(support.labels, support.embeddings, noises, head_base(run, model), unknown=unknown)
+    head = calibrate(support.labels, support.embeddings, noises, embedding_distance(run, model), unknown=unknown)
     return _write(run, output, support, head)
 
 
-def head_base(run: Run, model: keras.Model) -> Base:
+def embedding_distance(run: Run, model: keras.Model) -> EmbeddingDistance:
     """How a run compares embeddings: its own way when it has prototypes, else cosines around the middle of its classes.
 
     Args:
@@ -104,13 +104,13 @@ def head_base(run: Run, model: keras.Model) -> Base:
     """
     settings, head = run.experiment.model, model.get_layer("logits")
     if settings.head != "prototypes":
-        return Base("cosine", training_mean_embedding(run, model))
+        return EmbeddingDistance("cosine", training_mean_embedding(run, model))
     if settings.distance == "cosine":
-        return Base("cosine", keras.ops.convert_to_numpy(head.center))
+        return EmbeddingDistance("cosine", keras.ops.convert_to_numpy(head.center))
     if settings.distance == "euclidean":
-        return Base("euclidean", None)  # any center will do, a near one keeps digits
+        return EmbeddingDistance("euclidean", None)  # any center will do, a near one keeps digits
     nowhere = np.zeros(embedding_width(model), np.float32)  # a learned distance knows no center
-    return Base("learned", nowhere, dense_layers(head.learned))
+    return EmbeddingDistance("learned", nowhere, dense_layers(head.learned))
 
 
 def _new_clips(manifest: Manifest, run: Run, known: Support, extend: bool) -> list[Clip]:
@@ -127,18 +127,18 @@ def _new_clips(manifest: Manifest, run: Run, known: Support, extend: bool) -> li
             f"{both[0]!r} is a class of {run.path} already ({len(both)} such); add clips to it with --extend, or take "
             "it out first with --remove."
         )
-    held = {sound_key(clip): clip.labels[0] for clip in known.clips}
+    held = {excerpt_key(clip): clip.labels[0] for clip in known.clips}
     clips = with_fingerprints(manifest.clips)
     for clip in clips:
-        label = held.get(sound_key(clip), clip.labels[0])
+        label = held.get(excerpt_key(clip), clip.labels[0])
         if label != clip.labels[0]:
             raise UserError(
                 f"{clip.path} is in the support of {label!r} already, and a clip has one label; take it out of "
                 f"{clip.labels[0]!r}, or --remove {label!r}."
             )
-    new = [clip for clip in clips if sound_key(clip) not in held]
+    new = [clip for clip in clips if excerpt_key(clip) not in held]
     if len(new) < len(clips):
-        first = next(clip.path for clip in clips if sound_key(clip) in held)
+        first = next(clip.path for clip in clips if excerpt_key(clip) in held)
         n = len(clips) - len(new)
         say(f"{n} of {len(clips)} clips are in the support already and are not counted twice: {first} first.")
     return new
@@ -179,11 +179,11 @@ def _background(embedder: Embedder, clips: Sequence[Clip], sample_rate_hz: int) 
 def _inherited(run: Run, support: Support) -> tuple[Clip, ...]:
     """What the encoder was trained on; the earlier support of an enrolled run is no part of that."""
     if (run.path / SUPPORT).is_file():
-        return provenance(run.path).behind
+        return provenance(run.path).inherited
     return inherited([run.path], support.clips)
 
 
-def _write(run: Run, output: Path, support: Support, head: Head) -> Run:
+def _write(run: Run, output: Path, support: Support, head: CalibratedHead) -> Run:
     old, heard = run.experiment, ("root", "table", "layout", "audio", "where", "label_column", "group_column")
     experiment = schema.Experiment(  # how the run was trained does not hold for what comes out
         name=output.resolve().name,
@@ -218,4 +218,4 @@ def _write(run: Run, output: Path, support: Support, head: Head) -> Run:
         write_support(folder, support)
         write_partition(folder / PARTITION, parts)
 
-    return save_run(output, experiment, classes, model_weights(model), also=others)
+    return save_run(output, experiment, classes, model_weights(model), write_extra=others)

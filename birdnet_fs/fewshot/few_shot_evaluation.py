@@ -12,13 +12,13 @@ import numpy as np
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
-from birdnet_fs.data.episodes import draw_episodes_one_class_at_a_time
+from birdnet_fs.data.episodes import draw_evaluation_episodes
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.fewshot.correlation import correlations, spectrograms
 from birdnet_fs.inference.embed import Embedder, embed_clips, training_mean_embedding
 from birdnet_fs.metrics.few_shot import (
-    Result,
+    FewShotAccuracy,
     by_embedding,
     by_pairs,
     combine_standardized,
@@ -46,7 +46,7 @@ def evaluate_few_shot(
     known: bool = False,
     fill: str = "silence",
     correlation: bool = False,
-) -> tuple[list[Result], dict[str, str]]:
+) -> tuple[list[FewShotAccuracy], dict[str, str]]:
     """Accuracy over episodes of clips.
 
     Args:
@@ -80,10 +80,10 @@ def evaluate_few_shot(
     alike = correlations(spectrograms(waveforms, run.frontend)) if correlation else None
     labels = [clip.labels[0] for clip in waveforms.clips]
     groups = [clip.recording_group for clip in waveforms.clips]
-    results: list[Result] = []
+    results: list[FewShotAccuracy] = []
     reasons: dict[str, str] = {}
     for n_shot in shots:
-        drawn, why = draw_episodes_one_class_at_a_time(
+        drawn, why = draw_evaluation_episodes(
             labels, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, n_episodes=n_episodes, seed=seed
         )
         reasons |= why
@@ -98,7 +98,7 @@ def evaluate_few_shot(
     return results, reasons
 
 
-def result_to_json(result: Result) -> dict[str, Any]:
+def result_to_json(result: FewShotAccuracy) -> dict[str, Any]:
     """A result as JSON values, without its confusion matrix."""
     return {name: value for name, value in asdict(result).items() if name not in ("confusion", "names")}
 

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path
-from birdnet_fs.data.copies import recording_of, with_fingerprints
+from birdnet_fs.data.copies import recording_key, with_fingerprints
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import PARTITION, TRAIN, read_partition
 from birdnet_fs.runs.run import Run
@@ -53,9 +53,9 @@ class Support:
         return Support(self.clips + other.clips, np.concatenate([self.embeddings, other.embeddings]))
 
 
-def sound_key(clip: Clip) -> tuple[str, float, float | None]:
+def excerpt_key(clip: Clip) -> tuple[str, float, float | None]:
     """What two clips with fingerprints share that are one excerpt of one recording, whatever its files are called."""
-    return recording_of(clip), clip.onset_s, clip.offset_s
+    return recording_key(clip), clip.onset_s, clip.offset_s
 
 
 def read_support(run: Run, width: int) -> Support:

@@ -18,14 +18,14 @@ class EpochCallbacks:
     Args:
         output: The run folder; an earlier run there ends with the first finished epoch.
         experiment: The resolved settings.
-        column: Of the history, that checkpoints are best by.
+        monitor: Of the history, that checkpoints are best by.
         save: Writes a run.
     """
 
-    def __init__(self, output: Path, experiment: schema.Experiment, column: str, save: Save) -> None:
+    def __init__(self, output: Path, experiment: schema.Experiment, monitor: str, save: Save) -> None:
         self.output, self.tracking = output, Tracking.start(experiment, output)
         n_best = experiment.training.checkpoints.n_best
-        self._checkpoints = Checkpoints(output / CHECKPOINTS, n_best, column, save) if n_best else None
+        self._checkpoints = Checkpoints(output / CHECKPOINTS, n_best, monitor, save) if n_best else None
         self._failed = False
 
     def after_epoch(self, history: Sequence[Row], weights: Weights) -> None:

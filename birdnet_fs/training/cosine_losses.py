@@ -1,10 +1,10 @@
-"""Losses for a network with the head "cosine", whose logits are scale x cosine: one class a row, mean over the batch.
+"""Losses for the head "cosine", whose logits are scale x cosine similarity; one class per segment.
 
 ArcFace (Deng et al. 2019, https://arxiv.org/abs/1801.07698) and Circle loss (Sun et al. 2020,
-https://arxiv.org/abs/2002.10857, with class-level labels) change the logits by the labels and take cross-entropy of
-that. Circle is the paper's, whose alphas weigh each cosine by its distance from the optimum; torch_impl computes them
-and leaves them out, which makes its loss cross-entropy of scale x (cosine - 0.6) for the class and scale x
-(cosine - 0.4) for the others.
+https://arxiv.org/abs/2002.10857, with class-level labels) modify the logits according to the labels and then take
+cross-entropy. Circle loss follows the paper, whose alphas weight each cosine by its distance from the optimum.
+torch_impl computes the alphas without using them, so that its loss is cross-entropy of scale x (cosine - 0.6) for the
+true class and scale x (cosine - 0.4) for the others.
 """
 
 import math
@@ -13,24 +13,27 @@ import torch
 
 from birdnet_fs.training.losses import as_float32, cross_entropy
 
-SMALLEST_SQUARED_SINE = 1e-7  # the rounding of 1 - cosine ** 2 in float32; the root's slope is infinite at 0
+MIN_SQUARED_SINE = 1e-7  # rounding error of 1 - cosine ** 2 in float32; the slope of the square root is infinite at 0
 
 
 def arcface(
     logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0, *, scale: float, margin: float
 ) -> torch.Tensor:
-    """Cross-entropy after the angle to the true class is made larger by `margin`.
+    """Compute cross-entropy after increasing the angle to the true class by `margin`.
 
     Args:
-        logits: scale x cosine [batch, n_classes].
-        targets: [batch, n_classes], one 1 in each row, else 0.
-        label_smoothing: As in `cross_entropy`.
-        scale: What the cosines were multiplied by; published 64, 30 in torch_impl.
-        margin: Radians, in (0, 1); published 0.5. Beyond pi - margin, where the cosine of the sum would rise again,
-            margin x sin(margin) is taken off the cosine instead.
+        logits: float [batch, n_classes], scale x cosine.
+        targets: float [batch, n_classes], one 1 in each row, 0 elsewhere.
+        label_smoothing: Fraction of every target that is spread evenly over all classes, in [0, 1). Default: 0.
+        scale: Factor of the cosines in `logits`, above 0; 64 in the paper, 30 in torch_impl.
+        margin: Angle in radians, in (0, 1); 0.5 in the paper. For angles above pi - margin, where the cosine of the sum
+            would rise again, margin x sin(margin) is subtracted from the cosine instead.
+
+    Returns:
+        Scalar, mean over the batch.
     """
     cosine = as_float32(logits) / scale
-    sine = (1 - cosine.square()).clamp(min=SMALLEST_SQUARED_SINE).sqrt()
+    sine = (1 - cosine.square()).clamp(min=MIN_SQUARED_SINE).sqrt()
     moved = torch.where(
         cosine > math.cos(math.pi - margin),
         cosine * math.cos(margin) - sine * math.sin(margin),
@@ -42,17 +45,20 @@ def arcface(
 def circle(
     logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0, *, scale: float, margin: float
 ) -> torch.Tensor:
-    """Cross-entropy of cosines weighted by their distance from the optimum: log(1 + sum exp(n) x exp(-p)).
+    """Compute cross-entropy of cosines weighted by their distance from the optimum: log(1 + sum exp(n) x exp(-p)).
 
-    The cosine p of the true class becomes scale x [1 + margin - p]+ x (p - 1 + margin), each other n becomes
-    scale x [n + margin]+ x (n - margin); no gradient goes through the weights in brackets (the paper's equation 10).
+    The cosine p of the true class becomes scale x [1 + margin - p]+ x (p - 1 + margin), and each other cosine n becomes
+    scale x [n + margin]+ x (n - margin). No gradient passes through the weights in brackets (equation 10 of the paper).
 
     Args:
-        logits: scale x cosine [batch, n_classes].
-        targets: [batch, n_classes], one 1 in each row, else 0.
-        label_smoothing: As in `cross_entropy`.
-        scale: What the cosines were multiplied by; published 256, 80 in torch_impl.
-        margin: In (0, 1); published 0.25, 0.4 in torch_impl.
+        logits: float [batch, n_classes], scale x cosine.
+        targets: float [batch, n_classes], one 1 in each row, 0 elsewhere.
+        label_smoothing: Fraction of every target that is spread evenly over all classes, in [0, 1). Default: 0.
+        scale: Factor of the cosines in `logits`, above 0; 256 in the paper, 80 in torch_impl.
+        margin: Margin of the cosines, in (0, 1); 0.25 in the paper, 0.4 in torch_impl.
+
+    Returns:
+        Scalar, mean over the batch.
     """
     cosine = as_float32(logits) / scale
     fixed = cosine.detach()

@@ -18,12 +18,12 @@ from birdnet_fs.batches.loader import EpisodeOrder
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import track
 from birdnet_fs.core.random_streams import Stream
-from birdnet_fs.data.episodes import Episodes, draw_episodes
+from birdnet_fs.data.episodes import EpisodeIndices, draw_episodes
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import Partition
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.inference.embed import Embedder, Item
-from birdnet_fs.metrics.few_shot import METHODS, Method, Result, few_shot_accuracy
+from birdnet_fs.metrics.few_shot import METHODS, FewShotAccuracy, Method, few_shot_accuracy
 from birdnet_fs.runs.history import Weights, accuracy_columns
 from birdnet_fs.training import losses
 from birdnet_fs.training.objective import Objective
@@ -55,7 +55,7 @@ def episodic_objective(model: keras.Model, settings: schema.Episodes) -> Objecti
         way = logits_of(embeddings, training=False).argmax(1)
         return by_class[:, settings.n_shot :].flatten(0, 1), by_class[:, 0][way]
 
-    return Objective(models.with_outputs(model, ["dropout"]), loss, best="val_acc", predictions=calls)
+    return Objective(models.with_outputs(model, ["dropout"]), loss, monitor="val_acc", predictions=calls)
 
 
 def check_episodes(parts: Partition, settings: schema.Episodes, seed: int) -> None:
@@ -96,7 +96,7 @@ def episode_order(waveforms: Waveforms, settings: schema.Episodes, seed: int, cl
 
 def draw_items(
     clips: Sequence[Clip], settings: schema.Episodes, n_episodes: int, seed: int, stream: Stream
-) -> tuple[list[Item], Episodes]:
+) -> tuple[list[Item], EpisodeIndices]:
     """Episodes over whole clips, or over parts of those of a class that has too few.
 
     With `settings.same_recording` a class with fewer clips than an episode takes gives windows: a clip is cut in two,
@@ -134,7 +134,7 @@ def draw_items(
     if settings.same_recording:
         of_class = {(clip.labels[0], recording) for clip, recording in zip(clips, recordings, strict=True)}
         kind = "within" if len(of_class) == len(n_clips) else "any"
-        episodes = Episodes(episodes.names, episodes.classes, episodes.support, episodes.query, kind)
+        episodes = EpisodeIndices(episodes.names, episodes.classes, episodes.support, episodes.query, kind)
     return items, episodes
 
 
@@ -154,7 +154,7 @@ def head_method(model: keras.Model) -> str | Method:
     return learned
 
 
-def episode_result(model: keras.Model, embeddings: np.ndarray, episodes: Episodes) -> tuple[Result, float]:
+def episode_result(model: keras.Model, embeddings: np.ndarray, episodes: EpisodeIndices) -> tuple[FewShotAccuracy, float]:
     """The accuracy by the head's own distance, and the mean cross-entropy of the queries.
 
     Args:
@@ -209,9 +209,9 @@ def episodic_validation(
     return validate
 
 
-def test_accuracies(
+def held_out_accuracies(
     model: keras.Model, waveforms: Waveforms, spec: schema.FrontEnd, settings: schema.Episodes, seed: int
-) -> tuple[list[Result], float]:
+) -> tuple[list[FewShotAccuracy], float]:
     """Accuracy over `n_test` episodes: by the head's own distance, then by other ways on the same embeddings.
 
     Returns:

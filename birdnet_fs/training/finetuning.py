@@ -1,11 +1,11 @@
-"""Blocks of a network: which stay as they are, and how fast the others learn.
+"""Fine-tuning: frozen blocks and learning rates that decrease towards the input.
 
-Rates that fall towards the input are discriminative fine-tuning (Howard, Ruder 2018, "ULMFiT", section 3.2,
-https://arxiv.org/abs/1801.06146), as a power of one decay for each block (Clark et al. 2020, "ELECTRA", table 7,
-https://arxiv.org/abs/2003.10555; Bao et al. 2022, "BEiT", https://arxiv.org/abs/2106.08254).
+Discriminative learning rates (Howard, Ruder 2018, "ULMFiT", section 3.2, https://arxiv.org/abs/1801.06146), as a power
+of one decay for each block (Clark et al. 2020, "ELECTRA", table 7, https://arxiv.org/abs/2003.10555; Bao et al. 2022,
+"BEiT", https://arxiv.org/abs/2106.08254).
 
-A block is all layers with weights whose names are the same up to the first "_": "block2a" is block2a_expand_conv,
-block2a_expand_bn and so on. Blocks stand in the order of the graph, the input first; the head is none of them.
+A block consists of all layers with weights whose names agree up to the first "_": "block2a" is block2a_expand_conv,
+block2a_expand_bn and so on. Blocks are in the order of the graph, from the input; the head is not a block.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from birdnet_fs.models.quantization.fake_quant import FakeQuantize
 
 
 def blocks_of(model: keras.Model) -> list[str]:
-    """The names of a network's blocks, from the input on.
+    """List the names of the blocks of a network, from the input on.
 
     >>> from birdnet_fs import models
     >>> blocks_of(models.build("cnn/tiny", input_shape=(32, 32, 1), n_classes=2))
@@ -28,11 +28,11 @@ def blocks_of(model: keras.Model) -> list[str]:
 
 
 def freeze_blocks(model: keras.Model, n_blocks: int) -> None:
-    """Keep the weights of the first blocks as they are; their BatchNorm uses and keeps its moving statistics.
+    """Freeze the weights of the first blocks; their BatchNorm layers use and keep their moving statistics.
 
     Args:
-        model: The network; its layers' `trainable` is set.
-        n_blocks: 0 changes nothing; -1 freezes all but the head.
+        model: The network; `trainable` of its layers is set.
+        n_blocks: Number of blocks to freeze; 0 changes nothing, -1 freezes everything except the head.
 
     Raises:
         UserError: The network has fewer blocks.
@@ -50,18 +50,22 @@ def freeze_blocks(model: keras.Model, n_blocks: int) -> None:
 
 
 def unfreeze(model: keras.Model) -> None:
-    """Let the weights of every layer learn that `freeze_blocks` kept."""
+    """Make the weights of every layer trainable again after `freeze_blocks`."""
     for layer in model.layers:
         layer.trainable = True
 
 
 def parameter_groups(model: keras.Model, *, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
-    """Groups of torch Parameters for an optimizer, each with the "factor" of its learning rate.
+    """Group the trainable weights for an optimizer.
 
     Args:
         model: The network.
-        weight_decay: Of kernels; biases and norms have none.
-        layer_decay: Rate of a block / rate of the next one towards the head, whose factor is 1; 1 gives all the same.
+        weight_decay: Weight decay of kernels, 0 or more; biases and normalization weights have none.
+        layer_decay: Learning rate of a block divided by that of the next block towards the head, above 0. The head has
+            the factor 1; 1 gives all blocks the same rate.
+
+    Returns:
+        Groups with the keys "params" (torch parameters), "weight_decay" and "factor" (of the learning rate).
     """
     blocks = blocks_of(model)
     factors = {block: layer_decay ** (len(blocks) - i) for i, block in enumerate(blocks)}
@@ -73,7 +77,7 @@ def parameter_groups(model: keras.Model, *, weight_decay: float, layer_decay: fl
 
 
 def _in_order(model: keras.Model) -> list[Any]:
-    known = (layer for layer in model.layers if not isinstance(layer, FakeQuantize))  # ranges are part of no block
+    known = (layer for layer in model.layers if not isinstance(layer, FakeQuantize))  # ranges belong to no block
     return [v for layer in known for v in layer.weights if "seed_generator" not in v.path]
 
 

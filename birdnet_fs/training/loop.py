@@ -109,13 +109,13 @@ def run_epochs(
     loop = _Loop(model, batches, settings, objective)
     fitted = TrainedWeights(weights={})
     try:
-        _epochs(loop, fitted, validate, after_epoch, objective.best)
+        _epochs(loop, fitted, validate, after_epoch, objective.monitor)
         if settings.optimizer.swa_epochs:
             loop.settle_statistics()
     except KeyboardInterrupt:
         raise Interrupted(fitted.weights or loop.good, fitted.history) from None
     if settings.checkpoints.select == "best" and not fitted.weights:
-        say(f"{objective.best} was never defined (no class with and without positives), so the last weights are kept.")
+        say(f"{objective.monitor} was never defined (no class with and without positives), so the last weights are kept.")
     fitted.weights = fitted.weights or loop.good
     return fitted
 
@@ -254,8 +254,8 @@ class _Loop:
             n_steps=self.settings.epochs * n_batches,
             n_warmup=round(self.settings.schedule.warmup_epochs * n_batches),
             schedule=self.settings.schedule.name,
-            lowest=self.settings.schedule.min_learning_rate,
-            n_per_step=self.settings.schedule.step_epochs * n_batches,
+            minimum=self.settings.schedule.min_learning_rate,
+            n_steps_per_drop=self.settings.schedule.step_epochs * n_batches,
             factor=self.settings.schedule.step_factor,
         )
         self.rate *= self.plateau.scale

@@ -1,12 +1,16 @@
-"""Losses on logits, mean over the batch; targets may be soft (mixup). Those on cosines are in `cosine_losses`.
+"""Losses of logits, averaged over the batch; targets may be soft (mixup, label smoothing).
 
-One class a segment: cross-entropy, focal (Lin et al. 2017, "Focal Loss", https://arxiv.org/abs/1708.02002).
-Any number of classes: binary cross-entropy, focal, asymmetric (Ridnik et al. 2021, https://arxiv.org/abs/2009.14119),
-soft AUC (the pairwise logistic surrogate, Gao and Zhou 2015, "On the Consistency of AUC Pairwise Optimization",
-https://arxiv.org/abs/1208.0645, beside binary cross-entropy, which keeps probabilities where they belong).
+One class per segment: cross-entropy, focal loss (Lin et al. 2017, "Focal Loss", https://arxiv.org/abs/1708.02002).
+Any number of classes: binary cross-entropy, focal loss, asymmetric loss (Ridnik et al. 2021,
+https://arxiv.org/abs/2009.14119), soft AUC (the pairwise logistic surrogate of Gao and Zhou 2015, "On the Consistency
+of AUC Pairwise Optimization", https://arxiv.org/abs/1208.0645, added to binary cross-entropy, which keeps the
+probabilities calibrated). Losses on cosine similarities are in `cosine_losses`.
 
-With any number of classes a target below 0 means "not known" (a secondary label that is masked): it adds nothing.
-Class weights multiply the loss of a class' positives, as `pos_weight` and `weight` of torch's own losses.
+With any number of classes, a target below 0 means unknown (a masked secondary label) and adds nothing to the loss.
+Class weights multiply the loss of the positives of a class, like `pos_weight` and `weight` of torch's losses.
+
+To add a loss, write a function (logits, targets, label_smoothing=0.0, *, ..., weights=None) -> scalar, and add one row
+to SINGLE or MULTI below and its name to `schema.Loss.name`.
 """
 
 import functools
@@ -15,20 +19,23 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-Loss = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]  # (logits, targets, label_smoothing) -> loss
+Loss = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]  # (logits, targets, label_smoothing) -> scalar
 Weights = torch.Tensor | None  # [n_classes]
 
 
 def cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0, *, weights: Weights = None
 ) -> torch.Tensor:
-    """Softmax cross-entropy with soft targets.
+    """Compute softmax cross-entropy with soft targets.
 
     Args:
-        logits: [batch, n_classes].
-        targets: [batch, n_classes], each row sums to 1.
-        label_smoothing: Share of every target spread evenly over all classes, in [0, 1).
-        weights: [n_classes], what each class' share of the loss is multiplied by; None = 1.
+        logits: float [batch, n_classes].
+        targets: float [batch, n_classes], 0..1; each row sums to 1.
+        label_smoothing: Fraction of every target that is spread evenly over all classes, in [0, 1). Default: 0.
+        weights: float [n_classes], factor of the loss of each class. None: 1.
+
+    Returns:
+        Scalar: the loss of each row, summed over the classes and averaged over the batch.
     """
     targets = targets * (1 - label_smoothing) + label_smoothing / targets.shape[1]
     return -(_weighted(targets, weights) * F.log_softmax(as_float32(logits), dim=1)).sum(dim=1).mean()
@@ -42,7 +49,18 @@ def focal_cross_entropy(
     gamma: float = 2.0,
     weights: Weights = None,
 ) -> torch.Tensor:
-    """Cross-entropy in which a class that is told with probability p counts (1 - p) ** gamma; arguments as there."""
+    """Compute softmax cross-entropy in which a class with probability p has the factor (1 - p) ** gamma.
+
+    Args:
+        logits: float [batch, n_classes].
+        targets: float [batch, n_classes], 0..1; each row sums to 1.
+        label_smoothing: Fraction of every target that is spread evenly over all classes, in [0, 1). Default: 0.
+        gamma: Exponent, 0 or more; 0 gives `cross_entropy`. Default: 2, as published.
+        weights: float [n_classes], factor of the loss of each class. None: 1.
+
+    Returns:
+        Scalar: the loss of each row, summed over the classes and averaged over the batch.
+    """
     targets = targets * (1 - label_smoothing) + label_smoothing / targets.shape[1]
     log_p = F.log_softmax(as_float32(logits), dim=1)
     return -(_weighted(targets, weights) * (-torch.expm1(log_p)) ** gamma * log_p).sum(dim=1).mean()
@@ -51,13 +69,16 @@ def focal_cross_entropy(
 def binary_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0, *, weights: Weights = None
 ) -> torch.Tensor:
-    """Sigmoid cross-entropy, mean over classes and batch.
+    """Compute sigmoid cross-entropy, averaged over known targets.
 
     Args:
-        logits: [batch, n_classes].
-        targets: [batch, n_classes] in 0..1, below 0 where not known.
-        label_smoothing: Share by which targets are drawn towards one half.
-        weights: [n_classes], of the positives; None = 1.
+        logits: float [batch, n_classes].
+        targets: float [batch, n_classes], 0..1; below 0 where unknown.
+        label_smoothing: Fraction by which targets move towards one half, in [0, 1). Default: 0.
+        weights: float [n_classes], factor of the loss of the positives of each class. None: 1.
+
+    Returns:
+        Scalar, mean over the known targets of the batch; 0 when there are none.
     """
     known, y = _known(targets, label_smoothing)
     loss = F.binary_cross_entropy_with_logits(as_float32(logits), y, pos_weight=weights, reduction="none")
@@ -72,9 +93,19 @@ def focal_binary_cross_entropy(
     gamma: float = 2.0,
     weights: Weights = None,
 ) -> torch.Tensor:
-    """Sigmoid cross-entropy times (1 - p_t) ** gamma, p_t the probability given to the truth; arguments as there.
+    """Compute sigmoid cross-entropy times (1 - p_t) ** gamma, where p_t is the probability of the true outcome.
 
-    Without the paper's alpha, which `weights` do for each class.
+    The alpha of the paper is left out; `weights` balances each class.
+
+    Args:
+        logits: float [batch, n_classes].
+        targets: float [batch, n_classes], 0..1; below 0 where unknown.
+        label_smoothing: Fraction by which targets move towards one half, in [0, 1). Default: 0.
+        gamma: Exponent, 0 or more; 0 gives `binary_cross_entropy`. Default: 2, as published.
+        weights: float [n_classes], factor of the loss of the positives of each class. None: 1.
+
+    Returns:
+        Scalar, mean over the known targets of the batch; 0 when there are none.
     """
     known, y = _known(targets, label_smoothing)
     x = as_float32(logits)
@@ -93,18 +124,30 @@ def asymmetric(
     clip: float = 0.05,
     weights: Weights = None,
 ) -> torch.Tensor:
-    """Asymmetric loss, mean over classes and batch: easy negatives count less than easy positives.
+    """Compute the asymmetric loss, in which easy negatives count less than easy positives.
 
     Positives cost -(1 - p) ** gamma_positive x log p, negatives -q ** gamma_negative x log(1 - q) with
-    q = max(p - clip, 0), so that negatives below `clip` cost nothing (equations 4-6 of the paper, whose published
-    settings these are; its code takes the sum over the classes where this is the mean).
+    q = max(p - clip, 0), so that negatives with p below `clip` cost nothing (equations 4-6 of the paper). The code of
+    the paper sums over the classes; this is the mean.
+
+    Args:
+        logits: float [batch, n_classes].
+        targets: float [batch, n_classes], 0..1; below 0 where unknown.
+        label_smoothing: Fraction by which targets move towards one half, in [0, 1). Default: 0.
+        gamma_positive: Exponent for positives, 0 or more. Default: 1, as published.
+        gamma_negative: Exponent for negatives, 0 or more. Default: 4, as published.
+        clip: Probability subtracted from negatives, 0..1. Default: 0.05, as published.
+        weights: float [n_classes], factor of the loss of the positives of each class. None: 1.
+
+    Returns:
+        Scalar, mean over the known targets of the batch; 0 when there are none.
     """
     known, y = _known(targets, label_smoothing)
     x = as_float32(logits)
     p = torch.sigmoid(x)
     q = (p - clip).clamp(min=0)
     positive = (1 - p) ** gamma_positive * F.logsigmoid(x)
-    # where nothing is clipped log(1 - p + clip) keeps its digits for any logit
+    # log1p keeps the precision of log(1 - p + clip) for any logit
     negative = q**gamma_negative * torch.log1p(-q)
     return _mean(-(_weighted(y, weights) * positive + (1 - y) * negative), known)
 
@@ -112,10 +155,19 @@ def asymmetric(
 def soft_auc(
     logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0, *, weights: Weights = None
 ) -> torch.Tensor:
-    """Binary cross-entropy plus the mean over pairs of log(1 + exp(-(positive's logit - negative's logit))).
+    """Compute binary cross-entropy plus the mean over pairs of log(1 + exp(-(positive logit - negative logit))).
 
-    The pairs are those of a class within the batch; a pair weighs the one's target times what the other's leaves to
-    1, and each class with a pair counts the same. Arguments as `binary_cross_entropy`; smoothing acts on that alone.
+    Pairs are formed within a class of the batch. The weight of a pair is (target of the positive) x (1 - target of the
+    negative), and every class with a pair has the same weight.
+
+    Args:
+        logits: float [batch, n_classes].
+        targets: float [batch, n_classes], 0..1; below 0 where unknown.
+        label_smoothing: Fraction by which targets move towards one half in the cross-entropy, in [0, 1). Default: 0.
+        weights: float [n_classes], factor of the cross-entropy of the positives of each class. None: 1.
+
+    Returns:
+        Scalar, the sum of both parts.
     """
     x = as_float32(logits)
     known, y = _known(targets, 0.0)
@@ -128,27 +180,28 @@ def soft_auc(
 
 
 def with_frames(loss: Loss, share: float) -> Callable[[list[torch.Tensor], torch.Tensor, float], torch.Tensor]:
-    """For the head "sed": (1 - share) x `loss` of the segment's logits + share x `loss` of the loudest frame's.
+    """Combine the loss of segment logits with the loss of the largest frame logits, for the head "sed".
 
-    The logit of a class in its loudest frame is the largest over time, as the BirdCLEF networks with PANNs' attention
-    head are trained (Kong et al. 2020, https://arxiv.org/abs/1912.10211).
+    The frame logit of a class is its maximum over time, as in BirdCLEF networks with PANNs' attention head (Kong et al.
+    2020, https://arxiv.org/abs/1912.10211).
 
     Args:
-        loss: Of logits [batch, n_classes].
-        share: Of the frames, in [0, 1].
+        loss: Loss of logits [batch, n_classes].
+        share: Weight of the frame loss, in [0, 1]; the segment loss has 1 - `share`.
 
     Returns:
-        A loss of [logits, frame logits [batch, n_steps, n_classes]].
+        A loss of the outputs [segment logits [batch, n_classes], frame logits [batch, n_frames, n_classes]].
     """
 
-    def both(outputs: list[torch.Tensor], targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    def combined(outputs: list[torch.Tensor], targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
         logits, frames = outputs
         clip = loss(logits, targets, label_smoothing)
         return (1 - share) * clip + share * loss(frames.amax(dim=1), targets, label_smoothing)
 
-    return both
+    return combined
 
 
+# name in schema.Loss -> function (logits, targets, label_smoothing, *, weights, ...) -> scalar
 SINGLE: dict[str, Callable[..., torch.Tensor]] = {"ce": cross_entropy, "focal": focal_cross_entropy}
 MULTI: dict[str, Callable[..., torch.Tensor]] = {
     "bce": binary_cross_entropy,
@@ -159,14 +212,23 @@ MULTI: dict[str, Callable[..., torch.Tensor]] = {
 
 
 def loss_by_name(name: str, *, multi_label: bool, weights: Weights = None) -> Loss:
-    """The loss of a name in SINGLE or MULTI ("auto": cross-entropy of either kind), with class weights."""
+    """Look up a loss in SINGLE or MULTI and set its class weights.
+
+    Args:
+        name: Key of SINGLE or MULTI, or "auto" for cross-entropy of either kind.
+        multi_label: Any number of classes per segment, else exactly one.
+        weights: float [n_classes], factor of each class. None: 1.
+
+    Returns:
+        The loss, to be called with (logits, targets, label_smoothing).
+    """
     if name == "auto":
         name = "bce" if multi_label else "ce"
     return functools.partial((MULTI if multi_label else SINGLE)[name], weights=weights)
 
 
 def as_float32(logits: torch.Tensor) -> torch.Tensor:
-    """float32 at least: half the digits are too few for a log-sum-exp."""
+    """Convert logits [...] to float32, because float16 is too coarse for log-sum-exp; float64 stays."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
@@ -175,7 +237,7 @@ def _weighted(targets: torch.Tensor, weights: Weights) -> torch.Tensor:
 
 
 def _known(targets: torch.Tensor, label_smoothing: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where targets are known (1, else 0), and the smoothed targets, 0 where they are not."""
+    """Mask of known targets (1, else 0), and smoothed targets; both [batch, n_classes]."""
     known = (targets >= 0).to(targets.dtype)
     return known, targets.clamp(min=0) * (1 - label_smoothing) + label_smoothing / 2
 

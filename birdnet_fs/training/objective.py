@@ -50,7 +50,7 @@ class Objective:
     Attributes:
         network: What a step computes; it shares its weights with the model that is trained.
         loss: Of its output and the batch's targets.
-        best: The column of `validate` that keep="best", early stopping and checkpoints go by; higher is better.
+        monitor: The column of `validate` that keep="best", early stopping and checkpoints go by; higher is better.
         predictions: What was true and what was called in a step, for the accuracy in training; None = no such columns.
         classes: Names in the order of the targets, for the accuracy of each; () = no such columns.
         distillation: What a teacher adds, or None.
@@ -58,7 +58,7 @@ class Objective:
 
     network: keras.Model
     loss: losses.Loss
-    best: str
+    monitor: str
     predictions: StepPredictions | None = None
     classes: tuple[str, ...] = ()
     distillation: DistillationTerm | None = None

@@ -1,8 +1,9 @@
-"""The optimizer of the settings, as torch has it, and averages of the weights it goes through.
+"""Optimizers (torch's own) and stochastic weight averaging.
 
-AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101), Adam (Kingma & Ba 2015), stochastic gradient with
-Nesterov's momentum, RMSprop without (Tieleman & Hinton 2012). Averages: exponential over the steps (Polyak), or SWA,
-the plain mean of the weights after each of the last epochs (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
+AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101), Adam (Kingma & Ba 2015,
+https://arxiv.org/abs/1412.6980), stochastic gradient descent with Nesterov momentum, RMSprop without momentum
+(Tieleman & Hinton 2012). Stochastic weight averaging (SWA) is the arithmetic mean of the weights after each of the last
+epochs (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
 """
 
 from typing import Any
@@ -13,12 +14,16 @@ from birdnet_fs import schema
 
 
 def build_optimizer(groups: list[dict[str, Any]], settings: schema.Training) -> torch.optim.Optimizer:
-    """The optimizer.
+    """Build the optimizer that the settings name.
 
     Args:
-        groups: Of parameters, each with its weight_decay (`layerwise.groups`). With "adamw" it is decoupled, else
-            added to the gradient.
-        settings: Its `optimizer`, `beta1` (of "sgd" the momentum), `beta2` (of "rmsprop" the smoothing) and `amsgrad`.
+        groups: Parameter groups with their weight decay (`finetuning.parameter_groups`). The decay is decoupled with
+            "adamw" and added to the gradient otherwise.
+        settings: Uses `learning_rate`, `optimizer.name`, `optimizer.beta1` (momentum of "sgd"), `optimizer.beta2`
+            (smoothing of "rmsprop") and `optimizer.amsgrad`.
+
+    Returns:
+        The optimizer, with one parameter group for each of `groups`.
     """
     if settings.optimizer.name == "sgd":
         return torch.optim.SGD(
@@ -32,13 +37,18 @@ def build_optimizer(groups: list[dict[str, Any]], settings: schema.Training) -> 
 
 
 class WeightAverage:
-    """The plain mean of the tensors seen so far, kept on their device."""
+    """Running arithmetic mean of lists of tensors, kept on their device.
+
+    Attributes:
+        n: Number of lists averaged so far.
+        tensors: Their mean.
+    """
 
     def __init__(self) -> None:
         self.n, self.tensors = 0, list[torch.Tensor]()
 
     def update(self, tensors: list[torch.Tensor]) -> None:
-        """Take in one more set, as long and of the same shapes as those before."""
+        """Add one list of tensors [...], of the same length and shapes as those before."""
         self.n += 1
         with torch.no_grad():
             if self.n == 1:

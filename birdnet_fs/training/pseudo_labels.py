@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdnet_fs import schema
-from birdnet_fs.batches.augment.unlabeled import UnlabeledClips
+from birdnet_fs.batches.augment.pseudo_label_sampling import PseudoLabelSampling
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.data.copies import match_recordings, with_fingerprints
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import Partition
-from birdnet_fs.data.pseudo_label_table import pseudo_label_table
+from birdnet_fs.data.pseudo_label_table import find_pseudo_label_table
 from birdnet_fs.data.score_table import read_probabilities
 
 
@@ -56,9 +56,9 @@ class PseudoLabeledClips:
         rows = [row for row in rows if row >= 0]
         return PseudoLabeledClips(tuple(self.clips[row] for row in rows), self.targets[rows], self.weights[rows])
 
-    def drawn_as(self, settings: schema.PseudoLabels, n_labeled: int) -> UnlabeledClips:
+    def drawn_as(self, settings: schema.PseudoLabels, n_labeled: int) -> PseudoLabelSampling:
         """How batches take them, behind `n_labeled` clips."""
-        return UnlabeledClips(n_labeled, self.weights / self.weights.sum(), settings.amount, settings.mix)
+        return PseudoLabelSampling(n_labeled, self.weights / self.weights.sum(), settings.amount, settings.mix)
 
 
 def read_pseudo_labels(experiment: schema.Experiment, parts: Partition) -> PseudoLabeledClips | None:
@@ -70,7 +70,7 @@ def read_pseudo_labels(experiment: schema.Experiment, parts: Partition) -> Pseud
         UserError: No such table, or a damaged one, of other classes, or nothing is left of it.
     """
     settings, data = experiment.pseudo_labels, experiment.data
-    table = pseudo_label_table(experiment)
+    table = find_pseudo_label_table(experiment)
     if table is None:
         return None
     found = read_probabilities(table, parts.classes, multi_label=data.multi_label)
@@ -87,7 +87,7 @@ def read_pseudo_labels(experiment: schema.Experiment, parts: Partition) -> Pseud
             f"None of the {len(paths)} windows of {table} can be trained on: {int((~sure).sum())} lie below "
             f"pseudo_labels.threshold={settings.threshold:g} or floor, {len(away)} recordings are held out."
         )
-    targets, weights = soften(found.values[rows], settings, multi_label=data.multi_label)
+    targets, weights = soft_targets(found.values[rows], settings, multi_label=data.multi_label)
     whole = {clip.path: clip for clip in recordings}
     starts, ends = found.onsets_s, found.onsets_s + found.durations_s
     clips = [replace(whole[paths[i]], onset_s=float(starts[i]), offset_s=float(ends[i])) for i in rows]
@@ -95,7 +95,7 @@ def read_pseudo_labels(experiment: schema.Experiment, parts: Partition) -> Pseud
     return PseudoLabeledClips(tuple(clips), targets, weights)
 
 
-def soften(
+def soft_targets(
     probabilities: NDArray[np.float32], settings: schema.PseudoLabels, *, multi_label: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Targets and weights of windows.
@@ -109,7 +109,7 @@ def soften(
         Targets float32 [n, n_classes], and float64 [n], above 0.
 
     >>> p = np.array([[0.9, 0.1]], np.float32)
-    >>> soften(p, schema.PseudoLabels(power=2.0), multi_label=True)[0].round(2).tolist()
+    >>> soft_targets(p, schema.PseudoLabels(power=2.0), multi_label=True)[0].round(2).tolist()
     [[0.8100000023841858, 0.009999999776482582]]
     """
     raised = np.where(probabilities >= settings.floor, probabilities.astype(np.float64), 0) ** settings.power

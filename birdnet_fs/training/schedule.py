@@ -1,11 +1,15 @@
-"""The learning rate of every step: linear warm-up, then a cosine (Loshchilov & Hutter 2017, SGDR), steps, or nothing;
-one cycle (Smith & Topin 2018, https://arxiv.org/abs/1708.07120), or a fall whenever the validation gets no better.
+"""Learning rate schedules.
+
+Linear warm-up followed by cosine decay (Loshchilov & Hutter 2017, "SGDR", https://arxiv.org/abs/1608.03983), step decay
+or a constant rate; the one-cycle policy (Smith & Topin 2018, https://arxiv.org/abs/1708.07120); and reduction when a
+validation metric stops improving.
 """
 
 import math
 from dataclasses import dataclass
 
-ONE_CYCLE = (0.3, 10.0, 100.0)  # share of the rise; peak / first rate; first rate / last rate (ANIMAL-SPOT fork)
+# fraction of steps with a rising rate; peak / first rate; first rate / last rate (values of the ANIMAL-SPOT fork)
+ONE_CYCLE = (0.3, 10.0, 100.0)
 
 
 def learning_rate(
@@ -15,29 +19,35 @@ def learning_rate(
     n_steps: int,
     n_warmup: int,
     schedule: str = "cosine",
-    lowest: float = 0.0,
-    n_per_step: int = 1,
+    minimum: float = 0.0,
+    n_steps_per_drop: int = 1,
     factor: float = 1.0,
 ) -> float:
-    """The rate of a step.
+    """Compute the learning rate of one optimizer step.
 
     Args:
-        step: Counted from 0.
-        peak: Highest rate.
-        n_steps: Steps in the whole training.
-        n_warmup: Steps of linear rise, part of `n_steps`; "onecycle" has its own.
-        schedule: What comes then: "cosine" (half of one, from `peak` to `lowest`), "step" (times `factor` at every
-            multiple of `n_per_step`, counted from the start of the training), "constant" or "plateau" (here like
-            constant; `Plateau` lowers it), or "onecycle": up from peak / 10 along half a cosine in 30 % of the steps,
-            then down to peak / 1000 (torch's OneCycleLR with its defaults but div_factor=10, final_div_factor=100,
-            momentum left alone).
-        lowest: Where the cosine ends.
-        n_per_step: Of "step".
-        factor: Of "step".
+        step: Index of the step, 0 to `n_steps` - 1.
+        peak: Highest rate, above 0.
+        n_steps: Number of steps of the whole training.
+        n_warmup: Number of steps of linear warm-up, part of `n_steps`. Not used by "onecycle".
+        schedule: Course of the rate after warm-up. Default: "cosine".
+            "cosine": half a cosine from `peak` to `minimum`.
+            "step": `peak` multiplied by `factor` after every `n_steps_per_drop` steps since the start of the training.
+            "constant": `peak`.
+            "plateau": as "constant"; `Plateau` gives a further factor.
+            "onecycle": half a cosine up from `peak` / 10 in the first 30 % of the steps, then one down to
+            `peak` / 1000 (torch's OneCycleLR with div_factor=10 and final_div_factor=100, without its momentum cycle).
+        minimum: Rate at the end of "cosine". Default: 0.
+        n_steps_per_drop: Number of steps between two drops of "step", 1 or more. Default: 1.
+        factor: Factor of each drop of "step". Default: 1.
+
+    Returns:
+        The rate, 0 or more.
 
     >>> [round(learning_rate(s, peak=1.0, n_steps=6, n_warmup=2), 2) for s in range(6)]
     [0.5, 1.0, 1.0, 0.85, 0.5, 0.15]
-    >>> [learning_rate(s, peak=1.0, n_steps=6, n_warmup=0, schedule="step", n_per_step=2, factor=0.5) for s in range(6)]
+    >>> drops = {"schedule": "step", "n_steps_per_drop": 2, "factor": 0.5}
+    >>> [learning_rate(s, peak=1.0, n_steps=6, n_warmup=0, **drops) for s in range(6)]
     [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
     >>> [round(learning_rate(s, peak=1.0, n_steps=11, n_warmup=0, schedule="onecycle"), 3) for s in (0, 2, 10)]
     [0.1, 0.963, 0.001]
@@ -47,11 +57,11 @@ def learning_rate(
     if step < n_warmup:
         return peak * (step + 1) / n_warmup
     if schedule == "step":
-        return peak * factor ** (step // n_per_step)
+        return peak * factor ** (step // n_steps_per_drop)
     if schedule in ("constant", "plateau"):
         return peak
     done = (step - n_warmup) / max(1, n_steps - n_warmup)
-    return _half_cosine(peak, lowest, min(1.0, done))
+    return _half_cosine(peak, minimum, min(1.0, done))
 
 
 def _one_cycle(step: int, peak: float, n_steps: int) -> float:
@@ -69,27 +79,29 @@ def _half_cosine(start: float, end: float, done: float) -> float:
 
 @dataclass
 class Plateau:
-    """Lowers the rate when a number has not risen for a while, as torch's ReduceLROnPlateau (mode max, absolute).
+    """Factor of the learning rate that shrinks when a metric stops improving.
+
+    Same rule as torch's ReduceLROnPlateau with mode="max" and threshold_mode="abs".
 
     Attributes:
-        factor: What the rate is multiplied by.
-        patience: Epochs without a rise that are borne.
-        least: What counts as a rise.
-        scale: What the rate is multiplied by now.
-        best: The highest number so far.
-        n_waited: Epochs without a rise.
+        factor: Factor by which `scale` is multiplied, in (0, 1).
+        patience: Number of epochs without improvement that are accepted before a reduction.
+        min_delta: Smallest increase that counts as an improvement. Default: 0.001, as in ANIMAL-SPOT.
+        scale: Present factor of the learning rate.
+        best: Largest value so far.
+        n_waited: Number of epochs since the last improvement or reduction.
     """
 
     factor: float
     patience: int
-    least: float = 1e-3  # ANIMAL-SPOT
+    min_delta: float = 1e-3
     scale: float = 1.0
     best: float = -math.inf
     n_waited: int = 0
 
     def update(self, value: float) -> None:
-        """Take in the number of one epoch; nan is no rise."""
-        if value > self.best + self.least:
+        """Add the value of one epoch; NaN counts as no improvement."""
+        if value > self.best + self.min_delta:
             self.best, self.n_waited = value, 0
             return
         self.n_waited += 1

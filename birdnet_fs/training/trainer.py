@@ -25,7 +25,7 @@ from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.runs import provenance, teachers
 from birdnet_fs.runs.history import HISTORY, Row, Weights, write_history
 from birdnet_fs.runs.initial_weights import load_initial_weights
-from birdnet_fs.runs.resolve import is_finished, resolved, run_as
+from birdnet_fs.runs.resolve import is_finished, resolved, with_neutral_settings
 from birdnet_fs.runs.run import Run, build_network, check_classes, load_run, save_run
 from birdnet_fs.training import distillation, episodic, finetuning, pseudo_labels, validation
 from birdnet_fs.training.callbacks import EpochCallbacks
@@ -80,7 +80,7 @@ def train(
     if experiment.episodes:
         episodic.check_episodes(parts, experiment.episodes, experiment.seed)
     torch.set_num_threads(experiment.training.threads or torch.get_num_threads())
-    runs, saved = teachers.teacher_names(experiment, parts.classes)
+    runs, saved = teachers.resolve_teachers(experiment, parts.classes)
     if experiment.model.weights and pretrained is None:
         pretrained = Path(experiment.model.weights)
     # what cannot be built, frozen or started is said before anything is decoded
@@ -126,9 +126,9 @@ def train(
         experiment,
         noises=_backgrounds(experiment, parts, read),
         order=order,
-        frontends=teacher.frontends if teacher else (),
+        teacher_frontends=teacher.frontends if teacher else (),
         teacher_probabilities=saved.of(waveforms.clips) if saved else None,
-        unlabeled=windows.drawn_as(experiment.pseudo_labels, n_labeled) if windows and windows.clips else None,
+        pseudo_labels=windows.drawn_as(experiment.pseudo_labels, n_labeled) if windows and windows.clips else None,
     )
     model = _network(experiment, parts, device, pretrained, tell=True)
     say(f"{experiment.name}: {n_labeled} clips, {len(parts.classes)} classes, {model.count_params():,} parameters")
@@ -149,12 +149,12 @@ def train(
                 variable.assign(fitted.weights[variable.path])
         return save(folder, fitted.weights, fitted.history, callbacks=callbacks)
 
-    callbacks = EpochCallbacks(output, experiment, objective.best, save)
+    callbacks = EpochCallbacks(output, experiment, objective.monitor, save)
 
     def after_epoch(history: Sequence[Row], weights: Weights) -> None:
         callbacks.after_epoch(history, weights)
         if watch is not None:
-            watch(objective.best, history)
+            watch(objective.monitor, history)
 
     try:
         fitted = run_epochs(
@@ -185,7 +185,7 @@ def pretrain(experiment: schema.Experiment, output: Path) -> Path:
     first = experiment.pretrain
     if first is None:
         raise UserError(f"Experiment {experiment.name!r} has no pretrain part.")
-    first = run_as(dataclasses.replace(first, seed=experiment.seed, debug=experiment.debug), experiment)
+    first = with_neutral_settings(dataclasses.replace(first, seed=experiment.seed, debug=experiment.debug), experiment)
     if not is_finished(output, first):
         train(first, output)
     return output
@@ -332,6 +332,6 @@ def _save(
         write_partition(folder / PARTITION, parts)
         _ledger(parts, waveforms).write(folder / "recordings.csv")
         if callbacks is not None:
-            callbacks.tracking.remember(folder)
+            callbacks.tracking.write_locations(folder)
 
-    return save_run(output, experiment, parts.classes, weights, also=others)
+    return save_run(output, experiment, parts.classes, weights, write_extra=others)

@@ -9,7 +9,8 @@ from birdnet_fs import schema
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
-from birdnet_fs.inference.clip_scores import lowered_network, score_waveforms
+from birdnet_fs.inference.clips import score_waveforms
+from birdnet_fs.inference.engine import lowered_network
 from birdnet_fs.metrics import classification
 from birdnet_fs.metrics.auroc import macro_auroc
 from birdnet_fs.runs.history import accuracy_columns
@@ -22,7 +23,7 @@ def supervised_validation(
     experiment: schema.Experiment,
     classes: tuple[str, ...],
 ) -> Callable[[], dict[str, float]]:
-    """A function that scores the clips as `evaluate` would score them if the run ended now (clip_scores.py).
+    """A function that scores the clips as `evaluate` would score them if the run ended now (inference/clips.py).
 
     Args:
         model: The network, float32 logits [batch, n_classes].

@@ -15,7 +15,7 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import assigned, override, text
 from birdnet_fs.frontend import preset
 from birdnet_fs.models import resolve
-from birdnet_fs.runs.resolve import NOT_OF_THE_RUN
+from birdnet_fs.runs.resolve import NEUTRAL_SETTINGS
 
 GROUPS = {"frontend": preset}
 DIGITS = 6  # of a drawn number, so that it can be read and written
@@ -26,7 +26,7 @@ _MAKES_NO_DIFFERENCE = (
     "name",
     "debug",
     "training.checkpoints.select",
-    *NOT_OF_THE_RUN,
+    *NEUTRAL_SETTINGS,
 )  # to the value a trial is judged by
 
 

@@ -85,7 +85,7 @@ class Study:
                 self._study = optuna.create_study(study_name=NAME, storage=self._storage, direction="maximize")
         self._study.pruner = _pruner(space, schema.debugged(base).training.epochs)
 
-    def place(self, number: int) -> Path:
+    def trial_folder(self, number: int) -> Path:
         """The folder of a trial."""
         return self.folder / TRIALS / f"{number:04d}"
 
@@ -122,7 +122,7 @@ class Study:
             with exclusive(self.folder / DRAW) as now_s:
                 n_running, all_alive = 0, True
                 for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                    touched_s = last_touched(self.place(trial.number) / ALIVE)
+                    touched_s = last_touched(self.trial_folder(trial.number) / ALIVE)
                     if now_s - touched_s > self.grace_s:
                         self._retry(trial, "its process ended without a word (killed, or out of memory)")
                         continue
@@ -137,7 +137,7 @@ class Study:
     @contextlib.contextmanager
     def alive(self, trial: Trial) -> Iterator[None]:
         """Show other processes, while the block runs, that a trial is being trained."""
-        path = self.place(trial.number) / ALIVE
+        path = self.trial_folder(trial.number) / ALIVE
         try:
             with kept_touched(path, self.grace_s):
                 yield
@@ -171,7 +171,7 @@ class Study:
         kinds = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
         self._study.sampler = kinds[self.space.sampler](seed=integer_seed(self.base.seed, Stream.TRIALS, n_drawn))
         trial = self._study.ask(self._distributions)
-        claim(self.place(trial.number) / ALIVE)
+        claim(self.trial_folder(trial.number) / ALIVE)
         return trial
 
     def _retry(self, trial: FrozenTrial, reason: str, *, counts: bool = True) -> None:
@@ -183,16 +183,16 @@ class Study:
             self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         except UpdateFinishedTrialError:
             return
-        (self.place(trial.number) / ALIVE).unlink(missing_ok=True)
+        (self.trial_folder(trial.number) / ALIVE).unlink(missing_ok=True)
         if n_retries <= MAX_RETRIES and len(trial.params) == len(self._distributions):
             self._study.enqueue_trial(trial.params, user_attrs={RETRY: n_retries})
 
     def _tidy(self, number: int) -> None:
         """Remove weights of this trial that are of no use, and those of trials that are no longer among the best."""
         for name in ("diverged", "interrupted", CHECKPOINTS):
-            shutil.rmtree(self.place(number) / name, ignore_errors=True)
+            shutil.rmtree(self.trial_folder(number) / name, ignore_errors=True)
         for trial in best_first(self.trials())[self.n_kept :]:
-            (self.place(trial.number) / WEIGHTS).unlink(missing_ok=True)
+            (self.trial_folder(trial.number) / WEIGHTS).unlink(missing_ok=True)
 
 
 def open_journal(folder: Path) -> JournalStorage:

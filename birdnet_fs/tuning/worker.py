@@ -99,7 +99,7 @@ def work(
     train_one = functools.partial(train_one, pretrained=_pretrained(study), read=decode_once())
     n_failures = 0
     while (trial := study.next()) is not None:
-        log_file = study.place(trial.number) / LOG
+        log_file = study.trial_folder(trial.number) / LOG
         with (
             study.alive(trial),
             open(log_file, "a", encoding="utf-8", buffering=1) as log,
@@ -128,7 +128,7 @@ def _run_trial(study: Study, trial: optuna.Trial, train_one: Train, stop: thread
                 raise optuna.TrialPruned(f"behind the others after epoch {len(epochs)}")
 
     try:
-        folder, settings = study.place(trial.number), settings_of(study.space, study.base, trial.params)
+        folder, settings = study.trial_folder(trial.number), settings_of(study.space, study.base, trial.params)
         trial.set_user_attr(SETTINGS, settings)
         write_json(folder / TRIAL, {"trial": trial.number, "settings": settings})
         experiment = trial_experiment(study.base, settings, name=f"{study.base.name}_trial{trial.number}")

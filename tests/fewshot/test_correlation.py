@@ -81,7 +81,7 @@ def test_frames_suit_the_length_of_the_clips(sample_rate_hz, length_s, hop_lengt
     base = schema.FrontEnd(sample_rate_hz=sample_rate_hz)
     spec = correlation_frontend(base, round(length_s * sample_rate_hz))
     assert (spec.hop_length, spec.n_fft) == (hop_length, 2 * hop_length)
-    assert spec.n_frames_of(round(length_s * sample_rate_hz)) <= correlation.MOST_FRAMES + 1
+    assert spec.n_frames_of(round(length_s * sample_rate_hz)) <= correlation.MAX_FRAMES + 1
     assert (spec.fmin_hz, spec.fmax_hz) == (base.fmin_hz, base.fmax_hz)
 
 
@@ -95,7 +95,7 @@ def test_of_a_clip_far_longer_than_the_others_the_front_is_compared():
 def test_faults_are_one_sentence(monkeypatch):
     with pytest.raises(UserError, match="received none"):
         spectrograms([], SPEC)
-    monkeypatch.setattr(correlation, "MOST_CLIPS", 2)
+    monkeypatch.setattr(correlation, "MAX_CLIPS", 2)
     with pytest.raises(UserError, match=r"At most 2 clips .*data\.where\. Received: 3"):
         correlations([np.ones((2, 2), np.float32)] * 3)
 

@@ -22,10 +22,10 @@ from birdnet_fs.data.manifest import Manifest, read_manifest
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.data.synthetic.song import SPECIES
 from birdnet_fs.fewshot import calibration
-from birdnet_fs.fewshot.calibration import KEPT, Base, calibrate
+from birdnet_fs.fewshot.calibration import ACCEPTED_SHARE, EmbeddingDistance, calibrate
 from birdnet_fs.fewshot.enrollment import enroll
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
-from birdnet_fs.inference.engine import open_engine
+from birdnet_fs.inference.open import open_engine
 from birdnet_fs.runs import run as run_folder
 
 NAMES = [species.latin for species in SPECIES[:4]]
@@ -157,7 +157,7 @@ def test_a_learned_distance_stays_and_unknown_is_calibrated_on_it(clips, tmp_pat
         passed = np.mean(np.array(own) > unknown) + np.mean(np.array(other) < unknown)
         assert passed == pytest.approx(max(rates.values()))
     else:
-        unknown = float(np.quantile(own, 1 - KEPT))
+        unknown = float(np.quantile(own, 1 - ACCEPTED_SHARE))
     window = waveforms[4][: FRONT_END.n_samples]
     expected = [*(logit(embedding(run, window), p) for p in prototypes), unknown]
     found = open_engine(new.path).logits(window[None])[0]
@@ -223,7 +223,7 @@ def test_unknown_stands_between_support_and_background():
     axes = np.eye(3, dtype=np.float32)
     points = np.concatenate([axes[i] + 0.05 * rng.normal(size=(6, 3)) for i in (0, 1)]).astype(np.float32)
     labels = ("a",) * 6 + ("b",) * 6
-    base = Base("cosine", np.zeros(3, np.float32))
+    base = EmbeddingDistance("cosine", np.zeros(3, np.float32))
     background = (axes[2] + 0.05 * rng.normal(size=(20, 3))).astype(np.float32)
     head = calibrate(labels, points, background, base, unknown=True)
     own = []
@@ -236,7 +236,7 @@ def test_unknown_stands_between_support_and_background():
     assert head.unknown / head.scale == pytest.approx(middle, abs=tolerances.PROTOTYPE_LOGITS)
     quiet = calibrate(labels, points, np.empty((0, 3), np.float32), base, unknown=True)
     kept = np.mean(np.array(own) > quiet.unknown / quiet.scale)
-    assert kept >= KEPT - 1 / 12
+    assert kept >= ACCEPTED_SHARE - 1 / 12
     assert calibrate(labels, points, background, base, unknown=False).unknown is None
 
 
@@ -261,7 +261,7 @@ def test_the_scale_fits_what_the_clips_allow_to_say(apart: float, size: float):
     labels = ["abcd"[i // 5] for i in range(20)]
     nothing = np.empty((0, 4))
     for unknown in (False, True):
-        head = calibrate(labels, points.astype(np.float32), nothing, Base("euclidean", None), unknown=unknown)
+        head = calibrate(labels, points.astype(np.float32), nothing, EmbeddingDistance("euclidean", None), unknown=unknown)
 
         def cost(scale: float, head=head) -> float:
             total = 0.0
@@ -285,7 +285,7 @@ def test_the_scale_fits_what_the_clips_allow_to_say(apart: float, size: float):
 def test_one_clip_each_is_unknown_no_nearer_than_the_next_class():
     """And the scale is that of clips half-way between their class and the next."""
     points = unit(np.random.default_rng(4).normal(size=(5, 3)))
-    head = calibrate("abcde", points.astype(np.float32), np.empty((0, 3)), Base("cosine", np.zeros(3)), unknown=True)
+    head = calibrate("abcde", points.astype(np.float32), np.empty((0, 3)), EmbeddingDistance("cosine", np.zeros(3)), unknown=True)
     near = points @ points.T
     others = np.where(np.eye(5, dtype=bool), -np.inf, near).max(1)
     assert head.unknown / head.scale == pytest.approx(np.median(others))
@@ -304,11 +304,11 @@ def test_one_class_is_told_from_unknown():
     rng = np.random.default_rng(2)
     for size in (1e-3, 1e3):
         points = (size * rng.normal(size=(30, 3))).astype(np.float32)
-        head = calibrate(["a"] * 30, points, (size * (8 + points / size)), Base("euclidean", None), unknown=True)
+        head = calibrate(["a"] * 30, points, (size * (8 + points / size)), EmbeddingDistance("euclidean", None), unknown=True)
         logits = -head.scale * np.square(points - head.prototypes).sum(1)
         assert np.mean(expit(logits - head.unknown)) > 0.8
     with pytest.raises(UserError, match="One clip of one class"):
-        calibrate(["a"], points[:1], np.empty((0, 3)), Base("euclidean", None), unknown=True)
+        calibrate(["a"], points[:1], np.empty((0, 3)), EmbeddingDistance("euclidean", None), unknown=True)
 
 
 def test_faults_are_one_sentence_and_nothing_is_written(clips, tmp_path):

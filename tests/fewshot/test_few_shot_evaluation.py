@@ -15,9 +15,8 @@ from birdnet_fs.data.manifest import read_manifest
 from birdnet_fs.data.partition import Partition, write_partition
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.data.waveforms import Waveforms
-from birdnet_fs.inference.embed import embed_clips
+from birdnet_fs.inference.embed import Embedder, embed_clips
 from birdnet_fs.runs import run as run_folder
-from birdnet_fs.training.episodic import Embedder
 
 WHERE = ["data.table=metadata.csv", "data.audio=audio", "data.where=set=aviary"]
 

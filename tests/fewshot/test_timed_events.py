@@ -12,9 +12,8 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.manifest import read_manifest, write_manifest
 from birdnet_fs.data.partition import Partition, write_partition
 from birdnet_fs.data.waveforms import Waveforms
-from birdnet_fs.inference.embed import embed_clips
+from birdnet_fs.inference.embed import Embedder, embed_clips
 from birdnet_fs.runs import run as run_folder
-from birdnet_fs.training.episodic import Embedder
 
 RATE = 16_000
 PITCHES_HZ = {"high": 6000.0, "low": 900.0, "middle": 2500.0}
@@ -139,7 +138,7 @@ def test_events_outside_their_recording_are_listed_and_the_others_used(run, reco
     source = table(recordings, recordings / "late.csv", lambda rows: rows + late)
     found = results(run, source, output=tmp_path / "a.json")
     told = capsys.readouterr().err
-    assert "37 ok, 0 partial, 1 quarantined" in told and "nothing is left at 7 s; the recording ends earlier" in told
+    assert "37 ok, 0 partial, 1 quarantined" in told and "there is no audio at 7 s; the recording ends earlier" in told
     assert "1 of 37 clips end behind their recording" in told
     assert found["across", "cosine"]["n_episodes"] == 40
 
@@ -151,7 +150,7 @@ def test_events_outside_their_recording_are_listed_and_the_others_used(run, reco
             lambda rows: [row for row in rows if "low" not in row] + [row for row in rows if "low" in row][:2],
             r"low has 2 clips, fewer than the 3 of an episode",
         ),
-        (lambda rows: [row for row in rows if "low" not in row], r"n_way=3 need as many classes.*2 classes"),
+        (lambda rows: [row for row in rows if "low" not in row], r"n_way=3 needs at least 3 classes.*2 classes"),
         (lambda rows: [row.rpartition(",")[0] + ",nocall" for row in rows], r"None of the 36 rows .* one class"),
     ],
 )

@@ -21,7 +21,7 @@ from birdnet_fs.data.score_table import read_scores
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.inference.clips import score_clips
-from birdnet_fs.inference.engine import open_engine
+from birdnet_fs.inference.open import open_engine
 from birdnet_fs.reports.held_out import report_on_held_out
 from birdnet_fs.runs.checkpoints import Checkpoints
 from birdnet_fs.runs.history import accuracy_columns, read_history, write_history

@@ -308,7 +308,7 @@ def test_who_may_not_teach(aviary: Path, teacher: Run, tmp_path: Path, settings:
 def test_a_teacher_of_other_classes_or_behind_whom_a_leak_is(aviary: Path, teacher: Run, tmp_path: Path) -> None:
     names = sorted(teacher.classes)
     two = [f"data.where=set=aviary,label={names[0]}|{names[1]}", f"distillation.teacher={teacher.path}"]
-    with pytest.raises(UserError, match=f"must know the 2 classes .* {names[2]!r} is its class but none here"):
+    with pytest.raises(UserError, match=f"must have the 2 classes .* {names[2]!r} is not trained here"):
         trainer.train(experiment(aviary, *two), tmp_path / "run")
     # fold 1 started from fold 0, which was trained on fold 1; it says itself that it holds fold 1 out
     weights = model_weights(teacher.build_model())
@@ -317,7 +317,7 @@ def test_a_teacher_of_other_classes_or_behind_whom_a_leak_is(aviary: Path, teach
     parts = dataclasses.replace(parts, inherited=inherited([teacher.path], parts.train))
     save_run(
         tmp_path / "late", started, teacher.classes, weights,
-        also=lambda folder: trainer.write_partition(folder / "partition.csv", parts),
+        write_extra=lambda folder: trainer.write_partition(folder / "partition.csv", parts),
     )  # fmt: skip
     taught = experiment(aviary, "data.fold=1", f"distillation.teacher={tmp_path / 'late'}")
     with pytest.raises(UserError, match="late, through a run behind it, was trained on 6 clips that are held out"):
@@ -339,7 +339,7 @@ def test_a_table_is_read_line_by_line(aviary: Path, tmp_path: Path) -> None:
         (head + "a.wav,1,3,g,,nan,.6\n", r"line 2: probabilities must lie"),
         (head + "a.wav,1,x,g,,.5,.5\n", "line 2: could not convert"),
         ("path,a,b\n", "must have the columns path, onset_s, duration_s and one column per class"),
-        (head.replace(",a", ",c"), "must know the 2 classes"),
+        (head.replace(",a", ",c"), "must have the 2 classes"),
         (head + 'a.wav,1,3,g,,.5,"' + "5" * 200_000, "line 2: field larger than field limit"),
     ):
         with pytest.raises(UserError, match=words):

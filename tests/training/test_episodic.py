@@ -25,7 +25,8 @@ from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
-from birdnet_fs.inference.engine import open_engine
+from birdnet_fs.inference.embed import Embedder, Item
+from birdnet_fs.inference.open import open_engine
 from birdnet_fs.reports.held_out import report_on_held_out
 from birdnet_fs.runs.initial_weights import load_initial_weights
 from birdnet_fs.runs.run import load_run, model_weights, read_weights
@@ -43,7 +44,7 @@ from birdnet_fs.schema import (
     Training,
 )
 from birdnet_fs.training import episodic, trainer
-from birdnet_fs.training.episodic import Embedder, Item, draw_items, episode_result, episodic_objective, head_method
+from birdnet_fs.training.episodic import draw_items, episode_result, episodic_objective, head_method
 from birdnet_fs.training.loop import Interrupted, run_epochs
 from birdnet_fs.training.objective import AccuracyCounter
 
@@ -372,7 +373,7 @@ def test_where_support_and_query_come_from_is_said() -> None:
     ("settings", "message"),
     [
         (["episodes.n_shot=7"], r"has 8 clips, fewer than the 9 of an episode"),
-        (["episodes.n_way=4"], r"n_way=4 need as many classes.*Received: 3 classes"),
+        (["episodes.n_way=4"], r"n_way=4 needs at least 4 classes.*Received: 3 classes"),
         (["episodes.n_way=9"], r"Received: 6 classes"),
         (
             ["data.split_column=split", "episodes.same_recording=true"],

@@ -93,7 +93,7 @@ def test_they_are_mixed_into_labeled_clips_and_into_nothing_else(noises: Wavefor
     mixed = [item for item in own if item.targets[3:].any()]
     assert 0.3 < len(mixed) / len(own) < 0.7
     for item in mixed:
-        assert item.changes[0].endswith("labeled by a run") and item.targets.sum() == pytest.approx(1)
+        assert item.changes[0].endswith("pseudo-labeled") and item.targets.sum() == pytest.approx(1)
     assert max(item.targets[6:].max() for item in own) == 0  # no chance is none
     others = [item.targets[3:] for place, item in enumerate(found) if place % 8 >= 3]
     assert all(np.count_nonzero(row) == 1 for row in others)  # mixed with labeled clips only, by augmentation.mixup
@@ -245,7 +245,7 @@ def test_labels_by_who_heard_the_held_out_clips_are_refused(aviary: Path, table:
     with pytest.raises(UserError, match=r"pseudo_labels\.table must be a pseudo\.csv .* Received: .*aviary$"):
         trainer.train(experiment(aviary, f"pseudo_labels.table={aviary}"), tmp_path / "run")
     two = "data.where=set=aviary,label=" + "|".join(read_scores(table).classes[:2])
-    with pytest.raises(UserError, match=r"pseudo\.csv must know the 2 classes that are trained here"):
+    with pytest.raises(UserError, match=r"pseudo\.csv must have the 2 classes that are trained here"):
         trainer.train(experiment(aviary, f"pseudo_labels.table={table}", two), tmp_path / "run")
     # a table of fold 0, whose maker is there no more, in a folder for all folds
     for name in ("pseudo.csv", "pseudo.json"):

@@ -13,7 +13,7 @@ from birdnet_fs.cli.main import app
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.partition import PARTITION
 from birdnet_fs.data.synthetic.aviary import make_aviary
-from birdnet_fs.inference.engine import open_engine
+from birdnet_fs.inference.open import open_engine
 from birdnet_fs.models.quantization.convert import is_quantized, quantize, ranges
 from birdnet_fs.models.quantization.fake_quant import FIXED, LEARN
 from birdnet_fs.runs.history import read_history

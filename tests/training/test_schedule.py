@@ -29,22 +29,22 @@ def ours(**settings) -> list[float]:
 
 @pytest.mark.parametrize(("n_epochs", "factor"), [(1, 0.65), (3, 0.1), (10, 0.65)])
 def test_steps_are_torchs(n_epochs: int, factor: float) -> None:
-    found = ours(schedule="step", n_per_step=n_epochs * N_BATCHES, factor=factor)
+    found = ours(schedule="step", n_steps_per_drop=n_epochs * N_BATCHES, factor=factor)
     expected = rates_of_torch(lambda o: lr_scheduler.StepLR(o, n_epochs, factor), N_BATCHES)
     assert found == pytest.approx(expected, rel=tolerances.RATE)
 
 
 def test_a_cosine_ends_at_the_lowest_rate_as_torchs() -> None:
-    found = ours(schedule="cosine", lowest=1e-5)
+    found = ours(schedule="cosine", minimum=1e-5)
     expected = rates_of_torch(lambda o: lr_scheduler.CosineAnnealingLR(o, N_EPOCHS * N_BATCHES, 1e-5), 1)
     assert found == pytest.approx(expected, rel=tolerances.RATE)
-    after = learning_rate(N_EPOCHS * N_BATCHES, peak=PEAK, n_steps=N_EPOCHS * N_BATCHES, n_warmup=0, lowest=1e-5)
+    after = learning_rate(N_EPOCHS * N_BATCHES, peak=PEAK, n_steps=N_EPOCHS * N_BATCHES, n_warmup=0, minimum=1e-5)
     assert after == pytest.approx(1e-5)
 
 
 def test_a_constant_rate_stays_and_all_rise_first() -> None:
     assert ours(schedule="constant") == [PEAK] * (N_EPOCHS * N_BATCHES)
-    for settings in ({"schedule": "constant"}, {"schedule": "step", "n_per_step": 5, "factor": 0.5}, {"lowest": 1e-3}):
+    for settings in ({"schedule": "constant"}, {"schedule": "step", "n_steps_per_drop": 5, "factor": 0.5}, {"minimum": 1e-3}):
         rates = ours(n_warmup=4, **settings)
         assert rates[:4] == pytest.approx([PEAK / 4, PEAK / 2, 3 * PEAK / 4, PEAK])
         assert rates[4] == PEAK

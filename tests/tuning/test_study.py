@@ -82,10 +82,10 @@ def test_a_study_is_drawn_pruned_and_tidied(tmp_path: Path) -> None:
     assert [t.number for t in trials] == list(range(12))
     assert {t.state for t in trials} == {"finished", "pruned"}
     for trial in trials:
-        told = json.loads((study.place(trial.number) / "trial.json").read_text())
+        told = json.loads((study.trial_folder(trial.number) / "trial.json").read_text())
         assert tuple(told["settings"]) == trial.settings
-        assert (study.place(trial.number) / LOG).is_file()
-        assert not (study.place(trial.number) / "alive.json").exists()
+        assert (study.trial_folder(trial.number) / LOG).is_file()
+        assert not (study.trial_folder(trial.number) / "alive.json").exists()
     best = best_first(trials)
     assert best[0].best_epoch == 5
     assert best[0].value == max(t.value or 0 for t in trials)
@@ -133,7 +133,7 @@ def test_what_a_dead_process_trained_is_tried_again_twice_at_most(tmp_path: Path
     for _ in range(4):  # each by a process that touches its file no more
         study = study_in(tmp_path, n_trials=1, grace_s=60)
         taken.append(study.next())
-        os.utime(study.place(taken[-1].number) / ALIVE, (0, 0))
+        os.utime(study.trial_folder(taken[-1].number) / ALIVE, (0, 0))
     params = [trial.params for trial in taken if trial is not None]
     assert params[0] == params[1] == params[2] != params[3]
     assert [t.state for t in study_in(tmp_path).trials()] == ["lost", "lost", "lost", "running"]
@@ -171,7 +171,7 @@ def test_one_that_was_taken_for_dead_says_nothing_any_more(tmp_path: Path) -> No
     states = [t.state for t in study.trials()]
     assert states[0] == "lost"
     assert states.count("finished") == 2
-    assert "has taken over the trial" in (study.place(0) / LOG).read_text()
+    assert "has taken over the trial" in (study.trial_folder(0) / LOG).read_text()
 
 
 def test_several_at_a_time_make_as_many_as_are_asked_for(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_defect_is_kept_with_its_traceback(tmp_path: Path) -> None:
     study = study_in(tmp_path, n_trials=2)
     work(study, train_one=first_then(0, lambda: print(1 // 0)))
     assert study.trials()[0].reason.startswith("ZeroDivisionError")
-    assert "Traceback" in (study.place(0) / LOG).read_text()
+    assert "Traceback" in (study.trial_folder(0) / LOG).read_text()
 
 
 def test_settings_that_exclude_one_another_are_pruned_with_the_reason(tmp_path: Path) -> None:

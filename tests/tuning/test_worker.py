@@ -74,7 +74,7 @@ def test_trials_are_runs_on_clips_that_are_decoded_once(base: Experiment, tmp_pa
     assert set(decoded.values()) == {1}
     assert not set(decoded) & {clip.path for clip in parts.held_out}
     for trial in trials:
-        run = load_run(study.place(trial.number))
+        run = load_run(study.trial_folder(trial.number))
         assert f"training.learning_rate={run.experiment.training.learning_rate}" in trial.settings
         assert not (run.path / "checkpoints").exists()
         column = [row["val_macro_auroc"] for row in read_history(run.path / "history.csv")]
@@ -105,7 +105,7 @@ def test_divergence_fails_the_trial_and_not_the_study(base: Experiment, tmp_path
         wild = trial.params["training.learning_rate"] == "1e+30"
         assert (trial.state == "failed") == wild
         assert ("became NaN or infinite" in trial.reason) == wild
-        assert not list(study.place(trial.number).rglob("diverged"))
+        assert not list(study.trial_folder(trial.number).rglob("diverged"))
 
 
 def test_what_cannot_be_tuned_is_said_before_the_first_trial(base: Experiment) -> None:
@@ -123,5 +123,5 @@ def test_a_pretrained_start_is_trained_once_for_all(base: Experiment, tmp_path: 
     work(study)
     assert [trial.state for trial in study.trials()] == ["finished"] * 2
     assert is_finished(tmp_path / "pretrain", override(first, [f"seed={base.seed}"]))
-    assert "pretrain" in (study.place(0) / "log.txt").read_text()
-    assert not (study.place(0) / "pretrain").exists()
+    assert "pretrain" in (study.trial_folder(0) / "log.txt").read_text()
+    assert not (study.trial_folder(0) / "pretrain").exists()

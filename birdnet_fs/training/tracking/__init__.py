@@ -1,1 +1,1 @@
-"""Send the numbers of a training to TensorBoard and MLflow."""
+"""Training metrics in TensorBoard and MLflow."""

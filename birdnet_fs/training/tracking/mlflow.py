@@ -1,9 +1,9 @@
-"""Numbers, settings and report of a training as a run of MLflow.
+"""Metrics, settings and report of a training as an MLflow run.
 
 The store is the SQLite file `mlruns/mlflow.db` beside the run folder, so that all runs of a folder are compared on one
-page: `mlflow ui --backend-store-uri sqlite:///runs/mlruns/mlflow.db` (a database is MLflow's default since 3.7, see
-https://mlflow.org/docs/latest/self-hosting/architecture/backend-store). MLFLOW_TRACKING_URI names another. Metrics have
-the names of history.csv's columns.
+page: `mlflow ui --backend-store-uri sqlite:///runs/mlruns/mlflow.db` (a database has been MLflow's default since 3.7,
+see https://mlflow.org/docs/latest/self-hosting/architecture/backend-store). The environment variable
+MLFLOW_TRACKING_URI selects another store. Metrics are named like the columns of history.csv.
 """
 
 import math
@@ -20,19 +20,19 @@ from birdnet_fs.core.settings import show
 from birdnet_fs.runs.history import HISTORY
 
 FOLDER, DATABASE = "mlruns", "mlflow.db"
-EXPERIMENT = "birdnet_fs"  # one for all: MLflow compares the runs of an experiment
+EXPERIMENT = "birdnet_fs"  # one for all runs, because MLflow compares the runs of one experiment
 ARTIFACTS = ("report.html", "metrics.json", HISTORY, "config.json")
-_AT_A_TIME = {"params": 100, "metrics": 1000}  # MLflow's limits on a batch
-_LONGEST = 250  # characters of a name
+_BATCH_LIMITS = {"params": 100, "metrics": 1000}  # entities that MLflow accepts in one call
+_MAX_NAME_LENGTH = 250  # MLflow's limit, characters
 
 
 class MLflow:
-    """A run of MLflow.
+    """Tracker that writes to an MLflow run.
 
     Args:
         output: The run folder.
-        uri: Of the store.
-        run_id: Of the run in it.
+        uri: URI of the MLflow store.
+        run_id: Identifier of the run in that store.
     """
 
     def __init__(self, output: Path, uri: str, run_id: str) -> None:
@@ -41,7 +41,7 @@ class MLflow:
 
     @classmethod
     def start(cls, experiment: schema.Experiment, output: Path) -> "MLflow":
-        """A new run with the settings as parameters."""
+        """Create an MLflow run with the settings of the experiment as parameters."""
         uri, artifacts = os.environ.get("MLFLOW_TRACKING_URI", ""), None
         if not uri:
             folder = output.resolve().parent / FOLDER
@@ -49,28 +49,32 @@ class MLflow:
             uri, artifacts = f"sqlite:///{folder / DATABASE}", (folder / "artifacts").as_uri()
         client = _client(uri)
         found = client.get_experiment_by_name(EXPERIMENT)
-        place = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+        number = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location=artifacts)
         name = experiment.name if output.name == experiment.name else f"{experiment.name} {output.name}"
         tags = {"run_folder": str(output.resolve()), "birdnet_fs": __version__}
-        run = cls(output, uri, client.create_run(place, run_name=name, tags=tags).info.run_id)
+        run = cls(output, uri, client.create_run(number, run_name=name, tags=tags).info.run_id)
         settings = [line.partition("=") for line in show(experiment).split("\n")]
         run._log("params", [_entity("Param", key, value) for key, _, value in settings])
         say(f"MLflow: run {name!r}; mlflow ui --backend-store-uri {uri}")
         return run
 
     def epoch(self, row: Mapping[str, float]) -> None:
+        """Log the history row of an epoch as metrics."""
         self._send(row, int(row["epoch"]))
 
     def report(self, numbers: Mapping[str, float], epoch: int) -> None:
+        """Log the metrics of the test, and the files of the run folder in ARTIFACTS."""
         self._send(numbers, epoch)
         for name in ARTIFACTS:
             if (self.output / name).is_file():
                 self._client.log_artifact(self.run_id, str(self.output / name))
 
     def close(self, status: str) -> None:
+        """Set the final status of the run: FINISHED, FAILED or KILLED."""
         self._client.set_terminated(self.run_id, status)
 
-    def place(self) -> dict[str, str]:
+    def location(self) -> dict[str, str]:
+        """Return the arguments with which `MLflow` opens this run again."""
         return {"uri": self.uri, "run_id": self.run_id}
 
     def _send(self, row: Mapping[str, float], step: int) -> None:
@@ -79,23 +83,26 @@ class MLflow:
         self._log("metrics", [_entity("Metric", name, value, now, step) for name, value in sent.items()])
 
     def _log(self, kind: str, entities: Sequence[Any]) -> None:
-        most = _AT_A_TIME[kind]
-        for start in range(0, len(entities), most):
-            self._client.log_batch(self.run_id, **{kind: entities[start : start + most]})
+        limit = _BATCH_LIMITS[kind]
+        for start in range(0, len(entities), limit):
+            self._client.log_batch(self.run_id, **{kind: entities[start : start + limit]})
 
 
 def metric_name(column: str) -> str:
-    """A column of history.csv as MLflow takes names: letters, digits and `_-. :` in up to three parts, none of dots.
+    """Turn a history column into a valid MLflow metric name.
+
+    MLflow accepts letters, digits and `_-. :`. Names are cut into at most three parts at "/"; a part of dots only
+    becomes "_".
 
     >>> metric_name("val/per_class_accuracy/Junco (slate/gray)")
-    'val/per_class_accuracy/Junco _slate_grey_'
+    'val/per_class_accuracy/Junco _slate_gray_'
     """
     parts = (re.sub(r"[^\w\-. :]", "_", part) for part in column.split("/", 2))
-    return "/".join(part if part.strip(".") else "_" for part in parts)[:_LONGEST]
+    return "/".join(part if part.strip(".") else "_" for part in parts)[:_MAX_NAME_LENGTH]
 
 
 def _client(uri: str) -> Any:
-    # a training tells nobody but its own store, and notes about that store's tables are no news
+    # nothing is sent anywhere but to the chosen store, and messages about its migrations are left out
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     from mlflow import MlflowClient

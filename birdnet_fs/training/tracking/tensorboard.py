@@ -1,9 +1,8 @@
-"""Numbers of a training as TensorBoard event files: `tensorboard --logdir runs`.
+"""Training metrics as TensorBoard event files, shown by `tensorboard --logdir runs`.
 
-Records are appended with the protocol buffers and the record writer of the `tensorboard` package itself; its
-EventFileWriter would load TensorFlow into the training where that is installed, and write from a thread of its own.
-Tags are those of the design documents: Loss/train, Accuracy/val, val/per_class_accuracy/{class},
-val/mean_per_class_accuracy.
+Records are written with the protocol buffers and the record writer of the `tensorboard` package. Its EventFileWriter is
+not used, because it loads TensorFlow where that is installed and writes from its own thread. Tags are Loss/train,
+Accuracy/val, val/per_class_accuracy/{class}, val/mean_per_class_accuracy and so on (`tag`).
 """
 
 import math
@@ -23,11 +22,11 @@ FOLDER = "tensorboard"
 
 
 class TensorBoard:
-    """An event file in `output/tensorboard`, made with the first number.
+    """Tracker that writes an event file into the folder `tensorboard` of a run, created with the first metrics.
 
     Args:
         output: The run folder.
-        settings: To show as text; "" = not.
+        settings: Settings shown as text; "" adds none and keeps earlier event files. Default: "".
     """
 
     def __init__(self, output: Path, settings: str = "") -> None:
@@ -36,20 +35,23 @@ class TensorBoard:
 
     @classmethod
     def start(cls, experiment: schema.Experiment, output: Path) -> "TensorBoard":
-        """For a training; what an earlier one left goes with the first number."""
+        """Create the tracker of a new training; event files of an earlier one are removed with the first metrics."""
         say(f"TensorBoard: tensorboard --logdir {output.parent}")
         return cls(output, show(experiment))
 
     def epoch(self, row: Mapping[str, float]) -> None:
+        """Write the history row of an epoch."""
         self._send(row, int(row["epoch"]))
 
     def report(self, numbers: Mapping[str, float], epoch: int) -> None:
+        """Write the metrics of the test."""
         self._send(numbers, epoch)
 
     def close(self, status: str) -> None:
-        pass
+        """Do nothing; an event file has no final status."""
 
-    def place(self) -> dict[str, str]:
+    def location(self) -> dict[str, str]:
+        """Return no arguments; the run folder is enough to append to the event files."""
         return {}
 
     def _send(self, row: Mapping[str, float], step: int) -> None:
@@ -57,18 +59,18 @@ class TensorBoard:
 
         shown = {name: value for name, value in row.items() if name not in ("epoch", "seconds")}
         values = [Summary.Value(tag=tag(n), simple_value=value) for n, value in shown.items() if math.isfinite(value)]
-        first = [] if self._path.exists() else self._first()
-        self._append(*first, {"step": step, "summary": Summary(value=values)})
+        header = [] if self._path.exists() else self._header()
+        self._append(*header, {"step": step, "summary": Summary(value=values)})
 
-    def _first(self) -> list[dict[str, Any]]:
-        """What a file begins with."""
+    def _header(self) -> list[dict[str, Any]]:
+        """The first records of an event file."""
         from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
         from tensorboard.compat.proto.tensor_pb2 import TensorProto
         from tensorboard.compat.proto.types_pb2 import DT_STRING
 
         events: list[dict[str, Any]] = [{"file_version": "brain.Event:2"}]
         if self._settings:
-            shutil.rmtree(self._path.parent, ignore_errors=True)  # two trainings would be drawn as one curve
+            shutil.rmtree(self._path.parent, ignore_errors=True)  # TensorBoard would draw two trainings as one curve
             text = TensorProto(dtype=DT_STRING, string_val=[f"```\n{self._settings}\n```".encode()])
             kind = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
             events.append({"summary": Summary(value=[Summary.Value(tag="settings", tensor=text, metadata=kind)])})
@@ -85,7 +87,7 @@ class TensorBoard:
 
 
 def tag(column: str) -> str:
-    """The tag of a column of history.csv.
+    """Return the TensorBoard tag of a history column.
 
     >>> tag("train_loss"), tag("val_acc"), tag("val_recall"), tag("val_f1"), tag("learning_rate")
     ('Loss/train', 'Accuracy/val', 'val/mean_per_class_accuracy', 'val/f1', 'learning_rate')

@@ -1,7 +1,7 @@
-"""The numbers of a training for those who watch it elsewhere: TensorBoard (to_tensorboard) and MLflow (to_mlflow).
+"""Send training metrics to TensorBoard and MLflow, as chosen by `training.track`.
 
-`training.track` says where. What fails there is said once and never stops a training. A finished run keeps the places
-in `tracking.json`, so that the numbers of its test follow.
+An error of a tracker is reported once and never stops a training. A finished run keeps the locations in
+`tracking.json`, so that the metrics of its test can be added later.
 """
 
 import importlib.util
@@ -25,26 +25,26 @@ _NEEDS = {"tensorboard": ("tensorboard",), "mlflow": ("mlflow", "sqlalchemy", "a
 
 
 class Tracker(Protocol):
-    """One place that numbers go to."""
+    """Destination of training metrics."""
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        """The row of an epoch."""
+        """Send the history row of an epoch."""
 
     def report(self, numbers: Mapping[str, float], epoch: int) -> None:
-        """The numbers of the test after the last epoch."""
+        """Send the metrics of the test after the last epoch."""
 
     def close(self, status: str) -> None:
-        """The training ended: FINISHED, FAILED or KILLED."""
+        """End the tracking with the status FINISHED, FAILED or KILLED."""
 
-    def place(self) -> dict[str, str]:
-        """What opens it again."""
+    def location(self) -> dict[str, str]:
+        """Return the arguments that open the same destination again."""
 
 
 class Tracking:
-    """All places of one training; one that fails is said and left out from then on.
+    """All trackers of one training. A tracker that raises an error is reported and not used again.
 
     Args:
-        makers: By name, what opens each.
+        makers: For each name of a tracker, a function that opens it.
     """
 
     def __init__(self, makers: Mapping[str, Callable[[], Tracker]]) -> None:
@@ -54,7 +54,7 @@ class Tracking:
 
     @classmethod
     def start(cls, experiment: schema.Experiment, output: Path) -> "Tracking":
-        """Open the places of a training into the run folder `output`."""
+        """Open the trackers of a training into the run folder `output`."""
         makers: dict[str, Callable[[], Tracker]] = {
             "tensorboard": lambda: TensorBoard.start(experiment, output),
             "mlflow": lambda: MLflow.start(experiment, output),
@@ -63,7 +63,7 @@ class Tracking:
 
     @classmethod
     def of_run(cls, output: Path) -> "Tracking":
-        """Those of a finished run; none without its `tracking.json`."""
+        """Open the trackers of a finished run; without `tracking.json` there are none."""
         if not (output / TRACKING).is_file():
             return cls({})
         try:
@@ -74,7 +74,7 @@ class Tracking:
             }
             return cls({kind: makers[kind] for kind in places})
         except (ValueError, KeyError, TypeError):
-            say(f"{output / TRACKING} is not as it was written; the numbers of the test are in metrics.json alone.")
+            say(f"{output / TRACKING} is damaged; the metrics of the test are written to metrics.json only.")
             return cls({})
 
     def epoch(self, row: Mapping[str, float]) -> None:
@@ -82,17 +82,17 @@ class Tracking:
         self._each(lambda tracker: tracker.epoch(row))
 
     def report(self, numbers: Mapping[str, float], epoch: int) -> None:
-        """Send the numbers of the test."""
+        """Send the metrics of the test."""
         self._each(lambda tracker: tracker.report(numbers, epoch))
 
     def close(self, status: str) -> None:
-        """Say how the training ended."""
+        """End the tracking with the status FINISHED, FAILED or KILLED."""
         self._each(lambda tracker: tracker.close(status))
 
-    def remember(self, folder: Path) -> None:
-        """Write `tracking.json`."""
+    def write_locations(self, folder: Path) -> None:
+        """Write `tracking.json` into a folder, when there is a tracker."""
         if self._trackers:
-            write_json(folder / TRACKING, {kind: tracker.place() for kind, tracker in self._trackers.items()})
+            write_json(folder / TRACKING, {kind: tracker.location() for kind, tracker in self._trackers.items()})
 
     def _open(self, kind: str, make: Callable[[], Tracker]) -> None:
         self._trackers[kind] = make()
@@ -104,29 +104,35 @@ class Tracking:
     def _guarded(self, kind: str, do: Callable[[], None]) -> None:
         try:
             do()
-        except Exception as error:  # whatever a store does: hours of training are worth more
+        except Exception as error:  # no error of a tracker is worth hours of training
             self._trackers.pop(kind, None)
             why = str(error).strip().partition("\n")[0]
-            say(f"Nothing more is sent to {kind} ({type(error).__name__}: {why}); history.csv has every epoch.")
+            say(f"Tracking with {kind} stopped ({type(error).__name__}: {why}); history.csv contains every epoch.")
 
 
 def check_tracking(settings: schema.Training) -> None:
-    """See that the libraries are there that `training.track` needs.
+    """Check that the libraries that `training.track` needs are installed.
+
+    Args:
+        settings: Uses `track`.
 
     Raises:
-        UserError: One is missing.
+        UserError: A library is missing.
     """
     for kind in _kinds(settings):
         missing = [name for name in _NEEDS[kind] if importlib.util.find_spec(name) is None]
         if missing:
             raise UserError(
-                f"training.track={settings.track} needs the library {missing[0]}, which is not installed; "
+                f"training.track={settings.track} needs the library {missing[0]}, which is not installed. Install it with "
                 "pip install 'birdnet_fs[track]', or set training.track=none."
             )
 
 
-def test_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a metrics.json under the names of history.csv, stage "test"; what is undefined is left out."""
+def metrics_for_tracking(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Rename the metrics of metrics.json to columns of history.csv with the stage "test".
+
+    Undefined metrics are left out.
+    """
     names = {"accuracy": "test_acc", "log_loss": "test_loss"}
     names |= {name: f"test_{name}" for name in ("precision", "recall", "f1", "macro_auroc")}
     found = {names.get(name, name): value for name, value in metrics.items() if name in names or name[:5] == "test_"}

@@ -21,7 +21,7 @@ from birdnet_fs.training.loop import Interrupted
 from birdnet_fs.training.tracking import tracker
 from birdnet_fs.training.tracking.mlflow import MLflow, metric_name
 from birdnet_fs.training.tracking.tensorboard import TensorBoard, tag
-from birdnet_fs.training.tracking.tracker import Tracking, test_numbers
+from birdnet_fs.training.tracking.tracker import Tracking, metrics_for_tracking
 
 SPEC = FrontEnd(segment_s=1.0, sample_rate_hz=16_000, n_mels=16, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score")
 
@@ -202,6 +202,6 @@ def test_names_that_mlflow_refuses_are_changed() -> None:
 def test_numbers_of_a_test_have_the_names_of_the_history() -> None:
     per_class = [{"name": "a", "recall": 0.5}, {"name": "b", "recall": None}]
     episodic = {"test_acc": 0.5, "test_f1": 0.4, "test_acc_ci": [0.4, 0.6], "n_way": 5, "per_class": per_class}
-    assert test_numbers(episodic) == {"test_acc": 0.5, "test_f1": 0.4, "test/per_class_accuracy/a": 0.5}
+    assert metrics_for_tracking(episodic) == {"test_acc": 0.5, "test_f1": 0.4, "test/per_class_accuracy/a": 0.5}
     clips = {"accuracy": 0.5, "log_loss": 1.0, "macro_auroc": None, "f1": 0.3, "cmap": 0.2, "per_class": []}
-    assert test_numbers(clips) == {"test_acc": 0.5, "test_loss": 1.0, "test_f1": 0.3}
+    assert metrics_for_tracking(clips) == {"test_acc": 0.5, "test_loss": 1.0, "test_f1": 0.3}
