@@ -1,7 +1,7 @@
-"""Convert a run and hold what comes out against it, on every runtime there is, by both routes.
+"""Convert a run and compare every file with it, on every available runtime and by both conversion routes.
 
-The second route (second_route.py) converts the same network through ONNX and onnx2tf, where an environment has that:
-two converters that know nothing of each other and agree are right together or wrong in the same way.
+The second route (tflite/onnx2tf.py) converts the same network through ONNX and onnx2tf, where an environment has that.
+The two converters share no code, so their agreement is independent evidence that both are right.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,33 +14,38 @@ import numpy as np
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_json, write_text
 from birdnet_fs.core.progress import say
-from birdnet_fs.export.parity import compare as parity
-from birdnet_fs.export.parity import embeddings as second
-from birdnet_fs.export.parity.compare import Reference, RuntimeParity
+from birdnet_fs.export.parity import embeddings as embedding_parity
+from birdnet_fs.export.parity.compare import RuntimeParity, compare_outputs
 from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs
+from birdnet_fs.export.parity.reference import (
+    Reference,
+    calibration_features,
+    logit_scale_of_run,
+    reference_outputs,
+)
 from birdnet_fs.export.runtimes import subprocesses
-from birdnet_fs.export.runtimes.environments import BIRDNET_HOST, Environment, Runtime, run_on, runtimes
+from birdnet_fs.export.runtimes.environments import BIRDNET_HOST, Environment, Runtime, find_runtimes, run_on
 from birdnet_fs.export.spec import OUTPUTS, ExportSpec
 from birdnet_fs.export.targets.labels import label_lines
 from birdnet_fs.export.tflite import onnx2tf
 from birdnet_fs.runs.run import Run
 
-CONVERTERS = {"tflite": ("birdnet_fs.export.tflite.convert", "tensorflow")}  # the other formats: torch_writer
-OTHER_BATCH, N_OTHER = 3, 32  # rows that an artifact of any batch is asked about again, three at once
+CONVERTERS = {"tflite": ("birdnet_fs.export.tflite.convert", "tensorflow")}  # all other formats: onnx/convert.py
+OTHER_BATCH, N_OTHER = 3, 32  # an artifact with an open batch also runs the first 32 rows, three per call
 LABELS = "labels.txt"
-ONNX2TF_LIMIT_S = 600  # for one file of the second converter
+ONNX2TF_LIMIT_S = 600  # time limit for one file of the second converter
 
 
 @dataclass(frozen=True)
 class ParityReport:
-    """What was measured on one artifact.
+    """Comparison of one artifact with its run.
 
     Attributes:
-        spec: What it is.
-        by_runtime: The numbers of every runtime, the one that must be there first.
-        second_route: Those of the same network converted through onnx2tf, by runtime.
-        no_second_route: Why there is none, or none on some runtime.
-        edges: What the first runtime answers to the probe's made waveforms, [n, width] of each output.
+        spec: Specification of the artifact.
+        by_runtime: Results by runtime, the required runtime first.
+        second_route: Results of the same network converted through onnx2tf, by runtime.
+        no_second_route: Why `second_route` lacks some runtime or all of them; "" when complete.
+        edges: Outputs of the required runtime for the synthetic waveforms, float32 [n_edges, width] each.
     """
 
     spec: ExportSpec
@@ -51,12 +56,12 @@ class ParityReport:
 
     @property
     def parity(self) -> RuntimeParity:
-        """The numbers of the runtime that must be there."""
+        """Results on the required runtime."""
         return next(iter(self.by_runtime.values()))
 
     @property
     def failures(self) -> list[str]:
-        """Empty when the artifact may leave."""
+        """Every exceeded tolerance, one phrase each; empty when the artifact passes."""
         ours = [f"{fault} on {name}" for name, parity in self.by_runtime.items() for fault in parity.failures]
         theirs = [
             f"{fault} on {name} by the second route, so one of two converters is wrong"
@@ -66,10 +71,10 @@ class ParityReport:
         return ours + (theirs if self.spec.precision == "fp32" else [])
 
     def to_json(self) -> dict[str, Any]:
-        """The form and the numbers by runtime."""
+        """The entry of this artifact in `parity.json`: specification and results by runtime."""
         values = {"answers" if name == "output_kind" else name: value for name, value in vars(self.spec).items()}
-        form = {**values, "outputs": list(self.spec.outputs)}
-        found: dict[str, Any] = {"form": form, "runtimes": {n: p.to_json() for n, p in self.by_runtime.items()}}
+        spec = {**values, "outputs": list(self.spec.outputs)}
+        found: dict[str, Any] = {"form": spec, "runtimes": {n: p.to_json() for n, p in self.by_runtime.items()}}
         if self.second_route:
             found["second_route"] = {n: p.to_json() for n, p in self.second_route.items()}
         return {**found, "no_second_route": self.no_second_route} if self.no_second_route else found
@@ -85,85 +90,99 @@ def convert_and_verify(
     host: bool = False,
     second_route_for: Sequence[str] = ("fp32",),
 ) -> tuple[dict[str, ParityReport], list[np.ndarray]]:
-    """Convert into `work` (`<precision><suffix>`) and compare.
+    """Convert a run to `<precision><suffix>` in `work` and compare every file with the run.
 
     Args:
         run: The run.
-        parity_inputs: What both sides are asked.
-        specs: One artifact each; they differ in their precision only.
-        work: An empty folder, or one of an earlier call.
-        environments: Where runtimes are looked for.
-        host: Try the files in the `birdnet` package as well, where an environment has it.
-        second_route_for: Precisions that are converted through onnx2tf as well. What that makes of 8 bits is its own
-            affair: only float32 must agree.
+        parity_inputs: The segments to compare on.
+        specs: One artifact each; they differ in precision only.
+        work: Working folder, empty or left by an earlier call.
+        environments: Environments to search for runtimes.
+        host: Run the files in the `birdnet` package as well, where an environment has it.
+        second_route_for: Precisions to convert through onnx2tf as well. Only fp32 must agree there: onnx2tf quantizes
+            in its own way.
 
     Returns:
-        The proofs by precision, and the reference's outputs [n, width] in the order of the forms' outputs.
+        The reports by precision, and the outputs of the run, float32 [n, width], in the order of `ExportSpec.outputs`.
 
     Raises:
-        UserError: A form cannot be converted, or a runtime cannot run it.
+        UserError: A file cannot be converted, or a runtime cannot run it.
     """
-    form = specs[0]
-    wanted = runtimes(form.format, environments, host=host)
+    spec = specs[0]
+    wanted = find_runtimes(spec.format, environments, host=host)
     inputs = features = work / "features.npy"
-    has_second = form.format == "tflite" and _second_python(environments) is not None
-    layers = [OUTPUTS[name] for name in form.outputs]
-    kept = features if form.input == "features" or has_second else None
-    reference = parity.reference_outputs(run, parity_inputs, layers, kept)
-    if form.input == "waveform":
+    has_second = spec.format == "tflite" and _second_python(environments) is not None
+    layers = [OUTPUTS[name] for name in spec.outputs]
+    kept = features if spec.input == "features" or has_second else None
+    reference = reference_outputs(run, parity_inputs, layers, kept)
+    if spec.input == "waveform":
         inputs = work / "waveforms.npy"
         np.save(inputs, parity_inputs.waveforms)
-    elif form.axes == "mel_first":
+    elif spec.axes == "mel_first":
         inputs = work / "turned.npy"
         np.save(inputs, np.load(features, mmap_mode="r").swapaxes(1, 2))
     if "int8" in [f.precision for f in specs]:
-        parity.calibration_features(run, parity_inputs, work / "calibration.npy")
+        calibration_features(run, parity_inputs, work / "calibration.npy")
     write_text(work / LABELS, "".join(f"{line}\n" for line in label_lines(run.classes)))
-    say(f"Converting {run.experiment.model.name} to {form.format} ({form.input} in, {_list(specs)}) ...")
-    write(run, specs, work)
-    proofs = {}
+    say(f"Converting {run.experiment.model.name} to {spec.format} ({spec.input} in, {_list(specs)}) ...")
+    write_files(run, specs, work)
+    reports = {}
     for each in specs:
         file = work / f"{each.precision}{each.suffix}"
         answers = {runtime.name: _answers(runtime, file, inputs, each) for runtime in wanted}
         by_runtime = {n: _compare(run, parity_inputs, each, reference, found, n) for n, found in answers.items()}
         edges = [rows[: len(EDGE_NAMES)] for rows in answers[wanted[0].name][1]]
-        proofs[each.precision] = ParityReport(each, by_runtime, edges=edges)
+        reports[each.precision] = ParityReport(each, by_runtime, edges=edges)
         for name, numbers in by_runtime.items():
             say(f"{each.precision} on {name}: {numbers}")
-    if form.format == "tflite":
-        proofs = _with_second_route(run, parity_inputs, proofs, second_route_for, work, environments, reference)
-    return proofs, reference.outputs
+    if spec.format == "tflite":
+        reports = _with_second_route(run, parity_inputs, reports, second_route_for, work, environments, reference)
+    return reports, reference.outputs
 
 
-def job_of(run: Run, specs: Sequence[ExportSpec], folder: Path) -> dict[str, Any]:
-    """What a writer is told."""
-    form = specs[0]
+def conversion_job(run: Run, specs: Sequence[ExportSpec], folder: Path) -> dict[str, Any]:
+    """The job of a conversion process (tflite/convert.py, onnx/convert.py).
+
+    Args:
+        run: The run.
+        specs: The files to write; they differ in precision only.
+        folder: Folder of the files.
+
+    Returns:
+        JSON values.
+    """
+    spec = specs[0]
     return {
         "run": str(run.path.resolve()),
         "frontend": run.frontend.to_artifact(),
-        "formats": [form.format],
-        "input": form.input,
-        "axes": form.axes,
+        "formats": [spec.format],
+        "input": spec.input,
+        "axes": spec.axes,
         "precisions": [each.precision for each in specs],
-        "batch": form.batch,
-        "answers": form.output_kind,
-        "outputs": list(form.outputs),
+        "batch": spec.batch,
+        "answers": spec.output_kind,
+        "outputs": list(spec.outputs),
         "calibration": str((folder / "calibration.npy").resolve()),
         "folder": str(folder.resolve()),
     }
 
 
-def write(run: Run, specs: Sequence[ExportSpec], folder: Path) -> None:
-    """Have the files written.
+def write_files(run: Run, specs: Sequence[ExportSpec], folder: Path) -> None:
+    """Write the files in a conversion process.
+
+    Args:
+        run: The run.
+        specs: The files to write; they differ in precision only.
+        folder: Folder of the files.
 
     Raises:
-        UserError: One cannot be; its writer's reason is given.
+        UserError: A file cannot be written; the message holds the reason the process gave.
     """
-    form = specs[0]
+    spec = specs[0]
     for old in folder.glob("*.error.txt"):
         old.unlink()
-    module, backend = CONVERTERS.get(form.format, ("birdnet_fs.export.onnx.convert", "torch"))
-    write_json(folder / "job.json", job_of(run, specs, folder))
+    module, backend = CONVERTERS.get(spec.format, ("birdnet_fs.export.onnx.convert", "torch"))
+    write_json(folder / "job.json", conversion_job(run, specs, folder))
     done = subprocesses.run_module(module, [folder / "job.json"], backend=backend)
     reasons = [file.read_text(encoding="utf-8").strip() for file in sorted(folder.glob("*.error.txt"))]
     if reasons:
@@ -171,16 +190,18 @@ def write(run: Run, specs: Sequence[ExportSpec], folder: Path) -> None:
     missing = [f.precision for f in specs if not (folder / f"{f.precision}{f.suffix}").is_file()]
     if done.returncode or missing:
         raise UserError(
-            f"The network {run.experiment.model.name!r} cannot be written as {form.format} with its own operators "
+            f"The network {run.experiment.model.name!r} cannot be written as {spec.format} with its own operators "
             f"alone (exit status {done.returncode}): {subprocesses.last_output(done)}"
         )
 
 
 def _answers(runtime: Runtime, file: Path, inputs: Path, spec: ExportSpec) -> dict[int, list[np.ndarray]]:
-    """What a file answers to all inputs one by one and, where it takes any batch, to the first ones three at once."""
+    """Outputs by batch size: of all inputs one by one and, with an open batch, of the first ones three per call."""
     outputs, labels = file.parent / "outputs.npz", file.parent / LABELS
     found = {1: run_on(runtime, file, inputs, outputs, labels=labels)}
-    one_only = runtime.engine == BIRDNET_HOST and spec.output_kind == "probabilities"  # its rule for models of 32 kHz
+    one_only = (
+        runtime.engine == BIRDNET_HOST and spec.output_kind == "probabilities"
+    )  # the host runs models of 32 kHz one segment at a time
     if spec.batch is None and not one_only:
         first = file.parent / "first.npy"
         np.save(first, np.load(inputs, mmap_mode="r")[:N_OTHER])
@@ -197,7 +218,7 @@ def _compare(
     runtime: str,
 ) -> RuntimeParity:
     logits = reference.outputs[0]
-    numbers = parity.compare(
+    numbers = compare_outputs(
         logits,
         answers[1][0],
         parity_inputs,
@@ -205,19 +226,21 @@ def _compare(
         run.activation,
         runtime=runtime,
         output_kind=spec.output_kind,
-        size=parity.logit_scale_of_run(run, logits),
-        constant=int(run.experiment.model.unknown),
+        logit_scale=logit_scale_of_run(run, logits),
+        n_constant=int(run.experiment.model.unknown),
         numerical_uncertainty=reference.numerical_uncertainty,
         by_batch={n: rows[0] for n, rows in answers.items() if n > 1},
     )
     if len(answers[1]) > 1:
-        of_second = second.compare_embeddings(reference.outputs[1], answers[1][1], spec.precision, len(EDGE_NAMES))
-        numbers = numbers.with_embeddings(of_second)
+        embeddings = embedding_parity.compare_embeddings(
+            reference.outputs[1], answers[1][1], spec.precision, len(EDGE_NAMES)
+        )
+        numbers = numbers.with_embeddings(embeddings)
     return numbers
 
 
 def _second_python(environments: Sequence[Environment]) -> Path | None:
-    return next((place.python for place in environments if "onnx2tf" in place.has), None)
+    return next((environment.python for environment in environments if "onnx2tf" in environment.packages), None)
 
 
 def _with_second_route(
@@ -229,28 +252,28 @@ def _with_second_route(
     environments: Sequence[Environment],
     reference: Reference,
 ) -> dict[str, ParityReport]:
-    """The proofs with those of onnx2tf's files beside the ones of ours, where there is an environment for it."""
+    """The reports with results of files converted by onnx2tf added, where an environment has it."""
     python = _second_python(environments)
-    forms = {p: ExportSpec("tflite", "features", p, 1) for p in precisions if p in reports}
-    if python is None or not forms:
+    specs = {p: ExportSpec("tflite", "features", p, 1) for p in precisions if p in reports}
+    if python is None or not specs:
         return reports
     folder = work / "second_route"
     folder.mkdir(exist_ok=True)
     features = work / "features.npy"
     calibration = folder / "calibration.npy"
-    if "int8" in forms:
+    if "int8" in specs:
         rows = np.load(work / "calibration.npy")
         np.save(calibration, np.repeat(rows[..., None], run.frontend.n_channels, axis=-1))
     found, too_long = dict(reports), ""
-    for precision, form in forms.items():
+    for precision, spec in specs.items():
         file = folder / f"{precision}.tflite"
-        if too_long:  # it would be so in another precision
+        if too_long:  # other precisions take as long
             found[precision] = replace(reports[precision], no_second_route=too_long)
             continue
         try:
             if not (folder / "fp32.onnx").is_file():
-                write(run, [ExportSpec("onnx", "features", "fp32", 1)], folder)
-            onnx2tf.convert(
+                write_files(run, [ExportSpec("onnx", "features", "fp32", 1)], folder)
+            onnx2tf.convert_onnx(
                 folder / "fp32.onnx",
                 file,
                 python=python,
@@ -264,17 +287,17 @@ def _with_second_route(
             too_long = str(error) if "did not end" in str(error) else ""
             continue
         by_runtime, reasons = {}, []
-        for runtime in runtimes("tflite", environments):
+        for runtime in find_runtimes("tflite", environments):
             try:
                 answers = {1: run_on(runtime, file, features, folder / "outputs.npz")}
-            except UserError as error:  # a file that this runtime does not run says nothing against ours
+            except UserError as error:  # no evidence against the file of the first route
                 reasons.append(str(error))
                 continue
-            by_runtime[runtime.name] = _compare(run, parity_inputs, form, reference, answers, runtime.name)
+            by_runtime[runtime.name] = _compare(run, parity_inputs, spec, reference, answers, runtime.name)
             say(f"{precision} by onnx2tf on {runtime.name}: {by_runtime[runtime.name]}")
         found[precision] = replace(reports[precision], second_route=by_runtime, no_second_route=" ".join(reasons))
     return found
 
 
 def _list(specs: Sequence[ExportSpec]) -> str:
-    return ", ".join(form.precision for form in specs)
+    return ", ".join(spec.precision for spec in specs)

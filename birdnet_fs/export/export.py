@@ -1,6 +1,7 @@
-"""The whole way of an export: convert in a process of its own, prove parity, write the sidecars, put all in place.
+"""Export a run: convert it in a separate process, verify parity, write the sidecars and publish all files at once.
 
-Everything is made in a temporary folder beside the output. Over budget, interrupted or failed, nothing is left.
+All files are written to a temporary folder beside the output first. When a tolerance is exceeded, the export is
+interrupted or any step fails, the output folder stays as it was.
 """
 
 import importlib.util
@@ -17,8 +18,8 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.export import model_card, sidecars
 from birdnet_fs.export.convert_and_verify import ParityReport, convert_and_verify
-from birdnet_fs.export.parity import embeddings as second
-from birdnet_fs.export.parity.compare import expected
+from birdnet_fs.export.parity import embeddings as embedding_parity
+from birdnet_fs.export.parity.compare import expected_outputs
 from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs, make_parity_inputs
 from birdnet_fs.export.runtimes.benchmark import Speed, measure_speed
 from birdnet_fs.export.runtimes.environments import Environment, find_environments
@@ -27,15 +28,26 @@ from birdnet_fs.export.targets import check as targets
 from birdnet_fs.export.targets import companion_files, labels
 from birdnet_fs.runs.run import WEIGHTS, Run
 
-N_CALIBRATION = 200  # real segments that set the ranges of int8
+N_CALIBRATION = 200  # real segments from which int8 takes its activation ranges
 NEEDS = {"tflite": ("tensorflow", "ai_edge_litert"), "onnx": ("onnx", "onnxscript", "onnxruntime")}
 NEEDS |= {"torchscript": (), "pt2": (), "openvino": ("onnx", "onnxscript", "openvino")}
-EXTRAS = {"tensorflow": "export", "ai_edge_litert": "export", "openvino": "openvino"}  # the others: onnx
+EXTRAS = {
+    "tensorflow": "export",
+    "ai_edge_litert": "export",
+    "openvino": "openvino",
+}  # extra that installs a module; default: onnx
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """One exported file and what was measured on it."""
+    """One exported file and its measurements.
+
+    Attributes:
+        path: The file in the output folder.
+        n_bytes: Size of the file and of weights stored beside it.
+        parity_report: Comparison with the run.
+        speed: Time and memory on this machine; None for formats that are not timed.
+    """
 
     path: Path
     n_bytes: int
@@ -58,80 +70,94 @@ def export_run(
     n_segments: int = 1000,
     environments: Sequence[Path] = (),
 ) -> list[Artifact]:
-    """Export a run with its proof of parity.
+    """Export a run and verify that every file reproduces its outputs.
 
     Args:
-        run: What `load_run` gave.
-        output: Folder for the artifacts; made when absent. Files of the same names are replaced, others stay.
-        target: A key of `targets.TARGETS`.
-        name: What the files are called, `<name>.tflite`, `<name>_fp16.tflite`, `<name>_birdnet.tflite` (see
-            `file_name`); the run folder's name when empty.
-        input: "waveform" (the front-end is inside) or "features" (its constants lie beside); the target's first when
-            empty.
-        precision: One artifact each: "fp32", "fp16", "dynamic", "int8" (form.Form says what each is). None: what the
-            run was trained for, fp32 or (model.quantized) int8.
-        embeddings: Give the embedding as well, as a second output, with what enrollment on a device needs beside it.
-        any_batch: Take any number of segments at once, where the target asks for one and no program is behind it.
-        license: Of the network, in its owner's words, for the card.
-        audio: Folder of recordings for the parity test when those of the run are gone.
-        n_segments: Real segments in the parity test.
-        environments: Pythons of other environments, whose runtimes must answer as well (environments.py).
+        run: A run opened with `load_run`.
+        output: Folder for the artifacts; created if missing. Files of the same names are replaced, others stay.
+        target: A key of `targets.table.TARGETS`. Default: "tflite".
+        name: Stem of the file names, `<name>.tflite`, `<name>_fp16.tflite`, `<name>_birdnet.tflite` (see `file_name`).
+            Default: the name of the run folder.
+        input: "waveform" (the front-end is part of the file) or "features" (its constants are written beside the
+            file). Default: the first input of the target.
+        precision: Precisions, one artifact each: "fp32", "fp16", "dynamic", "int8" (see `ExportSpec`). None: fp32, or
+            int8 for a run trained with model.quantized.
+        embeddings: Add the embedding as a second output, and write the data for enrollment on a device.
+        any_batch: Accept any number of segments per call where the target takes one by default.
+        license: License of the network, for the model card.
+        audio: Folder of recordings for the parity test, for runs whose own recordings are no longer available.
+        n_segments: Real segments in the parity test, 2 or more. Default: 1000.
+        environments: Python executables of other environments; the file must be correct on their runtimes as well.
 
     Returns:
         The artifacts in the order of `precision`.
 
     Raises:
-        UserError: A wrong choice, a run that the target cannot load, something that has to be installed, weights that
-            are not finite, a network that cannot be converted, or an artifact over its budget. Nothing is written then.
+        UserError: An option is invalid, the target cannot load the run, a package is missing, weights are not finite,
+            the network cannot be converted, or an artifact exceeds a tolerance. Nothing is written then.
     """
     output = Path(output)
     if precision is None:
         precision = ("int8",) if run.experiment.model.quantized else ("fp32",)
     precision = tuple(dict.fromkeys(precision))
     name = name or run.path.resolve().name
-    forms = _specs(run, target, input, precision, embeddings, any_batch)
-    _check(forms[0], name, output)
+    specs = _specs(run, target, input, precision, embeddings, any_batch)
+    _check(specs[0], name, output)
     labels.label_lines(run.classes)
     _check_weights(run)
-    places = find_environments(environments)
+    available = find_environments(environments)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-export-", dir=output.parent) as folder:
         work, ready = Path(folder) / "work", Path(folder) / "ready"
         work.mkdir()
         ready.mkdir()
         n_calibration = N_CALIBRATION if "int8" in precision else 0
-        probe = make_parity_inputs(run, audio=audio, n_segments=n_segments, n_calibration=n_calibration)
-        proofs, reference = convert_and_verify(
-            run, probe, forms, work, places, host=targets.target_by_name(target).for_birdnet
+        parity_inputs = make_parity_inputs(run, audio=audio, n_segments=n_segments, n_calibration=n_calibration)
+        reports, reference = convert_and_verify(
+            run, parity_inputs, specs, work, available, host=targets.target_by_name(target).for_birdnet
         )
-        if any(proof.failures for proof in proofs.values()):
-            raise UserError(_refusal(run, probe, forms, proofs, work, places, target))
-        enrollment = second.device_enrollment(run) if embeddings else None
-        made = []
-        for form in forms:
-            artifact = ready / file_name(name, target, form)
-            for file in work.glob(f"{form.precision}.*"):
-                if file.suffix in (form.suffix, ".bin"):  # OpenVINO keeps its weights apart
+        if any(report.failures for report in reports.values()):
+            raise UserError(_refusal(run, parity_inputs, specs, reports, work, available, target))
+        enrollment = embedding_parity.device_enrollment(run) if embeddings else None
+        artifacts = []
+        for spec in specs:
+            artifact = ready / file_name(name, target, spec)
+            for file in work.glob(f"{spec.precision}.*"):
+                if file.suffix in (spec.suffix, ".bin"):  # OpenVINO stores weights in a second file
                     os.replace(file, artifact.with_suffix(file.suffix))
-            proof = proofs[form.precision]
-            golden = _golden(run, probe, proof, reference)
-            sidecars.write_sidecars(artifact, run, spec=form, parity_report=proof, golden=golden, enrollment=enrollment)
-            speed = measure_speed(artifact) if form.format in ("tflite", "onnx") else None
+            report = reports[spec.precision]
+            golden = _golden(run, parity_inputs, report, reference)
+            sidecars.write_sidecars(
+                artifact, run, spec=spec, parity_report=report, golden=golden, enrollment=enrollment
+            )
+            speed = measure_speed(artifact) if spec.format in ("tflite", "onnx") else None
             model_card.write_card(
-                artifact, run, export_spec=form, target=target, parity_report=proof, speed=speed, license=license
+                artifact, run, export_spec=spec, target=target, parity_report=report, speed=speed, license=license
             )
             companion_files.write_companion_files(target, artifact, run)
             n_bytes = sum(file.stat().st_size for file in (artifact, artifact.with_suffix(".bin")) if file.exists())
-            made.append(Artifact(output / artifact.name, n_bytes, proof, speed))
-        sidecars.write_parity(ready, {artifact.path.name: artifact.parity_report for artifact in made}, earlier=output)
+            artifacts.append(Artifact(output / artifact.name, n_bytes, report, speed))
+        sidecars.write_parity(
+            ready, {artifact.path.name: artifact.parity_report for artifact in artifacts}, earlier=output
+        )
         _publish(ready, output, Path(folder) / "replaced")
-    return made
+    return artifacts
 
 
 def file_name(name: str, target: str, spec: ExportSpec) -> str:
-    """`<name>_<target>_<precision><suffix>` without the usual ones, tflite and fp32: no two share their sidecars.
+    """The file name of an artifact, `<name>_<target>_<precision><suffix>`; "tflite" and "fp32" are left out.
 
-    >>> file_name("mine", "tflite", Form()), file_name("mine", "onnx", Form("onnx", precision="int8"))
+    The stems of two artifacts differ, so that each has its own sidecars.
+
+    Args:
+        name: Stem chosen by the user.
+        target: A key of `targets.table.TARGETS`.
+        spec: The specification of the file.
+
+    Returns:
+        The file name.
+
+    >>> file_name("mine", "tflite", ExportSpec()), file_name("mine", "onnx", ExportSpec("onnx", precision="int8"))
     ('mine.tflite', 'mine_onnx_int8.onnx')
     """
     parts = [name, *([] if target == "tflite" else [target]), *([] if spec.precision == "fp32" else [spec.precision])]
@@ -144,25 +170,25 @@ def _specs(
     if not precision:
         row = targets.target_by_name(target)
         raise UserError(f"--precision must name one or more of {', '.join(row.precisions)}. Received: nothing")
-    forms = [
+    specs = [
         targets.export_spec(target, run, input=input, precision=p, embeddings=embeddings, any_batch=any_batch)
         for p in precision
     ]
-    if run.experiment.model.quantized and (set(precision) != {"int8"} or forms[0].format != "tflite"):
+    if run.experiment.model.quantized and (set(precision) != {"int8"} or specs[0].format != "tflite"):
         raise UserError(
             f"{run.path} was trained for int8 in TFLite (model.quantized): export it with --precision int8 and a "
             f"--target of TFLite, or export the float run it came from. Received: {target}, {', '.join(precision)}"
         )
     for sentence in targets.check_target(target, run, embeddings=embeddings):
         say(sentence)
-    return forms
+    return specs
 
 
 def _golden(
     run: Run, parity_inputs: ParityInputs, parity_report: ParityReport, reference: Sequence[np.ndarray]
 ) -> sidecars.Golden:
     answers = [rows[: len(EDGE_NAMES)] for rows in reference]
-    answers[0] = expected(answers[0], parity_report.spec.output_kind, run.activation).astype(np.float32)
+    answers[0] = expected_outputs(answers[0], parity_report.spec.output_kind, run.activation).astype(np.float32)
     if parity_report.parity.limits.real_only:
         answers = list(parity_report.edges)
     return sidecars.Golden(parity_inputs.waveforms[: len(EDGE_NAMES)], answers)
@@ -174,28 +200,31 @@ def _refusal(
     specs: Sequence[ExportSpec],
     reports: dict[str, ParityReport],
     work: Path,
-    places: Sequence[Environment],
+    available: Sequence[Environment],
     target: str,
 ) -> str:
-    """Say what is over budget, and which setting works; the ones not yet measured are tried, most exact first."""
-    said = "; ".join(f"{p}: {', '.join(proof.failures)}" for p, proof in reports.items() if proof.failures)
-    known = {(form.input, form.precision): not reports[form.precision].failures for form in specs}
+    """An error message that lists the exceeded tolerances and names settings that work.
+
+    Settings that were not measured yet are converted and compared here, the most exact first.
+    """
+    failed = "; ".join(f"{p}: {', '.join(report.failures)}" for p, report in reports.items() if report.failures)
+    known = {(spec.input, spec.precision): not reports[spec.precision].failures for spec in specs}
     row = targets.target_by_name(target)
     choices = [(specs[0].input, p) for p in row.precisions] + [(i, "fp32") for i in row.inputs]
-    for input, which in dict.fromkeys(choices):
-        if (input, which) not in known:
+    for input, tried_precision in dict.fromkeys(choices):
+        if (input, tried_precision) not in known:
             try:
                 any_batch = specs[0].batch is None
-                form = targets.export_spec(target, run, input=input, precision=which, any_batch=any_batch)
-                known[input, which] = not convert_and_verify(run, parity_inputs, [form], work, places)[0][
-                    which
+                spec = targets.export_spec(target, run, input=input, precision=tried_precision, any_batch=any_batch)
+                known[input, tried_precision] = not convert_and_verify(run, parity_inputs, [spec], work, available)[0][
+                    tried_precision
                 ].failures
             except UserError:
-                known[input, which] = False
-        if known[input, which]:
-            way = f"Use --input {input} --precision {which}, which is within its budget."
-            return f"Nothing was exported, parity failed ({said}). {way}"
-    return f"Nothing was exported, parity failed ({said}). No other setting was within its budget."
+                known[input, tried_precision] = False
+        if known[input, tried_precision]:
+            hint = f"Use --input {input} --precision {tried_precision}, which is within its tolerance."
+            return f"Nothing was exported, parity failed ({failed}). {hint}"
+    return f"Nothing was exported, parity failed ({failed}). No other setting was within its tolerance."
 
 
 def _check(spec: ExportSpec, name: str, output: Path) -> None:
@@ -212,7 +241,7 @@ def _check(spec: ExportSpec, name: str, output: Path) -> None:
 
 
 def _check_weights(run: Run) -> None:
-    """Refuse weights that are not finite before anything is started."""
+    """Raise UserError when weights are not finite, before any process is started."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

@@ -1,6 +1,6 @@
-"""The model card beside an artifact, as Markdown: what it is, what it heard, how good, how exact and how fast it is.
+"""The model card beside an artifact, as Markdown: model, training data, scores, parity, speed, classes, versions.
 
-After Mitchell et al. 2019, "Model Cards for Model Reporting", https://arxiv.org/abs/1810.03993.
+Source: Mitchell et al. 2019, "Model Cards for Model Reporting", https://arxiv.org/abs/1810.03993.
 """
 
 import csv
@@ -22,7 +22,7 @@ from birdnet_fs.runs.run import Run, library_versions
 if TYPE_CHECKING:
     from birdnet_fs.export.runtimes.benchmark import Speed
 
-LICENSE_COLUMNS = ("licence", "license")  # of a table of recordings
+LICENSE_COLUMNS = ("licence", "license")  # names used in tables of recordings
 PRECISIONS = {
     "fp32": "weights and arithmetic in float32",
     "fp16": "weights stored in float16, arithmetic in float32",
@@ -44,22 +44,24 @@ def write_card(
     """Write `<name>_card.md`.
 
     Args:
-        artifact: The finished file.
-        run: The run it came from.
-        export_spec: What it is.
-        target: For which program it was written.
-        parity_report: What the gate measured.
-        speed: What it costs on this machine, where that was measured.
-        license: Of the network, in its owner's words.
+        artifact: The exported file.
+        run: The run it was made from.
+        export_spec: Specification of the file.
+        target: The program it was written for, a key of `targets.table.TARGETS`.
+        parity_report: Its comparison with the run.
+        speed: Time and memory on this machine; None where not measured.
+        license: License of the network. Default: not specified.
     """
     sections = {
         f"# {artifact.name}": _what(artifact, run, export_spec, target, parity_report),
-        "## License": [license or "Its owner has not said (`birdnet-fs export --license`)."],
-        "## What it was trained on": _data(run),
-        "## How good the run was": _metrics(run.path / "metrics.json") or ["The run folder holds no metrics.json."],
-        "## How exact this file is": _exactness(parity_report),
-        "## What it costs": [speed.line() if speed else "Not measured (`birdnet-fs bench` knows .tflite and .onnx)."],
-        "## What it hears": _front_end(run),
+        "## License": [license or "Not specified (`birdnet-fs export --license`)."],
+        "## Training data": _data(run),
+        "## Scores of the run": _metrics(run.path / "metrics.json") or ["The run folder holds no metrics.json."],
+        "## Parity with the run": _parity(parity_report),
+        "## Speed and memory": [
+            speed.summary() if speed else "Not measured (`birdnet-fs bench` supports .tflite and .onnx)."
+        ],
+        "## Front-end": _front_end(run),
         "## Classes": [f"{i}. {markdown(name)}" for i, name in enumerate(run.classes)],
         "## Versions": [", ".join(f"{k} {v}" for k, v in library_versions().items())],
     }
@@ -76,23 +78,23 @@ def _what(artifact: Path, run: Run, export_spec: ExportSpec, target: str, parity
         reads = f"features float32 {shape_text}, made from {spec.segment_s:g} s at {spec.sample_rate_hz} Hz"
     gives = f"{export_spec.output_kind.replace('_', '-')} [{shape[0]}, {len(run.classes)}]"
     activation = export_spec.activation(run.activation)
-    gives += f"; the probabilities are their {activation}" if export_spec.kind == "logits" else f" ({activation})"
+    gives += f"; their {activation} gives the probabilities" if export_spec.kind == "logits" else f" ({activation})"
     if activation != run.activation:
-        gives += f", those of the {run.activation} that the run was trained with"
+        gives += f" of the {run.activation} that the run was trained with"
     return [
         f"A `{models.resolve(model)}` network ({models.family(model).SOURCE.splitlines()[0]}) for {len(run.classes)} "
         f"classes, trained as experiment `{run.experiment.name}` (seed {run.experiment.seed}), written for `{target}`.",
         "",
-        f"- Reads: {reads}.",
-        f"- Gives: {gives}.",
-        *([f"- Gives as a second output: embeddings [{shape[0]}, {second.width}]."] if second else []),
+        f"- Input: {reads}.",
+        f"- Output: {gives}.",
+        *([f"- Second output: embeddings [{shape[0]}, {second.width}]."] if second else []),
         f"- Precision: {export_spec.precision}, {PRECISIONS[export_spec.precision]}.",
         f"- SHA-256: `{sha256(artifact)}`",
     ]
 
 
 def _data(run: Run) -> list[str]:
-    """Clips by part as the run folder knows them, and what the table of recordings says of licenses, if still there."""
+    """Number of clips by part from the run folder, and licenses from the table of recordings where it still exists."""
     data, lines = run.experiment.data, []
     partition = run.path / PARTITION
     if partition.is_file():
@@ -102,7 +104,7 @@ def _data(run: Run) -> list[str]:
         n_inherited = parts.pop(INHERITED, 0)
         lines.append(f"- Clips: {', '.join(f'{n:,} {part}' for part, n in parts.items())} (`{PARTITION}` of the run).")
         if n_inherited:
-            lines.append(f"- Earlier runs that it builds on were trained on {n_inherited:,} other recordings.")
+            lines.append(f"- The runs it was built from were trained on {n_inherited:,} other recordings.")
         trained = Counter(row.get("labels") or "nothing" for row in rows if row.get("part") == "train")
         if trained:
             fewest, most = min(trained.items(), key=lambda item: item[1]), trained.most_common(1)[0]
@@ -110,7 +112,7 @@ def _data(run: Run) -> list[str]:
             from_to = f"from {markdown(fewest[0])} ({fewest[1]:,}) to {markdown(most[0])} ({most[1]:,})"
             lines.append(f"- Training clips by label: {each or from_to}.")
     else:
-        lines.append("- The run folder does not say which clips it was trained on.")
+        lines.append("- Clips: not listed in the run folder.")
     if data.root:
         name = Path(data.root).resolve().name  # the folder's name, not where it lies on somebody's machine
         which = [f", {what} `{value}`" for what, value in (("table", data.table), ("where", data.where)) if value]
@@ -121,34 +123,35 @@ def _data(run: Run) -> list[str]:
 def _licenses(run: Run) -> list[str]:
     root = Path(run.experiment.data.root)
     if not run.experiment.data.root or not root.is_dir():
-        return ["- Their licenses: the recordings are not here any more."]
+        return ["- Licenses of the recordings: the recordings are no longer available."]
     try:
         clips = read_manifest(run.experiment.data).clips
     except UserError:
-        return ["- Their licenses: the recordings cannot be listed any more."]
+        return ["- Licenses of the recordings: the recordings can no longer be listed."]
     found = Counter(
-        next((clip.row[column] for column in LICENSE_COLUMNS if column in clip.row), "not said") for clip in clips
+        next((clip.row[column] for column in LICENSE_COLUMNS if column in clip.row), "not specified") for clip in clips
     )
-    if set(found) <= {"not said"}:
-        return ["- Their licenses: the table of recordings has no column `license`."]
-    return [f"- Their licenses: {', '.join(f'{markdown(name)} ({n:,} clips)' for name, n in found.most_common())}."]
+    if set(found) <= {"not specified"}:
+        return ["- Licenses of the recordings: their table has no column `license`."]
+    counts = ", ".join(f"{markdown(name)} ({n:,} clips)" for name, n in found.most_common())
+    return [f"- Licenses of the recordings: {counts}."]
 
 
-def _exactness(parity_report: ParityReport) -> list[str]:
+def _parity(parity_report: ParityReport) -> list[str]:
     first, second = parity_report.parity, parity_report.parity.embeddings
-    budget = first.limits
+    limits = first.limits
     thing = "logit" if parity_report.spec.kind == "logits" else "probability"
     lines = [
-        f"{first.n_segments:,} segments ({first.source}) and {first.n_edges} made ones (silence, clipping, a "
-        "padded one, a sweep) against the run:",
+        f"Differences from the run over {first.n_segments:,} segments ({first.source}) and {first.n_edges} synthetic "
+        "ones (silence, clipping, zero padding, a sweep):",
         "",
         *(f"- {name}: {numbers}" for name, numbers in parity_report.by_runtime.items()),
         *(f"- {name}, converted through onnx2tf: {numbers}" for name, numbers in parity_report.second_route.items()),
         "",
-        f"Allowed for {first.precision}: {budget.max_abs:.3g} in a {thing} ({budget.reason}).",
+        f"Tolerance for {first.precision}: {limits.max_abs:.3g} in a {thing} ({limits.reason}).",
     ]
     if second:
-        lines.append(f"And {second.limits.max_error:g} of their spread in an embedding ({second.limits.reason}).")
+        lines.append(f"Tolerance for embeddings: {second.limits.max_error:g} of their spread ({second.limits.reason}).")
     return lines
 
 
@@ -157,13 +160,13 @@ def _front_end(run: Run) -> list[str]:
     parts = [
         f"{spec.segment_s:g} s at {spec.sample_rate_hz:,} Hz, {spec.fmin_hz:g} to {spec.fmax_hz:g} Hz",
         f"n_fft {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} bands ({spec.bands}), {spec.compression}",
-        f"{spec.normalize}; {spec.shape[0]} x {spec.shape[1]}. Every setting stands in the JSON file beside it.",
+        f"{spec.normalize}; {spec.shape[0]} x {spec.shape[1]}. All settings are in the JSON file beside it.",
     ]
     return [f"Preset `{spec.preset}`: " + ", ".join(parts)]
 
 
 def _metrics(file: Path) -> list[str]:
-    """A line per single value of metrics.json."""
+    """One line per scalar of metrics.json."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

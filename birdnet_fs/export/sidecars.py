@@ -1,9 +1,9 @@
-"""The files beside an artifact, all named after it: with them and a runtime alone, another team can use it.
+"""The files beside an artifact. With them and one runtime, the artifact can be used without this package.
 
-For `<name>.tflite`: `<name>_Labels.txt`, `<name>.json` (how to feed it, and its SHA-256), `<name>_golden.npz` (made
-waveforms and what they must give), `<name>_card.md` (card.py), for a network that reads features `<name>_frontend.npz`
-(the front-end's window and matrices), for one that gives embeddings `<name>_enrolment.npz` (embeddings.py). One
-`parity.json` holds the proof of every artifact of the folder. Nothing is pickled; no recording travels.
+For `<name>.tflite`: `<name>_Labels.txt`, `<name>.json` (input format and SHA-256), `<name>_golden.npz` (test waveforms
+and expected outputs), `<name>_card.md` (model_card.py); for a network that reads features `<name>_frontend.npz` (window
+and matrices of the front-end), for one with embeddings `<name>_enrolment.npz` (parity/embeddings.py). One `parity.json`
+holds the parity report of every artifact in the folder. Nothing is pickled, and no recording is included.
 """
 
 import json
@@ -25,13 +25,19 @@ FORMAT = 1
 
 
 class Golden(NamedTuple):
-    """Made waveforms, float32 [n, n_samples] on the grid of 16-bit samples, and what must be answered to them.
+    """Test waveforms and the outputs that another machine must reproduce.
 
-    That is what the run answers; in 8 bits, which saturate there, what the artifact itself did where it was proven.
+    The outputs are those of the run. For int8, whose activations saturate on these waveforms, they are those of the
+    artifact itself on the machine that exported it.
+
+    Attributes:
+        waveforms: float32 [n, n_samples], multiples of 1 / 32768.
+        outputs: Predictions [n, n_classes] of the kind `ExportSpec.output_kind` and, where the artifact has them,
+            embeddings [n, width].
     """
 
     waveforms: np.ndarray
-    answers: Sequence[np.ndarray]  # as `form.answers` [n, n_classes] and, where they are given, embeddings [n, width]
+    outputs: Sequence[np.ndarray]
 
 
 def write_sidecars(
@@ -43,22 +49,22 @@ def write_sidecars(
     golden: Golden,
     enrollment: DeviceEnrollment | None = None,
 ) -> None:
-    """Write everything that goes beside `artifact` but its card.
+    """Write all sidecars of `artifact` except its model card.
 
     Args:
-        artifact: The finished file; the sidecars go into its folder.
-        run: The run it came from.
-        spec: What it is.
-        parity_report: What the gate measured.
-        golden: What another machine must reproduce.
-        enrollment: Of an artifact that gives embeddings and can be enrolled into.
+        artifact: The exported file; the sidecars are written to its folder.
+        run: The run it was made from.
+        spec: Specification of the file.
+        parity_report: Its comparison with the run.
+        golden: Test waveforms and expected outputs.
+        enrollment: Enrollment data of an artifact with embeddings; None where nothing can be enrolled.
     """
     stem, parity = artifact.with_suffix(""), parity_report.parity
     write_text(_beside(stem, "_Labels.txt"), "".join(f"{line}\n" for line in label_lines(run.classes)))
     tolerance = np.float32(parity.limits.device)
-    expected: dict[str, Any] = {spec.kind: golden.answers[0], "tolerance": tolerance}
+    expected: dict[str, Any] = {spec.kind: golden.outputs[0], "tolerance": tolerance}
     if parity.embeddings is not None:
-        expected["embeddings"] = golden.answers[1]
+        expected["embeddings"] = golden.outputs[1]
         expected["embeddings_tolerance"] = np.float32(parity.embeddings.tolerance)
     integers = np.round(golden.waveforms * 32768).clip(-32768, 32767).astype(np.int16)
     np.savez_compressed(_beside(stem, "_golden.npz"), waveforms=integers, **expected)
@@ -98,21 +104,30 @@ def write_sidecars(
 
 
 def write_parity(folder: Path, reports: Mapping[str, ParityReport], *, earlier: Path) -> None:
-    """Write `parity.json`: the numbers by artifact, together with those of artifacts that `earlier` still holds."""
+    """Write `parity.json`, the parity reports by artifact.
+
+    Args:
+        folder: Folder to write to.
+        reports: Report of each artifact, by file name.
+        earlier: Folder of an earlier export; reports in its `parity.json` of artifacts that still exist are kept.
+    """
     try:
         kept = json.loads((earlier / "parity.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         kept = {}
     kept = {name: row for name, row in kept.items() if (earlier / name).is_file()} if isinstance(kept, dict) else {}
-    write_json(folder / "parity.json", {**kept, **{name: proof.to_json() for name, proof in reports.items()}})
+    write_json(folder / "parity.json", {**kept, **{name: report.to_json() for name, report in reports.items()}})
 
 
 def frontend_constants(spec: schema.FrontEnd) -> dict[str, np.ndarray]:
-    """What a stand-alone reader needs beside the settings, float64.
+    """The arrays a stand-alone reader needs in addition to the settings.
+
+    Args:
+        spec: The front-end.
 
     Returns:
-        window [n_fft] (already scaled), bands [n_mels, n_bins], and where something is resized resize_frames
-        [n_frames out, n_frames in] and resize_bands [n_mels out, n_mels in].
+        float64 arrays: window [n_fft] (already scaled), bands [n_mels, n_bins] and, where the features are resized,
+        resize_frames [n_frames out, n_frames in] and resize_bands [n_mels out, n_mels in].
     """
     from birdnet_fs.frontend.definition import define
 

@@ -1,16 +1,16 @@
-"""What one exported file is: its format, what it reads, how exactly it computes and what it answers."""
+"""The specification of one exported file: format, input, precision, batch size and output."""
 
 from dataclasses import dataclass
 
 SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2", "openvino": ".xml"}
-PRECISIONS = ("fp32", "fp16", "dynamic", "int8")  # the most exact first
+PRECISIONS = ("fp32", "fp16", "dynamic", "int8")  # from the most to the least exact
 INPUTS = ("waveform", "features")
-OUTPUTS = {"predictions": "logits", "embeddings": "embedding"}  # of an artifact, in its order: the layer each is of
+OUTPUTS = {"predictions": "logits", "embeddings": "embedding"}  # outputs of a file, in order -> layer of the network
 
 
 @dataclass(frozen=True)
 class ExportSpec:
-    """One way to write a run.
+    """Specification of one exported file.
 
     Attributes:
         format: A key of `SUFFIXES`.
@@ -18,11 +18,12 @@ class ExportSpec:
             [batch, n_frames, n_mels, n_channels].
         precision: fp32; fp16: weights stored in float16, arithmetic in float32; dynamic: weights in 8 bits,
             activations in float32; int8: weights and activations in 8 bits. Input, output and front-end are float32.
-        batch: How many segments at once; None: any number.
-        answers: "logits"; "probabilities": their sigmoid or softmax, as the run was trained; or "log_odds": the logits
-            whose sigmoids are the softmax's probabilities, for a program that puts a sigmoid behind whatever it gets.
-        outputs: Of `OUTPUTS`, "predictions" first.
-        axes: Of features: "time_first" as above, or "mel_first" [batch, n_mels, n_frames, n_channels].
+        batch: Segments per call; None means any number.
+        output_kind: What the predictions are. "logits"; "probabilities": the sigmoid or softmax of the logits, as the
+            run was trained; "log_odds": log p / (1 - p) of the softmax probabilities, for a program that applies a
+            sigmoid to the output of any model.
+        outputs: Keys of `OUTPUTS`, "predictions" first.
+        axes: Axis order of features: "time_first" as above, or "mel_first" [batch, n_mels, n_frames, n_channels].
     """
 
     format: str = "tflite"
@@ -35,20 +36,35 @@ class ExportSpec:
 
     @property
     def kind(self) -> str:
-        """What a reader takes the numbers for: "logits" or "probabilities"."""
+        """How a reader treats the predictions: "logits" (log-odds included) or "probabilities"."""
         return "logits" if self.output_kind == "log_odds" else self.output_kind
 
     def activation(self, trained: str) -> str:
-        """What turns the file's numbers into probabilities; `trained` is the run's own, "sigmoid" or "softmax"."""
+        """The activation that turns logits of the file into probabilities.
+
+        Args:
+            trained: The activation of the run, "sigmoid" or "softmax".
+
+        Returns:
+            "sigmoid" for log-odds, else `trained`.
+        """
         return "sigmoid" if self.output_kind == "log_odds" else trained
 
     @property
     def suffix(self) -> str:
-        """How the file's name ends."""
+        """Suffix of the file name, such as ".tflite"."""
         return SUFFIXES[self.format]
 
     def input_shape(self, n_samples: int, features: tuple[int, int, int]) -> tuple[int | None, ...]:
-        """The shape of the file's input, `batch` in front.
+        """The shape of the file's input.
+
+        Args:
+            n_samples: Samples per segment.
+            features: Shape (n_frames, n_mels, n_channels) of the network's input.
+
+        Returns:
+            (batch, n_samples), or (batch, ...) with the axes of the features in the order of `axes`; an open batch is
+            None.
 
         >>> ExportSpec(input="features", axes="mel_first").input_shape(160_000, (313, 128, 1))
         (1, 128, 313, 1)

@@ -20,7 +20,7 @@ from birdnet_fs.data.partition import Partition, write_partition
 from birdnet_fs.export import export as exporter
 from birdnet_fs.export import model_card
 from birdnet_fs.export.convert_and_verify import ParityReport
-from birdnet_fs.export.parity.compare import compare
+from birdnet_fs.export.parity.compare import compare_outputs
 from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs, make_parity_inputs
 from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.frontend import PRESETS
@@ -106,7 +106,7 @@ def numbers(error: float, precision: str = "fp32"):
     random = np.random.default_rng(0)
     logits = random.normal(size=(len(EDGE_NAMES) + 8, 3)).astype(np.float32)
     probe = ParityInputs(np.zeros((len(logits), 4), np.float32), None, "made")
-    return compare(logits, logits + np.float32(error), probe, precision, "softmax")
+    return compare_outputs(logits, logits + np.float32(error), probe, precision, "softmax")
 
 
 def test_one_bad_runtime_or_a_second_converter_that_disagrees_is_a_fault() -> None:
@@ -148,7 +148,7 @@ def test_a_run_folder_that_knows_nothing_still_gets_a_card(run, tmp_path: Path) 
         speed=None,
     )
     text = (tmp_path / "m_card.md").read_text(encoding="utf-8")
-    assert "not here any more" in text and "Its owner has not said" in text and "holds no metrics.json" in text
+    assert "no longer available" in text and "Not specified (" in text and "holds no metrics.json" in text
 
 
 def test_a_card_counts_what_earlier_runs_were_trained_on_apart(run, tmp_path: Path) -> None:
@@ -158,4 +158,4 @@ def test_a_card_counts_what_earlier_runs_were_trained_on_apart(run, tmp_path: Pa
     write_partition(tmp_path / "partition.csv", parts)
     lines = model_card._data(here)
     assert lines[0] == "- Clips: 2 train, 1 held_out (`partition.csv` of the run)."
-    assert lines[1] == "- Earlier runs that it builds on were trained on 2 other recordings."
+    assert lines[1] == "- The runs it was built from were trained on 2 other recordings."

@@ -132,7 +132,7 @@ def test_what_lies_in_the_folder(run: Run, exported, way: str) -> None:
 
 def test_scoring_opens_the_artifact(exported, expected) -> None:
     """The package's own reader agrees as well."""
-    from birdnet_fs.inference.engine import open_engine
+    from birdnet_fs.inference.open import open_engine
 
     file, logits = expected
     waveform = np.pad(soundfile.read(file, dtype="float32")[0], (0, 8_000)).reshape(3, 16_000)
@@ -143,7 +143,7 @@ def test_scoring_opens_the_artifact(exported, expected) -> None:
 
 def test_a_program_with_a_sigmoid_of_its_own_shows_the_softmax_of_the_run(recordings: Path, tmp_path: Path) -> None:
     from birdnet_fs.frontend import preset
-    from birdnet_fs.inference.engine import open_engine
+    from birdnet_fs.inference.open import open_engine
 
     experiment = schema.Experiment(
         name="softmax",
@@ -222,24 +222,24 @@ def test_the_reader_refuses_what_it_cannot_do(exported, tmp_path: Path) -> None:
 
 def test_a_wrong_front_end_is_refused_and_nothing_is_left(run: Run, recordings: Path, tmp_path, monkeypatch) -> None:
     """One constant off by a little: 100 Hz in the lowest edge of the bands."""
-    right = measuring.job_of
+    right = measuring.conversion_job
 
     def wrong(*arguments):
         job = right(*arguments)
         return {**job, "frontend": {**job["frontend"], "fmin_hz": 150.0}}
 
-    real = exporter.measure
+    real = exporter.convert_and_verify
 
     def quick_fallback(run, probe, forms, *others, **settings):
         if forms[0].input == "waveform" and forms[0].precision != "fp32":
             raise UserError("not tried here")
         return (real if forms[0].input == "waveform" else fake_measure)(run, probe, forms, *others, **settings)
 
-    monkeypatch.setattr(measuring, "job_of", wrong)
-    monkeypatch.setattr(exporter, "measure", quick_fallback)
+    monkeypatch.setattr(measuring, "conversion_job", wrong)
+    monkeypatch.setattr(exporter, "convert_and_verify", quick_fallback)
     with pytest.raises(UserError, match="parity failed") as caught:
         exporter.export_run(run, tmp_path / "out", audio=recordings, n_segments=6)
-    assert "budget 0.0003" in str(caught.value)
+    assert "tolerance 0.0003" in str(caught.value)
     assert "--input features --precision fp32" in str(caught.value)  # what was tried next
     assert not list(tmp_path.iterdir())
 
@@ -264,7 +264,7 @@ def fake_measure(run: Run, probe, forms, work: Path, environments, **settings):
     proofs = {}
     for form in forms:
         (work / f"{form.precision}.tflite").write_bytes(b"new " + form.precision.encode())
-        numbers = parity.compare(answers[0], answers[0], probe, form.precision, "softmax")
+        numbers = parity.compare_outputs(answers[0], answers[0], probe, form.precision, "softmax")
         if "embeddings" in form.outputs:
             numbers = numbers.with_embeddings(
                 embeddings.compare_embeddings(answers[1], answers[1], form.precision, len(EDGE_NAMES))
@@ -279,7 +279,7 @@ def fake_measure(run: Run, probe, forms, work: Path, environments, **settings):
 def test_interrupted_anywhere_the_output_is_as_before(
     run: Run, recordings: Path, tmp_path: Path, monkeypatch, error: type[BaseException], before: bool, both: bool
 ) -> None:
-    monkeypatch.setattr(exporter, "measure", fake_measure)
+    monkeypatch.setattr(exporter, "convert_and_verify", fake_measure)
     monkeypatch.setattr(exporter, "measure_speed", lambda artifact: None)
     out = tmp_path / "out"
     if before:

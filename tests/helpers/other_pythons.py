@@ -17,7 +17,7 @@ _REQUIREMENTS = Path(__file__).parents[2] / "export"
 def python_with(package: str, requirements: str) -> Path:
     """A Python that has `package`; made once a session, the test fails where that cannot be done."""
     for environment in find_environments():
-        if package in environment.has and environment.python != Path(sys.executable):
+        if package in environment.packages and environment.python != Path(sys.executable):
             return environment.python
     folder = Path(_session_folder().name) / package
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)

@@ -23,7 +23,7 @@ from birdnet_fs.data.partition import PARTITION, Partition, write_partition
 from birdnet_fs.export import export as exporter
 from birdnet_fs.export.parity.embeddings import ARTIFACT_DISTANCES
 from birdnet_fs.export.tflite import edit as flatbuffer
-from birdnet_fs.fewshot.calibration import Base, calibrate
+from birdnet_fs.fewshot.calibration import EmbeddingDistance, calibrate
 from birdnet_fs.fewshot.enrollment import enroll
 from birdnet_fs.inference.embed import training_mean_embedding
 from birdnet_fs.models.heads.prototypes import PrototypeLogits, dense_layers
@@ -96,7 +96,9 @@ def make_run(folder: Path, clips: Path, distance: str) -> Run:
             weights[name] = random.normal(0, 0.1, value.shape).astype(np.float32)
     heard = support(clips / "clips")
     parts = Partition(heard, heard.clips[::2], (), ())  # what a classifier takes its center of
-    run = save_run(folder, experiment, ("x", "y", "z"), weights, also=lambda f: write_partition(f / PARTITION, parts))
+    run = save_run(
+        folder, experiment, ("x", "y", "z"), weights, write_extra=lambda f: write_partition(f / PARTITION, parts)
+    )
     if distance == "cosine":
         weights["logits/centre"] = training_mean_embedding(run, run.build_model())
     return save_run(folder, experiment, ("x", "y", "z"), weights)
@@ -225,7 +227,7 @@ def test_check_artifact_looks_at_the_embeddings_too(shipped: Shipped, tmp_path: 
         golden = {**stored, "embeddings": stored["embeddings"] + np.float32(0.1)}
     np.savez_compressed(tmp_path / "out" / "run_golden.npz", **golden)
     with np.load(tmp_path / "out" / "run_enrolment.npz") as stored:
-        np.savez_compressed(tmp_path / "out" / "run_enrolment.npz", centre=stored["centre"] + np.float32(0.1))
+        np.savez_compressed(tmp_path / "out" / "run_enrolment.npz", center=stored["centre"] + np.float32(0.1))
     done = receive("check_artifact.py", tmp_path / "out" / "run.tflite")
     assert done.returncode == 1
     assert "FAIL  golden embeddings" in done.stdout and "FAIL  SHA-256 of what enrollment needs" in done.stdout
@@ -308,7 +310,7 @@ def faulty(shipped: Shipped, clips: Path, tmp_path_factory) -> Path:
             sidecar["embeddings"]["enrolment"] = None
         (root / f"{name}.json").write_text(json.dumps(sidecar), encoding="utf-8")
     (root / "gone_enrolment.npz").unlink()
-    np.savez(root / "changed_enrolment.npz", centre=np.zeros(3))
+    np.savez(root / "changed_enrolment.npz", center=np.zeros(3))
     write(root / "silent" / "mute" / "0.wav", np.zeros(RATE, np.float32))
     write(root / "named" / "unknown" / "0.wav", song(0, 0, 1.0))
     shutil.copytree(clips / "clips" / "toad", root / "twice" / "toad")
@@ -400,11 +402,11 @@ def test_the_same_numbers_as_the_package(prototypes, distance: str, n_noises: in
     )
     if len(x) == 1 and not n_noises:
         with pytest.raises(UserError, match="One clip of one class"):
-            calibrate(labels, x, noises, Base(distance, center, dense), unknown=True)
+            calibrate(labels, x, noises, EmbeddingDistance(distance, center, dense), unknown=True)
         with pytest.raises(prototypes.Refused, match="One clip of one class"):
             prototypes.learn(support, noises, way, "", unknown=True)
         return
-    wanted = calibrate(labels, x, noises, Base(distance, center, dense), unknown=True)
+    wanted = calibrate(labels, x, noises, EmbeddingDistance(distance, center, dense), unknown=True)
     found = prototypes.learn(support, noises, way, "", unknown=True)
     assert (found.scale, found.unknown) == (wanted.scale, wanted.unknown)
     head.scale = wanted.scale

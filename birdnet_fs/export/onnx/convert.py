@@ -1,15 +1,15 @@
-"""The exporting process on Keras' torch backend: `python -m birdnet_fs.export.onnx.convert JOB.json`.
+"""Write ONNX, OpenVINO, TorchScript, pt2: `python -m birdnet_fs.export.onnx.convert JOB.json` on Keras' torch backend.
 
-The network is built from code and the run's weights in float32 and lowered (models/lowering/lower.py: BatchNormalization
-folded, channels first inside, LSTM and GRU as one node each). As ONNX (torch.onnx, dynamo=True) front-end, network and
-activation are joined node by node, so that a coarser precision (onnx_precision.py) reaches the network alone; OpenVINO
-reads that same graph. TorchScript and PT2 are the module as torch itself stores it.
+The network is built from code and the run's weights in float32 and lowered (models/lowering/lower.py:
+BatchNormalization folded, channels first inside, LSTM and GRU as one node each). For ONNX (torch.onnx, dynamo=True)
+front-end, network and activation are joined as graphs, so that a lower precision (precision.py) applies to the network
+only; OpenVINO reads the same graph. TorchScript and pt2 are the module as torch stores it.
 
 The job is JSON: {"run": folder, "frontend": settings, "input": "waveform" | "features", "axes": "time_first" |
 "mel_first" (of features), "formats": [...], "precisions": [...], "batch": 1 | null, "answers": "logits" |
-"probabilities", "outputs": [...], "calibration": `.npy` of float32 features [n, n_frames, n_mels] where int8 is asked
-for, "folder": where `<precision><suffix>` goes}. What cannot be written leaves its reason, one sentence, in
-`<precision><suffix>.error.txt`; the others are written.
+"probabilities", "outputs": [...], "calibration": `.npy` of float32 features [n, n_frames, n_mels] for int8, "folder":
+output folder of `<precision><suffix>`}. For a file that cannot be written, the reason is written to
+`<precision><suffix>.error.txt` as one sentence; the others are written.
 """
 
 import contextlib
@@ -30,65 +30,28 @@ from torch import Tensor
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.export.onnx.front_end_and_network import FrontEndAndNetwork
 from birdnet_fs.export.spec import OUTPUTS, SUFFIXES, ExportSpec
-from birdnet_fs.inference.activations import tensor_to_probabilities
 from birdnet_fs.runs.run import Run
 
-_TRIAL_BATCH = 2  # of the example that is traced where the batch is open; torch takes 0 and 1 for constants
-_MOST_BYTES = 2**31 - 1  # of one ONNX file: the limit of its container
-
-
-class FrontEndAndNetwork(torch.nn.Module):
-    """Front-end, network and activation as one module.
-
-    Args:
-        network: Features [batch, n_frames, n_mels, n_channels] -> one output or a tuple of them; None: none.
-        spec: Put this front-end in front: the module then reads waveforms [batch, n_samples].
-        activation: "sigmoid" or "softmax" behind the first output, "" for none.
-        axes: Of features that are given: "time_first", or "mel_first" [batch, n_mels, n_frames, n_channels].
-    """
-
-    def __init__(
-        self,
-        network: torch.nn.Module | None,
-        spec: schema.FrontEnd | None,
-        activation: str = "",
-        axes: str = "time_first",
-    ) -> None:
-        super().__init__()
-        self.network, self.spec, self.activation, self.axes = network, spec, activation, axes
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Every output, the predictions first."""
-        from birdnet_fs.frontend.in_keras import log_mel
-
-        if self.spec is not None:
-            x = log_mel(x, self.spec, "dft").unsqueeze(-1).expand(-1, -1, -1, self.spec.n_channels)
-        elif self.axes == "mel_first":
-            x = x.transpose(1, 2)
-        if self.network is None:
-            return (x,)
-        answers = self.network(x)
-        first, *others = answers if isinstance(answers, tuple) else (answers,)
-        if self.activation:
-            first = tensor_to_probabilities(first, self.activation)
-        return (first, *others)
+_TRIAL_BATCH = 2  # batch of the traced example where the batch is open; torch treats 0 and 1 as constants
+_MAX_BYTES = 2**31 - 1  # of one ONNX file, the limit of protobuf
 
 
 @dataclass(frozen=True)
 class Writer:
-    """One job, opened.
+    """Writes the files of one job.
 
     Attributes:
-        network: The run's network, lowered: features -> the outputs in their order.
+        network: The run's network, lowered: features -> outputs in the order of `outputs`.
         spec: The front-end.
         input: "waveform" or "features".
-        axes: Of features, "time_first" or "mel_first".
+        axes: Axis order of features, "time_first" or "mel_first".
         outputs: Names of the outputs.
-        activation: Behind the first output; "" for logits.
-        batch: How many segments at once; None: any number.
-        calibration: Real features [n, n_frames, n_mels] for int8.
-        facts: What the file says of itself, as text.
+        activation: Activation of the first output; "" for logits.
+        batch: Segments per call; None means any number.
+        calibration: `.npy` of real features, float32 [n, n_frames, n_mels], for int8.
+        facts: Metadata to store in the file.
     """
 
     network: torch.nn.Module
@@ -101,17 +64,17 @@ class Writer:
     calibration: Path | None
     facts: Mapping[str, str]
 
-    # -- ONNX and what is made of it
+    # -- ONNX and OpenVINO
 
     def onnx(self, precision: str) -> Any:
         """The whole graph with the network in one precision, as an `onnx.ModelProto`."""
         from birdnet_fs.export.onnx import precision as precisions
 
-        network = precisions.convert(self._network, precision, self._calibration_features)
+        network = precisions.convert_precision(self._network, precision, self._calibration_features)
         if self.activation:
-            precisions.activate(network, self.activation)
-        model = network if self.input == "features" else precisions.put_in_front(self._front_end, network)
-        del model.metadata_props[:]  # notes of the tools that made it
+            precisions.append_activation(network, self.activation)
+        model = network if self.input == "features" else precisions.prepend_front_end(self._front_end, network)
+        del model.metadata_props[:]  # added by the tools
         for key, value in {**self.facts, "precision": precision}.items():
             model.metadata_props.add(key=key, value=value)
         return model
@@ -124,11 +87,11 @@ class Writer:
 
     @cached_property
     def _front_end(self) -> Any:
-        from birdnet_fs.export.onnx.precision import steady_floor
+        from birdnet_fs.export.onnx.precision import raise_log_floor
 
         model = self._to_onnx(FrontEndAndNetwork(None, self.spec), self._shape("waveform"), "waveform", ("features",))
         if self.spec.compression in ("db", "log"):
-            steady_floor(model, self.spec.amin)
+            raise_log_floor(model, self.spec.amin)
         return model
 
     def _to_onnx(self, module: FrontEndAndNetwork, shape: tuple[int, ...], name: str, outputs: tuple[str, ...]) -> Any:
@@ -143,9 +106,9 @@ class Writer:
             output_names=list(outputs),
             verbose=False,
         )
-        if program is None:  # only when a file is written at once
-            raise RuntimeError("torch.onnx.export gave no program")
-        # weights that torch's graph reorders first (the gates of a GRU) are stored as they are needed
+        if program is None:  # only when a file is written directly
+            raise RuntimeError("torch.onnx.export returned no program")
+        # store weights that torch's graph reorders (the gates of a GRU) in their final order
         optimizer.fold_constants(program.model, input_size_limit=2**30, output_size_limit=2**30)
         optimizer.optimize(program.model)
         return program.model_proto
@@ -155,21 +118,37 @@ class Writer:
         from birdnet_fs.frontend.in_numpy import network_input
 
         if self.calibration is None:
-            raise UserError("int8 needs features of real segments to take the ranges from; the job names none.")
+            raise UserError("int8 needs features of real segments for calibration. Received a job without calibration.")
         features = network_input(np.load(self.calibration, allow_pickle=False), self.spec).astype(np.float32)
         return features.swapaxes(1, 2) if self.axes == "mel_first" else features
 
     def write_onnx(self, precision: str, path: Path) -> None:
-        """One file; networks over 2 GB do not fit into its container."""
+        """Write one ONNX file.
+
+        Args:
+            precision: "fp32", "fp16", "dynamic" or "int8".
+            path: The file to write.
+
+        Raises:
+            UserError: The network is larger than 2 GB, the limit of an ONNX file.
+        """
         model = self.onnx(precision)
-        if model.ByteSize() > _MOST_BYTES:
+        if model.ByteSize() > _MAX_BYTES:
             raise UserError(
                 f"An ONNX file holds 2 GB and this network takes {model.ByteSize() / 1e9:.1f} GB; export it as pt2."
             )
         path.write_bytes(model.SerializeToString())
 
     def write_openvino(self, precision: str, path: Path) -> None:
-        """`.xml` and, beside it, `.bin` with the weights."""
+        """Write an OpenVINO model, `.xml` and a `.bin` with the weights beside it.
+
+        Args:
+            precision: "fp32" or "fp16".
+            path: The `.xml` to write.
+
+        Raises:
+            UserError: OpenVINO is not installed, or the precision is not supported.
+        """
         if importlib.util.find_spec("openvino") is None:
             raise UserError('OpenVINO is missing: pip install "birdnet_fs[openvino]"')
         if precision not in ("fp32", "fp16"):
@@ -179,13 +158,13 @@ class Writer:
         model = openvino.Core().read_model(self.onnx(precision).SerializeToString())
         for key, value in {**self.facts, "precision": precision}.items():
             model.set_rt_info(value, ["birdnet_fs", key])
-        # fp16 is in the graph already; OpenVINO's own would round the front-end too
+        # the graph already holds fp16 weights; OpenVINO's compression would round the front-end as well
         openvino.save_model(model, str(path), compress_to_fp16=False)
 
     # -- torch's own formats
 
     def write_torchscript(self, precision: str, path: Path) -> None:
-        """A traced module, for `torch.jit.load` in Python and C++."""
+        """Write a traced module for `torch.jit.load` in Python and C++; `precision` must be "fp32"."""
         self._only_fp32(precision, "TorchScript")
         module, example = self._whole()
         with torch.no_grad():
@@ -193,7 +172,7 @@ class Writer:
         torch.jit.save(traced, str(path), _extra_files={"facts.json": json.dumps(self.facts)})
 
     def write_pt2(self, precision: str, path: Path) -> None:
-        """An exported program, for `torch.export.load`."""
+        """Write an exported program for `torch.export.load`; `precision` must be "fp32"."""
         self._only_fp32(precision, "PT2")
         module, example = self._whole()
         program = torch.export.export(module, (example,), dynamic_shapes=self._dynamic_shapes())
@@ -202,7 +181,7 @@ class Writer:
     @staticmethod
     def _only_fp32(precision: str, name: str) -> None:
         if precision != "fp32":
-            raise UserError(f"{name} files are written in fp32 alone; take ONNX for {precision}.")
+            raise UserError(f"{name} files are written in fp32 only; export {precision} as ONNX.")
 
     def _whole(self) -> tuple[FrontEndAndNetwork, Tensor]:
         spec = self.spec if self.input == "waveform" else None
@@ -211,7 +190,7 @@ class Writer:
         )
 
     def _shape(self, input: str) -> tuple[int, ...]:
-        """Of one input, without the batch."""
+        """Shape of an input without the batch."""
         features = (*self.spec.shape, self.spec.n_channels)
         whole = ExportSpec(input=input, axes=self.axes, batch=1).input_shape(self.spec.n_samples, features)
         return tuple(n for n in whole[1:] if n is not None)
@@ -225,7 +204,7 @@ class Writer:
 
 
 def open_job(job: Mapping[str, Any]) -> Writer:
-    """Build the network of a job."""
+    """The writer of a job (see the module), with its network built."""
     import keras
 
     from birdnet_fs.models import with_outputs
@@ -251,7 +230,7 @@ def open_job(job: Mapping[str, Any]) -> Writer:
 
 
 def run_facts(run: Run, answers: str) -> dict[str, str]:
-    """The essentials as text, for the place that a format has for it: the sidecar may get lost."""
+    """Essential metadata as text, stored in the file itself in case the sidecar gets lost."""
     return {
         "classes": json.dumps(list(run.classes), ensure_ascii=False),
         "sample_rate_hz": str(run.frontend.sample_rate_hz),
@@ -262,9 +241,9 @@ def run_facts(run: Run, answers: str) -> dict[str, str]:
 
 
 def run_job(job: Mapping[str, Any]) -> None:
-    """Write every format of the job in every precision, or the reason why not."""
+    """Write every format of the job in every precision, or the reason in `.error.txt` (see the module)."""
     writer, folder = open_job(job), Path(job["folder"])
-    ways: dict[str, Callable[[str, Path], None]] = {
+    writers: dict[str, Callable[[str, Path], None]] = {
         "onnx": writer.write_onnx,
         "torchscript": writer.write_torchscript,
         "pt2": writer.write_pt2,
@@ -274,14 +253,14 @@ def run_job(job: Mapping[str, Any]) -> None:
         for precision in job["precisions"]:
             path = folder / f"{precision}{SUFFIXES[which]}"
             try:
-                _quietly(ways[which], precision, path)
-            except Exception as error:  # an exporter may raise anything, and the other files are wanted
+                _quietly(writers[which], precision, path)
+            except Exception as error:  # exporters raise errors of any class, and the other files must be written
                 path.unlink(missing_ok=True)
                 path.with_name(path.name + ".error.txt").write_text(_sentence(error, which, precision) + "\n", "utf-8")
 
 
 def _quietly(write: Callable[[str, Path], None], precision: str, path: Path) -> None:
-    """Exporters talk of themselves at length, on both streams."""
+    """Write a file without the verbose output of the exporters."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         write(precision, path)
@@ -291,8 +270,8 @@ def _sentence(error: Exception, which: str, precision: str) -> str:
     if isinstance(error, UserError):
         return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[0][:300] if lines else "it said nothing"
-    return f"The network cannot be written as {which} in {precision}: {type(error).__name__}: {said}"
+    reason = lines[0][:300] if lines else "no message"
+    return f"The network cannot be written as {which} in {precision}: {type(error).__name__}: {reason}"
 
 
 if __name__ == "__main__":

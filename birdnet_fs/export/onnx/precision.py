@@ -1,13 +1,13 @@
-"""ONNX graphs in coarser precision, and the joining of their parts.
+"""ONNX graphs in lower precision, and the joining of their parts.
 
 Source: onnxruntime's quantization tools (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html)
-for 8 bits. What is converted is always the network alone: the front-end's floors and Fourier matrices do not survive
-16 bits (half.py says what happens to them), and 8 still less.
+for 8 bits. Only the network is converted: the front-end's floors and Fourier matrices cannot be stored in 16 bits
+(tflite/float16.py describes the effect), even less in 8.
 
 Activations are unsigned, which x86 multiplies fastest (EfficientNetV2-B0 on one core of an AVX-512 server: 12 ms,
-signed 37 ms, float32 20 ms), and weights have 7 of the 8 bits: x86 without VNNI adds two products into 16 bits and
-saturates without a word (https://docs.openvino.ai/latest/pot_saturation_issue.html), so that a file proven here would
-answer wrongly there. The lost bit costs a sixth to a third more error (three networks measured).
+signed 37 ms, float32 20 ms), and weights use 7 of the 8 bits: x86 without VNNI adds two products in 16 bits and
+saturates silently (https://docs.openvino.ai/latest/pot_saturation_issue.html), so that a file verified here would be
+wrong there. The lost bit increases the error by a sixth to a third (three networks measured).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,28 +20,28 @@ import numpy as np
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.export.tflite.float16 import MIN_ELEMENTS
 
-ROUNDED = {  # the operators whose weights onnxruntime takes in 8 bits
-    "dynamic": ("MatMul", "Gemm", "LSTM"),  # its convolutions of that kind are slower than those in float32
+ROUNDED = {  # operators whose weights onnxruntime quantizes
+    "dynamic": ("MatMul", "Gemm", "LSTM"),  # dynamic convolutions are slower than those in float32
     "int8": ("Conv", "MatMul", "Gemm"),
 }
-FLOOR_ULP = 4  # last digits above the logarithm of the floor: 3e-5 dB at 1e-10
-MIN_SHARE = 0.5  # of the weights that must lie in those, else too little is saved to be worth the rounding
+FLOOR_ULP = 4  # units in the last place above the logarithm of the floor: 3e-5 dB at 1e-10
+MIN_SHARE = 0.5  # smallest share of the weights in those operators; below, too little is saved
 
 
-def convert(network: Any, precision: str, features: Callable[[], np.ndarray]) -> Any:
-    """A network in another precision.
+def convert_precision(network: Any, precision: str, features: Callable[[], np.ndarray]) -> Any:
+    """Convert a network to another precision.
 
     Args:
-        network: The `onnx.ModelProto`, float32; it stays as it is.
+        network: The `onnx.ModelProto`, float32; it is not changed.
         precision: "fp32"; "fp16": weights stored in float16, arithmetic in float32; "dynamic": weights of matrix
             products in 8 bits; "int8": weights and activations in 8 bits.
-        features: Gives what int8 takes its ranges from, float32 [n, ...] as the network reads it.
+        features: Returns the calibration features for int8, float32 [n, ...] as the network reads them.
 
     Returns:
         A new `onnx.ModelProto`; input and outputs are float32.
 
     Raises:
-        UserError: The precision makes no sense for this network.
+        UserError: Too few weights of this network would be quantized.
     """
     import onnx
 
@@ -52,19 +52,19 @@ def convert(network: Any, precision: str, features: Callable[[], np.ndarray]) ->
     if precision == "fp16":
         store_as_float16(copy)
         return copy
-    share = share_of(network, ROUNDED[precision])
+    share = weight_share(network, ROUNDED[precision])
     if share < MIN_SHARE:
         others = sorted({node.op_type for node in network.graph.node} & {"Conv", "LSTM", "GRU"} - {*ROUNDED[precision]})
         raise UserError(
-            f"The precision {precision!r} of onnxruntime rounds the weights of {', '.join(ROUNDED[precision])}, which "
-            f"hold {share:.0%} of this network's (the others: {', '.join(others) or 'smaller ones'}); take "
+            f"The precision {precision!r} of onnxruntime quantizes the weights of {', '.join(ROUNDED[precision])}, "
+            f"which hold {share:.0%} of this network's (the others: {', '.join(others) or 'smaller ones'}); use "
             f"{'int8' if 'Conv' in others else 'dynamic' if 'LSTM' in others else 'fp16'} instead."
         )
     return _dynamic(copy) if precision == "dynamic" else _static(copy, features())
 
 
-def activate(network: Any, activation: str) -> None:
-    """Put a float "sigmoid" or "softmax" behind the first output of a model, which keeps its name."""
+def append_activation(network: Any, activation: str) -> None:
+    """Append a float32 "sigmoid" or "softmax" to the first output of a model in place; the output keeps its name."""
     from onnx import helper
 
     graph = network.graph
@@ -78,18 +78,18 @@ def activate(network: Any, activation: str) -> None:
     graph.node.append(helper.make_node(activation.capitalize(), [inner], [name], name="activation", **options))
 
 
-def put_in_front(front_end: Any, network: Any) -> Any:
-    """One model of two: the front-end's one output is the network's one input."""
+def prepend_front_end(front_end: Any, network: Any) -> Any:
+    """Join two models: the only output of the front-end becomes the only input of the network."""
     from onnx import compose, helper
 
     front = compose.add_prefix(front_end, "front_end/", rename_inputs=False, rename_outputs=False)
     given, joined = front.graph.output[0].name, network.graph.input[0].name
     names = [output.name for output in network.graph.output]
-    # the quantizing tools take newer operator sets and formats for what they add
+    # the quantization tools use newer operator sets and formats for their operators
     front.ir_version = network.ir_version = max(front.ir_version, network.ir_version)
     sets = {(s.domain, s.version) for s in (*front.opset_import, *network.opset_import)}
     if len({domain for domain, _ in sets}) < len(sets):
-        raise ValueError(f"front-end and network are of different operator sets: {sorted(sets)}")
+        raise ValueError(f"front-end and network must use the same operator sets. Received: {sorted(sets)}")
     whole = compose.merge_models(front, network, io_map=[(given, joined)], outputs=names)
     del whole.opset_import[:]
     whole.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in sorted(sets))
@@ -97,18 +97,18 @@ def put_in_front(front_end: Any, network: Any) -> Any:
     return whole
 
 
-def steady_floor(front_end: Any, amin: float) -> int:
-    """Raise what logarithms of energies give to a constant just above the floor's own, in place.
+def raise_log_floor(front_end: Any, amin: float) -> int:
+    """Limit logarithms of energies, in place, to a constant just above the logarithm of the floor.
 
-    onnxruntime's Log of the same number has one last digit in its vector loop and another in the rest of the array; of
-    silence, where all is floor, min_max would stretch that digit to full range (seen: 0 to 0.987).
+    onnxruntime's Log of one number differs in the last digit between its vector loop and the remainder of the array.
+    For silence, where all values are at the floor, min_max would stretch that to full range (seen: 0 to 0.987).
 
     Args:
         front_end: An `onnx.ModelProto`.
-        amin: The energy that the front-end takes for the smallest.
+        amin: Floor of the energies in the front-end, above 0.
 
     Returns:
-        How many logarithms there are.
+        Number of logarithms in the graph.
     """
     from onnx import helper, numpy_helper
 
@@ -133,10 +133,13 @@ def steady_floor(front_end: Any, amin: float) -> int:
 
 
 def store_as_float16(network: Any) -> int:
-    """Store the weights of a model in float16, in place; a Cast in front gives them back when the runtime loads it.
+    """Store the weights of a model in float16, in place; a Cast converts them back when the runtime loads the file.
+
+    Args:
+        network: An `onnx.ModelProto`, float32.
 
     Returns:
-        How many weights are float16 now.
+        Number of weights (tensors) that are now float16.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -160,7 +163,7 @@ def store_as_float16(network: Any) -> int:
 
 
 def _static(network: Any, features: np.ndarray) -> Any:
-    """Weights and activations in 8 bits: QuantizeLinear and DequantizeLinear around every operator."""
+    """Quantize weights and activations: QuantizeLinear and DequantizeLinear around every operator."""
     import onnx
     from onnxruntime import quantization
 
@@ -178,13 +181,13 @@ def _static(network: Any, features: np.ndarray) -> Any:
 
 
 def _dynamic(network: Any) -> Any:
-    """Weights of matrix products in 8 bits; their activations are rounded with the range of each call."""
+    """Quantize weights of matrix products; their activations are quantized with the range of each call."""
     import onnx
     from onnxruntime import quantization
 
     with TemporaryDirectory() as folder:
         source, target = Path(folder) / "network.onnx", Path(folder) / "dynamic.onnx"
-        del network.graph.value_info[:]  # shapes that are wrong once the tool has turned matrices around
+        del network.graph.value_info[:]  # these shapes are wrong after the tool has transposed matrices
         onnx.save(network, source)
         products = list(ROUNDED["dynamic"])
         quantization.quantize_dynamic(source, target, op_types_to_quantize=products, **_weights(quantization))
@@ -195,15 +198,15 @@ def _weights(quantization: Any) -> dict[str, Any]:
     return {"per_channel": True, "reduce_range": True, "weight_type": quantization.QuantType.QInt8}
 
 
-def share_of(network: Any, operators: Sequence[str]) -> float:
-    """The share of a model's weights that are read by operators of these kinds, 0..1."""
+def weight_share(network: Any, operators: Sequence[str]) -> float:
+    """The share of a model's weights, 0 to 1, that operators of the given types read."""
     sizes = {stored.name: int(np.prod(stored.dims)) for stored in network.graph.initializer}
     found = {name for node in network.graph.node if node.op_type in operators for name in node.input if name in sizes}
     return sum(sizes[name] for name in found) / max(1, sum(sizes.values()))
 
 
 def _prepare(network: Any, path: Path) -> None:
-    """Write a model with the shapes of everything in it, as the quantizing tools need it."""
+    """Write a model with inferred shapes, as the quantization tools require."""
     import onnx
     from onnxruntime.quantization import shape_inference
 
@@ -220,7 +223,7 @@ def _reader(name: str, features: np.ndarray, batch: int) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):
-        """Batch after batch; the last may repeat segments to be full."""
+        """Calibration batches; the last is filled by repeating segments."""
 
         def __init__(self) -> None:
             self.batches = self._read()

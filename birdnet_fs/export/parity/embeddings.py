@@ -1,8 +1,8 @@
-"""The second output of an artifact: what it is held to, and what enrollment on a device needs beside it.
+"""Embeddings as the second output of an artifact: comparison with the run, and the data for enrollment on a device.
 
-For `<name>.tflite` with embeddings `<name>_enrolment.npz` holds, as far as the way of comparing asks for it: `center`
-[width], `kernel_1`, `bias_1`, ... of a learned distance (a ReLU between two layers), and of a run that was enrolled
-`labels` [n_clips] and `embeddings` [n_clips, width] of its support, so that a device adds to its classes.
+`<name>_enrolment.npz`, beside `<name>.tflite`, holds `centre` [width] (for cosines), `kernel_1`, `bias_1`, ... (layers
+of a learned distance, with a ReLU between two layers) and, for a run with enrolled classes, the support set as `labels`
+[n_clips] and `embeddings` [n_clips, width], so that a device can add classes to it.
 """
 
 import hashlib
@@ -14,16 +14,14 @@ import numpy as np
 
 from birdnet_fs.runs.run import WEIGHTS, Run, read_weights
 
-USUAL_SPREADS = (
-    3.0  # as far from their mean as embeddings lie that the budgets hold for; beyond they grow in proportion
-)
-NORMALIZATION = {"cosine": "unit", "euclidean": "none", "learned": "none"}  # of an embedding less the center
+USUAL_SPREADS = 3.0  # distance from the mean up to which the tolerances hold; beyond it they grow in proportion
+NORMALIZATION = {"cosine": "unit", "euclidean": "none", "learned": "none"}  # of an embedding minus the center
 ARTIFACT_DISTANCES = {"learned": "learnt"}  # values in the JSON of an artifact, a format that readers on devices know
 
 
 @dataclass(frozen=True)
 class EmbeddingTolerance:
-    """What a precision may cost, as a share of the embeddings' spread."""
+    """Largest accepted errors of embeddings for one precision, as shares of their spread."""
 
     max_error: float  # largest of any segment
     mean_error: float
@@ -37,7 +35,7 @@ EMBEDDING_TOLERANCES = {
         mean_error=1e-4,
         device=5e-3,
         reason="the same arithmetic in another order (four networks with random weights: 8e-5 or less, mean 3e-5; the "
-        "less their embeddings differ, the larger the share); no neighbor changes for it",
+        "less their embeddings differ, the larger the share); no nearest neighbor changes",
     ),
     "fp16": EmbeddingTolerance(
         max_error=1e-1,
@@ -56,17 +54,17 @@ EMBEDDING_TOLERANCES = {
         max_error=1.0,
         mean_error=3e-1,
         device=1.0,
-        reason="weights and activations keep 8 bits; prototypes are means, which take most of that out",
+        reason="weights and activations keep 8 bits; prototypes are means, which average most of it out",
     ),
 }
 
 
 @dataclass(frozen=True)
 class EmbeddingParity:
-    """The numbers of one artifact's embeddings; `failures` is empty when it may leave.
+    """Comparison of an artifact's embeddings with those of its run; `failures` is empty when it passes.
 
-    An error is the length of the difference of two embeddings; all are shares of the spread, because enrollment goes by
-    the differences between embeddings, whatever all of them have in common.
+    An error is the length of the difference of two embeddings. Errors are shares of the spread, because enrollment
+    depends only on differences between embeddings.
     """
 
     width: int
@@ -78,75 +76,84 @@ class EmbeddingParity:
 
     @property
     def tolerance(self) -> float:
-        """How far an embedding of another machine may lie from the reference, as a length."""
+        """Largest accepted length of the difference from the reference on another machine."""
         return self.limits.device * self.spread
 
     def to_json(self) -> dict[str, Any]:
-        """The numbers with the budget they were held against; without a spread there are none."""
+        """The results and the tolerance as JSON values; errors are null where the spread is 0."""
         numbers = {name: getattr(self, name) for name in ("spread", "max_error", "mean_error")}
         finite = {name: value if np.isfinite(value) else None for name, value in numbers.items()}
         return {"width": self.width, **finite, "faults": list(self.failures), "budget": dict(vars(self.limits))}
 
 
 def compare_embeddings(reference: np.ndarray, artifact: np.ndarray, precision: str, n_edges: int) -> EmbeddingParity:
-    """Hold an artifact's embeddings against the reference's.
+    """Compare the embeddings of an artifact with those of its run.
 
     Args:
-        reference: float32 [n, width]; the first `n_edges` rows are of made waveforms, which say nothing of the spread.
+        reference: float32 [n, width]; the first `n_edges` rows, of synthetic waveforms, do not count for the spread.
         artifact: float32 [n, width], the same rows.
-        precision: Which budget of `EMBEDDING_TOLERANCES` holds.
-        n_edges: Made waveforms in front.
+        precision: Key of `EMBEDDING_TOLERANCES`.
+        n_edges: Number of synthetic waveforms.
+
+    Returns:
+        The measurements and every exceeded tolerance.
     """
-    budget, faults = EMBEDDING_TOLERANCES[precision], []
+    limits, failures = EMBEDDING_TOLERANCES[precision], []
     x, y = reference.astype(np.float64), artifact.astype(np.float64)
     real = x[n_edges:]
     spread = float(np.sqrt(np.square(real - real.mean(0)).sum(1).mean()))
-    # rounding grows with what is rounded: an embedding far from all real ones may err by more
+    # rounding errors grow with the numbers: an embedding far from all real ones may differ by more
     with np.errstate(invalid="ignore", divide="ignore"):
         allowance = np.fmax(1.0, np.linalg.norm(x - real.mean(0), axis=1) / (USUAL_SPREADS * spread))
-    for who, values in (("the network itself", x), ("the artifact", y)):
+    for source, values in (("the network itself", x), ("the artifact", y)):
         if not np.isfinite(values).all():
-            faults.append(f"{who} gives embeddings with NaN or infinity")
+            failures.append(f"{source} gives embeddings with NaN or infinity")
         elif not np.ptp(values[n_edges:], axis=0).any():
-            faults.append(f"{who} gives the same embedding for every input")
-    # in 8 bits made waveforms saturate (budgets.Budget.real_only)
+            failures.append(f"{source} gives the same embedding for every input")
+    # in 8 bits synthetic waveforms saturate (Tolerance.real_only)
     rows = slice(n_edges if precision == "int8" else 0, None)
     errors = np.linalg.norm(y - x, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         max_error, mean_error = float(errors[rows].max() / spread), float(errors[rows].mean() / spread)
         largest = float((errors / allowance)[rows].max() / spread)
     for what, value, limit in (
-        ("largest", largest, budget.max_error),
-        ("mean", mean_error, budget.mean_error),
+        ("largest", largest, limits.max_error),
+        ("mean", mean_error, limits.mean_error),
     ):
         if not value <= limit:  # NaN is over every limit
-            faults.append(f"{what} error of an embedding {value:.3g} of their spread (budget {limit:g})")
-    return EmbeddingParity(x.shape[1], spread, max_error, mean_error, tuple(faults), budget)
+            failures.append(f"{what} error of an embedding {value:.3g} of their spread (tolerance {limit:g})")
+    return EmbeddingParity(x.shape[1], spread, max_error, mean_error, tuple(failures), limits)
 
 
 @dataclass(frozen=True)
 class DeviceEnrollment:
-    """What a device needs to make prototypes of embeddings as `birdnet-fs enroll` does."""
+    """Data with which a device makes prototypes of embeddings as `birdnet-fs enroll` does."""
 
-    arrays: dict[str, np.ndarray]  # of `<name>_enrolment.npz`
-    description: dict[str, Any]  # for the sidecar; everything but the file's SHA-256
+    arrays: dict[str, np.ndarray]  # contents of `<name>_enrolment.npz`
+    description: dict[str, Any]  # entry of the sidecar, without the SHA-256 of the file
 
 
 def device_enrollment(run: Run) -> DeviceEnrollment | None:
-    """How embeddings of a run are compared and what it was enrolled with; None where nothing can be enrolled.
+    """How embeddings of a run are compared, and the support set it was enrolled with.
 
-    The description: distance, normalization, scale (of a head with prototypes, for the classes it has; new ones are
-    calibrated), and encoder, which is equal for artifacts whose embeddings may be mixed.
+    The description holds distance, normalization, scale (of a prototype head, for its own classes; the scale of new
+    classes is calibrated) and encoder, which is equal for artifacts whose embeddings may be mixed.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The data, or None for a head into which nothing can be enrolled.
     """
-    from birdnet_fs.fewshot.enrollment import head_base
+    from birdnet_fs.fewshot.enrollment import embedding_distance
     from birdnet_fs.fewshot.support import read_support
     from birdnet_fs.inference.embed import embedding_width
 
     settings = run.experiment.model
-    if settings.head == "sed":  # its embedding is no support of a head
+    if settings.head == "sed":  # its head reads frames, not one embedding
         return None
     model = run.build_model()
-    base = head_base(run, model)
+    base = embedding_distance(run, model)
     arrays: dict[str, np.ndarray] = {}
     if base.distance == "cosine" and base.center is not None:
         arrays["centre"] = base.center
@@ -165,7 +172,7 @@ def device_enrollment(run: Run) -> DeviceEnrollment | None:
 
 
 def encoder_id(run: Run) -> str:
-    """What makes a run's embeddings, as 64 hexadecimal digits: front-end, network and weights, without the head."""
+    """SHA-256 of what determines a run's embeddings (front-end, network, weights without the head), as hex digits."""
     from birdnet_fs.models import heads, resolve
 
     digest = hashlib.sha256()

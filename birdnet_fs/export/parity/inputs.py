@@ -1,8 +1,8 @@
-"""The waveforms that the reference and the artifact are both asked about: made ones at the edges, then real ones.
+"""The waveforms of a parity test: synthetic edge cases, then real segments.
 
-Real segments are those of the run's own recordings where these are still there, else of a folder the user names,
-else of the synthetic aviary. Where recordings hold fewer segments than are asked for, they overlap. Other segments of
-the same recordings calibrate the ranges of int8, so that no artifact is proven on what it was calibrated with.
+Real segments come from a folder given by the user, else from the run's own recordings where they still exist, else from
+the synthetic aviary. They overlap where the recordings are too short for the requested number. The ranges of int8 are
+calibrated on other segments of the same recordings, so that no artifact is tested on its calibration data.
 """
 
 import dataclasses
@@ -18,19 +18,19 @@ from birdnet_fs.core.progress import say
 from birdnet_fs.data.windows import WindowRule, pad_to
 from birdnet_fs.runs.run import Run
 
-MIN_HOP = 0.02  # of a segment: closer ones are no other segments
-EDGE_NAMES = ("silence", "full_scale", "short", "sweep")  # the first rows of every probe, in this order
+MIN_HOP = 0.02  # of a segment: closer segments are almost the same
+EDGE_NAMES = ("silence", "full_scale", "short", "sweep")  # the first rows of all parity inputs, in this order
 Segments = tuple[list[np.ndarray], np.ndarray]  # waveforms [n_samples] each, targets [n, n_classes]
 
 
 @dataclass(frozen=True)
 class ParityInputs:
-    """What both sides are asked.
+    """Waveforms on which an artifact and its run are compared.
 
     Attributes:
-        waveforms: float32 [n, n_samples] in +-1; the first `len(EDGES)` rows are the made ones.
-        targets: Multi-hot float32 [n, n_classes], or None when no segment carries a class of the run.
-        source: Where the real segments come from: "run", "folder" or "aviary".
+        waveforms: float32 [n, n_samples] in ±1; the first `len(EDGE_NAMES)` rows are synthetic.
+        targets: Multi-hot float32 [n, n_classes], or None when no segment is labeled with a class of the run.
+        source: Source of the real segments: "run", "folder" or "aviary".
         calibration: float32 [n_calibration, n_samples], real segments that are not in `waveforms`.
     """
 
@@ -47,15 +47,18 @@ def make_parity_inputs(
 
     Args:
         run: The run; its settings name its recordings.
-        audio: A folder of recordings to use when those of the run are gone.
-        n_segments: Real segments, spread evenly over what there is; 2 or more.
-        n_calibration: Further real segments, between those.
+        audio: Folder of recordings to use instead of those of the run. Default: none.
+        n_segments: Real segments, spread evenly over the recordings; 2 or more. Default: 1000.
+        n_calibration: Further real segments between those, for calibration. Default: 0.
+
+    Returns:
+        The waveforms with targets where known.
 
     Raises:
         UserError: `n_segments` is too small, or `audio` holds no readable recording.
     """
     if n_segments < 2:
-        raise UserError(f"n_segments must be 2 or more, one alone shows nothing. Received: {n_segments}")
+        raise UserError(f"n_segments must be 2 or more, since one segment shows no differences. Received: {n_segments}")
     data = run.experiment.data
     n = n_segments + n_calibration
     if audio is not None:
@@ -65,7 +68,7 @@ def make_parity_inputs(
     else:
         source, found = "run", _from_data(data, run, n) if _is_there(data) else None
         if found is None:
-            say("The recordings of the run are not here; parity is shown on the synthetic aviary (or give --audio).")
+            say("The recordings of the run were not found; parity is tested on the synthetic aviary (or give --audio).")
             source, found = "aviary", _from_aviary(run, n)
     rows, targets = found
     apart = np.zeros(len(rows), bool)
@@ -80,12 +83,12 @@ def make_parity_inputs(
 
 
 def edge_waveforms(n_samples: int, sample_rate_hz: int) -> np.ndarray:
-    """The made waveforms, float32 [len(EDGES), n_samples], on the grid of 16-bit samples.
+    """The synthetic waveforms, float32 [len(EDGE_NAMES), n_samples], multiples of 1 / 32768.
 
     Silence; noise clipped at full scale; a tone that ends after a fifth and is zero-padded; a sweep through all
-    frequencies with a faint noise under it. They are the same everywhere, so they may travel with an artifact.
+    frequencies over faint noise. They are the same for every run, so they can be distributed with an artifact.
     """
-    random = np.random.default_rng(0)  # the same noise in every version: deployed files carry it and its outputs
+    random = np.random.default_rng(0)  # the same noise in every version: deployed files hold it and its outputs
     time_s = np.arange(n_samples) / sample_rate_hz
     duration_s = n_samples / sample_rate_hz
     noise = random.standard_normal((2, n_samples))
@@ -110,7 +113,7 @@ def _from_data(data: schema.Data, run: Run, n_segments: int) -> Segments | None:
     try:
         manifest = read_manifest(data)
     except UserError as error:
-        say(f"The recordings of the run cannot be listed any more: {error}")
+        say(f"The recordings of the run can no longer be listed: {error}")
         return None
     hop_s = data.segment_hop_s or spec.segment_s
     while True:

@@ -1,46 +1,49 @@
-"""What an exported file may answer otherwise than its run: the one table, with its reasons, and what it grows with.
+"""How far the output of an exported file may differ from its run: one table with reasons, and its scaling.
 
-What 8 bits cost depends on how far the logits of a network lie apart, so their budgets are shares of that.
+The error of 8-bit arithmetic grows with the spread of a network's logits, so its tolerances are shares of the spread.
 """
 
 import dataclasses
 from dataclasses import dataclass
 
-USUAL_SCALE = 30.0  # of cosines, up to which the budgets hold; beyond it they grow in proportion
-# So they do with the logits of a segment: those of real segments stay below about 10 in the networks measured, while
-# silence drives some to 30 or 300, and all that they are computed from (a trained B0: 1.1e-4 there, 1e-5 elsewhere).
+USUAL_SCALE = 30.0  # scale of cosines up to which the tolerances hold; above it they grow in proportion
+# Tolerances also grow with the logits of a segment. Those of real segments stay below about 10 in the networks
+# measured; silence drives some, and the values behind them, to 30 or 300 (a trained B0: error 1.1e-4, else 1e-5).
 USUAL_LOGITS = 10.0
-# And with what the network itself leaves open: Keras and PyTorch, adding up in other orders, answer silence 5e-5 apart
-# with a trained B0, real segments 1e-5 or less. A quarter of the float32 budget is taken for usual.
+# They also grow with the numerical uncertainty of the network. Keras and PyTorch sum in different orders and differ by
+# 5e-5 on silence for a trained B0, by 1e-5 or less on real segments. A quarter of the float32 tolerance is usual.
 USUAL_UNCERTAINTY = 7.5e-5
-# The most that an answer moves where no logit moves by more than 1: probabilities as their activation makes them;
-# log-odds of a softmax with the class's own logit, and against it with those of all others.
+# Largest change of an output when no logit changes by more than 1: of probabilities by their activation, of the
+# log-odds of a softmax when the logit of the class and those of all other classes change in opposite directions.
 MAX_SLOPE = {"logits": 1.0, "log_odds": 2.0, "sigmoid": 0.25, "softmax": 0.5}
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What a precision may cost. Every figure compares answers of the artifact with those of the reference."""
+    """Largest accepted differences between the outputs of an artifact and of its run, for one precision."""
 
     max_abs: float  # largest difference of any logit of any segment
     mean_abs: float  # mean difference
     tie: float  # a class this close to the best one counts as the best
     top1: float  # lowest share of segments with the same best class
-    auroc: float  # largest change of macro AUROC
+    auroc: float  # largest change of the macro AUROC
     device: float  # largest difference of a logit for the golden waveforms on another machine
     reason: str
-    of_spread: bool = False  # whether differences are shares of the logits' spread (standard deviation within a class)
-    real_only: bool = False  # whether made waveforms need no more than finite answers
+    of_spread: bool = False  # differences are shares of the logits' spread (standard deviation within a class)
+    real_only: bool = False  # outputs for synthetic waveforms only have to be finite
 
-    def scaled(self, size: float, spread: float, max_slope: float = 1.0) -> "Tolerance":
-        """The budget for one network, as differences in its answers.
+    def scaled(self, logit_scale: float, spread: float, max_slope: float = 1.0) -> "Tolerance":
+        """The tolerance for one network, as absolute differences of its output.
 
         Args:
-            size: Of logits that compare (cosines or distances times a scale), as large as they get.
+            logit_scale: Size of the logits of a distance-based head (cosines or distances times a scale); 1 otherwise.
             spread: Standard deviation of the logits within a class.
-            max_slope: Of `MAX_SLOPE`, for what the artifact answers.
+            max_slope: Value of `MAX_SLOPE` for the output of the artifact. Default: 1.
+
+        Returns:
+            The scaled tolerance.
         """
-        factor = max_slope * (spread if self.of_spread else max(1.0, size / USUAL_SCALE))
+        factor = max_slope * (spread if self.of_spread else max(1.0, logit_scale / USUAL_SCALE))
         scaled = {name: getattr(self, name) * factor for name in ("max_abs", "mean_abs", "tie", "device")}
         return dataclasses.replace(self, **scaled, of_spread=False)
 
@@ -54,8 +57,8 @@ TOLERANCES = {
         auroc=1e-3,
         device=1e-3,
         reason="the same arithmetic in another order (nine networks, features in: 6e-6 or less; the front-end in "
-        "float32 moves quiet bands, 1.4e-4 in the worst of 1,000 segments of the aviary); other machines add up in "
-        "yet another order, which a pure tone shows most (tflite-runtime 2.14: 2.8e-4)",
+        "float32 moves quiet bands, 1.4e-4 in the worst of 1,000 segments of the aviary); other machines sum in "
+        "yet another order, most visible for a pure tone (tflite-runtime 2.14: 2.8e-4)",
     ),
     "fp16": Tolerance(
         max_abs=1e-1,
@@ -86,7 +89,7 @@ TOLERANCES = {
         device=0.5,
         of_spread=True,
         real_only=True,
-        reason="weights and activations keep 8 bits, between bounds that real segments set; silence and clipping lie "
-        "outside of those (trained: EfficientNetV2-B0 0.4 of the spread, mean 0.06; trained for it 0.14, mean 0.02)",
+        reason="weights and activations keep 8 bits within ranges from real segments; silence and clipping lie "
+        "outside them (trained: EfficientNetV2-B0 0.4 of the spread, mean 0.06; trained for it 0.14, mean 0.02)",
     ),
 }

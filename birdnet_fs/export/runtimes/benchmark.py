@@ -1,7 +1,7 @@
-"""What an artifact costs: time of a segment, memory, size, each with the runtime alone in a process of its own.
+"""Speed, memory and size of artifacts, each measured in a separate process that holds only NumPy and the runtime.
 
-Several files are timed in turns, half a second each, so that what else the machine does meets them alike; the idle one
-waits for a line. Times are wall-clock: the median says what a user sees, the minimum what the file can do.
+Several files are timed in turns of half a second, so that other load on the machine affects all of them equally; idle
+processes wait for input. Times are wall-clock: the median is typical, the minimum is free of disturbance.
 """
 
 import contextlib
@@ -18,26 +18,26 @@ from birdnet_fs.export.runtimes import subprocesses
 
 SUFFIXES = {".tflite": "ai-edge-litert", ".onnx": "onnxruntime"}
 _TURN_S = 0.5
-_SCRIPT = Path(__file__).with_name("time_it.py")
+_SCRIPT = Path(__file__).with_name("time_model.py")
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What one artifact cost on this machine.
+    """Speed and memory of one artifact on this machine.
 
     Attributes:
         path: The artifact.
-        input: "waveform", or "features": the front-end is not included then.
-        segment_s: What one segment covers.
-        threads: Of the runtime.
-        batch: Segments at once.
-        median_ms: Of one segment: of a run divided by `batch`.
-        minimum_ms: As well.
-        n_runs: Runs that were timed.
-        load_s: From opening the file to allocated memory; the first run is not in it.
-        n_bytes: Of the file, with weights that lie beside it.
-        peak_bytes: The most memory the process held: Python, NumPy and the runtime (`base_bytes`), and the file.
-        base_bytes: What it held before the file was opened. Both are 0 where the system does not say (Windows).
+        input: "waveform", or "features", where the time does not include the front-end.
+        segment_s: Length of a segment in seconds.
+        threads: Threads of the runtime.
+        batch: Segments per call.
+        median_ms: Median time per segment: time of a call divided by `batch`.
+        minimum_ms: Minimum time per segment.
+        n_runs: Number of calls timed.
+        load_s: Time to open the file and allocate memory, without the first call.
+        n_bytes: Size of the file and of weights stored beside it.
+        peak_bytes: Peak memory of the process: Python, NumPy and the runtime (`base_bytes`), and the file.
+        base_bytes: Peak memory before the file was opened. Both are 0 where the system does not report it (Windows).
     """
 
     path: Path
@@ -55,15 +55,15 @@ class Speed:
 
     @property
     def real_time(self) -> float:
-        """Seconds of audio in a second of computing, by the median."""
+        """Seconds of audio processed per second, by the median."""
         return 1e3 * self.segment_s / self.median_ms
 
     def to_json(self) -> dict[str, Any]:
-        """Every number, with the unit in its name."""
+        """Every number, with its unit in the name."""
         return {**vars(self), "path": str(self.path), "real_time": self.real_time}
 
-    def line(self) -> str:
-        """One sentence or two, for the model card."""
+    def summary(self) -> str:
+        """One or two sentences for the model card."""
         without = " without the front-end" if self.input == "features" else ""
         threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
         at_once = f", {self.batch} at once" if self.batch > 1 else ""
@@ -77,20 +77,20 @@ class Speed:
         if not self.peak_bytes:
             return ""
         most, base = self.peak_bytes / 1e6, self.base_bytes / 1e6
-        return f", {most:.0f} MB of memory at most, of which Python, NumPy and the runtime have {base:.0f}"
+        return f", {most:.0f} MB of peak memory, of which Python, NumPy and the runtime take {base:.0f}"
 
 
 def measure_speed(path: Path | str, *, threads: int = 1, batch: int = 1, seconds: float = 2.0) -> Speed:
     """Time one artifact.
 
     Args:
-        path: A `.tflite` or `.onnx` with the `.json` of the exporter beside it.
-        threads: Of the runtime.
-        batch: Segments at once; an artifact of a fixed batch takes that one only.
-        seconds: To run it for; three runs at least.
+        path: A `.tflite` or `.onnx` file with the `.json` of the exporter beside it.
+        threads: Threads of the runtime, 1 or more. Default: 1.
+        batch: Segments per call, 1 or more; must match an artifact with a fixed batch. Default: 1.
+        seconds: Duration of the measurement, above 0, up to 3600; at least three calls are timed. Default: 2.
 
-    Raises:
-        UserError: As `measure_in_turns`.
+    Returns:
+        The measurement.
     """
     return measure_in_turns([path], threads=threads, batch=batch, seconds=seconds)[0]
 
@@ -98,11 +98,20 @@ def measure_speed(path: Path | str, *, threads: int = 1, batch: int = 1, seconds
 def measure_in_turns(
     paths: Sequence[Path | str], *, threads: int = 1, batch: int = 1, seconds: float = 10.0
 ) -> list[Speed]:
-    """Time several artifacts in turns, `seconds` each; arguments as `measure_speed`.
+    """Time several artifacts in turns.
+
+    Args:
+        paths: `.tflite` or `.onnx` files with the `.json` of the exporter beside them.
+        threads: Threads of the runtime, 1 or more. Default: 1.
+        batch: Segments per call, 1 or more; must match artifacts with a fixed batch. Default: 1.
+        seconds: Duration per artifact, above 0, up to 3600. Default: 10.
+
+    Returns:
+        The measurements in the order of `paths`.
 
     Raises:
-        UserError: A number out of range, no such file, no sidecar, a batch it does not take, or a runtime that is
-            missing or dies on it.
+        UserError: A number is out of range, a file or sidecar is missing, an artifact has another fixed batch, or a
+            runtime is missing or fails.
     """
     for name, value in (("threads", threads), ("batch_size", batch)):
         if value < 1:
@@ -114,10 +123,10 @@ def measure_in_turns(
     with contextlib.ExitStack() as stack:
         timers = []
         for path in files:
-            talk = stack.enter_context(
+            process = stack.enter_context(
                 subprocesses.start_line_process(Path(sys.executable), ["-I", _SCRIPT, path, threads, batch])
             )
-            timers.append(_Timer(path, batch, talk))
+            timers.append(_Timer(path, batch, process))
         opened = [timer.request() for timer in timers]
         times: list[list[float]] = [[] for _ in timers]
         left = seconds
@@ -146,26 +155,28 @@ def measure_in_turns(
 
 
 class _Timer:
-    """A process of time_it.py, and its fate in a sentence."""
+    """A process of time_model.py; a failure becomes a UserError."""
 
-    def __init__(self, path: Path, batch: int, talk: subprocesses.LineProcess) -> None:
-        self._path, self._batch, self._talk = path, batch, talk
+    def __init__(self, path: Path, batch: int, process: subprocesses.LineProcess) -> None:
+        self._path, self._batch, self._process = path, batch, process
 
     def request(self, line: str = "") -> Any:
-        """What it answers, read as JSON."""
-        answer = self._talk.request(line)
+        """The next line of the process, as JSON."""
+        answer = self._process.request(line)
         return json.loads(answer) if answer is not None else self._died()
 
     def _died(self) -> NoReturn:
-        last = ([""] + [word.strip() for word in self._talk.words.splitlines() if word.strip()])[-1]
+        last = ([""] + [word.strip() for word in self._process.error_output.splitlines() if word.strip()])[-1]
         if last.startswith("batch "):
             fixed = last.removeprefix("batch ")
-            raise UserError(f"{self._path} takes {fixed} at once: give --batch_size {fixed}. Received: {self._batch}")
+            raise UserError(
+                f"{self._path} takes {fixed} segment(s) per call: give --batch_size {fixed}. Received: {self._batch}"
+            )
         if last.startswith("ModuleNotFoundError"):
             needed = SUFFIXES[self._path.suffix]
             raise UserError(f'Timing {self._path.name} needs {needed}: pip install "birdnet_fs[export]"')
         raise UserError(
-            f"{self._path} cannot be run (exit status {self._talk.status}: {last[:300] or 'it said nothing'}); copy or "
+            f"{self._path} cannot be run (exit status {self._process.status}: {last[:300] or 'no output'}); copy or "
             "export it again."
         )
 
@@ -183,5 +194,6 @@ def _about(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, KeyError):
         pass
     raise UserError(
-        f"{sidecar} must say what {path.name} reads (input, segment_s); keep together what `birdnet-fs export` wrote."
+        f"{sidecar} must describe the input of {path.name} (input, segment_s); "
+        "keep the files of `birdnet-fs export` together."
     )

@@ -1,8 +1,8 @@
-"""The Pythons that artifacts are tried on: this one, and those of other environments that the user names.
+"""Python environments in which artifacts are verified: this one, and others named by the user.
 
-A device has a runtime that cannot live beside ours (tflite-runtime 2.14 wants NumPy 1, onnx2tf an older TensorFlow), so
-each has an environment of its own, made with `python -m venv` from a file `export/requirements-*.txt`. Their Pythons
-are given with `--environment` or, for good, in BIRDNET_FS_ENVIRONMENTS (separated as in PATH).
+Some runtimes cannot be installed in this environment (tflite-runtime 2.14 needs NumPy 1, onnx2tf an older TensorFlow).
+Each has its own, made with `python -m venv` from a file `export/requirements-*.txt`. Their Python executables are given
+with `--environment` or, permanently, in BIRDNET_FS_ENVIRONMENTS (separated as in PATH).
 """
 
 import json
@@ -20,7 +20,7 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.export.runtimes import birdnet_host, run_model, subprocesses
 
 VARIABLE = "BIRDNET_FS_ENVIRONMENTS"
-# format -> the engines of ask.py that open it, the one that must be there first
+# format -> engines of run_model.py that open it, the required one first
 ENGINES = {
     "tflite": ("ai-edge-litert", "tflite-runtime", "tflite-runtime-default"),
     "onnx": ("onnxruntime",),
@@ -28,39 +28,42 @@ ENGINES = {
     "pt2": ("torch",),
     "openvino": ("openvino",),
 }
-BIRDNET_HOST = "birdnet"  # the package, which loads TFLite files as models of its own
-_LIMIT_S = 3600  # for one file and all inputs; a runtime that hangs ends the export with a sentence
+BIRDNET_HOST = "birdnet"  # the package, which loads TFLite files as custom models
+_LIMIT_S = 3600  # for one file and all inputs; a hanging runtime ends the export with an error
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python and the versions of what it has, by name on PyPI."""
+    """A Python executable and the versions of its packages, by name on PyPI."""
 
     python: Path
-    has: Mapping[str, str]
+    packages: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """One way to run a file."""
+    """A runtime in an environment."""
 
-    engine: str  # of ask.ENGINES
+    engine: str  # key of run_model.ENGINES, or BIRDNET_HOST
     version: str
     python: Path
 
     @property
     def name(self) -> str:
-        """As it stands in tables: "tflite-runtime 2.14.0, default delegate"."""
+        """Name in tables, such as "tflite-runtime 2.14.0, default delegate"."""
         plain, _, default = self.engine.partition("-default")
         del default
         return f"{plain} {self.version}" + (", default delegate" if plain != self.engine else "")
 
 
 def find_environments(pythons: Sequence[Path | str] = ()) -> list[Environment]:
-    """This environment, those given and those of BIRDNET_FS_ENVIRONMENTS, each once.
+    """This environment, the given ones and those of BIRDNET_FS_ENVIRONMENTS, each once.
 
-    Raises:
-        UserError: One is no Python that answers.
+    Args:
+        pythons: Python executables of other environments. A UserError is raised for one that cannot be run.
+
+    Returns:
+        The environments, this one first.
     """
     named = [*map(str, pythons), *filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))]
     found = [Environment(Path(sys.executable), run_model.installed_runtimes())]
@@ -69,47 +72,57 @@ def find_environments(pythons: Sequence[Path | str] = ()) -> list[Environment]:
     return found
 
 
-def runtimes(format: str, environments: Sequence[Environment], *, host: bool = False) -> list[Runtime]:
-    """Every engine that opens the format, once for each version of it; with `host` the `birdnet` package too.
+def find_runtimes(format: str, environments: Sequence[Environment], *, host: bool = False) -> list[Runtime]:
+    """Every engine that opens a format, once for each installed version.
+
+    Args:
+        format: A key of `ENGINES`.
+        environments: Environments to search.
+        host: Include the `birdnet` package. Default: false.
+
+    Returns:
+        The runtimes, the required engine first.
 
     Raises:
-        UserError: The first of `ENGINES[format]` is nowhere.
+        UserError: No environment has the required engine.
     """
     found: dict[tuple[str, str], Runtime] = {}
     for engine in (*ENGINES[format], *([BIRDNET_HOST] if host else [])):
         package = engine.removesuffix("-default")
         for i, environment in enumerate(environments):
-            if i and "onnx2tf" in environment.has:  # the second converter's, whose runtimes are no device's
+            if (
+                i and "onnx2tf" in environment.packages
+            ):  # environment of the second converter; devices do not have its runtimes
                 continue
-            if package in environment.has:
-                key = (engine, environment.has[package])
-                found.setdefault(key, Runtime(engine, environment.has[package], environment.python))
+            if package in environment.packages:
+                key = (engine, environment.packages[package])
+                found.setdefault(key, Runtime(engine, environment.packages[package], environment.python))
     needed = ENGINES[format][0]
     if not any(engine == needed for engine, _ in found):
         extra = {"tflite": "export", "onnx": "onnx"}.get(format, needed)
-        raise UserError(f'Exporting {format} needs {needed} to prove it; install: pip install "birdnet_fs[{extra}]"')
+        raise UserError(f'Exporting {format} needs {needed} to verify the file: pip install "birdnet_fs[{extra}]"')
     return list(found.values())
 
 
 def run_on(
     runtime: Runtime, model: Path, inputs: Path, outputs: Path, *, batch: int = 1, labels: Path | None = None
 ) -> list[np.ndarray]:
-    """What a file answers, computed in a process of its own.
+    """Run a file on all inputs in a separate process.
 
     Args:
-        runtime: Which one.
+        runtime: The runtime.
         model: The file, with one input.
         inputs: `.npy` float32 [n, ...], one row per segment.
         outputs: `.npz` that the process writes.
-        batch: How many rows at once.
-        labels: The labels file, which the host needs.
+        batch: Rows per call, 1 or more. Default: 1.
+        labels: The labels file, needed by the `birdnet` package only.
 
     Returns:
-        float32 [n, ...] of each output in the file's order, the predictions [n, n_classes] first; of the host those
-        alone.
+        float32 [n, ...] for each output in the order of the file, the predictions [n, n_classes] first; the `birdnet`
+        package gives the predictions only.
 
     Raises:
-        UserError: The runtime refused the file, died on it or did not end; its last words are given.
+        UserError: The runtime refused the file, crashed or exceeded the time limit; its last output is in the message.
     """
     outputs.unlink(missing_ok=True)
     arguments: list[object] = [run_model.__file__, runtime.engine, model, inputs, outputs, batch]
@@ -132,10 +145,10 @@ def run_on(
 def _list_packages(python: str) -> Mapping[str, str]:
     wanted = f"--environment must be the Python of another environment, such as device/bin/python. Received: {python}"
     try:
-        done = subprocesses.run_python(Path(python), [run_model.__file__, "--what"], timeout_s=120)
+        done = subprocesses.run_python(Path(python), [run_model.__file__, "--packages"], timeout_s=120)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(f"{wanted} ({error})") from None
     try:
         return dict(json.loads(done.stdout))
     except ValueError:
-        raise UserError(f"{wanted} (it said: {subprocesses.last_output(done)})") from None
+        raise UserError(f"{wanted} (output: {subprocesses.last_output(done)})") from None

@@ -1,9 +1,9 @@
-"""Ask a file: `PYTHON ask.py RUNTIME MODEL INPUTS.npy OUTPUTS.npz [BATCH]`, or `PYTHON ask.py --what`.
+"""Run a model file: `PYTHON run_model.py RUNTIME MODEL INPUTS.npy OUTPUTS.npz [BATCH]`, or `run_model.py --packages`.
 
-A process of its own, because some files abort the process that opens them (SIGABRT inside the runtime) and because
-neither Keras nor the framework that wrote the file may help it. It needs NumPy and the runtime and nothing of this
-package, so that it also runs on the Python of another environment (environments.py). `--what` prints what is installed
-there, as JSON.
+This runs as a separate process, because some files abort the process that opens them (SIGABRT inside the runtime) and
+because neither Keras nor the framework that wrote the file may be involved. It imports NumPy and the runtime only and
+nothing of this package, so that it also runs in another environment (environments.py). `--packages` prints the
+installed runtimes as JSON.
 """
 
 import importlib.metadata
@@ -22,7 +22,7 @@ Outputs = Callable[[np.ndarray], "list[np.ndarray]"]  # inputs [batch, ...] -> e
 
 
 def installed_runtimes() -> "dict[str, str]":
-    """Versions of the runtimes and hosts that are installed here."""
+    """Versions of the installed packages of `PACKAGES`, by name on PyPI."""
     found = {}
     for name in PACKAGES:
         try:
@@ -33,14 +33,14 @@ def installed_runtimes() -> "dict[str, str]":
 
 
 def litert(model: str) -> Outputs:
-    """ai-edge-litert as it comes, with its default delegate."""
+    """TFLite on ai-edge-litert with its default delegate."""
     from ai_edge_litert.interpreter import Interpreter
 
     return _tflite(Interpreter(model_path=model, num_threads=1))
 
 
 def tflite_runtime(model: str) -> Outputs:
-    """tflite-runtime without its default delegate, as `run_tflite.py` opens it."""
+    """TFLite on tflite-runtime without its default delegate, as `run_tflite.py` opens it."""
     from tflite_runtime.interpreter import Interpreter, OpResolverType
 
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -48,7 +48,7 @@ def tflite_runtime(model: str) -> Outputs:
 
 
 def tflite_runtime_default(model: str) -> Outputs:
-    """tflite-runtime as most programs open it, with its default delegate (XNNPACK)."""
+    """TFLite on tflite-runtime with its default delegate (XNNPACK), as most programs open it."""
     from tflite_runtime.interpreter import Interpreter
 
     return _tflite(Interpreter(model_path=model, num_threads=1))
@@ -72,7 +72,7 @@ def _tflite(interpreter: Any) -> Outputs:
 
 
 def onnx(model: str) -> Outputs:
-    """onnxruntime on the CPU."""
+    """ONNX on onnxruntime, on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -84,7 +84,7 @@ def onnx(model: str) -> Outputs:
 
 
 def torch(model: str) -> Outputs:
-    """`.pt` (TorchScript) and `.pt2` (torch.export) without the code that made them."""
+    """`.pt` (TorchScript) and `.pt2` (torch.export) on torch, without the code that made them."""
     import torch
 
     torch.set_num_threads(1)
@@ -99,7 +99,7 @@ def torch(model: str) -> Outputs:
 
 
 def openvino(model: str) -> Outputs:
-    """OpenVINO on the CPU, told to compute in float32 (it takes bfloat16 where the processor has it)."""
+    """OpenVINO on the CPU in float32; its default is bfloat16 where the processor has it."""
     import openvino
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
@@ -123,7 +123,15 @@ ENGINES = {
 
 
 def main(engine: str, model: str, inputs: str, outputs: str, batch: str = "1") -> None:
-    """Feed the rows of `inputs`, `batch` at a time, and save what the file gives as arr_0, arr_1, ..."""
+    """Run a file on all rows of an array and save its outputs.
+
+    Args:
+        engine: A key of `ENGINES`.
+        model: The file.
+        inputs: `.npy` float32 [n, ...].
+        outputs: `.npz` to write, with the outputs [n, ...] as arr_0, arr_1, ...
+        batch: Rows per call. Default: "1".
+    """
     answer, size = ENGINES[engine](model), int(batch)
     rows = np.load(inputs, mmap_mode="r", allow_pickle=False)
     found = [answer(np.ascontiguousarray(rows[i : i + size], np.float32)) for i in range(0, len(rows), size)]
@@ -132,7 +140,7 @@ def main(engine: str, model: str, inputs: str, outputs: str, batch: str = "1") -
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--what"]:
+    if sys.argv[1:] == ["--packages"]:
         print(json.dumps(installed_runtimes()))
     else:
         main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Start one of the exporter's own processes: a module of this package or a script, its own backend, the CPU alone."""
+"""Start processes of the exporter: a module of this package or a script, with its own backend, on the CPU only."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-_PACKAGES = Path(__file__).resolve().parents[2]
+_PACKAGES = Path(__file__).resolve().parents[3]
 _QUIET = {
     "PYTHONIOENCODING": "utf-8",
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -21,7 +21,16 @@ POISONED_MEMORY = {"MALLOC_PERTURB_": "85"}
 def run_module(
     module: str, arguments: Sequence[object], *, backend: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m module arguments...` of this environment and wait; interrupting ends the process too."""
+    """Run `python -m module arguments...` in this environment and wait; an interrupt ends the process as well.
+
+    Args:
+        module: Name of the module.
+        arguments: Command-line arguments.
+        backend: Keras backend of the process. Default: that of the environment.
+
+    Returns:
+        The finished process with its output as text.
+    """
     paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"PYTHONPATH": os.pathsep.join(paths)}  # a checkout that is not installed works as well
     if backend:
@@ -34,31 +43,50 @@ def run_python(
 ) -> subprocess.CompletedProcess[str]:
     """Run `PYTHON arguments...` of any environment, as if it were activated, and wait.
 
-    With `stale`, memory that is allocated or freed is filled with rubbish (where the C library is glibc), so that what
-    reads it before writing it answers wrongly here and not later.
+    OSError is raised for a missing program, subprocess.TimeoutExpired after `timeout_s`.
 
-    Raises:
-        OSError: There is no such program.
-        subprocess.TimeoutExpired: It did not end in time.
+    Args:
+        python: Python executable of the environment.
+        arguments: Command-line arguments.
+        stale: Fill memory with a pattern when it is allocated or freed (with glibc), so that a read of uninitialized
+            memory fails here and not on a device. Default: false.
+        timeout_s: Time limit in seconds. Default: none.
+
+    Returns:
+        The finished process with its output as text.
     """
     environment = {"PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", "")]), "PYTHONPATH": ""}
     return _run([str(python), *map(str, arguments)], environment | (POISONED_MEMORY if stale else {}), timeout_s)
 
 
 class LineProcess:
-    """A process that is spoken to line by line.
+    """A process that is controlled line by line.
+
+    Args:
+        process: The process, started with pipes for input and output.
+        errors: The file that its standard error is written to.
 
     Attributes:
-        status: Its exit status once `request` gave None.
-        words: What it wrote on its error output until then.
+        status: Exit status, set once `request` returned None.
+        error_output: Standard error until then.
     """
 
     def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
-        self.status, self.words = 0, ""
+        self.status, self.error_output = 0, ""
         self._process, self._errors = process, errors
 
     def request(self, line: str = "") -> str | None:
-        """Its next line, after saying `line` to it; None when it has ended."""
+        """Send a line to the process and return its next line.
+
+        Args:
+            line: Line to send. Default: none.
+
+        Returns:
+            The next line of its output, or None when it has ended.
+
+        Raises:
+            ValueError: The process was started without pipes.
+        """
         given, answers = self._process.stdin, self._process.stdout
         if given is None or answers is None:
             raise ValueError("the process must have been started with pipes")
@@ -70,14 +98,16 @@ class LineProcess:
             return answer
         self.status = self._process.wait()
         self._errors.seek(0)
-        self.words = self._errors.read()
+        self.error_output = self._errors.read()
         return None
 
 
 @contextlib.contextmanager
 def start_line_process(python: Path, arguments: Sequence[object]) -> Iterator[LineProcess]:
-    """Start `PYTHON arguments...` to speak with; it ends with the block, whatever it is doing."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:  # a pipe that nobody reads fills
+    """Start `PYTHON arguments...` with pipes as a `LineProcess`; it is killed at the end of the block."""
+    with tempfile.TemporaryFile(
+        "w+", encoding="utf-8", errors="replace"
+    ) as errors:  # an unread pipe would fill up and block
         process = subprocess.Popen(
             [str(python), *map(str, arguments)],
             env={**os.environ, **_QUIET, "PYTHONPATH": ""},
@@ -96,9 +126,9 @@ def start_line_process(python: Path, arguments: Sequence[object]) -> Iterator[Li
 
 
 def last_output(done: subprocess.CompletedProcess[str]) -> str:
-    """The last line a process said before it failed, for an error message."""
+    """The last line of a process' standard error, for an error message."""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "it said nothing"
+    return lines[-1][:500] if lines else "no output"
 
 
 def _run(

@@ -1,8 +1,8 @@
-"""Time a file with its runtime alone: `PYTHON time_it.py MODEL THREADS BATCH`, driven line by line (bench.py).
+"""Time a model file with its runtime: `PYTHON time_model.py MODEL THREADS BATCH`, controlled by benchmark.py.
 
-It opens the file, runs it twice and says so as JSON. Then every line on its input is a number of seconds: it runs for
-so long, at least three times, and answers with the milliseconds of every run. Told "end" it says how much memory it
-had. It needs NumPy and the runtime and nothing of this package.
+It opens the file, runs it twice and prints one line of JSON. Each line of its input is then a number of seconds: it
+runs the file for that long, at least three times, and prints the milliseconds of every call. After the line "end" it
+prints its peak memory. It imports NumPy and the runtime only and nothing of this package.
 """
 
 import json
@@ -15,9 +15,9 @@ import numpy as np
 
 
 def peak_memory() -> int:
-    """The most memory that this process held at once, bytes; 0 where the system does not say (Windows).
+    """Peak memory of this process in bytes; 0 where the system does not report it (Windows).
 
-    The kernel's VmHWM where there is one: `ru_maxrss` starts, across fork and exec, at what the parent had.
+    Linux's VmHWM is preferred, because `ru_maxrss` starts at the value of the parent process after fork and exec.
     """
     try:
         with open("/proc/self/status", encoding="ascii") as file:
@@ -32,7 +32,16 @@ def peak_memory() -> int:
 
 
 def tflite(model: str, threads: int, batch: int) -> "tuple[list[int], Callable[[np.ndarray], object]]":
-    """Shape of the input, and what runs one."""
+    """Open a file.
+
+    Args:
+        model: The file.
+        threads: Threads of the runtime.
+        batch: Segments per call.
+
+    Returns:
+        Shape of the input, and a function that runs the file on an array [batch, ...] of that shape.
+    """
     interpreter = _interpreter()(model_path=model, num_threads=threads)
     given = interpreter.get_input_details()[0]
     shape = _shape([int(n) for n in given.get("shape_signature", given["shape"])], batch)
@@ -57,7 +66,16 @@ def _interpreter() -> Any:
 
 
 def onnx(model: str, threads: int, batch: int) -> "tuple[list[int], Callable[[np.ndarray], object]]":
-    """Shape of the input, and what runs one."""
+    """Open a file.
+
+    Args:
+        model: The file.
+        threads: Threads of the runtime.
+        batch: Segments per call.
+
+    Returns:
+        Shape of the input, and a function that runs the file on an array [batch, ...] of that shape.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -76,7 +94,13 @@ def _shape(signature: "list[int]", batch: int) -> "list[int]":
 
 
 def main(model: str, threads: str, batch: str) -> None:
-    """Open, then answer line by line."""
+    """Open the file, then time it as each line of the input requests.
+
+    Args:
+        model: `.tflite` or `.onnx` file.
+        threads: Threads of the runtime.
+        batch: Segments per call.
+    """
     import_runtime = _interpreter if model.endswith(".tflite") else lambda: __import__("onnxruntime")
     import_runtime()
     without = peak_memory()

@@ -1,7 +1,7 @@
-"""The form in which a program wants a run, and why it would not take one.
+"""The export specification for a target program, and the checks that a run fits that program.
 
-A run that a program would not load, or would load and misread, is refused before anything is converted, with the
-nearest setting that works. What each program asks is data (target_rows.py).
+A run that a program cannot load, or would load and misread, is refused before any conversion; the message names the
+nearest setting that works. The requirements of each program are data (table.py).
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,22 @@ from birdnet_fs.export.targets.table import BIRDNET_30, TARGETS, InputContract, 
 if TYPE_CHECKING:
     from birdnet_fs.runs.run import Run
 
-HUMAN_NAMES = ("Human", "Conversation", "Speech", "Yell")  # how the names begin that BirdNET-Pi takes for a human voice
-# It looks for them among so many of the best classes: 10, or 60 for each percent of its PRIVACY_THRESHOLD.
+HUMAN_NAMES = ("Human", "Conversation", "Speech", "Yell")  # beginnings of names that BirdNET-Pi treats as a human voice
+# It looks for them among this many best classes, or among 60 for each percent of its PRIVACY_THRESHOLD.
 N_PRIVACY_CHECKED = 10
 
 
 def target_by_name(name: str) -> Target:
-    """The row of a name.
+    """The row of a target.
+
+    Args:
+        name: A key of `TARGETS`.
+
+    Returns:
+        The row.
 
     Raises:
-        UserError: There is none; the nearest is named.
+        UserError: There is no such target; the message names the nearest one.
     """
     if name not in TARGETS:
         raise UserError(f"--target must be one of {', '.join(TARGETS)}.{nearest(name, TARGETS)} Received: {name!r}")
@@ -40,83 +46,97 @@ def export_spec(
     embeddings: bool = False,
     any_batch: bool = False,
 ) -> ExportSpec:
-    """The form in which a target wants a run.
+    """The specification of the file that a target loads.
 
     Args:
         name: A key of `TARGETS`.
         run: The run.
-        input: One of the target's inputs; its default when empty.
-        precision: One of its precisions.
-        embeddings: Give them as a second output.
-        any_batch: Take any number of segments at once, where no program asks for one at a time.
+        input: One of the target's inputs. Default: its first.
+        precision: One of the target's precisions. Default: "fp32".
+        embeddings: Add the embedding as a second output. Default: false.
+        any_batch: Accept any number of segments per call. Default: as the target requires.
+
+    Returns:
+        The specification.
 
     Raises:
-        UserError: As `check_target`, or a choice that the program or the network does not have.
+        UserError: `check_target` refuses the run, or the target or the network does not support an option.
     """
     row = target_by_name(name)
     _check_choice(name, "input", input or row.inputs[0], row.inputs)
     _check_choice(name, "precision", precision, row.precisions)
     check_target(name, run, embeddings=embeddings)
-    ear = input_contract(row, run.frontend)
-    if ear is None:  # check_target has refused it
+    contract = input_contract(row, run.frontend)
+    if contract is None:  # unreachable: check_target raises for such a run
         raise RuntimeError(name)
-    batch = 1 if _loops(run, row) else ear.batch
+    batch = 1 if _loops(run, row) else contract.batch
     if any_batch and batch == 1:
-        if ear.sample_rate_hz and not ear.accepts_batch_of_one:
-            raise UserError(f"{name} gives one segment at a time: leave out --any_batch, or take --target tflite.")
+        if contract.sample_rate_hz and not contract.accepts_batch_of_one:
+            raise UserError(
+                f"{name} passes one segment per call: leave out --any_batch, or export with --target tflite."
+            )
         if _loops(run, row):
             raise UserError(
-                f"A recurrent network ({run.experiment.model.name}) is converted to TFLite for one segment at a time: "
+                f"A recurrent network ({run.experiment.model.name}) is converted to TFLite for one segment per call: "
                 "leave out --any_batch, or export with --target onnx."
             )
         batch = None
     outputs = ("predictions", "embeddings") if embeddings else ("predictions",)
-    answers = "log_odds" if ear.own_sigmoid and run.activation == "softmax" else ear.output_kind
-    return ExportSpec(row.format, input or row.inputs[0], precision, batch, answers, outputs, ear.axes)
+    answers = "log_odds" if contract.applies_sigmoid and run.activation == "softmax" else contract.output_kind
+    return ExportSpec(row.format, input or row.inputs[0], precision, batch, answers, outputs, contract.axes)
 
 
 def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str]:
-    """Refuse a run that the program would not load, or would load and misread.
+    """Check that a target can load a run and reads it correctly.
 
     Args:
         name: A key of `TARGETS`.
         run: The run.
-        embeddings: Whether the artifact is to give them.
+        embeddings: Whether the artifact has embeddings as a second output. Default: false.
 
     Returns:
-        What its user should know though it is no fault, a sentence each.
+        Warnings, one sentence each.
 
     Raises:
-        UserError: What the program demands, what the run is, and the nearest setting that works.
+        UserError: The target cannot load the run or would misread it. The message holds the requirement, the property
+            of the run and the nearest setting that works.
     """
     row = target_by_name(name)
-    ear = input_contract(row, run.frontend)
-    if ear is None:
+    contract = input_contract(row, run.frontend)
+    if contract is None:
         raise UserError(_why_input_differs(name, row, run))
-    if ear.max_classes and len(run.classes) > ear.max_classes:
+    if contract.max_classes and len(run.classes) > contract.max_classes:
         raise UserError(
-            f"{name} takes a model of more than {ear.max_classes:,} classes for its own with some appended, and would "
-            f"name them wrongly; this run has {len(run.classes):,}. Train on fewer classes, or export with "
+            f"{name} treats a model of more than {contract.max_classes:,} classes as its own with classes appended, "
+            f"and would name them wrongly; this run has {len(run.classes):,}. Train on fewer classes, or export with "
             "--target tflite."
         )
-    if ear.batch is None and not ear.accepts_batch_of_one and _loops(run, row):
+    if contract.batch is None and not contract.accepts_batch_of_one and _loops(run, row):
         raise UserError(_no_batch(name, run))
-    if embeddings and ear.embeddings:
-        _check_width(name, ear, run)
+    if embeddings and contract.embeddings:
+        _check_width(name, contract, run)
     if row.by_scientific_name:
         _check_names(name, run)
-    if ear.own_sigmoid and run.activation == "softmax":
+    if contract.applies_sigmoid and run.activation == "softmax":
         return [
-            f"{name} holds every class against a threshold by itself, and this run was trained with one label a clip: "
-            "its confidences of a segment add up to 1, so that birds heard at once share it. Train with "
-            "data.multi_label=true where several sing."
+            f"{name} compares every class with a threshold separately, but this run was trained with one label per "
+            "clip: its confidences in a segment add up to 1, so that species calling at once share it. Train with "
+            "data.multi_label=true where several species call at once."
         ]
     return []
 
 
 def input_contract(row: Target, frontend: schema.FrontEnd) -> InputContract | None:
-    """The first way a target hears that fits a front-end; None where none does."""
-    return next((ear for ear in row.inputs_accepted if ear.accepts(frontend)), None)
+    """The first input format of a target that fits a front-end.
+
+    Args:
+        row: The target.
+        frontend: Front-end of the run.
+
+    Returns:
+        The contract, or None where none fits.
+    """
+    return next((contract for contract in row.inputs_accepted if contract.accepts(frontend)), None)
 
 
 def _loops(run: "Run", row: Target) -> bool:
@@ -125,43 +145,47 @@ def _loops(run: "Run", row: Target) -> bool:
 
 def _no_batch(name: str, run: "Run") -> str:
     others = ", ".join(family for family, row in models.FAMILIES.items() if not row.recurrent)
-    way = ""
+    remedy = ""
     if name == "birdnet":
-        way = f"train at {BIRDNET_30} ({_settings(BIRDNET_30)}), where {name} asks for one segment at a time, or "
+        remedy = f"train at {BIRDNET_30} ({_settings(BIRDNET_30)}), where {name} passes one segment per call, or "
     return (
-        f"{name} asks for any number of segments at once, and a recurrent network ({run.experiment.model.name}) is "
-        f"converted for one at a time; {way}take another model.name ({others}), or export with --target tflite."
+        f"{name} passes any number of segments per call, but a recurrent network ({run.experiment.model.name}) is "
+        f"converted for one; {remedy}use another model.name ({others}), or export with --target tflite."
     )
 
 
 def _why_input_differs(name: str, row: Target, run: "Run") -> str:
     spec = run.frontend
-    ways = " or ".join(str(ear) for ear in row.inputs_accepted)
-    for ear in row.inputs_accepted:  # right rate and length, other features
-        unequal = ear.differing_fields(spec)
-        if ear.exact_fields and (spec.preset == ear.preset or spec.sample_rate_hz == ear.sample_rate_hz) and unequal:
+    accepted = " or ".join(str(contract) for contract in row.inputs_accepted)
+    for contract in row.inputs_accepted:  # right rate and length, other features
+        differing = contract.differing_fields(spec)
+        if (
+            contract.exact_fields
+            and (spec.preset == contract.preset or spec.sample_rate_hz == contract.sample_rate_hz)
+            and differing
+        ):
             from birdnet_fs.frontend.presets import preset
 
-            wanted = preset(ear.preset)
-            first = unequal[0]
+            wanted = preset(contract.preset)
+            first = differing[0]
             return (
-                f"{name} makes its features itself, as the front-end {ear.preset} does, and this run's differ in "
-                f"{', '.join(f'frontend.{n}' for n in unequal[:4])}{' and more' if len(unequal) > 4 else ''} "
+                f"{name} computes its features itself, with the front-end {contract.preset}, and this run's differ in "
+                f"{', '.join(f'frontend.{n}' for n in differing[:4])}{' and more' if len(differing) > 4 else ''} "
                 f"({first} is {getattr(spec, first)!r}, not {getattr(wanted, first)!r}): train with "
-                f"frontend={ear.preset}, or export with --target tflite."
+                f"frontend={contract.preset}, or export with --target tflite."
             )
-    near = min(
+    closest = min(
         row.inputs_accepted,
-        key=lambda ear: (ear.sample_rate_hz != spec.sample_rate_hz, ear.segment_s != spec.segment_s),
+        key=lambda contract: (contract.sample_rate_hz != spec.sample_rate_hz, contract.segment_s != spec.segment_s),
     )
-    if near.exact_fields:
-        settings = f"frontend={near.preset}"
-    elif near.sample_rate_hz == spec.sample_rate_hz:
-        settings = f"frontend.segment_s={near.segment_s:g}"
+    if closest.exact_fields:
+        settings = f"frontend={closest.preset}"
+    elif closest.sample_rate_hz == spec.sample_rate_hz:
+        settings = f"frontend.segment_s={closest.segment_s:g}"
     else:
-        settings = _settings(near)
+        settings = _settings(closest)
     return (
-        f"{name} hears {ways}; this run hears {spec.segment_s:g} s at {spec.sample_rate_hz:,} Hz: train with "
+        f"{name} reads {accepted}; this run reads {spec.segment_s:g} s at {spec.sample_rate_hz:,} Hz: train with "
         f"{settings}, or export with --target tflite."
     )
 
@@ -176,9 +200,9 @@ def _check_width(name: str, contract: InputContract, run: "Run") -> None:
         return
     fitting = ", ".join(n for n in models.names() if models.embedding_width(n) == contract.embeddings)
     raise UserError(
-        f"{name} takes embeddings of {contract.embeddings:,} numbers from a model that hears {contract}; those of "
-        f"{models.resolve(run.experiment.model.name)} have {width:,}. Export without --embeddings, or train a network whose "
-        f"embeddings have {contract.embeddings:,} ({fitting})."
+        f"{name} reads embeddings of {contract.embeddings:,} numbers from a model for {contract}; those of "
+        f"{models.resolve(run.experiment.model.name)} have {width:,}. Export without --embeddings, or train a network "
+        f"whose embeddings have {contract.embeddings:,} ({fitting})."
     )
 
 
@@ -188,8 +212,8 @@ def _check_names(name: str, run: "Run") -> None:
     lines = label_lines(run.classes)
     if lines[0].count("_") != 1:
         raise UserError(
-            f"{name} cuts scientific names off its labels only where the first of them holds one '_', between "
-            f"scientific and common name. Received: {lines[0]!r}; rename that class."
+            f"{name} splits its labels into scientific and common names only where the first label holds one '_', "
+            f"between the two. Received: {lines[0]!r}; rename that class."
         )
     names = [line.partition("_")[0] for line in lines]
     human = next(
@@ -197,21 +221,21 @@ def _check_names(name: str, run: "Run") -> None:
     )
     if human is not None:
         raise UserError(
-            f"{name} takes a class that begins with {', '.join(HUMAN_NAMES)} for a human voice, and drops every segment "
-            f"in which that is among the {N_PRIVACY_CHECKED} best (more with PRIVACY_THRESHOLD), with the ones beside it. "
+            f"{name} treats a class that begins with {', '.join(HUMAN_NAMES)} as a human voice, and drops "
+            f"every segment with one among the {N_PRIVACY_CHECKED} best (more with PRIVACY_THRESHOLD), with its neighbors. "
             f"Received: {human!r} among {len(names)} classes; rename it (a scientific name in front), or export with "
             "--target tflite."
         )
-    twice = next((one for one in names if names.count(one) > 1), None)
-    if twice is not None:
+    repeated = next((one for one in names if names.count(one) > 1), None)
+    if repeated is not None:
         raise UserError(
-            f"{name} knows classes by what stands before '_' alone; {twice!r} is that of several. Rename them, or "
-            "export with --target tflite."
+            f"{name} identifies classes by the part of their name before '_' alone; {repeated!r} occurs more than "
+            "once. Rename those classes, or export with --target tflite."
         )
 
 
 def _embedding_width(run: "Run") -> int:
-    """Numbers in an embedding of a run; its network is built for this, without weights."""
+    """Width of the embedding of a run; its network is built for this, without weights."""
     from birdnet_fs.runs.run import build_network
 
     return int(models.with_outputs(build_network(run.experiment, len(run.classes)), ["embedding"]).output.shape[-1])

@@ -1,8 +1,8 @@
-"""The files that single programs want beside an artifact, in the form in which each of them reads its own.
+"""Files that particular programs read beside an artifact, in the format of each program.
 
 Sources, read for names and columns: BirdNET-Analyzer (train/utils.py, params.py: parameters as rows of Parameter,Value,
 the columns of the evaluation), BirdNET-Go (config.yaml; internal/classifier/range_filter.go), BirdNET-Pi
-(scripts/utils/models.py: fixed file names, and a filter by place that goes by rows), Project Echo (class_mapping.json
+(scripts/utils/models.py: fixed file names, and a location filter by row number), Project Echo (class_mapping.json
 and preprocess_config.json beside the network of its engine and edge client).
 """
 
@@ -24,7 +24,7 @@ from birdnet_fs.metrics import classification
 from birdnet_fs.metrics.auroc import macro_auroc
 from birdnet_fs.runs.run import Run
 
-SCORES = "scores.csv"  # of a run folder: what it gave to the clips it never heard
+SCORES = "scores.csv"  # of a run folder: scores of the held-out clips
 EVALUATION = (
     "Class",
     "Precision (0.5)",
@@ -43,29 +43,29 @@ EVALUATION = (
     "Samples",
     "Percentage (%)",
 )
-PI_NAME = "BirdNET_GLOBAL_6K_V2.4_Model_FP16"  # the one model that BirdNET-Pi opens with 48 kHz and 3 s
+PI_NAME = "BirdNET_GLOBAL_6K_V2.4_Model_FP16"  # the only model that BirdNET-Pi opens with 48 kHz and 3 s
 
 
 def write_companion_files(target: str, artifact: Path, run: Run) -> list[Path]:
-    """Write what the program of a target wants beside an artifact, besides the labels (sidecars.py).
+    """Write the files that the program of a target reads beside an artifact, except the labels (sidecars.py).
 
     Args:
-        target: A key of `targets.TARGETS`.
-        artifact: The finished file; what is written goes into its folder.
-        run: The run it came from; its folder's scores.csv and partition.csv are used where they are.
+        target: A key of `TARGETS`.
+        artifact: The exported file; companion files are written to its folder.
+        run: The run it was made from; scores.csv and partition.csv in its folder are used where they exist.
 
     Returns:
-        The files written, none for a target without any.
+        The files written; empty for a target without companion files.
     """
     return [file for name in target_by_name(target).companion_files for file in WRITERS[name](artifact, run)]
 
 
 def analyzer(artifact: Path, run: Run) -> list[Path]:
-    """The settings of the training, and where the run folder has them the clips per class and the evaluation."""
+    """Write training settings and, where the run folder has them, clips per class and evaluation; return the files."""
     stem, experiment = artifact.with_suffix(""), run.experiment
     training, spec = experiment.training, run.frontend
     hop_s = experiment.data.segment_hop_s or spec.segment_s
-    settings = {  # only what means the same there
+    settings = {  # only settings with the same meaning there
         "Classifier name": stem.name,
         "Model formats": "tflite",
         "Model save mode": "replace",
@@ -92,17 +92,17 @@ def analyzer(artifact: Path, run: Run) -> list[Path]:
 
 
 def birdnet_go(artifact: Path, run: Run) -> list[Path]:
-    """The lines of its config.yaml."""
+    """Write the lines for config.yaml; return the file."""
     del run
     stem = artifact.with_suffix("")
     file = stem.with_name(f"{stem.name}_birdnet-go.yaml")
     write_text(
         file,
-        "# Into BirdNET-Go's config.yaml; the paths are those on the machine it runs on.\n"
+        "# Lines for BirdNET-Go's config.yaml; adapt the paths to the machine it runs on.\n"
         "birdnet:\n"
         f"  modelpath: {json.dumps(artifact.name, ensure_ascii=False)}\n"
         f"  labelpath: {json.dumps(stem.name + '_Labels.txt', ensure_ascii=False)}\n"
-        "  # Its filter by place and week goes by the row of a species among BirdNET's 6,522, and would drop others:\n"
+        "  # Its filter by location and week uses the row of a species among BirdNET's 6,522, and would drop others:\n"
         "  rangefilter:\n"
         "    threshold: 0\n"
         "    passunmappedspecies: true\n",
@@ -111,27 +111,27 @@ def birdnet_go(artifact: Path, run: Run) -> list[Path]:
 
 
 def birdnet_pi(artifact: Path, run: Run) -> list[Path]:
-    """How to put the file in the place of the one it knows."""
+    """Write instructions for replacing the model of BirdNET-Pi; return the file."""
     del run
     stem = artifact.with_suffix("")
     file = stem.with_name(f"{stem.name}_birdnet-pi.txt")
     write_text(
         file,
-        "BirdNET-Pi opens one model of 48 kHz and 3 s, by a fixed name. In its folder (~/BirdNET-Pi/model), keep the\n"
-        "two files of that name, put these in their place, and restart the analysis:\n\n"
+        "BirdNET-Pi opens one model of 48 kHz and 3 s, by a fixed name. In its folder (~/BirdNET-Pi/model), back up\n"
+        "the two files of that name, replace them with these, and restart the analysis:\n\n"
         f"  {artifact.name} -> {PI_NAME}.tflite\n"
         f"  {stem.name}_Labels.txt -> {PI_NAME}_Labels.txt\n\n"
-        "Its filter by place and week goes by the row of a species among BirdNET's 6,522, and would drop others: set\n"
-        "SF_THRESH=0 in /etc/birdnet/birdnet.conf. With SENSITIVITY=1 there it shows the confidence that the network\n"
-        "was trained to give; its usual 1.25 draws that towards one half.\n"
-        "With PRIVACY_THRESHOLD above 0 it drops a segment where a class of a human voice is among the 60 best for\n"
-        "each percent: with fewer classes than that, and such a class among them, every segment.\n",
+        "Its filter by location and week uses the row of a species among BirdNET's 6,522, and would drop others: set\n"
+        "SF_THRESH=0 in /etc/birdnet/birdnet.conf. With SENSITIVITY=1 there it shows the network's probabilities;\n"
+        "its default of 1.25 draws them towards one half.\n"
+        "With PRIVACY_THRESHOLD above 0 it drops a segment where a class of a human voice is among the best 60 per\n"
+        "percent: with fewer classes than that, and such a class among them, it drops every segment.\n",
     )
     return [file]
 
 
 def echo(artifact: Path, run: Run) -> list[Path]:
-    """The classes by scientific name where these differ, and what its client makes the features with."""
+    """Write the classes (scientific names where unique) and the feature settings of the client; return the files."""
     names = [line.partition("_")[0] for line in label_lines(run.classes)]
     if len(set(names)) < len(names):
         names = list(run.classes)
@@ -164,7 +164,7 @@ WRITERS: dict[str, Callable[[Path, Run], list[Path]]] = {
 
 
 def _sample_counts(run: Run) -> list[tuple[str, int]]:
-    """Clips that were trained on, by the labels each carries, `+` between them, as `Labels.txt` writes these."""
+    """Number of training clips by their labels, joined by `+` in the form of `Labels.txt`."""
     line_of = dict(zip(run.classes, label_lines(run.classes), strict=True))
     clips = [clip for part in (TRAIN, PSEUDO_LABELS) for clip in read_partition(run.path / PARTITION, part)]
     found = Counter("+".join(line_of[name] for name in run.classes if name in clip.labels) for clip in clips)
@@ -172,7 +172,7 @@ def _sample_counts(run: Run) -> list[tuple[str, int]]:
 
 
 def _evaluation(run: Run) -> list[Sequence[object]]:
-    """One row of means, then one per class: at the threshold 0.5 and at that of the best F1; empty where undefined."""
+    """A row of means, then a row per class, at the threshold 0.5 and at that of the best F1; empty where undefined."""
     table = read_scores(run.path / SCORES)
     line_of = dict(zip(run.classes, label_lines(run.classes), strict=True))
     thresholds, _ = classification.best_f1(table.targets, table.scores)
@@ -182,24 +182,39 @@ def _evaluation(run: Run) -> list[Sequence[object]]:
     optimal = _precision_recall_f1(optimal_counts)
     ap, auroc = classification.average_precision(table.targets, table.scores), macro_auroc(table.targets, table.scores)
     numbers = np.column_stack([usual, optimal, ap, auroc.per_class])
-    numbers[table.targets.sum(axis=0) == 0] = np.nan  # nothing is known of a class that does not occur
+    numbers[table.targets.sum(axis=0) == 0] = np.nan  # undefined for a class that does not occur
     with np.errstate(invalid="ignore"):
         means = [np.nanmean(column) if np.isfinite(column).any() else np.nan for column in numbers.T]
     rows: list[Sequence[object]] = [("OVERALL (Macro-avg)", *map(_digits, means), *[""] * 7)]
     n = len(table.rows)
     for c, name in enumerate(table.classes):
-        hit, false, missed, rest = optimal_counts[c].tolist()
-        samples = hit + missed
-        about = (f"{best[c]:.2f}", hit, false, rest, missed, samples, f"{100 * samples / max(n, 1):.2f}")
+        true_positive, false_positive, false_negative, true_negative = optimal_counts[c].tolist()
+        samples = true_positive + false_negative
+        about = (
+            f"{best[c]:.2f}",
+            true_positive,
+            false_positive,
+            true_negative,
+            false_negative,
+            samples,
+            f"{100 * samples / max(n, 1):.2f}",
+        )
         rows.append((line_of.get(name, name), *map(_digits, numbers[c]), *about))
     return rows
 
 
 def _precision_recall_f1(counts: np.ndarray) -> np.ndarray:
-    """Precision, recall and F1 [n_classes, 3] of counts [n_classes, 4]; 0 where nothing was called."""
-    hit, false, missed, _ = counts.T.astype(np.float64)
-    total = np.stack([hit + false, hit + missed, hit + (false + missed) / 2], axis=1)
-    return np.divide(hit[:, None], total, out=np.zeros_like(total), where=total > 0)
+    """Precision, recall and F1 [n_classes, 3] of counts [n_classes, 4]; 0 where the denominator is 0."""
+    true_positive, false_positive, false_negative, _ = counts.T.astype(np.float64)
+    total = np.stack(
+        [
+            true_positive + false_positive,
+            true_positive + false_negative,
+            true_positive + (false_positive + false_negative) / 2,
+        ],
+        axis=1,
+    )
+    return np.divide(true_positive[:, None], total, out=np.zeros_like(total), where=total > 0)
 
 
 def _digits(value: float) -> str:

@@ -1,7 +1,7 @@
-"""The programs an artifact is written for: one row each, with what that program asks of the file and of the run.
+"""The programs an artifact is written for: one row each, with the requirements on the file and on the run.
 
-A row is data; targets.py makes a Form of it and refuses runs that do not fit. Where a row was read or tried stands in
-its `source`.
+A row is data; check.py turns it into an `ExportSpec` and refuses runs that do not fit. The field `source` says where
+the requirements were read or tested.
 """
 
 import dataclasses
@@ -13,21 +13,22 @@ from birdnet_fs.export.spec import INPUTS, PRECISIONS
 
 @dataclass(frozen=True)
 class InputContract:
-    """One way a program hears, and what it then expects.
+    """One input format of a program, and the output it then expects.
 
     Attributes:
-        answers: "logits" where the program applies the sigmoid itself (log-odds then, of a run with a softmax), else
+        output_kind: "logits" where the program applies a sigmoid itself (log-odds for a run with a softmax), else
             "probabilities".
-        sample_rate_hz: Of the run; 0: any.
-        segment_s: Of the run; 0: any.
-        preset: A front-end that hears so, for the refusal.
-        overrides: What to set beside the preset.
-        exact_fields: Fields of the front-end that must equal those of `preset`, for a program that makes the features itself.
-        embeddings: Width of the embeddings; 0: any.
-        max_classes: More are misread; 0: any number.
-        batch: Segments at once; None: any number.
-        accepts_batch_of_one: With `batch` None: a file for one segment at a time is run as well.
-        axes: Of features, as in `ExportSpec`.
+        sample_rate_hz: Required sample rate of the run in Hz; 0 means any.
+        segment_s: Required segment length of the run in seconds; 0 means any.
+        preset: A front-end preset with this input format, named in error messages.
+        overrides: Settings needed in addition to the preset.
+        exact_fields: Front-end fields that must equal those of `preset`, for a program that computes the features
+            itself.
+        embeddings: Required width of the embeddings; 0 means any.
+        max_classes: Largest number of classes that is read correctly; 0 means any number.
+        batch: Segments per call; None means any number.
+        accepts_batch_of_one: With `batch` None, whether a file for one segment per call works as well.
+        axes: Axis order of features, as in `ExportSpec`.
     """
 
     output_kind: str = "logits"
@@ -43,12 +44,12 @@ class InputContract:
     axes: str = "time_first"
 
     @property
-    def own_sigmoid(self) -> bool:
-        """Whether the program puts a sigmoid on what it is given."""
+    def applies_sigmoid(self) -> bool:
+        """Whether the program applies a sigmoid to the output of the model."""
         return bool(self.sample_rate_hz) and self.output_kind == "logits" and not self.exact_fields
 
     def accepts(self, frontend: schema.FrontEnd) -> bool:
-        """Whether a front-end takes the waveform this program gives, and makes its features."""
+        """Whether a front-end reads the waveforms of this program and computes the same features."""
         if self.sample_rate_hz and (frontend.sample_rate_hz, frontend.segment_s) != (
             self.sample_rate_hz,
             self.segment_s,
@@ -57,7 +58,7 @@ class InputContract:
         return not self.differing_fields(frontend)
 
     def differing_fields(self, frontend: schema.FrontEnd) -> list[str]:
-        """The fields of `exact_fields` that differ from the preset's."""
+        """Names in `exact_fields` whose values differ from those of the preset."""
         if not self.exact_fields:
             return []
         from birdnet_fs.frontend.presets import preset
@@ -71,19 +72,19 @@ class InputContract:
 
 @dataclass(frozen=True)
 class Target:
-    """What can be written for one program.
+    """One program and the files that can be written for it.
 
     Attributes:
-        summary: One line: what the program is.
-        format: A key of `form.SUFFIXES`.
-        inputs: Allowed, the default first.
-        precisions: Allowed, the most exact first.
-        inputs_accepted: The ways it hears, the first that fits the run holds.
-        companion_files: Which files of hosts.py go beside the artifact, keys of `hosts.WRITERS`.
-        by_scientific_name: It knows a class by what stands before `_` in its label alone, and cuts only where the
-            first label holds one `_`.
-        for_birdnet: The `birdnet` package loads it, and proves it where an environment has that.
-        source: Where this was read or tried.
+        summary: The program, in one line.
+        format: A key of `spec.SUFFIXES`.
+        inputs: Allowed inputs, the default first.
+        precisions: Allowed precisions, the most exact first.
+        inputs_accepted: Input formats of the program; the first one that fits the run is used.
+        companion_files: Files beside the artifact, keys of `companion_files.WRITERS`.
+        by_scientific_name: Whether the program identifies a class by the part of its label before `_` alone, and splits
+            labels only where the first label holds one `_`.
+        for_birdnet: Whether the `birdnet` package loads the file, and is used to verify it where an environment has it.
+        source: Where the requirements were read or tested.
     """
 
     summary: str
@@ -97,8 +98,8 @@ class Target:
     source: str = ""
 
 
-# What makes features: everything but the preset's name. Project Echo's client reads two of them from a file beside the
-# network (and four more, which the shape of the input ties down).
+# All front-end fields except the preset's name determine the features. Project Echo's client reads two of them from a
+# file beside the network (and four more, which follow from the shape of the input).
 _READ_FROM_SIDECAR = ("fmin_hz", "fmax_hz")
 _FEATURES = tuple(field.name for field in dataclasses.fields(schema.FrontEnd) if field.name != "preset")
 BIRDNET_24 = InputContract(
@@ -117,13 +118,13 @@ BIRDNET_30 = InputContract(
 )
 
 TARGETS: dict[str, Target] = {
-    "tflite": Target("a TFLite file for a program of your own", source="ours (export/README.md)"),
+    "tflite": Target("a TFLite file for a program of your own", source="this package (export/README.md)"),
     "birdnet": Target(
         "the `birdnet` package (1.3 or newer), as a custom model",
         inputs=("waveform",),
         inputs_accepted=(BIRDNET_24, BIRDNET_30),
         for_birdnet=True,
-        source="birdnet 1.3.1, run and read: 2.4 takes logits at any batch, 3.0 probabilities and one at a time",
+        source="birdnet 1.3.1, run and read: 2.4 reads logits at any batch, 3.0 probabilities, one segment per call",
     ),
     "analyzer": Target(
         "BirdNET-Analyzer 2.4 or newer, as a custom classifier",
@@ -138,7 +139,7 @@ TARGETS: dict[str, Target] = {
         inputs=("waveform",),
         inputs_accepted=(InputContract(sample_rate_hz=48_000, segment_s=3.0, preset="birdnet_3s_48k"),),
         companion_files=("birdnet_go",),
-        source="BirdNET-Go, read: a custom model is taken as BirdNET 2.4 (48 kHz, 3 s), predictions are output 0",
+        source="BirdNET-Go, read: a custom model is treated as BirdNET 2.4 (48 kHz, 3 s), predictions are output 0",
     ),
     "birdnet-pi": Target(
         "BirdNET-Pi, in place of its BirdNET 2.4 model",
@@ -168,27 +169,27 @@ TARGETS: dict[str, Target] = {
         "an ONNX file of any batch",
         format="onnx",
         inputs_accepted=(InputContract(batch=None),),
-        source="ours (onnxruntime)",
+        source="this package (onnxruntime)",
     ),
     "torchscript": Target(
         "a TorchScript file of any batch",
         format="torchscript",
         precisions=("fp32",),
         inputs_accepted=(InputContract(batch=None),),
-        source="ours (torch)",
+        source="this package (torch)",
     ),
     "pt2": Target(
         "a torch.export program of any batch",
         format="pt2",
         precisions=("fp32",),
         inputs_accepted=(InputContract(batch=None),),
-        source="ours (torch)",
+        source="this package (torch)",
     ),
     "openvino": Target(
         "an OpenVINO model of any batch",
         format="openvino",
         precisions=("fp32", "fp16"),
         inputs_accepted=(InputContract(batch=None),),
-        source="ours (openvino)",
+        source="this package (openvino)",
     ),
 }

@@ -1,16 +1,16 @@
-"""The process that writes TFLite: `python -m birdnet_fs.export.tflite.convert JOB.json` on Keras' TensorFlow backend.
+"""Write TFLite files: `python -m birdnet_fs.export.tflite.convert JOB.json` on Keras' TensorFlow backend.
 
 The network is built from code and the run's weights in float32 (a mixed-precision graph needs operators outside the
-TFLite builtins) and converted alone, once for each precision. The front-end, of matrix products, is converted alone in
-float32 and put in front of the finished file, so that no precision rounds a spectrogram; what makes probabilities or
-log-odds of the logits is put behind it in the same way (ends.py). Files with an operator outside the builtins, or with
-a convolution that a runtime is known to compute wrongly, do not leave.
+TFLite builtins) and converted separately, once for each precision. The front-end, made of matrix products, is converted
+in float32 and joined in front of the network, so that no precision rounds a spectrogram; the model that turns logits
+into probabilities or log-odds is joined behind it in the same way (wrappers.py). A file with an operator outside the
+builtins, or with a convolution that a runtime is known to compute wrongly, is rejected.
 
 The job is JSON: {"run": folder, "frontend": settings, "input": "waveform" | "features", "axes": "time_first" |
 "mel_first" (of features), "precisions": [...], "batch": 1 or null for any number, "answers": "logits" | "log_odds" |
 "probabilities", "outputs": ["predictions", ...], "calibration": `.npy` float32 [n, n_frames, n_mels] of real features
-(for int8), "folder": where `<precision>.tflite` goes}. For a precision that cannot be written `<precision>.error.txt`
-says why in one sentence, and the others are written.
+(for int8), "folder": output folder of `<precision>.tflite`}. For a precision that cannot be written, the reason is
+written to `<precision>.error.txt` as one sentence; the others are written.
 """
 
 import functools
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 
 class CannotConvert(Exception):
-    """Why a file cannot be written, in one sentence that names what works."""
+    """A file cannot be written; the message is one sentence that names an alternative."""
 
 
 def run_job(job: Mapping[str, Any]) -> None:
-    """Write `<folder>/<precision>.tflite`, or `.error.txt`, for every precision of the job."""
+    """Write `<precision>.tflite`, or `<precision>.error.txt`, for every precision of the job (see the module)."""
     import keras
 
     from birdnet_fs.export.tflite.recurrent import has_loops
@@ -56,17 +56,19 @@ def run_job(job: Mapping[str, Any]) -> None:
         parts = Path(scratch)
         front, behind = parts / "front_end.tflite", parts / "behind.tflite"
         if job["input"] == "waveform":
-            convert(wrappers.front_end_model(spec), (job["batch"], spec.n_samples), "waveform", front)
+            convert_model(wrappers.front_end_model(spec), (job["batch"], spec.n_samples), "waveform", front)
         elif job.get("axes") == "mel_first":
             shape = (spec.shape[1], spec.shape[0], spec.n_channels)
-            convert(wrappers.transpose_features(shape), (job["batch"], *shape), "features", front)
+            convert_model(wrappers.transpose_features(shape), (job["batch"], *shape), "features", front)
         if job["answers"] != "logits":
             tail = wrappers.output_model(job["answers"], run.activation, len(run.classes))
-            convert(tail, (job["batch"], len(run.classes)), "logits", behind)
+            convert_model(tail, (job["batch"], len(run.classes)), "logits", behind)
         saved = _save(network, (job["batch"], *spec.shape, spec.n_channels), "features", parts / "saved")
         for precision in sorted(job["precisions"], key=PRECISIONS.index):
             alone, reason = parts / f"{precision}.tflite", folder / f"{precision}.error.txt"
-            reason.write_text(f"The converter ended its process while it wrote {precision}.\n", encoding="utf-8")
+            reason.write_text(
+                f"The conversion process ended unexpectedly while it wrote {precision}.\n", encoding="utf-8"
+            )
             try:
                 if has_loops(network):
                     _check_loops(precision, job["batch"], run.experiment.model.name)
@@ -76,7 +78,7 @@ def run_job(job: Mapping[str, Any]) -> None:
                     flatbuffer.join_models(front, alone, alone)
                 if behind.exists():
                     flatbuffer.join_models(alone, behind, alone)
-                check(alone)
+                check_operators(alone)
             except CannotConvert as error:
                 reason.write_text(f"{error}\n", encoding="utf-8")
             else:
@@ -85,11 +87,11 @@ def run_job(job: Mapping[str, Any]) -> None:
 
 
 def _write(precision: str, saved: Path, path: Path, job: Mapping[str, Any], run: "Run") -> None:
-    """Convert the network alone in one precision."""
+    """Convert the network, without front-end and output model, in one precision."""
     name, trained_for_it = run.experiment.model.name, run.experiment.model.quantized
     if trained_for_it and precision != "int8":
         raise CannotConvert(f"The network was trained for 8 bits (model.quantized): write int8, not {precision}.")
-    full = path.with_name("full.tflite")  # of fp32 and fp16
+    full = path.with_name("full.tflite")  # shared by fp32 and fp16
     if precision == "dynamic":
         _convert(saved, path, name, int8.dynamic_range_settings())
     elif precision == "int8":
@@ -105,38 +107,41 @@ def _write(precision: str, saved: Path, path: Path, job: Mapping[str, Any], run:
 
 def _check_loops(precision: str, batch: int | None, name: str) -> None:
     if batch is None:
-        raise CannotConvert(f"The recurrent network {name} can only be written for one segment at once.")
-    if precision == "int8":  # the converter crashes where it calibrates the body of a loop
+        raise CannotConvert(f"The recurrent network {name} can only be written for one segment per call.")
+    if precision == "int8":  # the converter crashes when it calibrates the body of a loop
         raise CannotConvert(f"The recurrent network {name} cannot be written in int8: use dynamic or fp16.")
 
 
-def convert(model: "keras.Model", shape: tuple[int | None, ...], name: str, path: Path) -> None:
+def convert_model(model: "keras.Model", shape: tuple[int | None, ...], name: str, path: Path) -> None:
     """Write a model as a float32 TFLite file of builtin operators.
 
     Args:
         model: A Functional model with one input.
-        shape: Of the input, with the batch: 1, or None for any number.
-        name: Of the input.
+        shape: Shape of the input with the batch first: 1, or None for any number.
+        name: Name of the input.
         path: The file to write.
     """
     with tempfile.TemporaryDirectory() as scratch:
         _convert(_save(model, shape, name, Path(scratch) / "saved"), path, model.name)
 
 
-def check(path: Path) -> None:
-    """Refuse a file that would fail, or answer wrongly without a word, on one of the runtimes.
+def check_operators(path: Path) -> None:
+    """Reject a file that would fail on one of the runtimes, or give wrong results there without an error.
+
+    Args:
+        path: A TFLite file.
 
     Raises:
-        CannotWrite: It holds operators outside the builtins, or a convolution that tflite-runtime computes wrongly.
+        CannotConvert: It holds operators outside the builtins, or a convolution that tflite-runtime computes wrongly.
     """
     if foreign := flatbuffer.foreign_operators(path):
-        raise CannotConvert(f"The network needs operators that a device does not have: {', '.join(foreign)}.")
+        raise CannotConvert(f"The network needs operators outside the TFLite builtins: {', '.join(foreign)}.")
     if wrong := flatbuffer.wrong_on_tflite_runtime(path):
         raise CannotConvert(f"tflite-runtime would compute it wrongly: {wrong[0]} ({len(wrong)} convolutions).")
 
 
 def _save(model: "keras.Model", shape: tuple[int | None, ...], name: str, folder: Path) -> Path:
-    """The model as a SavedModel of one signature, for the converter."""
+    """Write the model as a SavedModel with one signature, the input of the converter."""
     import keras
 
     from birdnet_fs.export.tflite.recurrent import with_hoisted_inputs

@@ -1,8 +1,8 @@
-"""TFLite files as objects that can be changed: read, written, joined one behind the other, looked through.
+"""Read, write, join and inspect TFLite files.
 
-The layout is that of the runtime's schema, https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema
-/schema.fbs: a model has operator codes, buffers and subgraphs; the first subgraph is the network, the others are the
-bodies of its loops; tensors and operators point into these by number.
+Source of the layout: https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema/schema.fbs. A model has
+operator codes, buffers and subgraphs; the first subgraph is the network, the others are the bodies of its loops;
+tensors and operators refer to these by index.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ def read_model(path: Path) -> Any:
 
 
 def write_model(model: Any, path: Path) -> None:
-    """Write what `read_model` gave."""
+    """Write a `ModelT` of `read_model` to a file."""
     import flatbuffers
 
     builder = flatbuffers.Builder(1024)
@@ -33,7 +33,11 @@ def write_model(model: Any, path: Path) -> None:
 
 
 def order_outputs(path: Path, names: Sequence[str]) -> None:
-    """Put the outputs of a file's one signature in the order of `names`: hosts go by number, the converter by chance.
+    """Sort the outputs of a file in place. Programs read outputs by index, and the converter's order is arbitrary.
+
+    Args:
+        path: A TFLite file with one signature.
+        names: Names of all outputs in the wanted order.
 
     Raises:
         ValueError: The signature has other outputs.
@@ -49,29 +53,30 @@ def order_outputs(path: Path, names: Sequence[str]) -> None:
 
 
 def join_models(first: Path, second: Path, path: Path) -> None:
-    """Write one file that computes what `second` makes of the first output of `first`.
+    """Join two files: the first output of `first` becomes the input of `second`.
 
     Args:
-        first: A file. Outputs after its first one stay, behind those of `second`.
-        second: A file with one input of that shape and type. A batch that is open in one of them must be so in both.
-        path: The file to write, one of the two if need be; its signature has the input of `first`.
+        first: A TFLite file. Its other outputs are kept, after those of `second`.
+        second: A TFLite file with one input of the same shape and type. The batch is open in both files or in none.
+        path: The file to write, which may be one of the two; its signature has the input of `first`.
 
     Raises:
-        ValueError: The two do not fit.
+        ValueError: Shape or type differ.
     """
     model, after = read_model(first), read_model(second)
     graph, behind = model.subgraphs[0], after.subgraphs[0]
     (bridge, *kept), (given,) = graph.outputs, behind.inputs
-    if _tensor_shape(graph.tensors[bridge]) != _tensor_shape(behind.tensors[given]):
+    written, read = _tensor_shape(graph.tensors[bridge]), _tensor_shape(behind.tensors[given])
+    if written != read:
         raise ValueError(
-            f"{first.name} gives {_tensor_shape(graph.tensors[bridge])}, {second.name} reads {_tensor_shape(behind.tensors[given])} "
+            f"{second.name} must read what {first.name} writes. Received: {read} for {written} "
             "(shape, -1 for an open batch; number of the type)"
         )
     n_codes, n_buffers, n_bodies = len(model.operatorCodes), len(model.buffers), len(model.subgraphs) - 1
     n_tensors = len(graph.tensors)
 
     def moved(index: int) -> int:
-        """Where a tensor of the second graph lies in the joined one, which lacks its input; -1 stands for none."""
+        """Index in the joined graph of a tensor of the second one, whose input is dropped; -1 stands for none."""
         if index < 0 or index == given:
             return -1 if index < 0 else int(bridge)
         return int(index) + n_tensors - (index > given)
@@ -87,7 +92,7 @@ def join_models(first: Path, second: Path, path: Path) -> None:
             if getattr(operator, which) is not None:
                 setattr(operator, which, [moved(index) for index in getattr(operator, which)])
     taken = {bytes(tensor.name) for tensor in graph.tensors}
-    for tensor in behind.tensors:  # some tools go by the names of tensors
+    for tensor in behind.tensors:  # some tools identify tensors by name
         tensor.name = bytes(tensor.name) + (b"_behind" if bytes(tensor.name) in taken else b"")
     (signature,), (other,) = model.signatureDefs, after.signatureDefs
     for output in other.outputs:
@@ -101,7 +106,7 @@ def join_models(first: Path, second: Path, path: Path) -> None:
     model.buffers = [*model.buffers, *after.buffers]
     model.subgraphs = [*model.subgraphs, *after.subgraphs[1:]]
     newest = max((_runtime_version(one) for one in (model, after)), key=_as_numbers)
-    model.metadata, model.metadataBuffer = None, None  # notes of the converter on each of the parts
+    model.metadata, model.metadataBuffer = None, None  # the converter's notes on each part
     if newest:
         from ai_edge_litert import schema_py_generated as fb
 
@@ -111,19 +116,19 @@ def join_models(first: Path, second: Path, path: Path) -> None:
 
 
 def operators(path: Path) -> list[str]:
-    """The name of every operator of a file, loops included; a custom one by its own name."""
+    """Names of all operators of a file, loop bodies included; a custom operator has its own name."""
     return [name for name, _, _ in _every_operator(read_model(path))]
 
 
 def foreign_operators(path: Path) -> list[str]:
-    """The operators that are no builtins (custom ones and TensorFlow's own, "Flex..."), each name once."""
+    """Names of all operators outside the builtins (custom ones and TensorFlow's "Flex..."), each once."""
     from ai_edge_litert import schema_py_generated as fb
 
     return sorted({name for name in operators(path) if not hasattr(fb.BuiltinOperator, name)})
 
 
 def count_types(path: Path) -> dict[str, int]:
-    """How many tensors of each type a file has, as {"FLOAT32": 12, "INT8": 40}."""
+    """Number of tensors of each type in a file, such as {"FLOAT32": 12, "INT8": 40}."""
     from ai_edge_litert import schema_py_generated as fb
 
     names = {value: name for name, value in vars(fb.TensorType).items() if isinstance(value, int)}
@@ -132,10 +137,10 @@ def count_types(path: Path) -> dict[str, int]:
 
 
 def wrong_on_tflite_runtime(path: Path) -> list[str]:
-    """The convolutions that tflite-runtime 2.14.0 computes wrongly without a word, as sentences.
+    """The convolutions of a file that tflite-runtime 2.14.0 computes wrongly without an error, one phrase each.
 
-    Its default delegate (XNNPACK) is wrong where a convolution with padding "same" skips values: a kernel of 2 or more
-    and a stride beyond it, along either axis (kernel 3, stride 4 is wrong; 3 and 3, 1 and 2, all "valid" are right).
+    Its default delegate (XNNPACK) is wrong where a convolution with padding "same" has a kernel of 2 or more and a
+    larger stride along either axis (kernel 3, stride 4 is wrong; 3 and 3, 1 and 2, and all with "valid" are right).
     """
     from ai_edge_litert import schema_py_generated as fb
 
@@ -168,7 +173,7 @@ def _tensor_shape(tensor: Any) -> tuple[tuple[int, ...], int]:
 
 
 def _move_bodies(operator: Any, n_bodies: int) -> None:
-    """Loops and calls name the subgraphs of their bodies in their options."""
+    """Shift the subgraph indices that loops and calls hold in their options."""
     for options in (operator.builtinOptions, operator.builtinOptions2):
         for name, value in vars(options).items() if options is not None else ():
             if name == "subgraph" or name.lower().endswith("subgraphindex"):
@@ -176,7 +181,7 @@ def _move_bodies(operator: Any, n_bodies: int) -> None:
 
 
 def _runtime_version(model: Any) -> bytes:
-    """The oldest runtime that a file needs, as its converter noted it; empty where it did not."""
+    """The minimum runtime version in the metadata of a file; empty where there is none."""
     for note in model.metadata or ():
         if bytes(note.name) == _RUNTIME_VERSION:
             return bytes(np.asarray(model.buffers[note.buffer].data, np.uint8)).rstrip(b"\0")

@@ -1,10 +1,10 @@
 """Store the weights of a float32 TFLite file in float16: half the size, float32 input, output and arithmetic.
 
-Why not the converter's own float16: it rounds every constant of the graph. The floor of a logarithm (1e-10) becomes
-0 there and silence becomes NaN; the front-end's Fourier matrix keeps 11 bits, which lifts the noise floor to about
--66 dB and moves features by up to 0.15 standard deviations (measured). Here kernels and matrices of the network
-alone are rounded, before a front-end is put in front; a DEQUANTIZE operator in front of each gives it back, which the
-runtime does once, when it loads.
+The converter's own float16 mode is not used because it rounds every constant of the graph. The floor of a logarithm
+(1e-10) becomes 0 and silence becomes NaN; the front-end's Fourier matrix keeps 11 bits, which raises the noise floor to
+about -66 dB and changes features by up to 0.15 standard deviations (measured). Here only kernels and matrices of the
+network are rounded, before a front-end is joined; a DEQUANTIZE operator after each converts it back to float32, which
+the runtime does once, when it loads the file.
 """
 
 from pathlib import Path
@@ -14,15 +14,15 @@ import numpy as np
 
 from birdnet_fs.export.tflite import edit as flatbuffer
 
-MIN_ELEMENTS = 256  # smaller constants stay float32: they cost nothing and hold biases, floors and scales
+MIN_ELEMENTS = 256  # smaller constants (biases, floors, scales) stay float32
 _DEQUANTIZE_VERSION = 3  # the first version of the operator that reads float16
 
 
 def store_as_float16(source: Path, target: Path) -> int:
-    """Write `source` again with its weights in float16.
+    """Write a copy of `source` with its weights in float16.
 
     Args:
-        source: A float32 TFLite file, of the network alone.
+        source: A float32 TFLite file of the network without front-end.
         target: The file to write.
 
     Returns:

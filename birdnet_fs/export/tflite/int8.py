@@ -1,10 +1,11 @@
-"""What the converter is told to write a network in 8 bits: post-training quantization and quantization-aware training.
+"""Converter settings for 8-bit networks: post-training quantization and quantization-aware training.
 
 The scheme is Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", https://arxiv.org/abs/1712.05877, with a scale for each channel of a convolution's kernel (Krishnamoorthi
-2018, https://arxiv.org/abs/1806.08342). Input and output stay float32: the first operator rounds, the last gives back.
+2018, https://arxiv.org/abs/1806.08342). Input and output stay float32: the first operator quantizes, the last
+dequantizes.
 
-The weights of dense layers have one scale for all: tflite-runtime 2.14.0 refuses to run a file with float activations
+The weights of a dense layer share one scale, because tflite-runtime 2.14.0 refuses to run a file with float activations
 and a scale for each unit (`FULLY_CONNECTED version 12`).
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-MAX_CALIBRATION_SEGMENTS = 256  # ranges settle after some tens; more only take time
+MAX_CALIBRATION_SEGMENTS = 256  # ranges converge after some tens of segments
 
 
 def dynamic_range_settings() -> dict[str, Any]:
@@ -28,12 +29,15 @@ def dynamic_range_settings() -> dict[str, Any]:
 
 
 def full_integer_settings(calibration: Path | None, n_channels: int) -> dict[str, Any]:
-    """The same for weights and activations in 8 bits.
+    """Settings of a `tf.lite.TFLiteConverter`: weights and activations in 8 bits.
 
     Args:
-        calibration: `.npy` float32 [n, n_frames, n_mels], features of real segments, which the ranges of the
-            activations are taken from. None for a network that was trained with rounding in it: it has its own ranges.
-        n_channels: How often the network reads each of the features.
+        calibration: `.npy` float32 [n, n_frames, n_mels], features of real segments that set the ranges of the
+            activations. None for a network from quantization-aware training, which holds its own ranges.
+        n_channels: Number of copies of the features that the network reads.
+
+    Returns:
+        Attributes of the converter.
     """
     if calibration is None:
         return dynamic_range_settings()

@@ -1,8 +1,8 @@
-"""The second way to TFLite: a network's ONNX file through onnx2tf, in another environment.
+"""The second conversion route to TFLite: the ONNX file of a network through onnx2tf, in another environment.
 
 Source: onnx2tf 1.29.24 (https://github.com/PINTO0309/onnx2tf), the last release for Python 3.11. It shares no code with
-the first way (tflite_writer.py), so a fault of either shows where both are compared. It asks for libraries older than
-ours and therefore has an environment of its own: `export/requirements-onnx2tf.txt`.
+the first route (convert.py), so that comparing the two reveals a fault of either. It needs older libraries than this
+package and therefore a separate environment: `export/requirements-onnx2tf.txt`.
 """
 
 import os
@@ -23,7 +23,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _FAULT = re.compile(r"^(?:[\w.]*(?:Error|Exception)\b|ERROR:)")
 
 
-def convert(
+def convert_onnx(
     onnx_path: Path,
     tflite_path: Path,
     *,
@@ -35,15 +35,16 @@ def convert(
     """Convert an ONNX file of a fixed batch to TFLite.
 
     Args:
-        onnx_path: What torch_writer wrote for the input "features" and a batch of 1, in fp32.
-        tflite_path: Written only when the conversion went well; beside it `<name>.log` with all that onnx2tf said.
-        python: The Python of an environment made from `export/requirements-onnx2tf.txt`.
-        timeout_s: It is ended then. On one core it takes one to three minutes: it converts to float16 as well, unasked.
-        precision: A key of `PRECISIONS`.
+        onnx_path: File of onnx/convert.py for the input "features" and a batch of 1, in fp32.
+        tflite_path: File to write after a successful conversion; the output of onnx2tf is written to `<name>.log`.
+        python: Python executable of an environment made from `export/requirements-onnx2tf.txt`.
+        timeout_s: Time limit in seconds. On one core one to three minutes are usual: onnx2tf always converts to float16
+            as well.
+        precision: A key of `PRECISIONS`. Default: "fp32".
         calibration: `.npy` of float32 features as the file reads them [n, n_frames, n_mels, n_channels], for int8.
 
     Raises:
-        UserError: It failed or did not end; its own words are given.
+        UserError: The conversion failed or exceeded the time limit; the reason is in the message.
     """
     if precision not in PRECISIONS:
         raise UserError(f"onnx2tf writes {', '.join(PRECISIONS)}. Received: {precision!r}")
@@ -51,11 +52,11 @@ def convert(
     if batch is None:
         raise UserError(f"onnx2tf needs a fixed batch; {onnx_path.name} takes any number of segments.")
     log = tflite_path.with_suffix(".log")
-    # its tools write into the current folder's neighborhood and beside the file they read
+    # onnx2tf writes files beside the one it reads
     with TemporaryDirectory(prefix=".part-onnx2tf-", dir=tflite_path.parent) as folder:
         source, made = Path(folder) / "network.onnx", Path(folder) / "made"
         shutil.copyfile(onnx_path, source)
-        # without -kat an input of four axes is taken for channels first and turned
+        # without -kat an input of four axes is taken as channels first and transposed
         arguments: list[object] = ["-i", source, "-o", made, "-kat", name, "-osd", "-coion", "-n"]
         if precision == "dynamic":
             arguments += ["-odrqt"]
@@ -70,33 +71,35 @@ def convert(
                 f"its log is {log}"
             ) from None
         except OSError as error:
-            raise UserError(f"{python} cannot be started ({error}); give the Python of an environment.") from None
+            raise UserError(
+                f"{python} cannot be started ({error}); give the Python executable of an environment."
+            ) from None
         log.write_text(_decoded(done.stdout) + _decoded(done.stderr), encoding="utf-8")
         written = made / f"network_{PRECISIONS[precision]}.tflite"
         if done.returncode or not written.is_file():
-            said = failure_reason(_decoded(done.stdout) + _decoded(done.stderr))
-            raise UserError(f"onnx2tf cannot convert the network (exit status {done.returncode}: {said}); see {log}")
+            reason = failure_reason(_decoded(done.stdout) + _decoded(done.stderr))
+            raise UserError(f"onnx2tf cannot convert the network (exit status {done.returncode}: {reason}); see {log}")
         if len(outputs) > 1:
             try:
                 flatbuffer.order_outputs(written, outputs)
             except ValueError:
                 raise UserError(
-                    f"onnx2tf loses the names of the outputs in {precision}, so that they cannot be told apart; "
-                    "give it a network with one."
+                    f"onnx2tf drops the names of the outputs in {precision}, so that they cannot be identified; "
+                    "convert a network with one output."
                 ) from None
         os.replace(written, tflite_path)
 
 
 def failure_reason(log: str) -> str:
-    """The line of a log that says what went wrong: the last error in it, or else the last line.
+    r"""The line of a log that gives the reason of a failure: the last error in it, else the last line.
 
-    >>> failure_reason('ValueError: Exception encountered when calling layer "add" (type X).\\n\\nDimensions must be equal.')
+    >>> failure_reason('ValueError: Exception encountered when calling layer "add".\n\nDimensions must be equal.')
     'Dimensions must be equal.'
     """
     lines = [_ANSI.sub("", line).strip() for line in log.splitlines()]
-    lines = [line for line in lines if line] or ["it said nothing"]
+    lines = [line for line in lines if line] or ["no output"]
     last = max((i for i, line in enumerate(lines) if _FAULT.match(line)), default=len(lines) - 1)
-    if "Exception encountered when calling layer" in lines[last]:  # Keras says where first, and then what
+    if "Exception encountered when calling layer" in lines[last]:  # Keras gives the place first, then the reason
         last = min(last + 1, len(lines) - 1)
     return lines[last][:300]
 
@@ -111,13 +114,13 @@ def _graph_ends(path: Path) -> tuple[str, int | None, list[str]]:
 
 
 def _calibration(features: Path | None, folder: Path) -> list[object]:
-    """The arguments behind -cind: a file, the mean 0 and the deviation 1 that it is to subtract and divide by."""
+    """Arguments of -cind: a file, and the mean 0 and deviation 1 for standardizing it."""
     if features is None:
-        raise UserError("int8 needs features of real segments to take the ranges from; none were given.")
+        raise UserError("int8 needs features of real segments for calibration. Received: none")
     rows = folder / "calibration.npy"
     np.save(rows, np.load(features, allow_pickle=False).astype(np.float32))
     return [rows, "0", "1"]
 
 
-def _decoded(said: str | bytes | None) -> str:
-    return said.decode("utf-8", "replace") if isinstance(said, bytes) else said or ""
+def _decoded(output: str | bytes | None) -> str:
+    return output.decode("utf-8", "replace") if isinstance(output, bytes) else output or ""

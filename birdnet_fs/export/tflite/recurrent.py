@@ -1,13 +1,13 @@
-"""Recurrent layers in a form that a device runs fast and right.
+"""Recurrent layers in a form that TFLite runtimes compute fast and correctly.
 
-Keras' loop multiplies frame and state with their matrices in every step. Here one matrix product over all frames comes
-first (Appleyard et al. 2016, "Optimizing Performance of Recurrent Neural Networks on GPUs",
-https://arxiv.org/abs/1604.01946, section 3.2) and a step multiplies the state alone.
+Source: Appleyard et al. 2016, "Optimizing Performance of Recurrent Neural Networks on GPUs",
+https://arxiv.org/abs/1604.01946, section 3.2. Keras' loop multiplies both the frame and the state with their matrices
+in every step. Here one matrix product over all frames precedes the loop, and a step multiplies the state only.
 
-And the first frame comes before the loop. ai-edge-litert 2.3.0 with its default delegate (XNNPACK), given a WHILE that
-starts from a constant state of zeros, answers the first run rightly and those after it wrongly, or not, as memory
-happens to lie: seen with LSTM 256 -> 256 (in half of the processes or all of them, by MALLOC_ settings), never seen
-without the delegate, nor where the state that the loop starts from is computed.
+The first frame is also computed before the loop. ai-edge-litert 2.3.0 with its default delegate (XNNPACK) runs a WHILE
+that starts from a constant state of zeros correctly once, and may give wrong results afterwards, depending on memory
+layout: observed with LSTM 256 -> 256 (in half or all of the processes, depending on MALLOC_ settings), never without
+the delegate, nor where the initial state of the loop is computed.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from keras import layers, ops
 
 
 def _scan(step: Any, steps: Any, states: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-    """Every output [n_frames, batch, units] and the last states: the first frame, then a TensorFlow loop."""
+    """All outputs [n_frames, batch, units] and the last states: the first frame, then a TensorFlow loop."""
     import tensorflow as tf
 
     n_frames = steps.shape[0]
@@ -34,10 +34,20 @@ def _scan(step: Any, steps: Any, states: tuple[Any, ...]) -> tuple[Any, tuple[An
 
 
 class _Loop:
-    """What both cells share: the loop over products that are there already."""
+    """Loop over precomputed matrix products, shared by both layers."""
 
     def inner_loop(self: Any, sequences: Any, initial_state: Any, mask: Any = None, training: bool = False) -> Any:
-        """What `keras.layers.RNN` calls: (last output, outputs, states); a mask is not known."""
+        """The loop that `keras.layers.RNN` calls.
+
+        Args:
+            sequences: Input [batch, n_frames, width].
+            initial_state: States [batch, units].
+            mask: Not supported, ignored.
+            training: Ignored.
+
+        Returns:
+            (last output [batch, units], outputs [batch, n_frames, units], states).
+        """
         del mask, training
         cell = self.cell
         steps = ops.transpose(ops.matmul(sequences, cell.kernel) + self.input_bias(), (1, 0, 2))
@@ -52,11 +62,11 @@ class HoistedLSTM(_Loop, layers.LSTM):
     """Hochreiter, Schmidhuber 1997, as `keras.layers.LSTM` computes it: gates i, f, c, o."""
 
     def input_bias(self) -> Any:
-        """Both biases are one."""
+        """The bias of the input product; an LSTM has one bias only."""
         return self.cell.bias
 
     def step(self, states: Any, product: Any) -> Any:
-        """(h, c) and the product of a frame [batch, 4 * units] -> the next (h, c) and h."""
+        """One step: states (h, c) and the product of a frame [batch, 4 * units] -> next (h, c), and h as output."""
         h, c = states
         i, f, g, o = ops.split(product + ops.matmul(h, self.cell.recurrent_kernel), 4, axis=1)
         c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
@@ -66,14 +76,14 @@ class HoistedLSTM(_Loop, layers.LSTM):
 
 @keras.saving.register_keras_serializable("birdnet_fs")
 class HoistedGRU(_Loop, layers.GRU):
-    """Cho et al. 2014 with the reset gate behind the product (reset_after), as `keras.layers.GRU` computes it."""
+    """Cho et al. 2014 with the reset gate after the product (reset_after), as `keras.layers.GRU` computes it."""
 
     def input_bias(self) -> Any:
-        """The first of two: the second goes with the state."""
+        """The bias of the input product; the second one belongs to the state."""
         return self.cell.bias[0]
 
     def step(self, states: Any, product: Any) -> Any:
-        """(h,) and the product of a frame [batch, 3 * units] -> the next (h,) and h."""
+        """One step: state (h,) and the product of a frame [batch, 3 * units] -> next (h,), and h as output."""
         (h,) = states
         z, r, own = ops.split(product, 3, axis=1)
         of_state = ops.matmul(h, self.cell.recurrent_kernel) + self.cell.bias[1]
@@ -87,19 +97,22 @@ HOISTED: dict[type, Any] = {layers.LSTM: HoistedLSTM, layers.GRU: HoistedGRU}
 
 
 def with_hoisted_inputs(model: keras.Model) -> keras.Model:
-    """The model with every LSTM and GRU as above, weights and all else shared; the same model where it has none.
+    """Replace every LSTM and GRU of a model by its form with a precomputed input product.
+
+    A ValueError is raised for a recurrent layer with activations or options other than sigmoid, tanh, biases and
+    reset_after.
 
     Args:
-        model: A Functional model; models inside it are gone through as well.
+        model: A Functional model; nested models are handled as well.
 
-    Raises:
-        ValueError: A layer has other activations or options than the zoo's (sigmoid, tanh, biases, reset_after).
+    Returns:
+        A model with equal weights, or `model` itself where it has no recurrent layer.
     """
     return keras.models.clone_model(model, clone_function=_replace_layer) if has_loops(model) else model
 
 
 def has_loops(layer: keras.layers.Layer) -> bool:
-    """Whether a layer is recurrent, or a model has one that is."""
+    """Whether a layer is recurrent, or a model contains such a layer."""
     if isinstance(layer, keras.Model):
         return any(has_loops(inner) for inner in layer.layers)
     return isinstance(layer, (layers.RNN, layers.Bidirectional))
@@ -119,7 +132,9 @@ def _same(layer: keras.layers.Layer) -> keras.layers.Layer:
     config = layer.get_config()
     usual = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True, "stateful": False}
     if type(layer) not in HOISTED or {**config, **usual} != config or not config.get("reset_after", True):
-        raise ValueError(f"{layer.name} ({type(layer).__name__}) is no LSTM or GRU of the usual form: {config}")
+        raise ValueError(
+            f"{layer.name} ({type(layer).__name__}) must be an LSTM or GRU with default activations. Received: {config}"
+        )
     return HOISTED[type(layer)].from_config(config)
 
 

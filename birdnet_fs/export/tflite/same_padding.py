@@ -1,7 +1,7 @@
-"""Convolutions that tflite-runtime computes wrongly, written so that it computes them rightly.
+"""Replace convolutions that tflite-runtime computes wrongly by equivalent ones that it computes correctly.
 
-See `flatbuffer.wrong_on_tflite_runtime`: padding "same" with a stride beyond the kernel. The same zeros put there by a
-layer of their own, and padding "valid", give the same numbers everywhere.
+These have padding "same" and a stride larger than the kernel (`edit.wrong_on_tflite_runtime`). The same zeros from a
+ZeroPadding2D layer, followed by a convolution with padding "valid", give the same result on every runtime.
 """
 
 import keras
@@ -9,10 +9,13 @@ from keras import layers
 
 
 def with_explicit_padding(model: keras.Model) -> keras.Model:
-    """The model with explicit zeros where they are needed, weights and all else shared; else the same model.
+    """Replace the affected convolutions of a model.
 
     Args:
-        model: A Functional model for features of a known size; models inside it are gone through as well.
+        model: A Functional model for features of a fixed size; nested models are handled as well.
+
+    Returns:
+        A model with explicit padding and equal weights, or `model` itself where no convolution is affected.
     """
     return keras.models.clone_model(model, clone_function=_replace_layer) if _has_any(model) else model
 
@@ -31,7 +34,7 @@ def _replace_layer(layer: layers.Layer) -> layers.Layer:
     if not _has_any(layer):
         return layer
     if layer.data_format != "channels_last":
-        raise ValueError(f"{layer.name} must read channels last; it reads {layer.data_format}")
+        raise ValueError(f"{layer.name} must have data_format channels_last. Received: {layer.data_format}")
     kernel, stride = layer.kernel_size, layer.strides
     shape = layer.input.shape
     zeros = [_zeros(n, k, s) for n, k, s in zip(shape[1:3], kernel, stride, strict=True)]
@@ -43,10 +46,10 @@ def _replace_layer(layer: layers.Layer) -> layers.Layer:
 
 
 def _zeros(n: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros in front and behind that padding "same" stands for, the odd one behind.
+    """Number of zeros that padding "same" adds before and after; the odd one goes after.
 
-    Where values are skipped there is one more behind, which the convolution never reaches: without it the converter
-    sees what the zeros stand for and writes padding "same" again.
+    Where the stride skips values, one more zero is added after, which the convolution never reads: without it the
+    converter recognizes the pattern and writes padding "same" again.
     """
     total = max((-(-n // stride) - 1) * stride + kernel - n, 0)
     return total // 2, total - total // 2 + (stride > kernel >= 2)

@@ -1,4 +1,4 @@
-"""What stands before and behind the network in a TFLite file, as Keras models without weights: always in float32."""
+"""Keras models without weights that are joined before and behind the network in a TFLite file, always in float32."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ from birdnet_fs import schema
 if TYPE_CHECKING:
     import keras
 
-SMALLEST_POSITIVE = 1e-30  # share of the other classes relative to the best, in log-odds, which end at 69 therefore
+SMALLEST_POSITIVE = 1e-30  # lower bound of the other classes' share in log-odds, which are limited to 69 by it
 
 
 def front_end_model(spec: schema.FrontEnd) -> "keras.Model":
@@ -18,14 +18,16 @@ def front_end_model(spec: schema.FrontEnd) -> "keras.Model":
 
     waveform = keras.Input((spec.n_samples,), name="waveform")
     features = FrontEndLayer(spec, transform="dft", name="front_end")(waveform)
-    features = keras.ops.reshape(features, (-1, *spec.shape, 1))  # a layer would ask for the batch in the graph
+    features = keras.ops.reshape(
+        features, (-1, *spec.shape, 1)
+    )  # a Reshape layer would add the batch size to the graph
     if spec.n_channels > 1:
         features = keras.layers.Concatenate(name="channel_copies")([features] * spec.n_channels)
     return keras.Model(waveform, {"features": features}, name="front_end_model")
 
 
 def transpose_features(shape: tuple[int, int, int]) -> "keras.Model":
-    """Features with their bands first, of a shape (n_mels, n_frames, n_channels), as the network reads them."""
+    """A model from features of shape (n_mels, n_frames, n_channels) to (n_frames, n_mels, n_channels)."""
     import keras
 
     given = keras.Input(shape, name="features")
@@ -33,32 +35,35 @@ def transpose_features(shape: tuple[int, int, int]) -> "keras.Model":
     return keras.Model(given, {"time_first": turned}, name="turn")
 
 
-def output_model(answers: str, activation: str, n_classes: int) -> "keras.Model":
-    """Logits [batch, n_classes] -> `predictions` of the same shape.
+def output_model(output_kind: str, activation: str, n_classes: int) -> "keras.Model":
+    """A model from logits [batch, n_classes] to `predictions` of the same shape.
 
     Args:
-        answers: As in `Form`, "probabilities", or "log_odds" of a softmax.
-        activation: What makes the probabilities, "sigmoid" or "softmax"; log-odds do not ask.
-        n_classes: 1 or more.
+        output_kind: "probabilities", or "log_odds" of a softmax, as in `ExportSpec`.
+        activation: "sigmoid" or "softmax", for probabilities; not used for log-odds.
+        n_classes: Number of classes, 1 or more.
+
+    Returns:
+        The model.
     """
     import keras
 
     logits = keras.Input((n_classes,), name="logits")
     ways = {"log_odds": _log_odds, "probabilities": keras.layers.Activation(activation)}
-    return keras.Model(logits, {"predictions": ways[answers](logits)}, name=answers)
+    return keras.Model(logits, {"predictions": ways[output_kind](logits)}, name=output_kind)
 
 
 def _log_odds(logits: "keras.KerasTensor") -> "keras.KerasTensor":
-    """log p / (1 - p) of the softmax's p. What the others have is added up without the class itself.
+    """Log-odds log p / (1 - p) of the softmax probability p, with 1 - p summed over the other classes.
 
-    1 - p would keep no digit of it where p is nearly 1, and neither would a sum of all from which the best is taken.
+    Computing 1 - p, or the sum over all classes minus the best, would lose all digits where p is nearly 1.
     """
     from keras import ops
 
     below = logits - ops.max(logits, axis=-1, keepdims=True)
     powers = ops.exp(below)
-    best = ops.cast(below >= 0, "float32")  # more than one where they are equal
+    best = ops.cast(below >= 0, "float32")  # more than one class where logits are equal
     of_best = ops.sum(powers * (1 - best), -1, keepdims=True) + (ops.sum(best, -1, keepdims=True) - 1)
-    of_others = ops.sum(powers, axis=-1, keepdims=True) - powers  # 1 or more: the best is among them
+    of_others = ops.sum(powers, axis=-1, keepdims=True) - powers  # 1 or more, since the best class is among them
     rest = best * of_best + (1 - best) * of_others
     return below - ops.log(ops.maximum(rest, SMALLEST_POSITIVE))

@@ -234,8 +234,8 @@ def test_a_precision_that_saves_too_little_is_refused() -> None:
         graph = helper.make_graph(nodes, "network", [given], [found], constants)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
-    assert onnx_precision.share_of(network(9), ("MatMul",)) == 72 / (24 + 72)
-    assert onnx_precision.share_of(network(9), ("Conv",)) == 24 / (24 + 72)
+    assert onnx_precision.weight_share(network(9), ("MatMul",)) == 72 / (24 + 72)
+    assert onnx_precision.weight_share(network(9), ("Conv",)) == 24 / (24 + 72)
     with pytest.raises(UserError, match=r"hold 25% of this network's.*Conv"):
-        onnx_precision.convert(network(1), "dynamic", lambda: np.ones((1, 3, 5, 5)))
-    onnx_precision.convert(network(9), "dynamic", lambda: np.ones((1, 3, 5, 5)))
+        onnx_precision.convert_precision(network(1), "dynamic", lambda: np.ones((1, 3, 5, 5)))
+    onnx_precision.convert_precision(network(9), "dynamic", lambda: np.ones((1, 3, 5, 5)))

@@ -1,6 +1,4 @@
-"""The gate: what it lets through and what it does not."""
-
-from pathlib import Path
+"""Comparison of an artifact with its run: what passes and what is reported."""
 
 import numpy as np
 import pytest
@@ -8,12 +6,9 @@ import scipy.special
 import tolerances
 from sklearn.metrics import roc_auc_score
 
-from birdnet_fs import schema
-from birdnet_fs.export.parity import embeddings
-from birdnet_fs.export.parity.compare import compare, expected, logit_scale_of_run
+from birdnet_fs.export.parity.compare import compare_outputs, expected_outputs
 from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs
 from birdnet_fs.export.parity.tolerances import TOLERANCES
-from birdnet_fs.runs.run import Run
 
 N, CLASSES = 40, 5
 
@@ -29,7 +24,7 @@ def asked() -> tuple[ParityInputs, np.ndarray]:
 
 def test_the_same_passes(asked) -> None:
     probe, logits = asked
-    result = compare(logits, logits.copy(), probe, "fp32", "softmax")
+    result = compare_outputs(logits, logits.copy(), probe, "fp32", "softmax")
     assert not result.failures
     assert result.auroc_reference == result.auroc_artefact
     assert (result.n_segments, result.top1_agreement, result.max_abs) == (N, 1.0, 0.0)
@@ -42,9 +37,9 @@ def test_just_over_the_budget_is_refused(asked, precision: str) -> None:
     allowed = TOLERANCES[precision].max_abs * (spread if precision in ("dynamic", "int8") else 1)
     other = logits.astype(np.float64)
     other[7, 2] += 1.1 * allowed
-    assert "largest difference" in compare(logits, other, probe, precision, "sigmoid").failures[0]
+    assert "largest difference" in compare_outputs(logits, other, probe, precision, "sigmoid").failures[0]
     other[7, 2] -= 0.2 * allowed
-    assert not [f for f in compare(logits, other, probe, precision, "sigmoid").failures if "largest" in f]
+    assert not [f for f in compare_outputs(logits, other, probe, precision, "sigmoid").failures if "largest" in f]
 
 
 @pytest.mark.parametrize(("activation", "steepest"), [("sigmoid", 0.25), ("softmax", 0.5)])
@@ -54,48 +49,50 @@ def test_probabilities_are_held_to_what_the_budget_of_logits_allows_them(asked, 
     if activation == "softmax":
         right = np.exp(logits.astype(np.float64))
         right /= right.sum(axis=1, keepdims=True)
-    result = compare(logits, right, probe, "fp32", activation, output_kind="probabilities")
+    result = compare_outputs(logits, right, probe, "fp32", activation, output_kind="probabilities")
     assert not result.failures and result.max_abs < 1e-12 and result.auroc_artefact == result.auroc_reference
-    assert compare(
+    assert compare_outputs(
         logits, logits, probe, "fp32", activation, output_kind="probabilities"
     ).failures  # the activation forgotten
     other = right.copy()
     other[9, 1] += 1.1 * steepest * TOLERANCES["fp32"].max_abs
-    faults = compare(logits, other, probe, "fp32", activation, output_kind="probabilities").failures
+    faults = compare_outputs(logits, other, probe, "fp32", activation, output_kind="probabilities").failures
     assert len(faults) == 1 and "largest difference of a probability" in faults[0]
 
 
 def test_log_odds_are_held_to_twice_the_budget_of_logits(asked) -> None:
     probe, logits = asked
-    right = expected(logits, "log_odds", "softmax")
-    result = compare(logits, right, probe, "fp32", "softmax", output_kind="log_odds")
+    right = expected_outputs(logits, "log_odds", "softmax")
+    result = compare_outputs(logits, right, probe, "fp32", "softmax", output_kind="log_odds")
     assert not result.failures and result.auroc_artefact == result.auroc_reference
     real = scipy.special.softmax(logits[len(EDGE_NAMES) :].astype(np.float64), axis=1)
     known = roc_auc_score(probe.targets[len(EDGE_NAMES) :] > 0, real, average="macro")
     assert result.auroc_reference == pytest.approx(known, abs=tolerances.FLOAT64_SUMS)
-    assert compare(logits, logits, probe, "fp32", "softmax", output_kind="log_odds").failures  # the logits as they are
+    assert compare_outputs(
+        logits, logits, probe, "fp32", "softmax", output_kind="log_odds"
+    ).failures  # the logits as they are
     moved = logits.copy()
     moved[9] += TOLERANCES["fp32"].max_abs * np.where(np.arange(logits.shape[1]) == 1, 0.99, -0.99)
-    assert not compare(
-        logits, expected(moved, "log_odds", "softmax"), probe, "fp32", "softmax", output_kind="log_odds"
+    assert not compare_outputs(
+        logits, expected_outputs(moved, "log_odds", "softmax"), probe, "fp32", "softmax", output_kind="log_odds"
     ).failures
     other = right.copy()
     other[9, 1] += 2.2 * TOLERANCES["fp32"].max_abs
-    faults = compare(logits, other, probe, "fp32", "softmax", output_kind="log_odds").failures
+    faults = compare_outputs(logits, other, probe, "fp32", "softmax", output_kind="log_odds").failures
     assert len(faults) == 1 and "largest difference of a logit" in faults[0]
 
 
 def test_another_batch_is_held_to_the_same_budget(asked) -> None:
     probe, logits = asked
     mixed = logits[:9][[1, 0, *range(2, 9)]]  # the rows of a batch in another order
-    result = compare(logits, logits, probe, "fp32", "softmax", by_batch={3: mixed})
+    result = compare_outputs(logits, logits, probe, "fp32", "softmax", by_batch={3: mixed})
     assert len(result.failures) == 1 and "in batches of 3" in result.failures[0]
-    assert not compare(logits, logits, probe, "fp32", "softmax", by_batch={3: logits[:9]}).failures
+    assert not compare_outputs(logits, logits, probe, "fp32", "softmax", by_batch={3: logits[:9]}).failures
 
 
 def test_permuted_classes_are_refused(asked) -> None:
     probe, logits = asked
-    faults = " ".join(compare(logits, np.roll(logits, 1, axis=1), probe, "fp16", "softmax").failures)
+    faults = " ".join(compare_outputs(logits, np.roll(logits, 1, axis=1), probe, "fp16", "softmax").failures)
     assert "best class agrees" in faults
 
 
@@ -104,7 +101,7 @@ def test_one_nan_is_refused_and_named(asked, value: float) -> None:
     probe, logits = asked
     other = logits.copy()
     other[EDGE_NAMES.index("silence"), 1] = value
-    result = compare(logits, other, probe, "fp32", "softmax")
+    result = compare_outputs(logits, other, probe, "fp32", "softmax")
     assert "silence" in result.failures[0]
     result.to_json()
 
@@ -112,13 +109,13 @@ def test_one_nan_is_refused_and_named(asked, value: float) -> None:
 def test_a_dead_class_is_refused_even_when_both_agree(asked) -> None:
     probe, logits = asked
     logits[:, 4] = 0.25
-    faults = compare(logits, logits.copy(), probe, "fp32", "softmax").failures
+    faults = compare_outputs(logits, logits.copy(), probe, "fp32", "softmax").failures
     assert len(faults) == 2 and "same output for every input" in faults[0]
 
 
 def test_without_labels_there_is_no_auroc(asked) -> None:
     probe, logits = asked
-    result = compare(logits, logits, ParityInputs(probe.waveforms, None, "aviary"), "fp32", "softmax")
+    result = compare_outputs(logits, logits, ParityInputs(probe.waveforms, None, "aviary"), "fp32", "softmax")
     assert result.auroc_reference is None and not result.failures
 
 
@@ -129,7 +126,7 @@ def test_the_budget_grows_with_the_scale_of_cosines_beyond_the_usual():
     other = logits.copy()
     other[7, 2] += 2 * TOLERANCES["fp32"].max_abs
     for scale, allowed in ((1.0, False), (30.0, False), (80.0, True)):
-        result = compare(logits, other, probe, "fp32", "softmax", size=scale)
+        result = compare_outputs(logits, other, probe, "fp32", "softmax", logit_scale=scale)
         assert (not result.failures) == allowed
         assert result.to_json()["budget"]["max_abs"] == pytest.approx(TOLERANCES["fp32"].max_abs * max(1, scale / 30))
 
@@ -137,76 +134,10 @@ def test_the_budget_grows_with_the_scale_of_cosines_beyond_the_usual():
 def test_unknown_may_be_constant_and_no_other_class(asked) -> None:
     probe, logits = asked
     logits[:, -1] = 0.5
-    assert "same output" in compare(logits, logits, probe, "fp32", "softmax").failures[0]
-    assert not compare(logits, logits, probe, "fp32", "softmax", constant=1).failures
+    assert "same output" in compare_outputs(logits, logits, probe, "fp32", "softmax").failures[0]
+    assert not compare_outputs(logits, logits, probe, "fp32", "softmax", n_constant=1).failures
     logits[:, 0] = 0.5
-    assert "same output" in compare(logits, logits, probe, "fp32", "softmax", constant=1).failures[0]
-
-
-def test_the_logits_of_distances_are_as_large_as_they_are() -> None:
-    logits = np.array([[-400.0, 2.0]])
-    for head, distance, scale, size in (
-        ("linear", "euclidean", 0.0, 1.0),
-        ("prototypes", "cosine", 12.0, 12.0),
-        ("prototypes", "euclidean", 0.1, 400.0),
-        ("prototypes", "learned", 0.1, 400.0),
-    ):
-        experiment = schema.Experiment(model=schema.Model(head=head, distance=distance, logit_scale=scale))
-        assert logit_scale_of_run(Run(Path(), experiment, ("a", "b")), logits) == size
-
-
-def embeddings_of() -> np.ndarray:
-    """Embeddings of the edges and of N segments that have much in common and differ by lengths of about 4."""
-    return (100 + np.random.default_rng(5).normal(size=(len(EDGE_NAMES) + N, 16))).astype(np.float32)
-
-
-@pytest.mark.parametrize("precision", embeddings.EMBEDDING_TOLERANCES)
-def test_an_embedding_over_its_budget_is_refused(precision: str) -> None:
-    x = embeddings_of()
-    same = embeddings.compare_embeddings(x, x, precision, len(EDGE_NAMES))
-    assert not same.failures and same.spread == pytest.approx(4, rel=0.2)
-    budget = embeddings.EMBEDDING_TOLERANCES[precision]
-    for row in (0, 7) if precision != "int8" else (7,):  # made and real ones; made ones saturate in 8 bits
-        other = x.astype(np.float64)
-        other[row, 3] += 0.9 * budget.max_error * same.spread
-        assert not embeddings.compare_embeddings(x, other, precision, len(EDGE_NAMES)).failures
-        other[row, 3] += 0.2 * budget.max_error * same.spread
-        assert (
-            "largest error of an embedding"
-            in embeddings.compare_embeddings(x, other, precision, len(EDGE_NAMES)).failures[0]
-        )
-    moved = embeddings.compare_embeddings(x, x + 1.1 * budget.mean_error * same.spread / 4, precision, len(EDGE_NAMES))
-    assert "mean error of an embedding" in moved.failures[0]  # 16 numbers, each a quarter of the length
-
-
-def test_an_embedding_far_from_all_real_ones_may_err_by_more() -> None:
-    x = embeddings_of()
-    x[0] += 100  # 400 from the others, whose spread is 4
-    budget = embeddings.EMBEDDING_TOLERANCES["fp32"].max_error
-    for row, allowed in ((0, True), (7, False)):
-        other = x.astype(np.float64)
-        other[row, 3] += 5 * budget * 4
-        assert bool(embeddings.compare_embeddings(x, other, "fp32", len(EDGE_NAMES)).failures) is not allowed
-
-
-def test_embeddings_that_say_nothing_are_refused() -> None:
-    x = embeddings_of()
-    nan, flat = x.copy(), np.tile(x[:1], (len(x), 1))
-    nan[2, 1] = np.nan
-    assert "NaN" in embeddings.compare_embeddings(x, nan, "fp32", len(EDGE_NAMES)).failures[0]
-    found = embeddings.compare_embeddings(flat, flat, "fp32", len(EDGE_NAMES))
-    assert "the network itself gives the same embedding" in found.failures[0]
-    assert found.to_json()["max_error"] is None
-
-
-def test_a_fault_of_the_embeddings_is_one_of_the_artifact(asked) -> None:
-    probe, logits = asked
-    x = embeddings_of()
-    both = compare(logits, logits, probe, "fp32", "softmax").with_embeddings(
-        embeddings.compare_embeddings(x, x + 1, "fp32", len(EDGE_NAMES))
-    )
-    assert "embedding" in both.failures[0] and "embeddings max" in str(both)
-    assert both.to_json()["embeddings"]["budget"]["max_error"] == embeddings.EMBEDDING_TOLERANCES["fp32"].max_error
+    assert "same output" in compare_outputs(logits, logits, probe, "fp32", "softmax", n_constant=1).failures[0]
 
 
 def test_a_segment_with_larger_logits_may_differ_by_more_and_others_may_not(asked) -> None:
@@ -216,7 +147,7 @@ def test_a_segment_with_larger_logits_may_differ_by_more_and_others_may_not(aske
     for row, allowed in ((0, True), (7, False)):
         other = logits.astype(np.float64)
         other[row, 2] += 9 * budget
-        assert bool(compare(logits, other, probe, "fp32", "softmax").failures) is not allowed
+        assert bool(compare_outputs(logits, other, probe, "fp32", "softmax").failures) is not allowed
 
 
 def test_nobody_is_held_to_less_than_the_reference_knows_itself(asked) -> None:
@@ -224,12 +155,13 @@ def test_nobody_is_held_to_less_than_the_reference_knows_itself(asked) -> None:
     other = logits.astype(np.float64)
     other[0, 2] += 3 * TOLERANCES["fp32"].max_abs  # silence
     sure = np.zeros(len(EDGE_NAMES))
-    assert compare(logits, other, probe, "fp32", "softmax", numerical_uncertainty=sure).failures
+    assert compare_outputs(logits, other, probe, "fp32", "softmax", numerical_uncertainty=sure).failures
     unsure = np.array([TOLERANCES["fp32"].max_abs, 0, 0, 0])
-    assert not compare(logits, other, probe, "fp32", "softmax", numerical_uncertainty=unsure).failures
+    assert not compare_outputs(logits, other, probe, "fp32", "softmax", numerical_uncertainty=unsure).failures
     other[7, 2] += 3 * TOLERANCES["fp32"].max_abs  # a real segment
     assert (
-        "real segment 4" in compare(logits, other, probe, "fp32", "softmax", numerical_uncertainty=unsure).failures[0]
+        "real segment 4"
+        in compare_outputs(logits, other, probe, "fp32", "softmax", numerical_uncertainty=unsure).failures[0]
     )
 
 
@@ -237,8 +169,8 @@ def test_in_8_bits_made_segments_must_only_be_finite(asked) -> None:
     probe, logits = asked
     other = logits.copy()
     other[: len(EDGE_NAMES)] = 0.1 * logits[: len(EDGE_NAMES)] + 5  # saturated
-    result = compare(logits, other, probe, "int8", "softmax", by_batch={3: other[:9]})
+    result = compare_outputs(logits, other, probe, "int8", "softmax", by_batch={3: other[:9]})
     assert not result.failures and result.max_abs == result.by_batch[3] == 0
-    assert compare(logits, other, probe, "fp16", "softmax").failures
+    assert compare_outputs(logits, other, probe, "fp16", "softmax").failures
     other[1, 3] = np.nan
-    assert "full_scale" in compare(logits, other, probe, "int8", "softmax").failures[0]
+    assert "full_scale" in compare_outputs(logits, other, probe, "int8", "softmax").failures[0]

@@ -79,12 +79,12 @@ def test_memory_is_that_of_the_file_and_not_of_whoever_asks(small: Path, tmp_pat
 def test_the_numbers_of_a_line() -> None:
     speed = Speed(Path("a.tflite"), "features", 5.0, 1, 4, 2.0, 1.5, 99, 0.01, 2_500_000, 80 * MB, 40 * MB)
     assert speed.real_time == 2500
-    line = speed.line()
+    text = speed.summary()
     for part in ("2 ms for a segment of 5 s without the front-end", "99 runs on one thread, 4 at once", "2,500 times"):
-        assert part in line
-    assert "2.50 MB on disk, 80 MB of memory at most, of which Python, NumPy and the runtime have 40" in line
-    assert "memory" not in dataclasses.replace(speed, peak_bytes=0).line()
-    assert "front-end" not in dataclasses.replace(speed, input="waveform").line()
+        assert part in text
+    assert "2.50 MB on disk, 80 MB of peak memory, of which Python, NumPy and the runtime take 40" in text
+    assert "memory" not in dataclasses.replace(speed, peak_bytes=0).summary()
+    assert "front-end" not in dataclasses.replace(speed, input="waveform").summary()
 
 
 def test_times_are_those_of_one_segment(small: Path, monkeypatch, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_times_are_those_of_one_segment(small: Path, monkeypatch, tmp_path: Path
     ("code", "said"),
     [
         ("import nothing_of_this_name", r'needs onnxruntime: pip install "birdnet_fs\[export\]"'),
-        ("import os; os.abort()", r"cannot be run \(exit status -6: it said nothing\)"),
+        ("import os; os.abort()", r"cannot be run \(exit status -6: no output\)"),
     ],
 )
 def test_a_runtime_that_is_missing_or_dies_is_said(small: Path, monkeypatch, tmp_path: Path, code, said) -> None:
@@ -117,7 +117,7 @@ def test_a_runtime_that_is_missing_or_dies_is_said(small: Path, monkeypatch, tmp
 
 
 def test_a_fixed_batch_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"takes 1 at once: give --batch_size 1\. Received: 2"):
+    with pytest.raises(UserError, match=r"takes 1 segment\(s\) per call: give --batch_size 1\. Received: 2"):
         measure_speed(make_onnx(tmp_path / "one.onnx", batch=1), batch=2)
 
 
@@ -130,7 +130,7 @@ def test_bad_input_is_one_sentence(small: Path, tmp_path: Path) -> None:
         (describe(broken), {}, r"broken\.onnx cannot be run \(exit status 1"),
         (tmp_path / "none.onnx", {}, "there is no such file"),
         (tmp_path / "card.md", {}, r"must end in \.tflite or \.onnx"),
-        (alone, {}, r"alone\.json must say what alone\.onnx reads"),
+        (alone, {}, r"alone\.json must describe the input of alone\.onnx"),
         (small, {"threads": 0}, "--threads must be 1 or more. Received: 0"),
         (small, {"batch": 0}, "--batch_size must be 1 or more. Received: 0"),
         (small, {"seconds": 0.0}, "--seconds must be above 0, up to 3600. Received: 0"),

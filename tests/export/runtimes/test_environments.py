@@ -9,7 +9,7 @@ import pytest
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.export.runtimes import environments, run_model
-from birdnet_fs.export.runtimes.environments import Environment, Runtime, find_environments, run_on, runtimes
+from birdnet_fs.export.runtimes.environments import Environment, Runtime, find_environments, find_runtimes, run_on
 
 onnx = pytest.importorskip("onnx")
 
@@ -69,8 +69,8 @@ def test_a_runtime_that_dies_or_hangs_is_said(doubling, rows, tmp_path: Path, mo
 def test_this_environment_is_first_and_others_are_asked_once(monkeypatch) -> None:
     monkeypatch.setenv(environments.VARIABLE, os.pathsep.join([sys.executable, sys.executable]))
     first, second = find_environments([sys.executable])
-    assert first.has == second.has == run_model.installed_runtimes()
-    assert {"numpy", "onnxruntime"} <= set(first.has)
+    assert first.packages == second.packages == run_model.installed_runtimes()
+    assert {"numpy", "onnxruntime"} <= set(first.packages)
 
 
 @pytest.mark.parametrize("wrong", ["no/such/python", "/bin/true"])
@@ -87,7 +87,7 @@ def test_each_version_of_a_runtime_is_taken_once_and_the_default_delegate_too() 
         Environment(Path("d"), {"ai-edge-litert": "2.1.0"}),
         Environment(Path("e"), {"ai-edge-litert": "2.0.0", "onnx2tf": "1.29.24"}),  # a converter's, no device
     ]
-    found = runtimes("tflite", places)
+    found = find_runtimes("tflite", places)
     assert [(r.name, str(r.python)) for r in found] == [
         ("ai-edge-litert 2.3.0", "a"),
         ("ai-edge-litert 2.1.0", "d"),
@@ -95,6 +95,6 @@ def test_each_version_of_a_runtime_is_taken_once_and_the_default_delegate_too() 
         ("tflite-runtime 2.14.0, default delegate", "b"),
     ]
     with pytest.raises(UserError, match=r'pip install "birdnet_fs\[export\]"'):
-        runtimes("tflite", places[1:2])
+        find_runtimes("tflite", places[1:2])
     with pytest.raises(UserError, match=r"openvino needs openvino"):
-        runtimes("openvino", places)
+        find_runtimes("openvino", places)

@@ -11,7 +11,7 @@ import pytest
 from birdnet_fs import models, schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.export.spec import SUFFIXES, ExportSpec
-from birdnet_fs.export.targets.check import RECURRENT, TARGETS, WIDTHS, check_target, export_spec
+from birdnet_fs.export.targets.check import TARGETS, check_target, export_spec
 from birdnet_fs.frontend import PRESETS
 from birdnet_fs.runs.run import Run
 
@@ -64,7 +64,7 @@ def test_what_a_refusal_names_is_accepted(name: str) -> None:
 
 
 def test_a_run_of_the_right_rate_is_told_the_length_alone() -> None:
-    with pytest.raises(UserError, match=r"3 s at 48,000 Hz or 3 s at 32,000 Hz; this run hears 5 s at 32,000 Hz: "):
+    with pytest.raises(UserError, match=r"3 s at 48,000 Hz or 3 s at 32,000 Hz; this run reads 5 s at 32,000 Hz: "):
         export_spec("birdnet", make(PRESETS["cnn_32k"]))
     with pytest.raises(UserError, match=r"train with frontend\.segment_s=3,"):
         export_spec("birdnet", make(PRESETS["cnn_32k"]))
@@ -87,7 +87,7 @@ def test_recurrent_networks_are_refused_where_any_batch_is_asked_for() -> None:
     assert export_spec("birdnet", make(ON_32K, model="rnn/gru")).batch == 1
     assert export_spec("birdnet-pi", make(model="rnn")).batch == 1
     assert export_spec("tflite", make(model="rnn")).batch == 1
-    with pytest.raises(UserError, match="one segment at a time"):
+    with pytest.raises(UserError, match="one segment per call"):
         export_spec("tflite", make(model="rnn"), any_batch=True)
     assert export_spec("onnx", make(model="rnn")).batch is None
 
@@ -96,7 +96,7 @@ def test_batch_is_a_choice_only_without_a_host() -> None:
     assert export_spec("tflite", make()).batch == 1 and export_spec("tflite", make(), any_batch=True).batch is None
     for name in ("birdnet", "onnx"):  # they have it anyway
         assert export_spec(name, make(), any_batch=True) == export_spec(name, make())
-    with pytest.raises(UserError, match="birdnet-pi gives one segment at a time: leave out --any_batch"):
+    with pytest.raises(UserError, match="birdnet-pi passes one segment per call: leave out --any_batch"):
         export_spec("birdnet-pi", make(), any_batch=True)
 
 
@@ -121,7 +121,7 @@ def test_birdnet_pi_must_be_able_to_tell_the_classes_apart() -> None:
     export_spec("birdnet-pi", dataclasses.replace(run, classes=("Turdus merula_Blackbird", "noise")))
     with pytest.raises(UserError, match=r"holds one '_'.*'my_own_class'; rename"):
         export_spec("birdnet-pi", dataclasses.replace(run, classes=("my_own_class", "noise")))
-    with pytest.raises(UserError, match="'call' is that of several"):
+    with pytest.raises(UserError, match="'call' occurs more than once"):
         export_spec("birdnet-pi", dataclasses.replace(run, classes=("Turdus merula_Blackbird", "call_a", "call_b")))
 
 
@@ -142,7 +142,7 @@ def test_birdnet_pi_must_not_take_a_bird_for_a_human_voice() -> None:
 
 def test_a_softmax_run_gives_log_odds_where_the_host_has_a_sigmoid() -> None:
     for name, row in TARGETS.items():
-        if any(ear.own_sigmoid for ear in row.inputs_accepted):
+        if any(ear.applies_sigmoid for ear in row.inputs_accepted):
             assert row.format == "tflite"  # whose writer knows log-odds
             assert (
                 export_spec(name, make()).output_kind == "logits"
@@ -180,20 +180,15 @@ def test_the_recurrent_families_are_those_with_recurrent_layers() -> None:
         names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         if names & {"LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional"}:
             found.add(family)
-    assert found == set(RECURRENT)
+    assert found == {family for family, row in models.FAMILIES.items() if row.recurrent}
 
 
 @pytest.mark.slow
-def test_the_networks_named_have_embeddings_of_that_width() -> None:
-    spec = ON_48K
-    found: dict[int, list[str]] = {width: [] for width in WIDTHS}
+def test_embedding_widths_in_the_registry_are_those_of_the_networks() -> None:
     for name in models.names():
-        network = models.build(name, input_shape=(*spec.shape, spec.n_channels), n_classes=2)
-        width = models.with_outputs(network, ["embedding"]).output.shape[-1]
-        if width in found:
-            found[width].append(name)
+        network = models.build(name, input_shape=(*ON_48K.shape, ON_48K.n_channels), n_classes=2)
+        assert models.with_outputs(network, ["embedding"]).output.shape[-1] == models.embedding_width(name)
         del network
-    assert {width: sorted(names) for width, names in found.items()} == {w: sorted(n) for w, n in WIDTHS.items()}
 
 
 def test_the_edge_clients_features_are_those_of_the_preset() -> None:

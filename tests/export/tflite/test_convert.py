@@ -39,11 +39,11 @@ SPEC = schema.FrontEnd(
 SEVERAL = """
 import json, sys
 from pathlib import Path
-from birdnet_fs.export import tflite_writer
+from birdnet_fs.export.tflite import convert
 from birdnet_fs.models import rnn
 rnn.VARIANTS["lstm"] = rnn.Size("lstm", (16, 8), False)
 for job in json.loads(Path(sys.argv[1]).read_text()):
-    tflite_writer.work(job)
+    convert.run_job(job)
 """
 
 
@@ -273,7 +273,7 @@ def test_a_precision_that_cannot_be_written_leaves_the_others(folder, several, t
 def test_loops_take_one_segment_at_once(several):
     assert {p.name for p in (several / "loops_open").iterdir()} == {"fp32.error.txt", "calibration.npy"}
     assert (
-        "rnn/lstm can only be written for one segment at once."
+        "rnn/lstm can only be written for one segment per call."
         in (several / "loops_open" / "fp32.error.txt").read_text()
     )
 

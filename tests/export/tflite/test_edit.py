@@ -19,7 +19,7 @@ WORK = """
 import sys, numpy as np, keras
 from pathlib import Path
 from keras import layers
-from birdnet_fs.export import tflite_writer as writer
+from birdnet_fs.export.tflite import convert
 folder = Path(sys.argv[1])
 keras.utils.set_random_seed(3)
 x = keras.Input((12, 6), name="x")
@@ -30,10 +30,10 @@ flat = layers.GlobalAveragePooling1D()(layers.Conv1D(8, 3)(y))
 two = keras.Model(y, {"b": layers.Dense(4)(flat), "a": layers.Dense(3)(flat)})
 after = keras.Model(y, {"a": layers.Dense(3)(layers.GRU(4)(y))})
 for batch, name in ((None, "open"), (1, "one")):
-    writer.convert(dense, (batch, 12, 6), "x", folder / f"{name}_first.tflite")
-    writer.convert(two, (batch, 12, 5), "y", folder / f"{name}_second.tflite")
-writer.convert(loop, (1, 12, 6), "x", folder / "loop_first.tflite")
-writer.convert(after, (1, 12, 5), "y", folder / "loop_second.tflite")
+    convert.convert_model(dense, (batch, 12, 6), "x", folder / f"{name}_first.tflite")
+    convert.convert_model(two, (batch, 12, 5), "y", folder / f"{name}_second.tflite")
+convert.convert_model(loop, (1, 12, 6), "x", folder / "loop_first.tflite")
+convert.convert_model(after, (1, 12, 5), "y", folder / "loop_second.tflite")
 given = np.load(folder / "x.npy")
 np.savez(folder / "keras.npz", **two.predict(dense.predict(given, verbose=0)["middle"], verbose=0))
 np.save(folder / "keras_loop.npy", after.predict(loop.predict(given, verbose=0)["middle"], verbose=0)["a"])
@@ -44,15 +44,15 @@ z = layers.DepthwiseConv2D((2, 3), strides=3, padding="same", name="deep")(z)
 skips = keras.Model(image, {"answer": layers.Conv2D(3, 1, strides=2, padding="same")(z)})
 pictures = np.load(folder / "image.npy")
 np.save(folder / "skips.npy", skips.predict(pictures, verbose=0)["answer"])
-writer.convert(skips, (1, 23, 18, 2), "image", folder / "skips.tflite")
+convert.convert_model(skips, (1, 23, 18, 2), "image", folder / "skips.tflite")
 skips.export(str(folder / "as_it_is.tflite"), format="litert", verbose=False)
 loop.export(str(folder / "odd.tflite"), format="litert", verbose=False)  # a loop and an open batch: no builtins
 for name in ("as_it_is", "odd"):
     try:
-        writer.check(folder / f"{name}.tflite")
-    except writer.CannotWrite as error:
+        convert.check_operators(folder / f"{name}.tflite")
+    except convert.CannotConvert as error:
         (folder / f"{name}.txt").write_text(str(error))
-writer.check(folder / "skips.tflite")
+convert.check_operators(folder / "skips.tflite")
 """
 
 

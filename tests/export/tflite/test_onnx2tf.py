@@ -44,7 +44,7 @@ def test_its_words_are_given_and_nothing_is_left(onnx_path: Path, tmp_path: Path
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(UserError, match=r"exit status 3: ValueError: no such thing\); see .*fp32.log"):
-        onnx2tf.convert(onnx_path, out / "fp32.tflite", python=python, timeout_s=60)
+        onnx2tf.convert_onnx(onnx_path, out / "fp32.tflite", python=python, timeout_s=60)
     asked = (tmp_path / "asked").read_text().split()
     assert asked[:2] == ["-m", "onnx2tf"] and asked[asked.index("-kat") + 1] == "features"
     assert "Traceback" in (out / "fp32.log").read_text()
@@ -56,29 +56,29 @@ def test_it_is_ended_when_it_takes_too_long(onnx_path: Path, tmp_path: Path) -> 
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(UserError, match=r"did not end within 0.5 s"):
-        onnx2tf.convert(onnx_path, out / "fp32.tflite", python=python, timeout_s=0.5)
+        onnx2tf.convert_onnx(onnx_path, out / "fp32.tflite", python=python, timeout_s=0.5)
     assert (out / "fp32.log").read_text() == "unrolling\n"
     assert [p.name for p in out.iterdir()] == ["fp32.log"]
 
 
 def test_success_without_a_file_is_a_failure(onnx_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="exit status 0: it said nothing"):
-        onnx2tf.convert(onnx_path, tmp_path / "a.tflite", python=fake(tmp_path, "exit 0"), timeout_s=60)
+    with pytest.raises(UserError, match="exit status 0: no output"):
+        onnx2tf.convert_onnx(onnx_path, tmp_path / "a.tflite", python=fake(tmp_path, "exit 0"), timeout_s=60)
 
 
 def test_what_it_cannot_take_is_refused_before(onnx_path: Path, tmp_path: Path) -> None:
     missing = tmp_path / "none" / "bin" / "python"
     with pytest.raises(UserError, match="cannot be started"):
-        onnx2tf.convert(onnx_path, tmp_path / "a.tflite", python=missing, timeout_s=60)
+        onnx2tf.convert_onnx(onnx_path, tmp_path / "a.tflite", python=missing, timeout_s=60)
     with pytest.raises(UserError, match="fp32, fp16, dynamic, int8"):
-        onnx2tf.convert(onnx_path, tmp_path / "a.tflite", python=missing, timeout_s=60, precision="fp8")
+        onnx2tf.convert_onnx(onnx_path, tmp_path / "a.tflite", python=missing, timeout_s=60, precision="fp8")
     with pytest.raises(UserError, match="int8 needs features"):
-        onnx2tf.convert(onnx_path, tmp_path / "a.tflite", python=missing, timeout_s=60, precision="int8")
+        onnx2tf.convert_onnx(onnx_path, tmp_path / "a.tflite", python=missing, timeout_s=60, precision="int8")
     model = onnx.load(onnx_path)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
     onnx.save(model, tmp_path / "open.onnx")
     with pytest.raises(UserError, match="needs a fixed batch"):
-        onnx2tf.convert(tmp_path / "open.onnx", tmp_path / "a.tflite", python=missing, timeout_s=60)
+        onnx2tf.convert_onnx(tmp_path / "open.onnx", tmp_path / "a.tflite", python=missing, timeout_s=60)
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_its_file_answers_as_the_run(tmp_path: Path, precision: str) -> None:
     np.save(tmp_path / "calibration.npy", network_input(log_mel(sounds(40)[8:], SPEC), SPEC))
     target = tmp_path / "out" / "second.tflite"
     settings = {"precision": precision, "calibration": tmp_path / "calibration.npy"}
-    onnx2tf.convert(tmp_path / "out" / "fp32.onnx", target, python=python, timeout_s=500, **settings)
+    onnx2tf.convert_onnx(tmp_path / "out" / "fp32.onnx", target, python=python, timeout_s=500, **settings)
     interpreter = Interpreter(model_path=str(target), num_threads=1)
     interpreter.allocate_tensors()
     (given,), outputs = interpreter.get_input_details(), interpreter.get_output_details()

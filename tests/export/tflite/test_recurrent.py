@@ -22,25 +22,25 @@ import sys, numpy as np, keras
 from pathlib import Path
 from birdnet_fs import models
 from birdnet_fs.models import rnn
-from birdnet_fs.export.tflite.recurrent import hoisted
-from birdnet_fs.export.tflite.convert import convert
+from birdnet_fs.export.tflite.recurrent import with_hoisted_inputs
+from birdnet_fs.export.tflite.convert import convert_model
 folder, sizes = Path(sys.argv[1]), eval(sys.argv[2])
 x = np.load(folder / "x.npy")
 dense = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-assert hoisted(dense) is dense
+assert with_hoisted_inputs(dense) is dense
 for name, size in sizes.items():
     rnn.VARIANTS["lstm"] = rnn.Size(*size)
     model = models.build("rnn/lstm", input_shape=(48, 40, 1), n_classes=3)
     rng = np.random.default_rng(1)
     model.set_weights([w + rng.uniform(-0.05, 0.05, w.shape) for w in model.get_weights()])  # no bias is zero
     np.save(folder / f"{name}.keras.npy", model.predict(x, verbose=0))
-    np.save(folder / f"{name}.hoisted.npy", hoisted(model).predict(x, verbose=0))
+    np.save(folder / f"{name}.hoisted.npy", with_hoisted_inputs(model).predict(x, verbose=0))
     inside = keras.Model(model.input, model(model.input))  # behind a front-end it is a layer of a model
-    np.save(folder / f"{name}.inside.npy", hoisted(inside).predict(x, verbose=0))
-    convert(inside, (1, 48, 40, 1), "features", folder / f"{name}.tflite")
+    np.save(folder / f"{name}.inside.npy", with_hoisted_inputs(inside).predict(x, verbose=0))
+    convert_model(inside, (1, 48, 40, 1), "features", folder / f"{name}.tflite")
 odd = keras.Sequential([keras.Input((4, 3)), keras.layers.LSTM(2, activation="relu", name="odd")])
 try:
-    hoisted(odd)
+    with_hoisted_inputs(odd)
 except ValueError as error:
     (folder / "odd.txt").write_text(str(error))
 """
@@ -76,4 +76,4 @@ def test_the_runtime_answers_rightly_in_every_run(folder, name):
 
 
 def test_another_cell_is_refused(folder):
-    assert "odd (LSTM) is no LSTM or GRU of the usual form" in (folder / "odd.txt").read_text()
+    assert "odd (LSTM) must be an LSTM or GRU with default activations" in (folder / "odd.txt").read_text()

@@ -12,7 +12,7 @@ from installed import need
 from on_runtime import run_tflite
 from other_pythons import python_with
 
-from birdnet_fs.export.parity.compare import expected
+from birdnet_fs.export.parity.compare import expected_outputs
 from birdnet_fs.export.tflite import edit as flatbuffer
 from birdnet_fs.export.tflite.wrappers import SMALLEST_POSITIVE
 
@@ -23,14 +23,15 @@ WORK = """
 import sys, keras
 from pathlib import Path
 from keras import layers
-from birdnet_fs.export import ends, tflite_writer as writer
+from birdnet_fs.export.tflite import convert, wrappers
 folder = Path(sys.argv[1])
 x = keras.Input((4,), name="x")
 network = keras.Model(x, {"predictions": layers.Rescaling(1.0)(x), "embeddings": layers.Rescaling(2.0)(x)})
-writer.convert(network, (None, 4), "x", folder / "network.tflite")
+convert.convert_model(network, (None, 4), "x", folder / "network.tflite")
 for way in sys.argv[2:]:
     answers, activation = way.split(",")
-    writer.convert(ends.behind(answers, activation, 4), (None, 4), "logits", folder / f"{answers}_{activation}.tflite")
+    model, file = wrappers.output_model(answers, activation, 4), folder / f"{answers}_{activation}.tflite"
+    convert.convert_model(model, (None, 4), "logits", file)
 """
 
 
@@ -73,7 +74,7 @@ def test_the_first_output_of_two_becomes_what_is_defined(folder, tmp_path, answe
     logits, file = np.load(folder / "x.npy"), tmp_path / "joined.tflite"
     wanted = defined(logits, answers, activation)
     scale = np.maximum(1, np.abs(wanted))
-    asked = expected(logits, answers, activation)  # by the gate
+    asked = expected_outputs(logits, answers, activation)  # by the gate
     assert np.abs(asked - wanted).max() <= tolerances.LOG_ODDS_FLOAT64
     flatbuffer.join_models(folder / "network.tflite", folder / f"{answers}_{activation}.tflite", file)
     for batch in (1, 4):
@@ -88,7 +89,7 @@ def test_the_first_output_of_two_becomes_what_is_defined(folder, tmp_path, answe
 
 def test_the_sigmoid_of_log_odds_is_the_softmax(folder):
     logits = np.load(folder / "x.npy")
-    sigmoid = 1 / (1 + np.exp(-expected(logits, "log_odds", "softmax")))
+    sigmoid = 1 / (1 + np.exp(-expected_outputs(logits, "log_odds", "softmax")))
     assert np.abs(sigmoid - defined(logits, "probabilities", "softmax")).max() <= tolerances.FLOAT64_SUMS
 
 

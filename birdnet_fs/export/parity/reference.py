@@ -1,0 +1,111 @@
+"""Reference outputs of a run, as `analyze` computes them: NumPy front-end, and the network on the training backend."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from birdnet_fs.core.progress import track
+from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs
+from birdnet_fs.runs.run import Run
+
+_BATCH = 8
+
+
+class Reference(NamedTuple):
+    """Outputs of the run itself.
+
+    Attributes:
+        outputs: float32 [n, width] of each requested layer.
+        numerical_uncertainty: [n_edges] largest change of a logit of each synthetic waveform when the same network is
+            summed in another order (by Keras, and with BatchNormalization folded). No runtime can be expected to be
+            closer than that.
+    """
+
+    outputs: list[np.ndarray]
+    numerical_uncertainty: np.ndarray
+
+
+def reference_outputs(
+    run: Run, parity_inputs: ParityInputs, layers: Sequence[str], features_file: Path | None = None
+) -> Reference:
+    """Compute the outputs of the run.
+
+    Args:
+        run: The run.
+        parity_inputs: The waveforms.
+        layers: "logits", then "embedding" for an artifact with embeddings.
+        features_file: File to write the features to, `.npy` float32 [n, n_frames, n_mels, n_channels], for an artifact
+            that reads features. None: not written.
+
+    Returns:
+        Outputs of `layers` for every waveform.
+    """
+    import keras
+    import torch
+
+    from birdnet_fs import models
+    from birdnet_fs.frontend.in_numpy import log_mel, network_input
+    from birdnet_fs.models.lowering.lower import lower
+
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        with keras.device("cpu"):  # a GPU may round matrix products to 10 bits
+            model = models.with_outputs(run.build_model(), layers)
+            network, others = lower(model), (model, lower(model, fold=True))
+    finally:
+        keras.config.set_dtype_policy(policy)
+    kept = None
+    if features_file is not None:
+        kept = np.lib.format.open_memmap(
+            features_file, "w+", np.float32, (len(parity_inputs.waveforms), *run.input_shape)
+        )
+    answers: list[list[np.ndarray]] = [[] for _ in layers]
+    for start in track(range(0, len(parity_inputs.waveforms), _BATCH), "Reference", unit="batch"):
+        features = network_input(log_mel(parity_inputs.waveforms[start : start + _BATCH], run.frontend), run.frontend)
+        if kept is not None:
+            kept[start : start + _BATCH] = features
+        with torch.inference_mode():
+            found = keras.tree.flatten(network(torch.from_numpy(features)))
+            if start == 0:
+                made = torch.from_numpy(features[: len(EDGE_NAMES)])
+                again = [keras.tree.flatten(other(made, training=False))[0].numpy() for other in others]
+        for rows, output in zip(answers, found, strict=True):
+            rows.append(output.numpy())
+    if kept is not None:
+        kept.flush()
+    outputs = [np.concatenate(rows) for rows in answers]
+    numerical_uncertainty = np.max([np.abs(rows - outputs[0][: len(EDGE_NAMES)]).max(axis=1) for rows in again], axis=0)
+    return Reference(outputs, numerical_uncertainty)
+
+
+def calibration_features(run: Run, parity_inputs: ParityInputs, file: Path) -> None:
+    """Write the features of the calibration segments.
+
+    Args:
+        run: The run.
+        parity_inputs: Holds the calibration segments, float32 [n, n_samples].
+        file: `.npy` to write, float32 [n, n_frames, n_mels].
+    """
+    from birdnet_fs.frontend.in_numpy import log_mel
+
+    waveforms = parity_inputs.calibration if parity_inputs.calibration is not None else parity_inputs.waveforms
+    np.save(file, log_mel(waveforms, run.frontend))
+
+
+def logit_scale_of_run(run: Run, reference: np.ndarray) -> float:
+    """The size that logits of a distance-based head have by design: its scale for cosines, no limit for distances.
+
+    Args:
+        run: The run.
+        reference: Its logits, float32 [n, n_classes].
+
+    Returns:
+        Above 0; 1 for a linear head.
+    """
+    settings = run.experiment.model
+    if settings.head == "prototypes" and settings.distance != "cosine":
+        return float(np.abs(reference).max())
+    return run.experiment.logit_scale
