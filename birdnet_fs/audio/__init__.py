@@ -1,1 +1,1 @@
-"""Read and decode recordings: any damaged file ends with a status and a reason, never with an exception that stops a batch."""
+"""Reading and decoding of recordings: damaged files get a status and a reason, or raise one AudioError."""

@@ -1,10 +1,10 @@
-"""Samples out of a file in blocks of fixed size, through libsndfile (soundfile).
+"""Decoding of audio files in blocks, through libsndfile (soundfile).
 
-Whole-file reads lose everything to one damaged spot and believe the header's length; blocks keep the front,
-need constant memory and stop where the samples stop. A block buffer is filled with NaN before each read, so
-that after a decoding error the samples in front of it are still told apart. Seeking in Ogg Vorbis is wrong
-by up to seconds in libsndfile 1.2.2, so a part of such a file is decoded from a copy without the pages before it
-(ogg.py); MP3 needs a run-up for its bit reservoir.
+Reading a whole file at once loses all samples when one position is damaged, and relies on the length in the header.
+Blocks keep the samples before the damage, need constant memory and end at the last sample. The block buffer is filled
+with NaN before each read, so that the samples decoded before an error can be counted. Seeking in Ogg Vorbis is wrong
+by up to seconds in libsndfile 1.2.2, so a part of such a file is decoded from a view without the pages before it
+(ogg.py); MP3 needs some preceding samples for its bit reservoir.
 """
 
 import contextlib
@@ -31,61 +31,61 @@ from birdnet_fs.audio.headers import (
 )
 from birdnet_fs.audio.ogg import FileWithoutRange, gap_before
 
-BLOCK = 1 << 17  # samples, all channels together: small enough for the cache, large enough to hide the calls
+BLOCK = 1 << 17  # samples of all channels per read: fits into the cache, and the cost per call is negligible
 MAX_CHANNELS = 32
 RATE_RANGE_HZ = (1_000, 1_000_000)
-RUN_UP = 24_000  # samples decoded and dropped in front of a part of an MP3 file
-BAD_LEVEL = 2.0**31  # louder than a 32-bit integer written as float: no recorder means this
-LOUD_LEVEL = 4.0  # 12 dB above full scale: kept, but marked
-SILENT_STEP = 2.0**-15  # a recording that moves by no more than one 16-bit step is silent
-ANTIPHASE = 0.1  # power of the mean, relative to that of independent channels, below which channels cancel
-_LENGTH_ERROR = 39  # libsndfile's number for a failed seek: the re-seek after the last block of unknown length
+RUN_UP = 24_000  # samples decoded and dropped before a part of an MP3 file
+BAD_LEVEL = 2.0**31  # absolute value of invalid samples: beyond 32-bit integers stored as float
+LOUD_LEVEL = 4.0  # 12 dB above full scale; such samples are kept and flagged
+SILENT_STEP = 2.0**-15  # peak-to-peak amplitude of a silent recording: one 16-bit step
+ANTIPHASE = 0.1  # power of the channel mean relative to independent channels; below it channels cancel each other
+_LENGTH_ERROR = 39  # libsndfile's code of a failed seek, which follows the last block of a file of unknown length
 
 
 @dataclass
 class SampleStatistics:
-    """What was seen while decoding; complete once the blocks have run out."""
+    """Statistics of the decoded samples; complete after the last block."""
 
     n_samples: int = 0  # per channel
-    n_bad: int = 0  # samples that were NaN, infinite or absurd, set to zero
-    low: float = math.inf
-    high: float = -math.inf
-    power: Any = 0.0  # float64 [n_channels], summed squares
-    mean_power: float = 0.0  # of the mean over channels, summed squares
-    error: str = ""  # why decoding stopped early
-    channel: int | None = None  # set: use this channel instead of the mean
+    n_bad: int = 0  # NaN, infinite or implausibly large samples, which are set to zero
+    low: float = math.inf  # smallest sample
+    high: float = -math.inf  # largest sample
+    power: Any = 0.0  # float64 [n_channels], sum of squares of each channel
+    mean_power: float = 0.0  # sum of squares of the mean over channels
+    error: str = ""  # reason why decoding stopped early
+    channel: int | None = None  # channel to use instead of the mean over channels
 
     @property
     def antiphase(self) -> bool:
-        """Whether the channels cancel each other in the mean."""
+        """Whether the channels cancel each other in their mean."""
         n = np.size(self.power)
         return n > 1 and self.mean_power < ANTIPHASE * float(np.sum(self.power)) / n**2
 
     @property
     def louder(self) -> int:
-        """The channel with the most power."""
+        """Index of the channel with the largest power."""
         return int(np.argmax(self.power))
 
 
 @dataclass
 class OpenSource:
-    """An open, plausible audio file."""
+    """An open audio file with a plausible header."""
 
     path: Path | str
     sound: soundfile.SoundFile
     file: BinaryIO
-    size: int  # bytes
+    size: int  # of the file, bytes
     header: Header
     flags: tuple[str, ...] = ()
     sample_rate_hz: int = 0
     n_channels: int = 1
-    bounded: bool = True  # libsndfile's own length counts (False: FLAC, decoded to its true end)
+    bounded: bool = True  # libsndfile stops at the declared length; False: FLAC, decoded up to its true end
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     tally: SampleStatistics = field(default_factory=SampleStatistics)
 
     @property
     def declared(self) -> int | None:
-        """Samples per channel that the header claims, None when it claims nothing."""
+        """Samples per channel according to the header; None when it does not contain a length."""
         if self.header.kind == "flac":
             return self.header.declared or None
         return self.sound.frames if self.sound.frames < 1 << 40 else None
@@ -93,14 +93,17 @@ class OpenSource:
 
 @contextlib.contextmanager
 def open_source(path: Path | str, *, seeking: bool = False) -> Iterator[OpenSource]:
-    """Open a recording, checked for plausibility, with its header mended.
+    """Open a recording with its header checked and repaired.
 
     Args:
         path: Any name, also one that is not UTF-8.
-        seeking: Keep a FLAC header's length, which seeking needs and which may be a lie.
+        seeking: Keep the length in a FLAC header, which seeking needs and which may be wrong.
+
+    Yields:
+        The open file.
 
     Raises:
-        AudioError: Whatever is wrong with it, in one sentence.
+        AudioError: The file cannot be used as audio; the reason is one sentence.
     """
     file, size = open_file(path)
     with file:
@@ -131,8 +134,8 @@ def open_source(path: Path | str, *, seeking: bool = False) -> Iterator[OpenSour
 
 
 def _source(file: BinaryIO, kind: str, patches: Mapping[int, bytes]) -> Any:
-    """What soundfile reads: the descriptor where it can, because every call back into Python costs time."""
-    if not patches and (kind == "flac" or os.name != "posix"):  # duration_s asks where a FLAC file stands
+    """The input of soundfile: the file descriptor where possible, since callbacks into Python are slow."""
+    if not patches and (kind == "flac" or os.name != "posix"):  # duration_s needs the position in a FLAC file
         file.seek(0)
         return file
     os.lseek(file.fileno(), 0, os.SEEK_SET)
@@ -140,23 +143,39 @@ def _source(file: BinaryIO, kind: str, patches: Mapping[int, bytes]) -> Any:
 
 
 def blocks(source: OpenSource, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
-    """Mono float32 blocks [n] from sample `start`, at most `count` samples in all.
+    """Decode a file to mono blocks.
 
-    The channels are averaged (or `source.tally.channel` is taken). Bad samples become zero and are counted. A block
-    is valid until the next one is asked for (copy what you keep).
+    The channels are averaged (or `source.tally.channel` is used). Bad samples become zero and are counted.
+
+    Args:
+        source: The open file.
+        start: Index of the first sample.
+        count: Largest number of samples in total; None = to the end.
+
+    Yields:
+        float32 [n]; valid until the next block is decoded, so copy what you keep.
     """
-    for block in frames(source, start, count):
+    for block in channel_blocks(source, start, count):
         yield _mono(block, source.tally)
 
 
-def frames(source: OpenSource, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
-    """As `blocks`, but all channels as they were decoded, float32 [n, n_channels]; bad samples stay."""
+def channel_blocks(source: OpenSource, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
+    """Decode a file to blocks of all channels; bad samples are kept.
+
+    Args:
+        source: As in `blocks`.
+        start: As in `blocks`.
+        count: As in `blocks`.
+
+    Yields:
+        float32 [n, n_channels]; valid until the next block is decoded, so copy what you keep.
+    """
     skip = _seek(source, start)
     sound, tally, n_channels = source.sound, source.tally, source.n_channels
     buffer = np.empty((max(1, BLOCK // n_channels), n_channels), np.float32)
     integers = np.empty(buffer.shape, np.int16) if sound.subtype == "PCM_16" and sound.format != "FLAC" else None
     if (info := getattr(sound, "_info", None)) is not None:
-        info.seekable = 0  # soundfile seeks to where it stands after every read: slow at the end of FLAC
+        info.seekable = 0  # soundfile seeks to its position after every read, which is slow at the end of FLAC
     left = math.inf if count is None else count
     while left > 0 and not tally.error:
         wanted = int(min(len(buffer), skip + left))
@@ -176,7 +195,7 @@ def frames(source: OpenSource, start: int = 0, count: int | None = None) -> Iter
 
 
 def _seek(source: OpenSource, start: int) -> int:
-    """Go to sample `start` or to a place before it; returns how many samples to drop there."""
+    """Seek to sample `start` or to a sample before it; returns the number of samples to drop."""
     if start == 0 or not source.bounded or not source.sound.seekable():
         return start
     if source.header.vorbis:
@@ -185,12 +204,12 @@ def _seek(source: OpenSource, start: int) -> int:
     try:
         source.sound.seek(start - run_up)
     except (soundfile.SoundFileError, OSError, ValueError):
-        source.tally.error = f"no sound was found at {start / source.sample_rate_hz:.3f} s."
+        source.tally.error = f"no samples could be decoded at {start / source.sample_rate_hz:.3f} s."
     return run_up
 
 
 def _leave_out(source: OpenSource, start: int) -> int:
-    """As `_seek`, for Ogg Vorbis: go on with a view of the file without the pages before."""
+    """Seek in Ogg Vorbis by decoding a view of the file without the preceding pages; returns as `_seek`."""
     file = source.closing.enter_context(io.FileIO(source.path))
     gap = gap_before(file, source.size, start)
     if gap is None:
@@ -209,10 +228,10 @@ def _leave_out(source: OpenSource, start: int) -> int:
 
 
 def _fill(source: OpenSource, block: np.ndarray, integers: np.ndarray | None) -> int:
-    """Decode into `block`; returns the number of samples that are there, also after an error.
+    """Decode into `block` [n, n_channels]; returns the number of decoded samples, also after an error.
 
-    `integers` is room for 16-bit samples where a file holds just these: numpy makes float32 of them, to the last bit
-    the same, in a fifth of libsndfile's time.
+    `integers` is a buffer for files of 16-bit samples, which numpy converts to the same float32 values in a fifth of
+    libsndfile's time.
     """
     sound, tally = source.sound, source.tally
     block.fill(np.nan)
@@ -232,7 +251,7 @@ def _fill(source: OpenSource, block: np.ndarray, integers: np.ndarray | None) ->
 
 
 def _mono(block: np.ndarray, tally: SampleStatistics) -> np.ndarray:
-    """Average the channels of one block [n, n_channels] and keep the books."""
+    """Average the channels of one block [n, n_channels] and update the statistics."""
     low, high = float(block.min()), float(block.max())
     if not (low > -BAD_LEVEL and high < BAD_LEVEL):  # also when NaN
         bad = ~(np.abs(block) < BAD_LEVEL)
@@ -251,16 +270,25 @@ def _mono(block: np.ndarray, tally: SampleStatistics) -> np.ndarray:
 
 
 def assess(source: OpenSource, *, whole: bool) -> tuple[str, tuple[str, ...], str]:
-    """(status, flags, reason) of a file whose blocks were read; `whole`: from first sample to last.
+    """Summarize the state of a file after its blocks were decoded.
+
+    Args:
+        source: The file, with complete statistics.
+        whole: Whether it was decoded from the first sample to the last.
+
+    Returns:
+        Status ("ok" or "partial"), flags, and the reason for "partial" ("" when ok).
 
     Raises:
-        AudioError: Nothing could be decoded, or more than half of the samples are not numbers.
+        AudioError: No sample could be decoded, or more than half of the samples are invalid.
     """
     tally, header, flags = source.tally, source.header, list(source.flags)
     if tally.n_samples == 0:
         raise AudioError(tally.error or header.truncated or "the file holds no samples.", source.path)
     if tally.n_bad * 2 > tally.n_samples:
-        raise AudioError(f"{tally.n_bad} of {tally.n_samples} samples are NaN, infinite or absurd.", source.path)
+        raise AudioError(
+            f"{tally.n_bad} of {tally.n_samples} samples are NaN, infinite or implausibly large.", source.path
+        )
     reasons = [reason for reason in (header.truncated, tally.error) if reason]
     declared = source.declared
     if whole and declared and declared != tally.n_samples:
@@ -268,9 +296,9 @@ def assess(source: OpenSource, *, whole: bool) -> tuple[str, tuple[str, ...], st
         rate = source.sample_rate_hz
         if missing > 0 and header.kind in ("ogg", "mp3") and not reasons:
             flags.append("time_axis_unreliable")
-            reasons.append(f"{missing / rate:.3f} s are missing inside the file; what follows the gap is shifted.")
+            reasons.append(f"{missing / rate:.3f} s are missing inside the file; the audio after the gap is shifted.")
         elif not reasons:
-            reasons.append(f"the header promises {declared / rate:.3f} s, {tally.n_samples / rate:.3f} s were decoded.")
+            reasons.append(f"the header declares {declared / rate:.3f} s, {tally.n_samples / rate:.3f} s were decoded.")
         if missing < 0 or (header.kind == "flac" and not tally.error):
             flags.append("wrong_header_length")
     if tally.n_bad:

@@ -1,9 +1,9 @@
-"""What the first and last bytes of an audio file say, before anything is decoded.
+"""Inspection and repair of audio file headers, before decoding.
 
-libsndfile opens truncated and mis-headed files without an error and returns a short array, so the sizes in
-the header are compared with the size of the file here. Wrong sizes are mended in a view of the file
-(`PatchedFile`); the file itself is never touched. Sources: the RIFF, RF64 (EBU Tech 3306), AIFF-C and Ogg
-(RFC 3533) layouts, FLAC (RFC 9639), the Xing/Info header of MP3.
+Sources: the RIFF, RF64 (EBU Tech 3306), AIFF-C and Ogg (RFC 3533) layouts, FLAC (RFC 9639), the Xing/Info header of
+MP3. libsndfile opens truncated files and files with a wrong header without an error and returns a short array, so the
+sizes in the header are compared with the size of the file here. Wrong sizes are repaired in a view of the file
+(`PatchedFile`); the file itself is never modified.
 """
 
 import io
@@ -18,7 +18,7 @@ from typing import BinaryIO
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
 
-EXTENSIONS = {  # format as libsndfile names it -> extensions that say so
+EXTENSIONS = {  # libsndfile's name of a format -> its file name extensions
     "WAV": (".wav", ".wave"),
     "RF64": (".rf64", ".wav", ".wave", ".bw64"),
     "W64": (".w64",),
@@ -30,7 +30,7 @@ EXTENSIONS = {  # format as libsndfile names it -> extensions that say so
     "AU": (".au", ".snd"),
 }
 UNREADABLE = (".m4a", ".mp4", ".aac", ".wma", ".wv", ".ape", ".amr", ".webm", ".mka", ".ac3")
-FOREIGN = (  # (offset, magic, what it is)
+FOREIGN = (  # (offset, magic number, format) of audio that libsndfile cannot decode
     (4, b"ftyp", "MP4 audio (m4a, AAC or ALAC)"),
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media audio (wma)"),
     (0, b"\xff\xf1", "AAC audio (ADTS)"),
@@ -49,13 +49,18 @@ NOT_AUDIO = (
     (b"%pdf", "a PDF"),
     (b"pk\x03\x04", "a zip archive"),
 )
-STREAMED_SIZE = 0x7FFFF000  # writers to a pipe put this or more where the data size stands: length unknown
-HEAD = 1 << 16
-BUFFER = 1 << 17  # bytes read from the disk at once
+STREAMED_SIZE = 0x7FFFF000  # a data size of this or more is a placeholder of programs that write to a pipe
+HEAD = 1 << 16  # bytes inspected at the start of a file
+BUFFER = 1 << 17  # bytes per read from disk
 
 
 class AudioError(UserError):
-    """A file that cannot be used as audio: `reason` says why in one sentence, `path` which."""
+    """A file that cannot be used as audio.
+
+    Args:
+        reason: The cause in one sentence.
+        path: The file.
+    """
 
     def __init__(self, reason: str, path: Path | str = "") -> None:
         super().__init__(reason, os.fspath(path))
@@ -68,21 +73,29 @@ class AudioError(UserError):
 
 @dataclass(frozen=True)
 class Header:
-    """What the bytes say, without decoding."""
+    """Result of the inspection of a header."""
 
-    kind: str  # "wav", "aiff", "flac", "ogg", "mp3" or "" (left to libsndfile)
-    patches: Mapping[int, bytes] = field(default_factory=dict)  # offset -> bytes that mend the header
-    declared: int | None = None  # samples per channel that a FLAC header claims
-    flags: tuple[str, ...] = ()
-    truncated: str = ""  # why the file is known to be incomplete
-    vorbis: bool = False
+    kind: str  # "wav", "aiff", "flac", "ogg", "mp3" or "" (detected by libsndfile)
+    patches: Mapping[int, bytes] = field(default_factory=dict)  # byte offset -> bytes that repair the header
+    declared: int | None = None  # samples per channel in a FLAC header; 0 = unknown
+    flags: tuple[str, ...] = ()  # "header_repaired", "length_unknown"
+    truncated: str = ""  # reason why the file is known to be incomplete; "" = complete as far as known
+    vorbis: bool = False  # whether an Ogg file holds Vorbis audio
 
 
 def inspect_header(file: BinaryIO, size: int, path: Path | str) -> Header:
-    """Read the first and last bytes of an open file and compare them with its size.
+    """Inspect the first and last bytes of an open file and compare the sizes in them with the size of the file.
+
+    Args:
+        file: File opened for reading, at its start.
+        size: Size of the file, bytes.
+        path: Path used in errors.
+
+    Returns:
+        The format, repairs of the header, and signs of damage.
 
     Raises:
-        AudioError: Empty, another format (named, with what to do), or no audio at all.
+        AudioError: The file is empty, has a format that cannot be decoded, or is not audio.
     """
     head = file.read(HEAD)
     if size == 0 or not head:
@@ -115,7 +128,7 @@ def inspect_header(file: BinaryIO, size: int, path: Path | str) -> Header:
 
 
 def _chunked(file: BinaryIO, size: int, kind: str, end: str, wanted: bytes) -> Header:
-    """WAV, RF64 and AIFF: walk the chunks to the samples and compare their size with the file's."""
+    """Inspect WAV, RF64 and AIFF: find the chunk of samples and compare its size with that of the file."""
     offset, long_size, long_at, align = 12, None, 0, 1
     while offset + 8 <= size:
         file.seek(offset)
@@ -133,12 +146,12 @@ def _chunked(file: BinaryIO, size: int, kind: str, end: str, wanted: bytes) -> H
             elif kind == "wav" and length >= STREAMED_SIZE and length > left:
                 return Header(kind, flags=("length_unknown",))
             if length > left:
-                return Header(kind, truncated=f"the header promises {length} bytes of samples, the file holds {left}.")
+                return Header(kind, truncated=f"the header declares {length} bytes of samples, the file holds {left}.")
             if kind == "wav" and left - length >= align and not _chunks_follow(file, begin + length, size, end):
                 whole = left - left % align
                 small = struct.pack(end + "I", min(whole, 0xFFFFFFFF))
                 patch = {long_at: struct.pack("<Q", whole)} if long_at else {offset + 4: small}
-                reason = f"the header promises {length} bytes of samples, the file holds {left}; all were read."
+                reason = f"the header declares {length} bytes of samples, the file holds {left}; all were read."
                 return Header(kind, patch, flags=("header_repaired",), truncated=reason)
             return Header(kind)
         offset += 8 + length + length % 2
@@ -146,7 +159,7 @@ def _chunked(file: BinaryIO, size: int, kind: str, end: str, wanted: bytes) -> H
 
 
 def _chunks_follow(file: BinaryIO, offset: int, size: int, end: str) -> bool:
-    """Whether what stands behind the samples are more chunks (or a little padding)."""
+    """Whether the bytes after the samples are further chunks or a short padding."""
     offset += offset % 2
     if size - offset < 8:
         return True
@@ -160,14 +173,14 @@ def _chunks_follow(file: BinaryIO, offset: int, size: int, end: str) -> bool:
 
 
 def _flac(head: bytes, start: int) -> Header:
-    """The length in STREAMINFO (36 bits, 0 = unknown) is set to unknown, so that decoding runs to the true end."""
+    """Inspect FLAC: the patch sets the length in STREAMINFO (36 bits) to 0, unknown, to decode up to the true end."""
     value = int.from_bytes(head[18:26], "big")
     mended = (value >> 36 << 36).to_bytes(8, "big")
     return Header("flac", {start + 18: mended}, declared=value & (1 << 36) - 1)
 
 
 def _ogg(file: BinaryIO, size: int, head: bytes) -> Header:
-    """A whole Ogg stream ends with a complete page that carries the end-of-stream mark."""
+    """Inspect Ogg: a complete stream ends with a complete page that has the end-of-stream flag."""
     file.seek(max(0, size - 2 * HEAD))
     tail = file.read()
     at = tail.rfind(b"OggS")
@@ -180,7 +193,7 @@ def _ogg(file: BinaryIO, size: int, head: bytes) -> Header:
 
 
 def _mp3(head: bytes, size: int) -> Header:
-    """The Xing/Info header, where there is one, holds the number of bytes of the stream."""
+    """Inspect MP3: the Xing/Info header, if present, holds the number of bytes of the stream."""
     at = next((i for i in (head.find(b"Xing", 0, 200), head.find(b"Info", 0, 200)) if i >= 0), -1)
     if at < 0 or len(head) < at + 16:
         return Header("mp3")
@@ -189,15 +202,21 @@ def _mp3(head: bytes, size: int) -> Header:
         place = at + 8 + (4 if present & 1 else 0)
         promised = int.from_bytes(head[place : place + 4], "big")
         if 0 < size < promised:
-            return Header("mp3", truncated=f"the header promises {promised} bytes of sound, the file holds {size}.")
+            return Header("mp3", truncated=f"the header declares {promised} bytes of sound, the file holds {size}.")
     return Header("mp3")
 
 
 def open_file(path: Path | str) -> tuple[BinaryIO, int]:
-    """Open an existing regular file; returns it with its size in bytes.
+    """Open a regular file for reading.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The open file and its size in bytes.
 
     Raises:
-        AudioError: Missing, a folder, a device, or not allowed.
+        AudioError: The file is missing, a folder or a device, or there is no permission to read it.
     """
     try:
         status = os.stat(path)
@@ -214,12 +233,13 @@ def open_file(path: Path | str) -> tuple[BinaryIO, int]:
 
 
 class BufferedFile(io.BufferedReader):
-    """Buffered reading for libsndfile, which seeks anywhere when a header is damaged: such a seek does nothing."""
+    """Buffered reader for libsndfile that ignores seeks to invalid positions, which damaged headers cause."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         super().__init__(raw, BUFFER)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Seek as io.BufferedReader; an invalid position leaves the current one unchanged."""
         try:
             return super().seek(offset, whence)
         except (OSError, ValueError, OverflowError):
@@ -227,13 +247,14 @@ class BufferedFile(io.BufferedReader):
 
 
 class PatchedFile(io.FileIO):
-    """A read-only view of an open file in which a few bytes are replaced."""
+    """Read-only view of an open file with some bytes replaced."""
 
     def __init__(self, file: BinaryIO, patches: Mapping[int, bytes]) -> None:
         super().__init__(file.fileno(), closefd=False)
         self._patches = patches
 
     def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def,override]
+        """Read bytes into `buffer`; returns the number of bytes."""
         start = self.tell()
         n = super().readinto(buffer)
         for offset, patch in self._patches.items():

@@ -1,8 +1,9 @@
-"""Recordings as waveforms: mono float32 in +-1 at the wanted rate, with a verdict on the file.
+"""Reading of recordings: mono float32 waveforms in +-1 at any sample rate, with the status of the file.
 
-Reading: libsndfile in blocks (decode.py), mean over channels, soxr HQ. A verdict is "ok" or "partial" (the
-front is there, the reason says what is not), with flags; what cannot be used at all raises one `AudioError`.
-Damage inside plain PCM samples cannot be detected, and a truncated MP3 without a Xing/Info header neither.
+Files are decoded in blocks by libsndfile (decode.py), averaged over channels and resampled with soxr HQ. The status is
+"ok" or "partial" (only a first part could be decoded, for the given reason), with flags; a file that cannot be used at
+all raises `AudioError`. Damage inside plain PCM samples cannot be detected, nor can a truncated MP3 without a Xing/Info
+header.
 """
 
 import math
@@ -21,43 +22,47 @@ __all__ = ["Audio", "AudioCheck", "AudioError", "AudioStream", "check_audio", "d
 __all__ += ["stream_audio"]
 
 READABLE = tuple(sorted({ext for extensions in EXTENSIONS.values() for ext in extensions}))
-ROOM = 1 << 24  # samples that a header is believed without having decoded them
-MAX_SAMPLES = 1 << 29  # one read_audio gives at most this many (2 GiB, 4.6 h at 32 kHz)
+MAX_PREALLOCATED = 1 << 24  # samples allocated before decoding, whatever length the header declares
+MAX_SAMPLES = 1 << 29  # longest waveform of one read_audio (2 GiB, 4.6 h at 32 kHz)
 FILTER_MARGIN = 1024  # samples of the lower rate decoded around a part for the resampling filter
 
 
 @dataclass(frozen=True)
 class Audio:
-    """A waveform and the verdict on the file it came from."""
+    """A waveform and the status of its file."""
 
     waveform: np.ndarray  # float32 [n_samples], mono, nominally in +-1
-    sample_rate_hz: int
-    duration_s: float  # of the waveform
+    sample_rate_hz: int  # of the waveform
+    duration_s: float  # of the waveform, seconds
     status: str  # "ok" or "partial"
-    flags: tuple[str, ...]
-    reason: str  # "" when ok
+    flags: tuple[str, ...]  # listed in read_audio
+    reason: str  # why the status is partial; "" when ok
 
 
 def read_audio(
     path: Path | str, *, sample_rate_hz: int, onset_s: float = 0.0, duration_s: float | None = None
 ) -> Audio:
-    """Read a recording, or a part of it, as mono at the wanted rate.
+    """Read a recording, or a part of it, as a mono waveform.
+
+    A part equals the same slice of the whole to within the rounding of the resampler (tests/tolerances.py,
+    PART_OF_WHOLE). In a damaged Ogg Vorbis file, however, a part is at its true time, while in the whole file the
+    audio after the damage is shifted.
 
     Args:
-        path: wav, flac, ogg (Vorbis, Opus), mp3, aiff, w64, rf64, caf or au; any name and extension.
-        sample_rate_hz: Rate of the waveform; soxr HQ is used when the file has another.
-        onset_s: First second wanted, rounded to a sample of the wanted rate.
-        duration_s: Seconds wanted, None = to the end. Less comes back where the recording ends earlier (flag
-            "short"), and the verdict is then about the part. A part equals the same slice of the whole to
-            within the rounding of the resampler (tests/tolerances.py, PART_OF_WHOLE), but a part of a damaged Ogg
-            Vorbis file stands at its true time, where the whole is shifted behind the damage.
+        path: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, W64, RF64, CAF or AU; any name and extension.
+        sample_rate_hz: Sample rate of the waveform, Hz; files with another rate are resampled (soxr HQ).
+        onset_s: Start of the part, seconds, 0 or more; rounded to a sample. Default: 0.
+        duration_s: Length of the part, seconds, 0 or more; None = to the end. A recording that ends earlier gives a
+            shorter waveform with the flag "short".
 
-    Flags: wrong_extension, header_repaired, length_unknown, wrong_header_length, time_axis_unreliable,
-    bad_samples=N (set to zero), silent, antiphase (the louder channel was used), beyond_full_scale, short.
+    Returns:
+        The waveform, float32 [n_samples], and the status of the file (of the part, when a part is read). Flags:
+        wrong_extension, header_repaired, length_unknown, wrong_header_length, time_axis_unreliable, bad_samples=N (set
+        to zero), silent, antiphase (the channel with the largest power was used), beyond_full_scale, short.
 
     Raises:
-        AudioError: Missing, not audio, implausible, without samples, mostly NaN, too long for one array, or
-            `onset_s` lies behind the end.
+        AudioError: The file is missing, not audio, implausible, without samples, mostly NaN, or too long for one
+            array, or `onset_s` is beyond its end.
         ValueError: `onset_s` or `duration_s` is negative.
     """
     if not (onset_s >= 0 and (duration_s is None or duration_s >= 0)):
@@ -68,7 +73,7 @@ def read_audio(
     with open_source(path, seeking=first > 0) as source:
         waveform = _read(source, sample_rate_hz, first, wanted)
         seek_failed = first > 0 and source.header.kind == "flac" and (wanted is None or len(waveform) < wanted)
-    if seek_failed:  # a FLAC header that lies about its length also misleads seeking
+    if seek_failed:  # a wrong length in a FLAC header makes seeking wrong too
         with open_source(path) as source:
             waveform = _read(source, sample_rate_hz, first, wanted)
     if source.tally.antiphase:
@@ -77,7 +82,7 @@ def read_audio(
             source.tally.channel = loudest
             waveform = _read(source, sample_rate_hz, first, wanted)
     if first > 0 and not len(waveform):
-        raise AudioError(f"nothing is left at {onset_s:g} s; the recording ends earlier.", path)
+        raise AudioError(f"there is no audio at {onset_s:g} s; the recording ends earlier.", path)
     status, flags, reason = assess(source, whole=not part)
     if not len(waveform):
         raise AudioError(f"{source.tally.n_samples} samples are too few to resample.", path)
@@ -88,17 +93,17 @@ def read_audio(
 
 
 def _read(source: OpenSource, rate: int, first: int, wanted: int | None) -> np.ndarray:
-    """Samples [first, first + wanted) at `rate`."""
+    """Samples first to first + wanted at `rate`, float32 [n]."""
     native = source.sample_rate_hz
     start, count, drop = first, wanted, 0
     if native != rate:
-        step = native // math.gcd(native, rate)  # input samples after which the two grids meet again
+        step = native // math.gcd(native, rate)  # input samples between instants that both grids share
         margin = math.ceil(FILTER_MARGIN * max(1, native / rate))
         start = max(0, first * native // rate - margin) // step * step
         drop = first - start * rate // native
         count = None if wanted is None else math.ceil((first + wanted) * native / rate) + margin - start
     expected = (source.declared or 0) - start if count is None else count
-    waveform, total = np.empty(max(0, min(expected * rate // native + FILTER_MARGIN, ROOM)), np.float32), 0
+    waveform, total = np.empty(max(0, min(expected * rate // native + FILTER_MARGIN, MAX_PREALLOCATED)), np.float32), 0
     for block in resampled(blocks(source, start, count), native, rate):
         if total + len(block) > MAX_SAMPLES:
             hours = MAX_SAMPLES / rate / 3600
@@ -112,7 +117,16 @@ def _read(source: OpenSource, rate: int, first: int, wanted: int | None) -> np.n
 
 
 def resampled(chunks: Iterator[np.ndarray], native: int, rate: int) -> Iterator[np.ndarray]:
-    """float32 blocks at `rate` from blocks at `native`, through one soxr HQ stream; copy what you keep."""
+    """Resample consecutive blocks with one soxr HQ stream.
+
+    Args:
+        chunks: float32 [n] each, at rate `native`.
+        native: Input sample rate, Hz.
+        rate: Output sample rate, Hz.
+
+    Yields:
+        float32 [m], possibly empty; valid until the next block, so copy what you keep.
+    """
     if native == rate:
         yield from chunks
         return
@@ -123,10 +137,15 @@ def resampled(chunks: Iterator[np.ndarray], native: int, rate: int) -> Iterator[
 
 
 class AudioStream:
-    """Blocks of one recording in constant memory; the verdict is final once they have run out.
+    """Iterable over the blocks of one recording, in constant memory.
 
-    `status`, `flags`, `reason` and `duration_s` hold what is known so far. Channels that cancel each other are
-    noticed block by block: from then on the louder one is used.
+    `status`, `flags`, `reason` and `duration_s` are final after the last block. Channels that cancel each other are
+    detected block by block; from the first detection on, the channel with the larger power is used.
+
+    Args:
+        path: The recording.
+        sample_rate_hz: Sample rate of the blocks, Hz.
+        block_s: Length of a block, seconds.
     """
 
     def __init__(self, path: Path | str, sample_rate_hz: int, block_s: float) -> None:
@@ -162,48 +181,63 @@ def _in_phase(source: OpenSource) -> Iterator[np.ndarray]:
 
 
 def stream_audio(path: Path | str, *, sample_rate_hz: int, block_s: float = 30.0) -> AudioStream:
-    """A recording of any length as float32 blocks [round(block_s * sample_rate_hz)] (the last one shorter).
+    """Read a recording of any length in blocks.
 
-    Raises:
-        AudioError: While iterating, as `read_audio`; the blocks before it are good.
+    Args:
+        path: As in `read_audio`.
+        sample_rate_hz: Sample rate of the blocks, Hz.
+        block_s: Length of a block, seconds. Default: 30.
+
+    Returns:
+        Iterable over float32 [round(block_s * sample_rate_hz)] (the last block is shorter). Iterating raises
+        AudioError as `read_audio` does; the blocks before the error are valid.
     """
     return AudioStream(path, sample_rate_hz, block_s)
 
 
 @dataclass(frozen=True)
 class AudioCheck:
-    """What one full decoding says of a file."""
+    """Status of a file after decoding all of it."""
 
-    duration_s: float  # decoded, not promised
-    sample_rate_hz: int
+    duration_s: float  # of the decoded samples, seconds
+    sample_rate_hz: int  # of the file
     n_channels: int
-    status: str
-    flags: tuple[str, ...]
-    reason: str
+    status: str  # "ok" or "partial"
+    flags: tuple[str, ...]  # listed in read_audio
+    reason: str  # why the status is partial; "" when ok
 
 
 def check_audio(path: Path | str) -> AudioCheck:
-    """Decode a whole file at its own rate, in constant memory, for its verdict and true length.
+    """Decode a whole file at its own sample rate, in constant memory, to find its status and true length.
 
-    Raises:
-        AudioError: As `read_audio`.
+    AudioError is raised as in `read_audio`.
+
+    Args:
+        path: The recording.
+
+    Returns:
+        Status, flags and length.
     """
     with open_source(path) as source:
         for _ in blocks(source):
-            pass  # what counts is kept in source.tally
+            pass  # the statistics are in source.tally
         status, flags, reason = assess(source, whole=True)
         seconds = source.tally.n_samples / source.sample_rate_hz
         return AudioCheck(seconds, source.sample_rate_hz, source.n_channels, status, flags, reason)
 
 
 def duration_s(path: Path | str) -> float:
-    """Length of a recording in seconds, without decoding where that can be verified.
+    """Length of a recording, without decoding it where the header can be verified.
 
-    WAV, AIFF and Ogg lengths come from the mended header and the size of the file. A FLAC header is believed when
-    its last sample decodes and the file ends there; MP3 and everything doubtful is decoded.
+    The length of WAV, AIFF and Ogg files follows from the repaired header and the size of the file. A FLAC header is
+    used when its last sample can be decoded and the file ends there. MP3 and doubtful files are decoded. AudioError is
+    raised as in `read_audio`.
 
-    Raises:
-        AudioError: As `read_audio`.
+    Args:
+        path: The recording.
+
+    Returns:
+        Seconds.
     """
     with open_source(path, seeking=True) as source:
         header, n = source.header, source.sound.frames
@@ -217,9 +251,16 @@ def duration_s(path: Path | str) -> float:
 
 
 def find_audio(folder: Path | str) -> list[Path]:
-    """Every file below `folder` whose extension names audio, readable or not, sorted, at any depth.
+    """Find all files with an audio extension below a folder, at any depth.
 
-    Hidden files and folders are left out; links to folders are not followed.
+    Formats that cannot be decoded are included. Hidden files and folders are skipped; links to folders are not
+    followed.
+
+    Args:
+        folder: Folder to search.
+
+    Returns:
+        Sorted paths.
 
     Raises:
         AudioError: The folder does not exist or cannot be read.

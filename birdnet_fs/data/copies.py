@@ -1,17 +1,17 @@
-"""Whether two files hold the same recording, by a fingerprint of their sound and not by their names.
+"""Fingerprints of recordings: whether two files hold the same recording, whatever their names are.
 
-The fingerprint of a lossless file (WAV, FLAC, AIFF, ...) is a BLAKE2b hash of its decoded samples at the file's own
-rate, each channel as float32, in which 8, 16 and 24-bit samples are exact whatever holds them. A byte copy, a link, a
-WAV made of a FLAC and a mono file made of two equal channels therefore share it. Two recordings that merely sound
-alike do not: another gain, another rate, a lossy copy or a part cut out into a file of its own is another recording.
+The fingerprint of a lossless file (WAV, FLAC, AIFF, ...) is a BLAKE2b hash of its decoded samples at the native sample
+rate, one hash per channel over float32, which holds 8, 16 and 24-bit samples exactly. A byte copy, a link, a WAV
+converted from a FLAC, and a mono file made of two equal channels therefore have the same fingerprint. A copy with
+another gain, another sample rate or lossy compression, or an excerpt saved as a file, has another one.
 
 - Only the first N_FRAMES frames that differ from the frame before them are hashed (22 s at 48 kHz), so that a
-  fingerprint costs tens of milliseconds however long the recording is. Frames that repeat are hashed and not counted:
-  a digitally silent start does not make recordings equal. The length is left out, so that a copy that lost its end,
-  or whose header lies, is recognized as long as N_FRAMES are left.
-- MP3, Vorbis and Opus decoders round differently from processor to processor. Of such files the encoded bytes are
-  hashed, N_BYTES of them and their number, without ID3 tags: the same bytes decode to the same sound.
-- A file that cannot be read, or in which nothing ever changes, has no fingerprint ("", unknown).
+  fingerprint takes tens of milliseconds for a recording of any length. Frames that repeat are hashed but not counted:
+  two recordings that both start with digital silence do not become equal. The length is not hashed, so that a
+  truncated copy, or one with a wrong length in its header, is recognized as long as it has N_FRAMES frames.
+- MP3, Vorbis and Opus decoders round differently on different processors. For such files the first N_BYTES encoded
+  bytes and the number of all bytes are hashed, without ID3 tags.
+- A file that cannot be read, or whose samples never change, has no fingerprint ("", unknown).
 """
 
 import hashlib
@@ -23,26 +23,26 @@ from pathlib import Path
 
 import numpy as np
 
-from birdnet_fs.audio.decode import OpenSource, frames, open_source
+from birdnet_fs.audio.decode import OpenSource, channel_blocks, open_source
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import track
 from birdnet_fs.data.manifest import Clip
 
-N_FRAMES = 1 << 20  # frames (one sample of every channel) that differ from the one before
-N_BYTES = 1 << 20  # of the encoded stream of a lossy file
+N_FRAMES = 1 << 20  # hashed frames (one sample of every channel) that differ from the frame before them
+N_BYTES = 1 << 20  # hashed bytes of a lossy file
 LOSSY = ("VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III")  # subtypes as libsndfile names them
 _DIGEST_BYTES = 16
 _known: dict[tuple[str, int, int, int], str] = {}
 
 
 def fingerprint(path: Path | str) -> str:
-    """Return the fingerprint of a recording; computed once per process while size and time of change stay.
+    """Compute the fingerprint of a recording, once per process until its size or modification time changes.
 
     Args:
-        path: An audio file of any name and extension.
+        path: Audio file with any name and extension.
 
     Returns:
-        32 hexadecimal digits, the same on every machine; "" for a file that is missing, broken or all of one value.
+        32 hexadecimal digits, the same on every machine; "" for a file that is missing, broken or constant.
     """
     try:
         about = os.stat(path)
@@ -55,7 +55,7 @@ def fingerprint(path: Path | str) -> str:
 
 
 def fingerprints(paths: Iterable[Path]) -> dict[Path, str]:
-    """Return the fingerprint of each path, computed by several threads with a progress bar."""
+    """Compute the fingerprint of each path in several threads, with a progress bar."""
     wanted = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         found = track(pool.map(fingerprint, wanted), "comparing recordings", total=len(wanted), unit="recording")
@@ -63,7 +63,7 @@ def fingerprints(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def with_fingerprints(clips: Iterable[Clip]) -> tuple[Clip, ...]:
-    """Return clips with the fingerprint of their recording; those that have one keep it, unread."""
+    """Add the fingerprint of its recording to every clip that has none; the files of the others are not read."""
     clips = tuple(clips)
     read = fingerprints(clip.path for clip in clips if not clip.fingerprint)
     return tuple(
@@ -72,37 +72,38 @@ def with_fingerprints(clips: Iterable[Clip]) -> tuple[Clip, ...]:
     )
 
 
-def recording_of(clip: Clip) -> str:
-    """Return what clips of one recording share: its fingerprint, or its real path when that is unknown."""
+def recording_key(clip: Clip) -> str:
+    """Key that all clips of a recording share: its fingerprint, or its real path when that is unknown."""
     return clip.fingerprint or os.path.realpath(clip.path)
 
 
 def match_recordings(clips: Sequence[Clip], known: Iterable[Clip]) -> list[bool]:
-    """Whether each clip is of the same recording as one of `known`, wherever in it.
+    """Whether each clip belongs to the same recording as one of the known clips, at any position in it.
 
-    Fingerprints decide where both are known (a file that was replaced is another recording), and real paths where one
-    is not. A clip without a fingerprint gets that of the file at its path, if it is still there.
+    Fingerprints are compared where both are known (a replaced file is another recording), else real paths. The
+    fingerprint of a clip without one is computed from the file at its path, if it exists.
 
     Args:
-        clips: What is asked about.
-        known: What it is compared with.
+        clips: Clips to look up.
+        known: Clips of the recordings to compare with.
 
     Returns:
-        One bool for each of `clips`.
+        One bool per clip, in the order of `clips`.
     """
-    asked, known = with_fingerprints(clips), with_fingerprints(known)
-    marks = {clip.fingerprint for clip in known} - {""}
-    unmarked = {os.path.realpath(path) for path in {clip.path for clip in known if not clip.fingerprint}}
-    places = set(unmarked)
-    if not all(clip.fingerprint for clip in asked):
-        places |= {os.path.realpath(path) for path in {clip.path for clip in known}}
+    looked_up, known = with_fingerprints(clips), with_fingerprints(known)
+    known_fingerprints = {clip.fingerprint for clip in known} - {""}
+    without_fingerprint = {os.path.realpath(path) for path in {clip.path for clip in known if not clip.fingerprint}}
+    known_paths = set(without_fingerprint)
+    if not all(clip.fingerprint for clip in looked_up):
+        known_paths |= {os.path.realpath(path) for path in {clip.path for clip in known}}
 
     def same(clip: Clip) -> bool:
-        if clip.fingerprint in marks:
+        if clip.fingerprint in known_fingerprints:
             return True
-        return bool(places) and os.path.realpath(clip.path) in (unmarked if clip.fingerprint else places)
+        candidates = without_fingerprint if clip.fingerprint else known_paths
+        return bool(candidates) and os.path.realpath(clip.path) in candidates
 
-    return [same(clip) for clip in asked]
+    return [same(clip) for clip in looked_up]
 
 
 def _fingerprint(path: Path | str) -> str:
@@ -115,7 +116,7 @@ def _fingerprint(path: Path | str) -> str:
 def _of_samples(source: OpenSource) -> str:
     digests = [hashlib.blake2b(digest_size=_DIGEST_BYTES) for _ in range(source.n_channels)]
     left, last = N_FRAMES, None
-    for block in frames(source):
+    for block in channel_blocks(source):
         changed = np.empty(len(block), bool)
         changed[0] = last is not None and bool((block[0] != last).any())
         changed[1:] = (block[1:] != block[:-1]).any(axis=1)

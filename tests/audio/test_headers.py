@@ -99,11 +99,11 @@ def test_damage_in_the_middle_keeps_the_front(data, tmp_path, kind):
     assert found.status == "partial" and found.duration_s > SECONDS * 0.45
 
 
-def test_seek_past_the_end_of_an_mp3(data, tmp_path):
+def test_seek_beyond_the_end_of_an_mp3_is_refused(data, tmp_path):
     path = put(tmp_path, "c.mp3", data["mp3"][: len(data["mp3"]) // 2])
-    with pytest.raises(audio.AudioError, match=r"ends earlier|no sound"):
+    with pytest.raises(audio.AudioError, match=r"ends earlier|no samples"):
         audio.read_audio(path, sample_rate_hz=RATE, onset_s=15, duration_s=1)
-    assert audio.duration_s(path) == native(path).duration_s  # decoded, not promised
+    assert audio.duration_s(path) == native(path).duration_s  # of the decoded samples
 
 
 @pytest.mark.parametrize("size", [0, 44, 200_000])
@@ -141,7 +141,7 @@ def test_streamed_wav_of_unknown_length_is_ok(data, tmp_path):
 
 
 @pytest.mark.parametrize("length", [2 * SECONDS * RATE, 0, 2**36 - 1, SECONDS * RATE // 3, 50])
-def test_flac_with_a_lying_length(data, tmp_path, length):
+def test_flac_with_a_wrong_length_is_read_whole(data, tmp_path, length):
     raw = bytearray(data["flac"])
     value = int.from_bytes(raw[18:26], "big")
     raw[18:26] = (value >> 36 << 36 | length).to_bytes(8, "big")
@@ -176,7 +176,7 @@ NOT_AUDIO = {
 
 
 @pytest.mark.parametrize("name", NOT_AUDIO)
-def test_what_is_not_audio_is_one_error(tmp_path, name):
+def test_files_that_are_not_audio_raise_one_error(tmp_path, name):
     path = put(tmp_path, name, NOT_AUDIO[name])
     calls = (
         native,
@@ -193,7 +193,7 @@ def test_what_is_not_audio_is_one_error(tmp_path, name):
         assert "ffmpeg" in error.value.reason
 
 
-def test_missing_folder_and_pipe(tmp_path):
+def test_missing_files_folders_and_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.wav")
     cases = {
         tmp_path / "none.wav": "does not exist",
@@ -206,77 +206,13 @@ def test_missing_folder_and_pipe(tmp_path):
             audio.read_audio(path, sample_rate_hz=RATE)
 
 
-def test_error_passes_between_processes(tmp_path):
+def test_audio_error_can_be_pickled(tmp_path):
     error = audio.AudioError("too bad.", tmp_path / "a.wav")
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.reason) == (str(error), "too bad.")
 
 
-def test_wrong_extension_is_accepted_and_marked(data, tmp_path):
+def test_wrong_extension_is_accepted_and_flagged(data, tmp_path):
     found = native(put(tmp_path, "really.wav", data["flac"]))
     assert (found.status, found.flags, len(found.waveform)) == ("ok", ("wrong_extension",), SECONDS * RATE)
     assert native(put(tmp_path, "x.bin", data["mp3"])).flags == ("wrong_extension",)
-
-
-def test_bad_samples_become_zero_and_are_counted(tmp_path):
-    x = signal()[:RATE].copy()
-    x[[100, 200, 300, 400]] = [np.nan, np.inf, -np.inf, 1e30]
-    sf.write(tmp_path / "n.wav", x, RATE, subtype="FLOAT")
-    found = native(tmp_path / "n.wav")
-    assert found.flags == ("bad_samples=4",)
-    expected = x.copy()
-    expected[[100, 200, 300, 400]] = 0
-    assert np.array_equal(found.waveform, expected)
-    resampled = audio.read_audio(tmp_path / "n.wav", sample_rate_hz=32_000).waveform
-    assert np.isfinite(resampled).all() and np.abs(resampled).max() < 1
-
-
-def test_mostly_bad_samples_are_refused(tmp_path):
-    x = np.full(1000, np.nan, np.float32)
-    x[:100] = 0.1
-    sf.write(tmp_path / "n.wav", x, RATE, subtype="FLOAT")
-    with pytest.raises(audio.AudioError, match="900 of 1000 samples"):
-        native(tmp_path / "n.wav")
-
-
-@pytest.mark.parametrize("level", [0.0, 0.25])
-def test_silent_and_constant(tmp_path, level):
-    sf.write(tmp_path / "s.wav", np.full(RATE, level), RATE)
-    assert native(tmp_path / "s.wav").flags == ("silent",)
-    quiet = np.random.default_rng(0).normal(0, 1e-4, RATE)
-    sf.write(tmp_path / "q.wav", quiet, RATE, subtype="PCM_24")
-    assert native(tmp_path / "q.wav").flags == ()
-
-
-def test_antiphase_uses_the_louder_channel(tmp_path):
-    x = signal()[: 3 * RATE]
-    sf.write(tmp_path / "a.wav", np.stack([0.9 * x, -x], 1), RATE, subtype="FLOAT")
-    found = native(tmp_path / "a.wav")
-    assert found.flags == ("antiphase",)
-    assert np.array_equal(found.waveform, -x)
-    part = audio.read_audio(tmp_path / "a.wav", sample_rate_hz=RATE, onset_s=1, duration_s=1)
-    assert np.array_equal(part.waveform, -x[RATE : 2 * RATE])
-    stream = audio.stream_audio(tmp_path / "a.wav", sample_rate_hz=RATE, block_s=0.5)
-    blocks = list(stream)
-    assert stream.flags == ("antiphase",) and np.array_equal(blocks[-1], -x[-RATE // 2 :])
-
-
-def test_one_dead_channel_and_independent_channels_are_no_antiphase(tmp_path):
-    x, y = signal()[:RATE], np.random.default_rng(2).normal(0, 0.1, RATE)
-    for other in (np.zeros(RATE), y, x):
-        sf.write(tmp_path / "d.wav", np.stack([x, other], 1), RATE)
-        assert native(tmp_path / "d.wav").flags == ()
-
-
-def test_unscaled_floats_are_kept_and_marked(tmp_path):
-    sf.write(tmp_path / "u.wav", signal()[:RATE] * 32_768, RATE, subtype="FLOAT")
-    assert native(tmp_path / "u.wav").flags == ("beyond_full_scale",)
-
-
-@pytest.mark.parametrize(("channels", "rate"), [(1000, 44_100), (33, 44_100), (1, 1), (1, 999), (1, 2_000_000)])
-def test_implausible_headers_are_refused(tmp_path, channels, rate):
-    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + 8000, b"WAVE", b"fmt ", 16, 1, channels, rate,
-                       (rate * channels * 2) & 0xFFFFFFFF, (channels * 2) & 0xFFFF, 16, b"data", 8000)  # fmt: skip
-    path = put(tmp_path, "i.wav", head + bytes(range(1, 251)) * 32)
-    with pytest.raises(audio.AudioError, match="plausible"):
-        native(path)
