@@ -1,9 +1,9 @@
-"""Waveform -> log-mel features: one definition, three executions that agree.
+"""Waveform -> log-mel features: one definition and three executions that agree.
 
-`presets` is the table of front-ends, `definition` turns one into numbers and a list of steps (`pcen` is one of them),
-and `in_numpy` (fast, and the reference; its loops are `kernels`), `in_keras` (inside a network, exportable with
-`portable_fft`) and `in_tf` (`tf.data`) carry the steps out. A mismatch between training and device is this field's most
-frequent silent fault, so no execution derives a number of its own.
+`presets` is the table of front-ends. `definition` turns one of them into constants and a list of steps (`pcen` is one
+of the steps). `in_numpy` (fast with the compiled loops of `kernels` and `energy_kernel`, and a float64 reference),
+`in_keras` (inside a network; exportable with `portable_fft`) and `in_tf` (`tf.data`) execute the steps. A mismatch
+between training and device is this field's most frequent silent error, so no execution computes constants of its own.
 """
 
 from typing import TYPE_CHECKING
@@ -28,13 +28,16 @@ def log_mel(waveform: "np.ndarray", spec: FrontEnd | str) -> "np.ndarray":
         float32 [n_frames, n_mels] for [n_samples], [batch, n_frames, n_mels] for [batch, n_samples].
 
     Raises:
-        UserError: Unknown preset, wrong type or shape, NaN or infinite samples, or too short for one frame.
+        UserError: The preset does not exist; the waveform has a wrong type or shape, holds NaN or infinite samples, or
+            is too short for one frame.
 
     >>> import numpy as np
     >>> log_mel(np.zeros(160_000, np.float32), "panns").shape
     (501, 64)
     """
+    import numpy as np
+
     from birdnet_fs.frontend import in_numpy
 
     features = in_numpy.log_mel(waveform, preset(spec) if isinstance(spec, str) else spec)
-    return features[0] if waveform.ndim == 1 else features
+    return features[0] if np.ndim(waveform) == 1 else features

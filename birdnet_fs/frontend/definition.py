@@ -1,10 +1,9 @@
-"""What a front-end is: its window, band matrix, resize weights and list of steps, once for all executions.
+"""Constants of a front-end (window, band matrix, resize weights) and its list of steps, for all executions.
 
-All numbers are computed here in float64 with numpy alone. Sources: Slaney's Auditory Toolbox (1998)
-and the HTK Book for the two mel scales, as librosa has them; half-pixel bilinear and Lanczos-5 weights
-as `tf.image.resize(antialias=False)` has them. The steps after the band energies are functions over an
-array namespace `ops` (`numpy`, `keras.ops`, or in_tf's names for tensorflow), so that every execution
-runs these very lines.
+All constants are computed here in float64 with numpy alone. Sources: Slaney's Auditory Toolbox (1998) and the HTK Book
+for the two mel scales, as in librosa; half-pixel bilinear and Lanczos-5 weights as in
+`tf.image.resize(antialias=False)`. The steps after the band energies are functions of an array namespace `ops`
+(`numpy`, `keras.ops`, or tensorflow functions under numpy's names), so that every execution runs the same code.
 """
 
 import functools
@@ -20,26 +19,27 @@ from birdnet_fs.frontend.pcen import Smoother, pcen, smoother
 from birdnet_fs.schema import FrontEnd
 
 Step = Callable[[Any, "Definition", Any], Any]
-TINY = 1e-12  # keeps a division by an empty range finite; every range that counts is above it
+TINY = 1e-12  # keeps a division by a range of 0 finite; every other range is larger
 
 
 @dataclass(frozen=True, eq=False)
 class Definition:
-    """The numbers of one front-end for waveforms of one length. Matrices are float64.
+    """Constants of one front-end for waveforms of one length.
 
     Attributes:
         spec: The front-end.
         n_samples: Length of the waveform.
-        n_frames: STFT frames of that waveform.
-        pad: Samples put before and after the waveform, in `spec.pad_mode`.
-        window: [n_fft], scaled by `spec.stft_scale`.
-        bands: [n_mels, n_bins]; energies of the bands are `bands @ power`.
-        bins: First bin that a band uses, and one past the last: the rest need not be computed.
-        keep: (first frame, one past the last, zero frames before, zero frames after), or None.
-        resize_frames: [n_frames out, n_frames in], or None.
-        resize_bands: [n_mels out, n_mels in], or None.
+        n_frames: Number of STFT frames of the waveform.
+        pad: Number of samples padded before and after the waveform, in `spec.pad_mode`.
+        window: float64 [n_fft], scaled by `spec.stft_scale`.
+        bands: float64 [n_mels, n_bins]; band energies are `bands @ power`.
+        bins: First FFT bin that a band uses, and one past the last: other bins need not be computed.
+        kept_frames: (first frame, one past the last, zero frames before, zero frames after), or None for all frames.
+        resize_frames: float64 [n_frames out, n_frames in], or None.
+        resize_bands: float64 [n_mels out, n_mels in], or None.
         smoother: The running mean of PCEN.
-        keeps_all: There is no limit below the loudest band, so that float32 alone would lose digits of quiet ones.
+        needs_extra_precision: Whether quiet bands are not limited relative to the loudest, so that a float32 FFT would
+            lose their digits.
         shape: (n_frames, n_mels) of the features.
         steps: Names of the steps after the band energies, keys of `STEPS`.
     """
@@ -55,21 +55,28 @@ class Definition:
     resize_frames: np.ndarray | None
     resize_bands: np.ndarray | None
     smoother: Smoother
-    keeps_all: bool
+    needs_extra_precision: bool
     shape: tuple[int, int]
     steps: tuple[str, ...]
 
 
 @functools.lru_cache(maxsize=256)
 def define(spec: FrontEnd, n_samples: int) -> Definition:
-    """The numbers of `spec` for waveforms of `n_samples`; the same object for the same question.
+    """Compute the constants of a front-end; results are cached.
+
+    Args:
+        spec: The front-end.
+        n_samples: Length of the waveforms.
+
+    Returns:
+        The constants; the same object for the same arguments.
 
     Raises:
-        UserError: The waveform is too short to give one frame.
+        UserError: The waveform is too short for one frame, or no FFT bin lies between `fmin_hz` and `fmax_hz`.
     """
     if n_samples < spec.min_samples:
         raise UserError(
-            f"A waveform must hold {spec.min_samples} samples or more for front-end {spec.preset!r} "
+            f"A waveform must have {spec.min_samples} samples or more for front-end {spec.preset!r} "
             f"(n_fft {spec.n_fft}, pad_mode {spec.pad_mode!r}). Received: {n_samples}"
         )
     window, bands = _constants(spec)
@@ -100,21 +107,24 @@ def define(spec: FrontEnd, n_samples: int) -> Definition:
         resize_frames=resize_frames,
         resize_bands=resize_bands,
         smoother=smoother(spec, n_frames),
-        keeps_all=spec.top_db == 0 or spec.compression == "pcen",
+        needs_extra_precision=spec.top_db == 0 or spec.compression == "pcen",
         shape=shape,
         steps=(*compress, *steps),
     )
 
 
-def finish(energies: Any, definition: Definition, ops: Any, steps: Mapping[str, Step] | None = None) -> Any:
-    """Band energies [batch, n_frames, n_mels] -> features [batch, *definition.shape], step by step.
+def apply_steps(energies: Any, definition: Definition, ops: Any, steps: Mapping[str, Step] | None = None) -> Any:
+    """Apply the steps that turn band energies into features.
 
     Args:
-        energies: An array that `ops` works on.
-        definition: What to do.
+        energies: [batch, n_frames, n_mels], an array that `ops` works on; it may be overwritten.
+        definition: The front-end.
         ops: Namespace with numpy's names: log, exp, maximum, multiply, max, min, mean, sqrt, where, clip, pad,
             matmul, reshape, transpose. log, exp, maximum, multiply and clip may write into their first argument.
-        steps: What each step does; None = `STEPS`.
+        steps: Function of each step by name. Default: None, `STEPS`.
+
+    Returns:
+        Features [batch, *definition.shape].
     """
     for step in definition.steps:
         energies = (steps or STEPS)[step](energies, definition, ops)
@@ -122,7 +132,7 @@ def finish(energies: Any, definition: Definition, ops: Any, steps: Mapping[str, 
 
 
 def _compress(x: Any, definition: Definition, ops: Any) -> Any:
-    """Power -> dB (or natural log): floor, reference, limit below the segment's maximum."""
+    """Power to dB (or natural logarithm), with floor, reference and limit below the segment's maximum."""
     spec = definition.spec
     decibel = spec.compression == "db"
     x = ops.log(ops.maximum(x, spec.amin))
@@ -147,14 +157,14 @@ def _normalize(x: Any, definition: Definition, ops: Any) -> Any:
     if spec.normalize == "min_max":
         high = ops.max(x, axis=(1, 2), keepdims=True)
         return (x - low) / ops.maximum(high - low + spec.normalize_eps, TINY)
-    centered = x - low  # a constant segment is then exactly 0, and so is its deviation
+    centered = x - low  # exactly 0 for a constant segment, and so is its deviation
     centered = centered - _mean(centered, ops)
     deviation = ops.sqrt(_mean(centered * centered, ops))
     return ops.where(deviation > spec.normalize_eps, centered / ops.maximum(deviation, TINY), x)
 
 
 def _mean(x: Any, ops: Any) -> Any:
-    """Over a segment, in three stages: where 65,000 numbers are added one by one (TFLite), quiet ones get lost."""
+    """Mean of a segment in three stages: a plain float32 sum of 65,000 numbers (TFLite) loses the small ones."""
     n = int(x.shape[1]) * int(x.shape[2])
     side = math.ceil(n ** (1 / 3))
     x = ops.pad(ops.reshape(x, (-1, n)), ((0, 0), (0, side**3 - n)))
@@ -170,10 +180,10 @@ def _keep_frames(x: Any, definition: Definition, ops: Any) -> Any:
 
 
 def _resize(x: Any, definition: Definition, ops: Any) -> Any:
-    """Two matrix products, one along each axis; an axis whose length stays is left alone.
+    """Resize by one matrix product along each axis whose length changes.
 
-    Heights above the segment's minimum are resized: a silent segment then stays exactly constant,
-    where rounding would be stretched to full range by min_max.
+    The segment's minimum is subtracted before and added after, so that a silent segment stays exactly constant; min_max
+    would stretch rounding errors to the full range.
     """
     low = ops.min(x, axis=(1, 2), keepdims=True)
     x = x - low
@@ -194,7 +204,7 @@ STEPS: dict[str, Step] = {
 
 
 def hann(win_length: int, n_fft: int) -> np.ndarray:
-    """Periodic Hann window of `win_length`, centered in `n_fft` zeros, float64."""
+    """Periodic Hann window of `win_length` samples, zero-padded on both sides; float64 [n_fft]."""
     window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(win_length) / win_length)
     before = (n_fft - win_length) // 2
     return np.pad(window, (before, n_fft - win_length - before))
@@ -203,15 +213,19 @@ def hann(win_length: int, n_fft: int) -> np.ndarray:
 def mel_matrix(
     sample_rate_hz: float, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float, *, htk: bool = False
 ) -> np.ndarray:
-    """Triangular mel filters [n_mels, n_fft // 2 + 1], float64.
+    """Matrix of triangular mel filters.
 
     Args:
-        sample_rate_hz: Rate of the waveform.
+        sample_rate_hz: Sample rate of the waveform.
         n_fft: Length of the FFT.
         n_mels: Number of filters.
         fmin_hz: Lower edge of the first filter.
         fmax_hz: Upper edge of the last filter.
-        htk: False: Slaney's scale, every triangle of area 1 over Hz. True: the HTK scale, height 1.
+        htk: False for Slaney's scale with triangles of area 1 (over Hz), True for the HTK scale with triangles of
+            height 1. Default: False.
+
+    Returns:
+        float64 [n_mels, n_fft // 2 + 1].
     """
     edges_mel = np.linspace(_hz_to_mel(fmin_hz, htk), _hz_to_mel(fmax_hz, htk), n_mels + 2)
     edges = _mel_to_hz(edges_mel, htk)[:, None]
@@ -222,7 +236,7 @@ def mel_matrix(
     return triangles if htk else triangles * 2.0 / (edges[2:] - edges[:-2])
 
 
-# Slaney's scale: 200/3 Hz a mel below 1 kHz, then 27 mels for every factor of 6.4.
+# Slaney's scale: 200/3 Hz per mel below 1 kHz, then 27 mels for every factor of 6.4.
 _HZ_PER_MEL, _KNEE_HZ, _LOG_STEP = 200.0 / 3.0, 1000.0, math.log(6.4) / 27.0
 
 
@@ -240,7 +254,20 @@ def _mel_to_hz(mel: np.ndarray, htk: bool) -> np.ndarray:
 
 
 def linear_matrix(sample_rate_hz: float, n_fft: int, n_bands: int, fmin_hz: float, fmax_hz: float) -> np.ndarray:
-    """Bins floor(fmin).. ceil(fmax) (the last left out), the nearest for each of `n_bands`; as ANIMAL-SPOT."""
+    """Matrix that selects one FFT bin for each band, equally spaced in frequency, as in ANIMAL-SPOT.
+
+    The bins from floor(fmin) to ceil(fmax), without the last, are resized to `n_bands` by nearest neighbor.
+
+    Args:
+        sample_rate_hz: Sample rate of the waveform.
+        n_fft: Length of the FFT.
+        n_bands: Number of bands.
+        fmin_hz: Lowest frequency.
+        fmax_hz: Highest frequency.
+
+    Returns:
+        float64 [n_bands, n_fft // 2 + 1], one 1 in each row.
+    """
     first = math.floor(n_fft * fmin_hz / sample_rate_hz)
     n_bins = math.ceil(n_fft * fmax_hz / sample_rate_hz) - first
     matrix = np.zeros((n_bands, n_fft // 2 + 1))
@@ -258,8 +285,8 @@ def _constants(spec: FrontEnd) -> tuple[np.ndarray, np.ndarray]:
     bands = linear_matrix(*size) if spec.bands == "linear" else mel_matrix(*size, htk=spec.bands == "mel_htk")
     if not bands.any():
         raise UserError(
-            f"frontend.fmin_hz..fmax_hz must hold at least one FFT bin ({spec.sample_rate_hz / spec.n_fft:g} Hz "
-            f"apart). Received: {(spec.fmin_hz, spec.fmax_hz)}"
+            "frontend.fmin_hz to frontend.fmax_hz must contain at least one FFT bin; bins are "
+            f"{spec.sample_rate_hz / spec.n_fft:g} Hz apart. Received: {(spec.fmin_hz, spec.fmax_hz)}"
         )
     window.flags.writeable = bands.flags.writeable = False
     return window, bands
@@ -274,7 +301,7 @@ def _kept_range(n_in: int, n_out: int, side: str) -> tuple[int, int, int, int]:
 
 @functools.lru_cache(maxsize=64)
 def _resize_weights(n_in: int, n_out: int, method: str) -> np.ndarray | None:
-    """[n_out, n_in] weights of each output from the inputs; None where the length stays."""
+    """Weights of each output as a float64 matrix [n_out, n_in]; None where the length does not change."""
     if n_in == n_out:
         return None
     radius = 5.0 if method == "lanczos5" else 1.0

@@ -1,9 +1,9 @@
 """Log-mel features inside a Keras network, on the torch and the tensorflow backend.
 
-`transform="rfft"` uses the backend's FFT in float64 (training, prediction; the 1e-3 dB of the package hold);
-`transform="dft"` uses gathers and matrix products in float32 only (portable_fft.py), so that every operation is a
-TFLite builtin on every conversion route. The numbers of the definition are constants of the graph, not weights: the
-layer adds nothing to a run's weights, and the precision policy changes nothing in it.
+`transform="rfft"` uses the backend's FFT in float64, for training and prediction; it is within the package's tolerance
+of 1e-3 dB. `transform="dft"` uses only gathers and matrix products in float32 (portable_fft.py), so that every
+operation is a TFLite builtin on every conversion route. The constants of the definition are constants of the graph, not
+weights: the layer has no weights, and the dtype policy does not affect it.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.frontend.definition import Definition, define, finish
+from birdnet_fs.frontend.definition import Definition, apply_steps, define
 from birdnet_fs.frontend.portable_fft import band_energies
 from birdnet_fs.schema import FrontEnd
 
@@ -26,34 +26,34 @@ def log_mel(waveform: Any, spec: FrontEnd, transform: Transform = "rfft") -> Any
     """Log-mel features as a tensor of the running backend.
 
     Args:
-        waveform: Floats in +-1, [batch, n_samples] or [n_samples], at `spec.sample_rate_hz`. n_samples must be
-            known when the graph is built; where it is not, `spec.n_samples` is taken.
+        waveform: Floats in +-1, [batch, n_samples] or [n_samples], at `spec.sample_rate_hz`. Where n_samples is
+            unknown when the graph is built, it must be `spec.n_samples`.
         spec: The front-end.
-        transform: "rfft", or "dft" for gathers and matrix products only.
+        transform: "rfft", or "dft" for gathers and matrix products only. Default: "rfft".
 
     Returns:
         float32 [batch, n_frames, n_mels]; NaN in a segment gives NaN in that segment's features.
 
     Raises:
-        UserError: Wrong shape, or too short for one frame.
+        UserError: The waveform has a wrong shape or is too short for one frame.
     """
-    x = ops.cast(waveform, "float64" if transform == "rfft" else "float32")  # pre-emphasis takes digits as well
+    x = ops.cast(waveform, "float64" if transform == "rfft" else "float32")  # pre-emphasis loses digits too
     if len(x.shape) not in (1, 2):
         raise UserError(f"A waveform must be [batch, n_samples] or [n_samples]. Received shape: {tuple(x.shape)}")
-    definition = define(spec, int(x.shape[-1] or spec.n_samples))  # torch.jit gives a tensor
+    definition = define(spec, int(x.shape[-1] or spec.n_samples))  # int: torch.jit gives a tensor
     with full_precision(x):
         x = ops.reshape(x, (-1, definition.n_samples))
-        return finish((band_energies if transform == "dft" else _rfft)(x, definition), definition, ops)
+        return apply_steps((band_energies if transform == "dft" else _rfft)(x, definition), definition, ops)
 
 
 def _rfft(x: Any, definition: Definition) -> Any:
-    """Energies [batch, n_frames, n_mels] by the backend's own FFT, in float64."""
+    """Band energies [batch, n_frames, n_mels] by the backend's FFT in float64."""
     spec, (low, high) = definition.spec, definition.bins
     if spec.preemphasis:
         x = ops.concatenate([x[:, :1], x[:, 1:] - spec.preemphasis * x[:, :-1]], axis=1)
     if definition.pad:
         x = ops.pad(x, ((0, 0), (definition.pad, definition.pad)), mode=spec.pad_mode)
-    # torch.stft centers unless told not to; the padding is done already, as the definition says
+    # the waveform is padded already; torch.stft's default would pad it again
     re, im = ops.stft(x, spec.n_fft, spec.hop_length, spec.n_fft, window=definition.window, center=False)
     power = ops.cast((re * re + im * im)[:, :, low:high], "float32")
     return ops.matmul(power, definition.bands[:, low:high].T.astype(np.float32))
@@ -61,7 +61,14 @@ def _rfft(x: Any, definition: Definition) -> Any:
 
 @contextlib.contextmanager
 def full_precision(x: Any) -> Iterator[None]:
-    """Outside any torch.autocast, which would run the matrix products in half precision."""
+    """Disable torch.autocast, which would run matrix products in half precision.
+
+    Args:
+        x: A tensor on the device for which autocast is disabled; ignored on other backends than torch.
+
+    Yields:
+        Nothing.
+    """
     if keras.backend.backend() == "torch":
         import torch
 
@@ -75,11 +82,15 @@ def full_precision(x: Any) -> Iterator[None]:
 
 @keras.saving.register_keras_serializable(package="birdnet_fs")
 class FrontEndLayer(keras.layers.Layer):
-    """Waveform [batch, n_samples] -> features [batch, n_frames, n_mels] as a layer of a network.
+    """Layer that computes features [batch, n_frames, n_mels] of waveforms [batch, n_samples].
 
     Args:
-        spec: The front-end, or its settings as a mapping (as a saved model holds them).
-        transform: "rfft", or "dft" for gathers and matrix products only.
+        spec: The front-end, or its settings as a mapping (from the config of a saved model).
+        transform: "rfft", or "dft" for gathers and matrix products only. Default: "rfft".
+        **kwargs: Arguments of `keras.layers.Layer`; dtype and trainable are overridden.
+
+    Raises:
+        UserError: The transform is neither "rfft" nor "dft".
     """
 
     def __init__(self, spec: FrontEnd | Mapping[str, Any], transform: Transform = "rfft", **kwargs: Any) -> None:
@@ -90,7 +101,7 @@ class FrontEndLayer(keras.layers.Layer):
         self.transform: Transform = transform
 
     def call(self, waveform: Any) -> Any:
-        """See `log_mel`."""
+        """Log-mel features float32 [batch, n_frames, n_mels] of waveforms [batch, n_samples]; see `log_mel`."""
         return log_mel(waveform, self.spec, self.transform)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -98,5 +109,5 @@ class FrontEndLayer(keras.layers.Layer):
         return (input_shape[0], *define(self.spec, input_shape[-1] or self.spec.n_samples).shape)
 
     def get_config(self) -> dict[str, Any]:
-        """The spec as plain JSON values, and the transform."""
+        """Config of the layer with the front-end as plain JSON values, and the transform."""
         return {**super().get_config(), "spec": self.spec.to_artifact(), "transform": self.transform}

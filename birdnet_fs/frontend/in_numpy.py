@@ -1,11 +1,10 @@
-"""Log-mel features on the CPU with numpy arrays: the fast execution, and the float64 reference.
+"""Log-mel features on the CPU with numpy arrays: the fast execution, and a float64 reference.
 
-`log_mel` is what caches, loaders and prediction call: loops compiled by numba up to the band energies and for the
-logarithm (kernels.py), else the steps of `definition`; `benchmarks/frontend.py` measures it against librosa.
-Everything runs on the calling thread: FFTs and matrix products with a thread pool (MKL, OpenBLAS) are a little
-faster alone on a machine and ten times slower on a busy one. Use one process or thread per core; the loops release
-the GIL.
-`log_mel_reference` is the same definition in plain numpy float64, for checks.
+`log_mel` is used by loaders and prediction. Band energies, logarithm, PCEN and resize are loops compiled by numba
+(kernels.py); other steps are those of `definition`. `benchmarks/frontend.py` compares its speed with librosa's.
+Everything runs on the calling thread: FFTs and matrix products with a thread pool (MKL, OpenBLAS) are a little faster
+on an idle machine and ten times slower on a busy one. Use one process or thread per core; the loops release the GIL.
+`log_mel_reference` computes the same in plain numpy float64, for checks.
 """
 
 import functools
@@ -15,35 +14,36 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.frontend.definition import STEPS, Definition, define, finish
+from birdnet_fs.frontend.definition import STEPS, Definition, apply_steps, define
 from birdnet_fs.schema import FrontEnd
 
-# Rounding in a float32 FFT leaves about 2e-14 of a frame's energy in every bin, and 1e-3 dB (five deviations) allows
-# 7e-10 of a band's: a band below 3e-5 of its frame's energy, over the band's largest weight, is blurred. Twice that.
+# A float32 FFT leaves rounding errors of about 2e-14 of a frame's energy in every bin. An error of 1e-3 dB at five
+# standard deviations allows 7e-10 of a band's energy, so a band is inaccurate if it is below 3e-5 of the energy of its
+# frame (times the band's largest weight). The limit is twice that.
 BLUR = 6e-5
-TINIEST = float(np.finfo(np.float32).tiny)  # least power of which the logarithm is taken
+TINIEST = float(np.finfo(np.float32).tiny)  # smallest power of which the logarithm is computed
 
 
 def log_mel(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
     """Log-mel features of one segment or a batch of them.
 
-    A segment's result is the same to the last bit whatever else is in the batch. In a float32 FFT the
-    rounding of a loud band is heard in a quiet one (0.004 dB at 80 dB below, 0.03 dB further down, on real
-    recordings). Frames where that would show are computed again in float64, about a tenth of real ones at top_db 80;
-    front-ends without top_db (panns, animal_spot, tilenet) and with PCEN are in float64 throughout. What follows
+    The result of a segment is the same to the last bit whatever else is in the batch. In a float32 FFT the rounding
+    errors of a loud band show in quiet ones (0.004 dB in a band 80 dB lower, 0.03 dB further down, on real
+    recordings). Frames with such bands are computed again in float64, about a tenth of real ones at top_db 80;
+    front-ends without top_db (panns, animal_spot, tilenet) and with PCEN are in float64 throughout. Everything after
     the power spectrum is in float32.
 
     Args:
-        waveform: float32 or float64 in +-1, or int16, [batch, n_samples] or [n_samples], at
-            `spec.sample_rate_hz`. Any n_samples that gives a frame; nothing is cropped or padded to
-            `spec.segment_s`.
+        waveform: float32 or float64 in +-1, or int16, [batch, n_samples] or [n_samples], at `spec.sample_rate_hz`.
+            n_samples is arbitrary from one frame on; nothing is cropped or padded to `spec.segment_s`.
         spec: The front-end.
 
     Returns:
-        float32 [batch, n_frames, n_mels]; `spec.shape` for waveforms of `spec.n_samples`.
+        float32 [batch, n_frames, n_mels], with batch 1 for [n_samples]; (n_frames, n_mels) is `spec.shape` for
+        waveforms of `spec.n_samples`.
 
     Raises:
-        UserError: Wrong type or shape, NaN or infinite samples, or too short for one frame.
+        UserError: The waveform has a wrong type or shape, holds NaN or infinite samples, or is too short for one frame.
 
     >>> from birdnet_fs.frontend import preset
     >>> log_mel(np.zeros(160_000, np.float32), preset("panns")).shape
@@ -58,22 +58,41 @@ def log_mel(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
     for segment, out in zip(waveform, features, strict=True):
         segment = np.ascontiguousarray(segment)
         if not kernels().finite(segment):
-            _refuse(waveform)
+            _raise_for_non_finite(waveform)
         _energies(segment, definition, energies)
-        out[:] = finish(energies[None], definition, _IN_PLACE, _FAST_STEPS)[0]
+        out[:] = apply_steps(energies[None], definition, _IN_PLACE, _FAST_STEPS)[0]
     return features
 
 
 def network_input(features: np.ndarray, spec: FrontEnd) -> np.ndarray:
-    """Features [..., n_frames, n_mels] with the channel axis a network reads, [..., n_frames, n_mels, n_channels]."""
+    """Add the channel axis that networks expect.
+
+    Args:
+        features: [..., n_frames, n_mels].
+        spec: The front-end, for its `n_channels`.
+
+    Returns:
+        [..., n_frames, n_mels, n_channels]; all channels are equal.
+    """
     return np.repeat(features[..., None], spec.n_channels, axis=-1)
 
 
 def log_mel_reference(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
-    """As `log_mel`, in plain numpy float64 [batch, n_frames, n_mels]; slow, for checks."""
+    """Log-mel features in plain numpy float64; slow, for checks of `log_mel`.
+
+    Args:
+        waveform: As in `log_mel`.
+        spec: The front-end.
+
+    Returns:
+        float64 [batch, n_frames, n_mels].
+
+    Raises:
+        UserError: As in `log_mel`.
+    """
     x = as_waveform(waveform).astype(np.float64)
     if not np.isfinite(x).all():
-        _refuse(x)
+        _raise_for_non_finite(x)
     definition = define(spec, x.shape[1])
     if spec.preemphasis:
         x = np.concatenate([x[:, :1], x[:, 1:] - spec.preemphasis * x[:, :-1]], axis=1)
@@ -81,14 +100,20 @@ def log_mel_reference(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
         x = np.pad(x, ((0, 0), (definition.pad, definition.pad)), mode=spec.pad_mode)
     frames = np.lib.stride_tricks.sliding_window_view(x, spec.n_fft, axis=1)[:, :: spec.hop_length]
     power = np.abs(np.fft.rfft(frames * definition.window)) ** 2
-    return finish(power @ definition.bands.T, definition, np)
+    return apply_steps(power @ definition.bands.T, definition, np)
 
 
 def as_waveform(waveform: Any) -> np.ndarray:
-    """A waveform as float32 or float64 [batch, n_samples], checked.
+    """Check a waveform, and add the batch axis.
+
+    Args:
+        waveform: float32 or float64, or int16, [batch, n_samples] or [n_samples].
+
+    Returns:
+        float32 or float64 [batch, n_samples]; int16 is divided by 32768.
 
     Raises:
-        UserError: Not float32, float64 or int16; not one or two axes; no samples.
+        UserError: The type is none of the three, there are not one or two axes, or there are no samples.
     """
     x = np.asarray(waveform)
     if x.dtype not in (np.float32, np.float64, np.int16):
@@ -101,17 +126,17 @@ def as_waveform(waveform: Any) -> np.ndarray:
     return x
 
 
-def _refuse(waveform: np.ndarray) -> None:
-    """Raise for the first sample that is NaN or infinite."""
+def _raise_for_non_finite(waveform: np.ndarray) -> None:
+    """Raise a UserError that names the first sample that is NaN or infinite."""
     row, column = np.argwhere(~np.isfinite(waveform))[0]
     raise UserError(
-        f"A waveform must hold finite samples; sample {column} of segment {row} is {waveform[row, column]}: "
-        "leave the recording out, or set such samples to 0"
+        f"A waveform must hold finite samples only. Received: sample {column} of segment {row} is "
+        f"{waveform[row, column]}; leave the recording out, or set such samples to 0"
     )
 
 
 class _Banded(NamedTuple):
-    """A matrix of which each row is zero outside one stretch: row m holds weights[offset[m]:][: end[m] - begin[m]]."""
+    """A matrix with one non-zero range per row: columns begin[m] to end[m] of row m are weights[offset[m]:]."""
 
     begin: np.ndarray
     end: np.ndarray
@@ -130,8 +155,8 @@ def _banded(matrix: np.ndarray) -> _Banded:
 
 @functools.lru_cache(maxsize=64)
 def _numbers(spec: FrontEnd, dtype: str) -> tuple[np.ndarray, ...]:
-    """What the loops need, in one precision: window, FFT, bands of 4 |bin| ** 2, 1 / largest weight of each band."""
-    from birdnet_fs.frontend.kernels import fft_plan
+    """Arguments of `energy_loop` in one precision: window, FFT plan, bands of 4 |bin| ** 2, 1 / largest weights."""
+    from birdnet_fs.frontend.energy_kernel import fft_plan
 
     definition = define(spec, spec.n_samples)
     with np.errstate(divide="ignore"):
@@ -146,13 +171,13 @@ def _resize_weights(definition: Definition) -> list[_Banded | None]:
 
 
 def _energies(waveform: np.ndarray, definition: Definition, out: np.ndarray) -> None:
-    """Band energies of one waveform [n_samples] into `out` [n_frames, n_mels]."""
+    """Write the band energies of one waveform [n_samples] to `out` [n_frames, n_mels]."""
     spec = definition.spec
     if spec.preemphasis:
         waveform = waveform.astype(np.float64)
         waveform = np.concatenate([waveform[:1], waveform[1:] - spec.preemphasis * waveform[:-1]])
     every = np.arange(definition.n_frames)
-    if definition.keeps_all:
+    if definition.needs_extra_precision:
         _transform(waveform, every, definition, "float64", out)
     else:
         least, energy = _transform(waveform, every, definition, "float32", out)
@@ -162,7 +187,7 @@ def _energies(waveform: np.ndarray, definition: Definition, out: np.ndarray) -> 
 
 
 def _blurred(out: np.ndarray, least: np.ndarray, energy: np.ndarray, definition: Definition) -> np.ndarray:
-    """Numbers of the frames with a band so far below the frame's loudness that float32 blurs it, and not cut off."""
+    """Indices of the frames with a band that a float32 FFT makes inaccurate and that `top_db` does not cut off."""
     spec = definition.spec
     suspect = np.flatnonzero(least < BLUR * energy)
     if not len(suspect):
@@ -174,27 +199,28 @@ def _blurred(out: np.ndarray, least: np.ndarray, energy: np.ndarray, definition:
 
 
 def _transform(
-    waveform: np.ndarray, which: np.ndarray, definition: Definition, dtype: str, out: np.ndarray
+    waveform: np.ndarray, indices: np.ndarray, definition: Definition, dtype: str, out: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Band energies of the frames `which` into their rows of `out`, with an FFT in `dtype`.
+    """Write the band energies of the frames `indices` to their rows of `out`, with an FFT in `dtype`.
 
-    Returns `least` and `energy` [n_frames] of these frames, see kernels.
+    Returns `least` and `energy` [n_frames] of these frames, see `energy_loop`.
     """
-    from birdnet_fs.frontend.kernels import LANES, kernels
+    from birdnet_fs.frontend.energy_kernel import LANES
+    from birdnet_fs.frontend.kernels import kernels
 
     spec = definition.spec
     if dtype == "float32":
         waveform = waveform.astype(np.float32, copy=False)
     least, energy = np.zeros((2, len(out)), np.float32)
     kernels().energies(
-        waveform, which, definition.pad, spec.pad_mode == "reflect", spec.hop_length, LANES,
+        waveform, indices, definition.pad, spec.pad_mode == "reflect", spec.hop_length, LANES,
         *_numbers(spec, dtype), out, energy, least,
     )  # fmt: skip
     return least, energy
 
 
 def _compress(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
-    """As `definition`'s step, for one segment, in one go: the limit below the maximum is taken of the power."""
+    """The step of `definition` for one segment in a single pass: the limit below the maximum applies to the power."""
     from birdnet_fs.frontend.kernels import kernels
 
     spec = definition.spec
@@ -206,14 +232,14 @@ def _compress(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
 
 
 def _pcen(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
-    """As `definition`'s step, for one segment, with the running mean frame by frame."""
+    """The step of `definition` for one segment, with the running mean frame by frame."""
     from birdnet_fs.frontend.kernels import kernels
 
     spec, smooth = definition.spec, definition.smoother
     x *= spec.pcen_scale
     before = np.ones_like(x[0, 0]) if spec.pcen_start == "one" else x[0, 0].copy()
     level = np.empty_like(x)
-    kernels().smooth(x[0], smooth.rate, spec.pcen_eps, before, level[0])
+    kernels().running_mean(x[0], smooth.rate, spec.pcen_eps, before, level[0])
     kernels().log(level.reshape(-1), TINIEST, -spec.pcen_gain)
     kernels().exp(level.reshape(-1))
     x *= level
@@ -231,7 +257,7 @@ def _pcen(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
 
 
 def _resize(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
-    """As `definition`'s step, for one segment [1, n_frames, n_mels], with the zeros of the matrices left out."""
+    """The step of `definition` for one segment [1, n_frames, n_mels], without the zeros of the matrices."""
     from birdnet_fs.frontend.kernels import kernels
 
     low = x.min()
@@ -240,14 +266,14 @@ def _resize(x: np.ndarray, definition: Definition, ops: Any) -> np.ndarray:
         if matrix is not None:
             lines = np.ascontiguousarray(np.moveaxis(x[0], axis, 0))
             mixed = np.empty((len(matrix.begin), lines.shape[1]), lines.dtype)
-            kernels().rows(lines, *matrix, mixed)
+            kernels().banded_matmul(lines, *matrix, mixed)
             x = np.moveaxis(mixed, 0, axis)[None]
     return x + low
 
 
 _FAST_STEPS = {**STEPS, "compress": _compress, "pcen": _pcen, "resize": _resize}
 
-# numpy, with the functions that go over a whole segment writing where they read
+# numpy functions that work in place where `apply_steps` allows it
 _IN_PLACE = SimpleNamespace(
     log=lambda x: np.log(x, out=x),
     maximum=lambda x, y: np.maximum(x, y, out=x),

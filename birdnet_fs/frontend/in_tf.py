@@ -1,7 +1,7 @@
 """Log-mel features as a tensorflow graph, for `tf.data` pipelines: `dataset.map(lambda x: log_mel(x, spec))`.
 
-The steps after the band energies are those of `definition`, called with tensorflow's functions. As in
-in_numpy the FFT is in float64: in float32 the rounding of a loud band is heard in a quiet one.
+The steps after the band energies are those of `definition`, called with tensorflow's functions. The FFT is in float64,
+since rounding errors of a loud band in float32 would show in quiet bands.
 """
 
 from types import SimpleNamespace
@@ -10,12 +10,12 @@ from typing import Any
 import tensorflow as tf
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.frontend.definition import define, finish
+from birdnet_fs.frontend.definition import apply_steps, define
 from birdnet_fs.schema import FrontEnd
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    """One of the two is a matrix for the whole batch; einsum, for tf.matmul would copy it for every segment."""
+    """Product of a matrix and a batch, in either order; tf.matmul would copy the matrix for each segment."""
     if len(a.shape) == len(b.shape) == 2:
         return tf.matmul(a, b)
     return tf.einsum("ij,bjk->bik", a, b) if len(a.shape) == 2 else tf.einsum("bij,jk->bik", a, b)
@@ -43,15 +43,15 @@ def log_mel(waveform: Any, spec: FrontEnd) -> Any:
     """Log-mel features as a tensor.
 
     Args:
-        waveform: Floats in +-1, [batch, n_samples] or [n_samples], at `spec.sample_rate_hz`; where n_samples
-            is unknown in the graph, `spec.n_samples` is taken.
+        waveform: Floats in +-1, [batch, n_samples] or [n_samples], at `spec.sample_rate_hz`. Where n_samples is
+            unknown in the graph, it must be `spec.n_samples`.
         spec: The front-end.
 
     Returns:
         float32 [batch, n_frames, n_mels]; NaN in a segment gives NaN in that segment's features.
 
     Raises:
-        UserError: Wrong shape, or too short for one frame.
+        UserError: The waveform has a wrong shape or is too short for one frame.
     """
     x = tf.convert_to_tensor(waveform)
     if x.shape.rank not in (1, 2):
@@ -68,4 +68,4 @@ def log_mel(waveform: Any, spec: FrontEnd) -> Any:
     spectrum = spectrum[:, :, low:high]
     power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
     energies = _matmul(tf.cast(power, tf.float32), definition.bands[:, low:high].T.astype("float32"))
-    return finish(energies, definition, _OPS)
+    return apply_steps(energies, definition, _OPS)

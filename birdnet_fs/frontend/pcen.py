@@ -1,14 +1,14 @@
-"""Per-channel energy normalization (PCEN): the energy of a band over its own running mean, then a root.
+"""Per-channel energy normalization (PCEN): the energy of a band divided by its running mean, then a root.
 
 Wang et al. 2017, "Trainable frontend for robust and far-field keyword spotting" (https://arxiv.org/abs/1607.05666);
 Lostanlen et al. 2019, "Per-channel energy normalization: why and how" (IEEE Signal Processing Letters 26(1),
-https://doi.org/10.1109/LSP.2018.2878620), which shows what the settings do to sounds outdoors. Formula, defaults, the
-rate from the time constant and the mean's start (`pcen_start="one"`) are those of `librosa.pcen(pcen_scale * E)` with E
+https://doi.org/10.1109/LSP.2018.2878620), on the effect of the settings on outdoor recordings. Formula, defaults, the
+rate from the time constant and the initial mean (`pcen_start="one"`) are those of `librosa.pcen(pcen_scale * E)` with E
 the band energies (powers).
 
-librosa's start is small beside any sound at the scale it advises, so that the first 0.4 s of a segment come out louder
-than the rest; `pcen_start="first"` starts in the steady state of the first frame (LEAF, Zeghidour et al. 2021,
-https://arxiv.org/abs/2101.08596).
+librosa's initial mean is small compared with any sound at the scale it recommends, so that the first 0.4 s of a segment
+are louder than the rest; `pcen_start="first"` starts in the steady state of the first frame (LEAF, Zeghidour et al.
+2021, https://arxiv.org/abs/2101.08596).
 """
 
 import math
@@ -22,9 +22,10 @@ from birdnet_fs.schema import FrontEnd
 class Smoother(NamedTuple):
     """The running mean y[t] = (1 - rate) * y[t - 1] + rate * x[t] as matrix products, float32.
 
-    Two stages, as a product with one matrix would need n_frames ** 2 numbers: frame t is number i of block k, `length`
-    frames each. Inside a block y is `within @ x` plus what is left of y before the block, `fade[i]` times it; this is
-    `between @ ends` of the blocks' own last means plus `start[k]` times y before the first frame.
+    The product has two stages, since a single matrix would need n_frames ** 2 numbers. Frames are divided into blocks
+    of `length`. In frame i of block k, y is `within @ x` of the block plus `fade[i]` times y at the end of the previous
+    block. The latter is `between @ ends`, where `ends` are the last values of `within @ x` of all blocks, plus
+    `start[k]` times y before the first frame.
     """
 
     rate: float
@@ -35,7 +36,15 @@ class Smoother(NamedTuple):
 
 
 def smoother(spec: FrontEnd, n_frames: int) -> Smoother:
-    """The running mean of `spec` over `n_frames`."""
+    """Matrices of the running mean.
+
+    Args:
+        spec: The front-end.
+        n_frames: Number of frames.
+
+    Returns:
+        Constants for `pcen`, arrays as described in `Smoother`.
+    """
     frames = spec.pcen_time_constant_s * spec.sample_rate_hz / spec.hop_length
     rate = 2.0 / (1.0 + math.sqrt(1.0 + 4.0 * frames**2))  # librosa's (sqrt(1 + 4 T^2) - 1) / (2 T^2) without its 0 / 0
     length = math.ceil(math.sqrt(n_frames))
@@ -52,15 +61,24 @@ def smoother(spec: FrontEnd, n_frames: int) -> Smoother:
 
 
 def _powers(rate: float, exponent: np.ndarray) -> np.ndarray:
-    """(1 - rate) ** exponent, 0 where the exponent is negative, float32 without subnormal numbers, which are slow."""
+    """(1 - rate) ** exponent, and 0 for negative exponents, as float32; subnormal numbers, which are slow, become 0."""
     powers = np.where(exponent < 0, 0.0, (1.0 - rate) ** np.maximum(exponent, 0).astype(np.float64))
     return np.where(powers < np.finfo(np.float32).tiny, 0.0, powers).astype(np.float32)
 
 
 def pcen(x: Any, spec: FrontEnd, smooth: Smoother, ops: Any) -> Any:
-    """Band energies [batch, n_frames, n_mels] -> PCEN of the same shape, 0 or more; `ops` as in `definition.finish`.
+    """Apply PCEN to band energies.
 
-    Written with exp and log alone, which every runtime has; silence is exactly 0.
+    Powers are computed with exp and log, which every runtime has. Silence gives exactly 0.
+
+    Args:
+        x: Band energies [batch, n_frames, n_mels]; it may be overwritten.
+        spec: The front-end.
+        smooth: Running mean for n_frames.
+        ops: Array namespace as in `definition.apply_steps`.
+
+    Returns:
+        [batch, n_frames, n_mels], 0 or more.
     """
     x = ops.multiply(x, spec.pcen_scale)
     level = _running_mean(x, spec, smooth, ops) + spec.pcen_eps
@@ -72,7 +90,7 @@ def pcen(x: Any, spec: FrontEnd, smooth: Smoother, ops: Any) -> Any:
 
 
 def _running_mean(x: Any, spec: FrontEnd, smooth: Smoother, ops: Any) -> Any:
-    """M of x [batch, n_frames, n_mels]; the products are of two matrices each, with the constant on the right."""
+    """Running mean of x [batch, n_frames, n_mels], by products of two matrices with the constant one on the right."""
     n_frames, n_bands = int(x.shape[1]), int(x.shape[2])
     n_blocks, length = len(smooth.between), len(smooth.within)
     x = ops.transpose(x, (0, 2, 1))
@@ -81,8 +99,8 @@ def _running_mean(x: Any, spec: FrontEnd, smooth: Smoother, ops: Any) -> Any:
         before = before * 0.0 + 1.0
     if missing := n_blocks * length - n_frames:
         x = ops.pad(x, ((0, 0), (0, 0), (0, missing)))
-    inside = ops.matmul(ops.reshape(x, (-1, length)), smooth.within.T)  # a row for each block of each band
-    ends = ops.reshape(inside[:, length - 1 :], (-1, n_blocks))  # a row for each band
+    inside = ops.matmul(ops.reshape(x, (-1, length)), smooth.within.T)  # one row per block of each band
+    ends = ops.reshape(inside[:, length - 1 :], (-1, n_blocks))  # one row per band
     carried = ops.matmul(ends, smooth.between.T) + ops.matmul(before, smooth.start[None])
     x = inside + ops.matmul(ops.reshape(carried, (-1, 1)), smooth.fade[None])
     x = ops.reshape(x, (-1, n_bands, n_blocks * length))[:, :, :n_frames]

@@ -1,6 +1,6 @@
-"""The front-ends of the systems built here, one row each, every number with its source.
+"""Table of front-ends, one row each, every number with its source.
 
-A row is a whole `schema.FrontEnd`; what differs from it in an experiment is set as
+A row is a complete `schema.FrontEnd`; an experiment overrides single settings as in
 `frontend=panns frontend.segment_s=10`.
 """
 
@@ -8,12 +8,12 @@ from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.schema import FrontEnd
 
 _ROWS = (
-    # Ours, for the small networks: the bands of birdclef2025, neither resized nor stretched in time.
+    # This package's own, for the small networks: the bands of birdclef2025 without a resize.
     FrontEnd(preset="cnn_32k", normalize="min_max"),
-    # Ours, for hosts that feed 144,000 samples (48 kHz, 3 s; the `birdnet` package, BirdNET-Analyzer).
-    # It is not BirdNET's own front-end: 10 ms hop, 96 bands that all hold at least one bin of n_fft
-    # 1024. 14 kHz, because a 32 kHz recording that was resampled fades out above: bands 80 dB down are
-    # where a float32 DFT loses its last digits.
+    # This package's own, for programs that pass 144,000 samples (48 kHz, 3 s; the `birdnet` package,
+    # BirdNET-Analyzer). It is not BirdNET's front-end. 10 ms hop, 96 bands with at least one bin of n_fft
+    # 1024 each. 14 kHz, because resampled 32 kHz recordings fade out above, and a float32 DFT is inaccurate
+    # in bands 80 dB lower.
     FrontEnd(
         preset="birdnet_3s_48k",
         sample_rate_hz=48_000,
@@ -27,7 +27,7 @@ _ROWS = (
         normalize="min_max",
     ),
     # BirdCLEF 2025 project plan and its repository: librosa mel, power_to_db, min-max, then bilinear to
-    # 256 x 256. (Theirs is (frequency, time); features are time first here.)
+    # 256 x 256. (There the axes are (frequency, time); here they are (time, frequency).)
     FrontEnd(
         preset="birdclef2025",
         segment_s=5.0,
@@ -95,7 +95,7 @@ _ROWS = (
         normalize_eps=1e-6,
     ),
     # Project Echo, the TFLite engine and edge client (efficientnetv2): librosa's defaults (n_fft 2048), 0 dB is the
-    # segment's own maximum, (x - mean) / (std + 1e-6). Rates and bands stand in their preprocess_config.json.
+    # segment's own maximum, (x - mean) / (std + 1e-6). Rates and bands are from its preprocess_config.json.
     FrontEnd(
         preset="echo_edge",
         segment_s=5.0,
@@ -123,8 +123,9 @@ _ROWS = (
         fmax_hz=14_000.0,
         top_db=0.0,
     ),
-    # ANIMAL-SPOT (Bergler et al. 2022) with the fork's n_fft 1024 and hop 172: pre-emphasis, frames that
-    # do not overhang, linear bins 11..232 to 256 by nearest, (dB + 80) / 100, zeros on both sides to 256.
+    # ANIMAL-SPOT (Bergler et al. 2022) with a fork's n_fft 1024 and hop 172: pre-emphasis, no padding of the
+    # waveform, linear bins 11..232 resized to 256 by nearest neighbor, (dB + 80) / 100, zero frames on both sides
+    # up to 256.
     FrontEnd(
         preset="animal_spot",
         sample_rate_hz=44_100,
@@ -145,9 +146,9 @@ _ROWS = (
         keep_frames=256,
         keep_from="center",
     ),
-    # Few-shot ProtoNet: z-score over the clip's own frames, then 512 frames. Clips come in any length and
-    # are not padded before (give `log_mel` the clip); segment_s is the 512 frames. Their `+ 2e-16` before
-    # the floor of 1e-10 moves nothing by more than 1e-5 dB and is left out.
+    # Few-shot ProtoNet: z-score over the frames of the clip, then 512 frames. Clips have any length and are
+    # not padded before (pass the clip to `log_mel`); segment_s is the length of 512 frames. The original's
+    # `+ 2e-16` before the floor of 1e-10 changes nothing by more than 1e-5 dB and is omitted.
     FrontEnd(
         preset="fewshot",
         sample_rate_hz=22_050,
@@ -163,8 +164,8 @@ _ROWS = (
         normalize_eps=1e-8,
         keep_frames=512,
     ),
-    # Few-shot ProtoNet with PCEN: librosa's defaults on the same mel power. Theirs is at scale 1, where librosa's mean
-    # starts far above any sound and takes seconds to come down; the scale here is the one librosa advises.
+    # Few-shot ProtoNet with PCEN: librosa's defaults on the same mel power. The original uses scale 1, where librosa's
+    # initial mean is far above any sound and decays for seconds; here the scale is the one that librosa recommends.
     FrontEnd(
         preset="fewshot_pcen",
         sample_rate_hz=22_050,
@@ -181,9 +182,9 @@ _ROWS = (
         normalize_eps=1e-8,
         keep_frames=512,
     ),
-    # BirdCLEF 2022 TileNet v2/v3 (nnAudio's MelSpectrogram: Slaney, reflect). Theirs is linear power, which
-    # gave NaN; the logarithm is the default here and frontend.compression=none is theirs.
-    # v4: the same. v5, v6: frontend.n_mels=128 frontend.hop_length=1227.
+    # BirdCLEF 2022 TileNet v2/v3 (nnAudio's MelSpectrogram: Slaney, reflect). The original uses linear power,
+    # which gave NaN: here the default is the logarithm, and frontend.compression=none is the original.
+    # v4 is the same; v5 and v6: frontend.n_mels=128 frontend.hop_length=1227.
     FrontEnd(
         preset="tilenet",
         segment_s=5.0,
@@ -203,13 +204,16 @@ PRESETS: dict[str, FrontEnd] = {row.preset: row for row in _ROWS}
 
 
 def preset(name: str) -> FrontEnd:
-    """The front-end of this name.
+    """Front-end by name.
 
     Args:
-        name: One of `PRESETS`.
+        name: A key of `PRESETS`.
+
+    Returns:
+        The front-end.
 
     Raises:
-        UserError: There is none of this name; the nearest is named.
+        UserError: There is no preset of this name; the message lists the presets and the nearest name.
 
     >>> preset("birdclef2025").shape
     (256, 256)
@@ -217,5 +221,5 @@ def preset(name: str) -> FrontEnd:
     144000
     """
     if name not in PRESETS:
-        raise UserError(f"Front-end {name!r} does not exist; there are {', '.join(PRESETS)}.{nearest(name, PRESETS)}")
+        raise UserError(f"Front-end must be one of {', '.join(PRESETS)}. Received: {name!r}.{nearest(name, PRESETS)}")
     return PRESETS[name]
