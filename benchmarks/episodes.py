@@ -3,10 +3,10 @@
     python benchmarks/episodes.py [--rounds 5] [--only training|naming]
 
 Training: one step is one episode, N_WAY classes with one support clip and one query each, on SHAPE features; ours is
-the objective of training/episodic.py through the lowered network, the peers are in plain_networks.py (goal: at least
-as many episodes a second). Naming: the queries of N_EPISODES episodes once all clips are embedded; ours names them in
-blocks, the peer is a loop over episodes as papers publish it, with NumPy and scikit-learn, of which N_LOOPED are run
-and counted N_EPISODES / N_LOOPED times (goal: under 5 s for each method).
+the objective of training/episodic/objective.py through the lowered network, the peers are in plain_networks.py (goal:
+at least as many episodes a second). Naming: the queries of N_EPISODES episodes once all clips are embedded; ours names
+them in blocks, the peer is a loop over episodes as papers publish it, with NumPy and scikit-learn, of which N_LOOPED
+are run and counted N_EPISODES / N_LOOPED times (goal: under 5 s for each method).
 """
 
 import argparse
@@ -26,7 +26,7 @@ from birdnet_fs import models, schema
 from birdnet_fs.data.episodes import EpisodeIndices, draw_episodes
 from birdnet_fs.metrics.few_shot import EpisodeScores, by_embedding, by_pairs, combine_standardized, summarize
 from birdnet_fs.models.lowering.lower import lower
-from birdnet_fs.training import episodic
+from birdnet_fs.training.episodic.objective import episodic_objective
 
 N_WAY, SHAPE = 5, (128, 128)
 COSINE_SCALE = 10.0
@@ -107,7 +107,7 @@ def training(rounds: int) -> None:
         counts = [sum(p.numel() for p in side) for side in (theirs, ours)]
         if counts[0] != counts[1]:
             raise RuntimeError(f"{name}: the peer has {counts[0]} trainable values, ours {counts[1]}")
-        objective = episodic.episodic_objective(model, settings)
+        objective = episodic_objective(model, settings)
         forward = lower(objective.network)
         x = torch.randn(2 * N_WAY, *SHAPE, 1)  # class by class, the support clip first
         nchw = x.permute(0, 3, 1, 2).contiguous()

@@ -22,7 +22,7 @@ from birdnet_fs.reports.page import render
 from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.provenance import held_out_clips
 from birdnet_fs.runs.run import VERSIONS, Run
-from birdnet_fs.training.episodic import held_out_accuracies
+from birdnet_fs.training.episodic.evaluation import held_out_accuracies
 from birdnet_fs.training.loop import device_of
 
 TEMPLATE = "few_shot.html"

@@ -1,4 +1,4 @@
-"""What a training leaves while it runs: history.csv, checkpoints, and numbers for TensorBoard and MLflow."""
+"""Files written after every epoch: history.csv and checkpoints, and metrics for TensorBoard and MLflow."""
 
 import shutil
 from collections.abc import Sequence
@@ -13,12 +13,14 @@ from birdnet_fs.training.tracking.tracker import Tracking
 
 
 class EpochCallbacks:
-    """What is written after every epoch. A full disk is said once and the training goes on: its weights are in memory.
+    """Write history, checkpoints and tracked metrics after every epoch.
+
+    An error of the file system is reported once and does not stop the training, whose weights are in memory.
 
     Args:
-        output: The run folder; an earlier run there ends with the first finished epoch.
+        output: The run folder; an earlier run there is removed after the first finished epoch.
         experiment: The resolved settings.
-        monitor: Of the history, that checkpoints are best by.
+        monitor: History column used to rank checkpoints; larger is better.
         save: Writes a run.
     """
 
@@ -29,9 +31,14 @@ class EpochCallbacks:
         self._failed = False
 
     def after_epoch(self, history: Sequence[Row], weights: Weights) -> None:
-        """Write the epoch that has just finished."""
+        """Write the epoch that has just finished.
+
+        Args:
+            history: Rows of all finished epochs.
+            weights: Present weights by variable path.
+        """
         try:
-            if len(history) == 1:  # its numbers and checkpoints would stand beside another run's weights
+            if len(history) == 1:  # files of an earlier run do not belong to these weights
                 remove_run(self.output)
                 shutil.rmtree(self.output / CHECKPOINTS, ignore_errors=True)
             write_history(self.output / HISTORY, history)
@@ -39,6 +46,6 @@ class EpochCallbacks:
                 self._checkpoints.add(history, weights)
         except OSError as error:
             if not self._failed:
-                say(f"Epoch {len(history)} could not be written to {self.output} ({error}); the training goes on.")
+                say(f"Epoch {len(history)} could not be written to {self.output} ({error}); training continues.")
             self._failed = True
         self.tracking.epoch(history[-1])

@@ -1,4 +1,4 @@
-"""What a training makes smaller: the loss of the settings on the outputs of the network that it needs."""
+"""The objective of a training: a network, a loss of its outputs and the metric that ranks epochs."""
 
 import functools
 import math
@@ -16,44 +16,59 @@ from birdnet_fs.models.heads import logit_scale
 from birdnet_fs.runs.history import accuracy_columns
 from birdnet_fs.training import cosine_losses, losses
 
-# outputs and targets of a step -> which classes are true and which are called, bool [n_rows, n_classes] each
+# (outputs, targets) of a step -> true classes and predicted classes, each bool [n_rows, n_classes]
 StepPredictions = Callable[[Any, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 class DistillationTerm(Protocol):
-    """What a teacher adds to the loss (distillation.py).
-
-    Attributes:
-        parameters: Trained beside the network's and dropped afterwards.
-    """
+    """Part of the loss that a teacher adds (`distillation.DistillationLoss`)."""
 
     @property
-    def parameters(self) -> Sequence[torch.nn.Parameter]: ...
+    def parameters(self) -> Sequence[torch.nn.Parameter]:
+        """Weights that are trained with the network and dropped afterwards."""
+        ...
 
     def forward(self, features: torch.Tensor, teacher_features: Sequence[torch.Tensor]) -> Any:
-        """What the teacher says of a batch: its features, and what the batch holds beside clips and targets."""
+        """Compute the outputs of the teacher for one batch.
+
+        Args:
+            features: float32 [batch, n_frames, n_mels, n_channels], those of the student.
+            teacher_features: Further tensors [batch, ...] of the batch that teachers need.
+
+        Returns:
+            The outputs, for `loss`.
+        """
         ...
 
     def loss(self, labels: torch.Tensor, outputs: Any, teacher_output: Any) -> torch.Tensor:
-        """The whole loss from that of the labels, the network's outputs and what the teacher said."""
+        """Combine the loss of the labels with that of the teacher.
+
+        Args:
+            labels: Loss of the labels, a scalar.
+            outputs: Outputs of the network, [batch, ...] each.
+            teacher_output: Result of `forward`.
+
+        Returns:
+            The whole loss, a scalar.
+        """
         ...
 
     def pop_means(self) -> dict[str, float]:
-        """Columns of history.csv: means over the steps since the last call."""
+        """Return columns of history.csv, means over the steps since the last call."""
         ...
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What training makes smaller, and what says how well it went.
+    """What a training minimizes and by which metric its epochs are ranked.
 
     Attributes:
-        network: What a step computes; it shares its weights with the model that is trained.
-        loss: Of its output and the batch's targets.
-        monitor: The column of `validate` that keep="best", early stopping and checkpoints go by; higher is better.
-        predictions: What was true and what was called in a step, for the accuracy in training; None = no such columns.
-        classes: Names in the order of the targets, for the accuracy of each; () = no such columns.
-        distillation: What a teacher adds, or None.
+        network: Network computed in each step; it shares its weights with the trained model.
+        loss: Loss of its outputs and the targets of the batch.
+        monitor: History column used to rank epochs; larger is better.
+        predictions: Returns true and predicted classes of a step, for the accuracy in training; None: no such columns.
+        classes: Names in the order of the targets, for the accuracy of each class; (): no such columns.
+        distillation: Part of the loss that a teacher adds, or None.
     """
 
     network: keras.Model
@@ -65,26 +80,35 @@ class Objective:
 
 
 class AccuracyCounter:
-    """How many rows were called rightly, and of each class how often, counted where they are: no step waits for it."""
+    """Counts of correct predictions, kept on the device so that no step waits for them."""
 
     def __init__(self) -> None:
-        self._counts: torch.Tensor | None = None  # rows, right rows, then each class: rows with it, those called so
+        self._counts: torch.Tensor | None = (
+            None  # rows, correct rows; for each class its rows, then those predicted correctly
+        )
 
     def add(self, true: torch.Tensor, predicted: torch.Tensor) -> None:
-        """Count rows [n, n_classes]."""
+        """Count rows of true and predicted classes, each bool [n_rows, n_classes]."""
         right = (true == predicted).all(1)
         whole = torch.stack([torch.ones_like(right).sum(), right.sum()])
         counts = torch.cat([whole, true.sum(0), (true & predicted).sum(0)])
         self._counts = counts if self._counts is None else self._counts + counts
 
     def pop_means(self, classes: Sequence[str]) -> dict[str, float]:
-        """`train_acc`, the accuracy of each class (nan where it did not occur), and a fresh start; {} of no rows."""
+        """Return `train_acc` and the accuracy of each class (NaN where it did not occur), and reset the counts.
+
+        Args:
+            classes: Names of the classes; empty for `train_acc` only.
+
+        Returns:
+            Columns of history.csv; none when no rows were counted.
+        """
         if self._counts is None:
             return {}
         n, right, *rest = self._counts.tolist()
         self._counts = None
         half = len(rest) // 2
-        each = [hit / rows if rows else math.nan for rows, hit in zip(rest[:half], rest[half:], strict=True)]
+        each = [n_hits / rows if rows else math.nan for rows, n_hits in zip(rest[:half], rest[half:], strict=True)]
         return {"train_acc": right / n, **(accuracy_columns("train", classes, each) if classes else {})}
 
 
@@ -95,13 +119,16 @@ def supervised_objective(
     multi_label: bool,
     class_weights: np.ndarray | None = None,
 ) -> Objective:
-    """The objective of labeled clips; the best epoch is that of the highest `val_macro_auroc`.
+    """Build the objective of labeled clips, monitored by `val_macro_auroc`.
 
     Args:
         model: The network.
-        settings: Its `loss`, `margin`, `focal_gamma` and `frame_loss`.
-        multi_label: Any number of classes a clip, else one.
-        class_weights: [n_classes], or None.
+        settings: Uses `loss`.
+        multi_label: Any number of classes per clip, else exactly one.
+        class_weights: float [n_classes], factor of the loss of each class. None: 1.
+
+    Returns:
+        The objective.
     """
     weights = None
     if class_weights is not None:
@@ -116,14 +143,14 @@ def supervised_objective(
 
 
 def _argmax_predictions(outputs: Any, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The class with the largest target (a mixture has several) and the one with the highest logit."""
+    """The class with the largest target (a mixture has several), and that with the largest logit."""
     logits = _logits(outputs)
     n_classes = logits.shape[1]
     return F.one_hot(targets.argmax(1), n_classes).bool(), F.one_hot(logits.argmax(1), n_classes).bool()
 
 
 def _thresholded_predictions(outputs: Any, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Classes with a target and a probability of one half or more; neither where the target is not known."""
+    """Classes with a target of 0.5 or more, and with a probability of 0.5 or more; unknown targets are in neither."""
     return targets >= 0.5, (_logits(outputs) >= 0) & (targets >= 0)
 
 
@@ -134,13 +161,16 @@ def _logits(outputs: Any) -> torch.Tensor:
 def build_loss(
     settings: schema.Training, *, multi_label: bool, scale: float = 1.0, weights: losses.Weights = None
 ) -> Any:
-    """The loss of logits that the settings name.
+    """Build the loss of logits that the settings name.
 
     Args:
-        settings: Its `loss`, `margin` and `focal_gamma`.
-        multi_label: What "auto" and "focal" mean: of sigmoids, else of a softmax.
-        scale: What the network multiplies its cosines by (`heads.logit_scale`).
-        weights: Of the classes.
+        settings: Uses `loss.name`, `loss.margin` and `loss.focal_gamma`.
+        multi_label: Whether "auto" and "focal" are losses of sigmoids instead of a softmax.
+        scale: Factor of the cosines in the logits (`heads.logit_scale`). Default: 1.
+        weights: float [n_classes], factor of each class. None: 1.
+
+    Returns:
+        The loss, to be called with (logits, targets, label_smoothing).
     """
     if settings.loss.name in schema.ON_COSINES:
         margin = settings.loss.margin or schema.ON_COSINES[settings.loss.name].margin

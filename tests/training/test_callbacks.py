@@ -23,8 +23,7 @@ from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.inference.clips import score_clips
 from birdnet_fs.inference.open import open_engine
 from birdnet_fs.reports.held_out import report_on_held_out
-from birdnet_fs.runs.checkpoints import Checkpoints
-from birdnet_fs.runs.history import accuracy_columns, read_history, write_history
+from birdnet_fs.runs.history import read_history
 from birdnet_fs.runs.resolve import is_finished
 from birdnet_fs.runs.run import load_run, read_weights, save_run
 from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Schedule, Training
@@ -163,26 +162,6 @@ def test_a_checkpoint_starts_a_training(run, recordings, tmp_path) -> None:
     np.testing.assert_allclose(after["logits/kernel"], before["logits/kernel"], atol=tolerances.BARELY_TRAINED)
 
 
-def test_what_is_kept_is_the_best_so_far(tmp_path: Path) -> None:
-    def save(folder: Path, weights: dict, history: list) -> None:
-        (folder / "epoch").write_text(str(history[-1]["epoch"]))
-
-    kept, history = Checkpoints(tmp_path, 2, "val_acc", save), []
-    expected = [
-        {"last": "1", "epoch_001_val_acc_0.5000": "1"},
-        {"last": "2", "epoch_001_val_acc_0.5000": "1"},  # not a number is not among the best
-        {"last": "3", "epoch_001_val_acc_0.5000": "1", "epoch_003_val_acc_0.5000": "3"},
-        {"last": "4", "epoch_001_val_acc_0.5000": "1", "epoch_003_val_acc_0.5000": "3"},  # of equal ones the earlier
-        {"last": "5", "epoch_001_val_acc_0.5000": "1", "epoch_005_val_acc_0.8000": "5"},
-        {"last": "6", "epoch_001_val_acc_0.5000": "1", "epoch_005_val_acc_0.8000": "5"},
-    ]
-    for epoch, (value, folders) in enumerate(zip([0.5, math.nan, 0.5, 0.5, 0.8, 0.1], expected, strict=True), 1):
-        history.append({"epoch": epoch, "val_acc": value})
-        kept.add(history, {})
-        assert {path.parent.name: path.read_text() for path in tmp_path.glob("*/epoch")} == folders
-    assert len(list(tmp_path.iterdir())) == 3  # nothing half-written is left
-
-
 def test_without_validation_clips_the_last_epoch_is_kept(recordings, tmp_path) -> None:
     run = trainer.train(experiment(recordings, "data.fold=-1", "training.epochs=1"), tmp_path / "run")
     assert set(checkpoints(run)) == {"last"}
@@ -283,12 +262,3 @@ def test_a_plateau_needs_validation_clips(recordings) -> None:
         trainer.partition(experiment(recordings, *settings))
 
 
-def test_history_is_written_whole_and_keeps_numbers_only(tmp_path: Path) -> None:
-    rows = [{"epoch": 1, **accuracy_columns("val", ["a, b"], [0.5]), "x": math.nan}, {"epoch": 2, "y": 3.0}]
-    write_history(tmp_path / "history.csv", rows)
-    assert (tmp_path / "history.csv").read_text().splitlines()[0] == 'epoch,x,y,"val/per_class_accuracy/a, b"'
-    assert read_history(tmp_path / "history.csv") == [
-        {"epoch": 1.0, "val/per_class_accuracy/a, b": 0.5},
-        {"epoch": 2.0, "y": 3.0},
-    ]
-    assert read_history(tmp_path / "none.csv") == []

@@ -1,4 +1,4 @@
-"""The loop against plain Keras and plain torch, on batches that need no audio."""
+"""The training loop against plain Keras and plain torch, on batches that need no audio."""
 
 import math
 
@@ -10,7 +10,8 @@ import torch
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.runs.run import model_weights
 from birdnet_fs.schema import Checkpoints, Optimizer, Schedule, Training
-from birdnet_fs.training.loop import DivergedError, Interrupted, Objective, device_of, run_epochs
+from birdnet_fs.training.loop import DivergedError, Interrupted, device_of, run_epochs
+from birdnet_fs.training.objective import Objective
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(48, 12, 12, 1)).astype(np.float32)
@@ -47,7 +48,7 @@ def network() -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
 
 
-def test_it_learns_and_reports_every_epoch() -> None:
+def test_loss_falls_and_every_epoch_has_a_row() -> None:
     model = network()
     fitted = run_epochs(model, FixedBatches(), Training(epochs=40, learning_rate=0.02), multi_label=False)
     assert [row["epoch"] for row in fitted.history] == list(range(1, 41))
@@ -55,7 +56,7 @@ def test_it_learns_and_reports_every_epoch() -> None:
     assert (model.predict(X, verbose=0).argmax(1) == LABEL).mean() > 0.9
 
 
-def test_one_run_equals_plain_keras_and_torch_adamw() -> None:
+def test_weights_equal_those_of_keras_with_torch_adamw() -> None:
     import tolerances
 
     settings = Training(
@@ -91,7 +92,7 @@ def test_keras_fit_trains_the_same_network() -> None:
     assert history["loss"][-1] < history["loss"][0]
 
 
-def test_best_weights_are_kept() -> None:
+def test_select_best_keeps_weights_of_best_epoch() -> None:
     scores = iter([0.6, 0.9, 0.7])
     seen = []
     model = network()
@@ -113,8 +114,8 @@ def test_best_weights_are_kept() -> None:
     assert any((last.weights[name] != value).any() for name, value in fitted.weights.items())
 
 
-@pytest.mark.parametrize(("keep", "kept_epoch"), [("best", 2), ("last", 4)])
-def test_it_stops_when_it_gets_no_better(keep: str, kept_epoch: int) -> None:
+@pytest.mark.parametrize(("select", "kept_epoch"), [("best", 2), ("last", 4)])
+def test_training_stops_without_improvement(select: str, kept_epoch: int) -> None:
     scores, seen = iter([0.6, math.nan, 0.7, 0.7, 0.65, 0.9]), []
     model = network()
 
@@ -122,27 +123,33 @@ def test_it_stops_when_it_gets_no_better(keep: str, kept_epoch: int) -> None:
         seen.append(model_weights(model))
         return {"val_macro_auroc": next(scores)}
 
-    settings = Training(epochs=6, checkpoints=Checkpoints(select=keep, patience=2))
+    settings = Training(epochs=6, checkpoints=Checkpoints(select=select, patience=2))
     fitted = run_epochs(model, FixedBatches(), settings, validate=validate)
     assert len(fitted.history) == len(seen) == 5
     for name, value in fitted.weights.items():
         np.testing.assert_array_equal(value, seen[kept_epoch][name])
 
 
-@pytest.mark.parametrize("settings", [{"patience": 2}, {"schedule": "plateau", "plateau_patience": 0}])
-def test_an_undefined_validation_metric_neither_ends_the_training_nor_lowers_the_rate(settings: dict) -> None:
-    settings = Training(**{"epochs": 5, "warmup_epochs": 0, "schedule": "constant", **settings})
+@pytest.mark.parametrize(
+    ("schedule", "checkpoints"),
+    [
+        (Schedule("constant", warmup_epochs=0), Checkpoints(patience=2)),
+        (Schedule("plateau", warmup_epochs=0, plateau_patience=0), Checkpoints()),
+    ],
+)
+def test_undefined_validation_metric_neither_stops_training_nor_lowers_rate(schedule, checkpoints) -> None:
+    settings = Training(epochs=5, schedule=schedule, checkpoints=checkpoints)
     scores = iter([math.nan, 0.6, math.nan, math.nan, math.nan])
     fitted = run_epochs(network(), FixedBatches(), settings, validate=lambda: {"val_macro_auroc": next(scores)})
     assert [row["learning_rate"] for row in fitted.history] == [settings.learning_rate] * 5
 
 
-def test_another_objective_has_its_own_network_loss_and_column() -> None:
+def test_custom_objective_uses_its_network_loss_and_monitor() -> None:
     """Half the squared mean of the pooled maps: nothing that the logits' weights have a part in."""
     model = network()
     before, scores = model_weights(model), iter([0.2, 0.9, 0.5])
     inner = keras.Model(model.input, model.get_layer("pool").output)
-    objective = Objective(inner, lambda pooled, targets, smoothing: (pooled**2).mean() / 2, best="val_acc")
+    objective = Objective(inner, lambda pooled, targets, smoothing: (pooled**2).mean() / 2, monitor="val_acc")
     settings = Training(
         epochs=3, learning_rate=0.05, optimizer=Optimizer(weight_decay=0.0), checkpoints=Checkpoints(select="best")
     )
@@ -159,7 +166,7 @@ def test_another_objective_has_its_own_network_loss_and_column() -> None:
     assert any((value != model_weights(model)[name]).any() for name, value in fitted.weights.items())  # the second's
 
 
-def test_the_average_lies_between_and_the_model_keeps_its_own() -> None:
+def test_ema_lies_between_start_and_end_and_model_keeps_its_weights() -> None:
     plain = run_epochs(network(), FixedBatches(), Training(epochs=2, learning_rate=0.05), multi_label=False)
     model = network()
     start = model_weights(model)
@@ -171,7 +178,7 @@ def test_the_average_lies_between_and_the_model_keeps_its_own() -> None:
     assert 0 < np.abs(averaged.weights["conv/kernel"] - plain.weights["conv/kernel"]).mean() < moved
 
 
-def test_a_nan_stops_names_the_recordings_and_keeps_the_last_good_epoch() -> None:
+def test_nan_loss_stops_and_names_recordings_and_keeps_last_good_epoch() -> None:
     with pytest.raises(
         DivergedError, match=r"The loss became NaN or infinite in epoch 2.*rec0\.wav.*and 8 more"
     ) as caught:
@@ -189,14 +196,14 @@ def test_a_nan_stops_names_the_recordings_and_keeps_the_last_good_epoch() -> Non
         np.testing.assert_array_equal(caught.value.weights[name], value)
 
 
-def test_a_gradient_that_overflows_stops_before_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_infinite_gradient_stops_before_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """log(|x|) style losses are finite with an infinite gradient: the step would poison every weight."""
     from birdnet_fs.training import losses
 
-    def steep(logits, targets, smoothing, weights):
+    def infinite_slope(logits, targets, smoothing, weights):
         return torch.sqrt(torch.abs((logits - logits.detach()).sum()))  # 0, with slope infinity
 
-    monkeypatch.setitem(losses.SINGLE, "ce", steep)
+    monkeypatch.setitem(losses.SINGLE, "ce", infinite_slope)
     model = network()
     before = model_weights(model)
     with pytest.raises(DivergedError, match="The gradient became NaN or infinite in epoch 1") as caught:
@@ -205,7 +212,7 @@ def test_a_gradient_that_overflows_stops_before_the_step(monkeypatch: pytest.Mon
         np.testing.assert_array_equal(caught.value.weights[name], before[name])
 
 
-def test_an_interrupt_gives_the_finished_epochs() -> None:
+def test_interrupt_returns_finished_epochs() -> None:
     class Stopping(FixedBatches):
         def epoch(self, epoch: int):
             if epoch == 2:
@@ -218,7 +225,7 @@ def test_an_interrupt_gives_the_finished_epochs() -> None:
     assert all(np.isfinite(value).all() for value in caught.value.weights.values())
 
 
-def test_an_interrupt_while_statistics_settle_gives_the_mean_weights() -> None:
+def test_interrupt_during_swa_statistics_returns_averaged_weights() -> None:
     class Stopping(FixedBatches):
         def epoch(self, epoch: int):
             if epoch == 3:  # after the last
@@ -228,13 +235,13 @@ def test_an_interrupt_while_statistics_settle_gives_the_mean_weights() -> None:
     settings = Training(epochs=3, optimizer=Optimizer(swa_epochs=2))
     with pytest.raises(Interrupted) as caught:
         run_epochs(network(), Stopping(), settings, multi_label=False)
-    settled = run_epochs(network(), FixedBatches(), settings, multi_label=False)
+    finished = run_epochs(network(), FixedBatches(), settings, multi_label=False)
     assert [row["epoch"] for row in caught.value.history] == [1, 2, 3]
-    np.testing.assert_array_equal(caught.value.weights["conv/kernel"], settled.weights["conv/kernel"])
-    assert (caught.value.weights["bn/moving_mean"] != settled.weights["bn/moving_mean"]).any()
+    np.testing.assert_array_equal(caught.value.weights["conv/kernel"], finished.weights["conv/kernel"])
+    assert (caught.value.weights["bn/moving_mean"] != finished.weights["bn/moving_mean"]).any()
 
 
-def test_bfloat16_arithmetic_keeps_float32_weights() -> None:
+def test_bfloat16_keeps_float32_weights() -> None:
     model = network()
     fitted = run_epochs(
         model, FixedBatches(), Training(epochs=20, learning_rate=0.02, precision="bfloat16"), multi_label=False
@@ -244,7 +251,7 @@ def test_bfloat16_arithmetic_keeps_float32_weights() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here, so cuda is no error")
-def test_a_missing_gpu_is_said() -> None:
+def test_missing_gpu_is_refused() -> None:
     assert device_of("auto") == "cpu"
     with pytest.raises(UserError, match=r"Use training\.device=cpu"):
         device_of("cuda")

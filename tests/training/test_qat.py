@@ -87,7 +87,7 @@ def test_the_new_run_is_built_with_its_ranges_and_scored(base, run):
 def test_it_starts_from_the_float_run_with_batchnorm_folded_in(base):
     experiment = with_model(base.experiment, quantized=True, weights=str(base.path))
     model = build_network(experiment, 3)
-    assert load_initial_weights(base.path, model, experiment, base.classes).endswith("the head's too.")
+    assert load_initial_weights(base.path, model, experiment, base.classes).endswith("including the head.")
     expected = model_weights(quantize(base.build_model()))
     for path, value in model_weights(model).items():
         np.testing.assert_array_equal(value, expected[path], err_msg=path)
@@ -99,7 +99,7 @@ def test_a_quantized_run_starts_quantized_ones_only(run):
     for path, value in model_weights(run.build_model()).items():
         np.testing.assert_array_equal(model_weights(again)[path], value)
     plain = with_model(run.experiment, quantized=False)
-    with pytest.raises(UserError, match=r"is a quantized run.*start from the float run before it .*base\)"):
+    with pytest.raises(UserError, match=r"is a quantized run.*set model\.weights to its float run .*base\)"):
         load_initial_weights(run.path, build_network(plain, 3), plain, run.classes)
 
 
