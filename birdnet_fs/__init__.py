@@ -1,4 +1,4 @@
-"""Classifiers of bird and other animal sounds: from labeled recordings to files proven on the device's runtime.
+"""Classifiers of bird and other animal sounds: from labeled recordings to files verified on the runtime of a device.
 
     import birdnet_fs as bfs
 
@@ -16,13 +16,13 @@ Rooms in the order of the data; each imports only from rooms above its own (test
     models       one family per file; pretrained/, quantization/, lowering/
     runs         run folders, checkpoints, provenance, initial weights
     metrics      AUROC, classification, few-shot, events; the Keras metrics
-    inference    score clips, recordings and waveforms with a run, an ensemble or an exported file
+    inference    scores and embeddings of clips, recordings and waveforms, from runs, ensembles and exported files
     training     batches + model -> run folder; tracking/
     tuning       search settings with Optuna
     fewshot      new species from a few clips: enrollment, calibration, evaluation
     analysis     recordings -> detections and tables; table_formats/
     reports      scores -> metrics.json and self-contained pages
-    export       run -> TFLite, ONNX, ... with proof; targets/, tflite/, onnx/, parity/, runtimes/
+    export       run -> TFLite, ONNX, ..., verified against the run; targets/, tflite/, onnx/, parity/, runtimes/
     cli          one small file per verb
 """
 
@@ -30,11 +30,11 @@ import importlib
 import os
 from typing import Any
 
-os.environ.setdefault("KERAS_BACKEND", "torch")  # one backend per process; the exporter's process sets tensorflow
+os.environ.setdefault("KERAS_BACKEND", "torch")  # export runs in a process of its own, with tensorflow
 
 __version__ = "0.2.0"
 
-# Name -> module that defines it and its name there; imported on first use, so that `import birdnet_fs` stays fast.
+# public name -> module and name in it, imported on first use, so that `import birdnet_fs` takes little time
 _LAZY = {
     "load": ("birdnet_fs.inference.model", "load"),
     "read_audio": ("birdnet_fs.audio.read", "read_audio"),
@@ -47,13 +47,16 @@ _LAZY = {
     "macro_auroc": ("birdnet_fs.metrics.auroc", "macro_auroc"),
     "UserError": ("birdnet_fs.core.errors", "UserError"),
 }
+_SUBPACKAGES = ("frontend", "models", "schema")
 
 __all__ = ["ClassWiseAUC", "UserError", "build_model", "load", "load_keras", "log_mel", "macro_auroc", "preset"]
 __all__ += ["read_audio", "save_run"]
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported on first use (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _LAZY[name]
@@ -62,4 +65,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_SUBPACKAGES})

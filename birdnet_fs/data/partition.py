@@ -1,8 +1,8 @@
-"""Which clips train, which validate, which are held out. Groups (recordings, sites, individuals) are never divided,
-and for few-shot training classes are not either.
+"""The training, validation and held-out clips of a run.
 
-A run keeps the answer in `partition.csv`, so that it is evaluated on what it truly never heard, even when
-recordings were added since.
+Groups (recordings, sites, individuals) are never divided; with `data.split=classes` (few-shot training) classes are
+not divided either. A run stores its partition in `partition.csv`, so that it is evaluated on the clips that it was not
+trained on even when recordings were added to the data later.
 """
 
 import csv
@@ -21,45 +21,45 @@ from birdnet_fs.data.segments import cut_segments
 
 PARTITION = "partition.csv"
 TRAIN, VAL, HELD_OUT = "train", "val", "held_out"
-PSEUDO_LABELS = "pseudo"  # in partition.csv: windows that were trained on with a run's labels
-INHERITED = "inherited"  # in partition.csv: recordings that the runs behind this one were trained on
+PSEUDO_LABELS = "pseudo"  # part in partition.csv: training windows with pseudo-labels
+INHERITED = "inherited"  # part in partition.csv: recordings that base runs and labeling runs were trained on
 SPLIT_NAMES = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": HELD_OUT}
-SPLIT_NAMES |= {"base": TRAIN, "novel": HELD_OUT}  # of few-shot data sets
-FINGERPRINT = "fingerprint"  # of the clip's recording (copies.py); empty = unknown
+SPLIT_NAMES |= {"base": TRAIN, "novel": HELD_OUT}  # names in few-shot data sets
+FINGERPRINT = "fingerprint"  # column with the fingerprint of the clip's recording (copies.py); empty = unknown
 COLUMNS = ("part", "path", "onset_s", "offset_s", "group", "labels", "secondary", FINGERPRINT)
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Clips by their part in one training run."""
+    """Clips of one training run by part."""
 
     manifest: Manifest
     train: tuple[Clip, ...]
     val: tuple[Clip, ...]
     held_out: tuple[Clip, ...]
-    pseudo_labels: tuple[Clip, ...] = ()  # windows of other recordings, labeled by runs
-    inherited: tuple[Clip, ...] = ()  # one for each recording that runs behind this one were trained on
+    pseudo_labels: tuple[Clip, ...] = ()  # windows of unlabeled recordings
+    inherited: tuple[Clip, ...] = ()  # one per recording that base runs and labeling runs were trained on
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in model order; those trained on where none of them is validated on or held out."""
+        """Class names in model order: those of the training clips if `classes_unseen_in_training`, else all."""
         return tuple(sorted(_labels(self.train))) if self.classes_unseen_in_training else self.manifest.classes
 
     @property
     def classes_unseen_in_training(self) -> bool:
-        """Whether all classes that are validated on or held out are ones that are not trained on."""
+        """Whether no class of the validation and held-out clips occurs in the training clips."""
         others = _labels((*self.val, *self.held_out))
         return bool(others) and not others & _labels(self.train)
 
     def leaks(self) -> splits.Leaks:
-        """What stands on more than one side: groups, or the same sound under two names."""
+        """Find groups, and recordings stored under two names, that are in more than one part."""
         clips = (*self.train, *self.val, *self.held_out)
         sides = [0] * len(self.train) + [1] * len(self.val) + [2] * len(self.held_out)
-        marks = {clip.path: clip.fingerprint for clip in copies.with_fingerprints(clips)}
-        return splits.leak_report(clips, sides, fingerprints=marks)
+        fingerprints = {clip.path: clip.fingerprint for clip in copies.with_fingerprints(clips)}
+        return splits.leak_report(clips, sides, fingerprints=fingerprints)
 
     def with_fingerprints(self) -> "Partition":
-        """The same parts, each clip with the fingerprint of its recording; the front of every recording is read."""
+        """Copy with the fingerprint of its recording in every clip; the start of every recording is read."""
         train, val, held_out, pseudo = map(
             copies.with_fingerprints, (self.train, self.val, self.held_out, self.pseudo_labels)
         )
@@ -67,10 +67,17 @@ class Partition:
 
 
 def partition(experiment: schema.Experiment) -> Partition:
-    """Read the manifest and divide it as `data.split` says; `data.fold=-1` trains on everything.
+    """Read the manifest and divide it by `data.split`; with `data.fold=-1` all clips are training clips.
+
+    Args:
+        experiment: Settings.
+
+    Returns:
+        The parts, without pseudo-labeled and inherited clips.
 
     Raises:
-        UserError: No clip is left to train on, the table lacks what the split needs, or a fold holds nothing.
+        UserError: No clip is left to train on, no clip can be used for validation although the settings need it, the
+            table lacks a column or value that the split needs, or there is no fold `data.fold`.
     """
     data = experiment.data
     manifest = read_manifest(data)
@@ -80,17 +87,29 @@ def partition(experiment: schema.Experiment) -> Partition:
         tuple(clip for clip, part in zip(clips, parts, strict=True) if part == name) for name in (TRAIN, VAL, HELD_OUT)
     )
     if not train:
-        raise UserError(f"No clip is left to train on: {len(clips)} clips, {len(held_out)} of them held out.")
+        raise UserError(
+            f"No clip is left to train on: of {len(clips)} clips {len(held_out)} are held out and {len(val)} are for "
+            f"validation. Change data.split (now {experiment.data.split}), or add clips."
+        )
     if experiment.training.needs_validation and not val:
-        raise UserError(f"{schema.NEED_VALIDATION} need validation clips, and no group could be spared for them.")
+        raise UserError(
+            f"{schema.NEED_VALIDATION} need validation clips, but there are too few groups for them. Received: "
+            f"{len(clips)} clips with data.split={experiment.data.split}"
+        )
     return Partition(manifest, train, val, held_out)
 
 
 def fold_numbers(experiment: schema.Experiment) -> list[int]:
-    """The numbers of the folds: the table's own, else 0..data.n_folds-1.
+    """Numbers of the folds: those of the table, else 0..data.n_folds-1.
+
+    Args:
+        experiment: Settings.
+
+    Returns:
+        Fold numbers, sorted.
 
     Raises:
-        UserError: `data.split` knows no folds, or only some rows of the table have one.
+        UserError: `data.split` is not "folds", or only some rows of the table have a fold.
     """
     if experiment.data.split != "folds":
         raise UserError(f"Cross-validation needs data.split=folds. Received: {experiment.data.split!r}")
@@ -100,7 +119,7 @@ def fold_numbers(experiment: schema.Experiment) -> list[int]:
 
 
 def clips_to_train_on(manifest: Manifest, experiment: schema.Experiment) -> tuple[Clip, ...]:
-    """What one training item is: a labeled clip, or where events have times, every window of the recording."""
+    """Training items: labeled clips, or every window of the recordings where events have times."""
     if not manifest.events:
         return manifest.clips
     spec = experiment.frontend
@@ -111,7 +130,7 @@ def clips_to_train_on(manifest: Manifest, experiment: schema.Experiment) -> tupl
         min_overlap_s=experiment.data.min_overlap_s,
         sample_rate_hz=spec.sample_rate_hz,
     )
-    first: dict[Path, Clip] = {}  # a recording is one group and in one fold, whatever its events say
+    first: dict[Path, Clip] = {}  # a recording is in one group and one fold: those of its first event
     for clip in manifest.clips:
         first.setdefault(clip.path, clip)
     return tuple(
@@ -134,7 +153,7 @@ def _parts(clips: Sequence[Clip], manifest: Manifest, experiment: schema.Experim
     data = experiment.data
     if data.fold < 0:
         return [TRAIN] * len(clips)
-    # windows of a recording hold any mix of species: they are divided by recording, not by a first label
+    # windows of a recording have any mix of species: they are divided by recording, not stratified by a first label
     labels = ["" if manifest.events or not clip.labels else clip.labels[0] for clip in clips]
     groups = [clip.recording_group for clip in clips]
     if data.split == "table":
@@ -167,10 +186,10 @@ def _drawn(
 
 
 def _whole_classes(labels: list[str], seed: int) -> list[str]:
-    """15 % of the classes validated on, 15 % held out, each one at least, the others trained on."""
+    """Parts by class: 15 % of the classes for validation, 15 % held out, at least one each, the others for training."""
     names = sorted(set(labels))
     if len(names) < 3:
-        raise UserError(f"data.split=classes needs three classes or more. Received: {', '.join(names)}")
+        raise UserError(f"data.split=classes needs three classes or more. Received: {len(names)} ({', '.join(names)})")
     n = max(1, round(0.15 * len(names)))
     drawn = generator(seed, Stream.CLASSES).permutation(len(names))
     part = {names[c]: VAL if i < n else HELD_OUT if i < 2 * n else TRAIN for i, c in enumerate(drawn)}
@@ -182,7 +201,7 @@ def _split_column(clips: Sequence[Clip], column: str) -> list[str]:
     if odd:
         raise UserError(
             f"data.split=table needs train, val or test (or base, val or novel) in the column {column!r} "
-            f"(data.split_column) of every row; {len(odd)} of {len(clips)} have something else (the first: "
+            f"(data.split_column) of every row; {len(odd)} of {len(clips)} rows have another value (the first: "
             f"{odd[0].path}, {odd[0].split!r})."
         )
     return [SPLIT_NAMES[clip.split.lower()] for clip in clips]
@@ -193,23 +212,23 @@ def _labels(clips: Sequence[Clip]) -> set[str]:
 
 
 def _table_folds(clips: Sequence[Clip]) -> list[int]:
-    """The folds of the table, or none when it has no such column."""
+    """The fold of every clip as the table has it, or an empty list when no clip has one."""
     folds = [clip.fold for clip in clips if clip.fold is not None]
     if folds and len(folds) < len(clips):
         raise UserError(
-            f"{len(clips) - len(folds)} of {len(clips)} rows have no fold; fill data.fold_column, or draw folds with "
-            "data.fold_column= (nothing behind the equals sign)."
+            f"{len(clips) - len(folds)} of {len(clips)} rows have no fold; fill the column that data.fold_column "
+            "names, or set data.fold_column= (nothing after the equals sign) to draw folds."
         )
     return folds
 
 
 def write_partition(path: Path, parts: Partition) -> None:
-    """Write `partition.csv`: one row per clip with its part, and the fingerprint of its recording where it has one."""
+    """Write `partition.csv`, atomically: one row per clip with its part and the fingerprint of its recording."""
     with atomic_path(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for name in (TRAIN, VAL, HELD_OUT, PSEUDO_LABELS, INHERITED):
-            for clip in getattr(parts, name):
+            for clip in parts.pseudo_labels if name == PSEUDO_LABELS else getattr(parts, name):
                 end = "" if clip.offset_s is None else repr(clip.offset_s)
                 labels, secondary = ";".join(clip.labels), ";".join(clip.secondary)
                 place = (str(clip.path), repr(clip.onset_s), end)
@@ -217,20 +236,20 @@ def write_partition(path: Path, parts: Partition) -> None:
 
 
 def read_partition(path: Path, *parts: str) -> tuple[Clip, ...]:
-    """The clips of some parts, as `write_partition` wrote them.
+    """Read the clips of some parts of a `partition.csv`.
 
     Args:
-        path: A `partition.csv`. Without the column `fingerprint`, as it was written before, that of a clip is "".
+        path: A `partition.csv`. Fingerprints are "" when it has no column `fingerprint` (older runs).
         *parts: One or more of train, val, held_out, pseudo, inherited.
 
     Returns:
         The clips, in the order of the file.
 
     Raises:
-        UserError: There is no such file, or it is not as it was written.
+        UserError: The file does not exist or is damaged.
     """
     if not path.is_file():
-        raise UserError(f"The clips that the run held out were expected in {path}; it does not exist.")
+        raise UserError(f"The partition of the run was expected in {path}, which does not exist; train the run again.")
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         try:
             return tuple(
@@ -247,10 +266,10 @@ def read_partition(path: Path, *parts: str) -> tuple[Clip, ...]:
                 if row["part"] in parts
             )
         except (KeyError, ValueError, AttributeError) as error:
-            raise UserError(f"{path} is not as it was written ({error}); train the run again.") from None
+            raise UserError(f"{path} is damaged ({error!r}); train the run again.") from None
 
 
 def has_fingerprints(path: Path) -> bool:
-    """Whether a `partition.csv` has the column of fingerprints; those written before have not."""
+    """Whether a `partition.csv` has the column of fingerprints; those of older runs do not."""
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         return FINGERPRINT in next(csv.reader(file), ())

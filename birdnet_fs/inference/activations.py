@@ -1,12 +1,12 @@
 """Logits to probabilities and back, for NumPy and for torch.
 
-An activation is "softmax" (one label a clip, over the classes) or "sigmoid" (any number of labels, each class alone);
-`schema.Data.activation` says which one a run has. Here and nowhere else probabilities are made of logits in scoring,
-validation, ensembles, distillation and parity; losses have formulas of their own, and exported graphs nodes of their
-own, which the parity checks compare with these.
+An activation is "softmax" (one label per clip, over the classes) or "sigmoid" (any number of labels, each class alone);
+`schema.Data.activation` is that of a run. Scoring, validation, ensembles, distillation and parity convert logits only
+with these functions. Losses have their own formulas and exported graphs their own nodes, which the parity checks
+compare with these. Every function raises ValueError for another activation.
 
 The inverse needs a limit at both ends, because a stored probability may be 0 or 1 while no finite logit gives either.
-Both limits are what float32, in which probabilities are stored, can tell apart:
+Both limits follow from the resolution of float32, in which probabilities are stored:
 
 - `SMALLEST` = 2^-126, the smallest normal float32. Many runtimes flush anything smaller to 0, so that a stored 0 stands
   for it; its logit is -87.3.
@@ -28,7 +28,7 @@ LEAST_REST = 2.0**-26
 
 
 def to_probabilities(logits: ArrayLike, activation: str) -> NDArray[np.float64]:
-    """Probabilities of logits, computed in float64: nothing overflows, and small ones keep all their digits.
+    """Probabilities of logits, in float64: nothing overflows, and small ones keep all their digits.
 
     Args:
         logits: [..., n_classes], of any float type.
@@ -36,9 +36,6 @@ def to_probabilities(logits: ArrayLike, activation: str) -> NDArray[np.float64]:
 
     Returns:
         float64 [..., n_classes] in 0..1.
-
-    Raises:
-        ValueError: The activation is neither.
 
     >>> to_probabilities([[0.0, 0.0, 0.0, 0.0]], "softmax").tolist()
     [[0.25, 0.25, 0.25, 0.25]]
@@ -52,17 +49,14 @@ def to_probabilities(logits: ArrayLike, activation: str) -> NDArray[np.float64]:
 
 
 def to_logits(probabilities: ArrayLike, activation: str) -> NDArray[np.float64]:
-    """Finite logits that give these probabilities; those of a softmax are their logarithms, known but for a constant.
+    """Finite logits of probabilities; those of a softmax, defined up to a constant, are the logarithms.
 
     Args:
         probabilities: [..., n_classes] in 0..1; those of a softmax sum to 1.
         activation: "softmax" or "sigmoid".
 
     Returns:
-        float64 [..., n_classes]. `to_probabilities` makes the same float32 numbers of them, from `SMALLEST` to 1.
-
-    Raises:
-        ValueError: The activation is neither.
+        float64 [..., n_classes]. `to_probabilities` gives the same float32 numbers again, from `SMALLEST` to 1.
 
     >>> to_logits([[0.0, 0.5, 1.0]], "sigmoid").round(2).tolist()
     [[-87.34, 0.0, 18.02]]
@@ -85,17 +79,14 @@ def tensor_to_logits(probabilities: "torch.Tensor", activation: str) -> "torch.T
 
 
 def tensor_mean_logits(logits: "torch.Tensor", activation: str) -> "torch.Tensor":
-    """Logits of the mean of several probabilities, without leaving the logarithms: no limit is needed.
+    """Logits of the mean of several probabilities, computed in logarithms, so that no limit is needed.
 
     Args:
         logits: [batch, n, n_classes], of n windows or n networks.
         activation: "softmax" or "sigmoid".
 
     Returns:
-        [batch, n_classes]; of one (n = 1) as they were.
-
-    Raises:
-        ValueError: The activation is neither.
+        [batch, n_classes]; for n = 1 the logits unchanged.
     """
     import torch.nn.functional as F
 

@@ -1,4 +1,4 @@
-"""Clips as embeddings of a trained run."""
+"""Embeddings of clips: the mean, over the windows that cover a clip, of the embeddings of a trained network."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,22 +19,34 @@ from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.runs.run import Run
 
 PADDING_MODES = ("silence", "repeat")
-MAX_WINDOWS_PER_CLIP = 200  # training clips that the middle is taken of
+MAX_TRAINING_CLIPS = 200  # in a mean of training clips
+BATCH = 64  # windows per call of the network
 Floats = NDArray[np.float32]
-WINDOWS = 64  # through the network at a time
 
 
 class Item(NamedTuple):
-    """What an episode of validation or test is made of: a clip, or a part of one."""
+    """An item of a validation or test episode: a whole clip, or one window of the first or second half of a clip.
+
+    Attributes:
+        clip: Index of the clip.
+        part: 0 for the first half, 1 for the second. Default: -1, the whole clip.
+        place: Number of the window in its half, from 0.
+        n_places: Number of evenly spread windows in the half.
+    """
 
     clip: int
-    part: int = -1  # 0 or 1: windows of this half of it; -1: the whole clip
-    place: int = 0  # of the window in its half
+    part: int = -1
+    place: int = 0
     n_places: int = 1
 
 
 class Embedder:
-    """Embeddings of waveforms by the model as it stands, without augmentation."""
+    """Embeddings of waveforms, by a network with its current weights and without augmentation.
+
+    Args:
+        model: Features [batch, n_frames, n_mels, n_channels] -> logits, with a layer "embedding".
+        spec: The front-end of the network.
+    """
 
     def __init__(self, model: keras.Model, spec: schema.FrontEnd) -> None:
         self.spec = spec
@@ -45,31 +57,35 @@ class Embedder:
     def mean(self, windows: np.ndarray) -> np.ndarray:
         """The mean embedding [width] of windows [n, n_samples]."""
         total: Any = 0.0
-        for start in range(0, len(windows), WINDOWS):
-            features = network_input(log_mel(windows[start : start + WINDOWS], self.spec), self.spec)
+        for start in range(0, len(windows), BATCH):
+            features = network_input(log_mel(windows[start : start + BATCH], self.spec), self.spec)
             with torch.inference_mode():
                 total += self._forward(torch.from_numpy(features).to(self._device)).float().sum(0).cpu().numpy()
         return total / len(windows)
 
     def items(self, waveforms: Waveforms, items: Sequence[Item]) -> np.ndarray:
-        """The embedding of each item [n_items, width]: that of a window, or the mean over those that cover a clip."""
+        """Embeddings of items [n_items, width]: of one window, or the mean over the windows that cover a whole clip."""
         return np.stack([self.mean(_windows(waveforms[item.clip], item, self.rule)) for item in items])
 
 
 def embedding_width(model: keras.Model) -> int:
-    """Width of a network's embedding."""
+    """Number of dimensions of the embedding of a network."""
     return int(model.get_layer("embedding").output.shape[-1])
 
 
-def embed_clips(embedder: Embedder, waveforms: Waveforms, what: str, fill: str = "silence") -> Floats:
-    """The mean embedding over the windows that cover each clip: float32 [n_clips, width].
+def embed_clips(embedder: Embedder, waveforms: Waveforms, title: str, fill: str = "silence") -> Floats:
+    """The mean embedding over the windows that cover each clip.
 
     Args:
         embedder: Of a trained network.
         waveforms: The clips.
-        what: Title of the progress bar.
-        fill: What follows a clip that is shorter than the network's input, one of FILLS: silence, as when recordings
-            are analyzed, or the clip again and again, as the baseline of the DCASE few-shot task does.
+        title: Title of the progress bar.
+        fill: How a clip that is shorter than the network's input is padded, one of PADDING_MODES: "silence", as when
+            recordings are analyzed, or "repeat", the clip again and again, as the baseline of the DCASE few-shot task
+            does. Default: "silence".
+
+    Returns:
+        float32 [n_clips, width].
 
     Raises:
         UserError: `fill` is none of them.
@@ -84,24 +100,24 @@ def embed_clips(embedder: Embedder, waveforms: Waveforms, what: str, fill: str =
             waveform = np.resize(waveform, n_samples)
         return rule.cut(waveform)
 
-    rows = track(range(len(waveforms)), what, unit="clip")
+    rows = track(range(len(waveforms)), title, unit="clip")
     return np.stack([embedder.mean(windows(waveforms[i])) for i in rows]).astype(np.float32)
 
 
 def training_mean_embedding(run: Run, model: keras.Model) -> Floats:
-    """The mean embedding [width] of recordings that the run was trained on, at most MOST of them, evenly spread.
+    """The mean embedding [width] of clips that a run was trained on, MAX_TRAINING_CLIPS at most, evenly spread.
 
-    Zeros, with a word, when the recordings are gone.
+    When their recordings are no longer at their paths, the mean is zero and a line on stderr says so.
     """
     clips = read_partition(run.path / PARTITION, TRAIN) if (run.path / PARTITION).is_file() else ()
     clips = tuple(clip for clip in clips if clip.path.is_file())
     chosen = (
-        [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, MAX_WINDOWS_PER_CLIP).round().astype(int))]
+        [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, MAX_TRAINING_CLIPS).round().astype(int))]
         if clips
         else []
     )
     if not chosen:
-        say("The recordings that the run was trained on are gone, so no center is taken off the embeddings.")
+        say("The recordings that the run was trained on are gone, so no mean is subtracted from the embeddings.")
         return np.zeros(embedding_width(model), np.float32)
     waveforms = Waveforms(chosen, run.frontend.sample_rate_hz)
     return embed_clips(Embedder(model, run.frontend), waveforms, "embedding training clips").mean(0)
@@ -111,7 +127,7 @@ def _windows(waveform: np.ndarray, item: Item, rule: WindowRule) -> np.ndarray:
     if item.part < 0:
         return rule.cut(waveform)
     middle = len(waveform) // 2
-    half = waveform[middle:] if item.part else waveform[:middle]
-    spare = max(0, len(half) - rule.n_samples)
+    part = waveform[middle:] if item.part else waveform[:middle]
+    spare = max(0, len(part) - rule.n_samples)
     onset = round(spare * item.place / max(1, item.n_places - 1))
-    return pad_to(half[onset:], rule.n_samples)[None]
+    return pad_to(part[onset:], rule.n_samples)[None]

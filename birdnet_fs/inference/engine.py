@@ -1,7 +1,7 @@
-"""What scores waveforms: a run folder (torch), an ensemble of runs, or an exported file, behind one `Engine`.
+"""`Engine`: one interface for everything that scores waveforms, a run (torch), an ensemble or an exported file.
 
-An engine holds everything a caller needs to know about the model (classes, what it listens to, activation) and
-one function from waveforms to logits. A run is lowered to flat torch calls; exported files are opened in artifacts.py.
+An engine holds what callers need of a model (classes, input, activation) and one function from waveforms to logits.
+`open.open_engine` makes one. A run is lowered to flat torch calls; exported files are opened in exported.py.
 """
 
 from collections.abc import Callable
@@ -13,25 +13,43 @@ import numpy as np
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.inference.activations import to_probabilities
-from birdnet_fs.inference.clip_scores import lowered_network
 
 if TYPE_CHECKING:
+    import keras
+
     from birdnet_fs.runs.run import Run
 
 
+NumpyFunction = Callable[[np.ndarray], np.ndarray]
+
+
 class InputSpec(Protocol):
-    """What a caller has to know of a front-end; a `schema.FrontEnd` says it, and so does an ensemble's `CombinedInputSpec`."""
+    """What callers need of a front-end: a `schema.FrontEnd`, or the `CombinedInputSpec` of an ensemble."""
 
     @property
-    def sample_rate_hz(self) -> int: ...
+    def sample_rate_hz(self) -> int:
+        """Samples per second of the waveforms."""
+        ...
+
     @property
-    def segment_s(self) -> float: ...
+    def segment_s(self) -> float:
+        """Length of a segment in seconds."""
+        ...
+
     @property
-    def n_samples(self) -> int: ...
+    def n_samples(self) -> int:
+        """Length of a segment in samples."""
+        ...
+
     @property
-    def fmin_hz(self) -> float: ...
+    def fmin_hz(self) -> float:
+        """Lowest frequency of the features."""
+        ...
+
     @property
-    def fmax_hz(self) -> float: ...
+    def fmax_hz(self) -> float:
+        """Highest frequency of the features."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,19 +58,21 @@ class Engine:
 
     Attributes:
         classes: Class names in model order.
-        frontend: The front-end; gives sample rate, segment length and frequency range.
-        activation: "softmax" or "sigmoid", what turns logits into probabilities.
+        frontend: Sample rate, segment length and frequency range of the input.
+        activation: "softmax" or "sigmoid", applied to the logits.
         identity: Text that changes when the model does (SHA-256 of its files).
         forward: float32 waveforms [n, n_samples] -> float32 logits [n, n_classes], for one batch.
-        gives_ranks: Whether the scores rank clips by class and are no probabilities (an ensemble's mean ranks).
+        gives_ranks: Whether the scores are positions of a ranking, by class, and not probabilities (an ensemble that
+            combines ranks). Default: False.
         one_label: Whether a clip has one label although the activation is "sigmoid" (ranks or log-odds of a softmax).
+            Default: False.
     """
 
     classes: tuple[str, ...]
     frontend: InputSpec
     activation: str
     identity: str
-    forward: Callable[[np.ndarray], np.ndarray]
+    forward: NumpyFunction
     gives_ranks: bool = False
     one_label: bool = False
 
@@ -80,18 +100,18 @@ class Engine:
         """Score waveforms, `batch_size` at a time.
 
         Args:
-            waveforms: float32 [n, n_samples], +-1, at `sample_rate_hz`.
-            batch_size: How many the model is given at once.
+            waveforms: float32 [n, n_samples] in ±1, at `sample_rate_hz`.
+            batch_size: Waveforms per call of the model, 1 or more. Default: 32.
 
         Returns:
             float32 [n, n_classes].
 
         Raises:
-            UserError: The shape is another, a sample is not finite, or the model answers with NaN or infinity.
+            UserError: The shape is not [n, n_samples], a sample is not finite, or a logit is NaN or infinite.
         """
         if waveforms.ndim != 2 or waveforms.shape[1] != self.n_samples:
             raise UserError(f"Waveforms must be [n, {self.n_samples}]. Received shape: {list(waveforms.shape)}")
-        # a model may run over NaN and answer with plausible numbers
+        # some models turn NaN into plausible logits
         if not np.isfinite(waveforms).all():
             raise UserError("The waveform holds samples that are NaN or infinite; repair the recording.")
         waveforms = np.ascontiguousarray(waveforms, np.float32)
@@ -99,7 +119,9 @@ class Engine:
         for start in range(0, len(waveforms), batch_size):
             found[start : start + batch_size] = self.forward(waveforms[start : start + batch_size])
         if not np.isfinite(found).all():
-            raise UserError("The model answered with NaN or infinity for this recording; its scores cannot be used.")
+            raise UserError(
+                "The logits of the model hold NaN or infinity for this recording; its scores cannot be used."
+            )
         return found
 
     def probabilities(self, waveforms: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
@@ -107,12 +129,15 @@ class Engine:
         return to_probabilities(self.logits(waveforms, batch_size=batch_size), self.activation).astype(np.float32)
 
 
-def run_network(run: "Run", *, threads: int = 0) -> Callable[[np.ndarray], np.ndarray]:
-    """The network of a run: float32 features [n, n_frames, n_mels, n_channels] -> float32 logits [n, n_classes].
+def build_on_device(run: "Run", *, threads: int = 0) -> "keras.Model":
+    """The network of a run with its weights, on the GPU where torch finds one, else on the CPU.
 
     Args:
-        run: What `load_run` gave.
-        threads: CPU threads torch may use; 0 leaves them as they are.
+        run: The run, from `load_run`.
+        threads: CPU threads of torch, 1 or more. Default: 0, left as they are.
+
+    Returns:
+        A Keras model: features [batch, n_frames, n_mels, n_channels] -> logits [batch, n_classes].
     """
     import keras
     import torch
@@ -120,7 +145,31 @@ def run_network(run: "Run", *, threads: int = 0) -> Callable[[np.ndarray], np.nd
     if threads:
         torch.set_num_threads(threads)
     with keras.device("cuda" if torch.cuda.is_available() else "cpu"):
-        return lowered_network(run.build_model())
+        return run.build_model()
+
+
+def lowered_network(model: "keras.Model") -> NumpyFunction:
+    """A Keras model as a function of NumPy arrays, with its weights as they are now, BatchNorm folded in.
+
+    Args:
+        model: Features [batch, n_frames, n_mels, n_channels] -> logits [batch, n_classes]; the function runs on the
+            device of its weights.
+
+    Returns:
+        Features float32 [n, n_frames, n_mels, n_channels] -> logits float32 [n, n_classes].
+    """
+    import torch
+
+    from birdnet_fs.models.lowering.lower import lower
+
+    network, device = lower(model, fold=True), model.weights[0].value.device
+
+    def logits_of(features: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            found = network(torch.from_numpy(features).to(device), training=False)
+        return found.float().cpu().numpy()
+
+    return logits_of
 
 
 def network_features(waveforms: np.ndarray, spec: schema.FrontEnd) -> np.ndarray:

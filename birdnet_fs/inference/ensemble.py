@@ -1,17 +1,16 @@
-"""Several runs as one engine: their probabilities put together as their mean, their power mean or their mean rank.
+"""Several runs as one engine: the mean, the power mean or the mean rank of their probabilities.
 
 Sources: H. van Veen, "Kaggle Ensembling Guide" (2015,
 https://www.kdnuggets.com/2015/06/ensembles-kaggle-data-science-competition-p1.html) for averaging, for rank averaging
 and for its "historical ranks"; the entries to BirdCLEF are compared by macro AUROC, which ranks alone decide (Kahl
 et al. 2024, https://ceur-ws.org/Vol-3740/paper-184.pdf), and average the folds of several networks in these ways.
 
-Ranks need something to be ranked against. Ranking the windows of one batch against each other would make the score of
-a window depend on what else was recorded, so here every member brings the scores it gave to clips it never heard (its
-held-out ones; of folds these are the out-of-fold scores), and the score of a window becomes its position among those,
-0..1.
+Ranks need reference scores. Ranking the windows of one batch against each other would make the score of a window depend
+on the other windows, so every member has a table of its scores of clips that it was not trained on (its held-out clips;
+for folds these are the out-of-fold scores), and the score of a window becomes its position among those, 0..1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,13 +23,13 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import sha256
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.inference.activations import SMALLEST, to_logits, to_probabilities
-from birdnet_fs.inference.clip_scores import mean_over_windows
-from birdnet_fs.inference.engine import Engine, run_network
+from birdnet_fs.inference.clips import mean_over_windows
+from birdnet_fs.inference.engine import Engine, NumpyFunction, build_on_device, lowered_network
 from birdnet_fs.runs.ensemble import POWER, load_ensemble
 from birdnet_fs.runs.run import ENSEMBLE
 
-N_POINTS = 1001  # of a table of positions: every thousandth of the clips, or all where there are fewer
-_BATCH = 64  # windows that a network is given at once
+N_POINTS = 1001  # of a table of positions: every thousandth, or all clips where there are fewer
+_BATCH = 64  # windows per call of a network
 Floats = NDArray[np.float64]
 
 
@@ -39,23 +38,31 @@ class EnsembleMember:
     """One run of an ensemble.
 
     Attributes:
-        frontend: What its network reads.
+        frontend: Front-end of its network.
         activation: "softmax" or "sigmoid".
-        columns: [n_classes], where each class of the ensemble stands among the member's.
+        columns: [n_classes], for each class of the ensemble its column in the logits of the member.
         network: Features [n, n_frames, n_mels, n_channels] -> logits [n, n_classes], classes in the member's order.
-        table: What `position_table` gave, classes in the ensemble's order; None unless ranks are combined.
+        table: float32 [n_points, n_classes], from `position_table`, classes in the ensemble's order. Default: None,
+            which is allowed unless ranks are combined.
     """
 
     frontend: schema.FrontEnd
     activation: str
     columns: NDArray[np.intp]
-    network: Callable[[np.ndarray], np.ndarray]
+    network: NumpyFunction
     table: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class CombinedInputSpec:
-    """What an ensemble listens to: the highest rate and the longest segment of its members, all their frequencies."""
+    """Input of an ensemble: the highest sample rate, the longest segment and the whole frequency range of its members.
+
+    Attributes:
+        sample_rate_hz: Samples per second of the waveforms.
+        segment_s: Length of a segment in seconds.
+        fmin_hz: Lowest frequency.
+        fmax_hz: Highest frequency.
+    """
 
     sample_rate_hz: int
     segment_s: float
@@ -68,8 +75,8 @@ class CombinedInputSpec:
         return round(self.segment_s * self.sample_rate_hz)
 
     @classmethod
-    def of(cls, specs: Sequence[schema.FrontEnd]) -> "CombinedInputSpec":
-        """The span of some front-ends."""
+    def from_frontends(cls, specs: Sequence[schema.FrontEnd]) -> "CombinedInputSpec":
+        """The combined input of front-ends."""
         return cls(
             max(spec.sample_rate_hz for spec in specs),
             max(spec.segment_s for spec in specs),
@@ -79,15 +86,15 @@ class CombinedInputSpec:
 
 
 def combine_scores(scores: np.ndarray, how: str, *, activation: str = "softmax", power: float = POWER) -> Floats:
-    """Scores of several members as one.
+    """Combine the scores of several members.
 
     Args:
         scores: [n_members, n, n_classes]: probabilities, or with "rank" positions in 0..1 (`positions`).
-        how: "mean": of the probabilities. "rank": of the positions. "power": the mean of p ** power, with softmax
+        how: "mean": of the probabilities. "rank": mean of the positions. "power": the mean of p ** power, with softmax
             divided by its sum over the classes; with sigmoid its power-th root, which ranks clips in the same order and
             keeps the probability of members that agree, so that thresholds keep their meaning.
-        activation: What the probabilities are of.
-        power: Above 1 the surer members count more, below 1 less.
+        activation: "softmax" or "sigmoid", of the probabilities. Default: "softmax".
+        power: Exponent of "power", above 0; above 1 high probabilities count more, below 1 less. Default: POWER.
 
     Returns:
         float64 [n, n_classes] in 0..1.
@@ -98,7 +105,7 @@ def combine_scores(scores: np.ndarray, how: str, *, activation: str = "softmax",
     given = np.asarray(scores, np.float64)
     if how != "power":
         return given.mean(axis=0)
-    # relative to the largest of a row, so that no power underflows to nothing
+    # relative to the largest of a row, so that no power underflows to 0
     largest = np.maximum(given.max(axis=(0, 2) if activation == "softmax" else 0, keepdims=True), SMALLEST)
     raised = ((given / largest) ** power).mean(axis=0)
     if activation == "softmax":
@@ -107,11 +114,14 @@ def combine_scores(scores: np.ndarray, how: str, *, activation: str = "softmax",
 
 
 def position_table(scores: np.ndarray) -> np.ndarray:
-    """Scores [n, n_classes] of clips that were not trained on -> what `positions` looks scores up in.
+    """Reference scores for `positions`.
+
+    Args:
+        scores: Scores [n, n_classes] of clips that were not trained on.
 
     Returns:
-        float32 [n_points, n_classes], ascending: the scores at n_points places evenly spread over the clips, the middle
-        one of equal ones (Hazen's quantiles); all clips where they are N_POINTS or fewer.
+        float32 [n_points, n_classes], ascending: the quantiles of the scores at n_points evenly spread places (Hazen's
+        definition); all scores where there are N_POINTS clips or fewer.
 
     Raises:
         UserError: There are no rows.
@@ -124,15 +134,18 @@ def position_table(scores: np.ndarray) -> np.ndarray:
 
 
 def positions(scores: np.ndarray, table: np.ndarray) -> Floats:
-    """Where scores stand among those of a table, by class: 0 = below all, 1 = above all.
+    """Positions of scores among those of a table, by class: 0 = below all, 1 = above all.
 
-    A score that is in the table has its mid-rank there, (rank - 1/2) / n_points, ties averaged; between two the
-    position rises in a straight line, and so it does from the lowest down to 0 and from the highest up to 1. A higher
-    score never has a lower position, and one score's position does not depend on the others.
+    A score that is in the table has its mid-rank there, (rank - 1/2) / n_points, ties averaged. Other scores are
+    interpolated linearly, also between 0 and the lowest and between the highest and 1. A higher score never has a lower
+    position, and the position of one score does not depend on the others.
 
     Args:
         scores: Probabilities [n, n_classes].
-        table: What `position_table` gave.
+        table: [n_points, n_classes], from `position_table`.
+
+    Returns:
+        float64 [n, n_classes] in 0..1.
 
     >>> positions(np.array([[0.5], [0.25], [1.0]]), np.array([[0.25], [0.5], [0.5], [0.75]])).ravel().tolist()
     [0.5, 0.125, 1.0]
@@ -148,11 +161,13 @@ def positions(scores: np.ndarray, table: np.ndarray) -> Floats:
 
 
 def open_ensemble(path: Path | str, *, threads: int = 0) -> Engine:
-    """An ensemble's folder as an engine; `engines.open_engine` calls this for one. Arguments and errors as there."""
+    """The engine of an ensemble folder; `open.open_engine`, whose arguments these are, calls this for one."""
     found = load_ensemble(path)
     tables = found.positions() if found.how == "rank" else [None] * len(found.members)
     members = [
-        EnsembleMember(run.frontend, run.activation, columns, run_network(run, threads=threads), table)
+        EnsembleMember(
+            run.frontend, run.activation, columns, lowered_network(build_on_device(run, threads=threads)), table
+        )
         for run, columns, table in zip(found.members, found.columns, tables, strict=True)
     ]
     identity = sha256(found.path / ENSEMBLE)  # it holds the SHA-256 of the rest
@@ -162,38 +177,41 @@ def open_ensemble(path: Path | str, *, threads: int = 0) -> Engine:
 def ensemble_engine(
     members: Sequence[EnsembleMember], classes: Sequence[str], *, how: str, power: float = POWER, identity: str
 ) -> Engine:
-    """An engine that gives what `combine_scores` makes of its members.
+    """An engine that gives the combined scores of its members.
 
-    A segment is as long as the longest of the members and at the highest of their rates. Each rate is resampled to
-    once, from the segment alone, so that its score does not depend on what was recorded around it (soxr HQ: but for the
-    first and last two frames features are within 0.03 dB of those of a recording decoded at that rate), and each
-    distinct front-end is computed once. A member with a shorter segment hears windows that cover the segment and gives
-    the mean of their probabilities, as for clips; silence that fills the end of a segment is left out of that.
+    A segment is as long as the longest of the members and has the highest of their rates. It is resampled to each rate
+    once, from the segment alone, so that its score does not depend on the neighboring segments (soxr HQ: but for the
+    first and last two frames, features are within 0.03 dB of those of a recording decoded at that rate), and each
+    distinct front-end is computed once. For a member with a shorter segment, windows cover the segment and the mean of
+    their probabilities is taken, as for clips; zeros that pad the end of a segment are left out.
 
     Args:
         members: In any order; all "softmax" or all "sigmoid" unless `how` is "rank".
         classes: Names, in the order of the members' `columns`.
-        how: "mean", "power", or "rank". With "rank" every member has a table, and the engine's scores are mean
-            positions among held-out clips, each class for itself: they rank, and are no probabilities.
-        power: Of "power".
+        how: "mean", "power", or "rank". With "rank" every member has a table, and the scores of the engine are mean
+            positions among held-out clips, by class: they rank clips and are no probabilities.
+        power: Exponent of "power". Default: POWER.
         identity: Text that changes when a member does.
+
+    Returns:
+        The engine.
     """
-    span = CombinedInputSpec.of([member.frontend for member in members])
+    spec = CombinedInputSpec.from_frontends([member.frontend for member in members])
     ranks = how == "rank"
     activation = "sigmoid" if ranks else members[0].activation
 
     def forward(waveforms: np.ndarray) -> np.ndarray:
-        heard = _MemberInputs(waveforms, span)
-        scores = np.stack([_scores(member, heard) for member in members])
+        inputs = _MemberInputs(waveforms, spec)
+        scores = np.stack([_scores(member, inputs) for member in members])
         combined = combine_scores(scores, how, activation=activation, power=power)
         return to_logits(combined, activation).astype(np.float32)
 
     one_label = ranks and {member.activation for member in members} == {"softmax"}
-    return Engine(tuple(classes), span, activation, identity, forward, ranks, one_label)
+    return Engine(tuple(classes), spec, activation, identity, forward, ranks, one_label)
 
 
 def _scores(member: EnsembleMember, inputs: "_MemberInputs") -> Floats:
-    """What one member gives to each waveform: probabilities or, with a table, positions; [n, n_classes]."""
+    """Scores of one member for each waveform: probabilities or, with a table, positions; [n, n_classes]."""
     from birdnet_fs.frontend.in_numpy import network_input
 
     features, n_windows = inputs.features(member.frontend)
@@ -207,21 +225,21 @@ def _scores(member: EnsembleMember, inputs: "_MemberInputs") -> Floats:
 
 
 class _MemberInputs:
-    """A batch of waveforms [n, n_samples] as each member wants it, each rate and each front-end computed once."""
+    """Features of a batch of waveforms [n, n_samples] for each member, each rate and front-end computed once."""
 
-    def __init__(self, waveforms: np.ndarray, span: CombinedInputSpec) -> None:
-        self._span = span
-        self._at = {span.sample_rate_hz: waveforms}
+    def __init__(self, waveforms: np.ndarray, spec: CombinedInputSpec) -> None:
+        self._spec = spec
+        self._at = {spec.sample_rate_hz: waveforms}
         self._features: dict[schema.FrontEnd, tuple[np.ndarray, NDArray[np.intp]]] = {}
         real = waveforms != 0
-        # seconds up to the last sample that is not silence
-        self._real_s = np.where(real.any(1), waveforms.shape[1] - real[:, ::-1].argmax(1), 0) / span.sample_rate_hz
+        # seconds up to the last sample that is not zero
+        self._real_s = np.where(real.any(1), waveforms.shape[1] - real[:, ::-1].argmax(1), 0) / spec.sample_rate_hz
 
     def features(self, spec: schema.FrontEnd) -> tuple[np.ndarray, NDArray[np.intp]]:
         """Features [n_windows, n_frames, n_mels] of all windows in order, and how many of them each waveform has."""
         from birdnet_fs.frontend.in_numpy import log_mel
 
-        same = replace(spec, preset="", n_channels=1)  # copies of the features are made from these
+        same = replace(spec, preset="", n_channels=1)  # further channels are copies
         if same not in self._features:
             rule = clip_rule(same.n_samples, same.sample_rate_hz)
             rows = [
@@ -234,9 +252,9 @@ class _MemberInputs:
     def _resampled(self, spec: schema.FrontEnd) -> np.ndarray:
         rate = spec.sample_rate_hz
         if rate not in self._at:
-            given = self._at[self._span.sample_rate_hz]
-            found = soxr.resample(given.T, self._span.sample_rate_hz, rate, quality="HQ").T
-            n_samples = round(self._span.segment_s * rate)
+            given = self._at[self._spec.sample_rate_hz]
+            found = soxr.resample(given.T, self._spec.sample_rate_hz, rate, quality="HQ").T
+            n_samples = round(self._spec.segment_s * rate)
             found = np.pad(found[:, :n_samples], ((0, 0), (0, max(0, n_samples - found.shape[1]))))
             self._at[rate] = np.ascontiguousarray(found, np.float32)
         return self._at[rate]

@@ -1,12 +1,11 @@
-"""Exported files as engines: `X.tflite` or `X.onnx`, with the `X.json` that the exporter wrote beside it.
+"""Engines of exported files: `X.tflite` or `X.onnx`, with the sidecar `X.json` that the exporter wrote beside it.
 
-TFLite runs on `ai_edge_litert`, or on `tflite_runtime` where only that is installed (the older devices); ONNX on
-`onnxruntime`. A file that answers probabilities is asked for the logits they come from.
+TFLite runs on `ai_edge_litert`, or on `tflite_runtime` where only that is installed (older devices); ONNX runs on
+`onnxruntime`. Where the output of a file is probabilities, logits are computed from them.
 """
 
 import importlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import sha256
 from birdnet_fs.inference.activations import ACTIVATIONS, to_logits
-from birdnet_fs.inference.engine import Engine, network_features
+from birdnet_fs.inference.engine import Engine, NumpyFunction, network_features
 
 INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # in order of preference
 _SIDECAR: dict[str, type | tuple[type, ...]] = {
@@ -33,19 +32,34 @@ _SIDECAR: dict[str, type | tuple[type, ...]] = {
 
 
 class ExportedNetwork(NamedTuple):
-    """A file that a runtime has opened; dimensions of any size are -1."""
+    """A file that a runtime has opened.
 
-    reads: tuple[int, ...]
-    gives: tuple[int, ...]
-    dtypes: tuple[str, str]  # of input and output
-    run: Callable[[np.ndarray], np.ndarray]
+    Attributes:
+        input_shape: Shape of the input; -1 for a dimension of any size.
+        output_shape: Shape of the output likewise.
+        dtypes: Types of input and output.
+        run: Input -> output.
+    """
+
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    dtypes: tuple[str, str]
+    run: NumpyFunction
 
 
 def open_artifact(path: Path, threads: int) -> Engine:
     """Open an exported file.
 
+    Args:
+        path: `X.tflite` or `X.onnx`, with `X.json` beside it.
+        threads: CPU threads of the runtime; 0 = the runtime decides.
+
+    Returns:
+        The engine.
+
     Raises:
-        UserError: Its sidecar is missing or does not describe it, or its runtime is missing or refuses it.
+        UserError: The sidecar is missing or does not describe the file, or the runtime is not installed or cannot load
+            it.
     """
     sidecar = _read_sidecar(path)
     spec = schema.FrontEnd.from_artifact(sidecar["frontend"])
@@ -55,22 +69,22 @@ def open_artifact(path: Path, threads: int) -> Engine:
     if identity != sidecar["sha256"].lower():
         raise UserError(f"{path} is not the file its sidecar describes (SHA-256 differs); copy both again.")
     network = (_open_tflite if path.suffix.lower() == ".tflite" else _open_onnx)(path, threads)
-    wanted: tuple[int, ...] = (spec.n_samples,)
+    expected: tuple[int, ...] = (spec.n_samples,)
     mel_first = sidecar.get("axes") == "mel_first"
     if sidecar["input"] == "features":
-        wanted = (*(reversed(spec.shape) if mel_first else spec.shape), spec.n_channels)
+        expected = (*(reversed(spec.shape) if mel_first else spec.shape), spec.n_channels)
     classes = tuple(sidecar["classes"])
-    if network.reads[1:] != wanted or network.gives[-1] != len(classes):
+    if network.input_shape[1:] != expected or network.output_shape[-1] != len(classes):
         raise UserError(
-            f"{path} must take [n, {', '.join(map(str, wanted))}] and give [n, {len(classes)}]; it takes "
-            f"{list(network.reads)} and gives {list(network.gives)}; export the run again."
+            f"{path} must take [n, {', '.join(map(str, expected))}] and give [n, {len(classes)}]; it takes "
+            f"{list(network.input_shape)} and gives {list(network.output_shape)}; export the run again."
         )
     for dtype in network.dtypes:
         if dtype != "float32":
             raise UserError(f"{path} must take and give float32; it takes {dtype}; export it again.")
-    fixed = network.reads[0]  # -1 where the batch may be any
+    fixed = network.input_shape[0]  # -1 for a batch of any size
 
-    def answer(waveforms: np.ndarray) -> np.ndarray:
+    def run(waveforms: np.ndarray) -> np.ndarray:
         inputs = waveforms if sidecar["input"] == "waveform" else network_features(waveforms, spec)
         if mel_first:
             inputs = np.ascontiguousarray(inputs.swapaxes(1, 2))
@@ -82,10 +96,11 @@ def open_artifact(path: Path, threads: int) -> Engine:
         return np.concatenate(found)[: len(inputs)]
 
     def forward(waveforms: np.ndarray) -> np.ndarray:
-        found = answer(waveforms)
+        found = run(waveforms)
         return found if sidecar["output"] == "logits" else to_logits(found, sidecar["activation"]).astype(np.float32)
 
-    one_label = sidecar["activation"] == "sigmoid" and bool(sidecar.get("one_label"))  # a softmax, as log-odds
+    # a softmax may be exported as log-odds, which a sigmoid turns into its probabilities
+    one_label = sidecar["activation"] == "sigmoid" and bool(sidecar.get("one_label"))
     return Engine(classes, spec, sidecar["activation"], identity, forward, one_label=one_label)
 
 
@@ -95,19 +110,19 @@ def _open_tflite(path: Path, threads: int) -> ExportedNetwork:
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{path} does not load in this TFLite runtime ({str(error).splitlines()[0]}).") from None
-    given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
     def run(batch: np.ndarray) -> np.ndarray:
         if tuple(interpreter.get_input_details()[0]["shape"]) != batch.shape:
-            interpreter.resize_tensor_input(given["index"], batch.shape)
+            interpreter.resize_tensor_input(source["index"], batch.shape)
             interpreter.allocate_tensors()
-        interpreter.set_tensor(given["index"], batch)
+        interpreter.set_tensor(source["index"], batch)
         interpreter.invoke()
-        return interpreter.get_tensor(answer["index"])
+        return interpreter.get_tensor(result["index"])
 
-    reads = (int(given.get("shape_signature", given["shape"])[0]), *map(int, given["shape"][1:]))
-    dtypes = (np.dtype(given["dtype"]).name, np.dtype(answer["dtype"]).name)
-    return ExportedNetwork(reads, tuple(map(int, answer["shape"])), dtypes, run)
+    input_shape = (int(source.get("shape_signature", source["shape"])[0]), *map(int, source["shape"][1:]))
+    dtypes = (np.dtype(source["dtype"]).name, np.dtype(result["dtype"]).name)
+    return ExportedNetwork(input_shape, tuple(map(int, result["shape"])), dtypes, run)
 
 
 def _open_onnx(path: Path, threads: int) -> ExportedNetwork:
@@ -120,16 +135,16 @@ def _open_onnx(path: Path, threads: int) -> ExportedNetwork:
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class of its own for each kind of refusal
+    except Exception as error:  # onnxruntime raises classes of its own, which have no common base
         raise UserError(f"{path} does not load in onnxruntime ({str(error).splitlines()[0]}).") from None
-    given, answer = session.get_inputs()[0], session.get_outputs()[0]
+    source, result = session.get_inputs()[0], session.get_outputs()[0]
 
     def run(batch: np.ndarray) -> np.ndarray:
-        return session.run([answer.name], {given.name: batch})[0]
+        return session.run([result.name], {source.name: batch})[0]
 
-    reads, gives = (tuple(n if isinstance(n, int) else -1 for n in end.shape) for end in (given, answer))
-    names = {"tensor(float)": "float32"}
-    return ExportedNetwork(reads, gives, (names.get(given.type, given.type), names.get(answer.type, answer.type)), run)
+    shapes = [tuple(n if isinstance(n, int) else -1 for n in tensor.shape) for tensor in (source, result)]
+    dtypes = ["float32" if tensor.type == "tensor(float)" else tensor.type for tensor in (source, result)]
+    return ExportedNetwork(shapes[0], shapes[1], (dtypes[0], dtypes[1]), run)
 
 
 def _read_sidecar(model: Path) -> dict[str, Any]:

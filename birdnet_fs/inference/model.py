@@ -1,19 +1,24 @@
-"""One object that scores: a run, an ensemble or an exported file, for use from Python.
+"""`Model`: a run, an ensemble or an exported file that scores recordings and waveforms, for use from Python.
 
 model = birdnet_fs.load("runs/birds10/fold0")
 table = model.predict("recording.wav", overlap_s=1.0)
 table["Turdus merula"]  # float32 [n_windows]
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import soxr
 
+from birdnet_fs.audio.read import stream_audio
 from birdnet_fs.core.errors import UserError, nearest
-from birdnet_fs.data.windows import batched, overlap_rule
+from birdnet_fs.core.progress import say
+from birdnet_fs.core.text import escaped
+from birdnet_fs.data.windows import WindowRule, batched, overlap_rule
 from birdnet_fs.inference.engine import Engine
 from birdnet_fs.inference.open import open_engine
 
@@ -21,20 +26,20 @@ if TYPE_CHECKING:
     import pandas
 
 TIMES = ("start_s", "end_s")
-BATCH = 32  # windows per call of the network
+BATCH = 32  # windows per call of the model, as `analyze` has by default
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WindowTable:
     """Scores of the windows of one recording: `table[name]` is a column, `len(table)` the number of windows.
 
     Attributes:
-        start_s: float64 [n_windows], start of each window in the recording, seconds.
-        end_s: float64 [n_windows], its end, not later than that of the recording.
-        scores: float32 [n_windows, n_classes], probabilities in 0..1 (positions in 0..1 of an ensemble of ranks).
+        start_s: float64 [n_windows], start of each window in seconds.
+        end_s: float64 [n_windows], end of each window in seconds, not later than the end of the recording.
+        scores: float32 [n_windows, n_classes], probabilities in 0..1 (for an ensemble that combines ranks: positions).
         classes: Class names in the order of the columns of `scores`.
-        status: "ok", or "partial" for a recording of which a part could not be decoded.
-        reason: What is wrong with a partial recording; "" for "ok".
+        status: "ok", or "partial" for a recording of which a part could not be decoded. Default: "ok".
+        reason: Why a recording is partial. Default: "".
     """
 
     start_s: np.ndarray
@@ -56,10 +61,16 @@ class WindowTable:
         return iter(self.columns)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """One column, [n_windows].
+        """A column of the table.
+
+        Args:
+            name: One of `columns`.
+
+        Returns:
+            [n_windows], float64 for times and float32 for scores.
 
         Raises:
-            UserError: There is no such column; the nearest is named.
+            UserError: There is no such column; the message names the most similar one.
         """
         if name in TIMES:
             return self.start_s if name == TIMES[0] else self.end_s
@@ -71,7 +82,10 @@ class WindowTable:
         return self.scores[:, self.classes.index(name)]
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """The table as a pandas DataFrame (pandas is not installed with birdnet_fs).
+        """The table as a pandas DataFrame; birdnet_fs does not install pandas.
+
+        Returns:
+            A DataFrame with `columns` and one row per window.
 
         Raises:
             UserError: pandas is not installed.
@@ -79,7 +93,7 @@ class WindowTable:
         try:
             import pandas
         except ImportError:
-            raise UserError("to_pandas needs pandas, which is not installed: pip install pandas") from None
+            raise UserError("to_pandas needs pandas; install it with `pip install pandas`.") from None
         return pandas.DataFrame({name: self[name] for name in self.columns})
 
 
@@ -87,7 +101,7 @@ class Model:
     """A model that scores recordings and waveforms.
 
     Args:
-        engine: What `open_engine` gave.
+        engine: The run, ensemble or exported file, from `open_engine`.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -100,7 +114,7 @@ class Model:
 
     @property
     def sample_rate_hz(self) -> int:
-        """Rate of the waveforms that the model reads."""
+        """Samples per second of the waveforms that the model reads."""
         return self.engine.sample_rate_hz
 
     @property
@@ -111,73 +125,75 @@ class Model:
     def predict(
         self, audio: Path | str | np.ndarray, overlap_s: float = 0.0, *, sample_rate_hz: int | None = None
     ) -> WindowTable:
-        """Score a recording window by window, in constant memory.
+        """Score a recording or a waveform window by window.
 
-        Windows are cut by the rule of `data.windows`: every `segment_s - overlap_s` seconds, a rest of at least
-        min(1 s, half a window) is one more window.
+        Windows are cut by the rule of `data.windows`: one window starts every `segment_s - overlap_s` seconds, and a
+        rest of at least min(1 s, half a window) is one more, padded window. Recordings are streamed, so that their
+        length is not limited by memory.
 
         Args:
-            audio: Path of a recording of any rate, or a mono waveform [n_samples], float in +-1 or int16.
-            overlap_s: Overlap of consecutive windows in seconds, 0 up to `segment_s`. Default: 0.
-            sample_rate_hz: Rate of a waveform; it is resampled to the model's. Default: the model's rate.
+            audio: Path of a recording of any sample rate, or a mono waveform [n_samples], float in ±1 or int16.
+            overlap_s: Overlap of consecutive windows in seconds, from 0 to less than `segment_s`. Default: 0.
+            sample_rate_hz: Sample rate of a waveform; it is resampled to that of the model. Default: None, the rate of
+                the model.
 
         Returns:
-            A table with columns start_s, end_s and one per class.
+            A table with columns start_s, end_s and one per class. Where a part of a recording could not be decoded,
+            the other windows are scored, `status` is "partial", and a line on stderr gives the reason.
 
         Raises:
-            UserError: The recording cannot be decoded, the waveform is no mono audio, or a value is out of its range.
+            UserError: The recording cannot be decoded, the waveform is not mono audio, or a value is out of its range.
         """
         rule = overlap_rule(self.segment_s, self.sample_rate_hz, overlap_s)
         if isinstance(audio, np.ndarray):
-            stream: Any = [self._waveform(audio, sample_rate_hz)]
-        elif sample_rate_hz is not None:
-            raise UserError(f"sample_rate_hz is for waveforms; a file states its own. Received: {sample_rate_hz}")
-        else:
-            from birdnet_fs.audio.read import stream_audio
+            waveform = self._resampled(audio, sample_rate_hz)
+            return self._table(rule, [waveform], lambda: len(waveform) / self.sample_rate_hz)
+        if not isinstance(audio, (str, os.PathLike)):
+            raise UserError(f"audio must be a path or a NumPy array. Received: {type(audio).__name__}")
+        if sample_rate_hz is not None:
+            raise UserError(f"sample_rate_hz is for waveforms; a file has its own. Received: {sample_rate_hz}")
+        stream = stream_audio(Path(audio), sample_rate_hz=self.sample_rate_hz)
+        table = self._table(rule, stream, lambda: stream.duration_s)
+        if stream.status == "quarantined" or not len(table):
+            raise UserError(f"{escaped(audio)} cannot be scored: {stream.reason or 'it holds no audio'}.")
+        if stream.status == "partial":
+            say(f"{escaped(audio)} was scored in part: {stream.reason}.")
+        return replace(table, status=stream.status, reason=stream.reason)
 
-            stream = stream_audio(Path(audio), sample_rate_hz=self.sample_rate_hz)
-        windows, scores = [], []
-        for group in batched(rule.stream(stream), BATCH):
+    def _table(self, rule: WindowRule, blocks: Iterable[np.ndarray], duration_s: Callable[[], float]) -> WindowTable:
+        """Score blocks of one recording; its length in seconds is asked for after the last block."""
+        windows, scores = [], [np.zeros((0, len(self.classes)), np.float32)]
+        for group in batched(rule.stream(blocks), BATCH):
             windows += [window for window, _ in group]
             scores.append(self.engine.probabilities(np.stack([waveform for _, waveform in group]), batch_size=BATCH))
-        if isinstance(audio, np.ndarray):
-            duration_s, status, reason = len(stream[0]) / self.sample_rate_hz, "ok", ""
-        else:
-            duration_s, status, reason = stream.duration_s, stream.status, stream.reason
-            if status == "quarantined" or not windows:
-                raise UserError(f"{audio} cannot be scored: {reason or 'it holds no audio'}.")
-        spans = np.array([rule.span_s(window, duration_s) for window in windows], np.float64).reshape(-1, 2)
-        probabilities = np.concatenate(scores) if scores else np.zeros((0, len(self.classes)), np.float32)
-        return WindowTable(spans[:, 0], spans[:, 1], probabilities, self.classes, status, reason)
+        spans = np.array([rule.span_s(window, duration_s()) for window in windows], np.float64).reshape(-1, 2)
+        return WindowTable(spans[:, 0], spans[:, 1], np.concatenate(scores), self.classes)
 
-    def _waveform(self, waveform: np.ndarray, sample_rate_hz: int | None) -> np.ndarray:
-        """A mono waveform float32 [n_samples] at the model's rate."""
+    def _resampled(self, waveform: np.ndarray, sample_rate_hz: int | None) -> np.ndarray:
+        """A mono waveform as float32 [n_samples] at the sample rate of the model."""
         if waveform.ndim != 1 or not len(waveform):
             raise UserError(f"A waveform must be mono, [n_samples], not empty. Received shape: {list(waveform.shape)}")
-        if waveform.dtype == np.int16:
-            waveform = waveform.astype(np.float32) / 32768
-        elif not np.issubdtype(waveform.dtype, np.floating):
-            raise UserError(f"A waveform must be float in +-1, or int16. Received dtype: {waveform.dtype}")
-        if sample_rate_hz is not None and sample_rate_hz != self.sample_rate_hz:
-            if sample_rate_hz < 1:
-                raise UserError(f"sample_rate_hz must be 1 or more. Received: {sample_rate_hz}")
-            import soxr
-
-            waveform = soxr.resample(waveform, sample_rate_hz, self.sample_rate_hz, quality="HQ")
-        return np.ascontiguousarray(waveform, np.float32)
+        if waveform.dtype != np.int16 and not np.issubdtype(waveform.dtype, np.floating):
+            raise UserError(f"A waveform must be float in ±1, or int16. Received dtype: {waveform.dtype}")
+        scale = 32768 if waveform.dtype == np.int16 else 1
+        waveform = np.ascontiguousarray(waveform, np.float32) / np.float32(scale)
+        if sample_rate_hz in (None, self.sample_rate_hz):
+            return waveform
+        if sample_rate_hz < 1:
+            raise UserError(f"sample_rate_hz must be 1 or more. Received: {sample_rate_hz}")
+        return soxr.resample(waveform, sample_rate_hz, self.sample_rate_hz, quality="HQ")
 
 
 def load(path: Path | str, *, threads: int = 0) -> Model:
     """Open a run folder, an ensemble or an exported file (.tflite or .onnx with its .json) for scoring.
 
+    A path that is none of these, a damaged file or a missing runtime raises the UserError of `open_engine`.
+
     Args:
         path: Folder or file.
-        threads: CPU threads the model may use. Default: 0, the runtime decides.
+        threads: CPU threads of the model, 1 or more. Default: 0, the runtime decides.
 
     Returns:
         A model with `classes` and `predict`.
-
-    Raises:
-        UserError: None of these, damaged, or the runtime for it is not installed.
     """
     return Model(open_engine(path, threads=threads))

@@ -6,18 +6,21 @@ import numpy as np
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import sha256
-from birdnet_fs.inference.engine import Engine, network_features, run_network
+from birdnet_fs.inference.engine import Engine, build_on_device, lowered_network, network_features
 
 
 def open_engine(path: Path | str, *, threads: int = 0) -> Engine:
-    """Open what scores: a run folder, an ensemble of runs, or `X.tflite` or `X.onnx` with the `X.json` beside it.
+    """Open a run folder, an ensemble of runs, or `X.tflite` or `X.onnx` with the `X.json` beside it.
 
     Args:
         path: Folder or file.
-        threads: CPU threads the model may use; 0 leaves it to the runtime.
+        threads: CPU threads of the model, 1 or more. Default: 0, the runtime decides.
+
+    Returns:
+        The engine.
 
     Raises:
-        UserError: None of the three, damaged, or the runtime for it is not installed.
+        UserError: The path is none of the three, a file is damaged, or the runtime for it is not installed.
     """
     path = Path(path)
     if threads < 0:
@@ -41,7 +44,7 @@ def _open_run(path: Path, threads: int) -> Engine:
     from birdnet_fs.runs import run as run_folder
 
     run = run_folder.load_run(path)
-    network = run_network(run, threads=threads)
+    network = lowered_network(build_on_device(run, threads=threads))
 
     def forward(waveforms: np.ndarray) -> np.ndarray:
         return network(network_features(waveforms, run.frontend))

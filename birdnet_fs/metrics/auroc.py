@@ -21,12 +21,19 @@ _N_ROWS_AT_A_TIME = 1024
 
 @dataclass(frozen=True)
 class AUROC:
-    """Macro class-wise AUROC and what it was averaged over."""
+    """Macro class-wise AUROC and what it was averaged over.
 
-    value: float  # mean over the scored classes; nan when there is none
-    per_class: NDArray[np.float64]  # [n_classes], nan where undefined
+    Attributes:
+        value: Mean over the scored classes; nan when there is none.
+        per_class: float64 [n_classes]; nan where undefined.
+        n_scored_classes: Number of classes in the mean.
+        skipped: Numbers of the classes without positives or without negatives, which are not in the mean.
+    """
+
+    value: float
+    per_class: NDArray[np.float64]
     n_scored_classes: int
-    skipped: tuple[int, ...]  # classes without positives or without negatives
+    skipped: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class PositiveRanks:
 
     Attributes:
         n_rows: Number of rows, positive or not.
-        positives: Scores of the positives, ascending, [n_positives].
+        positives: Scores of the positives, [n_positives], ascending.
         n_below: Rows with a score less than that of each positive, int64 [n_positives].
         n_up_to: Rows with a score less than or equal to it, int64 [n_positives].
     """
@@ -47,7 +54,7 @@ class PositiveRanks:
 
 
 def macro_auroc(targets: ArrayLike, scores: ArrayLike) -> AUROC:
-    """Exact mean of the classes' areas under the ROC curve, ties averaged.
+    """Exact mean of the classes' areas under the ROC curve, ties averaged; UserErrors are those of `checked`.
 
     Args:
         targets: [n, n_classes], 0 or 1.
@@ -56,9 +63,6 @@ def macro_auroc(targets: ArrayLike, scores: ArrayLike) -> AUROC:
 
     Returns:
         The mean, the value of each class, and the classes that had to be skipped.
-
-    Raises:
-        UserError: Shapes differ, a score is not a real number or is NaN, or a target is neither 0 nor 1.
 
     >>> macro_auroc([[0, 0], [1, 0], [1, 0]], [[0.1, 0.5], [0.1, 0.2], [0.9, 0.3]])
     AUROC(value=0.75, per_class=array([0.75,  nan]), n_scored_classes=1, skipped=(1,))
@@ -78,7 +82,7 @@ def macro_auroc(targets: ArrayLike, scores: ArrayLike) -> AUROC:
 
 
 def positive_ranks(targets: ArrayLike, scores: ArrayLike) -> Iterator[PositiveRanks]:
-    """Rank the positives of every class.
+    """Rank the positives of every class; UserErrors are those of `checked`.
 
     Args:
         targets: [n, n_classes], 0 or 1.
@@ -86,9 +90,6 @@ def positive_ranks(targets: ArrayLike, scores: ArrayLike) -> Iterator[PositiveRa
 
     Yields:
         The ranks of one class after another.
-
-    Raises:
-        UserError: As `checked`.
     """
     truth, scores = checked(targets, scores)
     for column, is_positive in zip(_contiguous_columns(scores), _contiguous_columns(truth), strict=True):

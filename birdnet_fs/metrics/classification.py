@@ -1,6 +1,7 @@
 """Class-wise metrics of scores, exact and in NumPy: average precision, F1, accuracy, log-loss, bootstrap.
 
-`macro_auroc` stands in `ranks`, whose ranks of the positives serve average precision and the best F1 as well.
+Targets and scores are validated by `auroc.checked`, whose UserErrors every function here passes on: shapes differ, a
+score is not a real number or is NaN, or a target is neither 0 nor 1. `macro_auroc` is in auroc.py.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,13 @@ from birdnet_fs.metrics.auroc import PositiveRanks, checked, mean_of_defined, po
 
 @dataclass(frozen=True)
 class Interval:
-    """A bootstrap confidence interval around `value`; nan where fewer than two groups leave it undefined."""
+    """A bootstrap confidence interval.
+
+    Attributes:
+        value: The metric on all rows.
+        low: Lower end; nan where fewer than two groups leave it undefined.
+        high: Upper end; nan likewise.
+    """
 
     value: float
     low: float
@@ -25,14 +32,19 @@ class Interval:
 
 @dataclass(frozen=True)
 class PrecisionRecallF1:
-    """How rightly classes are called, each [n_classes]; nan where a class does not occur.
+    """Precision, recall and F1 of each class.
 
-    A class that occurs and is never called has precision 0.
+    Attributes:
+        n: int64 [n_classes], number of rows with the class.
+        precision: float64 [n_classes]; nan where a class does not occur, 0 where it occurs and is never predicted.
+        recall: float64 [n_classes], share of the rows of a class that are predicted as it (the accuracy of the class);
+            nan where it does not occur.
+        f1: float64 [n_classes]; nan where a class does not occur.
     """
 
-    n: NDArray[np.int64]  # rows with the class
+    n: NDArray[np.int64]
     precision: NDArray[np.float64]
-    recall: NDArray[np.float64]  # the accuracy of a class: the share of its rows that are called so
+    recall: NDArray[np.float64]
     f1: NDArray[np.float64]
 
     @property
@@ -42,16 +54,24 @@ class PrecisionRecallF1:
 
     @property
     def weighted(self) -> dict[str, float]:
-        """The same means, every class weighing as many rows as it occurs in."""
-        held, total = self.n > 0, self.n.sum()
+        """The same means, each class weighted by the number of its rows."""
+        occurs, total = self.n > 0, self.n.sum()
         names = ("precision", "recall", "f1")
-        return {n: float(getattr(self, n)[held] @ self.n[held] / total) if total else float("nan") for n in names}
+        return {n: float(getattr(self, n)[occurs] @ self.n[occurs] / total) if total else float("nan") for n in names}
 
 
 def precision_recall_f1(
     true_positive: ArrayLike, false_positive: ArrayLike, false_negative: ArrayLike
 ) -> PrecisionRecallF1:
-    """Precision, recall and F1 of classes from their true positives, false positives and false negatives, [n_classes].
+    """Precision, recall and F1 of classes from counts.
+
+    Args:
+        true_positive: [n_classes], rows with the class that are predicted as it.
+        false_positive: [n_classes], rows without the class that are predicted as it.
+        false_negative: [n_classes], rows with the class that are not predicted as it.
+
+    Returns:
+        Arrays [n_classes].
 
     >>> precision_recall_f1([3], [1], [0]).precision
     array([0.75])
@@ -67,11 +87,11 @@ def precision_recall_f1(
     return PrecisionRecallF1(n, precision, recall, f1)
 
 
-def precision_recall_f1_of_confusion(confusion: ArrayLike) -> PrecisionRecallF1:
-    """The same from counts [n_classes, n_classes], the true class first."""
+def precision_recall_f1_from_confusion(confusion: ArrayLike) -> PrecisionRecallF1:
+    """Precision, recall and F1 of classes from a confusion matrix, counts [n_classes, n_classes], rows = true class."""
     table = np.asarray(confusion, np.int64)
-    hit = np.diag(table)
-    return precision_recall_f1(hit, table.sum(axis=0) - hit, table.sum(axis=1) - hit)
+    correct = np.diag(table)
+    return precision_recall_f1(correct, table.sum(axis=0) - correct, table.sum(axis=1) - correct)
 
 
 def average_precision(targets: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
@@ -82,18 +102,15 @@ def average_precision(targets: ArrayLike, scores: ArrayLike) -> NDArray[np.float
         scores: [n, n_classes], real numbers, higher = more likely. Tied scores are one step.
 
     Returns:
-        Float64 [n_classes]; nan where a class has no positive.
-
-    Raises:
-        UserError: As `macro_auroc`.
+        float64 [n_classes]; nan where a class has no positive.
 
     >>> average_precision([[0], [1], [1]], [[0.8], [0.9], [0.1]])
     array([0.83333333])
     """
     values = []
-    for ranks in positive_ranks(targets, scores):
-        called, found = _at_each_positive(ranks)
-        values.append(float(np.mean(found / called)) if len(found) else np.nan)
+    for positives in positive_ranks(targets, scores):
+        n_predicted, n_correct = _at_each_positive(positives)
+        values.append(float(np.mean(n_correct / n_predicted)) if len(n_correct) else np.nan)
     return np.array(values)
 
 
@@ -106,9 +123,6 @@ def cmap(targets: ArrayLike, scores: ArrayLike) -> float:
 
     Returns:
         The mean; nan when no class has a positive.
-
-    Raises:
-        UserError: As `macro_auroc`.
     """
     return mean_of_defined(average_precision(targets, scores))
 
@@ -116,7 +130,8 @@ def cmap(targets: ArrayLike, scores: ArrayLike) -> float:
 def best_f1(targets: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Threshold of each class with the highest F1.
 
-    A row is called when its score is at or above the threshold. Of thresholds with equal F1 the highest wins.
+    A row is predicted positive when its score is at or above the threshold. Of thresholds with equal F1 the highest is
+    returned.
 
     Args:
         targets: [n, n_classes], 0 or 1.
@@ -124,45 +139,65 @@ def best_f1(targets: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64],
 
     Returns:
         The thresholds and their F1, both float64 [n_classes]; nan where a class has no positive.
-
-    Raises:
-        UserError: As `macro_auroc`.
     """
     thresholds, values = [], []
-    for ranks in positive_ranks(targets, scores):
-        called, found = _at_each_positive(ranks)
-        if not len(found):
+    for positives in positive_ranks(targets, scores):
+        n_predicted, n_correct = _at_each_positive(positives)
+        if not len(n_correct):
             thresholds.append(np.nan)
             values.append(np.nan)
             continue
         # between two positives F1 only falls, so the best threshold is the score of a positive
-        value = (2 * found / (called + len(found)))[::-1]
+        value = (2 * n_correct / (n_predicted + len(n_correct)))[::-1]
         best = int(np.argmax(value))
-        thresholds.append(float(ranks.positives[::-1][best]))
+        thresholds.append(float(positives.positives[::-1][best]))
         values.append(float(value[best]))
     return np.array(thresholds), np.array(values)
 
 
 def detection_counts(targets: ArrayLike, scores: ArrayLike, threshold: ArrayLike = 0.5) -> NDArray[np.int64]:
-    """True positives, false positives, false negatives and true negatives at a threshold, [n_classes, 4].
+    """Counts of right and wrong predictions at a threshold.
 
-    `threshold` is one number or [n_classes]; a score at the threshold is called. Errors as `macro_auroc`.
+    Args:
+        targets: [n, n_classes], 0 or 1.
+        scores: [n, n_classes], real numbers, higher = more likely.
+        threshold: One number or [n_classes]; a score at or above it predicts the class. Default: 0.5.
+
+    Returns:
+        int64 [n_classes, 4]: true positives, false positives, false negatives, true negatives.
     """
     truth, scores = checked(targets, scores)
-    called = scores >= np.asarray(threshold)
-    table = [truth & called, ~truth & called, truth & ~called, ~truth & ~called]
+    predicted = scores >= np.asarray(threshold)
+    table = [truth & predicted, ~truth & predicted, truth & ~predicted, ~truth & ~predicted]
     return np.stack([cell.sum(axis=0, dtype=np.int64) for cell in table], axis=1)
 
 
 def f1(targets: ArrayLike, scores: ArrayLike, threshold: ArrayLike = 0.5) -> NDArray[np.float64]:
-    """F1 of each class at a threshold, [n_classes]; nan where a class is neither present nor called."""
-    hit, false, missed, _ = detection_counts(targets, scores, threshold).T
+    """F1 of each class at a threshold.
+
+    Args:
+        targets: [n, n_classes], 0 or 1.
+        scores: [n, n_classes], real numbers, higher = more likely.
+        threshold: One number or [n_classes]; a score at or above it predicts the class. Default: 0.5.
+
+    Returns:
+        float64 [n_classes]; nan where a class is neither present nor predicted.
+    """
+    true_positive, false_positive, false_negative, _ = detection_counts(targets, scores, threshold).T
     with np.errstate(invalid="ignore"):
-        return 2 * hit / (2 * hit + false + missed)
+        return 2 * true_positive / (2 * true_positive + false_positive + false_negative)
 
 
 def accuracy(targets: ArrayLike, scores: ArrayLike) -> float:
-    """Share of rows whose highest score is a true class (the first of equal scores); nan without rows."""
+    """Share of rows whose highest score is a true class (the first of equal scores); nan without rows.
+
+    Args:
+        targets: [n, n_classes], 0 or 1.
+        scores: [n, n_classes], real numbers, higher = more likely.
+
+    Returns:
+        The share, 0..1.
+    """
     truth, scores = checked(targets, scores)
     if not truth.size:
         return float("nan")
@@ -170,7 +205,16 @@ def accuracy(targets: ArrayLike, scores: ArrayLike) -> float:
 
 
 def exact_match(targets: ArrayLike, scores: ArrayLike, threshold: ArrayLike = 0.5) -> float:
-    """Share of rows whose whole set of labels is right at a threshold; nan without rows."""
+    """Share of rows whose whole set of labels is right at a threshold; nan without rows.
+
+    Args:
+        targets: [n, n_classes], 0 or 1.
+        scores: [n, n_classes], real numbers, higher = more likely.
+        threshold: One number or [n_classes]; a score at or above it predicts the class. Default: 0.5.
+
+    Returns:
+        The share, 0..1.
+    """
     truth, scores = checked(targets, scores)
     if not truth.size:
         return float("nan")
@@ -178,7 +222,15 @@ def exact_match(targets: ArrayLike, scores: ArrayLike, threshold: ArrayLike = 0.
 
 
 def confusion(targets: ArrayLike, scores: ArrayLike) -> NDArray[np.int64]:
-    """Rows by true class and by highest score, [n_classes, n_classes]; rows without exactly one label are left out."""
+    """Confusion matrix of the rows with exactly one label; the others are left out.
+
+    Args:
+        targets: [n, n_classes], 0 or 1.
+        scores: [n, n_classes], real numbers, higher = more likely.
+
+    Returns:
+        int64 [n_classes, n_classes], rows = true class, columns = class with the highest score.
+    """
     truth, scores = checked(targets, scores)
     single = truth.sum(axis=1) == 1
     n_classes = truth.shape[1]
@@ -189,71 +241,83 @@ def confusion(targets: ArrayLike, scores: ArrayLike) -> NDArray[np.int64]:
 
 
 def classification_report(targets: ArrayLike, scores: ArrayLike, *, multi_label: bool) -> PrecisionRecallF1:
-    """How rightly probabilities call: with `multi_label` each class at 0.5, else the highest of a row with one label.
+    """Precision, recall and F1 of the classes that probabilities predict.
 
-    Arguments and errors as `macro_auroc`.
+    Args:
+        targets: [n, n_classes], 0 or 1.
+        scores: [n, n_classes], probabilities.
+        multi_label: Predict every class at 0.5 or above, else the highest of each row with exactly one label.
+
+    Returns:
+        Arrays [n_classes].
     """
     if multi_label:
-        hit, false, missed, _ = detection_counts(targets, scores).T
-        return precision_recall_f1(hit, false, missed)
-    return precision_recall_f1_of_confusion(confusion(targets, scores))
+        true_positive, false_positive, false_negative, _ = detection_counts(targets, scores).T
+        return precision_recall_f1(true_positive, false_positive, false_negative)
+    return precision_recall_f1_from_confusion(confusion(targets, scores))
 
 
 def log_loss(targets: ArrayLike, scores: ArrayLike, *, multi_label: bool) -> float:
-    """Cross-entropy of probabilities: with `multi_label` the mean over all rows and classes of the binary one.
+    """Cross-entropy of probabilities. A probability of 0 counts as the smallest normal float32.
 
-    Else the mean over rows with one label of minus the logarithm of its probability. A probability of 0 counts as the
-    smallest float32 above it. nan without rows. Arguments and errors as `macro_auroc`.
+    Args:
+        targets: [n, n_classes], 0 or 1.
+        scores: [n, n_classes], probabilities; they are clipped to 0..1.
+        multi_label: Mean of the binary cross-entropy over all rows and classes, else mean over the rows with exactly
+            one label of minus the logarithm of its probability.
+
+    Returns:
+        The mean; nan without rows.
     """
     truth, scores = checked(targets, scores)
     p = np.clip(scores.astype(np.float64), 0, 1)
     least = float(np.finfo(np.float32).tiny)
     if multi_label:
-        wrong = np.where(truth, p, 1 - p)
-        return float(-np.log(np.maximum(wrong, least)).mean()) if wrong.size else float("nan")
+        of_target = np.where(truth, p, 1 - p)
+        return float(-np.log(np.maximum(of_target, least)).mean()) if of_target.size else float("nan")
     single = truth.sum(axis=1) == 1
-    told = p[single][truth[single]]
-    return float(-np.log(np.maximum(told, least)).mean()) if len(told) else float("nan")
+    of_label = p[single][truth[single]]
+    return float(-np.log(np.maximum(of_label, least)).mean()) if len(of_label) else float("nan")
 
 
 def bootstrap(
-    fn: Callable[[NDArray, NDArray], float],
+    metric: Callable[[NDArray, NDArray], float],
     targets: ArrayLike,
     scores: ArrayLike,
     groups: ArrayLike,
     *,
-    n: int = 1000,
+    n_draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Confidence interval of a metric by drawing whole groups with replacement (percentile bootstrap).
+    """Confidence interval of a metric, from draws of whole groups with replacement (percentile bootstrap).
 
-    Segments of one recording are alike, so recordings are drawn, not segments: drawing segments gives
-    intervals that are far too narrow (Davison & Hinkley 1997, section 3.8).
+    Segments of one recording are correlated, so recordings are drawn, not segments: drawing segments gives intervals
+    that are far too narrow (Davison & Hinkley 1997, section 3.8).
 
     Args:
-        fn: (targets, scores) -> number; draws for which it is nan are left out.
+        metric: (targets, scores) of the drawn rows -> number; draws for which it is nan are left out.
         targets: [n_rows, n_classes].
         scores: [n_rows, n_classes].
         groups: [n_rows], the recording or individual of each row.
-        n: Draws.
-        seed: Of the draws.
-        level: Share of the draws inside the interval.
+        n_draws: Number of draws. Default: 1000.
+        seed: Seed of the draws. Default: 0.
+        level: Share of the draws inside the interval, 0..1. Default: 0.95.
 
     Returns:
-        The metric on all rows and its interval, widened to hold the metric where classes that drop out of
-        some draws shift their mean away from it.
+        The metric on all rows and its interval, widened to hold the metric where classes that drop out of some draws
+        shift their mean away from it.
 
     Raises:
-        UserError: Lengths differ, or what `fn` raises.
+        UserError: Lengths differ.
     """
     targets, scores, groups = np.asarray(targets), np.asarray(scores), np.asarray(groups)
     if not len(targets) == len(scores) == len(groups):
         raise UserError(
-            "targets, scores and groups must have as many rows each. "
+            "targets, scores and groups must have the same number of rows. "
             f"Received: {len(targets)}, {len(scores)} and {len(groups)}"
         )
-    value = float(fn(targets, scores))
+    value = float(metric(targets, scores))
     _, group = np.unique(groups, return_inverse=True)
     order = np.argsort(group, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(group))[:-1]) if len(order) else []
@@ -261,9 +325,9 @@ def bootstrap(
         return Interval(value, float("nan"), float("nan"))
     rng = generator(seed, Stream.BOOTSTRAP)
     draws = []
-    for _ in range(n):
+    for _ in range(n_draws):
         rows = np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])
-        draws.append(float(fn(targets[rows], scores[rows])))
+        draws.append(float(metric(targets[rows], scores[rows])))
     found = np.array(draws)[~np.isnan(draws)]
     if not len(found) or np.isnan(value):
         return Interval(value, float("nan"), float("nan"))
@@ -271,7 +335,7 @@ def bootstrap(
     return Interval(value, min(float(low), value), max(float(high), value))
 
 
-def _at_each_positive(ranks: PositiveRanks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """With the threshold at each positive's score: how many rows are called, and how many of them rightly."""
-    found = len(ranks.positives) - np.searchsorted(ranks.positives, ranks.positives, "left")
-    return ranks.n_rows - ranks.n_below, found
+def _at_each_positive(positives: PositiveRanks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """With the threshold at each positive's score: predicted rows and true positives among them, [n_positives] each."""
+    scores = positives.positives
+    return positives.n_rows - positives.n_below, len(scores) - np.searchsorted(scores, scores, "left")

@@ -1,10 +1,11 @@
-"""How well embeddings tell new classes apart: accuracy over many episodes, with an interval.
+"""Few-shot accuracy: how well embeddings separate new classes, over many episodes, with an interval.
 
-Methods (METHODS): "euclidean" and "cosine" go by the distance to a class' prototype, the mean of its support (Snell
-et al. 2017, https://arxiv.org/abs/1703.05175); "simpleshot" takes the mean of the base classes off, brings every
-embedding to length 1 and goes by the nearest prototype (Wang et al. 2019, "SimpleShot", CL2N,
+Methods (METHODS): "euclidean" and "cosine" classify by the distance to the prototype of a class, the mean of its
+support (Snell et al. 2017, https://arxiv.org/abs/1703.05175); "simpleshot" subtracts the mean of the base classes,
+scales every embedding to length 1 and classifies by the nearest prototype (Wang et al. 2019, "SimpleShot", CL2N,
 https://arxiv.org/abs/1911.04623); "logistic_regression" is a linear probe on embeddings of length 1 (Tian et al. 2020,
-https://arxiv.org/abs/2003.11539; multinomial, C = 1). A query is named from the support alone, never from the others.
+https://arxiv.org/abs/2003.11539; multinomial, C = 1). A query is classified from the support alone, never from the
+other queries.
 """
 
 from collections.abc import Callable
@@ -15,12 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
 from birdnet_fs.core.errors import UserError, nearest
-from birdnet_fs.data.episodes import Episodes
-from birdnet_fs.metrics.classification import PrecisionRecallF1, precision_recall_f1_of_confusion
+from birdnet_fs.data.episodes import EpisodeIndices
+from birdnet_fs.metrics.classification import PrecisionRecallF1, precision_recall_f1_from_confusion
 
-BLOCK_BYTES = 2**25  # of embeddings or pairs that are gathered at a time
+BLOCK_BYTES = 2**25  # of embeddings or pairs that are in memory at a time
 SMALLEST = 1e-6  # length below which an embedding has no direction
-MAX_STEPS, SETTLED = 1000, 3e-6  # of the probe: it stops when nothing moves by more
+MAX_STEPS, STEP_TOLERANCE = 1000, 3e-6  # of the probe: it stops when no weight changes by more
 NORMAL_95 = 1.959964  # standard errors on either side that hold 95 % of a normal distribution
 
 Floats = NDArray[np.float32]
@@ -29,58 +30,102 @@ Method = Callable[[Floats, Floats], Floats]
 
 
 @dataclass(frozen=True)
-class Result:
-    """Accuracy of one method over episodes."""
+class FewShotAccuracy:
+    """Accuracy of one method over episodes.
+
+    Attributes:
+        method: Name of the method.
+        recordings: From which recordings support and query were drawn: "across", "within" or "any".
+        n_way: Classes in an episode.
+        n_shot: Support items per class.
+        n_query: Query items per class.
+        n_episodes: Number of episodes.
+        accuracy: Mean over the episodes, 0..1.
+        low: Lower end of the 95 % interval of that mean; nan for one episode.
+        high: Upper end likewise.
+        names: Names of all classes.
+        confusion: int64 [n_classes, n_classes], queries of all episodes; rows = true class, columns = predicted class.
+    """
 
     method: str
-    recordings: str  # of the episodes: "across", "within" or "any"
+    recordings: str
     n_way: int
     n_shot: int
     n_query: int
     n_episodes: int
-    accuracy: float  # mean over the episodes
-    low: float  # 95 % interval of that mean; nan for one episode
+    accuracy: float
+    low: float
     high: float
-    names: tuple[str, ...]  # of all classes
-    confusion: NDArray[np.int64]  # [n_classes, n_classes], queries of all episodes: rows true, columns named
+    names: tuple[str, ...]
+    confusion: NDArray[np.int64]
 
     @property
     def precision_recall_f1(self) -> PrecisionRecallF1:
         """Precision, recall (the accuracy of a class) and F1 of each class, and their means."""
-        return precision_recall_f1_of_confusion(self.confusion)
+        return precision_recall_f1_from_confusion(self.confusion)
 
 
 @dataclass(frozen=True)
-class Scores:
-    """How one method scores the queries of episodes: computed part by part, since all at once may not fit in memory."""
+class EpisodeScores:
+    """Scores of the queries of episodes, computed part by part, since all at once may not fit in memory.
+
+    Attributes:
+        method: Name of the method.
+        episodes: The episodes.
+        for_episodes: A slice of the episodes -> scores float32 [n, n_way * n_query, n_way], higher = more likely.
+        values_per_episode: Numbers in memory for each episode of the slice.
+    """
 
     method: str
-    episodes: Episodes
-    of: Callable[[slice], Floats]  # some of the episodes -> [n, n_way * n_query, n_way], the class named is the highest
-    values_per_episode: int  # that are in memory at a time
+    episodes: EpisodeIndices
+    for_episodes: Callable[[slice], Floats]
+    values_per_episode: int
 
 
 def few_shot_accuracy(
-    embeddings: ArrayLike, episodes: Episodes, method: str | Method = "euclidean", *, base_mean: ArrayLike | None = None
-) -> Result:
-    """Name the queries of every episode from its support by embeddings; see `by_embedding` and `summarize`."""
+    embeddings: ArrayLike,
+    episodes: EpisodeIndices,
+    method: str | Method = "euclidean",
+    *,
+    base_mean: ArrayLike | None = None,
+) -> FewShotAccuracy:
+    """Accuracy of a method that classifies the queries of every episode from its support.
+
+    Args:
+        embeddings: As in `by_embedding`, [n_items, width].
+        episodes: As in `by_embedding`.
+        method: As in `by_embedding`. Default: "euclidean".
+        base_mean: As in `by_embedding`, [width]. Default: None.
+
+    Returns:
+        The accuracy and its interval, as `summarize` returns them.
+    """
     return summarize(by_embedding(embeddings, episodes, method, base_mean=base_mean))
 
 
 def by_embedding(
-    embeddings: ArrayLike, episodes: Episodes, method: str | Method = "euclidean", *, base_mean: ArrayLike | None = None
-) -> Scores:
+    embeddings: ArrayLike,
+    episodes: EpisodeIndices,
+    method: str | Method = "euclidean",
+    *,
+    base_mean: ArrayLike | None = None,
+) -> EpisodeScores:
     """Scores of the queries by embeddings.
 
     Args:
         embeddings: [n_items, width], of all items that the episodes were drawn from.
-        episodes: What `episodes.draw` gave.
-        method: A key of METHODS, or a function of support [n, n_way, n_shot, width] and query
-            [n, n_way * n_query, width] to scores [n, n_way * n_query, n_way], as of a learned distance.
-        base_mean: [width], the mean embedding of the base classes; "simpleshot" needs it.
+        episodes: The episodes, from `episodes.draw_episodes`.
+        method: A key of METHODS, or a function (for example of a learned distance) of support
+            [n, n_way, n_shot, width] and query [n, n_way * n_query, width] to scores [n, n_way * n_query, n_way].
+            Default: "euclidean".
+        base_mean: [width], the mean embedding of the base classes, which "simpleshot" needs. Default: None.
+
+    Returns:
+        The scores, computed on demand.
 
     Raises:
-        UserError: Unknown method, embeddings of another shape than the episodes need or not finite, or no base_mean.
+        UserError: The method is unknown, the embeddings do not have the shape that the episodes need or are not finite,
+            or base_mean is missing.
     """
     x = _checked(embeddings, episodes)
     if isinstance(method, str) and method not in METHODS:
@@ -90,80 +135,87 @@ def by_embedding(
     elif method == "logistic_regression":
         x = _unit(x)
     elif method == "euclidean":
-        x = x - x.mean(axis=0)  # moves no distance, and float32 keeps more of it
+        x = x - x.mean(axis=0)  # changes no distance, and loses fewer digits in float32
     name, score = (method, METHODS[method]) if isinstance(method, str) else (method.__name__, method)
     _, n_way, n_query = episodes.query.shape
 
-    def of(part: slice) -> Floats:
+    def for_episodes(part: slice) -> Floats:
         query = x[episodes.query[part]].reshape(-1, n_way * n_query, x.shape[1])
         return score(x[episodes.support[part]], query)
 
-    return Scores(name, episodes, of, n_way * (episodes.support.shape[2] + n_query) * x.shape[1])
+    return EpisodeScores(name, episodes, for_episodes, n_way * (episodes.support.shape[2] + n_query) * x.shape[1])
 
 
-def by_pairs(name: str, similarity: ArrayLike, episodes: Episodes) -> Scores:
-    """Scores of the queries by how alike pairs of items are: a class counts by the support clip most like the query.
+def by_pairs(name: str, similarity: ArrayLike, episodes: EpisodeIndices) -> EpisodeScores:
+    """Scores of the queries by similarities of pairs: the score of a class is that of its most similar support item.
 
     Args:
-        name: Of the method.
-        similarity: [n_items, n_items], higher is more alike; row = query, column = support.
-        episodes: What `episodes.draw` gave.
+        name: Name of the method.
+        similarity: [n_items, n_items], higher = more similar; row = query, column = support.
+        episodes: The episodes, from `episodes.draw_episodes`.
+
+    Returns:
+        The scores, computed on demand.
 
     Raises:
         UserError: `similarity` is not square, too small for the episodes, or not finite.
     """
-    table = _checked(similarity, episodes, "alike")
+    table = _checked(similarity, episodes, "similarity")
     if table.shape[0] != table.shape[1]:
-        raise UserError(f"alike must be [n_items, n_items]. Received: {table.shape}")
+        raise UserError(f"similarity must be [n_items, n_items]. Received: {table.shape}")
     n_episodes, n_way, n_query = episodes.query.shape
     queries = episodes.query.reshape(n_episodes, n_way * n_query)
 
-    def of(part: slice) -> Floats:
+    def for_episodes(part: slice) -> Floats:
         pairs = table[queries[part, :, None, None], episodes.support[part, None]]
         return pairs.max(axis=3)
 
-    return Scores(name, episodes, of, n_way * n_query * n_way * episodes.support.shape[2])
+    return EpisodeScores(name, episodes, for_episodes, n_way * n_query * n_way * episodes.support.shape[2])
 
 
-def combine_standardized(first: Scores, second: Scores, weight: float = 1.0) -> Scores:
-    """The sum of two methods' scores, each brought to mean 0 and deviation 1 over the classes of a query first.
+def combine_standardized(first: EpisodeScores, second: EpisodeScores, weight: float = 1.0) -> EpisodeScores:
+    """The sum of two methods' scores, each standardized to mean 0 and deviation 1 over the classes of a query.
 
-    So a query is still named from the support alone. A method that scores all classes of a query alike adds nothing.
+    A query is thus still classified from the support alone. A method that gives all classes of a query the same score
+    adds nothing.
 
     Args:
         first: Scores of some episodes.
         second: Scores of the same episodes.
-        weight: Of the second; 1 = as much as the first.
+        weight: Weight of the second; the first has 1. Default: 1.
+
+    Returns:
+        The scores, computed on demand.
     """
 
-    def of(part: slice) -> Floats:
-        return _standard(first.of(part)) + np.float32(weight) * _standard(second.of(part))
+    def for_episodes(part: slice) -> Floats:
+        return _standard(first.for_episodes(part)) + np.float32(weight) * _standard(second.for_episodes(part))
 
     size = first.values_per_episode + second.values_per_episode
-    return Scores(f"{first.method}+{second.method}", first.episodes, of, size)
+    return EpisodeScores(f"{first.method}+{second.method}", first.episodes, for_episodes, size)
 
 
-def summarize(scores: Scores) -> Result:
-    """The accuracy of the class with the highest score.
+def summarize(scores: EpisodeScores) -> FewShotAccuracy:
+    """The accuracy of predicting the class with the highest score.
 
-    The interval is that of the mean over episodes (mean +- 1.96 standard errors): how far another draw of as many
-    episodes from these clips would lie. Other clips or other classes differ by far more where there are few of them.
+    The interval is that of the mean over episodes (mean ± 1.96 standard errors), for another draw of as many episodes
+    from the same items. Other recordings or classes vary by far more where there are few of them.
     """
     n_episodes, n_way, n_query = scores.episodes.query.shape
-    named = np.empty((n_episodes, n_way * n_query), np.int64)
+    predicted = np.empty((n_episodes, n_way * n_query), np.int64)
     block = max(1, BLOCK_BYTES // (4 * scores.values_per_episode))
     for start in range(0, n_episodes, block):
         part = slice(start, start + block)
-        named[part] = scores.of(part).argmax(axis=2)
-    return _result(scores.method, scores.episodes, named.reshape(n_episodes, n_way, n_query))
+        predicted[part] = scores.for_episodes(part).argmax(axis=2)
+    return _result(scores.method, scores.episodes, predicted.reshape(n_episodes, n_way, n_query))
 
 
-def _checked(values: ArrayLike, episodes: Episodes, name: str = "embeddings") -> Floats:
+def _checked(values: ArrayLike, episodes: EpisodeIndices, name: str = "embeddings") -> Floats:
     x = np.asarray(values, np.float32)
     n_items = 1 + max(int(episodes.support.max()), int(episodes.query.max()))
     if x.ndim != 2 or len(x) < n_items or not x.shape[1]:
         raise UserError(
-            f"{name} must be [n_items, width] with a row for each of the {n_items} items or more that the episodes "
+            f"{name} must be [n_items, width] with one row for each of the {n_items} items or more that the episodes "
             f"were drawn from. Received: {x.shape}"
         )
     finite = np.isfinite(x).all(axis=1)
@@ -182,14 +234,14 @@ def _mean_of_base(base_mean: ArrayLike | None, width: int) -> Floats:
     return mean
 
 
-def _result(method: str, episodes: Episodes, named: NDArray[np.int64]) -> Result:
-    n_episodes, n_way, n_query = named.shape
-    right = (named == np.arange(n_way)[:, None]).mean(axis=(1, 2))
-    error = float(right.std(ddof=1)) / np.sqrt(n_episodes) if n_episodes > 1 else float("nan")
-    accuracy, n_classes = float(right.mean()), len(episodes.names)
-    called = np.take_along_axis(episodes.classes[:, None, :], named, axis=2)
-    cells = episodes.classes[:, :, None] * n_classes + called
-    return Result(
+def _result(method: str, episodes: EpisodeIndices, predicted: NDArray[np.int64]) -> FewShotAccuracy:
+    n_episodes, n_way, n_query = predicted.shape
+    correct = (predicted == np.arange(n_way)[:, None]).mean(axis=(1, 2))
+    error = float(correct.std(ddof=1)) / np.sqrt(n_episodes) if n_episodes > 1 else float("nan")
+    accuracy, n_classes = float(correct.mean()), len(episodes.names)
+    classes = np.take_along_axis(episodes.classes[:, None, :], predicted, axis=2)
+    cells = episodes.classes[:, :, None] * n_classes + classes
+    return FewShotAccuracy(
         method=method,
         recordings=episodes.recordings,
         n_way=n_way,
@@ -214,22 +266,22 @@ def _unit(x: Floats) -> Floats:
 
 
 def _euclidean(support: Floats, query: Floats) -> Floats:
-    """Minus the squared distance, less the query's own square, which all classes have in common."""
+    """Minus the squared distance, without the square of the query, which is the same for all classes."""
     prototypes = support.mean(axis=2)
     return 2 * query @ prototypes.swapaxes(1, 2) - np.square(prototypes).sum(axis=2)[:, None, :]
 
 
 def _cosine(support: Floats, query: Floats) -> Floats:
-    """The cosine times the query's length, which all classes have in common."""
+    """The cosine times the length of the query, which is the same for all classes."""
     return query @ _unit(support.mean(axis=2)).swapaxes(1, 2)
 
 
 def _logistic_regression(support: Floats, query: Floats) -> Floats:
-    """What scikit-learn's LogisticRegression fits (n_way = 2 likewise multinomial, there C = 2), for all at once.
+    """The fit of scikit-learn's LogisticRegression (for n_way = 2 multinomial, with C = 2), for all episodes at once.
 
-    By accelerated gradient steps. The optimal weights are sums of support clips, so only the clips' products with each
-    other are needed. Means are taken off (the intercept makes up for it), after which the intercept and the weights
-    hardly disturb each other.
+    By accelerated gradient steps. The optimal weights are sums of support clips, so only the products of clips are
+    needed. The mean is subtracted first (the intercept compensates), which nearly decouples the intercept from the
+    weights.
     """
     n, n_way, n_shot, width = support.shape
     clips = support.reshape(n, n_way * n_shot, width)
@@ -248,7 +300,7 @@ def _logistic_regression(support: Floats, query: Floats) -> Floats:
         weights = ahead - (wrong + ahead) / curvature
         bias = bias_ahead - wrong.mean(axis=1, keepdims=True) * largest / curvature
         ahead, bias_ahead = weights + momentum * (weights - last), bias + momentum * (bias - bias_last)
-        if np.abs(weights - last).max() < SETTLED and np.abs(bias - bias_last).max() < SETTLED:
+        if np.abs(weights - last).max() < STEP_TOLERANCE and np.abs(bias - bias_last).max() < STEP_TOLERANCE:
             break
     return (query - mean) @ clips.swapaxes(1, 2) @ weights + bias
 

@@ -1,7 +1,7 @@
 """Exact macro class-wise AUROC as a Keras metric, on the torch and the TensorFlow backend.
 
-Keras' own AUC counts at fixed thresholds and gives .43 for a true .86 when the scores crowd together. This
-one keeps every score until `reset_state` and computes `ranks.macro_auroc`: exact, ties averaged.
+Keras' own AUC counts at fixed thresholds and gives .43 for a true .86 when the scores are close together. This metric
+stores every score until `reset_state` and computes `auroc.macro_auroc`: exact, ties averaged.
 """
 
 import warnings
@@ -29,12 +29,11 @@ def _not_compiled(method: Callable[..., Any]) -> Callable[..., Any]:
 class ClassWiseAUC(keras.metrics.Metric):
     """Mean over the classes of the area under the ROC curve, for `model.compile(metrics=[ClassWiseAUC()])`.
 
-    Classes without a positive or without a negative are left out; once all rows of an epoch are in, `per_class()` and
-    `skipped()` say which, and a warning names them the first time `per_class()` or `skipped()` is asked or the metric
-    is reset with such classes.
+    Classes without a positive or without a negative are left out. `skipped()` returns them, and a warning names them
+    the first time that `per_class()`, `skipped()` or `reset_state()` is called with such classes.
 
-    Memory: 5 bytes per row and class (100,000 rows of 206 classes: 103 MB), 9 with float64 scores. Keras asks for the
-    result after every batch, which costs about 1 ms per 1,000 rows held and 100 classes; for large training sets
+    Memory: 5 bytes per row and class (100,000 rows of 206 classes: 103 MB), 9 with float64 scores. Keras computes the
+    result after every batch, which takes about 1 ms per 1,000 stored rows and 100 classes; for large training sets
     compute it on validation data only, in a callback.
 
     On TensorFlow the metric leaves the graph for NumPy, which XLA cannot compile: a model compiled with
@@ -44,7 +43,8 @@ class ClassWiseAUC(keras.metrics.Metric):
     Args:
         classes: Names of the classes for the warning, in the order of the outputs. Default: None (numbers).
         name: Name of the metric in the logs. Default: "auc".
-        dtype: As every Keras metric takes it; without effect, scores are compared in the precision of `y_pred`.
+        dtype: Argument of every Keras metric; without effect, since scores are compared in the precision of `y_pred`.
+            Default: None.
 
     Example:
         >>> metric = ClassWiseAUC()
@@ -57,52 +57,54 @@ class ClassWiseAUC(keras.metrics.Metric):
         super().__init__(name=name, dtype=dtype)
         self.classes = list(classes) if classes is not None else None
         self._warned = False
-        self._empty()
-
-    def _empty(self) -> None:
-        self._held = _Buffer()
+        self._rows = _EpochRows()
 
     @_not_compiled
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Keep a batch.
+        """Store a batch.
 
         Args:
             y_true: [batch, n_classes] of 0 and 1, or class numbers from 0 of shape [batch] or [batch, 1]. Beside one
-                output, [batch] and [batch, 1] are 0 or 1.
+                output, [batch] and [batch, 1] hold 0 or 1.
             y_pred: [batch, n_classes], or [batch] for one output; logits or probabilities.
             sample_weight: Must be None.
 
+        Returns:
+            None; in a TensorFlow graph the operation that stores the batch.
+
         Raises:
             UserError: Shapes do not fit, a class number is out of range, a target is neither 0 nor 1, a score is NaN,
-                sample weights are given, or XLA compiles the step. In a TensorFlow graph the sentence stands inside
-                an InvalidArgumentError.
+                sample weights are given, or XLA compiles the step. In a TensorFlow graph the message is part of an
+                InvalidArgumentError.
         """
         if sample_weight is not None:
-            raise UserError("ClassWiseAUC takes no sample weights: list it under metrics, not weighted_metrics.")
-        # Keras would make float32 of a list
+            raise UserError(
+                "ClassWiseAUC takes no sample weights; pass it to compile in metrics, not weighted_metrics."
+            )
+        # Keras would convert a list to float32
         y_true, y_pred = (x if keras.ops.is_tensor(x) else np.asarray(x) for x in (y_true, y_pred))
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
             if not tf.executing_eagerly():
                 _refuse_xla(tf.compat.v1.get_default_graph())
-                # the batch is handed out of the graph, in order, when the graph runs
-                return tf.numpy_function(self._keep, [y_true, y_pred], [], stateful=True)
+                # the batch leaves the graph, in order, when the graph runs
+                return tf.numpy_function(self._add_batch, [y_true, y_pred], [], stateful=True)
         if "meta" in str(getattr(y_pred, "device", "")):  # Keras traces the step with tensors that hold nothing
             return None
-        self._keep(keras.ops.convert_to_numpy(y_true), keras.ops.convert_to_numpy(y_pred))
+        self._add_batch(keras.ops.convert_to_numpy(y_true), keras.ops.convert_to_numpy(y_pred))
         return None
 
-    def _keep(self, y_true: NDArray, y_pred: NDArray) -> None:
+    def _add_batch(self, y_true: NDArray, y_pred: NDArray) -> None:
         n_names = len(self.classes) if self.classes is not None else None
-        self._held.add(y_true, y_pred, n_names)
+        self._rows.add(y_true, y_pred, n_names)
 
     @_not_compiled
     def result(self) -> Any:
         """Mean over the scored classes so far.
 
         Returns:
-            Float64 tensor [], on torch in main memory; 0 before the first row, nan while no class has both a positive
+            float64 tensor [], on torch in main memory; 0 before the first row, nan while no class has both a positive
             and a negative.
         """
         if keras.backend.backend() == "tensorflow":
@@ -116,42 +118,42 @@ class ClassWiseAUC(keras.metrics.Metric):
         return torch.as_tensor(self._value())
 
     def _value(self) -> np.float64:
-        return np.float64(self._held.auroc().value if self._held.n_classes else 0)
+        return np.float64(self._rows.auroc().value if self._rows.n_classes else 0)
 
     def per_class(self) -> NDArray[np.float64]:
-        """The area of each class so far, float64 [n_classes]; nan for the classes that are skipped."""
+        """AUROC of each class so far, float64 [n_classes]; nan for the classes that are skipped."""
         self._warn()
-        return self._held.auroc().per_class
+        return self._rows.auroc().per_class
 
     def skipped(self) -> tuple[int, ...]:
-        """Classes without positives or without negatives so far."""
+        """Numbers of the classes without positives or without negatives so far."""
         self._warn()
-        return self._held.auroc().skipped
+        return self._rows.auroc().skipped
 
     def reset_state(self) -> None:
-        """Forget everything that was kept."""
+        """Remove all rows."""
         self._warn()
-        self._empty()
+        self._rows = _EpochRows()
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Arguments of the constructor, for `from_config`."""
         return {**super().get_config(), "classes": None if self.classes is None else list(self.classes)}
 
     def _warn(self) -> None:
-        skipped = self._held.auroc().skipped
+        skipped = self._rows.auroc().skipped
         if skipped and not self._warned:
             self._warned = True
             names = [self.classes[c] if self.classes else str(c) for c in skipped]
             more = f" and {len(names) - 10} more" if len(names) > 10 else ""
             warnings.warn(
-                f"{self.name} leaves out {len(names)} of {self._held.n_classes} classes, which have no positive or "
+                f"{self.name} leaves out {len(names)} of {self._rows.n_classes} classes, which have no positive or "
                 f"no negative: {', '.join(names[:10])}{more}.",
                 stacklevel=3,
             )
 
 
-class _Buffer:
-    """The rows of an epoch; computed again only after new rows came."""
+class _EpochRows:
+    """Targets and scores of an epoch; the AUROC is computed again only after new rows were added."""
 
     def __init__(self) -> None:
         self.n_classes = 0
@@ -166,9 +168,9 @@ class _Buffer:
         if scores.ndim != 2:
             raise UserError(f"ClassWiseAUC: y_pred must be [batch, n_classes] or [batch]. Received: {y_pred.shape}")
         n_classes = scores.shape[1]
-        for n, of in ((n_names, "classes names"), (self.n_classes, "earlier batches have")):
+        for n, source in ((n_names, "classes names"), (self.n_classes, "earlier batches have")):
             if n not in (None, 0, n_classes):
-                raise UserError(f"ClassWiseAUC: y_pred has {n_classes} classes but {of} {n}: make them agree.")
+                raise UserError(f"ClassWiseAUC: y_pred has {n_classes} classes but {source} {n}: make them agree.")
         targets, scores = checked(_multi_hot(y_true, *scores.shape), scores)
         self.n_classes = n_classes
         self._targets.append(targets)
@@ -179,7 +181,7 @@ class _Buffer:
         if self._auroc is None:
             if not self._targets:
                 return AUROC(float("nan"), np.zeros(0), 0, ())
-            # one array each, so that the next call joins little
+            # one array each, so that the next call concatenates little
             self._targets = [np.concatenate(self._targets)]
             self._scores = [np.concatenate(self._scores)]
             self._auroc = macro_auroc(self._targets[0], self._scores[0])
@@ -187,7 +189,7 @@ class _Buffer:
 
 
 def _multi_hot(y_true: NDArray, n_rows: int, n_classes: int) -> NDArray:
-    """Targets [n_rows, n_classes] of targets of that shape or, beside one row each, of class numbers."""
+    """Multi-hot targets [n_rows, n_classes], from these or from class numbers [n_rows] or [n_rows, 1]."""
     if y_true.shape == (n_rows, n_classes):
         return y_true
     if y_true.shape not in ((n_rows,), (n_rows, 1)):

@@ -20,11 +20,11 @@ def read_experiment(file: Path) -> schema.Experiment:
     """Read the experiment that a JSON file holds.
 
     Args:
-        file: JSON object of settings, as `plumbing.settings.to_dict` writes it, in this version or an earlier one. A
-            versions.json beside it says which version wrote it.
+        file: JSON object of settings, as `core.settings.to_dict` writes it, of this version or an earlier one. A
+            versions.json beside it holds the version that wrote it.
 
     Returns:
-        The experiment, by the settings of this version.
+        The experiment, with the settings of this version.
 
     Raises:
         UserError: The file is unreadable, a newer version wrote it, or it holds an unknown setting or a wrong value;
@@ -47,7 +47,7 @@ def _refuse_newer(folder: Path) -> None:
     try:
         written = json.loads((folder / VERSIONS).read_text(encoding="utf-8"))["birdnet_fs"]
     except (OSError, ValueError, KeyError, TypeError):
-        return  # copied without it, or damaged: the settings themselves are checked
+        return  # missing or damaged: the settings themselves are validated
     if _release(str(written)) > _release(__version__):
         raise UserError(
             f"{folder} was written by birdnet_fs {written}, and this is {__version__}; install birdnet_fs {written} or "
@@ -56,6 +56,6 @@ def _refuse_newer(folder: Path) -> None:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """The numbers of a version, as (0, 10, 2) of "0.10.2"; () when it does not start with one."""
+    """The numbers of a version: (0, 10, 2) of "0.10.2"; () when it does not start with a number."""
     numbers = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(number) for number in numbers[0].split(".")) if numbers else ()

@@ -1,9 +1,9 @@
-"""An ensemble as a folder that can be copied and shipped: its members whole, and how their scores are combined.
+"""The folder of an ensemble, which can be copied and shipped: its members, and how their scores are combined.
 
-`ensemble.json` (how, and the SHA-256 of everything that decides a score), `classes.txt`, `members/0`, `members/1`, ...
-(copies of the run folders, without what evaluating them left), `partition.csv` (which clips no member ever heard) and,
-for ranks, `positions.safetensors` (inference/ensemble.py). Scoring and learning from it read this folder and nothing
-else; opening a stranger's executes nothing.
+It holds `ensemble.json` (how scores are combined, and the SHA-256 of every file that affects a score), `classes.txt`,
+`members/0`, `members/1`, ... (copies of the run folders without results of evaluation), `partition.csv` (which clips no
+member was trained on) and, when ranks are combined, `positions.safetensors` (inference/ensemble.py). Scoring and
+distillation read this folder and nothing else; opening one from an unknown source executes no code.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.files import atomic_folder, sha256, write_json, write_text
 from birdnet_fs.core.text import escaped
-from birdnet_fs.data.copies import match_recordings, recording_of, with_fingerprints
+from birdnet_fs.data.copies import match_recordings, recording_key, with_fingerprints
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import Clip, Manifest
 from birdnet_fs.data.partition import (
@@ -49,10 +49,10 @@ class Ensemble:
     """An ensemble on disk.
 
     Attributes:
-        path: Where it lies.
-        how: One of COMBINE.
-        power: Of "power".
-        members: Its runs, two or more; all know the classes of the ensemble, each in its own order.
+        path: Its folder.
+        how: How scores are combined, one of COMBINE.
+        power: Exponent of "power".
+        members: Its runs, two or more; all have the classes of the ensemble, each in its own order.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class Ensemble:
 
     @property
     def columns(self) -> "list[np.ndarray]":
-        """For each member [n_classes]: where each class of the ensemble stands among its own."""
+        """For each member [n_classes]: the column of each class of the ensemble in the member's logits."""
         return [class_columns(run, self.members[0]) for run in self.members]
 
     @property
@@ -77,13 +77,13 @@ class Ensemble:
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
+        """Number and names of the members."""
         names = dict.fromkeys(run.experiment.name for run in self.members)
         return f"{len(self.members)} runs of {', '.join(names)}"
 
     @property
     def about(self) -> str:
-        """A sentence for a report."""
+        """A sentence for a report: members, networks and how scores are combined."""
         networks = dict.fromkeys(f"{run.experiment.model.name} on {run.frontend.preset}" for run in self.members)
         how = {"mean": "mean probability", "power": f"mean of p ** {self.power:g}", "rank": "mean rank"}[self.how]
         sentence = f"An ensemble of {len(self.members)} runs ({', '.join(networks)}), combined by their {how}."
@@ -91,18 +91,21 @@ class Ensemble:
             return sentence
         return (
             f"{sentence} Its scores are positions among clips that the members were not trained on (0.9: above nine "
-            "tenths of them): they rank clips and are no probabilities, so a threshold of 0.5 means nothing."
+            "tenths of them). They rank clips and are not probabilities, so a threshold of 0.5 has no meaning."
         )
 
     def positions(self) -> "list[np.ndarray]":
-        """With "rank": for each member the table its scores are looked up in, [n_points, n_classes].
+        """Reference scores of an ensemble that combines ranks.
+
+        Returns:
+            For each member the table of `inference.ensemble.positions`, float32 [n_points, n_classes].
 
         Raises:
-            UserError: The file is missing or another.
+            UserError: The file is missing or has been changed.
         """
         file = self.path / POSITIONS
         if not file.is_file() or sha256(file) != _read(self.path)[POSITIONS]:
-            raise UserError(f"{file} is missing or not the file the ensemble was made of; make the ensemble again.")
+            raise UserError(f"{file} is missing or was changed; make the ensemble again with birdnet-fs ensemble.")
         stored = read_weights(file)
         return [stored[str(i)] for i in range(len(self.members))]
 
@@ -113,10 +116,15 @@ def is_ensemble(path: Path | str) -> bool:
 
 
 def check_members(runs: Sequence[Run], how: str, power: float = POWER) -> None:
-    """Refuse what cannot be combined.
+    """Refuse runs that cannot be combined.
+
+    Args:
+        runs: The members.
+        how: How scores are combined.
+        power: Exponent of "power". Default: POWER.
 
     Raises:
-        UserError: `how` is none of COMBINE, the power is not above 0, there are less than two runs, their classes are
+        UserError: `how` is none of COMBINE, the power is not above 0, there are fewer than two runs, their classes are
             not the same, or probabilities of softmax and sigmoid would be averaged.
     """
     if how not in COMBINE:
@@ -129,9 +137,9 @@ def check_members(runs: Sequence[Run], how: str, power: float = POWER) -> None:
         class_columns(run, runs[0])
         if how != "rank" and run.activation != runs[0].activation:
             raise UserError(
-                f"The members of an ensemble must all be multi-label or none: {escaped(run.path)} gives "
-                f"{run.activation} scores and {escaped(runs[0].path)} {runs[0].activation}, whose mean says nothing; "
-                "combine their ranks."
+                "The members of an ensemble must all be multi-label or none, unless ranks are combined: "
+                f"{escaped(run.path)} has {run.activation} scores and {escaped(runs[0].path)} {runs[0].activation}; "
+                "use --combine rank."
             )
 
 
@@ -144,26 +152,30 @@ def save_ensemble(
     positions: "Sequence[np.ndarray]" = (),
     overwrite: bool = False,
 ) -> Ensemble:
-    """Write an ensemble, whole or not at all; one with the same members and settings that is there is kept.
+    """Write an ensemble, whole or not at all; an existing one with the same members and settings is kept.
 
     Args:
         path: The folder.
-        runs: Two or more, of the same classes in any order.
-        how: One of COMBINE.
-        power: Of "power".
-        positions: With "rank": a table for each run, float32 [n_points, n_classes], the classes in the first one's
-            order (scoring.ensemble.position_table).
-        overwrite: Replace an ensemble of other members or settings.
+        runs: Two runs or more, of the same classes in any order.
+        how: How scores are combined, one of COMBINE. Default: "mean".
+        power: Exponent of "power", above 0. Default: POWER.
+        positions: With "rank": for each run a table float32 [n_points, n_classes], the classes in the order of the
+            first run (`inference.ensemble.position_table`). Default: ().
+        overwrite: Whether to replace an ensemble of other members or settings. Default: False.
+
+    Returns:
+        The ensemble.
 
     Raises:
-        UserError: As `check_members`, or the folder holds something else.
+        UserError: The runs cannot be combined (`check_members`), or the folder is not empty and is not this ensemble.
+        ValueError: `how` is "rank" and there is not one table for each run.
     """
     from safetensors.numpy import save
 
     path = Path(path)
     check_members(runs, how, power)
     if how == "rank" and len(positions) != len(runs):
-        raise ValueError(f"how='rank' needs a table for each of {len(runs)} members. Received: {len(positions)}")
+        raise ValueError(f"how='rank' needs one table for each of {len(runs)} members. Received: {len(positions)}")
     stored = save({str(i): table for i, table in enumerate(positions)}) if how == "rank" else b""
     about = {
         "format": 1,
@@ -176,11 +188,11 @@ def save_ensemble(
     if is_ensemble(path) and {**_read(path), "made_of": 0} == {**about, "made_of": 0}:
         return load_ensemble(path)
     if path.exists() and not is_ensemble(path) and not (path.is_dir() and not any(path.iterdir())):
-        raise UserError(f"{path} holds something else than an ensemble; give another folder with -o.")
+        raise UserError(f"{path} is not empty and is not an ensemble; give another folder with -o.")
     if is_ensemble(path) and not overwrite:
         raise UserError(
-            f"{path} holds an ensemble of other members or settings; give another folder with -o, or --overwrite to "
-            "replace it."
+            f"{path} is an ensemble of other members or settings; give another folder with -o, or replace it with "
+            "--overwrite."
         )
     with atomic_folder(path) as part:
         for i, run in enumerate(runs):
@@ -200,56 +212,74 @@ def save_ensemble(
 def load_ensemble(path: Path | str) -> Ensemble:
     """Open an ensemble folder.
 
+    Args:
+        path: The folder.
+
+    Returns:
+        The ensemble.
+
     Raises:
-        UserError: It is none, or a file is missing, damaged or not the one it was made of.
+        UserError: The folder is not an ensemble, or a file is missing, damaged or has been changed.
     """
     path = Path(path)
     about = _read(path)
     members = tuple(load_run(path / MEMBERS / str(i)) for i in range(len(about["members"])))
-    for run, proof in zip(members, about["members"], strict=True):
+    for run, hashes in zip(members, about["members"], strict=True):
         for name in _CHECKED:
-            if not isinstance(proof, dict) or sha256(run.path / name) != proof.get(name):
-                raise UserError(f"{run.path / name} is not the file the ensemble was made of; make the ensemble again.")
+            if not isinstance(hashes, dict) or sha256(run.path / name) != hashes.get(name):
+                raise UserError(f"{run.path / name} was changed; make the ensemble again with birdnet-fs ensemble.")
     check_members(members, about["combine"], about["power"])
     return Ensemble(path, about["combine"], float(about["power"]), members)
 
 
 def merged_partition(runs: Sequence[Run]) -> Partition:
-    """The clips of several runs: trained on by any or behind it, else validated on by any, else held out of all.
+    """The partition of an ensemble: each clip is in the first part that it has in any member.
 
-    A recording belongs to one part, whatever its path is in each run. Where members cut it differently (segments of
-    another length), what is validated on or held out is cut as by the first that does. Of all folds of an experiment
-    nothing is held out: each clip was trained on by the others.
+    The order of the parts is train, pseudo-labels, inherited, validation, held out. A recording belongs to one part,
+    whatever its path is in each run. Where members cut it differently (segments of another length), validation and
+    held-out clips are those of the first member with the recording. An ensemble of all folds of an experiment has no
+    held-out clips, since each was a training clip of the other folds. A UserError of `read_partition` is passed on.
 
     Args:
         runs: The members.
 
     Returns:
         Their clips by part, each with the fingerprint of its recording where that is known.
-
-    Raises:
-        UserError: A `partition.csv` is missing or not as it was written.
     """
-    taken: list[Clip] = []
-    parts: dict[str, tuple[Clip, ...]] = {}
+    placed: list[Clip] = []
+    by_part: dict[str, tuple[Clip, ...]] = {}
     for name in (TRAIN, PSEUDO_LABELS, INHERITED, VAL, HELD_OUT):
         found: list[Clip] = []
         for run in runs:
             clips = with_fingerprints(read_partition(run.path / PARTITION, name))
-            new = [c for c, known in zip(clips, match_recordings(clips, taken), strict=True) if not known]
+            new = [c for c, known in zip(clips, match_recordings(clips, placed), strict=True) if not known]
             found += new
-            taken += new if name in (VAL, HELD_OUT) else []
-        taken += found
-        parts[name] = tuple({(recording_of(clip), clip.onset_s, clip.offset_s): clip for clip in found}.values())
+            placed += new if name in (VAL, HELD_OUT) else []
+        placed += found
+        by_part[name] = tuple({(recording_key(clip), clip.onset_s, clip.offset_s): clip for clip in found}.values())
     manifest = Manifest((), runs[0].classes, Ledger(), Path())
-    return Partition(manifest, **parts)
+    return Partition(
+        manifest,
+        train=by_part[TRAIN],
+        val=by_part[VAL],
+        held_out=by_part[HELD_OUT],
+        pseudo_labels=by_part[PSEUDO_LABELS],
+        inherited=by_part[INHERITED],
+    )
 
 
 def class_columns(run: Run, first: Run) -> "np.ndarray":
-    """Where each class of `first` stands among those of a run, [n_classes].
+    """The columns of the classes of one run in the logits of another.
+
+    Args:
+        run: The run with the logits.
+        first: The run with the order of the classes.
+
+    Returns:
+        [n_classes], for each class of `first` its column in the logits of `run`.
 
     Raises:
-        UserError: They are not the same classes.
+        UserError: The runs do not have the same classes.
     """
     import numpy as np
 
@@ -259,7 +289,7 @@ def class_columns(run: Run, first: Run) -> "np.ndarray":
         has, lacks = (run, first) if odd in own else (first, run)
         raise UserError(
             f"The members of an ensemble must have the same classes: {escaped(has.path)} has {escaped(odd)!r} and "
-            f"{escaped(lacks.path)} has not ({len(own ^ wanted)} differ); train them on the same labels."
+            f"{escaped(lacks.path)} does not ({len(own ^ wanted)} differ); train them on the same labels."
         )
     place = {name: i for i, name in enumerate(run.classes)}
     return np.array([place[name] for name in first.classes])
@@ -268,7 +298,7 @@ def class_columns(run: Run, first: Run) -> "np.ndarray":
 def _read(path: Path) -> dict[str, Any]:
     file = path / ENSEMBLE
     if not file.is_file():
-        raise UserError(f"An ensemble with {ENSEMBLE} was expected at {path}; it holds no such file.")
+        raise UserError(f"An ensemble folder with {ENSEMBLE} was expected at {path}; there is no such file.")
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

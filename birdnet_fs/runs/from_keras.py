@@ -1,4 +1,4 @@
-"""Store a Keras model that was fitted with `keras.Model.fit` as a run folder, for evaluate, analyze and export."""
+"""Write a Keras model that was trained with `keras.Model.fit` as a run folder, for evaluate, analyze and export."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from birdnet_fs import models, schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend import preset
+from birdnet_fs.models.heads.cosine import CosineLogits
+from birdnet_fs.models.heads.prototypes import PrototypeLogits
 from birdnet_fs.runs import run as run_folder
 from birdnet_fs.runs.run import Run, build_network, model_weights
 
@@ -27,71 +29,76 @@ def save_run(
 ) -> Run:
     """Write a run folder from a model that `birdnet_fs.build_model` built.
 
-    What the model was trained on is not stored: where a run must not be scored on its own training recordings, this
-    one counts as unknown.
+    The run has no `partition.csv`, since the training recordings are unknown: `evaluate` says so and needs labeled
+    recordings, and the run cannot be a base run where training on held-out clips has to be excluded. UserErrors of
+    `frontend.preset` and `run.save_run` are passed on: an unknown preset, a class name that cannot be stored, or a
+    weight that is not finite.
 
     Args:
         model: Features [batch, n_frames, n_mels, n_channels] -> logits [batch, n_classes], as `build_model` returns it.
-        path: The folder; made when absent. A run in it is replaced.
+        path: The folder; created when it does not exist. A run in it is replaced.
         classes: Class names in the order of the logits.
-        frontend: The front-end that made the features, or the name of a preset.
-        multi_label: Whether a clip may have any number of labels (sigmoid), else one (softmax). Default: False.
-        channels: As given to `build_model`. Default: (), the variant's own.
+        frontend: The front-end of the features, or the name of a preset.
+        multi_label: Whether a clip may have any number of labels (sigmoid), else it has one (softmax). Default: False.
+        channels: The `channels` given to `build_model`. Default: (), those of the variant.
         name: Name of the experiment. Default: "keras".
 
     Returns:
         The run.
 
     Raises:
-        UserError: The model is not one of `build_model`, reads other features or has another number of classes; a
-            class name cannot be stored, or a weight is not finite.
+        UserError: The model is not one of `build_model`, has other features than the front-end, or has another number
+            of classes.
     """
     spec = preset(frontend) if isinstance(frontend, str) else frontend
     settings = replace(_model_settings(model), channels=tuple(channels))
     if model.output_shape[-1] != len(classes):
-        raise UserError(f"classes must name the {model.output_shape[-1]} logits of the model. Received: {len(classes)}")
+        raise UserError(
+            f"classes must be the names of the {model.output_shape[-1]} outputs of the model. Received: {len(classes)} "
+            "names"
+        )
     wanted = (*spec.shape, spec.n_channels)
     if tuple(model.input_shape[1:]) != wanted:
         raise UserError(
-            f"The front-end {spec.preset} gives features {list(wanted)} (n_frames, n_mels, n_channels), the model reads "
-            f"{list(model.input_shape[1:])}; pass the front-end that the model was trained with."
+            f"The features of the front-end {spec.preset!r} have shape {list(wanted)} (n_frames, n_mels, n_channels), "
+            f"the input of the model {list(model.input_shape[1:])}; pass the front-end that it was trained with."
         )
-    data = schema.Data(multi_label=multi_label)
-    experiment = schema.Experiment(name=name, data=data, frontend=spec, model=settings)
-    theirs, ours = _shapes(build_network(experiment, len(classes))), _shapes(model)
-    if theirs != ours:
-        first = sorted(theirs.items() ^ ours.items())[0]
+    experiment = schema.Experiment(name=name, data=schema.Data(multi_label=multi_label), frontend=spec, model=settings)
+    expected, found = _shapes(build_network(experiment, len(classes))), _shapes(model)
+    if expected != found:
+        key = min(name for name, _ in expected.items() ^ found.items())
         raise UserError(
-            f"The weights of the model are not those of {settings.name} as build_model builds it (first: {first[0]} "
-            f"{list(first[1])}); pass the channels that it was built with, or build it with birdnet_fs.build_model."
+            f"The weights of the model are not those of {settings.name} from build_model: {key!r} has shape "
+            f"{found.get(key, 'none')}, expected {expected.get(key, 'none')}; pass the channels that it was built "
+            "with, or build it with birdnet_fs.build_model."
         )
     return run_folder.save_run(path, experiment, classes, model_weights(model))
 
 
 def _model_settings(model: "keras.Model") -> schema.Model:
-    """The settings that `build_model` was given, read from the model."""
+    """The settings of `build_model`, read from the layers of a model."""
     name = next((n for n in models.names() if n.replace("/", "_") == model.name), "")
     layers: dict[str, Any] = {layer.name: layer for layer in model.layers}
     if not name or "logits" not in layers:
         raise UserError(
-            "A model must be built with birdnet_fs.build_model to be saved as a run, which is rebuilt from code. "
-            f"Received: a model named {model.name!r}."
+            "Only a model of birdnet_fs.build_model can be saved as a run, because a run is rebuilt from code. "
+            f"Received: a model named {model.name!r}"
         )
     head = layers["logits"]
-    settings: dict[str, Any] = {}
-    if "dropout" in layers:
-        settings["dropout"] = layers["dropout"].rate
+    if len(model.outputs) != 1 or model.outputs[0] is not head.output:
+        raise UserError(
+            "The output of the model must be its layer 'logits', without an activation after it; save the model that "
+            "birdnet_fs.build_model returned."
+        )
+    settings: dict[str, Any] = {"dropout": layers["dropout"].rate}
     if "frame_logits" in layers:
         settings["head"] = "sed"
-    elif hasattr(head, "prototypes"):
-        settings |= {
-            "head": "prototypes",
-            "distance": head.distance,
-            "unknown": head.unknown,
-            "logit_scale": head.scale,
-        }
-    elif hasattr(head, "scale"):
-        settings |= {"head": "cosine", "logit_scale": head.scale}
+    elif isinstance(head, PrototypeLogits):
+        settings |= {"head": "prototypes", "distance": head.distance, "unknown": head.unknown}
+    elif isinstance(head, CosineLogits):
+        settings["head"] = "cosine"
+    if isinstance(head, CosineLogits | PrototypeLogits):
+        settings["logit_scale"] = head.scale
     return schema.Model(name, **settings)
 
 

@@ -1,9 +1,9 @@
-"""history.csv: a row for every finished epoch, on disk as soon as the epoch is.
+"""history.csv: one row per finished epoch, written at the end of the epoch.
 
-Columns: epoch (from 1), learning_rate, seconds (since the start), and for each stage (train, val; test stands in
+Columns: epoch (from 1), learning_rate, seconds (since the start), and for each stage (train, val; test is in
 metrics.json) {stage}_loss, _acc, _precision, _recall, _f1 as Lightning names them, val_macro_auroc, and
-{stage}/per_class_accuracy/{class} as ANIMAL-SPOT's fork does. Precision, recall and F1 are means over the classes;
-the mean of the classes' accuracies is the recall.
+{stage}/per_class_accuracy/{class} as ANIMAL-SPOT's fork names them. Precision, recall and F1 are means over the
+classes; the mean accuracy of the classes is the recall.
 """
 
 import csv
@@ -17,10 +17,20 @@ import numpy as np
 from birdnet_fs.core.files import atomic_path
 
 HISTORY = "history.csv"
+Row = dict[str, float]  # one epoch
+Weights = dict[str, np.ndarray]  # arrays by Keras variable path
 
 
 def accuracy_columns(stage: str, classes: Sequence[str], values: Sequence[float]) -> dict[str, float]:
-    """Columns of the accuracy of each class: the share of its rows that are called so.
+    """Columns of the accuracy of each class: the share of its rows that are predicted as it.
+
+    Args:
+        stage: "train", "val" or "test".
+        classes: Class names.
+        values: One accuracy per class, 0..1.
+
+    Returns:
+        One number per column name.
 
     >>> accuracy_columns("val", ["wren"], [0.5])
     {'val/per_class_accuracy/wren': 0.5}
@@ -29,7 +39,7 @@ def accuracy_columns(stage: str, classes: Sequence[str], values: Sequence[float]
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write history.csv, whole or not at all; the columns of single classes come last."""
+    """Write history.csv, whole or not at all; columns of single classes come last."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, sorted(names, key=lambda name: "/" in name), lineterminator="\n")
@@ -38,7 +48,7 @@ def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
 
 
 def read_history(path: Path | str) -> list[dict[str, float]]:
-    """history.csv as one dict of numbers per epoch; cells that are no finite number are left out."""
+    """history.csv as one dict per epoch, [] when there is no file; cells without a finite number are left out."""
     if not Path(path).is_file():
         return []
     with open(path, encoding="utf-8", newline="") as file:
@@ -51,9 +61,3 @@ def _number(cell: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return value if math.isfinite(value) else None
-
-
-Row = dict[str, float]
-
-
-Weights = dict[str, np.ndarray]

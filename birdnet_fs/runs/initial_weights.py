@@ -1,4 +1,4 @@
-"""What a training starts from: an earlier run, or published weights (models/weights)."""
+"""Initial weights of a training: those of an earlier run, or published ones (models/pretrained)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,49 +15,53 @@ from birdnet_fs.runs.run import WEIGHTS, Run, build_network, load_run, read_weig
 
 
 def load_initial_weights(path: Path, model: keras.Model, experiment: schema.Experiment, classes: Sequence[str]) -> str:
-    """Set the weights of a fresh network; the head's too when the run had the same head and the same classes.
+    """Set the initial weights of a network; those of the head only when the run has the same head and the same classes.
 
-    A quantized network starts from a float one, its BatchNormalization folded in, or from a quantized run.
+    A quantized network starts from a float one, its BatchNormalization folded in, or from a quantized run. UserErrors
+    of `load_run`, `pretrained.load` and `pretrained.fit` are passed on: there is no such run or file, it is damaged, it
+    is of another network, or its tensors have other shapes.
 
     Args:
-        path: A run folder, or a file of `models.weights.load`.
-        model: The network of `experiment`, set in place.
-        experiment: What is to be trained.
+        path: A run folder, or a file that `models.pretrained.load` reads.
+        model: The network of `experiment`, changed in place.
+        experiment: The experiment to train.
         classes: Its class names in model order.
 
     Returns:
-        A sentence that says what was taken.
-
-    Raises:
-        UserError: No such run or file, damaged, of another network, or with tensors of another shape.
+        A sentence that says which weights were set.
     """
     run = load_run(path) if path.is_dir() else None
     if experiment.model.quantized and not (run and run.experiment.model.quantized):
         plain = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, quantized=False))
         network = build_network(plain, len(classes))
-        told = load_initial_weights(path, network, plain, classes)
+        sentence = load_initial_weights(path, network, plain, classes)
         for ours, theirs in zip(model.weights, quantize(network).weights, strict=True):
             if "seed_generator" not in ours.path:
                 ours.assign(theirs)
-        return told
+        return sentence
     if run is None:
-        head, why = pretrained.load(model, path, name=experiment.model.name), "the file's classes are others"
+        head, why = pretrained.load(model, path, name=experiment.model.name), "the file has other classes"
     else:
         same = run.classes == tuple(classes) and run.experiment.model.head == experiment.model.head
         head = pretrained.fit(model, _of_run(run, experiment), source=str(path / WEIGHTS), head=same)
-        why = f"{len(run.classes)} classes and head {run.experiment.model.head} there, "
-        why += f"{len(classes)} and {experiment.model.head} here, or other names"
-    return f"The weights start from {path}, " + ("the head's too." if head else f"but not the head's ({why}).")
+        why = f"the run has {len(run.classes)} classes and head {run.experiment.model.head}, "
+        why += f"this experiment {len(classes)} and {experiment.model.head}, or their names differ"
+    return f"Initial weights are from {path}, " + (
+        "including the head." if head else f"but not those of the head ({why})."
+    )
 
 
 def _of_run(run: Run, experiment: schema.Experiment) -> dict[str, np.ndarray]:
-    """The weights of a run of the same network; a ViT's positions on the grid of the experiment's features."""
+    """The weights of a run of the same network; positions of a ViT are resized to the features of the experiment."""
     theirs, ours = (models.resolve(e.model.name) for e in (run.experiment, experiment))
     if theirs != ours:
-        raise UserError(f"{run.path} is a run of {theirs} and cannot start {ours}; set model.name={theirs}.")
+        raise UserError(
+            f"{run.path} is a run of {theirs}, whose weights do not fit {ours}; set model.name={theirs} or another "
+            "model.weights."
+        )
     if run.experiment.model.quantized and not experiment.model.quantized:
         raise UserError(
-            f"{run.path} is a quantized run, whose BatchNormalization is folded in; start from the float run before it "
+            f"{run.path} is a quantized run, whose BatchNormalization is folded in; set model.weights to its float run "
             f"({run.experiment.model.weights}), or set model.quantized=true."
         )
     stored = read_weights(run.path / WEIGHTS)

@@ -1,4 +1,4 @@
-"""An experiment as a run keeps it, whether a folder is that run, and what differs where it is not."""
+"""Resolve the settings of an experiment as a run stores them, and compare them with those of a run folder."""
 
 import dataclasses
 import functools
@@ -13,15 +13,15 @@ from birdnet_fs.core.settings import flat
 from birdnet_fs.runs import teachers
 from birdnet_fs.runs.run import load_run
 
-# Settings that do not make another run: the weights are the same but for the order of float sums. A finished run or a
-# study is continued whatever they are, a search space may not hold them, and a pretraining has those of its experiment.
-OF_THE_MACHINE = ("training.device", "training.threads", "training.workers")
-OF_THE_RECORD = ("training.track", "training.checkpoints.n_best")
-NOT_OF_THE_RUN = (*OF_THE_MACHINE, *OF_THE_RECORD)
+# Settings that do not change the weights, but for the order of float sums. A finished run or a study is continued
+# whatever they are, a search space may not contain them, and a pretraining has those of its experiment.
+MACHINE_SETTINGS = ("training.device", "training.threads", "training.workers")
+OUTPUT_SETTINGS = ("training.track", "training.checkpoints.n_best")
+NEUTRAL_SETTINGS = (*MACHINE_SETTINGS, *OUTPUT_SETTINGS)
 
 
 def is_finished(folder: Path, experiment: schema.Experiment) -> bool:
-    """True when `folder` is a run with exactly these settings; the machine it ran on and who watched do not count."""
+    """Whether `folder` is a run with these settings, NEUTRAL_SETTINGS aside."""
     try:
         return comparable(load_run(folder).experiment) == comparable(resolved(experiment))
     except UserError:
@@ -29,18 +29,22 @@ def is_finished(folder: Path, experiment: schema.Experiment) -> bool:
 
 
 def differing_settings(folder: Path, experiment: schema.Experiment) -> list[str]:
-    """The settings that keep a run folder from being the run of an experiment, as "seed=0, not 5".
+    """The settings in which a run differs from an experiment; a UserError of `load_run` is passed on.
 
-    Raises:
-        UserError: There is no run in the folder, or none that can be read.
+    Args:
+        folder: A run folder.
+        experiment: The experiment.
+
+    Returns:
+        Texts such as "seed=0, not 5", the value of the run first; NEUTRAL_SETTINGS are left out.
     """
-    there, wanted = flat(comparable(load_run(folder).experiment)), flat(comparable(resolved(experiment)))
-    keys = [key for key in {**wanted, **there} if there.get(key) != wanted.get(key)]
-    return [f"{key}={there.get(key, 'nothing')}, not {wanted.get(key, 'nothing')}" for key in keys]
+    found, wanted = flat(comparable(load_run(folder).experiment)), flat(comparable(resolved(experiment)))
+    keys = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
+    return [f"{key}={found.get(key, 'nothing')}, not {wanted.get(key, 'nothing')}" for key in keys]
 
 
 def resolved(experiment: schema.Experiment) -> schema.Experiment:
-    """The experiment as a run keeps it: cut down when it is `debug`, the paths of its settings absolute."""
+    """The experiment as a run stores it: reduced when it has `debug`, with absolute paths."""
     data = dataclasses.replace(experiment.data, root=os.path.abspath(experiment.data.root))
     weights = experiment.model.weights
     model = dataclasses.replace(experiment.model, weights=weights and os.path.abspath(weights))
@@ -48,51 +52,51 @@ def resolved(experiment: schema.Experiment) -> schema.Experiment:
     teacher = experiment.distillation.teacher
     if teacher not in ("", schema.SELF):
         teacher = ",".join(os.path.abspath(place) for place in teachers.teacher_paths(teacher))
-    taught = dataclasses.replace(experiment.distillation, teacher=teacher)
+    distillation = dataclasses.replace(experiment.distillation, teacher=teacher)
     table = experiment.pseudo_labels.table
-    windows = dataclasses.replace(experiment.pseudo_labels, table=table and os.path.abspath(table))
+    pseudo_labels = dataclasses.replace(experiment.pseudo_labels, table=table and os.path.abspath(table))
     return schema.debugged(
         dataclasses.replace(
-            experiment, data=data, model=model, pretrain=first, distillation=taught, pseudo_labels=windows
+            experiment, data=data, model=model, pretrain=first, distillation=distillation, pseudo_labels=pseudo_labels
         )
     )
 
 
 def comparable(experiment: schema.Experiment) -> schema.Experiment:
-    """Reset the settings that do not make another run, so that two experiments are equal when their runs are.
+    """Reset NEUTRAL_SETTINGS, so that two experiments are equal when their runs are.
 
     Args:
         experiment: Any; its `pretrain` part is reset as well.
 
     Returns:
-        The experiment with the defaults of `NOT_OF_THE_RUN`.
+        The experiment with the defaults of `NEUTRAL_SETTINGS`.
     """
-    return _reset(experiment, NOT_OF_THE_RUN)
+    return _reset(experiment, NEUTRAL_SETTINGS)
 
 
 def portable(experiment: schema.Experiment) -> schema.Experiment:
-    """Reset the settings of the machine, so that an experiment can be kept and trained elsewhere.
+    """Reset MACHINE_SETTINGS, so that an experiment can be stored and trained on another machine.
 
     Args:
         experiment: Any; its `pretrain` part is reset as well.
 
     Returns:
-        The experiment with the defaults of `OF_THE_MACHINE`.
+        The experiment with the defaults of `MACHINE_SETTINGS`.
     """
-    return _reset(experiment, OF_THE_MACHINE)
+    return _reset(experiment, MACHINE_SETTINGS)
 
 
-def run_as(experiment: schema.Experiment, other: schema.Experiment) -> schema.Experiment:
-    """Copy the settings that do not make another run (`NOT_OF_THE_RUN`) from another experiment.
+def with_neutral_settings(experiment: schema.Experiment, other: schema.Experiment) -> schema.Experiment:
+    """Copy NEUTRAL_SETTINGS from another experiment.
 
     Args:
-        experiment: What to train; all its other settings stay.
-        other: The experiment whose device, threads, workers, tracking and checkpoints are taken.
+        experiment: The experiment to change; all its other settings stay.
+        other: The experiment whose device, threads, workers, tracking and number of checkpoints are copied.
 
     Returns:
         The changed experiment.
     """
-    return _copied(experiment, other, NOT_OF_THE_RUN)
+    return _copied(experiment, other, NEUTRAL_SETTINGS)
 
 
 def _reset(experiment: schema.Experiment, keys: Sequence[str]) -> schema.Experiment:
@@ -107,6 +111,6 @@ def _copied(experiment: schema.Experiment, other: schema.Experiment, keys: Seque
 
 
 def _with(settings: Any, names: Sequence[str], value: Any) -> Any:
-    """The same frozen dataclasses with one value, of the attribute of an attribute, changed."""
+    """A copy of nested frozen dataclasses in which the value at a path of attribute names is replaced."""
     inner = _with(getattr(settings, names[0]), names[1:], value) if names[1:] else value
     return dataclasses.replace(settings, **{names[0]: inner})

@@ -1,8 +1,8 @@
-"""The run folder: the only truth about a run.
+"""The run folder, which holds everything about a run.
 
-`weights.safetensors` (nothing pickled; the network is rebuilt from code), `config.json`, `classes.txt`,
-`versions.json`, and what training adds: `metrics.json`, `scores.csv`, `history.csv`, `report.html`.
-Predicting, evaluating and exporting read it and nothing else. Opening a stranger's run executes nothing.
+It holds `weights.safetensors` (nothing is pickled; the network is rebuilt from code), `config.json`, `classes.txt`,
+`versions.json`, and what training adds: `partition.csv`, `metrics.json`, `scores.csv`, `history.csv`, `report.html`.
+Scoring, evaluation and export read it and nothing else. Opening a run from an unknown source executes no code.
 """
 
 import importlib.metadata
@@ -23,16 +23,22 @@ if TYPE_CHECKING:
     import numpy as np
 
 WEIGHTS, CONFIG, CLASSES = "weights.safetensors", "config.json", "classes.txt"
-ENSEMBLE = "ensemble.json"  # what makes a folder an ensemble of runs (ensemble_folder.py)
-CHECKPOINTS = "checkpoints"  # folder of a run folder that holds earlier states of it, run folders too
-# of evaluating the run, and where the numbers of that go
+ENSEMBLE = "ensemble.json"  # a folder with this file is an ensemble of runs (runs/ensemble.py)
+CHECKPOINTS = "checkpoints"  # folder in a run folder with earlier epochs, each a run folder
+# results of an evaluation of the run
 RESULTS = ("metrics.json", "scores.csv", "held_out.csv", "report.html", "tracking.json")
 _LIBRARIES = ("keras", "torch", "tensorflow-cpu", "tensorflow", "numpy", "scipy", "numba", "soundfile", "soxr")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run: its settings, its classes in model order, and where it lies."""
+    """A trained run.
+
+    Attributes:
+        path: Its folder.
+        experiment: Its settings.
+        classes: Class names in model order.
+    """
 
     path: Path
     experiment: schema.Experiment
@@ -40,12 +46,12 @@ class Run:
 
     @property
     def frontend(self) -> schema.FrontEnd:
-        """The front-end the network was trained on."""
+        """The front-end that the network was trained with."""
         return self.experiment.frontend
 
     @property
     def title(self) -> str:
-        """The name of the experiment, and which checkpoint of it this is."""
+        """Name of the experiment, and of the checkpoint."""
         name, folder = self.experiment.name, self.path.resolve()
         return f"{name}, {folder.name}" if folder.parent.name == CHECKPOINTS else name
 
@@ -56,22 +62,21 @@ class Run:
 
     @property
     def activation(self) -> str:
-        """What turns logits into probabilities: "sigmoid" (multi-label) or "softmax"."""
+        """Activation of the logits: "sigmoid" (multi-label) or "softmax"."""
         return self.experiment.data.activation
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(n_frames, n_mels, n_channels) the network reads."""
+        """Shape (n_frames, n_mels, n_channels) of the features."""
         return (*self.frontend.shape, self.frontend.n_channels)
 
     def build_model(self) -> "keras.Model":
-        """The network from code with this run's weights, float32, on the Keras backend in use.
+        """Build the network from code and load its weights, float32, on the Keras backend in use.
+
+        A UserError of `load_weights` is passed on when the weights do not fit the network of the settings.
 
         Returns:
             A Keras model: features [batch, n_frames, n_mels, n_channels] -> logits [batch, n_classes].
-
-        Raises:
-            UserError: The weights do not fit the network that the settings describe.
         """
         model = build_network(self.experiment, n_classes=len(self.classes))
         load_weights(model, self.path / WEIGHTS)
@@ -79,7 +84,7 @@ class Run:
 
 
 def build_network(experiment: schema.Experiment, n_classes: int) -> "keras.Model":
-    """The untrained network of an experiment: features [batch, *input_shape] -> logits [batch, n_classes]."""
+    """The network of an experiment with random weights: features [batch, *input_shape] -> logits [batch, n_classes]."""
     from birdnet_fs import models
 
     spec = experiment.frontend
@@ -105,33 +110,42 @@ def build_network(experiment: schema.Experiment, n_classes: int) -> "keras.Model
 def load_run(path: Path | str) -> Run:
     """Open a run folder.
 
+    Args:
+        path: The folder.
+
+    Returns:
+        The run; its weights are not loaded yet.
+
     Raises:
         UserError: The folder is not a run, a newer version wrote it, or one of its files is missing or unreadable.
     """
     path = Path(path)
     if (path / ENSEMBLE).is_file():
         raise UserError(
-            f"{path} is an ensemble, and one run is needed here: take its members ({path / 'members' / '0'}, ...), or "
-            f"distil them into one (birdnet-fs train CONFIG:NAME distillation.teacher={path}) and take that."
+            f"{path} is an ensemble, and one run is needed here: use one of its members ({path / 'members' / '0'}, "
+            f"...), or distill them into one run (birdnet-fs train CONFIG:NAME distillation.teacher={path})."
         )
     for name in (CONFIG, CLASSES, WEIGHTS):
         if not (path / name).is_file():
-            why = "it holds no such file" if path.is_dir() else "there is no such folder"
+            why = "there is no such file" if path.is_dir() else "there is no such folder"
             if any(path.glob("fold[0-9]*/" + CONFIG)):
-                why = f"it holds folds; take one of them, or all as one model (birdnet-fs ensemble {path})"
+                why = f"it holds folds; use one of them, or all as one model (birdnet-fs ensemble {path})"
             raise UserError(f"A run folder with {name} was expected at {path}; {why}.")
     experiment = read_experiment(path / CONFIG)
     classes = tuple((path / CLASSES).read_text(encoding="utf-8").splitlines())
     if not classes or len(set(classes)) != len(classes):
-        raise UserError(f"{path / CLASSES} must name one or more classes, each once, a line each.")
+        raise UserError(f"{path / CLASSES} must name one or more classes, one per line, each once.")
     return Run(path=path, experiment=experiment, classes=classes)
 
 
 def check_classes(classes: Sequence[str]) -> None:
     """Refuse class names that cannot be stored.
 
+    Args:
+        classes: Class names.
+
     Raises:
-        UserError: A name is empty, holds a line break or `;` (which stands between labels), or is not UTF-8.
+        UserError: A name is empty, contains a line break or `;` (the separator of labels), or is not UTF-8.
     """
     for name in classes:
         if name.splitlines() != [name] or not name.strip() or ";" in name or not _is_utf8(name):
@@ -152,19 +166,22 @@ def save_run(
     classes: Sequence[str],
     weights: "dict[str, np.ndarray]",
     *,
-    also: Callable[[Path], None] = lambda folder: None,
+    write_extra: Callable[[Path], None] = lambda folder: None,
 ) -> Run:
-    """Write what makes a folder a run.
+    """Write a run folder.
 
-    `config.json` goes first where an earlier run lies and comes last, so that a folder is this run, or none. The
-    results of an earlier run are removed with it.
+    The `config.json` of an earlier run is removed first and the new one is written last, so that an interrupted write
+    leaves no run. The results of an earlier run are removed as well.
 
     Args:
-        path: The folder; made when absent.
+        path: The folder; created when it does not exist.
         experiment: The resolved settings.
         classes: Class names in model order.
-        weights: Arrays by Keras variable path, as `model_weights` gives them.
-        also: Writes further files into the folder, before `config.json`.
+        weights: Arrays of any shape [...] by Keras variable path, from `model_weights`.
+        write_extra: Writes further files into the folder, before `config.json`. Default: none.
+
+    Returns:
+        The run.
 
     Raises:
         UserError: A class name cannot be stored, or a weight is not finite.
@@ -176,29 +193,29 @@ def save_run(
     check_classes(classes)
     bad = [name for name, value in weights.items() if not np.isfinite(value).all()]
     if bad:
-        raise UserError(f"Weights must be finite; {bad[0]!r} (and {len(bad) - 1} more) holds NaN or infinity.")
+        raise UserError(f"Weights must be finite; {bad[0]!r} (and {len(bad) - 1} more) contains NaN or infinity.")
     path.mkdir(parents=True, exist_ok=True)
     remove_run(path)
     with atomic_path(path / WEIGHTS) as part:
-        # safetensors writes memory as it lies: a kernel laid out for torch must be copied first
-        # a full disk is an OSError of Python's alone, not of safetensors' own writing
-        # (and one number without axes must stay so, which numpy's copy would give an axis)
+        # safetensors writes the buffer without regard to strides, so that a permuted kernel must be copied first;
+        # numpy's contiguous copy of a scalar has an axis, which is removed again; Python writes the file, because only
+        # then is a full disk an OSError
         part.write_bytes(save({name: np.ascontiguousarray(v).reshape(v.shape) for name, v in weights.items()}))
     write_text(path / CLASSES, "".join(f"{name}\n" for name in classes))
     write_json(path / VERSIONS, library_versions())
-    also(path)
+    write_extra(path)
     write_json(path / CONFIG, to_dict(experiment))
     return Run(path=path, experiment=experiment, classes=tuple(classes))
 
 
 def remove_run(path: Path) -> None:
-    """Take from a folder what makes it a run, and the results of that run; its weights and other files stay."""
+    """Remove `config.json` and the results of a run, so that its folder is no run; weights and other files stay."""
     for name in (CONFIG, *RESULTS):
         (path / name).unlink(missing_ok=True)
 
 
 def model_weights(model: "keras.Model") -> "dict[str, np.ndarray]":
-    """The weights of a model as float32 arrays by variable path (random-number state is left out)."""
+    """The weights of a model as float32 arrays of any shape [...] by variable path, without random-number state."""
     import keras
 
     return {
@@ -209,7 +226,13 @@ def model_weights(model: "keras.Model") -> "dict[str, np.ndarray]":
 
 
 def read_weights(file: Path | str) -> "dict[str, np.ndarray]":
-    """The arrays of a `weights.safetensors` by variable path.
+    """Read a `weights.safetensors`.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Arrays of any shape [...] by variable path.
 
     Raises:
         UserError: The file is unreadable.
@@ -224,7 +247,11 @@ def read_weights(file: Path | str) -> "dict[str, np.ndarray]":
 
 
 def load_weights(model: "keras.Model", file: Path | str) -> None:
-    """Set a model's weights from a `weights.safetensors`, in place.
+    """Set the weights of a model from a `weights.safetensors`, in place.
+
+    Args:
+        model: The model.
+        file: The file.
 
     Raises:
         UserError: The file is unreadable, or names or shapes differ; the first difference is named.
@@ -233,7 +260,7 @@ def load_weights(model: "keras.Model", file: Path | str) -> None:
     wanted = {v.path: v for v in model.weights if "seed_generator" not in v.path}
     odd = sorted(set(stored) ^ set(wanted))
     if odd:
-        side = "is missing from" if odd[0] in wanted else "is not in the network but in"
+        side = "is missing from" if odd[0] in wanted else "is not in the network but is in"
         raise UserError(f"The network and {file} do not fit: {odd[0]!r} {side} the file ({len(odd)} differ).")
     for name, variable in wanted.items():
         if tuple(stored[name].shape) != tuple(variable.shape):
@@ -245,7 +272,7 @@ def load_weights(model: "keras.Model", file: Path | str) -> None:
 
 
 def library_versions() -> dict[str, Any]:
-    """Versions of Python, this package and the libraries that decide the numbers."""
+    """Versions of Python, this package and the libraries that affect results."""
     found: dict[str, Any] = {"birdnet_fs": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:
         try:

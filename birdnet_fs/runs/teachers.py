@@ -1,4 +1,4 @@
-"""Who teaches: the runs that `distillation.teacher` means, or the table of probabilities; and who may not."""
+"""Teachers of a distillation: the runs, or the table of saved probabilities, of `distillation.teacher`."""
 
 import os
 from collections.abc import Sequence
@@ -12,62 +12,70 @@ from birdnet_fs.batches.augment.teacher_features import same_features
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.manifest import Clip
-from birdnet_fs.data.score_table import read_probabilities, same_classes
+from birdnet_fs.data.score_table import read_probabilities
+from birdnet_fs.data.targets import check_same_classes
 from birdnet_fs.runs.ensemble import is_ensemble, load_ensemble
 from birdnet_fs.runs.run import CONFIG, Run, load_run
 
-SAME_S = 2e-3  # times in tables are rounded
+SAME_S = 2e-3  # times closer than this are equal, since tables hold rounded times
 
 
 def teacher_paths(teacher: str) -> tuple[str, ...]:
-    """The paths of a setting that names one path, or several by comma.
+    """The paths in a setting that is one path, or several separated by commas.
 
     >>> teacher_paths("runs/a, runs/b")
     ('runs/a', 'runs/b')
     """
     if os.path.exists(teacher):
         return (teacher,)
-    return tuple(place.strip() for place in teacher.split(",") if place.strip())
+    return tuple(path.strip() for path in teacher.split(",") if path.strip())
 
 
 def load_teachers(experiment: schema.Experiment) -> tuple[Run, ...]:
-    """The runs that teach; none when nobody, the experiment itself or a table does.
+    """Open the teacher runs of an experiment; a UserError of `load_run` is passed on.
 
-    Raises:
-        UserError: There is no run where one should be.
+    Args:
+        experiment: The experiment of the student.
+
+    Returns:
+        The runs, members of ensembles one by one; none without distillation, and when the teacher is the experiment
+        itself or a table.
     """
     chosen = experiment.distillation
     if not chosen.teacher or chosen.teacher == schema.SELF or chosen.saved:
         return ()
-    return tuple(run for place in teacher_paths(chosen.teacher) for run in _runs(Path(place), experiment))
+    return tuple(run for path in teacher_paths(chosen.teacher) for run in _runs(Path(path), experiment))
 
 
-def _runs(place: Path, experiment: schema.Experiment) -> tuple[Run, ...]:
-    if is_ensemble(place):
-        return load_ensemble(place).members
-    if (place / CONFIG).is_file():
-        return (load_run(place),)
+def _runs(path: Path, experiment: schema.Experiment) -> tuple[Run, ...]:
+    if is_ensemble(path):
+        return load_ensemble(path).members
+    if (path / CONFIG).is_file():
+        return (load_run(path),)
     own = f"fold{experiment.data.fold}"
-    for folder in (place / own, place / f"seed{experiment.seed}" / own):
+    for folder in (path / own, path / f"seed{experiment.seed}" / own):
         if folder.is_dir():
             return _runs(folder, experiment)
     raise UserError(
-        f"distillation.teacher must be a run folder, an ensemble, several by comma, a folder of them with {own} "
-        f"(data.fold), a .csv of probabilities, or {schema.SELF}. Received: {escaped(place)}"
+        f"distillation.teacher must be a run folder, an ensemble, several of these separated by commas, a folder with "
+        f"{own} (data.fold), a .csv of probabilities, or {schema.SELF}. Received: {escaped(path)}"
     )
 
 
-def teacher_names(
+def resolve_teachers(
     experiment: schema.Experiment, classes: Sequence[str]
 ) -> tuple[tuple[Run, ...], "SavedProbabilities | None"]:
-    """The runs that teach, or the table; neither when nobody does, or the experiment itself.
+    """Open and check the teachers of an experiment.
+
+    UserErrors of `load_teachers`, `check_teachers` and `SavedProbabilities` are passed on.
 
     Args:
-        experiment: The student's.
-        classes: Its classes.
+        experiment: The experiment of the student.
+        classes: The classes of the student.
 
-    Raises:
-        UserError: As `load_teachers`, `check_teachers` and `SavedProbabilities`.
+    Returns:
+        The teacher runs, and the table of saved probabilities. There are no runs when there is a table, and neither
+        without distillation and when the teacher is the experiment itself.
     """
     runs = load_teachers(experiment)
     check_teachers(runs, experiment, classes)
@@ -78,40 +86,41 @@ def teacher_names(
 
 
 def check_teachers(runs: Sequence[Run], experiment: schema.Experiment, classes: Sequence[str]) -> None:
-    """Refuse teachers whose answers mean something else, or who cannot hear what the student hears.
+    """Refuse teachers whose output or input does not fit the student.
+
+    Args:
+        runs: The teachers.
+        experiment: The experiment of the student.
+        classes: The classes of the student.
 
     Raises:
-        UserError: Other classes (their order may be another), another activation, or changes to the spectrogram that
-            another front-end cannot hear.
+        UserError: A teacher has other classes (in any order) or another activation, or another front-end while
+            augmentation changes spectrograms.
     """
     multi_label = experiment.data.multi_label
     for run in runs:
-        same_classes(run.classes, classes, str(run.path))
+        check_same_classes(run.classes, classes, str(run.path))
         if run.multi_label != multi_label:
-            kinds = ("one class a clip (softmax)", "any number of classes (sigmoid)")
+            kinds = ("one class per clip (softmax)", "any number of classes (sigmoid)")
             raise UserError(
-                f"{run.path} tells {kinds[not multi_label]} and cannot teach a network that tells "
-                f"{kinds[multi_label]}; set data.multi_label={str(not multi_label).lower()} or choose another "
-                "distillation.teacher."
+                f"The output of {run.path} is {kinds[not multi_label]} and that of the student {kinds[multi_label]}; "
+                f"set data.multi_label={str(not multi_label).lower()} or choose another distillation.teacher."
             )
         if experiment.augmentation.animal_spot.p and not same_features(run.frontend, experiment.frontend):
             raise UserError(
-                f"augmentation.animal_spot changes spectrograms, which {run.path} with its other front-end cannot "
-                "hear; set augmentation.animal_spot.p=0 or give the student the teacher's front-end."
+                f"augmentation.animal_spot changes spectrograms, but {run.path} has another front-end; set "
+                "augmentation.animal_spot.p=0 or give the student the front-end of the teacher."
             )
 
 
 class SavedProbabilities:
-    """A table of probabilities that teachers gave to clips.
+    """A table with the probabilities of teachers for clips; UserErrors of `read_probabilities` are passed on.
 
     Args:
-        path: As `birdnet-fs evaluate RUN RECORDINGS -o FOLDER` writes scores.csv (data/score_table.py).
-        root: Folder that paths in it are relative to, where they are not absolute.
-        classes: Those of the student, in the order wanted.
-        multi_label: Any number of classes, else a row's probabilities sum to 1.
-
-    Raises:
-        UserError: As `read_probabilities`.
+        path: A scores.csv, as `birdnet-fs evaluate RUN RECORDINGS -o FOLDER` writes it (data/score_table.py).
+        root: Folder of relative paths in the table.
+        classes: Classes of the student, in the order of the columns of `of`.
+        multi_label: Whether a clip may have any number of classes, else the probabilities of a row sum to 1.
     """
 
     def __init__(self, path: Path, root: Path, classes: Sequence[str], *, multi_label: bool) -> None:
@@ -124,24 +133,30 @@ class SavedProbabilities:
             self._rows.setdefault(os.path.abspath(root / name), []).append((onset, duration, row))
 
     def of(self, clips: Sequence[Clip]) -> NDArray[np.float32]:
-        """The probabilities of clips, float32 [n_clips, n_classes].
+        """The probabilities of clips.
+
+        Args:
+            clips: Clips of the training.
+
+        Returns:
+            float32 [n_clips, n_classes].
 
         Raises:
-            UserError: Some are not in the table.
+            UserError: Some clips are not in the table.
         """
         found = [self._of(clip) for clip in clips]
-        lost = [clip for clip, row in zip(clips, found, strict=True) if row is None]
-        if lost:
+        missing = [clip for clip, row in zip(clips, found, strict=True) if row is None]
+        if missing:
             raise UserError(
-                f"{escaped(self.path)} must hold every clip that is trained on; {len(lost)} of {len(clips)} are not in "
-                f"it (the first: {escaped(lost[0].path)} at {lost[0].onset_s:g} s); score them with birdnet-fs "
+                f"{escaped(self.path)} must hold every training clip; {len(missing)} of {len(clips)} are not in it "
+                f"(the first: {escaped(missing[0].path)} at {missing[0].onset_s:g} s); score them with birdnet-fs "
                 "evaluate."
             )
         return np.stack([row for row in found if row is not None])
 
     def _of(self, clip: Clip) -> NDArray[np.float32] | None:
         rows = self._rows.get(str(clip.path), ())
-        # a clip without an end has its recording's: a row that others go beyond is about a part of it
+        # a clip without an offset ends with its recording, at the last end in the table; other rows are parts of it
         end = clip.offset_s if clip.offset_s is not None else max((row[0] + row[1] for row in rows), default=0.0)
         for onset, duration, row in rows:
             if abs(onset - clip.onset_s) < SAME_S and abs(duration - (end - clip.onset_s)) < SAME_S:

@@ -17,7 +17,8 @@ from scipy.special import expit, softmax
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.inference import exported as scoring_artifacts
-from birdnet_fs.inference.engine import Engine, open_engine
+from birdnet_fs.inference.engine import Engine
+from birdnet_fs.inference.open import open_engine
 
 SPEC = schema.FrontEnd(
     sample_rate_hz=8_000, segment_s=0.5, n_fft=256, win_length=256, hop_length=128, n_mels=16, fmax_hz=4_000.0
@@ -47,7 +48,7 @@ def test_engine_slices_and_checks():
     with pytest.raises(UserError, match="NaN or infinite"):
         engine.logits(waveforms)
     broken = Engine(CLASSES, SPEC, "sigmoid", "x", lambda w: np.full((len(w), 3), np.inf, np.float32))
-    with pytest.raises(UserError, match="The model answered with NaN or infinity"):
+    with pytest.raises(UserError, match="logits of the model hold NaN or infinity"):
         broken.logits(noise(1))
 
 

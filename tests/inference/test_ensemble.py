@@ -13,14 +13,13 @@ from scipy.special import expit
 from scipy.stats import rankdata
 
 from birdnet_fs import schema
-from birdnet_fs.cli.ensemble import make
+from birdnet_fs.cli.ensemble import make_ensemble
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import Clip, Manifest
 from birdnet_fs.data.partition import HELD_OUT, PSEUDO_LABELS, TRAIN, VAL, Partition, read_partition, write_partition
 from birdnet_fs.data.score_table import ScoreRow, score_table, write_scores
 from birdnet_fs.frontend import in_numpy
-from birdnet_fs.inference.engine import open_engine
 from birdnet_fs.inference.ensemble import (
     N_POINTS,
     EnsembleMember,
@@ -29,6 +28,7 @@ from birdnet_fs.inference.ensemble import (
     position_table,
     positions,
 )
+from birdnet_fs.inference.open import open_engine
 from birdnet_fs.runs.ensemble import load_ensemble, save_ensemble
 from birdnet_fs.runs.run import build_network, load_run, model_weights, save_run
 
@@ -224,7 +224,7 @@ def runs(tmp_path_factory):
 
 def test_a_folder_scores_as_its_members_do_wherever_it_lies(runs, tmp_path):
     paths = [shutil.copytree(run.path, tmp_path / f"run{i}") for i, run in enumerate(runs)]
-    make(paths, tmp_path / "made", combine="mean")
+    make_ensemble(paths, tmp_path / "made", combine="mean")
     wanted = open_engine(runs[0].path).probabilities(noise(3)).astype(float)
     lower = np.stack([soxr.resample(row, 8_000, 6_000, quality="HQ") for row in noise(3)])
     second = open_engine(runs[1].path).probabilities(lower)
@@ -241,7 +241,7 @@ def test_a_folder_scores_as_its_members_do_wherever_it_lies(runs, tmp_path):
 
 
 def test_ranks_come_from_the_scores_each_member_left(runs, tmp_path):
-    make([run.path for run in runs[:2]], tmp_path / "ranked", combine="rank")
+    make_ensemble([run.path for run in runs[:2]], tmp_path / "ranked", combine="rank")
     engine = open_engine(tmp_path / "ranked")
     assert engine.gives_ranks
     assert not engine.multi_label
@@ -272,9 +272,9 @@ def test_an_ensemble_is_kept_or_refused_but_not_lost(runs, tmp_path):
     assert open_engine(place).identity != before
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
-    with pytest.raises(UserError, match="something else than an ensemble"):
+    with pytest.raises(UserError, match="is not empty and is not an ensemble"):
         save_ensemble(tmp_path / "full", runs[:2], overwrite=True)
-    with pytest.raises(UserError, match="something else"):
+    with pytest.raises(UserError, match="is not empty and is not an ensemble"):
         save_ensemble(runs[0].path, runs[1:], overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "made"]
 
@@ -287,16 +287,16 @@ def test_what_cannot_be_combined(runs, tmp_path):
     with pytest.raises(UserError, match=r"power must be a number above 0\. Received: 0"):
         save_ensemble(tmp_path / "x", runs, how="power", power=0)
     fewer = run_in(tmp_path / "fewer", 4, classes=("a", "b"), held_out=0)
-    with pytest.raises(UserError, match=r"one has 'c' and \S*fewer has not \(1 differ\)"):
+    with pytest.raises(UserError, match=r"one has 'c' and \S*fewer does not \(1 differ\)"):
         save_ensemble(tmp_path / "x", [runs[0], fewer])
     many = run_in(tmp_path / "many", 5, multi_label=True, held_out=0)
     with pytest.raises(UserError, match="all be multi-label or none"):
         save_ensemble(tmp_path / "x", [runs[0], many])
     with pytest.raises(UserError, match=r"many has no scores.csv; run `birdnet-fs evaluate \S*many` first"):
-        make([runs[0].path, many.path], tmp_path / "x", combine="rank")
+        make_ensemble([runs[0].path, many.path], tmp_path / "x", combine="rank")
     assert not (tmp_path / "x").exists()
     made = save_ensemble(tmp_path / "made", runs[:2])
-    for opens in (load_run, lambda path: make([path, runs[0].path], tmp_path / "x", combine="mean")):
+    for opens in (load_run, lambda path: make_ensemble([path, runs[0].path], tmp_path / "x", combine="mean")):
         with pytest.raises(UserError, match=r"is an ensemble, and one run is needed here: .*distillation.teacher="):
             opens(made.path)
 
@@ -309,13 +309,13 @@ def test_what_cannot_be_combined(runs, tmp_path):
         ("ensemble.json", {"format": 2}, "'format' must be 1. Received: 2"),
         ("ensemble.json", {"combine": "median"}, "combine must be one of"),
         ("ensemble.json", {"power": float("inf")}, "power must be a number above 0"),
-        ("ensemble.json", {"members": [0, 0]}, "not the file the ensemble was made of"),
-        ("members/1/classes.txt", "a\nb\nc\n", "not the file the ensemble was made of"),
-        ("positions.safetensors", "", "missing or not the file"),
+        ("ensemble.json", {"members": [0, 0]}, "was changed; make the ensemble again"),
+        ("members/1/classes.txt", "a\nb\nc\n", "was changed; make the ensemble again"),
+        ("positions.safetensors", "", "is missing or was changed"),
     ],
 )
 def test_damaged_folders(runs, tmp_path, file, content, words):
-    make([run.path for run in runs[:2]], tmp_path / "made", combine="rank")
+    make_ensemble([run.path for run in runs[:2]], tmp_path / "made", combine="rank")
     place = tmp_path / "made" / file
     if isinstance(content, dict):
         content = json.dumps({**json.loads(place.read_text()), **content})
@@ -333,7 +333,7 @@ def test_held_out_is_what_no_member_ever_heard(runs, tmp_path):
         paths.append(shutil.copytree(runs[i].path, tmp_path / f"run{i}"))
         manifest = Manifest((), CLASSES, Ledger(), tmp_path)
         write_partition(paths[-1] / "partition.csv", Partition(manifest, *map(clips, (train, val, held_out, pseudo))))
-    made = make(paths, tmp_path / "made", combine="mean")
+    made = make_ensemble(paths, tmp_path / "made", combine="mean")
     listed = {
         part: "".join(sorted(clip.path.stem for clip in read_partition(made.path / "partition.csv", part)))
         for part in (TRAIN, PSEUDO_LABELS, VAL, HELD_OUT)

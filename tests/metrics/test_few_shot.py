@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.data.episodes import draw_episodes, draw_episodes_one_class_at_a_time
+from birdnet_fs.data.episodes import draw_episodes, draw_evaluation_episodes
 from birdnet_fs.metrics.few_shot import (
     METHODS,
     by_embedding,
@@ -133,7 +133,7 @@ def test_a_common_offset_does_not_blur_distances():
 
 def test_what_a_recording_adds_is_seen_within_and_not_across():
     x, labels, groups = clips(0.3, recording_signal=1.0)
-    (across, within), reasons = draw_episodes_one_class_at_a_time(
+    (across, within), reasons = draw_evaluation_episodes(
         labels, groups, n_way=5, n_shot=1, n_query=5, n_episodes=500, seed=0
     )
     assert not reasons
@@ -152,9 +152,9 @@ def test_pairs_are_named_by_the_most_alike_support_clip(n_shot):
     for support, query in zip(episodes.support, episodes.query, strict=True):
         for c, item in itertools.product(range(4), range(3)):
             right.append(np.argmax([max(alike[query[c, item], i] for i in own) for own in support]) == c)
-    found = summarize(by_pairs("alike", alike, episodes))
+    found = summarize(by_pairs("similarity", alike, episodes))
     assert 0.4 < np.mean(right) < 0.95
-    assert (found.method, found.accuracy) == ("alike", pytest.approx(np.mean(right)))
+    assert (found.method, found.accuracy) == ("similarity", pytest.approx(np.mean(right)))
 
 
 @pytest.mark.parametrize("weight", [0.5, 1.0])
@@ -188,7 +188,7 @@ def test_what_says_nothing_changes_nothing_beside_another():
     ("change", "message"),
     [
         ({"method": "cosin"}, r"method must be one of euclidean.*Did you mean 'cosine'\?"),
-        ({"embeddings": np.zeros((5, WIDTH))}, r"a row for each of the \d+ items.*Received: \(5, 24\)"),
+        ({"embeddings": np.zeros((5, WIDTH))}, r"one row for each of the \d+ items.*Received: \(5, 24\)"),
         ({"embeddings": np.zeros(5)}, r"must be \[n_items, width\]"),
         ({"method": "simpleshot"}, r"needs base_mean"),
         ({"method": "simpleshot", "base_mean": np.zeros(3)}, r"as wide as the embeddings, \(24,\).*\(3,\)"),
@@ -204,11 +204,11 @@ def test_what_does_not_fit_is_said(change, message):
 def test_pairs_that_do_not_fit_are_said():
     _, labels, groups = clips(0.5)
     episodes = draw_episodes(labels, groups, n_way=2, n_shot=1, n_query=1, n_episodes=200, seed=0)
-    with pytest.raises(UserError, match=r"alike must be \[n_items, n_items\].*\(210, 209\)"):
+    with pytest.raises(UserError, match=r"similarity must be \[n_items, n_items\].*\(210, 209\)"):
         by_pairs("x", np.zeros((210, 209)), episodes)
-    with pytest.raises(UserError, match=r"alike must be .* a row for each"):
+    with pytest.raises(UserError, match=r"similarity must be .* one row for each"):
         by_pairs("x", np.zeros((5, 5)), episodes)
-    with pytest.raises(UserError, match="alike must be finite; 1 rows"):
+    with pytest.raises(UserError, match="similarity must be finite; 1 rows"):
         by_pairs("x", np.where(np.eye(210) * np.arange(210) == 7, np.nan, 1.0), episodes)
 
 

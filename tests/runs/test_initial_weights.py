@@ -35,11 +35,11 @@ def saved(folder, experiment: Experiment = EXPERIMENT):
 @pytest.mark.parametrize(
     ("head", "classes", "taken", "words"),
     [
-        ("linear", CLASSES, True, "the head's too."),
-        ("linear", ("amsel", "star"), False, "not the head's (3 classes and head linear there, 2 and linear here"),
-        ("linear", ("star", "amsel", "buchfink"), False, "3 and linear here, or other names)"),
-        ("cosine", CLASSES, False, "head linear there, 3 and cosine here"),
-        ("sed", CLASSES, False, "head linear there, 3 and sed here"),
+        ("linear", CLASSES, True, "including the head."),
+        ("linear", ("amsel", "star"), False, "the run has 3 classes and head linear, this experiment 2 and linear"),
+        ("linear", ("star", "amsel", "buchfink"), False, "this experiment 3 and linear, or their names differ)"),
+        ("cosine", CLASSES, False, "head linear, this experiment 3 and cosine"),
+        ("sed", CLASSES, False, "head linear, this experiment 3 and sed"),
     ],
 )
 def test_all_but_the_head_is_taken_and_the_head_where_it_fits(head, classes, taken, words, tmp_path):
@@ -47,7 +47,7 @@ def test_all_but_the_head_is_taken_and_the_head_where_it_fits(head, classes, tak
     model = network(experiment, len(classes))
     before, stored = model_weights(model), model_weights(run.build_model())
     told = load_initial_weights(tmp_path, model, experiment, classes)
-    assert told.startswith(f"The weights start from {tmp_path}") and words in told
+    assert told.startswith(f"Initial weights are from {tmp_path}") and words in told
     heads = ("logits/", "frame_")
     for path, value in model_weights(model).items():
         fresh = path.startswith(heads) and not taken
@@ -74,8 +74,8 @@ def test_a_vit_takes_positions_of_another_grid(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "mels", "words"),
     [
-        ("cnn/small", 32, "is a run of cnn/tiny and cannot start cnn/small; set model.name=cnn/tiny."),
-        ("rnn", 32, "cannot start rnn/"),
+        ("cnn/small", 32, "is a run of cnn/tiny, whose weights do not fit cnn/small; set model.name=cnn/tiny "),
+        ("rnn", 32, "whose weights do not fit rnn/"),
     ],
 )
 def test_another_network_is_refused(model, mels, words, tmp_path):
@@ -99,7 +99,11 @@ def test_weights_that_hang_on_the_bands_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("run", "holds no such file"), ("none", "must be a file or a run folder that exists"), ("run/x.h5", "run folder")],
+    [
+        ("run", "there is no such file"),
+        ("none", "must be a file or a run folder that exists"),
+        ("run/x.h5", "run folder"),
+    ],
 )
 def test_what_is_no_run_is_refused(name, words, tmp_path):
     (tmp_path / "run").mkdir()

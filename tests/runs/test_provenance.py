@@ -12,7 +12,7 @@ import soundfile as sf
 
 from birdnet_fs.analysis import pseudo_labels as labeling
 from birdnet_fs.cli.enroll import enroll
-from birdnet_fs.cli.ensemble import make
+from birdnet_fs.cli.ensemble import make_ensemble
 from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.cli.fewshot_eval import fewshot_eval
 from birdnet_fs.cli.quantize import quantize
@@ -30,7 +30,7 @@ from birdnet_fs.data.partition import (
     read_partition,
     write_partition,
 )
-from birdnet_fs.inference.engine import open_engine
+from birdnet_fs.inference.open import open_engine
 from birdnet_fs.reports.held_out import evaluate_again
 from birdnet_fs.runs.ensemble import merged_partition
 from birdnet_fs.runs.provenance import Provenance, inherited, provenance, refuse_trained_on
@@ -88,7 +88,7 @@ def base(place: Path) -> Run:
 def untrained(folder: Path, chosen: Experiment, parts: Partition) -> Run:
     """A run as its training would leave it, apart from its weights."""
     weights = model_weights(build_network(chosen, len(parts.classes)))
-    return save_run(folder, chosen, parts.classes, weights, also=lambda f: write_partition(f / PARTITION, parts))
+    return save_run(folder, chosen, parts.classes, weights, write_extra=lambda f: write_partition(f / PARTITION, parts))
 
 
 def with_old_partition(run: Path, folder: Path) -> Path:
@@ -125,7 +125,7 @@ def test_a_run_of_the_same_fold_is_not_refused(base: Run, place: Path) -> None:
     parts = partition(experiment(place / "original")).with_fingerprints()
     same = untrained(place / "same", experiment(place / "original"), parts)
     refuse_trained_on(same.path, partition(experiment(place / "wav")).with_fingerprints(), "")
-    with pytest.raises(UserError, match=r"holds no partition\.csv, which says what it was trained on; do that\."):
+    with pytest.raises(UserError, match=r"has no partition\.csv, so its training recordings are unknown; do that\."):
         refuse_trained_on(place, parts, "do that")
 
 
@@ -166,7 +166,7 @@ def test_an_ensemble_holds_out_what_no_member_was_trained_on(place: Path, tmp_pa
         runs.append(untrained(tmp_path / str(i), chosen, partition(chosen).with_fingerprints()))
     parts = merged_partition(runs)
     assert parts.held_out == () and len({clip.fingerprint for clip in parts.train}) == len(parts.train) == 18
-    made = make([run.path for run in runs], tmp_path / "made", combine="mean")
+    made = make_ensemble([run.path for run in runs], tmp_path / "made", combine="mean")
     with pytest.raises(UserError, match="No clip was held out of all members"):
         evaluate_again(made.path)
     with pytest.raises(UserError, match="0 was trained on 6 clips that are held out here"):
@@ -175,7 +175,9 @@ def test_an_ensemble_holds_out_what_no_member_was_trained_on(place: Path, tmp_pa
 
 @COPIES
 def test_evaluating_on_training_sounds_is_said(base: Run, place: Path, tmp_path: Path, kind: str, capsys) -> None:
-    together = make([base.path, Path(shutil.copytree(base.path, tmp_path / "too"))], tmp_path / "both", combine="mean")
+    together = make_ensemble(
+        [base.path, Path(shutil.copytree(base.path, tmp_path / "too"))], tmp_path / "both", combine="mean"
+    )
     for path in (base.path, together.path):
         evaluate(path, place / kind, output=tmp_path / "o")
         assert "The run was trained on 18 of these recordings" in capsys.readouterr().err
@@ -211,10 +213,10 @@ def test_an_enrolled_run_remembers_what_its_encoder_was_trained_on(
     rows = read_partition(tmp_path / "third" / PARTITION, INHERITED)
     assert len(rows) == 18 and {label for clip in rows for label in clip.labels} == set(NAMES)
     assert [clip.labels[0] for clip in read_partition(tmp_path / "third" / PARTITION, TRAIN)] == ["y", "y", "z", "z"]
-    with pytest.raises(UserError, match="third, through a run behind it, was trained on 6 clips that are held out"):
+    with pytest.raises(UserError, match="third, through one of its base runs, was trained on 6 clips that are"):
         trainer.train(experiment(place / kind, f"model.weights={tmp_path / 'third'}"), tmp_path / "run")
     parts = partition(experiment(place / kind)).with_fingerprints()
-    with pytest.raises(UserError, match="third, through a run behind it, was trained on 6 clips that are held out"):
+    with pytest.raises(UserError, match="third, through one of its base runs, was trained on 6 clips that are"):
         refuse_trained_on(tmp_path / "third", parts, "")
     with pytest.raises(UserError, match=r"third was trained on 'a' \(3 such classes\)"):
         fewshot_eval(tmp_path / "third", place / kind, [], 2, "1", 1, 5)
@@ -249,7 +251,7 @@ def test_what_is_learned_from_is_kept_by_every_kind_of_training(base: Run, place
     shutil.rmtree(moved)
     taught = trainer.train(experiment(other, f"distillation.teacher={tuned.path}", "data.fold=-1"), tmp_path / "taught")
     quantize(tuned.path, ["training.epochs=1"], tmp_path / "int8")
-    made = make([tuned.path, taught.path], tmp_path / "made", combine="mean")
+    made = make_ensemble([tuned.path, taught.path], tmp_path / "made", combine="mean")
     shutil.rmtree(tuned.path)
     asked = [Clip(place / kind / "a") for kind in ("bytes", "link", "wav")]
     asked = [Clip(min(clip.path.iterdir())) for clip in asked]
@@ -257,7 +259,7 @@ def test_what_is_learned_from_is_kept_by_every_kind_of_training(base: Run, place
         found = provenance(path)
         assert found.trained_on(asked) == asked, path
         assert found.trained_on([Clip(other / "a" / "0.wav")]), path
-        assert len({clip.fingerprint for clip in found.behind}) == 18, path
+        assert len({clip.fingerprint for clip in found.inherited}) == 18, path
     assert len(read_partition(made.path / PARTITION, INHERITED)) == 18
 
 
@@ -295,9 +297,9 @@ def test_a_run_written_before_is_asked_by_what_is_left(
     capsys.readouterr()
     assert provenance(old).trained_on(asked) == asked  # the recordings are still where they were
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1 and "was written before partition.csv held fingerprints" in told[0]
+    assert len(told) == 1 and "was written before partition.csv had fingerprints" in told[0]
     assert provenance(tmp_path) == Provenance()
-    assert "holds no partition.csv, so it cannot be checked what it was trained on" in capsys.readouterr().err
+    assert "has no partition.csv, so its training recordings are unknown" in capsys.readouterr().err
 
 
 def test_a_run_written_before_falls_back_to_paths_and_to_the_runs_behind_it(
@@ -311,7 +313,7 @@ def test_a_run_written_before_falls_back_to_paths_and_to_the_runs_behind_it(
     found = provenance(old)
     paths = [clip.path for clip in found.own]
     assert found.trained_on([Clip(path) for path in paths]) == [Clip(path) for path in paths]
-    assert len(found.behind) == 18  # of base, whose folder is still there
+    assert len(found.inherited) == 18  # of base, whose folder is still there
     alone = Provenance(found.own)
     assert alone.trained_on([Clip(tmp_path / "elsewhere" / "a" / "0.flac")]) == []
     assert found.trained_on([Clip(tmp_path / "elsewhere" / "a" / "0.flac")]) != []

@@ -11,9 +11,9 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import flat, override
 from birdnet_fs.runs import resolve
 from birdnet_fs.runs.resolve import (
-    NOT_OF_THE_RUN,
-    OF_THE_MACHINE,
-    OF_THE_RECORD,
+    MACHINE_SETTINGS,
+    NEUTRAL_SETTINGS,
+    OUTPUT_SETTINGS,
     comparable,
     differing_settings,
     is_finished,
@@ -35,7 +35,7 @@ SPACE = Space({"training.learning_rate": Float(1e-4, 1e-2)})
 
 
 def test_every_setting_of_the_list_has_another_value_here() -> None:
-    assert OTHER.keys() == set(NOT_OF_THE_RUN)
+    assert OTHER.keys() == set(NEUTRAL_SETTINGS)
 
 
 @pytest.mark.parametrize("key", OTHER)
@@ -61,8 +61,8 @@ def test_a_study_keeps_its_base_without_the_machine(tmp_path: Path) -> None:
     Study(tmp_path, other, SPACE)
     kept = flat(read_base(tmp_path))
     for part in ("", "pretrain."):
-        assert all(kept[f"{part}{key}"] == flat(BASE)[f"{part}{key}"] for key in OF_THE_MACHINE)
-        assert all(kept[f"{part}{key}"] == flat(other)[f"{part}{key}"] for key in OF_THE_RECORD)
+        assert all(kept[f"{part}{key}"] == flat(BASE)[f"{part}{key}"] for key in MACHINE_SETTINGS)
+        assert all(kept[f"{part}{key}"] == flat(other)[f"{part}{key}"] for key in OUTPUT_SETTINGS)
 
 
 def test_a_pretraining_has_the_settings_of_the_list_from_its_experiment(
@@ -96,7 +96,7 @@ def changed(key: str) -> Experiment | None:
 
 def test_every_other_setting_makes_another_run() -> None:
     parts = ("episodes", "pretrain")  # None here
-    others = [key for key in flat(Experiment()) if key not in (*NOT_OF_THE_RUN, *parts)]
+    others = [key for key in flat(Experiment()) if key not in (*NEUTRAL_SETTINGS, *parts)]
     tried = {key: one for key in others if (one := changed(key)) is not None}
     assert len(tried) > 0.6 * len(others)  # the rest are pairs of numbers, or need another setting beside them
     assert [key for key, one in tried.items() if comparable(one) == comparable(Experiment())] == []

@@ -62,7 +62,7 @@ def test_tensorflow_builds_the_same_network(run) -> None:
 @pytest.mark.parametrize(
     ("break_it", "words"),
     [
-        (lambda p: (p / "classes.txt").unlink(), "holds no such file"),
+        (lambda p: (p / "classes.txt").unlink(), "there is no such file"),
         (lambda p: (p / "config.json").write_text("{"), "not readable JSON"),
         (lambda p: (p / "config.json").write_text("[]"), "must hold a JSON object"),
         (lambda p: (p / "config.json").write_text('{"modle": {}}'), "Did you mean 'model'"),
@@ -94,8 +94,8 @@ def test_bad_weights_and_names_are_not_saved(tmp_path: Path) -> None:
 def test_what_stands_where_a_run_was_expected_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such folder"):
         load_run(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="it holds no such file"):
+    with pytest.raises(UserError, match="there is no such file"):
         load_run(tmp_path)
     save_run(tmp_path / "fold0", EXPERIMENT, CLASSES, {"w": np.ones(1)})
-    with pytest.raises(UserError, match="it holds folds; take one of them, or all as one model"):
+    with pytest.raises(UserError, match="it holds folds; use one of them, or all as one model"):
         load_run(tmp_path)

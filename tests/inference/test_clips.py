@@ -17,11 +17,12 @@ from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.inference.activations import ACTIVATIONS, tensor_mean_logits
-from birdnet_fs.inference.clip_scores import BATCH, mean_over_windows, score_waveforms
-from birdnet_fs.inference.clips import score_clips
-from birdnet_fs.inference.engine import network_features, open_engine
+from birdnet_fs.inference.clips import BATCH, mean_over_windows, score_clips, score_waveforms
+from birdnet_fs.inference.engine import network_features
 from birdnet_fs.inference.ensemble import EnsembleMember, ensemble_engine
+from birdnet_fs.inference.open import open_engine
 from birdnet_fs.metrics import classification
+from birdnet_fs.metrics.auroc import macro_auroc
 from birdnet_fs.runs.run import build_network, model_weights, save_run
 from birdnet_fs.training.validation import supervised_validation
 
@@ -113,7 +114,7 @@ def test_validation_scores_clips_as_evaluate_does(tmp_path: Path, multi_label: b
         scored = score_clips(open_engine(run.path), clips)
         np.testing.assert_array_equal(seen[-1], scored.probabilities)
         assert row["val_loss"] == true_loss(targets, scored.probabilities, multi_label=multi_label)
-        assert row["val_macro_auroc"] == classification.macro_auroc(targets, scored.probabilities).value
+        assert row["val_macro_auroc"] == macro_auroc(targets, scored.probabilities).value
         for variable in model.weights:  # an epoch moves weights and BatchNorm's statistics alike
             if "seed_generator" not in variable.path:
                 variable.assign(variable.value * 1.5 + 0.01)
