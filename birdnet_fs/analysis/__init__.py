@@ -1,13 +1,10 @@
-"""A run or artifact and recordings in, annotation tables out.
+"""From recordings to tables: detections of a model (a run, an ensemble or an exported file) in any number of files.
 
-engines      a run folder, an ensemble or a .tflite artifact as one thing: waveforms -> logits
-ensemble     several runs as one: the mean, power mean or mean rank of their probabilities
-detections   probabilities -> detections: threshold, top n, consecutive windows merged
-choice       what decides which scores are written: thresholds, overlap, species list
-formats      detections -> the text of one output table; one file per format
-inputs       which recordings, and what their tables are called
-resume       what a batch remembers of each finished recording
-clips        labeled clips: the mean probability of the windows that cover each
-pseudo       unlabeled recordings -> a table of windows with probabilities, to train on
-analyze      the batch: any files and folders, a ledger, resumable
+analyze.py        the batch: files and folders in, tables and a ledger out, resumable
+options.py        thresholds, overlap and species list, checked
+detections.py     probabilities -> detections: threshold, top n, consecutive windows merged
+inputs.py         the recordings to analyze and the names of their tables
+resume.py         one stamp per finished recording, so that an interrupted batch continues
+table_formats/    detections -> the text of one output table; one file per format
+pseudo_labels.py  unlabeled recordings -> a table of windows with probabilities as training targets
 """

@@ -1,8 +1,8 @@
-"""The batch: an engine and any recordings in, one table per recording and format out, and a ledger of all.
+"""Analysis of any number of recordings: one table per recording and output format, and a ledger of all recordings.
 
-Every recording found ends as one row of `ledger.csv`. A broken one is quarantined with its reason and never
-stops the others nor changes their tables: batches never mix two recordings. Tables are whole or absent, and
-a finished recording is not done again (resume.py).
+Every recording has one row in `ledger.csv`. A broken recording is quarantined with its reason; it neither stops the
+others nor changes their tables, because a batch of windows never mixes two recordings. Tables are written atomically,
+and a finished recording is not analyzed again (resume.py).
 """
 
 import hashlib
@@ -35,30 +35,30 @@ from birdnet_fs.data.windows import Window, batched
 from birdnet_fs.inference.engine import Engine
 
 LEDGER = "ledger.csv"
-_SAY_EVERY_S = 10.0
+_PROGRESS_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """What is the same for all recordings of one call."""
+    """Arguments that are the same for all recordings of a call."""
 
     engine: Engine
     root: Path
     output: Path
     formats: tuple[str, ...]
-    choice: ScoringOptions
+    options: ScoringOptions
     batch_size: int
     overwrite: bool
 
     def settings(self) -> dict[str, Any]:
-        """Everything a table depends on but the recording itself, as JSON."""
+        """Everything but the recording that a table depends on, as JSON; part of the key of a stamp."""
         return {
             "format": 1,
             "model": self.engine.identity,
             "classes": hashlib.sha256("\n".join(self.engine.classes).encode()).hexdigest(),
             "root": os.fsencode(self.root).hex(),
             "formats": sorted(self.formats),
-            "choice": asdict(self.choice),
+            "choice": asdict(self.options),
         }
 
 
@@ -79,28 +79,28 @@ def analyze(
     """Score recordings and write their tables.
 
     Args:
-        engine: From `open_engine`.
-        inputs: Files, and folders that are searched at any depth.
-        output: Folder for the tables (in the inputs' own sub-folders) and `ledger.csv`.
-        formats: Names of `formats.FORMATS`.
-        min_confidence: Lowest probability that is written, 0..1. None is 0.25, or 0 when `top_n` is given.
-        overlap_s: Overlap of consecutive windows in seconds, 0 up to the segment length.
-        batch_size: Windows given to the model at once; changes speed and memory only.
-        top_n: At most this many classes per window; 0 = no limit.
-        merge_consecutive: Join up to this many consecutive windows of a class, with the highest confidence
-            of them; 1 = off, 0 = no limit.
-        species: Class or scientific names that may be called; none = all.
-        overwrite: Do recordings again that were finished with the same model and settings.
+        engine: Model, from `open_engine`.
+        inputs: Audio files, and folders that are searched recursively.
+        output: Folder for the tables (in the sub-folders of the inputs) and `ledger.csv`.
+        formats: Keys of `table_formats.FORMATS`. Default: "csv".
+        min_confidence: Lowest probability that is written, 0..1. Default: 0.25, or 0 when `top_n` is given.
+        overlap_s: Overlap of consecutive windows in seconds, 0 or more and below the segment length. Default: 0.
+        batch_size: Windows per call of the model, 1 or more; affects speed and memory only. Default: 32.
+        top_n: Highest number of classes per window; 0 (default) = no limit.
+        merge_consecutive: Highest number of consecutive windows of a class that are merged to one detection, with the
+            highest of their confidences; 1 (default) = none, 0 = no limit.
+        species: Class names or scientific names that are written. Default: all.
+        overwrite: Whether to analyze recordings again that were finished with the same model and settings.
 
     Returns:
-        The ledger, also written to `output/ledger.csv` (when interrupted: what was done so far).
+        The ledger, which is also written to `output/ledger.csv`, even after an interrupt.
 
     Raises:
-        UserError: An argument is out of its range, an input does not exist, nothing was found, or the
-            output cannot be written. A broken recording raises nothing.
+        UserError: An argument is out of range, an input does not exist, no recording was found, or the output cannot
+            be written. A broken recording raises no error.
     """
     names = tables.check_formats(formats)
-    choice = check_options(
+    options = check_options(
         engine,
         min_confidence=min_confidence,
         overlap_s=overlap_s,
@@ -111,7 +111,7 @@ def analyze(
     if batch_size < 1:
         raise UserError(f"batch_size must be 1 or more. Received: {batch_size}")
     root, recordings = find_recordings(inputs)
-    batch = _Batch(engine, root, Path(output), names, choice, batch_size, overwrite)
+    batch = _Batch(engine, root, Path(output), names, options, batch_size, overwrite)
     stems = table_stems(recordings, root)
     _write(lambda: batch.output.mkdir(parents=True, exist_ok=True), batch.output)
     ledger = Ledger()
@@ -128,12 +128,12 @@ def analyze(
 
 
 def _one(batch: _Batch, recording: Path, stem: str, progress: "_Progress") -> resume.Stamp:
-    """Do one recording, or find it done."""
+    """Analyze one recording, unless its stamp shows that it is finished."""
     relative = recording.relative_to(batch.root)
     files = [batch.output / relative.parent / (stem + tables.FORMATS[name].suffix) for name in batch.formats]
     place = resume.stamp_path(batch.output, relative)
     try:
-        key = resume.fingerprint(recording, batch.settings())
+        key = resume.stamp_key(recording, batch.settings())
         found = None if batch.overwrite else resume.read_stamp(place, key, files)
         if found:
             return found
@@ -144,7 +144,7 @@ def _one(batch: _Batch, recording: Path, stem: str, progress: "_Progress") -> re
         return resume.Stamp("quarantined", f"cannot be read ({error.strerror or error})", (), 0.0, 0)
 
     def write() -> None:
-        place.unlink(missing_ok=True)  # until the new stamp is there, none may vouch for the tables
+        place.unlink(missing_ok=True)  # no stamp may exist while its tables are incomplete
         for file, name in zip(files, batch.formats, strict=True):
             write_text(file, tables.FORMATS[name].render(scored))
         resume.write_stamp(place, key, done)
@@ -155,28 +155,28 @@ def _one(batch: _Batch, recording: Path, stem: str, progress: "_Progress") -> re
 
 def _score(batch: _Batch, recording: Path, progress: "_Progress") -> tuple[RecordingDetections, resume.Stamp]:
     """Stream one recording through the model."""
-    engine, choice = batch.engine, batch.choice
+    engine, options = batch.engine, batch.options
     rate = engine.sample_rate_hz
     stream = audio.stream_audio(recording, sample_rate_hz=rate)
-    hits: list[WindowDetection] = []
+    found: list[WindowDetection] = []
     windows: list[Window] = []
-    for group in batched(choice.rule.stream(stream), batch.batch_size):
+    for group in batched(options.rule.stream(stream), batch.batch_size):
         waveforms = np.stack([waveform for _, waveform in group])
-        hits += pick_detections(
+        found += pick_detections(
             engine.probabilities(waveforms, batch_size=batch.batch_size),
-            min_confidence=choice.min_confidence,
-            top_n=choice.top_n,
-            allowed=choice.allowed,
+            min_confidence=options.min_confidence,
+            top_n=options.top_n,
+            allowed=options.allowed,
             first_window=len(windows),
         )
         windows += [window for window, _ in group]
-        progress.audio(len(group) * choice.rule.hop / rate)
+        progress.audio(len(group) * options.rule.hop / rate)
     if stream.status == "quarantined" or not windows:
-        raise UserError(stream.reason or "it holds no audio")
-    spans = [choice.rule.span_s(window, stream.duration_s) for window in windows]
+        raise UserError(stream.reason or "the recording holds no audio")
+    spans = [options.rule.span_s(window, stream.duration_s) for window in windows]
     detections = tuple(
-        Detection(spans[hit.first][0], spans[hit.last][1], engine.classes[hit.class_index], hit.confidence)
-        for hit in merge_detections(hits, choice.merge_consecutive)
+        Detection(spans[each.first][0], spans[each.last][1], engine.classes[each.class_index], each.confidence)
+        for each in merge_detections(found, options.merge_consecutive)
     )
     scored = RecordingDetections(recording, batch.root, engine.frontend.fmin_hz, engine.frontend.fmax_hz, detections)
     done = resume.Stamp(stream.status, stream.reason, tuple(stream.flags), float(stream.duration_s), len(detections))
@@ -188,38 +188,38 @@ def _write(action: Callable[[], object], output: Path) -> None:
         action()
     except OSError as error:
         raise UserError(
-            f"Results cannot be written to {output} ({error.strerror or error}); "
-            "free or change the output folder and run again, finished recordings are kept."
+            f"Results cannot be written to {output} ({error.strerror or error}); free disk space or choose another "
+            "output folder and run again. Finished recordings are kept."
         ) from None
 
 
 class _Progress:
-    """Lines on stderr: recordings done, hours of audio, and how many times real time."""
+    """Lines on stderr with the recordings done, the hours of audio and the speed in multiples of real time."""
 
     def __init__(self, total: int) -> None:
         self.total, self.count, self.audio_s, self.detections = total, 0, 0.0, 0
         self.start = self.shown = time.monotonic()
 
     def audio(self, seconds: float) -> None:
-        """That much more audio was scored."""
+        """Count scored audio."""
         self.audio_s += seconds
-        self._perhaps()
+        self._maybe_line()
 
     def recording(self, n_detections: int) -> None:
-        """One more recording is done."""
+        """Count a finished recording and its detections."""
         self.count += 1
         self.detections += n_detections
-        self._perhaps()
+        self._maybe_line()
 
     def line(self) -> None:
-        """Say where the batch is."""
+        """Write one line."""
         spent = max(time.monotonic() - self.start, 1e-9)
         say(
             f"analyze: {self.count}/{self.total} recordings, {self.detections} detections, "
             f"{self.audio_s / 3600:.2f} h of audio scored, {self.audio_s / spent:.0f} x real time"
         )
 
-    def _perhaps(self) -> None:
-        if time.monotonic() - self.shown >= _SAY_EVERY_S:
+    def _maybe_line(self) -> None:
+        if time.monotonic() - self.shown >= _PROGRESS_EVERY_S:
             self.shown = time.monotonic()
             self.line()

@@ -1,4 +1,4 @@
-"""Probabilities of windows -> detections: threshold, best n of a window, consecutive windows of a class merged."""
+"""From probabilities of windows to detections: threshold, top n of a window, merging of consecutive windows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class WindowDetection(NamedTuple):
-    """A class found in windows `first`..`last` (numbers, both included)."""
+    """A class detected in windows `first` to `last` (numbers of windows, both included)."""
 
     first: int
     last: int
@@ -19,7 +19,7 @@ class WindowDetection(NamedTuple):
 
 @dataclass(frozen=True)
 class Detection:
-    """A class called between two times, seconds from the start of the recording; confidence 0..1."""
+    """A class detected between two times, in seconds from the start of the recording; confidence in 0..1."""
 
     onset_s: float
     offset_s: float
@@ -29,9 +29,14 @@ class Detection:
 
 @dataclass(frozen=True)
 class RecordingDetections:
-    """One recording with its detections, ordered by onset, then falling confidence: what a format writes.
+    """One recording with its detections: the input of a table format.
 
-    `root` is the input folder the recording was found in; the frequencies are the front-end's range.
+    Attributes:
+        path: The recording.
+        root: Input folder that the recording is in, at any depth.
+        low_hz: Lowest frequency of the model's front-end.
+        high_hz: Highest frequency of the model's front-end.
+        detections: Detections by onset, then by descending confidence.
     """
 
     path: Path
@@ -44,17 +49,17 @@ class RecordingDetections:
 def pick_detections(
     probabilities: np.ndarray, *, min_confidence: float, top_n: int, allowed: Sequence[int], first_window: int = 0
 ) -> list[WindowDetection]:
-    """The classes of each window that count.
+    """Select the classes of each window that are detected.
 
     Args:
         probabilities: float32 [n_windows, n_classes].
-        min_confidence: Lowest probability that counts, included.
-        top_n: At most this many classes of a window, the most probable ones; 0 = no limit.
-        allowed: Numbers of the classes that may be called.
-        first_window: Number of the first row.
+        min_confidence: Lowest probability of a detection, included, 0..1.
+        top_n: Highest number of classes per window, the most probable ones; 0 = no limit.
+        allowed: Indices of the classes that may be detected.
+        first_window: Number of the window in the first row. Default: 0.
 
     Returns:
-        Hits by window, then falling confidence, then class.
+        Detections of one window each, by window, then by descending confidence, then by class.
     """
     numbers = np.asarray(allowed)
     scores = probabilities[:, numbers]
@@ -70,25 +75,30 @@ def pick_detections(
 
 
 def merge_detections(detections: Sequence[WindowDetection], limit: int) -> list[WindowDetection]:
-    """Join hits of one class in windows that follow each other; the confidence is the highest of them.
+    """Merge detections of one class in consecutive windows; the confidence is the highest of the windows.
 
-    The highest, not the mean: a joined hit then passes every threshold that one of its windows passes.
+    The highest is used instead of the mean, so that a merged detection passes every threshold that one of its windows
+    passes.
 
     Args:
-        detections: One window each, in order of their windows.
-        limit: At most this many windows in one; 1 joins nothing, 0 = no limit.
+        detections: Detections of one window each, in the order of the windows.
+        limit: Highest number of windows in a merged detection; 1 = no merging, 0 = no limit.
 
-    >>> merge_detections([WindowDetection(0, 0, 7, 0.5), Hit(1, 1, 7, 0.9), Hit(3, 3, 7, 0.4)], 0)
-    [Hit(first=0, last=1, class_index=7, confidence=0.9), Hit(first=3, last=3, class_index=7, confidence=0.4)]
+    Returns:
+        Merged detections by first window, then by descending confidence, then by class.
+
+    >>> found = [WindowDetection(0, 0, 7, 0.5), WindowDetection(1, 1, 7, 0.9), WindowDetection(3, 3, 7, 0.4)]
+    >>> [(each.first, each.last, each.confidence) for each in merge_detections(found, 0)]
+    [(0, 1, 0.9), (3, 3, 0.4)]
     """
-    joined: list[WindowDetection] = []
-    latest: dict[int, int] = {}  # class -> place of its last hit in `joined`
-    for hit in detections:
-        place = latest.get(hit.class_index, -1)
-        before = joined[place] if place >= 0 else None
-        if before and before.last + 1 == hit.first and (limit == 0 or hit.first - before.first < limit):
-            joined[place] = before._replace(last=hit.last, confidence=max(before.confidence, hit.confidence))
+    merged: list[WindowDetection] = []
+    latest: dict[int, int] = {}  # class -> index of its last detection in `merged`
+    for each in detections:
+        place = latest.get(each.class_index, -1)
+        before = merged[place] if place >= 0 else None
+        if before and before.last + 1 == each.first and (limit == 0 or each.first - before.first < limit):
+            merged[place] = before._replace(last=each.last, confidence=max(before.confidence, each.confidence))
         else:
-            latest[hit.class_index] = len(joined)
-            joined.append(hit)
-    return sorted(joined, key=lambda hit: (hit.first, -hit.confidence, hit.class_index))
+            latest[each.class_index] = len(merged)
+            merged.append(each)
+    return sorted(merged, key=lambda each: (each.first, -each.confidence, each.class_index))

@@ -1,4 +1,4 @@
-"""Which recordings a batch does, and what their tables are called."""
+"""The recordings to analyze and the names of their tables."""
 
 import hashlib
 import os
@@ -9,20 +9,23 @@ from pathlib import Path
 from birdnet_fs.audio import read as audio
 from birdnet_fs.core.errors import UserError
 
-_LONGEST_NAME = 180  # bytes of a recording's name kept in its tables' names; file systems end at 255
+_LONGEST_NAME = 180  # bytes of a recording's name in the names of its tables; file systems allow 255 with the suffix
 
 
 def find_recordings(inputs: Sequence[Path | str]) -> tuple[Path, list[Path]]:
-    """The recordings of files and folders, each once, sorted; and the folder all of them lie in.
+    """Find the recordings of files and folders.
+
+    Args:
+        inputs: Audio files, and folders that are searched recursively.
 
     Returns:
-        (root, paths); all absolute.
+        (root, paths): the folder that holds all inputs, and the recordings, each once, sorted; all absolute.
 
     Raises:
-        UserError: An input does not exist, or there is no recording at all.
+        UserError: An input does not exist, there is no recording, or the inputs are on different drives.
     """
     if not inputs:
-        raise UserError("At least one recording or folder must be given.")
+        raise UserError("Expected at least one recording or folder. Received: none")
     found: dict[Path, None] = {}
     roots = []
     for given in map(Path, inputs):
@@ -40,15 +43,15 @@ def find_recordings(inputs: Sequence[Path | str]) -> tuple[Path, list[Path]]:
     try:
         root = Path(os.path.commonpath(roots))
     except ValueError:
-        raise UserError("Inputs on different drives cannot share one output; run them one by one.") from None
+        raise UserError("Inputs on different drives cannot share one output folder; run them separately.") from None
     return root, sorted(found, key=os.fsencode)
 
 
 def table_stems(recordings: Iterable[Path], root: Path) -> dict[Path, str]:
-    """What the tables of each recording are called before the suffix.
+    """Names of the tables of each recording, without the suffix of the format.
 
-    The recording's name without its extension, as BirdNET-Analyzer does; with it where two recordings of a
-    folder differ in nothing else (`a.wav`, `a.flac`), compared without case for file systems that do.
+    The name of the recording without its extension, as in BirdNET-Analyzer, or with it where recordings of a folder
+    differ in nothing else (`a.wav`, `a.flac`). Names are compared case-insensitively, as some file systems do.
 
     >>> list(table_stems([Path("/r/a.wav"), Path("/r/a.flac"), Path("/r/b.wav")], Path("/r")).values())
     ['a.wav', 'a.flac', 'b']

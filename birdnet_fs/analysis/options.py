@@ -1,4 +1,4 @@
-"""What decides which scores are written: checked once, here."""
+"""Options that decide which scores are written: cutting rule, thresholds and species list, checked in one place."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,20 @@ from birdnet_fs.core.progress import say
 from birdnet_fs.data.windows import WindowRule, overlap_rule
 from birdnet_fs.inference.engine import Engine
 
-MIN_CONFIDENCE = 0.25  # when neither a threshold nor top_n is given
+MIN_CONFIDENCE = 0.25  # default threshold, unless top_n is given
 
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """How recordings are cut, lowest probability, classes per window, windows joined, numbers of the classes."""
+    """Checked options of an analysis.
+
+    Attributes:
+        rule: Rule by which recordings are cut into windows.
+        min_confidence: Lowest probability of a detection, 0..1.
+        top_n: Highest number of classes per window; 0 = no limit.
+        merge_consecutive: Highest number of consecutive windows that are merged; 1 = none, 0 = no limit.
+        allowed: Indices of the classes that may be detected.
+    """
 
     rule: WindowRule
     min_confidence: float
@@ -33,10 +41,21 @@ def check_options(
     merge_consecutive: int,
     species: Collection[str],
 ) -> ScoringOptions:
-    """The checked choice; arguments as in `analyze`.
+    """Check the options of an analysis.
+
+    Args:
+        engine: Model; its segment length, sample rate and classes are used.
+        min_confidence: Lowest probability of a detection, 0..1; None = 0.25, or 0 when `top_n` is given.
+        overlap_s: Overlap of consecutive windows in seconds, 0 or more and below the segment length.
+        top_n: Highest number of classes per window; 0 = no limit.
+        merge_consecutive: Highest number of consecutive windows that are merged; 1 = none, 0 = no limit.
+        species: Class names or scientific names that may be detected; none = all.
+
+    Returns:
+        The options.
 
     Raises:
-        UserError: A value is out of its range, or the species list fits no class.
+        UserError: A value is out of range, or no name of the species list is a class.
     """
     if min_confidence is None:
         min_confidence = 0.0 if top_n else MIN_CONFIDENCE
@@ -50,13 +69,19 @@ def check_options(
 
 
 def allowed_classes(classes: Sequence[str], species: Collection[str]) -> tuple[int, ...]:
-    """Numbers of the classes a species list lets through; an empty list lets all through.
+    """Indices of the classes in a species list.
 
-    A line of the list is a class name or a scientific name. Lines for species the model does not know are
-    passed over (lists are made for regions, not for models) and counted on stderr.
+    Names that are no class are ignored and counted on stderr, because lists are made for regions, not for models.
+
+    Args:
+        classes: Class names of the model.
+        species: Class names or scientific names; none = all classes.
+
+    Returns:
+        Class indices, sorted.
 
     Raises:
-        UserError: No line fits any class.
+        UserError: No name is a class.
 
     >>> allowed_classes(["Turdus merula_Blackbird", "nocall"], ["Turdus merula"])
     (0,)
@@ -75,15 +100,21 @@ def allowed_classes(classes: Sequence[str], species: Collection[str]) -> tuple[i
             f"{nearest(unknown[0], classes)} First name received: {unknown[0]!r}"
         )
     if unknown:
-        say(f"species list: {len(unknown)} of {len(fits)} names are no class of the model, first {unknown[0]!r}")
+        say(f"species list: {len(unknown)} of {len(fits)} names are not classes of the model, first {unknown[0]!r}")
     return tuple(sorted(set().union(*fits.values())))
 
 
 def read_species(path: Path | str) -> list[str]:
-    """The names of a species list: UTF-8, one a line, empty lines and lines that start with `#` left out.
+    """Read a species list.
+
+    Args:
+        path: UTF-8 text with one name per line; empty lines and lines that start with `#` are ignored.
+
+    Returns:
+        The names.
 
     Raises:
-        UserError: The file cannot be read or names nothing.
+        UserError: The file cannot be read, is not UTF-8 or holds no name.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -93,5 +124,5 @@ def read_species(path: Path | str) -> list[str]:
     except UnicodeDecodeError:
         raise UserError(f"The species list {path} must be UTF-8 text; save it again as UTF-8.") from None
     if not names:
-        raise UserError(f"The species list {path} names no species; write one a line.")
+        raise UserError(f"The species list {path} holds no name; write one species per line.")
     return names

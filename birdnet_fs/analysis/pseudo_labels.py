@@ -1,6 +1,7 @@
-"""Unlabeled recordings and a model in, a table of windows with probabilities out, to train on (training/pseudo_labels.py).
+"""Pseudo-labels: a table of the windows of unlabeled recordings with a model's probabilities as training targets.
 
-What is scored is kept recording by recording until the table is whole, so that a stopped call goes on where it was.
+training/pseudo_labels.py reads the table. The scores of each recording are stored until the table is complete, so that
+an interrupted call continues where it stopped.
 """
 
 import hashlib
@@ -31,10 +32,10 @@ LEDGER, PARTS = "ledger.csv", "parts"
 
 
 class WindowScores(NamedTuple):
-    """A recording's windows."""
+    """Probabilities of the n windows of a recording, and its row of the ledger."""
 
     times_s: NDArray[np.float64]  # [n, 2], onset and duration
-    values: NDArray[np.float32]  # [n, n_classes]
+    values: NDArray[np.float32]  # [n, n_classes], probabilities
     status: str
     reason: str
     flags: tuple[str, ...]
@@ -53,23 +54,25 @@ def label_recordings(
     """Write the table of all windows of recordings, and a ledger of the recordings.
 
     Args:
-        engine: From `open_engine`.
-        inputs: Files, and folders that are searched at any depth.
+        engine: Model, from `open_engine`.
+        inputs: Audio files, and folders that are searched recursively.
         output: Folder for pseudo.csv, pseudo.json and ledger.csv. A table of the same model and recordings is kept.
-        runs: The run folders behind the engine, noted so that training can see what they have heard.
-        overlap_s: Overlap of consecutive windows in seconds, 0 up to the segment length.
-        batch_size: Windows given to the model at once.
+        runs: Run folders of the model, stored in pseudo.json so that training can refuse runs that were trained on
+            its held-out recordings.
+        overlap_s: Overlap of consecutive windows in seconds, 0 or more and below the segment length. Default: 0.
+        batch_size: Windows per call of the model, 1 or more. Default: 32.
 
     Returns:
-        The table.
+        The pseudo.csv.
 
     Raises:
-        UserError: An input does not exist, nothing was found, no recording could be read, or the model gives ranks
-            and no probabilities. A broken recording raises nothing: it stands in the ledger.
+        UserError: An argument is out of range, an input does not exist, no recording was found or could be read, or
+            the model returns ranks instead of probabilities. A broken recording raises no error; it is listed in the
+            ledger.
     """
     if engine.gives_ranks:
         raise UserError(
-            "An ensemble that combines ranks gives no probabilities to learn from; make one with --combine mean."
+            "Pseudo-labels need probabilities, but this ensemble combines ranks; make one with --combine mean."
         )
     if batch_size < 1:
         raise UserError(f"batch_size must be 1 or more. Received: {batch_size}")
@@ -80,13 +83,13 @@ def label_recordings(
     table, about = output / TABLE, output / ABOUT
     made_of = hashlib.sha256("\n".join([*keys.values(), *map(os.fspath, runs)]).encode()).hexdigest()
     if table.is_file() and about.is_file() and made_of in about.read_text(encoding="utf-8"):
-        say(f"{table} holds these recordings, labeled by this model, already; it is kept.")
+        say(f"{table} already holds these recordings, labeled by this model; it is kept.")
         return table
     ledger, n_windows = Ledger(), 0
-    about.unlink(missing_ok=True)  # until the new one is there, none may vouch for the table
+    about.unlink(missing_ok=True)  # no pseudo.json may exist while the table is incomplete
     with writing_scores(table, engine.classes) as add:
         for recording in track(recordings, "labeling recordings", unit="recording"):
-            found = _kept(engine, recording, output / PARTS / f"{keys[recording]}.npz", rule, batch_size)
+            found = _stored_or_scored(engine, recording, output / PARTS / f"{keys[recording]}.npz", rule, batch_size)
             ledger.add(recording, found.status, found.reason, found.flags, found.duration_s)
             add([ScoreRow(str(recording), *times) for times in found.times_s.tolist()], found.values)
             n_windows += len(found.values)
@@ -104,13 +107,13 @@ def label_recordings(
 
 def _key(recording: Path, settings: dict) -> str:
     try:
-        return resume.fingerprint(recording, {**settings, "path": os.fsencode(recording).hex()})
+        return resume.stamp_key(recording, {**settings, "path": os.fsencode(recording).hex()})
     except OSError as error:
         return hashlib.sha256(repr(error).encode()).hexdigest()
 
 
-def _kept(engine: Engine, recording: Path, file: Path, rule: WindowRule, batch_size: int) -> WindowScores:
-    """The windows of a recording, from an earlier call where it got so far."""
+def _stored_or_scored(engine: Engine, recording: Path, file: Path, rule: WindowRule, batch_size: int) -> WindowScores:
+    """The scores of a recording, read from `file` when an interrupted call stored them."""
     if file.is_file():
         try:
             with np.load(file, allow_pickle=False) as stored:
@@ -125,8 +128,8 @@ def _kept(engine: Engine, recording: Path, file: Path, rule: WindowRule, batch_s
         nothing = np.zeros((0, 2)), np.zeros((0, len(engine.classes)), np.float32)
         return WindowScores(*nothing, "quarantined", reason, (), 0.0)
     with atomic_path(file) as part, open(part, "wb") as out:
-        told = json.dumps([found.status, found.reason, found.flags, found.duration_s])
-        np.savez(out, times_s=found.times_s, values=found.values, about=np.array(told))
+        outcome = json.dumps([found.status, found.reason, found.flags, found.duration_s])
+        np.savez(out, times_s=found.times_s, values=found.values, about=np.array(outcome))
     return found
 
 
@@ -137,7 +140,7 @@ def _score(engine: Engine, recording: Path, rule: WindowRule, batch_size: int) -
         values.append(engine.probabilities(np.stack([waveform for _, waveform in group]), batch_size=batch_size))
         windows += [window for window, _ in group]
     if stream.status == "quarantined" or not windows:
-        raise UserError(stream.reason or "it holds no audio")
+        raise UserError(stream.reason or "the recording holds no audio")
     spans = np.array([rule.span_s(window, stream.duration_s) for window in windows])
     found = np.stack([spans[:, 0], spans[:, 1] - spans[:, 0]], axis=1), np.concatenate(values)
     return WindowScores(*found, stream.status, stream.reason, tuple(stream.flags), float(stream.duration_s))

@@ -1,16 +1,18 @@
-"""Recordings in, labeled segments out; damaged files end in a ledger and never in a crash.
+"""Labeled recordings: from tables of labels to clips, segments, targets, splits and episodes.
 
-faults.py     what a file's first and last bytes say: format, true data size, repairs; `AudioError`
-decode.py     samples in blocks through libsndfile: the front of a damaged file is kept, bad samples counted
-audio.py      `read_audio`, `stream_audio`, `check_audio`, `duration_s`, `find_audio`
-ledger.py     every input ends as exactly one of ok, partial, quarantined
-formats/      one small file per layout of labels; the table of layouts is in its __init__
-where.py      `data.where`: which rows of a table to use
-manifest.py   `read_manifest`: rows of any layout -> checked `Clip`s; `write_manifest`
-windows.py    how recordings and clips are cut: start, length, padding, what happens to the rest
-segments.py   clips -> fixed-length segments and multi-hot targets
-copies.py     fingerprints of recordings: whether two files hold the same sound
-score_table.py  scores of clips and windows as CSV: of evaluate, of teachers, of unlabeled recordings
-splits.py     folds and splits grouped by recording; what leaks across them
-aviary.py     synthetic recordings with exact labels (synthesis.py: how they sound)
+label_formats/         one file per layout of labels; the table of layouts is in its __init__
+manifest.py            `read_manifest`: rows of any layout -> checked `Clip`s; `write_manifest`
+ledger.py              the outcome of every input: ok, partial or quarantined, with the reason
+row_filter.py          `data.where`: which rows of a table are used
+windows.py             how recordings and clips are cut: start, length, padding and the rest at the end
+segments.py            clips -> fixed-length segments and their multi-hot targets
+targets.py             labels of clips -> targets for a loss
+waveforms.py           clips -> waveforms in memory
+copies.py              fingerprints of recordings: whether two files hold the same recording
+splits.py              folds and splits grouped by recording, and a report of what crosses them
+partition.py           the training, validation and held-out clips of one run; partition.csv
+episodes.py            few-shot episodes: support and query clips of a few classes
+score_table.py         scores of clips and windows as CSV
+pseudo_label_table.py  where a table of pseudo-labels lies and which runs made it
+synthetic/             the synthetic aviary: generated recordings with exact labels
 """

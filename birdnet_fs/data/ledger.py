@@ -1,4 +1,4 @@
-"""The ledger of a reading: every input row ends as exactly one of ok, partial, quarantined (reason)."""
+"""The ledger: the outcome of every input, exactly one of ok, partial and quarantined, with the reason."""
 
 import csv
 import os
@@ -16,18 +16,18 @@ COLUMNS = ("path", "status", "reason", "flags", "duration_s", "source")
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """How one input ended."""
+    """The outcome of one input."""
 
     path: str
     status: str  # ok, partial or quarantined
-    reason: str = ""  # why it is not ok
+    reason: str = ""  # why the status is not ok
     flags: tuple[str, ...] = ()
-    duration_s: float = 0.0  # decoded length, 0 = not decoded
-    source: str = ""  # where the input came from, as "metadata.csv row 12"
+    duration_s: float = 0.0  # decoded length; 0 = not decoded
+    source: str = ""  # table and row that name the input, as "metadata.csv row 12"
 
     @property
     def place(self) -> str:
-        """The source and the path, for people; of a file that stands for itself the path alone."""
+        """The source and the path for messages; the path alone when it ends with the source."""
         path, source = escaped(self.path), escaped(self.source)
         return path if path.endswith(source) else f"{source}: {path}"
 
@@ -47,18 +47,18 @@ class Ledger:
         duration_s: float = 0.0,
         source: str = "",
     ) -> None:
-        """Record how one input ended.
+        """Record the outcome of one input.
 
         Args:
             path: The audio file, existing or not.
-            status: "ok", "partial" (the front is used) or "quarantined" (not used; give the reason).
+            status: "ok", "partial" (the part before the damage is used) or "quarantined" (not used).
             reason: One sentence; required unless the status is "ok".
-            flags: Short marks such as "silent" or "antiphase".
-            duration_s: Decoded length in seconds, 0 when not decoded.
-            source: Table and row number the input came from.
+            flags: Short words such as "silent" or "antiphase".
+            duration_s: Decoded length in seconds; 0 = not decoded.
+            source: Table and row number that name the input.
 
         Raises:
-            ValueError: The status is not one of the three, or a reason is lacking.
+            ValueError: The status is not one of the three, or the reason is missing.
         """
         if status not in STATUSES:
             raise ValueError(f"status must be one of {', '.join(STATUSES)}. Received: {status!r}")
@@ -67,14 +67,14 @@ class Ledger:
         self.rows.append(LedgerRow(os.fspath(path), status, reason, tuple(flags), float(duration_s), source))
 
     def quarantine(self, path: Path | str, reason: str) -> None:
-        """Turn every row of a file that proved unusable later on into quarantined."""
+        """Set every row of a file that cannot be used after all to quarantined."""
         name = os.fspath(path)
         self.rows = [
             replace(row, status="quarantined", reason=reason) if row.path == name else row for row in self.rows
         ]
 
     def counts(self) -> dict[str, int]:
-        """Number of inputs by status; the three sum to the number of inputs.
+        """Count inputs by status.
 
         >>> ledger = Ledger()
         >>> ledger.add("a.wav", "ok")
@@ -85,7 +85,7 @@ class Ledger:
         return {status: found[status] for status in STATUSES}
 
     def summary(self, limit: int = 5) -> str:
-        """Counts, then the first `limit` inputs that are not ok with their reason, one a line."""
+        """Text with the counts and, one per line, the first `limit` inputs that are not ok with their reasons."""
         counts = ", ".join(f"{n} {status}" for status, n in self.counts().items())
         bad = sorted((row for row in self.rows if row.status != "ok"), key=lambda r: r.status != "quarantined")
         lines = [f"{len(self.rows)} inputs: {counts}"]
@@ -96,7 +96,7 @@ class Ledger:
         return "\n".join(lines)
 
     def write(self, csv_path: Path | str) -> None:
-        """Write the rows as CSV (UTF-8), atomically; names with odd bytes are escaped."""
+        """Write the rows as CSV (UTF-8), atomically; bytes of names that are not UTF-8 are escaped."""
         with atomic_path(csv_path) as part, open(part, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)

@@ -1,14 +1,14 @@
-"""The manifest: labeled clips of recordings, read from any layout of labels, checked row by row.
+"""The manifest: labeled clips of recordings, read from any layout of labels and checked row by row.
 
-Every fault of every row is found in one pass and stands in the ledger with its row number; rows with a fault
-are left out, the others are used.
+All faults of all rows are found in one pass and listed in the ledger with their row numbers; rows with a fault are
+left out, the others are used.
 """
 
 import csv
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,10 +19,11 @@ from birdnet_fs.core.files import atomic_path
 from birdnet_fs.core.progress import say, track
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.label_formats import EVENT_LAYOUTS, FILE_LAYOUTS, LAYOUTS, OWN_LABELS
-from birdnet_fs.data.label_formats.manifest_csv import COLUMNS
-from birdnet_fs.data.label_formats.source import Row, Source, labels_of
+from birdnet_fs.data.label_formats.locate import locate_audio
+from birdnet_fs.data.label_formats.manifest_csv import COLUMNS, format_labels
+from birdnet_fs.data.label_formats.source import LabelRow, Source
 from birdnet_fs.data.ledger import Ledger
-from birdnet_fs.data.row_filter import check_columns, parse_row_filter, row_matches
+from birdnet_fs.data.row_filter import filter_rows, parse_row_filter
 from birdnet_fs.schema import Data
 
 
@@ -33,43 +34,42 @@ class Clip:
     path: Path  # absolute
     onset_s: float = 0.0
     offset_s: float | None = None  # None = to the end of the recording
-    labels: tuple[str, ...] = ()  # first = primary; () = nothing called
+    labels: tuple[str, ...] = ()  # the first is the primary label; () = no class is present
     secondary: tuple[str, ...] = ()
-    group: str = ""  # clips of one group never sit on both sides of a split
+    group: str = ""  # clips of one group are always on the same side of a split
     fold: int | None = None
     split: str = ""
-    row: Mapping[str, str] = field(default_factory=dict)  # the table's other cells that are not empty
-    fingerprint: str = ""  # of the recording's samples (copies.py); "" = not computed, or unknown
+    row: Mapping[str, str] = field(default_factory=dict)  # column -> cell of the table, empty cells left out
+    fingerprint: str = ""  # of the recording (copies.py); "" = not computed, or unknown
 
     @property
     def recording_group(self) -> str:
-        """What the clip must not share with a clip on another side of a split: its group, else its recording."""
+        """Group that must be on one side of a split: the clip's group, else its recording."""
         return self.group or str(self.path)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Clips, their classes and how every input row ended."""
+    """Clips, their classes and the outcome of every input row."""
 
     clips: tuple[Clip, ...]
     classes: tuple[str, ...]  # sorted
     ledger: Ledger
     root: Path
-    events: bool = False  # clips are timed events in recordings that are annotated throughout
-    durations: Mapping[Path, float] = field(default_factory=dict)  # decoded seconds, of files that were checked
-    layout: str = ""
-    notes: tuple[str, ...] = ()
+    events: bool = False  # clips are timed events in recordings that are annotated from start to end
+    durations: Mapping[Path, float] = field(default_factory=dict)  # decoded seconds of the files that were checked
+    layout: str = ""  # a key of LAYOUTS
+    notes: tuple[str, ...] = ()  # remarks for the user
 
     def recording_s(self, path: Path) -> float:
         """Length of a recording in seconds: decoded when it was checked, else verified from its header.
 
-        Raises:
-            AudioError: It cannot be read.
+        `AudioError` is raised when it cannot be read.
         """
         return self.durations.get(path) or duration_s(path)
 
     def hours_per_class(self) -> dict[str, float]:
-        """Hours of clips per class, classes sorted; "" holds the clips in which nothing is called."""
+        """Hours of clips per class, classes sorted; the key "" holds clips without a label."""
         seconds: dict[str, float] = {}
         lengths: dict[Path, float] = {}
         for clip in self.clips:
@@ -89,36 +89,35 @@ class Manifest:
 def read_manifest(data: Data, *, check: bool = False, classes: Sequence[str] | None = None) -> Manifest:
     """Read the clips that `data` describes.
 
+    Rows with a fault (missing or empty file, no label, unknown label, duplicate, impossible times) are left out and
+    listed in the ledger. `UserError` is raised when a folder, table or column does not exist, when `data.where`
+    selects no row, and when no row can be used.
+
     Args:
-        data: Settings; `layout="auto"` looks for one (formats/__init__.py holds the table of layouts).
-        check: Decode every file once, for its verdict and true length (slow); else only the file's existence
-            is looked at, and damage shows when the file is read.
-        classes: The only labels allowed, in their order; None = whatever the data hold, sorted.
+        data: Settings; `layout="auto"` detects the layout (label_formats.LAYOUTS).
+        check: Whether to decode every file for its status and true length (slow). By default only the existence of
+            a file is checked, and damage is found when the file is read.
+        classes: The only labels allowed, in model order. Default: all labels of the data, sorted.
 
-    Rows with a fault (missing or empty file, no label, unknown label, duplicate, impossible times) are left out
-    and stand in the ledger.
-
-    Raises:
-        UserError: No folder, table or column of that name, no rows chosen, or no usable row.
+    Returns:
+        The clips and the ledger of all rows.
     """
     manifest = _read(data, check, classes, labeled=True)
     if manifest.ledger.counts()["quarantined"]:
         say(manifest.ledger.summary())
     if data.binary_label and all(clip.labels for clip in manifest.clips):
         say(
-            f"data.binary_label={data.binary_label}: every clip has a label and none is without, so nothing tells "
-            "calls from noise; label clips with none noise, or put them in a folder of that name."
+            f"data.binary_label={data.binary_label}: every clip has a label, so there are no negative examples; "
+            "give clips without calls the label noise, or put them in a folder named noise."
         )
     return manifest
 
 
 def read_background(data: Data, *, check: bool = False) -> Manifest:
-    """The clips that `data.background` chooses, without labels; none when it is not set.
+    """Read the recordings that `data.background` names, without labels; none when it is not set.
 
-    It names rows of the table, or a folder (from `data.root`) all of whose recordings are meant.
-
-    Raises:
-        UserError: As `read_manifest`.
+    The setting selects rows of the table, or names a folder below `data.root` whose recordings are all used.
+    `UserError` is raised as in `read_manifest`.
     """
     if not data.background:
         return Manifest((), (), Ledger(), _root(data))
@@ -126,7 +125,7 @@ def read_background(data: Data, *, check: bool = False) -> Manifest:
     if folder.is_dir():
         whole = Data(root=str(folder), layout="folders", multi_label=True)
         return _read(whole, check, None, labeled=False)
-    parse_row_filter(data.background, "data.background, which is no folder in data.root,")
+    parse_row_filter(data.background, "data.background, which is not a folder in data.root,")
     return _read(replace(data, where=data.background), check, None, labeled=False)
 
 
@@ -150,20 +149,27 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labeled: bool)
         layout = next((name for name, module in LAYOUTS.items() if module.matches(source)), "")
         if not layout:
             raise UserError(
-                f"No labeled recordings were found in {escaped(source.root)}: one folder of audio files for each "
-                "class was expected, or a table; set data.table or data.audio where it has them elsewhere."
+                f"No labeled recordings were found in {escaped(source.root)}: one folder of audio files per class, or "
+                "a table, was expected; set data.table or data.audio when they are elsewhere."
             )
         if layout in FILE_LAYOUTS and data.table:
             raise UserError(
-                f"data.table must be a table of labels, or a folder of such (CSV with a column that names the audio, "
-                f"Raven, Audacity). Received: {escaped(data.table)!r}"
+                f"data.table must be a table of labels or a folder of such tables (CSV with a column that names the "
+                f"audio, Raven, Audacity). Received: {escaped(data.table)!r}"
             )
     if layout in OWN_LABELS and data.label_column != Data.label_column:
         source.notes.append(
-            f"data.label_column={data.label_column} is not used: layout {layout} says where labels are."
+            f"data.label_column={data.label_column} is not used: in layout {layout} labels have a fixed place."
         )
-    rows = _chosen_rows(list(LAYOUTS[layout].read(source)), source, layout)
-    places = [_locate_file(source, row) for row in rows]
+    rows = list(LAYOUTS[layout].read(source))
+    if not rows:
+        raise UserError(
+            f"No labeled recordings were found in {escaped(source.root)} as data.layout={layout}; "
+            "set data.layout=auto to detect the layout."
+        )
+    table = source.table_path if source.table_path and layout not in EVENT_LAYOUTS else None
+    rows = filter_rows(rows, data.where, escaped(table.name if table else source.root))
+    places = [locate_audio(source, row) for row in rows]
     verdicts = _decode(sorted({path for path, reason in places if path and not reason})) if check else {}
     ledger, clips = Ledger(), list[Clip]()
     seen: dict[tuple, str] = {}
@@ -174,7 +180,7 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labeled: bool)
         if isinstance(verdict, AudioError):
             problems.insert(0, verdict.reason)
         elif isinstance(verdict, AudioCheck) and clip.onset_s >= verdict.duration_s:
-            problems.append(f"it starts at {clip.onset_s:g} s; the recording ends at {verdict.duration_s:.3f} s.")
+            problems.append(f"it starts at {clip.onset_s:g} s, but the recording ends at {verdict.duration_s:.3f} s.")
         if not problems:
             problems += _repeated(clip, row, seen, data.multi_label)
         status, why, seconds = "ok", "", 0.0
@@ -196,82 +202,6 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labeled: bool)
     return Manifest(tuple(clips), names, ledger, source.root, events, lengths, layout, tuple(source.notes))
 
 
-def _chosen_rows(rows: list[Row], source: Source, layout: str) -> list[Row]:
-    """The rows that data.where chooses."""
-    conditions = parse_row_filter(source.data.where)
-    if not rows:
-        raise UserError(
-            f"No labeled recordings were found in {escaped(source.root)} as data.layout={layout}; "
-            "data.layout=auto looks for the others."
-        )
-    if not conditions:
-        return rows
-    cells = [_cells(row) for row in rows]
-    name = escaped(source.table_path.name if source.table_path and layout not in EVENT_LAYOUTS else source.root)
-    check_columns(conditions, dict.fromkeys(column for each in cells for column in each), name)
-    chosen = [row for row, each in zip(rows, cells, strict=True) if row_matches(conditions, each)]
-    if not chosen:
-        there = "; ".join(
-            f"{column} has {', '.join(sorted({each.get(column, '') for each in cells})[:12])}" for column in conditions
-        )
-        raise UserError(f"data.where={source.data.where} chooses none of the {len(rows)} rows of {name}: {there}.")
-    return chosen
-
-
-def _cells(row: Row) -> dict[str, str]:
-    primary = row.labels[0] if row.labels else ""
-    return {"label": primary, "group": row.group, "fold": row.fold, "split": row.split, **row.cells}
-
-
-def _locate_file(source: Source, row: Row) -> tuple[Path | None, str]:
-    """The audio of a row, or why there is none."""
-    name = row.path.replace("\\", "/") if os.sep == "/" else row.path
-    if not row.path and not row.stem:
-        return None, "the row names no audio file."
-    if name:
-        tops = [source.audio_root, source.root, *([Path(row.beside)] if row.beside else [])]
-        if source.table_path:
-            tops.append(source.table_path.parent)
-        for candidate in dict.fromkeys((row.path, name)):
-            for top in tops:
-                path = Path(os.path.normpath(top / candidate))
-                if (problem := _file_problem(path)) != "missing":
-                    return path, problem
-        raw = _as_bytes_name(name)
-        if raw and os.path.isfile(source.audio_root / raw):
-            return source.audio_root / raw, ""
-        parts = Path(name).parts
-        found = [p for p in source.by_name.get(parts[-1], []) if p.parts[-len(parts) :] == parts]
-        found = found or source.by_name.get(parts[-1], []) or source.by_stem.get(parts[-1], [])
-    else:
-        found = source.by_stem.get(row.stem, [])
-        found = [p for p in found if str(p.parent) == row.beside] or found
-    if len(found) == 1:
-        return found[0], _file_problem(found[0])
-    shown = escaped(name or row.stem)
-    if found:
-        return None, f"{len(found)} audio files are called {shown}; name the folder too."
-    return None, f"no audio file {shown} was found."
-
-
-def _file_problem(path: Path) -> str:
-    try:
-        size = os.stat(path).st_size
-    except (OSError, ValueError):
-        return "missing"
-    if os.path.isdir(path):
-        return "this is a folder, not an audio file."
-    return "" if size else "the file is empty (0 bytes)."
-
-
-def _as_bytes_name(name: str) -> str:
-    """The name as a file system holds it that was written in Windows-1252."""
-    try:
-        return "" if name.isascii() else os.fsdecode(name.encode("cp1252"))
-    except UnicodeError:
-        return ""
-
-
 def _decode(paths: list[Path]) -> dict[Path, AudioCheck | AudioError]:
     def one(path: Path) -> AudioCheck | AudioError:
         try:
@@ -285,14 +215,14 @@ def _decode(paths: list[Path]) -> dict[Path, AudioCheck | AudioError]:
 
 
 def _clip(
-    source: Source, row: Row, path: Path, labeled: bool, classes: Sequence[str] | None, binary_label: str = ""
+    source: Source, row: LabelRow, path: Path, labeled: bool, classes: Sequence[str] | None, binary_label: str = ""
 ) -> tuple[Clip, list[str]]:
-    """The clip of a row and everything that is wrong with the row."""
+    """The clip of a row and all problems of the row."""
     problems: list[str] = []
     onset = _seconds(row.onset, "onset", problems)
     offset = _seconds(row.offset, "offset", problems)
     if offset is not None and not problems and offset <= (onset or 0.0):
-        problems.append(f"its end ({row.offset} s) must lie behind its start ({row.onset or 0} s).")
+        problems.append(f"its end ({row.offset} s) must be later than its start ({row.onset or 0} s).")
     fold = None
     if row.fold:
         try:
@@ -328,8 +258,8 @@ def _seconds(text: str, name: str, problems: list[str]) -> float | None:
     return value
 
 
-def _repeated(clip: Clip, row: Row, seen: dict, multi_label: bool) -> list[str]:
-    """Whether the clip stands in the data already; the first one stays."""
+def _repeated(clip: Clip, row: LabelRow, seen: dict, multi_label: bool) -> list[str]:
+    """The problem of a clip that occurred before, if any; the first of them is used."""
     key = (clip.path, clip.onset_s, clip.offset_s)
     same = (*key, clip.labels)
     if same in seen:
@@ -342,9 +272,9 @@ def _repeated(clip: Clip, row: Row, seen: dict, multi_label: bool) -> list[str]:
 
 
 def write_manifest(manifest: Manifest, path: Path | str) -> None:
-    """Write the clips as manifest.csv, atomically; `read_manifest` with the layout "manifest" gives the same clips.
+    """Write the clips as manifest.csv, atomically; `read_manifest` with the layout "manifest" returns equal clips.
 
-    Audio below the table's folder is named relative to it, other audio by its absolute path.
+    Paths of audio below the table's folder are relative to it, other paths are absolute.
     """
     path = Path(os.path.abspath(path))
     extra = list(dict.fromkeys(name for clip in manifest.clips for name in clip.row))
@@ -361,16 +291,10 @@ def write_manifest(manifest: Manifest, path: Path | str) -> None:
                     (clip.path.relative_to(path.parent) if inside else clip.path).as_posix(),
                     repr(clip.onset_s),
                     "" if clip.offset_s is None else repr(clip.offset_s),
-                    *(_label_cell(labels) for labels in (clip.labels, clip.secondary)),
+                    *(format_labels(labels) for labels in (clip.labels, clip.secondary)),
                     clip.group,
                     "" if clip.fold is None else clip.fold,
                     clip.split,
                     *(clip.row.get(name, "") for name in extra),
                 ]
             )
-
-
-def _label_cell(labels: Iterable[str]) -> str:
-    labels = tuple(labels)
-    plain = ";".join(labels)
-    return plain if labels_of(plain) == labels else repr(list(labels))

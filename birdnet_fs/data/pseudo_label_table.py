@@ -1,4 +1,8 @@
-"""The table of pseudo-labels that an experiment names, and the runs that made it."""
+"""Where the table of pseudo-labels of an experiment lies, and which runs labeled it.
+
+`birdnet-fs pseudo-label` writes pseudo.csv, a score table (score_table.py) of all windows of unlabeled recordings, and
+beside it pseudo.json, which names the run folders of the model.
+"""
 
 import json
 from pathlib import Path
@@ -7,14 +11,22 @@ from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
 
-TABLE, ABOUT = "pseudo.csv", "pseudo.json"  # ABOUT, beside the table, names the runs that labeled
+TABLE = "pseudo.csv"
+ABOUT = "pseudo.json"
 
 
-def pseudo_label_table(experiment: schema.Experiment) -> Path | None:
-    """The table that `pseudo_labels.table` means; None when it is not set.
+def find_pseudo_label_table(experiment: schema.Experiment) -> Path | None:
+    """Find the table that `pseudo_labels.table` names.
+
+    Args:
+        experiment: Settings; `pseudo_labels.table` is a pseudo.csv, its folder, or a folder with one folder per fold
+            (`fold0`, ...), of which that of `data.fold` is used.
+
+    Returns:
+        The pseudo.csv; None when `pseudo_labels.table` is not set.
 
     Raises:
-        UserError: There is none.
+        UserError: No table is found.
     """
     if not experiment.pseudo_labels.table:
         return None
@@ -23,16 +35,22 @@ def pseudo_label_table(experiment: schema.Experiment) -> Path | None:
         if found.is_file():
             return found
     raise UserError(
-        f"pseudo_labels.table must be a {TABLE} that birdnet-fs pseudo-label wrote, its folder, or a folder with "
-        f"fold{experiment.data.fold} (data.fold) of such. Received: {escaped(place)}"
+        f"pseudo_labels.table must be a {TABLE} that birdnet-fs pseudo-label wrote, the folder that holds it, or a "
+        f"folder with such a folder named fold{experiment.data.fold} (data.fold). Received: {escaped(place)}"
     )
 
 
-def labeling_runs(table: Path) -> tuple[Path, ...]:
-    """The runs that labeled the windows of a table, as far as its pseudo.json tells.
+def read_labeling_runs(table: Path) -> tuple[Path, ...]:
+    """Read the run folders of the model that labeled a table from its pseudo.json.
+
+    Args:
+        table: A pseudo.csv.
+
+    Returns:
+        Run folders, which may have been moved or deleted since; none when there is no pseudo.json.
 
     Raises:
-        UserError: That is there and not as it was written.
+        UserError: The pseudo.json is damaged.
     """
     file = table.with_name(ABOUT)
     if not file.is_file():
@@ -40,4 +58,7 @@ def labeling_runs(table: Path) -> tuple[Path, ...]:
     try:
         return tuple(Path(run) for run in json.loads(file.read_text(encoding="utf-8"))["runs"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not as it was written ({error}); run birdnet-fs pseudo-label again.") from None
+        raise UserError(
+            f"{escaped(file)} must be a JSON object with a list of run folders at the key 'runs' ({error!r}); run "
+            "birdnet-fs pseudo-label again."
+        ) from None

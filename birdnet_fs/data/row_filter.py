@@ -1,15 +1,23 @@
-"""`data.where`: which rows of a table to use, as `set=xc171,role=base|val|novel`.
+"""`data.where`: which rows of a table are used, as `set=xc171,role=base|val|novel`.
 
-Conditions are separated by commas and must all hold; `|` separates the values a column may have.
+Conditions are separated by commas and must all be met; `|` separates the values that a column may have.
 """
 
 from collections.abc import Iterable, Mapping
 
 from birdnet_fs.core.errors import UserError, nearest
+from birdnet_fs.data.label_formats.source import LabelRow
 
 
 def parse_row_filter(text: str, setting: str = "data.where") -> dict[str, tuple[str, ...]]:
-    """Column -> the values it may have; `setting` is what a fault is laid to.
+    """Parse the conditions of a row filter.
+
+    Args:
+        text: Conditions; "" = none.
+        setting: Setting that is named in error messages. Default: "data.where".
+
+    Returns:
+        Column -> the values that it may have.
 
     Raises:
         UserError: A condition is not column=value.
@@ -27,10 +35,15 @@ def parse_row_filter(text: str, setting: str = "data.where") -> dict[str, tuple[
 
 
 def check_columns(conditions: Mapping[str, tuple[str, ...]], columns: Iterable[str], name: str) -> None:
-    """Refuse a condition on a column that the table does not have.
+    """Check that the table has the columns of all conditions.
+
+    Args:
+        conditions: As `parse_row_filter` returns them.
+        columns: Columns of the table.
+        name: Name of the table for the message.
 
     Raises:
-        UserError: The column is unknown; the nearest is named.
+        UserError: A column is unknown; the message suggests the nearest one.
     """
     columns = list(columns)
     for column in conditions:
@@ -40,5 +53,38 @@ def check_columns(conditions: Mapping[str, tuple[str, ...]], columns: Iterable[s
 
 
 def row_matches(conditions: Mapping[str, tuple[str, ...]], cells: Mapping[str, str]) -> bool:
-    """Whether a row meets every condition."""
+    """Whether the cells of a row meet every condition."""
     return all(cells.get(column, "") in values for column, values in conditions.items())
+
+
+def filter_rows(rows: list[LabelRow], text: str, name: str) -> list[LabelRow]:
+    """Select the rows that `data.where` describes; beside the table's columns there are label, group, fold and split.
+
+    Args:
+        rows: Rows of one table, 1 or more.
+        text: Value of `data.where`; "" selects all rows.
+        name: Name of the table for messages.
+
+    Returns:
+        The selected rows, in their order.
+
+    Raises:
+        UserError: `text` is malformed or names an unknown column, or no row is selected.
+    """
+    conditions = parse_row_filter(text)
+    if not conditions:
+        return rows
+    cells = [_cells(row) for row in rows]
+    check_columns(conditions, dict.fromkeys(column for each in cells for column in each), name)
+    selected = [row for row, each in zip(rows, cells, strict=True) if row_matches(conditions, each)]
+    if not selected:
+        values = "; ".join(
+            f"{column} has {', '.join(sorted({each.get(column, '') for each in cells})[:12])}" for column in conditions
+        )
+        raise UserError(f"data.where={text} selects none of the {len(rows)} rows of {name}: {values}.")
+    return selected
+
+
+def _cells(row: LabelRow) -> dict[str, str]:
+    primary = row.labels[0] if row.labels else ""
+    return {"label": primary, "group": row.group, "fold": row.fold, "split": row.split, **row.cells}

@@ -1,7 +1,7 @@
-"""Clips -> segments: fixed-length model inputs with their labels, and the multi-hot targets.
+"""Segments: fixed-length model inputs cut from clips or recordings, with their labels and multi-hot targets.
 
-Where segments lie in a clip or a recording: windows.py. One that holds fewer samples than a window is padded with
-zeros on the right when it is read.
+The rule of cutting is that of windows.py. A segment with fewer samples than a window is padded with zeros on the
+right when it is read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,17 +17,17 @@ from birdnet_fs.core.text import escaped
 from birdnet_fs.data.manifest import Clip, Manifest
 from birdnet_fs.data.windows import WindowRule, n_samples_of, recording_rule
 
-TOUCH_S = 1e-6  # times in tables are rounded; less than this is no difference
+TOUCH_S = 1e-6  # times in tables are rounded; an overlap below this does not count
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One model input: where to read it and what is called in it."""
+    """One model input: its place in a recording and its labels."""
 
-    clip_index: int  # in manifest.clips; of the first clip that labels it
+    clip_index: int  # index into manifest.clips of the (first) clip that it belongs to
     path: Path
     onset_s: float  # in the recording
-    duration_s: float  # seconds to read; less than segment_s at the end of a clip (zero-pad on the right)
+    duration_s: float  # seconds to read; less than segment_s at the end of a clip (pad with zeros on the right)
     labels: tuple[str, ...]
     group: str
     fold: int | None
@@ -39,19 +39,22 @@ def cut_segments(
 ) -> list[Segment]:
     """Cut clips into segments.
 
-    Clips are cut one by one, and every segment has the labels of its clip. Where the manifest holds timed events
-    (`manifest.events`), whole recordings are cut instead, and an event labels every segment that it shares
-    `min_overlap_s` with (or all of itself, when the event is shorter than that).
+    Clips are cut one by one, and every segment has the labels of its clip. If the manifest holds timed events
+    (`manifest.events`), whole recordings are cut instead, and an event labels every segment that it overlaps by
+    `min_overlap_s` (or completely, when the event is shorter than that).
 
     Args:
-        manifest: Clips; files that prove unreadable here become quarantined in its ledger.
-        segment_s: Seconds of one segment, above 0.
+        manifest: Clips; files that cannot be read are set to quarantined in its ledger.
+        segment_s: Length of a segment in seconds, above 0.
         segment_hop_s: Seconds from one segment to the next; 0 = `segment_s`.
-        min_overlap_s: Seconds.
-        sample_rate_hz: Rate that the segments are read at; their times are whole samples of it.
+        min_overlap_s: Overlap in seconds from which an event labels a segment, 0 or more.
+        sample_rate_hz: Rate that the segments are read at; they start at whole samples.
+
+    Returns:
+        Segments in the order of the clips (or recordings) and their times.
 
     Raises:
-        UserError: Nothing is left to cut, or `segment_s` or `segment_hop_s` is out of its range.
+        UserError: No segment can be cut, or `segment_s` or `segment_hop_s` is out of range.
     """
     rule = recording_rule(segment_s, sample_rate_hz, segment_hop_s)
     segments: list[Segment] = []
@@ -80,7 +83,7 @@ def _length(manifest: Manifest, path: Path) -> float | None:
         return manifest.recording_s(path)
     except AudioError as error:
         manifest.ledger.quarantine(path, error.reason)
-        say(f"Left out: {escaped(path)}: {error.reason}")
+        say(f"{escaped(path)} is left out: {error.reason}")
         return None
 
 
@@ -94,7 +97,7 @@ def _places(length_s: float, rule: WindowRule) -> Iterator[tuple[float, float]]:
 def _cut_recording(
     clips: Sequence[Clip], indices: list[int], length: float, rule: WindowRule, min_overlap_s: float
 ) -> list[Segment]:
-    """Segments of a whole recording, labeled by the events in it."""
+    """Segments of a whole recording, labeled by its events."""
     indices = sorted(indices, key=lambda i: clips[i].onset_s)
     onsets = np.array([clips[i].onset_s for i in indices])
     offsets = np.array([length if (end := clips[i].offset_s) is None else end for i in indices])
@@ -114,10 +117,14 @@ def _segment(clip: Clip, index: int, onset: float, duration: float, labels: tupl
 
 
 def segment_targets(segments: Sequence[Segment], classes: Sequence[str]) -> np.ndarray:
-    """Multi-hot targets.
+    """Multi-hot targets of segments.
+
+    Args:
+        segments: Segments with their labels.
+        classes: Names of the columns.
 
     Returns:
-        float32 [n_segments, n_classes], 1 where the class is called.
+        float32 [n_segments, n_classes], 1 for the labels of a segment, else 0.
 
     Raises:
         UserError: A label is not one of the classes.

@@ -1,7 +1,7 @@
-"""Folds and splits in which a group (recording, site, recordist) sits on one side only, and what leaks across them.
+"""Folds and splits in which every group (recording, site, recordist) is on one side, and a report of what crosses them.
 
-Stratified by the primary label. A class with fewer groups than parts cannot be in every part; scikit-learn only
-warns, here its groups are pinned to training and that is said.
+Splits are stratified by the primary label. A class with fewer groups than parts cannot be in every part; scikit-learn
+only warns, here its groups are assigned to training and a message lists these classes.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from birdnet_fs.core.progress import say
 from birdnet_fs.core.random_streams import Stream, generator, integer_seed
 from birdnet_fs.data.manifest import Clip
 
-PINNED = -1  # fold of what is in training in every fold
+PINNED = -1  # fold of items that are training items in every fold
 Labels = Sequence[str | Sequence[str]]
 
 
@@ -24,17 +24,17 @@ def assign_folds(labels: Labels, groups: Sequence[str], n_folds: int, seed: int)
     """Draw grouped, stratified folds.
 
     Args:
-        labels: Per item its label, or its labels (the first one counts; none is a class of its own).
-        groups: Per item the group that stays together.
-        n_folds: 2 or more.
-        seed: Of the draw.
+        labels: Label of each item, or its labels (the first one counts; no label is a class of its own).
+        groups: Group of each item; groups are not divided.
+        n_folds: Number of folds, 2 or more.
+        seed: Seed of the draw.
 
     Returns:
-        int [n_items]: fold 0..n_folds-1, or -1 (`PINNED`) for groups that hold a class with fewer groups than
-        folds: these are in training in every fold.
+        int64 [n_items]: fold 0..n_folds-1, or -1 (`PINNED`) for groups with a class that has fewer groups than folds:
+        these are training items in every fold.
 
     Raises:
-        UserError: Lengths differ, or no class has enough groups.
+        UserError: Lengths differ, `n_folds` is below 2, or no class has enough groups.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -46,7 +46,8 @@ def assign_folds(labels: Labels, groups: Sequence[str], n_folds: int, seed: int)
     left = {(name, group) for name, group, kept in zip(primary, groups, free, strict=True) if kept}
     if max(Counter(name for name, _ in left).values(), default=0) < n_folds:
         raise UserError(
-            f"No class has {n_folds} groups or more; use fewer folds (data.n_folds) or another group column."
+            f"No class has {n_folds} groups or more; use fewer folds (data.n_folds) or other groups "
+            "(data.group_column)."
         )
     places = np.flatnonzero(free)
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=integer_seed(seed, Stream.FOLDS))
@@ -59,20 +60,20 @@ def assign_folds(labels: Labels, groups: Sequence[str], n_folds: int, seed: int)
 def split_by_groups(
     labels: Labels, groups: Sequence[str], fractions: Sequence[float], seed: int, stream: Stream = Stream.SPLIT
 ) -> np.ndarray:
-    """Divide once, as (0.8, 0.2) or (0.7, 0.15, 0.15), by groups and stratified.
+    """Divide items into parts, as (0.8, 0.2) or (0.7, 0.15, 0.15), by groups and stratified.
 
     Args:
-        labels: As `assign_folds`.
-        groups: As `assign_folds`.
-        fractions: Share of the items of each class per part; they sum to 1 and the first part is training.
-        seed: Of the draw.
-        stream: Random stream of the draw; a second division of what the first one left needs another.
+        labels: Label of each item, or its labels (the first one counts; no label is a class of its own).
+        groups: Group of each item; groups are not divided.
+        fractions: Share of the items of each class per part; they sum to 1, and the first part is training.
+        seed: Seed of the draw.
+        stream: Random stream of the draw; dividing one of the parts again needs another stream.
 
     Returns:
-        int [n_items]: the part, 0..len(fractions)-1. Classes with fewer groups than parts are in part 0.
+        int64 [n_items]: part 0..len(fractions)-1. Classes with fewer groups than parts are in part 0.
 
     Raises:
-        UserError: Lengths differ, or the fractions do not sum to 1.
+        UserError: Lengths differ, or the fractions are not positive numbers that sum to 1.
     """
     primary = _primary(labels, groups)
     if len(fractions) < 2 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
@@ -91,7 +92,7 @@ def split_by_groups(
     generator(seed, stream).shuffle(order)
     order.sort(key=lambda group: -held[group].sum())  # large groups first, while there is room everywhere
     for group in order:
-        # the part that lacks the largest share of what this group brings; ties go to the larger part
+        # the part that lacks the largest share of this group's items; ties go to the larger part
         lack = ((1 - have / wanted) * held[group]).sum(axis=1)
         part[group] = max(range(len(fractions)), key=lambda i: (round(float(lack[i]), 9), fractions[i]))
         have[part[group]] += held[group]
@@ -100,12 +101,14 @@ def split_by_groups(
 
 def _primary(labels: Labels, groups: Sequence[str]) -> list[str]:
     if len(labels) != len(groups) or not len(labels):
-        raise UserError(f"labels and groups must be as many, and not none. Received: {len(labels)} and {len(groups)}")
+        raise UserError(
+            f"labels and groups must have the same length, 1 or more. Received: {len(labels)} and {len(groups)}"
+        )
     return [label if isinstance(label, str) else (label[0] if len(label) else "") for label in labels]
 
 
 def _pinned(primary: Sequence[str], groups: Sequence[str], n_parts: int, what: str) -> np.ndarray:
-    """Bool [n_items]: items whose group holds a class that has fewer groups than there are parts."""
+    """Bool [n_items]: items whose group has a class with fewer groups than there are parts."""
     of_class: dict[str, set[str]] = {}
     for name, group in zip(primary, groups, strict=True):
         of_class.setdefault(name, set()).add(group)
@@ -120,11 +123,11 @@ def _pinned(primary: Sequence[str], groups: Sequence[str], n_parts: int, what: s
 
 @dataclass(frozen=True)
 class Leaks:
-    """What stands on more than one side of a split."""
+    """What is on more than one side of a split; true when anything is."""
 
     groups: tuple[str, ...]
-    identical: tuple[tuple[Path, ...], ...]  # files with the same sound on different sides
-    columns: Mapping[str, tuple[str, ...]]  # column -> values that cross
+    identical: tuple[tuple[Path, ...], ...]  # files that hold the same recording, on different sides
+    columns: Mapping[str, tuple[str, ...]]  # column of the table -> values on more than one side
 
     def __bool__(self) -> bool:
         return bool(self.groups or self.identical or any(self.columns.values()))
@@ -145,31 +148,35 @@ def leak_report(
     columns: Iterable[str] = (),
     fingerprints: Mapping[Path, str] | None = None,
 ) -> Leaks:
-    """Look for what crosses a split.
+    """Find what is on more than one side of a split.
 
     Args:
-        clips: Items of the split.
-        sides: Per clip its fold or part; -1 (always training) counts as a side of its own and shares with none.
-        columns: Columns of the table, as "author" or "site", whose values should not cross; empty cells do not count.
-        fingerprints: `copies.fingerprints(paths)`, to find the same sound under other names; None = not looked for.
+        clips: The n clips of the split.
+        sides: int [n], fold or part of each clip; -1 (always training) is a side of its own.
+        columns: Columns of the table, such as "author" or "site", that are compared too; empty cells do not count.
+        fingerprints: Fingerprint of each recording, from `copies.fingerprints(paths)`, to find the same recording
+            under two names. Default: not compared.
+
+    Returns:
+        Groups, recordings and values that are on more than one side.
 
     Raises:
-        UserError: No clip has a value in one of the columns.
+        UserError: `sides` and `clips` differ in length, or no clip has a value in one of the columns.
     """
     sides = [int(side) for side in sides]
     if len(sides) != len(clips):
-        raise UserError(f"sides must be as many as clips. Received: {len(sides)} and {len(clips)}")
+        raise UserError(f"sides must have one entry per clip. Received: {len(sides)} sides and {len(clips)} clips")
     found: dict[str, tuple[str, ...]] = {}
     for column in columns:
         if not any(clip.row.get(column) for clip in clips):
             known = ", ".join(dict.fromkeys(name for clip in clips for name in clip.row))
-            raise UserError(f"leak_report: no clip has a column {column!r}. Columns: {known}")
+            raise UserError(f"columns must be columns of the table; no clip has {column!r}. Columns: {known}")
         found[column] = _crossing([clip.row.get(column, "") for clip in clips], sides)
     identical = []
     if fingerprints:
-        marks = [fingerprints.get(clip.path, "") for clip in clips]
-        for mark in _crossing(marks, sides):
-            identical.append(tuple(dict.fromkeys(c.path for c, m in zip(clips, marks, strict=True) if m == mark)))
+        found_of = [fingerprints.get(clip.path, "") for clip in clips]
+        for shared in _crossing(found_of, sides):
+            identical.append(tuple(dict.fromkeys(c.path for c, f in zip(clips, found_of, strict=True) if f == shared)))
     return Leaks(_crossing([clip.group for clip in clips], sides), tuple(identical), found)
 
 

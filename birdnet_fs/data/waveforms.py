@@ -1,4 +1,4 @@
-"""Clips as waveforms: each decoded once and kept in memory while there is room, else decoded when asked for."""
+"""Clips as waveforms: decoded once and kept in memory up to a limit, beyond it decoded at every access."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +15,12 @@ MEMORY_BYTES = 4_000_000_000
 
 
 class Waveforms:
-    """The waveforms of clips, in the order of the clips that could be read.
+    """Sequence of the waveforms of clips, in the order of the clips that could be read.
 
     Args:
-        clips: What to read. A clip that cannot be read is left out of `clips` and listed in `ledger`.
+        clips: Clips to read. A clip that cannot be read is left out of the attribute `clips` and listed in `ledger`.
         sample_rate_hz: Rate of the waveforms.
-        memory_bytes: Room for decoded waveforms; clips beyond it are decoded each time.
+        memory_bytes: Memory for decoded waveforms; clips beyond it are decoded at every access. Default: 4 GB.
 
     Raises:
         UserError: None of the clips could be read.

@@ -1,9 +1,9 @@
-"""How a recording or a clip is cut into windows: the one rule, for a whole waveform, a length or a stream.
+"""The rule by which recordings and clips are cut into windows, for a waveform, a length or a stream.
 
 Window k starts at sample k * hop. Whole windows are always used. Samples at the end that no whole window covers (the
 rest) give one more window, padded with zeros on the right, when they last at least min(1 s, half a window); a shorter
-rest is dropped. Something shorter than one window gives one padded window. A reported end is never later than the end
-of the recording. export/reading.py repeats this rule for devices that cannot import the package.
+rest is dropped. A waveform shorter than one window gives one padded window. A reported end is never later than the end
+of the recording. The readers in the root folder export/ repeat this rule for devices that cannot import the package.
 
 Recordings are cut with a hop of one window unless a setting gives another (`data.segment_hop_s`, `--overlap`).
 Labeled clips, whose window scores or embeddings are averaged, are cut with a hop of half a window (`clip_rule`).
@@ -19,7 +19,7 @@ import numpy as np
 from birdnet_fs.core.errors import UserError
 
 Item = TypeVar("Item")
-TIE = 1e-6  # samples: a length in seconds, read back as samples, must not fall below a half by rounding
+TOLERANCE_SAMPLES = 1e-6  # so that a half sample, computed from a length in seconds, is rounded up despite float errors
 
 
 class Window(NamedTuple):
@@ -97,7 +97,7 @@ class WindowRule:
         [(0, 4), (3, 4), (6, 2)]
         """
         held = np.empty(0, np.float32)
-        first = n_whole = 0  # sample number of held[0], windows given
+        first = n_whole = 0  # sample number of held[0], whole windows yielded
         for block in blocks:
             held = np.concatenate([held, np.asarray(block, np.float32)])
             while (start := n_whole * self.hop) + self.n_samples <= first + len(held):
@@ -110,12 +110,12 @@ class WindowRule:
             yield last, pad_to(held[last.start - first :], self.n_samples)
 
     def span_s(self, window: Window, duration_s: float) -> tuple[float, float]:
-        """Start and end of a window in seconds; the end is not later than `duration_s`, that of the recording."""
+        """Start and end of a window in seconds; the end is at most `duration_s`, the length of the recording."""
         start, n_real = window
         return start / self.sample_rate_hz, min((start + n_real) / self.sample_rate_hz, duration_s)
 
     def _padded(self, n_total: int, n_whole: int) -> Window | None:
-        """The window after the whole ones, where the rest is long enough."""
+        """The window after the whole ones, if the rest is long enough."""
         start = n_whole * self.hop
         covered = max(start, start - self.hop + self.n_samples) if n_whole else 0  # a hop may be longer than a window
         wanted = self.min_rest if n_whole else 1
@@ -131,25 +131,33 @@ def recording_rule(segment_s: float, sample_rate_hz: int, hop_s: float = 0.0) ->
         hop_s: Seconds from one window to the next; 0 = `segment_s`.
 
     Returns:
-        The rule, its times rounded to samples.
+        The rule, with times rounded to samples.
 
     Raises:
-        UserError: A time is out of its range or shorter than a sample.
+        UserError: A time is out of range or shorter than a sample.
     """
     n_samples, hop = (round(seconds * sample_rate_hz) for seconds in (segment_s, hop_s or segment_s))
     if n_samples < 1 or hop < 1:
         raise UserError(
-            f"segment_s must be above 0 and segment_hop_s 0 or more, and a sample long (1/{sample_rate_hz} s). "
+            f"segment_s must be above 0, segment_hop_s 0 or more, and both at least one sample (1/{sample_rate_hz} s). "
             f"Received: {segment_s}, {hop_s}"
         )
     return WindowRule(n_samples, hop, sample_rate_hz)
 
 
 def overlap_rule(segment_s: float, sample_rate_hz: int, overlap_s: float) -> WindowRule:
-    """The rule for recordings whose windows overlap by `overlap_s` seconds, 0 up to `segment_s`.
+    """The rule for recordings whose windows overlap.
+
+    Args:
+        segment_s: Length of a window in seconds, above 0.
+        sample_rate_hz: Rate of the waveforms.
+        overlap_s: Overlap of consecutive windows in seconds, 0 or more and below `segment_s`.
+
+    Returns:
+        The rule, with times rounded to samples.
 
     Raises:
-        UserError: The overlap is negative or leaves no step.
+        UserError: The overlap is out of range.
 
     >>> overlap_rule(5.0, 32_000, 1.0).hop
     128000
@@ -165,26 +173,26 @@ def overlap_rule(segment_s: float, sample_rate_hz: int, overlap_s: float) -> Win
 def clip_rule(n_samples: int, sample_rate_hz: int) -> WindowRule:
     """The rule for labeled clips: windows of `n_samples` samples that overlap by half.
 
-    A hop of half a window leaves less padding in the last window of a clip that is little longer than one window: of
-    clips of 6 s, windows of 4 s read all and pad nothing, where a hop of 4 s would fill half the second with zeros.
+    The overlap leaves less padding in the last window of a clip that is slightly longer than one window: windows of
+    4 s cover a clip of 6 s without padding, while with a hop of 4 s half of the second window would be zeros.
     """
     return WindowRule(n_samples, max(1, n_samples // 2), sample_rate_hz)
 
 
 def n_samples_of(duration_s: float, sample_rate_hz: int) -> int:
-    """Samples that a recording of `duration_s` seconds has at a rate, as soxr resamples it: halves are rounded up."""
-    return math.floor(duration_s * sample_rate_hz + 0.5 + TIE)
+    """Number of samples of a recording at a sample rate, as soxr resamples it: halves are rounded up."""
+    return math.floor(duration_s * sample_rate_hz + 0.5 + TOLERANCE_SAMPLES)
 
 
 def pad_to(waveform: np.ndarray, n_samples: int) -> np.ndarray:
-    """The first `n_samples` of a waveform, padded with zeros on the right: a copy [n_samples]."""
+    """Copy of the first `n_samples` of a waveform [n], padded with zeros on the right: [n_samples]."""
     padded = np.zeros(n_samples, waveform.dtype)
     padded[: min(len(waveform), n_samples)] = waveform[:n_samples]
     return padded
 
 
 def batched(stream: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of `size` items; the last may be shorter."""
+    """Collect items in lists of `size`; the last list may be shorter."""
     batch: list[Item] = []
     for item in stream:
         batch.append(item)

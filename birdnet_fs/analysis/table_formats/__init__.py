@@ -1,7 +1,11 @@
-"""Output tables, one file per format; FORMATS is the list of them.
+"""Formats of output tables, one file per format; `FORMATS` is the table of them.
 
-A format turns one recording's detections into the whole text of one file. The suffixes of the first
-four are those BirdNET-Analyzer uses, so that the programs around it find the tables.
+A format module has one function, `render(recording: RecordingDetections) -> str`, which returns the whole text of the
+table of one recording. The suffixes of the first four formats are those of BirdNET-Analyzer, so that programs that
+work with it find the tables.
+
+To add a format, write its module and add a row to `FORMATS`; `birdnet-fs analyze --format` then accepts its name.
+tests/analysis/table_formats/test_contract.py runs over all formats.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +17,7 @@ from birdnet_fs.core.errors import UserError, nearest
 
 
 class Format(NamedTuple):
-    """What is put behind the recording's name, and what writes the text."""
+    """Suffix of the table's name after the recording's name, and the function that renders the text."""
 
     suffix: str
     render: Callable[[RecordingDetections], str]
@@ -30,15 +34,21 @@ FORMATS = {
 
 
 def check_formats(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, each once and in the order given.
+    """Check names of output formats.
+
+    Args:
+        names: Keys of `FORMATS`.
+
+    Returns:
+        The names without repetitions, in their order.
 
     Raises:
-        UserError: No name, or an unknown one; the nearest is named.
+        UserError: There is no name, or an unknown one; the message suggests the nearest one.
     """
     if not names:
         raise UserError(f"At least one output format must be given: {', '.join(FORMATS)}.")
     for name in names:
         if name not in FORMATS:
             known = ", ".join(FORMATS)
-            raise UserError(f"Unknown output format {name!r}; known are {known}.{nearest(name, FORMATS)}")
+            raise UserError(f"Unknown output format {name!r}; expected one of {known}.{nearest(name, FORMATS)}")
     return tuple(dict.fromkeys(names))

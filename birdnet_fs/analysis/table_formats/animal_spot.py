@@ -1,4 +1,4 @@
-"""Raven selection table in ANIMAL-SPOT's columns; the comment is the confidence."""
+"""Raven selection table with the columns of ANIMAL-SPOT; the comment is the confidence."""
 
 from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.table_formats.text import seconds, tab_table
@@ -16,7 +16,7 @@ HEADER = (
 )
 
 
-def render(scored: RecordingDetections) -> str:
+def render(recording: RecordingDetections) -> str:
     """The table, one row per detection."""
     return tab_table(
         HEADER,
@@ -27,11 +27,11 @@ def render(scored: RecordingDetections) -> str:
                 1,
                 seconds(found.onset_s),
                 seconds(found.offset_s),
-                f"{scored.low_hz:g}",
-                f"{scored.high_hz:g}",
+                f"{recording.low_hz:g}",
+                f"{recording.high_hz:g}",
                 found.label,
                 f"{found.confidence:.4f}",
             )
-            for number, found in enumerate(scored.detections, 1)
+            for number, found in enumerate(recording.detections, 1)
         ),
     )

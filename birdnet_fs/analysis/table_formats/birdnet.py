@@ -6,25 +6,25 @@ from birdnet_fs.analysis.table_formats.text import comma_table, full_path, whole
 HEADER = ("input", "start_time", "end_time", "species_name", "confidence")
 
 
-def render(scored: RecordingDetections) -> str:
+def render(recording: RecordingDetections) -> str:
     """The table; species_name is the whole class name."""
     return comma_table(
         HEADER,
         (
             (
-                full_path(scored.path),
+                full_path(recording.path),
                 clock(found.onset_s),
                 clock(found.offset_s),
                 found.label,
                 f"{found.confidence:.4f}",
             )
-            for found in scored.detections
+            for found in recording.detections
         ),
     )
 
 
 def clock(value: float) -> str:
-    """Seconds as HH:MM:SS.CC, cut off after the hundredth.
+    """Seconds as HH:MM:SS.CC, truncated to hundredths.
 
     >>> clock(3723.5)
     '01:02:03.50'

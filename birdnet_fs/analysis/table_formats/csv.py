@@ -1,4 +1,4 @@
-"""BirdNET-Analyzer's CSV."""
+"""The CSV of BirdNET-Analyzer."""
 
 from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds, split_label
@@ -6,7 +6,7 @@ from birdnet_fs.analysis.table_formats.text import comma_table, full_path, secon
 HEADER = ("Start (s)", "End (s)", "Scientific name", "Common name", "Confidence", "File")
 
 
-def render(scored: RecordingDetections) -> str:
+def render(recording: RecordingDetections) -> str:
     """The table, one row per detection."""
     return comma_table(
         HEADER,
@@ -16,8 +16,8 @@ def render(scored: RecordingDetections) -> str:
                 seconds(found.offset_s),
                 *split_label(found.label),
                 f"{found.confidence:.4f}",
-                full_path(scored.path),
+                full_path(recording.path),
             )
-            for found in scored.detections
+            for found in recording.detections
         ),
     )

@@ -1,4 +1,4 @@
-"""Kaleidoscope's CSV: folder, file, offset and duration in seconds, best match and its distance."""
+"""The CSV of Kaleidoscope: folder, file, offset and duration in seconds, best match and its distance."""
 
 from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds
@@ -6,21 +6,21 @@ from birdnet_fs.analysis.table_formats.text import comma_table, full_path, secon
 HEADER = ("INDIR", "FOLDER", "IN FILE", "OFFSET", "DURATION", "TOP1MATCH", "TOP1DIST")
 
 
-def render(scored: RecordingDetections) -> str:
+def render(recording: RecordingDetections) -> str:
     """The table; TOP1DIST is a distance, so it is 1 - confidence."""
-    folder = scored.path.absolute().parent.relative_to(scored.root.absolute())
+    folder = recording.path.absolute().parent.relative_to(recording.root.absolute())
     return comma_table(
         HEADER,
         (
             (
-                full_path(scored.root),
+                full_path(recording.root),
                 "" if str(folder) == "." else folder,
-                scored.path.name,
+                recording.path.name,
                 seconds(found.onset_s),
                 seconds(found.offset_s - found.onset_s),
                 found.label,
                 f"{1 - found.confidence:.4f}",
             )
-            for found in scored.detections
+            for found in recording.detections
         ),
     )

@@ -1,4 +1,4 @@
-"""Raven selection table in BirdNET-Analyzer's columns; a recording without detections gives the header alone."""
+"""Raven selection table with the columns of BirdNET-Analyzer; without detections it has the header only."""
 
 from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.table_formats.text import full_path, seconds, split_label, tab_table
@@ -19,7 +19,7 @@ HEADER = (
 )
 
 
-def render(scored: RecordingDetections) -> str:
+def render(recording: RecordingDetections) -> str:
     """The table; Species Code is the whole class name, as BirdNET-Analyzer writes it for classes without a code."""
     return tab_table(
         HEADER,
@@ -30,14 +30,14 @@ def render(scored: RecordingDetections) -> str:
                 1,
                 seconds(found.onset_s),
                 seconds(found.offset_s),
-                f"{scored.low_hz:g}",
-                f"{scored.high_hz:g}",
+                f"{recording.low_hz:g}",
+                f"{recording.high_hz:g}",
                 split_label(found.label)[1],
                 found.label,
                 f"{found.confidence:.4f}",
-                full_path(scored.path),
+                full_path(recording.path),
                 seconds(found.onset_s),
             )
-            for number, found in enumerate(scored.detections, 1)
+            for number, found in enumerate(recording.detections, 1)
         ),
     )

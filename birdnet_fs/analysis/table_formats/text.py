@@ -1,4 +1,4 @@
-"""What every output table shares: times, names and rows as text."""
+"""Times, names and rows as text, shared by all output tables."""
 
 import csv
 import io
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from birdnet_fs.core.text import escaped
 
-TIE = 1e-3  # of a unit: 4.35 s in binary is a little less than 435 hundredths
+TOLERANCE_UNITS = 1e-3  # of a unit: 4.35 s in binary is a little less than 435 hundredths
 
 
 def split_label(label: str) -> tuple[str, str]:
-    """(scientific, common) name of a class.
+    """Split a class name into (scientific name, common name).
 
-    `Scientific name_Common name` is split at its first underscore; a name without one, or one that does
-    not start with a capital as scientific names do, stands for both.
+    `Scientific name_Common name` is split at its first underscore. A name without one, or one that does not start with
+    a capital letter as scientific names do, is returned as both.
 
     >>> split_label("Turdus merula_Eurasian Blackbird")
     ('Turdus merula', 'Eurasian Blackbird')
@@ -29,16 +29,16 @@ def split_label(label: str) -> tuple[str, str]:
 
 
 def whole_units(value: float, per_second: int) -> int:
-    """Seconds in whole units, cut off and not rounded: an end must not be later than that of the recording.
+    """Seconds in whole units, truncated, so that an end is never later than that of the recording.
 
     >>> whole_units(4.35, 100), whole_units(4.359, 100)
     (435, 435)
     """
-    return math.floor(value * per_second + TIE)
+    return math.floor(value * per_second + TOLERANCE_UNITS)
 
 
 def seconds(value: float) -> str:
-    """Seconds in whole microseconds, without needless zeros: `0.0`, `3.0`, `2.5`.
+    """Seconds truncated to microseconds, without trailing zeros: `0.0`, `3.0`, `2.5`.
 
     >>> seconds(3.0), seconds(4.00003125), seconds(4.0000319)
     ('3.0', '4.000031', '4.000031')
@@ -48,18 +48,18 @@ def seconds(value: float) -> str:
 
 
 def full_path(path: Path) -> str:
-    """Where the recording lies, as one absolute path."""
+    """Absolute path of a recording as printable text."""
     return escaped(path.absolute())
 
 
 def tab_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Tab-separated text, never quoted: Raven and Audacity know no quotes. No header line when it is empty."""
+    """Tab-separated text without quoting, which Raven and Audacity do not support; an empty header is left out."""
     lines = [*([header] if header else []), *rows]
     return "".join("\t".join(escaped(value) for value in line) + "\n" for line in lines)
 
 
 def comma_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Comma-separated text, quoted where needed (RFC 4180), line ends `\\n`."""
+    """Comma-separated text, quoted where needed (RFC 4180), with line feeds as line ends."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -1,7 +1,12 @@
-"""Layouts of labels: one small file each, all giving `Row`s; the table of layouts is `LAYOUTS`.
+"""Layouts of labels, one file per layout; `LAYOUTS` is the table of them.
 
-A layout module has `detect(source) -> bool` and `read(source) -> Iterator[Row]`. A row is what the table says,
-unchecked; manifest.py finds the audio and refuses what is wrong. Detection goes in the order of the table.
+A layout module has two functions: `matches(source) -> bool`, whether a data folder has this layout, and
+`read(source) -> Iterator[LabelRow]`, its rows as they are written. manifest.py locates the audio and checks the rows.
+With `data.layout=auto` the first layout of the table that matches is used.
+
+To add a layout, write its module and add a row to `LAYOUTS` and its name to `layout` in schema/data.py. If it reads no
+table, has no column for labels that can be chosen, or holds timed events, add its name to the tuple below as well.
+tests/data/label_formats/test_contract.py runs over all layouts.
 """
 
 from types import ModuleType
@@ -28,5 +33,5 @@ LAYOUTS: dict[str, ModuleType] = {
     "folders": folders,  # one folder per class
 }
 FILE_LAYOUTS = ("animal_spot", "folders")  # labels are names of files and folders; no table is read
-OWN_LABELS = ("manifest", "dcase", "audacity", *FILE_LAYOUTS)  # no column for labels can be chosen
-EVENT_LAYOUTS = ("raven", "audacity", "dcase")  # rows are timed events in recordings that are annotated throughout
+OWN_LABELS = ("manifest", "dcase", "audacity", *FILE_LAYOUTS)  # data.label_column is not used
+EVENT_LAYOUTS = ("raven", "audacity", "dcase")  # rows are timed events in recordings annotated from start to end

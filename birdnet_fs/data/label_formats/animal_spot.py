@@ -1,12 +1,12 @@
-"""ANIMAL-SPOT's file names: LABEL-INFO_ID_YEAR_TAPE_STARTms_ENDms.wav (https://github.com/ChristianBergler/ANIMAL-SPOT).
+"""File names of ANIMAL-SPOT: LABEL-INFO_ID_YEAR_TAPE_STARTms_ENDms.wav (https://github.com/ChristianBergler/ANIMAL-SPOT).
 
-The file is the clip itself; start and end are its place on the tape. Clips of one tape are one group.
+Each file is a clip; start and end are its place on the tape. Clips of one tape form a group.
 """
 
 import re
 from collections.abc import Iterator
 
-from birdnet_fs.data.label_formats.source import NO_CALL, Row, Source
+from birdnet_fs.data.label_formats.source import NO_CALL, LabelRow, Source
 
 NAME = re.compile(
     r"(?P<label>[^_]+?)-(?P<info>.*)_(?P<id>[^_]+)_(?P<year>\d{4})_(?P<tape>[^_]+)_(?P<start>\d+)_(?P<end>\d+)"
@@ -14,17 +14,17 @@ NAME = re.compile(
 
 
 def matches(source: Source) -> bool:
-    """Whether every audio file is named so."""
+    """Whether the names of all audio files have this form."""
     return bool(source.audio_files) and all(NAME.fullmatch(path.stem) for path in source.audio_files)
 
 
-def read(source: Source) -> Iterator[Row]:
-    """One row per file; a name of another form has no label."""
+def read(source: Source) -> Iterator[LabelRow]:
+    """One row per file; a file with another name has no label."""
     for path in source.audio_files:
         parts = NAME.fullmatch(path.stem)
         cells = parts.groupdict() if parts else {}
         label = cells.get("label", "")
-        yield Row(
+        yield LabelRow(
             path.name,
             str(path),
             (label,) if label and label.lower() not in NO_CALL else (),

@@ -1,12 +1,12 @@
-"""BirdCLEF's train.csv: primary_label, secondary_labels as a Python list, audio in train_audio/.
+"""The train.csv of BirdCLEF: primary_label, secondary_labels as a Python list, audio in train_audio/.
 
-https://www.kaggle.com/competitions/birdclef-2025/data
+Source: https://www.kaggle.com/competitions/birdclef-2025/data
 """
 
 from collections.abc import Iterator
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.data.label_formats.source import PATH_COLUMNS, Row, Source, tabular
+from birdnet_fs.data.label_formats.source import PATH_COLUMNS, LabelRow, Source, rows_of_table
 
 
 def matches(source: Source) -> bool:
@@ -14,9 +14,23 @@ def matches(source: Source) -> bool:
     return source.table is not None and {"primary_label", "filename"} <= set(source.table.columns)
 
 
-def read(source: Source) -> Iterator[Row]:
-    """One row per recording; with data.multi_label the secondary labels are labels too."""
+def read(source: Source) -> Iterator[LabelRow]:
+    """One row per recording; with data.multi_label the secondary labels are labels too.
+
+    Args:
+        source: The data folder.
+
+    Yields:
+        The rows of train.csv.
+
+    Raises:
+        UserError: There is no table with the columns primary_label and filename.
+    """
     if not matches(source) or source.table is None:
-        raise UserError("layout=birdclef needs a table with the columns primary_label and filename; set data.table.")
+        columns = ", ".join(source.table.columns) if source.table else "no table"
+        raise UserError(
+            "data.layout=birdclef needs a table with the columns primary_label and filename; set data.table. "
+            f"Received: {columns}"
+        )
     label = source.data.label_column if source.data.label_column in source.table.columns else "primary_label"
-    yield from tabular(source, source.table.column(("filename", *PATH_COLUMNS)), label)
+    yield from rows_of_table(source, source.table.column(("filename", *PATH_COLUMNS)), label)

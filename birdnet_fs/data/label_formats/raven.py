@@ -1,37 +1,38 @@
-"""A folder of Raven selection tables (tab-separated; also BirdNET's), each with the events of one recording.
+"""A folder of Raven selection tables (tab-separated; also those of BirdNET), each with the events of one recording.
 
 The audio is named by Begin Path or Begin File, else by the name of the table: X.Table.1.selections.txt,
-X.selections.txt, X.BirdNET.selection.table.txt belong to X.wav. A table without rows is a recording in which
-nothing calls. Raven writes a selection once per view; only the first is used.
+X.selections.txt and X.BirdNET.selection.table.txt belong to X.wav. A table without rows belongs to a recording without
+events. Raven writes a selection once per view; only the first one is used.
 """
 
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from birdnet_fs.data.label_formats.source import Row, Source, Table, chosen, labels_of, no_call, read_table
+from birdnet_fs.data.label_formats.source import LabelRow, Source, choose_column, is_no_call, parse_labels
+from birdnet_fs.data.label_formats.tables import Table, read_table
 
 LABELS = ("Annotation", "Common Name", "Species Code", "Species", "Label")
 ENDING = re.compile(r"(\.Table\.\d+)?(\.BirdNET)?(\.selections?)?(\.table)?\.(txt|tsv)$", re.IGNORECASE)
 
 
 def matches(source: Source) -> bool:
-    """Whether there is a selection table and no CSV."""
+    """Whether there is any selection table."""
     return next(_tables(source), None) is not None
 
 
-def read(source: Source) -> Iterator[Row]:
-    """One row per selection, one without labels per empty table."""
+def read(source: Source) -> Iterator[LabelRow]:
+    """One row per selection, and one without labels per empty table."""
     for path in _tables(source):
         yield from _one(source, path, read_table(path, source.notes, delimiter="\t"))
 
 
-def _one(source: Source, path: Path, table: Table) -> Iterator[Row]:
+def _one(source: Source, path: Path, table: Table) -> Iterator[LabelRow]:
     stem = ENDING.sub("", path.name)
     if not table.rows:
-        yield Row(path.name, "", stem=stem, beside=str(path.parent), labeled=False)
+        yield LabelRow(path.name, "", stem=stem, beside=str(path.parent), labeled=False)
         return
-    label = chosen(source, table, "label_column", source.data.label_column, LABELS)
+    label = choose_column(source, table, "label_column", source.data.label_column, LABELS)
     seen: set[tuple[str, ...]] = set()
     for number, cells in table.rows:
         key = (cells.get("Selection", ""), cells["Begin Time (s)"], cells.get("End Time (s)", ""))
@@ -43,21 +44,21 @@ def _one(source: Source, path: Path, table: Table) -> Iterator[Row]:
         if named and cells.get("File Offset (s)"):
             onset, offset = _within_file(cells["File Offset (s)"], onset, offset)
         text = cells.get(label, "") if label else ""
-        yield Row(
+        yield LabelRow(
             f"{path.name} row {number}",
             PurePosixPath(named.replace("\\", "/")).name,
-            labels_of(text) if source.data.multi_label else ((text,) if text and not no_call(text) else ()),
+            parse_labels(text) if source.data.multi_label else ((text,) if text and not is_no_call(text) else ()),
             onset=onset,
             offset=offset,
             stem="" if named else stem,
             beside=str(path.parent),
-            labeled=not no_call(text),
+            labeled=not is_no_call(text),
             cells=cells,
         )
 
 
 def _within_file(file_offset: str, begin: str, end: str) -> tuple[str, str]:
-    """Times in the file, for tables whose times run over a sequence of files."""
+    """Start and end in the file, for tables whose times are counted over a sequence of files."""
     try:
         return file_offset, repr(round(float(file_offset) + float(end) - float(begin), 6))
     except ValueError:

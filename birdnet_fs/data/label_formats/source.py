@@ -1,9 +1,7 @@
-"""What every layout reads from (`Source`) and gives (`Row`), and how cells are read."""
+"""The data folder that layouts read from (`Source`), the rows that they return (`LabelRow`), and parsing of cells."""
 
 import ast
-import csv
 import functools
-import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +12,11 @@ from typing import Any
 from birdnet_fs.audio.read import find_audio
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.text import escaped
+from birdnet_fs.data.label_formats.tables import Table, read_table
 from birdnet_fs.data.ledger import COLUMNS
 from birdnet_fs.schema import Data
 
-# Raven, text, CSV and ANIMAL-SPOT tables as detectors name them
+# names of the Raven, text, CSV and ANIMAL-SPOT tables that detectors write
 OUTPUT = re.compile(r"\.birdnet\.|\.annotation\.result\.txt$|\.kaleidoscope\.csv$", re.IGNORECASE)
 LEDGER_HEADER = ",".join(COLUMNS)
 NO_CALL = frozenset({"noise", "nocall", "no_call", "no call", "no-call", "background", "nothing", "empty"})
@@ -29,48 +28,31 @@ SECONDARY_COLUMNS = ("secondary_labels", "secondary")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of a table (or one file), as it stands there."""
+class LabelRow:
+    """One line of a table (or one file) as it is written, unchecked."""
 
-    source: str  # "metadata.csv row 12"
-    path: str  # as written; "" when the audio is found by `stem`
+    source: str  # table and row, as "metadata.csv row 12"
+    path: str  # "" when the audio is found by `stem`
     labels: tuple[str, ...] = ()
     secondary: tuple[str, ...] = ()
-    onset: str = ""  # seconds as text, "" = from the start
-    offset: str = ""  # "" = to the end
+    onset: str = ""  # seconds as text; "" = from the start
+    offset: str = ""  # seconds as text; "" = to the end
     group: str = ""
     fold: str = ""
     split: str = ""
-    stem: str = ""  # name of the audio without folder and extension
-    beside: str = ""  # folder in which to look first
-    labeled: bool = True  # False: an empty label is meant (nothing is called)
-    cells: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A CSV (or tab-separated) file as text cells."""
-
-    name: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[int, dict[str, str]], ...]  # (row number as a spreadsheet shows it, cells)
-
-    def column(self, wanted: Sequence[str]) -> str:
-        """The first of `wanted` that the table has (spelling before case), or ""."""
-        lower = {name.lower(): name for name in reversed(self.columns)}
-        for name in wanted:
-            if name in self.columns:
-                return name
-        return next((lower[name.lower()] for name in wanted if name.lower() in lower), "")
+    stem: str = ""  # name of the audio file without folder and extension
+    beside: str = ""  # folder that is searched first
+    labeled: bool = True  # False: the row has no label on purpose (no class is present)
+    cells: Mapping[str, str] = field(default_factory=dict)  # all columns of the table
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data folder and the settings that say how to read it; the scan of its files is made once."""
+    """A data folder and its settings; its files are listed once, at the first access."""
 
     data: Data
     root: Path  # absolute
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # remarks for the user
 
     @property
     def audio_root(self) -> Path:
@@ -100,7 +82,7 @@ class Source:
 
     @functools.cached_property
     def table_path(self) -> Path | None:
-        """The table to read: the one set, else the only or best-named CSV of the folder."""
+        """The table: the one that data.table names, else the CSV with a usual name, else the only CSV of the folder."""
         if self.data.table:
             path = self.root / self.data.table
             if path.is_file():
@@ -119,12 +101,12 @@ class Source:
 
     @functools.cached_property
     def table(self) -> Table | None:
-        """The CSV table, read."""
+        """The content of the table."""
         return read_table(self.table_path, self.notes) if self.table_path else None
 
     @functools.cached_property
     def text_files(self) -> list[Path]:
-        """Every .txt and .csv below the table's folder (or the root), sorted."""
+        """All .txt, .csv and .tsv files below data.table (or the root), sorted."""
         top = self.root / self.data.table if self.data.table else self.root
         if top.is_file():
             return [top]
@@ -135,12 +117,15 @@ class Source:
         return sorted(self._labels(found))
 
     def _labels(self, paths: list[Path]) -> list[Path]:
-        """Without what a detector wrote beside the audio, unless the layout was named: its guesses are no labels."""
+        """The paths without tables of detections: detections are not labels unless the layout is set."""
         if self.data.layout != "auto":
             return paths
         kept = [path for path in paths if not is_output(path)]
         if len(kept) < len(paths):
-            note = f"{len(paths) - len(kept)} tables of detections were not taken as labels; data.layout=raven would."
+            note = (
+                f"{len(paths) - len(kept)} tables of detections were not used as labels; set data.layout (raven, csv, "
+                "...) to use them."
+            )
             if note not in self.notes:
                 self.notes.append(note)
         return kept
@@ -154,52 +139,10 @@ def is_output(path: Path) -> bool:
         return path.suffix.lower() == ".csv" and file.readline().decode("utf-8", "replace").strip() == LEDGER_HEADER
 
 
-def read_text(path: Path, notes: list[str]) -> str:
-    """A text file as UTF-8, or as Windows-1252 / Latin-1 with a note."""
-    raw = path.read_bytes()
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        notes.append(f"{escaped(path.name)} was read as UTF-16.")
-        return raw.decode("utf-16", "replace")
-    for encoding in ("utf-8-sig", "cp1252"):
-        try:
-            text = raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if encoding != "utf-8-sig":
-            notes.append(f"{escaped(path.name)} is not UTF-8; it was read as {encoding}.")
-        return text
-    notes.append(f"{escaped(path.name)} is not UTF-8; it was read as latin-1.")
-    return raw.decode("latin-1")
+def parse_labels(cell: str) -> tuple[str, ...]:
+    """Labels of one cell: a Python list, or text separated by `;`. The words of NO_CALL are left out.
 
-
-def read_table(path: Path, notes: list[str], delimiter: str = "") -> Table:
-    """Read a table with a header line; the delimiter is the most frequent of `,` `;` tab in that line.
-
-    Raises:
-        UserError: The file is empty or not a table.
-    """
-    text = read_text(path, notes)
-    head = text.split("\n", 1)[0]
-    delimiter = delimiter or max(",;\t", key=head.count)
-    try:
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        columns = tuple(cell.strip() for cell in next(lines, []))
-        rows = []
-        for cells in lines:
-            if any(cell.strip() for cell in cells):
-                padded = [*cells, *[""] * (len(columns) - len(cells))]
-                rows.append((lines.line_num, dict(zip(columns, map(str.strip, padded), strict=False))))
-    except csv.Error as error:
-        raise UserError(f"{escaped(path)} must be a CSV table ({error}).") from None
-    if not any(columns):
-        raise UserError(f"{escaped(path)} must be a CSV table with a header line; it is empty.")
-    return Table(path.name, columns, tuple(rows))
-
-
-def labels_of(cell: str) -> tuple[str, ...]:
-    """Labels in one cell: a Python list, or text separated by `;`. Words for no call give none.
-
-    >>> labels_of("a;b"), labels_of("['a', 'b']"), labels_of("nocall"), labels_of("")
+    >>> parse_labels("a;b"), labels_of("['a', 'b']"), labels_of("nocall"), labels_of("")
     (('a', 'b'), ('a', 'b'), (), ())
     """
     cell = cell.strip()
@@ -214,16 +157,26 @@ def labels_of(cell: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in named if name and name.lower() not in NO_CALL))
 
 
-def no_call(cell: str) -> bool:
-    """Whether the cell says, in a word, that nothing is called."""
-    return bool(cell.strip()) and not labels_of(cell)
+def is_no_call(cell: str) -> bool:
+    """Whether the cell holds only words of NO_CALL: no class is present."""
+    return bool(cell.strip()) and not parse_labels(cell)
 
 
-def chosen(source: Source, table: Table, setting: str, wanted: str, others: Sequence[str]) -> str:
-    """The column a setting names; when the setting is at its default, the first known spelling there is.
+def choose_column(source: Source, table: Table, setting: str, wanted: str, others: Sequence[str]) -> str:
+    """The column that a setting names; with the default of the setting also the first known name that the table has.
+
+    Args:
+        source: The data folder.
+        table: The table.
+        setting: Field of `Data`, as "label_column".
+        wanted: Value of the setting.
+        others: Known names of such a column.
+
+    Returns:
+        Name of the column, or "".
 
     Raises:
-        UserError: A column was set that the table does not have (the nearest is named).
+        UserError: The setting names a column that the table does not have; the message suggests the nearest one.
     """
     if wanted in table.columns:
         return wanted
@@ -235,11 +188,20 @@ def chosen(source: Source, table: Table, setting: str, wanted: str, others: Sequ
     return table.column(others)
 
 
-def bookkeeping(source: Source, table: Table, cells: Mapping[str, str]) -> dict[str, Any]:
-    """The group, fold and split of a table row, as keywords of `Row`."""
-    group = chosen(source, table, "group_column", source.data.group_column, ())
-    fold = chosen(source, table, "fold_column", source.data.fold_column, ())
-    split = chosen(source, table, "split_column", source.data.split_column, ())
+def group_fold_split(source: Source, table: Table, cells: Mapping[str, str]) -> dict[str, Any]:
+    """The group, fold and split of a table row, as keyword arguments of `LabelRow`.
+
+    Args:
+        source: The data folder; its settings name the columns.
+        table: The table.
+        cells: Cells of the row.
+
+    Returns:
+        Values of "group", "fold" and "split", "" where the table has no such column.
+    """
+    group = choose_column(source, table, "group_column", source.data.group_column, ())
+    fold = choose_column(source, table, "fold_column", source.data.fold_column, ())
+    split = choose_column(source, table, "split_column", source.data.split_column, ())
     return {
         "group": cells.get(group, "") if group else "",
         "fold": cells.get(fold, "") if fold else "",
@@ -247,8 +209,21 @@ def bookkeeping(source: Source, table: Table, cells: Mapping[str, str]) -> dict[
     }
 
 
-def tabular(source: Source, path_column: str, label_column: str, many_column: str = "") -> Iterator[Row]:
-    """Rows of the source's table; `many_column` holds all labels of a row when data.multi_label is set."""
+def rows_of_table(source: Source, path_column: str, label_column: str, labels_column: str = "") -> Iterator[LabelRow]:
+    """Rows of the table of a data folder.
+
+    Args:
+        source: The data folder.
+        path_column: Column of audio paths.
+        label_column: Column of the primary label, or "".
+        labels_column: Column of all labels, used with data.multi_label. Default: none.
+
+    Yields:
+        One row per line.
+
+    Raises:
+        UserError: There is no table.
+    """
     table = source.table
     if table is None:
         raise UserError(f"No CSV table was found in {escaped(source.root)}; set data.table.")
@@ -256,14 +231,14 @@ def tabular(source: Source, path_column: str, label_column: str, many_column: st
     second = table.column(SECONDARY_COLUMNS)
     for number, cells in table.rows:
         cell = cells[label_column] if label_column else ""
-        labels = labels_of(cell) if source.data.multi_label else _one(cell)
-        secondary = labels_of(cells[second]) if second else ()
-        quiet = no_call(cell)
+        labels = parse_labels(cell) if source.data.multi_label else _one(cell)
+        secondary = parse_labels(cells[second]) if second else ()
+        quiet = is_no_call(cell)
         if source.data.multi_label:
-            if many_column and cells[many_column]:
-                labels, quiet = labels_of(cells[many_column]), no_call(cells[many_column])
+            if labels_column and cells[labels_column]:
+                labels, quiet = parse_labels(cells[labels_column]), is_no_call(cells[labels_column])
             labels = tuple(dict.fromkeys(labels + secondary))
-        yield Row(
+        yield LabelRow(
             f"{table.name} row {number}",
             cells[path_column],
             labels,
@@ -272,7 +247,7 @@ def tabular(source: Source, path_column: str, label_column: str, many_column: st
             offset=cells[offset] if offset else "",
             labeled=not quiet,
             cells=cells,
-            **bookkeeping(source, table, cells),
+            **group_fold_split(source, table, cells),
         )
 
 

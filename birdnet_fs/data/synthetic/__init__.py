@@ -1,1 +1,1 @@
-"""The synthetic aviary: labeled recordings that the package generates itself."""
+"""The synthetic aviary: labeled recordings that the package generates (aviary.py) from formulas (song.py)."""

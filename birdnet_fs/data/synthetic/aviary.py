@@ -1,10 +1,10 @@
-"""The synthetic aviary: a small labeled data set that the package makes itself, for demos and tests.
+"""The synthetic aviary: a small labeled data set that the package generates for demonstrations and tests.
 
-Labeled clips of known individuals, soundscapes with the exact time of every song, and recordings without
-birds, in the layout of a real data set (`metadata.csv`, `annotations.csv`, Raven tables). Songs overlap in
-frequency between species, drown in wind, rain and insects down to 0 dB, and other species sing behind them.
-Nothing in it is a real animal. Every number is drawn from (seed, kind, index): the same call gives the same
-bytes on the same machine, and one recording does not depend on how many others are made.
+It holds labeled clips of known individuals, soundscapes with the exact time of every song, and recordings without
+birds, in the layout of a real data set (`metadata.csv`, `annotations.csv`, Raven tables). Species overlap in frequency;
+wind, rain and insects reach the level of the songs, and other species sing in the background. No sound is of a real
+animal. Every number is drawn from (seed, kind, index): the same call gives the same bytes on the same machine, and a
+recording does not depend on the number of the others.
 """
 
 import csv
@@ -30,7 +30,7 @@ from birdnet_fs.data.synthetic.song import (
 CLIP_S = 5.0
 N_FOLDS = 5
 N_BACKGROUND = 10
-SNR_DB = (-1.0, 16.0)  # song over weather, within the band of the song
+SNR_DB = (-1.0, 16.0)  # lowest and highest level of a song over the weather, within the band of the song
 
 _METADATA = ("filename", "set", "label", "labels", "start", "end", "duration", "split", "fold", "group")
 _ANNOTATIONS = ("filename", "set", "start", "end", "low_hz", "high_hz", "label", "split", "label_source")
@@ -40,7 +40,7 @@ _SPLITS = ("test", "val", "train", "train", "train")  # of fold 0, 1, ...
 
 @dataclass(frozen=True)
 class Event:
-    """One song in a scene; times in seconds from its first to its last sample, frequencies in Hz."""
+    """One song in a scene, from its first to its last sample."""
 
     label: str
     onset_s: float
@@ -51,10 +51,12 @@ class Event:
 
 @dataclass(frozen=True)
 class Scene:
-    """A recording and what is in it.
+    """A recording and its events.
 
-    `waveform` is what a microphone hears and `songs` its part without weather, both float32 [n_samples] in
-    +-1; `songs` is exactly zero outside the events.
+    Attributes:
+        waveform: float32 [n_samples] in +-1, songs and weather.
+        songs: float32 [n_samples], the part of `waveform` without weather; exactly zero outside the events.
+        events: The songs in order of their onset.
     """
 
     waveform: np.ndarray
@@ -73,25 +75,25 @@ def make_aviary(
 ) -> Path:
     """Write the synthetic aviary.
 
-    `audio/*.flac` (32 kHz mono, 16 bit), `metadata.csv` (one row per file; sets `aviary` = labeled clips,
-    `aviary_soundscape`, `aviary_background` = no birds), `annotations.csv` and `raven/*.txt` (the songs of
-    the soundscapes), `classes.txt` (`Scientific name_Common name`) and `ABOUT.txt`. `group` is the
-    individual (of a clip) or the recording; no individual is heard in two folds, nor in both a clip and a
-    soundscape. Every fifth soundscape is without birds.
+    Files are `audio/*.flac` (32 kHz mono, 16 bit), `metadata.csv` (one row per file; sets `aviary` = labeled clips,
+    `aviary_soundscape`, `aviary_background` = no birds), `annotations.csv` and `raven/*.txt` (the songs of the
+    soundscapes), `classes.txt` (`Scientific name_Common name`) and `ABOUT.txt`. The column `group` holds the
+    individual (of a clip) or the recording; no individual is in two folds, nor in both a clip and a soundscape. Every
+    fifth soundscape is without birds.
 
     Args:
-        folder: Where to write. The same aviary already there is left as it is.
-        n_species: How many species, 2 to 12.
-        clips_per_species: 5 s clips of each, at least 5 (one individual for each of five folds).
-        n_soundscapes: Long recordings.
-        soundscape_s: Their length, 5 s or more.
-        seed: 0 or more; another seed is another aviary of the same species.
+        folder: A new or empty folder, or one that holds an aviary of these settings, which is kept.
+        n_species: Number of species, 2..12. Default: 8.
+        clips_per_species: Clips of 5 s per species, 5 or more (an individual for each of five folds). Default: 12.
+        n_soundscapes: Number of long recordings, 0 or more. Default: 4.
+        soundscape_s: Length of a soundscape in seconds, 5 or more. Default: 60.
+        seed: 0 or more; another seed gives other recordings of the same species. Default: 0.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: A number is out of range, or the folder holds something else.
+        UserError: A number is out of range, or the folder holds other files.
     """
     for name, value, low, high in (
         ("n_species", n_species, 2, len(SPECIES)),
@@ -108,19 +110,29 @@ def make_aviary(
         there = folder / "ABOUT.txt"
         if there.is_file() and there.read_bytes() == about.encode():
             return folder
-        raise UserError(f"{folder} is not empty and holds no aviary of these settings; give a new folder.")
+        raise UserError(f"The folder must be new or empty, or hold an aviary of these settings. Received: {folder}")
     with atomic_folder(folder) as part:
         _write(part, SPECIES[:n_species], clips_per_species, n_soundscapes, soundscape_s, seed)
         (part / "ABOUT.txt").write_bytes(about.encode())
     return folder
 
 
-def clip(species: Sequence[Species], which: int, number: int, n_individuals: int, seed: int) -> Scene:
-    """Clip `number` of species `which`: one individual singing, in one clip of four another species behind it."""
-    individual = number % n_individuals
-    singer = Individual.draw(species[which], _rng(seed, "individual", which, individual))
+def synthesize_clip(species: Sequence[Species], which: int, number: int, n_individuals: int, seed: int) -> Scene:
+    """Synthesize a clip: songs of one individual, in one of four clips with another species in the background.
+
+    Args:
+        species: All species of the aviary.
+        which: Index of the species.
+        number: Number of the clip within its species.
+        n_individuals: Individuals per species; clip `number` is of individual `number % n_individuals`.
+        seed: Seed of the aviary.
+
+    Returns:
+        The clip, 5 s.
+    """
+    individual = Individual.draw(species[which], _rng(seed, "individual", which, number % n_individuals))
     rng = _rng(seed, "clip", which, number)
-    songs = [synthesize_song(singer, rng) for _ in range(int(rng.integers(1, 4)))]
+    songs = [synthesize_song(individual, rng) for _ in range(int(rng.integers(1, 4)))]
     n_samples = round(CLIP_S * SAMPLE_RATE_HZ)
     while len(songs) > 1 and sum(len(s.waveform) for s in songs) > 0.9 * n_samples:
         songs.pop()
@@ -139,34 +151,44 @@ def clip(species: Sequence[Species], which: int, number: int, n_individuals: int
     return _scene(n_samples, parts, rng)
 
 
-def soundscape(species: Sequence[Species], number: int, duration_s: float, seed: int) -> Scene:
-    """Soundscape `number`: two to six visitors singing over one another; every fifth is without birds."""
+def synthesize_soundscape(species: Sequence[Species], number: int, duration_s: float, seed: int) -> Scene:
+    """Synthesize a soundscape: songs of two to six individuals that may overlap; every fifth is without birds.
+
+    Args:
+        species: All species of the aviary.
+        number: Number of the soundscape.
+        duration_s: Length in seconds.
+        seed: Seed of the aviary.
+
+    Returns:
+        The soundscape.
+    """
     rng = _rng(seed, "soundscape", number)
     n_samples = round(duration_s * SAMPLE_RATE_HZ)
     parts: list[tuple[str, Song, int, float]] = []
     if number % N_FOLDS != N_FOLDS - 1:
         present = rng.permutation(len(species))[: int(rng.integers(2, 7))]
-        visitors = [Individual.draw(species[which], rng) for which in present]
+        individuals = [Individual.draw(species[which], rng) for which in present]
         for _ in range(max(2, int(rng.poisson(duration_s / 4)))):
-            singer = visitors[int(rng.integers(len(visitors)))]
-            song = synthesize_song(singer, rng)
+            individual = individuals[int(rng.integers(len(individuals)))]
+            song = synthesize_song(individual, rng)
             onset = int(rng.integers(0, n_samples - len(song.waveform)))
-            parts.append((singer.species.latin, song, onset, float(rng.uniform(*SNR_DB))))
+            parts.append((individual.species.latin, song, onset, float(rng.uniform(*SNR_DB))))
     return _scene(n_samples, sorted(parts, key=lambda part: part[2]), rng)
 
 
-def background(number: int, seed: int) -> Scene:
-    """Recording `number` without birds."""
+def synthesize_background(number: int, seed: int) -> Scene:
+    """Synthesize recording `number` without birds, 5 s."""
     return _scene(round(CLIP_S * SAMPLE_RATE_HZ), [], _rng(seed, "background", number))
 
 
 def _rng(seed: int, kind: str, *index: int) -> np.random.Generator:
-    # not a random stream of the package: recordings made by any version stay the same to the bit
+    # not a random stream of the package, so that every version of the package makes bit-identical recordings
     return np.random.default_rng([seed, zlib.crc32(kind.encode()), *index])
 
 
 def _scene(n_samples: int, parts: Sequence[tuple[str, Song, int, float]], rng: np.random.Generator) -> Scene:
-    """Songs (label, song, first sample, SNR in dB within the song's band) mixed over weather."""
+    """Mix songs (label, song, first sample, SNR in dB within the band of the song) with weather."""
     noise = synthesize_weather(n_samples, rng)
     power = np.concatenate([[0.0], np.cumsum(np.abs(np.fft.rfft(noise)) ** 2)]) * 2 / n_samples**2
     songs = np.zeros(n_samples, np.float32)
@@ -198,17 +220,17 @@ def _write(
         slug = row.latin.lower().replace(" ", "_")
         for number in range(clips_per_species):
             individual = number % n_individuals
-            scene = clip(species, which, number, n_individuals, seed)
-            heard = ";".join(dict.fromkeys(event.label for event in scene.events))
+            scene = synthesize_clip(species, which, number, n_individuals, seed)
+            labels = ";".join(dict.fromkeys(event.label for event in scene.events))
             group = f"{slug}_i{individual:02d}"
             name = f"aviary_{group}_{number // n_individuals:02d}.flac"
-            rows.append(_save(folder, name, "aviary", scene, row.latin, heard, individual % N_FOLDS, group))
+            rows.append(_save(folder, name, "aviary", scene, row.latin, labels, individual % N_FOLDS, group))
     for number in range(n_soundscapes):
-        scene = soundscape(species, number, soundscape_s, seed)
-        heard = ";".join(sorted({event.label for event in scene.events})) or "nocall"
+        scene = synthesize_soundscape(species, number, soundscape_s, seed)
+        labels = ";".join(sorted({event.label for event in scene.events})) or "nocall"
         stem = f"aviary_soundscape_{number:02d}"
         fold = number % N_FOLDS
-        rows.append(_save(folder, f"{stem}.flac", "aviary_soundscape", scene, "", heard, fold, stem))
+        rows.append(_save(folder, f"{stem}.flac", "aviary_soundscape", scene, "", labels, fold, stem))
         boxes = [_box(event) for event in scene.events]
         annotations += [
             {**box, "filename": f"{stem}.flac", "set": "aviary_soundscape", "split": _SPLITS[fold]} for box in boxes
@@ -220,7 +242,7 @@ def _write(
         _table(folder / "raven" / f"{stem}.Table.1.selections.txt", [(*_RAVEN, "Annotation"), *table], "\t")
     for number in range(N_BACKGROUND):
         stem, fold = f"aviary_background_{number:02d}", number % N_FOLDS
-        scene = background(number, seed)
+        scene = synthesize_background(number, seed)
         rows.append(_save(folder, f"{stem}.flac", "aviary_background", scene, "nocall", "nocall", fold, stem))
     _table(folder / "metadata.csv", [_METADATA, *([row[name] for name in _METADATA] for row in rows)], ",")
     _table(

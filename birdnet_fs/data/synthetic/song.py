@@ -1,9 +1,9 @@
-"""Invented bird song and weather, made from formulas: the sounds of the synthetic aviary.
+"""The sounds of the synthetic aviary: invented bird song and weather, computed from formulas.
 
-A species is one row of `SPECIES`; a singer is an individual of it with its own pitch, tempo and timbre; a
-song is what it utters once. Every partial is a sine whose envelope is a raised cosine and which fades out
-before `CEILING_HZ`, so nothing reaches the Nyquist frequency and nothing aliases. All numbers come from the
-`numpy.random.Generator` that is passed in: the same generator gives the same samples.
+A species is one row of `SPECIES`; an individual has its own pitch, tempo and timbre; a song is one utterance. Every
+partial is a sine with a raised-cosine envelope that fades out below `CEILING_HZ`, so that nothing reaches the Nyquist
+frequency and nothing aliases. All random numbers come from the `numpy.random.Generator` that is passed in: generators
+in the same state give the same samples.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from typing import Literal
 import numpy as np
 
 SAMPLE_RATE_HZ = 32_000
-CEILING_HZ = 14_500.0  # no partial sounds above this
+CEILING_HZ = 14_500.0  # no partial has energy above this
 
 
 @dataclass(frozen=True)
 class Species:
-    """One line of the field guide."""
+    """Names and song of one species."""
 
     latin: str
     common: str
-    low_hz: float  # lowest and highest fundamental of a typical individual
-    high_hz: float
-    contour: Literal["rise", "fall", "arch", "alternate"]  # how each note moves between low_hz and high_hz
-    note_s: float
+    low_hz: float  # lowest fundamental of a typical individual
+    high_hz: float  # highest fundamental of a typical individual
+    contour: Literal["rise", "fall", "arch", "alternate"]  # shape of each note between low_hz and high_hz
+    note_s: float  # length of a note
     gap_s: float  # silence between notes
     n_notes: tuple[int, int]  # per song, both ends included
     n_partials: int = 1
@@ -38,7 +38,7 @@ class Species:
         return f"{self.latin}_{self.common}"
 
 
-# Neighbors are alike on purpose: same band and another movement, or same movement at another pace.
+# Neighboring rows are similar on purpose: the same band with another contour, or the same contour at another tempo.
 SPECIES = (
     #       latin                 common                 low    high   contour      note  gap   notes  partials
     Species("Sibilus aureus", "Gilded piper", 2600, 3500, "rise", 0.30, 0.12, (3, 5), 2),
@@ -58,7 +58,7 @@ SPECIES = (
 
 @dataclass(frozen=True)
 class Individual:
-    """An individual: its species, and how it differs from the typical one (factors around 1)."""
+    """An individual: its species, and its differences from a typical one as factors around 1."""
 
     species: Species
     pitch: float
@@ -68,7 +68,7 @@ class Individual:
 
     @classmethod
     def draw(cls, species: Species, rng: np.random.Generator) -> "Individual":
-        """A new individual of a species."""
+        """Draw an individual of a species."""
         return cls(
             species,
             pitch=float(np.exp(0.07 * np.clip(rng.standard_normal(), -2, 2))),
@@ -80,33 +80,36 @@ class Individual:
 
 @dataclass(frozen=True)
 class Song:
-    """One utterance: `waveform` float32 [n_samples] from its first to its last sample, peak about 1."""
+    """One utterance: `waveform` is float32 [n_samples], without silence at its ends, peak about 1."""
 
     waveform: np.ndarray
-    low_hz: float  # of the fundamental
-    high_hz: float  # of the highest partial that sounds
+    low_hz: float  # lowest frequency of the fundamental
+    high_hz: float  # highest frequency of the highest partial
 
 
-def synthesize_song(singer: Individual, rng: np.random.Generator, *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Song:
-    """One song of an individual.
+def synthesize_song(individual: Individual, rng: np.random.Generator, *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Song:
+    """Synthesize one song of an individual.
 
     Args:
-        singer: Who sings.
-        rng: Where the number of notes and the small differences between notes come from.
-        sample_rate_hz: A multiple of `SAMPLE_RATE_HZ`; the same song, sampled more finely.
+        individual: The individual.
+        rng: Generator that the number of notes and their small differences are drawn from.
+        sample_rate_hz: A multiple of `SAMPLE_RATE_HZ`; the same song at a higher sample rate. Default: 32,000.
+
+    Returns:
+        The song.
     """
-    species = singer.species
+    species = individual.species
     n_notes = int(rng.integers(species.n_notes[0], species.n_notes[1] + 1))
     detune = np.exp(0.012 * rng.standard_normal(n_notes))
     loudness = 10 ** (rng.uniform(-5, 0, n_notes) / 20)
     finer = sample_rate_hz // SAMPLE_RATE_HZ
-    n_note = round(species.note_s / singer.tempo * SAMPLE_RATE_HZ) * finer
-    n_step = n_note + round(species.gap_s / singer.tempo * SAMPLE_RATE_HZ) * finer
+    n_note = round(species.note_s / individual.tempo * SAMPLE_RATE_HZ) * finer
+    n_step = n_note + round(species.gap_s / individual.tempo * SAMPLE_RATE_HZ) * finer
     waveform = np.zeros(n_step * (n_notes - 1) + n_note)
     bands = []
     for i in range(n_notes):
-        hz = _pitch(singer, n_note, sample_rate_hz, flip=i % 2 == 1) * detune[i]
-        waveform[i * n_step : i * n_step + n_note] = loudness[i] * _note(singer, hz, sample_rate_hz)
+        hz = _pitch(individual, n_note, sample_rate_hz, flip=i % 2 == 1) * detune[i]
+        waveform[i * n_step : i * n_step + n_note] = loudness[i] * _note(individual, hz, sample_rate_hz)
         bands.append((hz.min(), hz.max()))
     low = min(band[0] for band in bands)
     high = max(band[1] for band in bands)
@@ -114,9 +117,9 @@ def synthesize_song(singer: Individual, rng: np.random.Generator, *, sample_rate
     return Song(waveform.astype(np.float32), float(low), float(high * audible))
 
 
-def _pitch(singer: Individual, n_samples: int, sample_rate_hz: int, *, flip: bool) -> np.ndarray:
-    """The fundamental of one note in Hz, [n_samples]."""
-    species = singer.species
+def _pitch(individual: Individual, n_samples: int, sample_rate_hz: int, *, flip: bool) -> np.ndarray:
+    """The fundamental frequency of one note in Hz, [n_samples]."""
+    species = individual.species
     u = np.arange(n_samples) / n_samples
     height = {
         "rise": u,
@@ -127,30 +130,30 @@ def _pitch(singer: Individual, n_samples: int, sample_rate_hz: int, *, flip: boo
     hz = species.low_hz * (species.high_hz / species.low_hz) ** height
     if species.vibrato_hz:
         t = np.arange(n_samples) / sample_rate_hz
-        hz = hz + species.vibrato_depth_hz * np.sin(2 * np.pi * species.vibrato_hz * singer.vibrato * t)
-    return singer.pitch * hz
+        hz = hz + species.vibrato_depth_hz * np.sin(2 * np.pi * species.vibrato_hz * individual.vibrato * t)
+    return individual.pitch * hz
 
 
-def _note(singer: Individual, hz: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    """Partials over a fundamental `hz` [n_samples], under a raised-cosine envelope."""
-    species = singer.species
+def _note(individual: Individual, hz: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """One note with partials over the fundamental `hz` [n_samples] and a raised-cosine envelope."""
+    species = individual.species
     # the trapezoid rule keeps the phase independent of the sampling rate
     turns = np.concatenate([[0.0], np.cumsum((hz[1:] + hz[:-1]) / 2)]) / sample_rate_hz
     wave = np.zeros(len(hz))
     for k in range(1, species.n_partials + 1):
         fade = np.clip((CEILING_HZ - k * hz) / 1000, 0, 1)
         if fade.any():
-            wave += 10 ** (-singer.partial_db * (k - 1) / 20) * fade * np.sin(2 * np.pi * k * turns)
+            wave += 10 ** (-individual.partial_db * (k - 1) / 20) * fade * np.sin(2 * np.pi * k * turns)
     u = np.arange(len(hz)) / len(hz)
     envelope = np.sin(np.pi / 2 * np.clip(np.minimum(u, 1 - u) / 0.3, 0, 1)) ** 2
     if species.buzz_hz:
         t = np.arange(len(hz)) / sample_rate_hz
-        envelope = envelope * (0.52 - 0.48 * np.cos(2 * np.pi * species.buzz_hz * singer.vibrato * t))
+        envelope = envelope * (0.52 - 0.48 * np.cos(2 * np.pi * species.buzz_hz * individual.vibrato * t))
     return wave * envelope
 
 
 def synthesize_weather(n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Background without birds: wind always, rain and insects sometimes; float32 [n_samples], rms 1."""
+    """Synthesize background noise: wind, and sometimes rain and insects; float32 [n_samples], RMS 1."""
     sound = _wind(n_samples, rng)
     if rng.random() < 0.3:
         sound += 10 ** (rng.uniform(-12, 0) / 20) * _rain(n_samples, rng)
@@ -160,7 +163,7 @@ def synthesize_weather(n_samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _wind(n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise that falls with frequency, in gusts, over the hiss of the recorder."""
+    """Noise whose level falls with frequency and varies in gusts, and the hiss of the recorder."""
     hz = np.fft.rfftfreq(n_samples, 1 / SAMPLE_RATE_HZ).astype(np.float32)
     gain = (np.maximum(hz, 80) / 1000) ** np.float32(-rng.uniform(0.7, 1.3))
     spectrum = rng.standard_normal((len(hz), 2), dtype=np.float32).view(np.complex64)[:, 0]
@@ -172,7 +175,7 @@ def _wind(n_samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _rain(n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Drops: sparse clicks, each ringing for a few milliseconds in a broad band."""
+    """Rain drops: sparse broadband clicks that decay within a few milliseconds."""
     t = np.arange(round(0.01 * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     drop = np.sin(2 * np.pi * rng.uniform(1500, 5000) * t) * np.exp(-t / 0.0015)
     rain = np.zeros(n_samples + len(t))
@@ -183,7 +186,7 @@ def _rain(n_samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _insect(n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """A cricket or cicada: a steady carrier in fast pulses, in chirps or without pause."""
+    """A cricket or cicada: a steady carrier in fast pulses, in chirps or continuous."""
     turns = np.arange(n_samples) * (2 * np.pi / SAMPLE_RATE_HZ)
     carrier = np.sin((rng.uniform(3800, 8500) * turns + 2 * np.pi * rng.random()) % (2 * np.pi), dtype=np.float32)
     pulses = 0.5 - 0.5 * np.cos((rng.uniform(18, 60) * turns) % (2 * np.pi), dtype=np.float32)
@@ -195,7 +198,7 @@ def _insect(n_samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _slow(n_samples: int, step_s: float, rng: np.random.Generator) -> np.ndarray:
-    """A wandering curve around 0, about one standard normal number every `step_s` seconds."""
+    """A slow random curve around 0: standard normal numbers every `step_s` seconds, interpolated linearly."""
     n_points = 3 + int(n_samples / SAMPLE_RATE_HZ / step_s)
     at = np.linspace(0, n_points - 1, n_samples)
     return np.interp(at, np.arange(n_points), rng.standard_normal(n_points)).astype(np.float32)
