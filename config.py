@@ -1,4 +1,4 @@
-"""What we set: named experiments, each a function returning an Experiment, as differences from the defaults.
+"""Named experiments: functions that return an Experiment, as differences from the defaults.
 
     birdnet-fs train config.py:birds10 data.root=../shared/data
     birdnet-fs cv    config.py:birds10 data.root=../shared/data --seeds 0,1,2
@@ -6,7 +6,7 @@
     birdnet-fs train config.py:fewshot_v2 data.root=../shared/data
     birdnet-fs tune  config.py:birds10_cnn data.root=../shared/data data.val_fraction=0.2 --workers 2
 
-What can be set, with unit and default: birdnet_fs/schema/.
+All settings with unit, range and default: birdnet_fs/schema/.
 """
 
 from dataclasses import replace
@@ -37,10 +37,10 @@ from birdnet_fs.schema import (
     Training,
 )
 
-# songs, not hum: 500 Hz up; the segment's own level and spread are removed
+# bird songs: from 500 Hz, above most low-frequency noise; every segment has mean 0 and standard deviation 1
 SONGS = FrontEnd(preset="songs", segment_s=4.0, n_mels=80, fmin_hz=500.0, normalize="z_score", normalize_eps=1e-6)
 
-# the same with PCEN, which takes a recording's steady background and its loudness away
+# the same with PCEN, which removes the stationary background and the level of a recording
 SONGS_PCEN = replace(SONGS, preset="songs_pcen", compression="pcen", top_db=0.0)
 
 EVERYTHING = Augmentation(
@@ -55,7 +55,10 @@ EVERYTHING = Augmentation(
 
 
 def birds10_cnn(*, quick: bool = False) -> Experiment:
-    """Ten North American species from scratch. Launch: birdnet-fs cv config.py:birds10_cnn data.root=../shared/data"""
+    """Ten North American species, from random weights.
+
+    Launch: birdnet-fs cv config.py:birds10_cnn data.root=../shared/data
+    """
     return Experiment(
         name="birds10_cnn",
         seed=0,
@@ -77,7 +80,10 @@ def birds10_cnn(*, quick: bool = False) -> Experiment:
 
 
 def space_birds10_cnn() -> Space:
-    """What birds10_cnn was set by hand. Launch: birdnet-fs tune config.py:birds10_cnn data.val_fraction=0.2"""
+    """Search space of birds10_cnn, whose own values were chosen by hand.
+
+    Launch: birdnet-fs tune config.py:birds10_cnn data.root=../shared/data data.val_fraction=0.2
+    """
     return Space(
         {
             "training.learning_rate": Float(3e-4, 1e-2, log=True),
@@ -93,7 +99,10 @@ def space_birds10_cnn() -> Space:
 
 
 def xc171(*, quick: bool = False) -> Experiment:
-    """167 species, one recording each: no classifier, but a start for others. birds10's four species are out."""
+    """167 species with one recording each, for pretraining; the four species shared with birds10 are excluded.
+
+    Launch: birdnet-fs train config.py:xc171 data.root=../shared/data
+    """
     scratch = birds10_cnn()
     return replace(
         scratch,
@@ -109,9 +118,12 @@ def xc171(*, quick: bool = False) -> Experiment:
 
 
 def birds10(*, quick: bool = False) -> Experiment:
-    """Ten species started from xc171. Launch: birdnet-fs cv config.py:birds10 data.root=../shared/data --seeds 0,1
+    """Ten North American species, pretrained on xc171.
 
-    Of birds10_cnn's augmentation mixup and noise are left, which helped (README); frames of 32 ms take half the time.
+    Launch: birdnet-fs cv config.py:birds10 data.root=../shared/data --seeds 0,1
+
+    Of the augmentation of birds10_cnn only mixup and noise are used, which improved accuracy (docs/results.md); a hop
+    of 32 ms halves the training time.
     """
     scratch, first = birds10_cnn(quick=quick), xc171(quick=quick)
     spec = replace(SONGS, hop_length=1024)
@@ -126,7 +138,12 @@ def birds10(*, quick: bool = False) -> Experiment:
 
 
 def birds10_mixed(*, quick: bool = False) -> Experiment:
-    """Ten species heard together in a forest, mixed on the fly from clips that no test soundscape holds."""
+    """Ten species in mixtures of clips with forest background, generated in training; pretraining for soundscapes.
+
+    Launch: birdnet-fs train config.py:birds10_mixed data.root=../shared/data
+
+    The clips are those of the splits train and val, which no test soundscape contains.
+    """
     clips = birds10_cnn(quick=quick)
     first = xc171(quick=quick)
     data = replace(clips.data, background="set=jura24h,split=train")
@@ -146,9 +163,11 @@ def birds10_mixed(*, quick: bool = False) -> Experiment:
 
 
 def soundscapes(*, quick: bool = False) -> Experiment:
-    """Ten species in soundscapes, 5 s windows. Launch: birdnet-fs train config.py:soundscapes data.root=../shared/data
+    """Ten species in soundscapes, 5 s windows, pretrained on birds10_mixed.
 
-    Started from birds10_mixed: the soundscapes that are trained on hold few clips, each many times.
+    Launch: birdnet-fs train config.py:soundscapes data.root=../shared/data
+
+    The training soundscapes contain few different clips, each many times; hence the pretraining.
     """
     first = birds10_mixed(quick=quick)
     return replace(
@@ -176,11 +195,13 @@ def soundscapes(*, quick: bool = False) -> Experiment:
 
 
 def xc171_episodes(*, quick: bool = False) -> Experiment:
-    """xc171 in episodes, a start for new species. Launch: birdnet-fs train config.py:xc171_episodes
+    """Few-shot training in episodes on xc171, for enrolling new species.
 
-    Support and query are parts of one recording, each augmented by itself: little but the species is left in common.
-    PCEN and a strong equalizer take the recording's background and microphone away too; training is short, since the
-    recordings themselves are learned soon.
+    Launch: birdnet-fs train config.py:xc171_episodes data.root=../shared/data
+
+    Support and query are parts of one recording, augmented independently, so that they have little in common besides
+    the species. PCEN and a strong equalizer remove the background and the microphone of the recording. Training is
+    short, since the network would otherwise learn to recognize the recordings.
     """
     first = xc171()
     return replace(
@@ -203,12 +224,14 @@ def xc171_episodes(*, quick: bool = False) -> Experiment:
 
 
 def bengalese_finch(*, quick: bool = False) -> Experiment:
-    """Five syllables of one bird in episodes, to tell its others from one each (`birdnet-fs fewshot-eval`).
+    """Five syllables of one Bengalese finch in episodes, for 1-shot classification of its other syllables.
 
     Launch: birdnet-fs train config.py:bengalese_finch data.root=../shared/data
+    Evaluate: birdnet-fs fewshot-eval RUN ../shared/data/annotations.csv data.where=FILTER
 
-    Syllables last .02-.14 s: a segment holds the longest, its frames are 4 ms apart, and what lies 40 dB below the
-    loudest is dropped. Training is short: the five are told apart soon, and new ones worse the longer it goes on.
+    Syllables last 0.02 to 0.14 s: a segment contains the longest, the hop is 4 ms, and values more than 40 dB below
+    the maximum are clipped. Training is short: the five syllables are separated soon, and the accuracy on new ones
+    decreases with further training.
     """
     return Experiment(
         name="bengalese_finch",
@@ -245,7 +268,10 @@ def bengalese_finch(*, quick: bool = False) -> Experiment:
 
 
 def fewshot_v1(*, quick: bool = False) -> Experiment:
-    """Prototypical network V1. Launch: birdnet-fs train config.py:fewshot_v1 data.root=../shared/data"""
+    """Prototypical network V1.
+
+    Launch: birdnet-fs train config.py:fewshot_v1 data.root=../shared/data
+    """
     v2 = fewshot_v2(quick=quick)
     return replace(
         v2,
@@ -261,10 +287,12 @@ def fewshot_v1(*, quick: bool = False) -> Experiment:
 
 
 def fewshot_v2(*, quick: bool = False) -> Experiment:
-    """Prototypical network V2. Launch: birdnet-fs train config.py:fewshot_v2 data.root=../shared/data
+    """Prototypical network V2.
 
-    Its own data set (DCASE few-shot) has many clips of a recording; xc171 has one recording of each species, so
-    same_recording is set, and what it measures is in part the recording.
+    Launch: birdnet-fs train config.py:fewshot_v2 data.root=../shared/data
+
+    The original data set (DCASE few-shot) has many clips per recording; xc171 has one recording per species. Hence
+    same_recording is set, and the accuracy partly reflects the recording.
     """
     n_train, n_val, n_test = (5, 5, 5) if quick else (2000, 200, 200)
     return Experiment(
@@ -299,7 +327,10 @@ def fewshot_v2(*, quick: bool = False) -> Experiment:
 
 
 def birdclef2025(*, quick: bool = False) -> Experiment:
-    """EfficientNet-B0, Kaggle's BirdCLEF 2025. Launch: birdnet-fs train config.py:birdclef2025 data.root=FOLDER"""
+    """EfficientNet-B0 for the BirdCLEF 2025 competition on Kaggle.
+
+    Launch: birdnet-fs train config.py:birdclef2025 data.root=FOLDER
+    """
     return Experiment(
         name="birdclef2025",
         seed=42,
@@ -325,11 +356,13 @@ def birdclef2025(*, quick: bool = False) -> Experiment:
 
 
 def space_birdclef2025() -> Space:
-    """The search of the BirdCLEF 2025 plan. Launch: birdnet-fs tune config.py:birdclef2025 data.val_fraction=0.2
+    """Search space of the BirdCLEF 2025 design document: 50 random trials.
 
-    Learning rate, batch size, dropout, optimizer and schedule, 50 random trials. The plan's exponential schedule is a
-    step after every epoch; how fast it falls is not said there, and here it reaches a hundredth after the last.
-    RMSprop smooths by .9, as it does in Keras.
+    Launch: birdnet-fs tune config.py:birdclef2025 data.root=FOLDER data.val_fraction=0.2
+
+    Learning rate, batch size, dropout, optimizer and schedule. The exponential schedule of the document is a step after
+    every epoch; its rate is not specified there, and is chosen to reach 1/100 after the last epoch. RMSprop uses a
+    decay of 0.9, the default of Keras.
     """
     return Space(
         {
@@ -353,7 +386,7 @@ def _of_birdclef2025(drawn: dict[str, Any], experiment: Experiment) -> dict[str,
     return {**smoothing, "training.schedule.step_epochs": 1, "training.schedule.step_factor": factor}
 
 
-# ANIMAL-SPOT's defaults before its fork, beside the fork's (the preset): longer windows, coarser in time
+# defaults of the original ANIMAL-SPOT (the preset has those of its fork): longer segments, coarser in time
 ANIMAL_SPOT_FIRST = replace(
     preset("animal_spot"),
     preset="animal_spot_first",
@@ -366,10 +399,12 @@ ANIMAL_SPOT_FIRST = replace(
 
 
 def animal_spot(*, quick: bool = False) -> Experiment:
-    """ANIMAL-SPOT's ResNet-18 on its fork's defaults. Launch: birdnet-fs train config.py:animal_spot data.root=FOLDER
+    """ResNet-18 of ANIMAL-SPOT with the defaults of its fork.
 
-    FOLDER holds LABEL-INFO_ID_YEAR_TAPE_STARTms_ENDms.wav. Their learning rate is for one clip and multiplied by the
-    batch size (`_of_one_clip`); their plateau looks every second epoch, ours after each: patiences are in epochs.
+    Launch: birdnet-fs train config.py:animal_spot data.root=FOLDER
+
+    FOLDER holds files LABEL-INFO_ID_YEAR_TAPE_STARTms_ENDms.wav. The learning rate of ANIMAL-SPOT is per clip and is
+    multiplied by the batch size. ANIMAL-SPOT validates every second epoch; the patience here is in epochs.
     """
     return Experiment(
         name="animal_spot",
@@ -390,12 +425,18 @@ def animal_spot(*, quick: bool = False) -> Experiment:
 
 
 def animal_spot_first(*, quick: bool = False) -> Experiment:
-    """ANIMAL-SPOT as before its fork: the same on windows of 1.28 s and an FFT of 4096."""
+    """The original ANIMAL-SPOT: as animal_spot, with segments of 1.28 s and an FFT of 4096 samples.
+
+    Launch: birdnet-fs train config.py:animal_spot_first data.root=FOLDER
+    """
     return replace(animal_spot(quick=quick), name="animal_spot_first", frontend=ANIMAL_SPOT_FIRST)
 
 
 def animal_spot_convnext(*, quick: bool = False) -> Experiment:
-    """The fork's best: ConvNeXt-Tiny, slower, rare classes drawn more often, smoothed labels."""
+    """Best model of the fork of ANIMAL-SPOT: ConvNeXt-Tiny, lower learning rate, class-balanced sampling, smoothing.
+
+    Launch: birdnet-fs train config.py:animal_spot_convnext data.root=FOLDER
+    """
     resnet = animal_spot(quick=quick)
     return replace(
         resnet,
@@ -413,14 +454,16 @@ def animal_spot_convnext(*, quick: bool = False) -> Experiment:
 
 
 def _of_one_clip(learning_rate: float, *, batch_size: int) -> float:
-    """The learning rate of a batch, as ANIMAL-SPOT scales that of one clip."""
+    """Learning rate of a batch from that of one clip, as ANIMAL-SPOT scales it."""
     return learning_rate * batch_size
 
 
 def call_or_noise(*, quick: bool = False) -> Experiment:
-    """A detector of target against noise. Launch: birdnet-fs train config.py:call_or_noise data.root=FOLDER
+    """Binary detector of calls against noise.
 
-    FOLDER holds clips by label (folders, a table, ANIMAL-SPOT names): any label is a call, but for noise, nocall, ...
+    Launch: birdnet-fs train config.py:call_or_noise data.root=FOLDER
+
+    FOLDER holds labeled clips (folders, a table, or ANIMAL-SPOT names); every label but noise, nocall, ... is a call.
     """
     return Experiment(
         name="call_or_noise",
@@ -436,11 +479,13 @@ def call_or_noise(*, quick: bool = False) -> Experiment:
 
 
 def space_animal_spot() -> Space:
-    """The search of the fork. Launch: birdnet-fs tune config.py:animal_spot training.epochs=30 data.root=FOLDER
+    """Search space of the fork of ANIMAL-SPOT.
 
-    training.learning_rate is drawn for one clip and multiplied by the batch size, as there; the hop gives 128 frames.
-    `pretrained` is left out: published weights are a file that fits one of the two networks. To search it, keep one
-    network and add "model.weights": Categorical(("", FILE)).
+    Launch: birdnet-fs tune config.py:animal_spot data.root=FOLDER training.epochs=30
+
+    training.learning_rate is drawn per clip and multiplied by the batch size, as in ANIMAL-SPOT; the hop is chosen to
+    give 128 frames. Its option `pretrained` is not included, since a file of published weights fits only one of the two
+    networks. To search it, keep one network and add "model.weights": Categorical(("", FILE)).
     """
     return Space(
         {
@@ -451,8 +496,8 @@ def space_animal_spot() -> Space:
             "frontend.n_fft": Categorical((512, 1024, 2048, 4096)),
             "frontend.n_mels": Categorical((128, 256, 512)),
             "frontend.bands": Categorical(("linear", "mel_htk")),
-            "training.sampling": Categorical(("all", "inverse")),  # `weighted`
-            "augmentation.animal_spot.p": Categorical((0.0, 1.0)),  # `augment`
+            "training.sampling": Categorical(("all", "inverse")),  # `weighted` in ANIMAL-SPOT
+            "augmentation.animal_spot.p": Categorical((0.0, 1.0)),  # `augment` in ANIMAL-SPOT
             "training.optimizer.beta1": Float(0.5, 0.95),
         },
         derive=_of_animal_spot,

@@ -12,7 +12,7 @@ import statistics
 from pathlib import Path
 
 from birdnet_fs import models
-from birdnet_fs.cli.experiment import load
+from birdnet_fs.cli.experiment import load_experiment
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.reports.held_out import report_on_held_out
 from birdnet_fs.runs.history import read_history
@@ -51,7 +51,7 @@ def row(name: str, folds: list[int], output: Path, data: Path) -> str:
     metrics, seconds = [], []
     for fold in folds:
         settings = [*QUICK, f"model.name={name}", f"data.fold={fold}", f"data.root={data}"]
-        experiment = load(f"{ROOT / 'config.py'}:birds10_cnn", settings)
+        experiment = load_experiment(f"{ROOT / 'config.py'}:birds10_cnn", settings)
         place = output / name.replace("/", "_") / f"fold{fold}"
         if not (is_finished(place, experiment) and (place / "metrics.json").is_file()):
             report_on_held_out(train(experiment, place))

@@ -13,7 +13,7 @@ import argparse
 import statistics
 from pathlib import Path
 
-from birdnet_fs.cli.experiment import load
+from birdnet_fs.cli.experiment import load_experiment
 from birdnet_fs.core.settings import override
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.export.export import export_run
@@ -41,7 +41,7 @@ def float_runs(asked: argparse.Namespace) -> list[Run]:
     for seed in asked.seeds.split(","):
         for fold in asked.folds.split(","):
             settings = [f"model.name={asked.model}", f"seed={seed}", f"data.fold={fold}", f"data.root={asked.data}"]
-            experiment = load(f"{ROOT / 'config.py'}:birds10_cnn", [*settings, *asked.settings])
+            experiment = load_experiment(f"{ROOT / 'config.py'}:birds10_cnn", [*settings, *asked.settings])
             place = asked.output / asked.model.replace("/", "_") / f"seed{seed}_fold{fold}"
             if not is_finished(place, experiment):
                 train(experiment, place)

@@ -12,7 +12,7 @@ import csv
 import statistics
 from pathlib import Path
 
-from birdnet_fs.cli.experiment import load
+from birdnet_fs.cli.experiment import load_experiment
 from birdnet_fs.data.score_table import read_scores
 from birdnet_fs.metrics.auroc import macro_auroc
 from birdnet_fs.reports.held_out import report_on_held_out
@@ -74,7 +74,7 @@ def row(name: str, settings: tuple[str, ...], seeds: list[int], output: Path, da
             file = output.resolve() / "tables" / f"rare{number}.csv"
             table_with_rare(rare, number % 5, data, file)
             given = (*QUICK, *settings, f"data.root={data}", f"data.table={file}", f"seed={seed}", "data.where=")
-            experiment = load(f"{ROOT / 'config.py'}:birds10_cnn", [*given, f"training.precision={precision}"])
+            experiment = load_experiment(f"{ROOT / 'config.py'}:birds10_cnn", [*given, f"training.precision={precision}"])
             place = output / "".join(c if c.isalnum() else "_" for c in name) / f"seed{seed}" / f"rare{number}"
             if not (is_finished(place, experiment) and (place / "metrics.json").is_file()):
                 report_on_held_out(train(experiment, place))

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from birdnet_fs.batches.loader import Batch, TrainingBatches
-from birdnet_fs.cli.experiment import load
+from birdnet_fs.cli.experiment import load_experiment
 from birdnet_fs.data.manifest import read_background
 from birdnet_fs.data.partition import partition
 from birdnet_fs.data.targets import clip_targets
@@ -47,7 +47,7 @@ class Timed(TrainingBatches):
 def shares(name: str, workers: int, epochs: int, data: Path) -> list[float]:
     """Of every epoch the share that was spent waiting."""
     given = [f"model.name={name}", f"training.workers={workers}", f"training.epochs={epochs}", f"data.root={data}"]
-    experiment = load(f"{ROOT / 'config.py'}:birds10_cnn", [*given, "training.threads=1"])
+    experiment = load_experiment(f"{ROOT / 'config.py'}:birds10_cnn", [*given, "training.threads=1"])
     torch.set_num_threads(1)
     parts = partition(experiment)
     rate = experiment.frontend.sample_rate_hz

@@ -1,4 +1,4 @@
-"""`birdnet-fs analyze`: score recordings with a run or an exported model."""
+"""`birdnet-fs analyze`: detect classes in recordings with a run or an exported model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,41 +7,45 @@ import typer
 
 
 def analyze(
-    model: Annotated[Path, typer.Argument(help="Run folder, ensemble, or a .tflite file with its .json beside it.")],
+    model: Annotated[
+        Path, typer.Argument(help="Run folder, ensemble, or .tflite file with its .json in the same folder.")
+    ],
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Recordings, and folders searched at any depth.")
+        list[Path], typer.Argument(metavar="INPUT...", help="Recordings, or folders searched at any depth.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the tables and ledger.csv.")],
     rtype: Annotated[
-        str, typer.Option(help="Tables to write, by comma: csv, raven, audacity, kaleidoscope, birdnet, animal_spot.")
+        str,
+        typer.Option(
+            help="Table formats, separated by commas: csv, raven, audacity, kaleidoscope, birdnet, animal_spot."
+        ),
     ] = "csv",
     min_conf: Annotated[
         float | None,
-        typer.Option("--min_conf", help="Lowest confidence written, 0..1; when not given 0.25, or 0 with --top_n."),
+        typer.Option("--min_conf", help="Lowest confidence to write, 0..1; default 0.25, with --top_n 0."),
     ] = None,
-    overlap: Annotated[float, typer.Option(help="Overlap of consecutive windows, seconds.")] = 0.0,
-    top_n: Annotated[int, typer.Option("--top_n", help="At most this many classes per window; 0 = no limit.")] = 0,
+    overlap: Annotated[float, typer.Option(help="Overlap of consecutive windows in seconds.")] = 0.0,
+    top_n: Annotated[int, typer.Option("--top_n", help="Largest number of classes per window; 0 = no limit.")] = 0,
     merge_consecutive: Annotated[
         int,
         typer.Option(
             "--merge_consecutive",
-            help="Join up to this many consecutive windows of a class; the confidence is the highest of them. "
-            "1 = off, 0 = no limit.",
+            help="Largest number of consecutive windows of a class to merge into one detection, which has their "
+            "highest confidence; 1 = no merging, 0 = no limit.",
         ),
     ] = 1,
     slist: Annotated[
-        Path | None, typer.Option(help="Text file of class or scientific names, one a line; others are not called.")
+        Path | None,
+        typer.Option(help="Text file of class or scientific names, one per line; other classes are not reported."),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch_size", help="Windows scored at once.")] = 32,
-    threads: Annotated[int, typer.Option(help="CPU threads for the model; 0 = the runtime decides.")] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Do recordings again that are finished with these settings.")
-    ] = False,
+    batch_size: Annotated[int, typer.Option("--batch_size", help="Windows per batch.")] = 32,
+    threads: Annotated[int, typer.Option(help="CPU threads of the model; 0 = default of the runtime.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Analyze finished recordings again.")] = False,
 ) -> None:
     """Score recordings with a sliding window and write tables of detections.
 
-    A second run with the same model and settings does what is missing. A broken recording stops nothing: it
-    is named with its reason in OUTPUT/ledger.csv. The exit status is 1 when no recording could be scored.
+    A second run with the same model and settings skips finished recordings. A damaged recording does not stop the
+    analysis: it is listed with the reason in OUTPUT/ledger.csv. The exit status is 1 when no recording could be scored.
     """
     from birdnet_fs.analysis.analyze import LEDGER
     from birdnet_fs.analysis.analyze import analyze as run

@@ -1,4 +1,4 @@
-"""`birdnet-fs bench`: what an exported artifact costs in time and memory."""
+"""`birdnet-fs bench`: inference time and memory of an exported artifact."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,18 @@ import typer
 
 
 def bench(
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A .tflite or .onnx of `export`.")],
-    against: Annotated[Path | None, typer.Option(help="Another one, timed in turns with it.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads of the runtime.")] = 1,
-    batch_size: Annotated[int, typer.Option("--batch_size", help="Segments at once.")] = 1,
-    seconds: Annotated[float, typer.Option(help="How long each is run.")] = 10.0,
-    as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
+    artifact: Annotated[
+        Path, typer.Argument(metavar="ARTIFACT", help="A .tflite or .onnx file of `birdnet-fs export`.")
+    ],
+    against: Annotated[
+        Path | None, typer.Option(help="Second artifact to compare with; the two are timed in turns.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads of the runtime.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch_size", help="Segments per call.")] = 1,
+    seconds: Annotated[float, typer.Option(help="Duration of the measurement per artifact, seconds.")] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
-    """Time ARTIFACT with its runtime alone: ms a segment, times real time, load, size, memory."""
+    """Measure ARTIFACT in its runtime: ms per segment, real-time factor, loading time, size and memory."""
     from birdnet_fs.export.runtimes.benchmark import measure_in_turns
 
     paths = [artifact] if against is None else [artifact, against]
@@ -34,7 +38,7 @@ def bench(
             f"{1e3 * speed.load_s:7.1f}  {speed.n_bytes / 1e6:7.2f}  {speed.peak_bytes / 1e6:9.1f}"
         )
     base = ", ".join(sorted({f"{speed.base_bytes / 1e6:.0f}" for speed in speeds}))
-    print(f"Memory includes Python, NumPy and the runtime ({base} MB before the file was opened).")
+    print(f"Memory includes Python, NumPy and the runtime ({base} MB before loading the file).")
     for speed in speeds:
         if speed.input == "features":
             print(f"{speed.path.name} reads features: the front-end is not included.")

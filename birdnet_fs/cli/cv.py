@@ -1,4 +1,4 @@
-"""`birdnet-fs cv`: every fold of an experiment, one run folder each, and what they say together."""
+"""`birdnet-fs cv`: cross-validation, one run folder per fold, and the out-of-fold results."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,28 +13,35 @@ from birdnet_fs.core.progress import say
 
 
 def cv(
-    experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="As config.py:birds10.")],
-    settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As data.root=folder.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder; default runs/NAME-cv.")] = None,
-    fold: Annotated[int | None, typer.Option("--fold", help="This fold only, as one job of a cluster.")] = None,
-    seeds: Annotated[str, typer.Option("--seeds", help="As 0,1,2; default the experiment's own.")] = "",
-    cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and stop.")] = False,
-    ensemble: Annotated[
-        str, typer.Option("--ensemble", help="mean, power or rank: also write all folds as one model, FOLDER/ensemble.")
+    experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="Experiment, as config.py:birds10.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as data.root=FOLDER.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Output folder; default runs/NAME-cv.")] = None,
+    fold: Annotated[
+        int | None, typer.Option("--fold", help="Train this fold only, for one job per fold on a cluster.")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option("--seeds", help="Seeds, separated by commas, as 0,1,2; default: the seed of the experiment.")
     ] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace folds of other settings.")] = False,
+    cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and exit.")] = False,
+    ensemble: Annotated[
+        str,
+        typer.Option("--ensemble", help="mean, power or rank: also combine all folds in the ensemble OUTPUT/ensemble."),
+    ] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace folds trained with other settings.")] = False,
 ) -> None:
-    """Train and score every fold; folds that are already there with the same settings are kept.
+    """Train and evaluate every fold; finished folds with the same settings are kept.
 
-    Without --fold it then collects: oof.csv (each clip scored by the network that did not train on it, the mean over
-    the seeds), report.html and metrics.json of that, and cv.json: each fold, mean and standard deviation (over the
-    seeds when there are several, else over the folds), and the numbers out of fold.
+    Without --fold, the folds are then combined: oof.csv (every clip scored by the network that was not trained on it,
+    averaged over the seeds), its report.html and metrics.json, and cv.json with the metrics of every fold, their mean
+    and standard deviation (over the seeds when there are several, else over the folds) and the out-of-fold metrics.
     """
     from birdnet_fs import schema
-    from birdnet_fs.cli.experiment import load
+    from birdnet_fs.cli.experiment import load_experiment
     from birdnet_fs.core.settings import show
 
-    chosen = load(experiment, settings or [])
+    chosen = load_experiment(experiment, settings or [])
     if cfg:
         print(show(schema.debugged(chosen)))
         return
@@ -48,7 +55,7 @@ def cv(
     if fold is not None and fold not in folds:
         raise UserError(f"--fold must be one of {folds}. Received: {fold}")
     if fold is not None and ensemble:
-        raise UserError("--ensemble needs all folds; give it to the command without --fold that collects them.")
+        raise UserError("--ensemble needs all folds; use it in the command without --fold, which combines them.")
     if ensemble and ensemble not in COMBINE:
         raise UserError(f"--ensemble must be one of {', '.join(COMBINE)}. Received: {ensemble!r}")
     rows = []
@@ -63,11 +70,9 @@ def cv(
     print("\n".join([*map(_line, rows), *_numbers(found)]))
     say(f"out of fold: {folder / 'oof.csv'}; open {folder / 'report.html'}")
     if ensemble:
-        from birdnet_fs.cli import ensemble as together
+        from birdnet_fs.cli.ensemble import FOLDER, make_ensemble
 
-        made = together.make(
-            [Path(row["run"]) for row in rows], folder / together.FOLDER, combine=ensemble, overwrite=True
-        )
+        made = make_ensemble([Path(row["run"]) for row in rows], folder / FOLDER, combine=ensemble, overwrite=True)
         say(f"{made.path}: {made.about}")
 
 
@@ -75,11 +80,11 @@ def _seeds(text: str) -> list[int]:
     try:
         return list(dict.fromkeys(int(seed) for seed in text.split(","))) if text else []
     except ValueError:
-        raise UserError(f"--seeds must be whole numbers with commas between, as 0,1,2. Received: {text!r}") from None
+        raise UserError(f"--seeds must be whole numbers separated by commas, as 0,1,2. Received: {text!r}") from None
 
 
 def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[str, Any]:
-    from birdnet_fs.cli.train import is_there
+    from birdnet_fs.cli.train import holds_run
     from birdnet_fs.reports.evaluate import METRICS, SCORES, stored_json
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.reports.out_of_fold import HEADLINE
@@ -90,7 +95,7 @@ def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[s
     one = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, fold=number))
     place = folder / f"fold{number}"
     names = (*HEADLINE, "n_scored_classes")
-    trained = is_finished(place, one) or (not overwrite and is_there(place, one))
+    trained = is_finished(place, one) or (not overwrite and holds_run(place, one))
     metrics = stored_json(place / METRICS) if trained else {}
     if not set(names) <= set(metrics) or not (place / SCORES).is_file():
         say(f"seed {one.seed} fold {number}, {'scored' if trained else 'trained'} in {place}:")
@@ -98,12 +103,12 @@ def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[s
         run = load_run(place) if trained else train(one, place, pretrained=start)
         metrics = report_on_held_out(run)
         if not metrics:
-            raise UserError(f"Fold {number} holds no clip, so it cannot be scored; use fewer folds (data.n_folds).")
+            raise UserError(f"Fold {number} has no clips, so it cannot be evaluated; use fewer folds (data.n_folds).")
     return {"seed": experiment.seed, "fold": number, **{n: metrics[n] for n in names}, "run": str(place)}
 
 
 def _collect(experiment: Any, rows: Sequence[dict[str, Any]], folder: Path) -> dict[str, Any]:
-    """Write oof.csv, what it says (metrics.json, report.html) and cv.json; gives the last."""
+    """Write oof.csv, its metrics.json and report.html, and cv.json; returns the content of cv.json."""
     from birdnet_fs.data.score_table import read_scores, write_scores
     from birdnet_fs.reports.evaluate import SCORES, write_evaluation
     from birdnet_fs.reports.out_of_fold import CV, OOF, never_scored, out_of_fold, summary
@@ -122,7 +127,7 @@ def _collect(experiment: Any, rows: Sequence[dict[str, Any]], folder: Path) -> d
         experiment=experiment,
         notes=[
             f"Every clip was scored by {whose} of the fold that held it out ({len(by_seed[seeds[0]])} folds); {CV} "
-            "tells how much folds and seeds differ.",
+            "holds the differences between folds and seeds.",
             *([left] if left else []),
         ],
     )
@@ -136,7 +141,7 @@ def _collect(experiment: Any, rows: Sequence[dict[str, Any]], folder: Path) -> d
 
 
 def _numbers(found: dict[str, Any]) -> list[str]:
-    """cv.json in a few lines."""
+    """Format cv.json as a table of a few lines."""
     lines = [f"{'':18s} {'mean':>6s}   {'± over ' + found['std_over']:16s} out of fold"]
     names = {"accuracy": "accuracy", "macro_auroc": "macro AUROC", "cmap": "cmAP", "f1": "macro F1"}
     for name, shown in names.items():

@@ -1,4 +1,4 @@
-"""`birdnet-fs enroll`: new classes for a trained run from a few clips each."""
+"""`birdnet-fs enroll`: add classes to a trained run from a few clips each."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,29 +11,33 @@ from birdnet_fs.core.progress import say
 
 
 def enroll(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run, or one that was enrolled.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained or enrolled run.")],
     support: Annotated[
         Path | None,
-        typer.Argument(metavar="[SUPPORT]", help="Clips of the new classes: a folder for each, or a table."),
+        typer.Argument(
+            metavar="[SUPPORT]", help="Clips of the new classes: a folder with one subfolder per class, or a table."
+        ),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="How SUPPORT is read, as data.where=split=a.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings for reading SUPPORT, as data.where=split=a."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The new run's folder.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the new run.")] = None,
     background: Annotated[
-        Path | None, typer.Option(help="Folder of recordings with none of the classes, to calibrate 'unknown' on.")
+        Path | None, typer.Option(help="Folder of recordings without any of the classes, to calibrate 'unknown'.")
     ] = None,
-    remove: Annotated[list[str] | None, typer.Option(help="A class to leave out; may be given again.")] = None,
-    extend: Annotated[bool, typer.Option("--extend", help="Add clips to classes that are known already.")] = False,
+    remove: Annotated[list[str] | None, typer.Option(help="Class to remove; may be repeated.")] = None,
+    extend: Annotated[bool, typer.Option("--extend", help="Add clips to existing classes.")] = False,
     unknown: Annotated[
-        bool, typer.Option("--unknown/--no-unknown", help="Whether 'unknown' stands when no class is near.")
+        bool,
+        typer.Option("--unknown/--no-unknown", help="Add the class 'unknown' for inputs that are similar to no class."),
     ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is in OUTPUT.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run in OUTPUT.")] = False,
 ) -> None:
-    """Teach a run new classes in seconds, without training: each becomes the mean of its clips' embeddings.
+    """Add classes to a run without training: the prototype of a class is the mean embedding of its clips.
 
-    The new run is used like any other: analyze, evaluate, export. Classes enrolled before are kept; those of a run
-    that was trained otherwise are left out.
+    The new run can be used like any other: analyze, evaluate, export. Classes enrolled before are kept; the classes
+    that a run was trained on are not part of the new run.
     """
     from birdnet_fs import schema
     from birdnet_fs.audio.read import find_audio
@@ -42,20 +46,20 @@ def enroll(
     from birdnet_fs.runs.run import CONFIG, load_run
 
     if output is None:
-        raise UserError("Where to write is not given; add -o FOLDER for the new run.")
+        raise UserError("The output folder is missing; add -o FOLDER for the new run.")
     if support is None and not remove:
-        raise UserError("Nothing to do: give a folder of clips to learn from, or --remove CLASS.")
+        raise UserError("Nothing to do: give SUPPORT, a folder of clips of new classes, or --remove CLASS.")
     wrong = next((s for s in settings or [] if not s.startswith("data.")), None)
     if wrong is not None:
         raise UserError(f"Settings of this command must be data.KEY=VALUE. Received: {wrong!r}")
     if (output / CONFIG).is_file() and (output.resolve() == run.resolve() or not overwrite):
-        raise UserError(f"{output} holds a run already; give another folder with -o, or --overwrite to replace it.")
+        raise UserError(f"{output} already holds a run; give another folder with -o, or --overwrite to replace it.")
     check_output(output)
     opened = load_run(run)
     manifest = None
     if support is not None:
         if not support.exists():
-            raise UserError(f"Clips to learn from were expected at {support} (a folder or a table); none is there.")
+            raise UserError(f"SUPPORT must be a folder of clips or a table; {support} does not exist.")
         asked = schema.Data(
             root=str(support if support.is_dir() else support.parent),
             table="" if support.is_dir() else support.name,
@@ -65,7 +69,7 @@ def enroll(
         manifest = read_manifest(override(schema.Experiment(data=asked), settings or []).data)
     noises = [Clip(path) for path in find_audio(background)] if background is not None else []
     if background is not None and not noises:
-        raise UserError(f"--background must be a folder with recordings. Received: {background}")
+        raise UserError(f"--background must be a folder with recordings; there are none in {background}.")
     from birdnet_fs.fewshot.enrollment import enroll
 
     new = enroll(opened, manifest, output, background=noises, remove=remove or [], extend=extend, unknown=unknown)

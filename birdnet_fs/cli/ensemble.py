@@ -1,4 +1,4 @@
-"""`birdnet-fs ensemble`: several runs become one folder that scores as one."""
+"""`birdnet-fs ensemble`: combine several runs in one folder that is used like a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,44 +12,51 @@ from birdnet_fs.core.progress import say
 if TYPE_CHECKING:
     from birdnet_fs.runs.ensemble import Ensemble
 
-FOLDER = "ensemble"  # in the folder of `cv`
+FOLDER = "ensemble"  # name of the folder inside the folder of `cv`
 
 
 def ensemble(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or the folder of `cv` for all its folds.")
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or a folder of `cv` for all its folds.")
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder; of one `cv` folder CVFOLDER/ensemble by default.")
+        Path | None,
+        typer.Option("-o", "--output", help="Output folder; default for one folder of `cv`: CVFOLDER/ensemble."),
     ] = None,
-    combine: Annotated[str, typer.Option(help="mean, power or rank of the members' probabilities.")] = "mean",
-    power: Annotated[float, typer.Option(help="With power: k of the mean of p ** k.")] = 2.0,
+    combine: Annotated[str, typer.Option(help="Combination of the probabilities: mean, power or rank.")] = "mean",
+    power: Annotated[float, typer.Option(help="Exponent k of the combination power.")] = 2.0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an ensemble of other members or settings.")
+        bool, typer.Option("--overwrite", help="Replace an ensemble with other members or settings.")
     ] = False,
 ) -> None:
-    """Copy runs into one folder that `analyze` and `evaluate` take like a run.
+    """Copy runs into one folder that `analyze` and `evaluate` accept like a run.
 
-    Networks, front-ends, sample rates and the order of the classes may differ, the classes may not. mean: of the
-    probabilities. power: of p ** k, so that surer members count more. rank: of the positions of the scores among those
-    that each member gave to the clips it held out (scores.csv), for members whose probabilities mean different things;
-    such scores rank clips and are no probabilities, so --min_conf 0.99 means above 99 % of those clips.
+    All members must have the same classes; networks, front-ends, sample rates and the order of the classes may differ.
+    mean: mean probability. power: mean of p ** k, which gives confident members more weight. rank: mean rank of a score
+    among the scores of the member's own held-out clips (scores.csv), for members with differently calibrated
+    probabilities; such scores are ranks in 0..1, so --min_conf 0.99 selects scores above 99 % of those clips.
     """
     folders = [folder for given in runs for folder in members_of(given)]
     if output is None:
         if len(runs) != 1:
-            raise UserError("Where to write is not given; add -o FOLDER.")
+            raise UserError("The output folder is missing; add -o FOLDER.")
         output = runs[0] / FOLDER
-    made = make(folders, output, combine=combine, power=power, overwrite=overwrite)
+    made = make_ensemble(folders, output, combine=combine, power=power, overwrite=overwrite)
     print(made.about)
     say(f"ensemble: {output}; use it as a run: birdnet-fs analyze {output} RECORDINGS -o TABLES")
 
 
 def members_of(given: Path) -> list[Path]:
-    """The run folders that are meant: the folder itself, or the folds that the cv.json in it is about.
+    """List the run folders of an argument of `ensemble`.
+
+    Args:
+        given: A run folder, or a folder of `cv`.
+
+    Returns:
+        The folder itself, or the folds listed in its cv.json.
 
     Raises:
-        UserError: It holds folds and no cv.json.
+        UserError: The folder holds folds but no cv.json.
     """
     from birdnet_fs.reports.evaluate import stored_json
     from birdnet_fs.reports.out_of_fold import CV, result_place
@@ -60,18 +67,30 @@ def members_of(given: Path) -> list[Path]:
         return [given / result_place(row) for row in table.get("folds", [])]
     if any(given.glob("fold[0-9]*")) or any(given.glob("seed*/fold[0-9]*")):
         raise UserError(
-            f"{given} holds folds and no {CV}; collect them first: birdnet-fs cv, as they were trained, without --fold."
+            f"{given} holds folds but no {CV}; combine them first with the command `birdnet-fs cv` of the folds, "
+            "without --fold."
         )
     return [given]
 
 
-def make(
+def make_ensemble(
     folders: Sequence[Path], output: Path, *, combine: str, power: float = 2.0, overwrite: bool = False
 ) -> "Ensemble":
-    """Write the ensemble of some run folders; arguments and errors as `save_ensemble`.
+    """Write an ensemble of run folders.
+
+    Args:
+        folders: Run folders of the members, each given once.
+        output: Folder of the ensemble.
+        combine: "mean", "power" or "rank".
+        power: Exponent of "power", above 0. Default: 2.
+        overwrite: Replace an ensemble with other members or settings.
+
+    Returns:
+        The ensemble.
 
     Raises:
-        UserError: Ranks are wanted, and a run has no scores of clips it held out.
+        UserError: A member is given twice or does not fit the others, or "rank" is chosen and a run has no scores of
+            held-out clips.
     """
     from birdnet_fs.data.score_table import read_scores
     from birdnet_fs.inference.ensemble import position_table
@@ -83,18 +102,20 @@ def make(
         (folder for i, folder in enumerate(folders) if folder.resolve() in map(Path.resolve, folders[:i])), None
     )
     if twice is not None:
-        raise UserError(f"A member of an ensemble counts once; {twice} was given twice.")
+        raise UserError(f"The members of an ensemble must differ; {twice} was given twice.")
     runs = [load_run(folder) for folder in folders]
     check_members(runs, combine, power)
     tables = []
     for run in runs if combine == "rank" else ():
         if not (run.path / SCORES).is_file():
             raise UserError(
-                f"Ranks need the scores a run gave to clips it held out, and {run.path} has no {SCORES}; run "
+                f"Ranks need the scores of held-out clips, and {run.path} has no {SCORES}; run "
                 f"`birdnet-fs evaluate {run.path}` first, or use --combine mean."
             )
         found = read_scores(run.path / SCORES)
         if found.classes != run.classes:
-            raise UserError(f"{run.path / SCORES} has other classes than the run; delete it and evaluate again.")
+            raise UserError(
+                f"{run.path / SCORES} has other classes than the run; delete the file and evaluate the run again."
+            )
         tables.append(position_table(found.scores[:, class_columns(run, runs[0])]))
     return save_ensemble(output, runs, how=combine, power=power, positions=tables, overwrite=overwrite)

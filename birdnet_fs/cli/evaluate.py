@@ -1,4 +1,4 @@
-"""`birdnet-fs evaluate`: how good a run is, in numbers and as a page."""
+"""`birdnet-fs evaluate`: metrics and a report of a run, on held-out or on new labeled recordings."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,32 +17,32 @@ def evaluate(
         Path, typer.Argument(metavar="RUN", help="Run folder, checkpoint or ensemble; with INPUT also a .tflite file.")
     ],
     source: Annotated[
-        Path | None, typer.Argument(metavar="[INPUT]", help="Labeled recordings the run never heard: folder or table.")
+        Path | None,
+        typer.Argument(metavar="[INPUT]", help="Labeled recordings that the run was not trained on: folder or table."),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="How INPUT is read, as data.where=split=test.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings for reading INPUT, as data.where=split=test."),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for the results; needed with INPUT.")
-    ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads for the model; 0 = the runtime decides.")] = 0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Output folder; required with INPUT.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads of the model; 0 = default of the runtime.")] = 0,
 ) -> None:
-    """Evaluate a run or a checkpoint on what it held out, or on new labeled recordings.
+    """Evaluate a run or a checkpoint on its held-out clips, or on new labeled recordings.
 
-    Without INPUT metrics.json and report.html in RUN are written anew (or in OUTPUT): from the scores in RUN where it
-    has them, else what it held out is scored first, in episodes when it learned in episodes. With INPUT the recordings
-    are scored, and all is written to OUTPUT.
+    Without INPUT, metrics.json and report.html are written to RUN (or OUTPUT): from the scores in RUN where it has
+    them; otherwise the held-out clips are scored first, in episodes for a run trained in episodes. With INPUT, the
+    recordings are scored and all results are written to OUTPUT.
     """
     if output is not None:
         check_output(output)
     if source is None and run.suffix == ".tflite":
-        raise UserError(f"{run} holds no clips to evaluate on; give labeled recordings, and -o FOLDER.")
+        raise UserError(f"{run} has no held-out clips; give labeled recordings as INPUT, and -o FOLDER.")
     if source is None:
         from birdnet_fs.reports.held_out import evaluate_again
 
         metrics, folder = evaluate_again(run, output), output or run
     elif output is None:
-        raise UserError("Where to write is not given; add -o FOLDER when you evaluate on new recordings.")
+        raise UserError("The output folder is missing; add -o FOLDER to evaluate on new recordings.")
     else:
         metrics, folder = _on_new(run, source, settings or [], output, threads), output
     print(_table(metrics))
@@ -68,34 +68,34 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
     if wrong is not None:
         raise UserError(f"Settings of this command must be data.KEY=VALUE. Received: {wrong!r}")
     engine = open_engine(run, threads=threads)
-    together = load_ensemble(run) if is_ensemble(run) else None
-    one = together.members[0] if together else load_run(run) if run.is_dir() else None
+    ensemble = load_ensemble(run) if is_ensemble(run) else None
+    one = ensemble.members[0] if ensemble else load_run(run) if run.is_dir() else None
     experiment = one.experiment if one else schema.Experiment(name=run.stem)
     labels = dataclasses.replace(experiment.data, multi_label=engine.multi_label)
     asked = override(schema.Experiment(data=guess_data(source, labels)), settings)
     table, ledger = score_labeled(engine, asked.data)
     ledger.write(output / "ledger.csv")
     write_scores(output / "scores.csv", table)
-    notes = [*([together.about] if together else []), f"Scored on {escaped(source)}. {ledger.summary()}"]
+    notes = [*([ensemble.about] if ensemble else []), f"Scored on {escaped(source)}. {ledger.summary()}"]
     known = provenance(run).trained_on([Clip(Path(path)) for path in dict.fromkeys(row.path for row in table.rows)])
     if known:
         notes.append(
             f"The run was trained on {len(known)} of these recordings (the first: {escaped(known[0].path)}): the "
-            "numbers say how well it remembers, not how well it does on new recordings."
+            "metrics do not measure how well it generalizes to new recordings."
         )
         say(notes[-1])
     return write_evaluation(
         output,
         table,
         multi_label=engine.multi_label or any(len(row.labels) != 1 for row in table.rows),
-        title=f"{together.title if together else experiment.name} on {source.name or source.resolve().name}",
-        experiment=None if together else experiment,
+        title=f"{ensemble.title if ensemble else experiment.name} on {source.name or source.resolve().name}",
+        experiment=None if ensemble else experiment,
         notes=notes,
     )
 
 
 def _table(metrics: dict[str, Any]) -> str:
-    """The headline and the classes, worst first, as text."""
+    """Format the headline metrics and one line per class, worst first."""
     lines = _of_episodes(metrics) if "test_acc" in metrics else _of_segments(metrics)
     return "\n".join(lines)
 
@@ -133,7 +133,7 @@ def _of_segments(metrics: dict[str, Any]) -> list[str]:
         numbers = " ".join(f"{_number(row[key], 3):>7}" for key in COLUMNS)
         lines.append(f"{row['name'][:40]:40} {row['n_positives']:6d} {numbers}")
     if metrics["skipped_classes"]:
-        lines.append(f"not scored (no segment with it, or none without): {', '.join(metrics['skipped_classes'])}")
+        lines.append(f"not evaluated (no positive or no negative segment): {', '.join(metrics['skipped_classes'])}")
     return lines
 
 

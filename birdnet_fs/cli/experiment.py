@@ -1,4 +1,4 @@
-"""`config.py:name key=value ...` -> the experiment it names, with the settings applied."""
+"""Loading of experiments and search spaces from a config file, with `key=value` settings applied."""
 
 import dataclasses
 import inspect
@@ -12,18 +12,21 @@ from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.renamed import in_python
 from birdnet_fs.core.settings import override
 
-SHORT = {"teacher_model": "distillation.teacher"}  # names that the design document of torch_impl gives to settings
+SHORT = {"teacher_model": "distillation.teacher"}  # names of settings in the design document of torch_impl
 
 
-def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
+def load_experiment(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
     """Load a named experiment from a config file and apply settings.
 
     Args:
         reference: `config.py:name`: a Python file and a function in it that returns an `Experiment`.
-        settings: `key=value`; `quick=true` is handed to the function.
+        settings: `key=value` each; `quick=true` is passed to the function.
+
+    Returns:
+        The experiment with the settings applied.
 
     Raises:
-        UserError: No such file, no such experiment (the nearest is named), or a setting that does not fit.
+        UserError: The file or the experiment does not exist (the nearest name is given), or a setting does not fit.
     """
     path, colon, name = reference.rpartition(":")
     if not colon:
@@ -31,16 +34,14 @@ def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
     if not Path(path).is_file():
         raise UserError(
             f"An experiment is FILE:NAME, as config.py:birds10; there is no file {path!r} here. "
-            "`birdnet-fs init` writes a config.py to start from."
+            "`birdnet-fs init` writes a config.py with examples."
         )
     found = _functions(Path(path), "Experiment")
     if not name:
-        raise UserError(
-            f"Say which experiment of {path} is meant, as {path}:NAME. It has: {', '.join(found) or 'none'}."
-        )
+        raise UserError(f"The experiment is missing; write {path}:NAME. The file has: {', '.join(found) or 'none'}.")
     if name not in found:
         raise UserError(
-            f"{path} has no experiment {name!r}.{nearest(name, found)} It has: {', '.join(found) or 'none'}."
+            f"{path} has no experiment {name!r}.{nearest(name, found)} The file has: {', '.join(found) or 'none'}."
         )
     quick = [s for s in settings if s.partition("=")[0].strip() == "quick"]
     wrong = next((s for s in quick if s.replace(" ", "").lower() not in ("quick=true", "quick=false")), None)
@@ -60,7 +61,7 @@ def load(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
 
 
 def _moved(experiment: schema.Experiment, old: str, new: str) -> schema.Experiment:
-    """With one folder of recordings for all parts: data.root=elsewhere moves what is trained first as well."""
+    """Apply data.root to the pretraining experiments that have the same root."""
     first = experiment.pretrain
     if first is None:
         return experiment
@@ -82,8 +83,11 @@ def load_space(reference: str, experiment: str) -> schema.Space:
             file, and "" is its `space_NAME`.
         experiment: `config.py:NAME`.
 
+    Returns:
+        The search space.
+
     Raises:
-        UserError: No such file or space.
+        UserError: The file or the search space does not exist.
     """
     own, _, tuned = experiment.rpartition(":")
     path, _, name = reference.rpartition(":")
@@ -93,14 +97,14 @@ def load_space(reference: str, experiment: str) -> schema.Space:
     found = _functions(Path(path), "Space")
     if name not in found:
         raise UserError(
-            f"{path} has no search space {name!r}.{nearest(name, found)} It has: {', '.join(found) or 'none'}; a space "
-            "is a function that returns one (-> Space), named with --space."
+            f"{path} has no search space {name!r}.{nearest(name, found)} The file has: {', '.join(found) or 'none'}; a "
+            "search space is a function annotated with -> Space, and --space gives its name."
         )
     return _made(found[name], path, {})
 
 
 def _functions(path: Path, kind: str) -> dict[str, Callable[..., Any]]:
-    """The functions of a file that return a `kind` of the schema, as annotated."""
+    """Find the functions of a file whose annotated return type is `kind` of the schema."""
     try:
         names = runpy.run_path(str(path))
     except UserError:
@@ -116,7 +120,7 @@ def _functions(path: Path, kind: str) -> dict[str, Callable[..., Any]]:
 
 
 def _made(function: Callable[..., Any], path: str, options: Mapping[str, Any]) -> Any:
-    """What a function of a config file returns; a name of an earlier version in it is refused with the new one."""
+    """Call a function of a config file; names of earlier versions in it raise UserError with the new name."""
     try:
         return function(**options)
     except Exception as error:

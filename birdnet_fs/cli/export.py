@@ -1,4 +1,4 @@
-"""`birdnet-fs export`: a trained run becomes a file that other programs load."""
+"""`birdnet-fs export`: convert a trained run to a file for other programs, and verify it."""
 
 import signal
 import sys
@@ -11,38 +11,52 @@ from birdnet_fs.export.targets.table import TARGETS
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder of `train`.", metavar="RUN")],
+    run: Annotated[Path, typer.Argument(help="Run folder.", metavar="RUN")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the artifacts; default RUN/export.")
     ] = None,
-    target: Annotated[str, typer.Option(help="The program it is for: " + ", ".join(TARGETS) + ".")] = "tflite",
+    target: Annotated[
+        str, typer.Option(help="Program that loads the artifact: " + ", ".join(TARGETS) + ".")
+    ] = "tflite",
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16, dynamic, int8 or several, with commas; default fp32, of `quantize` int8.")
+        str,
+        typer.Option(
+            help="fp32, fp16, dynamic, int8, or several separated by commas; default fp32, for runs of `quantize` int8."
+        ),
     ] = "",
     input: Annotated[
-        str, typer.Option(help="waveform (front-end inside) or features (its constants beside); default: the target's.")
+        str,
+        typer.Option(
+            help="waveform (front-end included) or features (its constants in a JSON file); default: the target's."
+        ),
     ] = "",
     embeddings: Annotated[
         bool,
-        typer.Option("--embeddings", help="A second output, for enrollment on a device (export/enroll_tflite.py)."),
+        typer.Option(
+            "--embeddings",
+            help="Add the embedding as a second output, for enrollment on a device (export/enroll_tflite.py).",
+        ),
     ] = False,
     any_batch: Annotated[
-        bool, typer.Option("--any_batch", help="Any number of segments at once, where the target takes one.")
+        bool, typer.Option("--any_batch", help="Allow any batch size, where the target uses one segment.")
     ] = False,
-    name: Annotated[str, typer.Option(help="Name of the files; the run folder's when empty.")] = "",
-    license: Annotated[str, typer.Option(help="License of the network, for its model card.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the files; default: name of the run folder.")] = "",
+    license: Annotated[str, typer.Option(help="License of the network, for the model card.")] = "",
     audio: Annotated[
-        Path | None, typer.Option(help="Recordings for the parity test, when those of the run are gone.")
+        Path | None, typer.Option(help="Recordings for the parity test, when those of the run are missing.")
     ] = None,
     n_segments: Annotated[int, typer.Option("--n_segments", help="Segments in the parity test.")] = 1000,
     environment: Annotated[
         list[Path] | None,
-        typer.Option(help="Python of another environment to prove it on (tflite-runtime, onnx2tf); may be repeated."),
+        typer.Option(
+            help="Python of another environment for the parity test (tflite-runtime, onnx2tf); may be repeated."
+        ),
     ] = None,
 ) -> None:
-    """Export RUN, with labels, constants, golden inputs, a card and a proof that it answers as the run does.
+    """Export RUN with labels, constants, golden inputs, a model card and a parity report.
 
-    An artifact that does not stay within the budget of its precision, on every runtime found, is not written.
+    An artifact whose outputs differ from the run by more than the tolerance of its precision, on any runtime found, is
+    not written.
     """
     from birdnet_fs.core.files import check_output
 
@@ -50,7 +64,7 @@ def export(
     from birdnet_fs.export.export import export_run
     from birdnet_fs.runs.run import load_run
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a job that is ended cleans up as well
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # temporary files are removed when a job is terminated
     artifacts = export_run(
         load_run(run),
         output or run / "export",
@@ -76,4 +90,4 @@ def export(
         print("  ".join(text.ljust(width) for text, width in zip(row, wide, strict=True)).rstrip())
     for artifact in artifacts:
         for runtime, p in artifact.parity_report.second_route.items():
-            print(f"{artifact.path.name}: the second converter agrees on {runtime}: {p}")
+            print(f"{artifact.path.name}: parity of the second converter on {runtime}: {p}")

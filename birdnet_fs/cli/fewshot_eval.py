@@ -1,4 +1,4 @@
-"""`birdnet-fs fewshot-eval`: how well a run tells new classes apart from a few clips of each."""
+"""`birdnet-fs fewshot-eval`: accuracy of a run on new classes, from a few clips of each."""
 
 import dataclasses
 from pathlib import Path
@@ -10,34 +10,38 @@ from birdnet_fs.core.errors import UserError
 
 
 def fewshot_eval(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Any trained run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run.")],
     source: Annotated[
         Path, typer.Argument(metavar="INPUT", help="Labeled clips or timed events of new classes: folder or table.")
     ],
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="How INPUT is read, as data.where=set=birds10.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings for reading INPUT, as data.where=set=birds10."),
     ] = None,
-    ways: Annotated[int, typer.Option(help="Classes of an episode.")] = 5,
-    shots: Annotated[str, typer.Option(help="Clips of a class to learn from, as 1,5.")] = "1,5",
-    queries: Annotated[int, typer.Option(help="Clips of a class to name.")] = 5,
-    episodes: Annotated[int, typer.Option(help="Episodes for each number of shots.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
+    ways: Annotated[int, typer.Option(help="Classes per episode.")] = 5,
+    shots: Annotated[str, typer.Option(help="Support clips per class, separated by commas, as 1,5.")] = "1,5",
+    queries: Annotated[int, typer.Option(help="Query clips per class.")] = 5,
+    episodes: Annotated[int, typer.Option(help="Number of episodes for each number of shots.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Random seed of the episodes.")] = 0,
     known: Annotated[
-        bool, typer.Option("--known", help="Also classes of the run, from recordings that it was not trained on.")
+        bool, typer.Option("--known", help="Include classes of the run, from recordings that it was not trained on.")
     ] = False,
-    fill: Annotated[str, typer.Option(help="Behind a clip shorter than the run's input: silence or repeat.")] = (
-        "silence"
-    ),
+    fill: Annotated[
+        str, typer.Option(help="Padding of clips shorter than the input of the run: silence or repeat.")
+    ] = ("silence"),
     correlation: Annotated[
-        bool, typer.Option("--correlation", help="Also by spectrogram cross-correlation, alone and beside cosines.")
+        bool,
+        typer.Option(
+            "--correlation", help="Also evaluate spectrogram cross-correlation, alone and combined with cosines."
+        ),
     ] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="JSON file for the results.")] = None,
 ) -> None:
-    """Accuracy over many episodes of classes that are new to the run, with 95 % intervals.
+    """Measure the accuracy over many episodes of new classes, with 95 % intervals.
 
-    A clip is a recording or, where INPUT has times, an event in one; rows without a class, or with several, are left
-    out. Support and query come from different recordings ("across"), and apart from that from one recording ("within"),
-    where the clips allow it. Every method names the same queries.
+    A clip is a recording or, where INPUT has times, an event in a recording; rows with no class or with several are
+    skipped. Support and query clips are drawn from different recordings ("across") and, in a separate evaluation, from
+    the same recording ("within"), where the data allows it. All methods classify the same queries.
     """
     from birdnet_fs import schema
     from birdnet_fs.core.files import write_json
@@ -49,23 +53,23 @@ def fewshot_eval(
     try:
         wanted = [int(shot) for shot in shots.split(",")]
     except ValueError:
-        raise UserError(f"--shots must be whole numbers with commas between, as 1,5. Received: {shots!r}") from None
+        raise UserError(f"--shots must be whole numbers separated by commas, as 1,5. Received: {shots!r}") from None
     opened = load_run(run)
     if not source.exists():
-        raise UserError(f"Labeled clips were expected at {source} (a folder or a table); none is there.")
+        raise UserError(f"INPUT must be a folder of labeled clips or a table; {source} does not exist.")
     asked = schema.Data(
         root=str(source if source.is_dir() else source.parent), table="" if source.is_dir() else source.name
     )
     experiment = override(schema.Experiment(data=asked), settings or [])
     if dataclasses.replace(experiment, data=asked) != schema.Experiment(data=asked):
-        raise UserError(f"Only data.* can be set, the rest is the run's own. Received: {' '.join(settings or [])}")
+        raise UserError(f"Settings of this command must be data.KEY=VALUE. Received: {' '.join(settings or [])}")
     manifest = read_manifest(experiment.data)
     clips = [clip for clip in manifest.clips if len(clip.labels) == 1]
     left = len(manifest.clips) - len(clips)
     if not clips:
-        raise UserError(f"None of the {left} rows of {source} names one class; set data.label_column.")
+        raise UserError(f"None of the {left} rows of {source} has exactly one class; set data.label_column.")
     if left:
-        say(f"{left} of {len(manifest.clips)} rows name no class, or several, and stand in no episode.")
+        say(f"{left} of {len(manifest.clips)} rows have no class or several, and are skipped.")
     from birdnet_fs.fewshot.few_shot_evaluation import evaluate_few_shot, result_to_json
 
     results, reasons = evaluate_few_shot(
@@ -81,7 +85,7 @@ def fewshot_eval(
         correlation=correlation,
     )
     for recordings, why in reasons.items():
-        say(f"None {recordings} recordings: {why}")
+        say(f"No episodes {recordings} recordings: {why}")
     print(f"{'recordings':10} {'episode':>14} {'method':20} accuracy (95 % interval of {episodes:,} episodes)")
     for r in results:
         kind = f"{r.n_way}-way {r.n_shot}-shot"

@@ -1,4 +1,4 @@
-"""`birdnet-fs init`: a config.py to start from."""
+"""`birdnet-fs init`: write an example config.py."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +10,11 @@ from birdnet_fs.core.files import write_text
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to write config.py.")] = Path("."),
+    folder: Annotated[Path, typer.Argument(help="Folder for config.py.")] = Path("."),
 ) -> None:
-    """Write a config.py with two experiments to change."""
+    """Write a config.py with two example experiments."""
     path = folder / "config.py"
     if path.exists():
-        raise UserError(f"{path} exists already; it was left as it is. Move it away or give another folder.")
+        raise UserError(f"{path} exists already and was not changed; move it or give another folder.")
     write_text(path, (Path(__file__).parent / "starter.py").read_text(encoding="utf-8"))
     print(f"wrote {path}; next: birdnet-fs train {path}:my_recordings data.root=FOLDER_WITH_ONE_FOLDER_PER_SPECIES")

@@ -1,6 +1,6 @@
-"""The command `birdnet-fs`: its verbs in the order of the work, errors without tracebacks.
+"""The command `birdnet-fs`: its verbs in the order of a typical workflow, and user errors without tracebacks.
 
-Verb files import nothing heavy at their top, so that `--help` answers in under a second.
+The files of the verbs import heavy libraries inside functions only, so that `--help` takes less than a second.
 """
 
 import os
@@ -36,17 +36,19 @@ NAME = "birdnet-fs"
 
 
 class _Verbs(TyperGroup):
-    """The verbs; one of an earlier version is refused with its new name."""
+    """Group of verbs that refuses a renamed verb with its new name."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the verb of the arguments."""
         refuse_verb(args[0])
         return super().resolve_command(ctx, args)
 
 
 class _Verb(TyperCommand):
-    """One verb; an option of an earlier version is refused with its new name."""
+    """Verb that refuses a renamed option with its new name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments of the verb."""
         for argument in args[: args.index("--") if "--" in args else None]:
             refuse_option(self.name or "", argument)
         return super().parse_args(ctx, args)
@@ -54,16 +56,12 @@ class _Verb(TyperCommand):
 
 app = typer.Typer(
     cls=_Verbs,
-    help="Recordings of birds and other animals in, classifiers people can trust and ship out.",
+    help="Train, evaluate and export classifiers of bird and other animal sounds.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-NAMES = {
-    pseudo_label: "pseudo-label",
-    fewshot_eval: "fewshot-eval",
-    quantize: "quantize",
-}  # of functions named otherwise
+NAMES = {pseudo_label: "pseudo-label", fewshot_eval: "fewshot-eval"}  # verbs that differ from the function
 for verb in (
     quickstart,
     init,
@@ -93,12 +91,16 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _root(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print it.")) -> None:
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
     pass
 
 
 def main() -> None:
-    """Run the command line; exit 2 on a user's fault (one sentence), 130 on an interrupt."""
+    """Run the command line; exit with 2 and one sentence on a user error, with 130 on an interrupt."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         status = app(args=sys.argv[1:] or ["--help"], prog_name=NAME, standalone_mode=False)
@@ -109,15 +111,15 @@ def main() -> None:
             raise
         _stop(f"{error.strerror}: {error.filename or ''}".rstrip(": "), 2)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # anything but wrong arguments is a defect of ours
+        if not hasattr(error, "format_message"):  # not an error in the arguments but a defect of this package
             raise
         context = getattr(error, "ctx", None)
         said = error.format_message().rstrip()
         _stop(f"{said}{'' if said[-1] in '.?' else '.'} See {context.command_path if context else NAME} --help.", 2)
     if status == 130:
         _stop(
-            "interrupted; the same command goes on. Finished recordings, folds and runs are kept, an unfinished "
-            "training starts anew.",
+            "interrupted; the same command continues the work. Finished recordings, folds and runs are kept, an "
+            "unfinished training starts again.",
             130,
         )
     sys.exit(status if isinstance(status, int) else 0)

@@ -1,4 +1,4 @@
-"""`birdnet-fs manifest`: read labeled recordings of any layout, check every file and write one table."""
+"""`birdnet-fs manifest`: read a labeled data set of any layout, check every file and write one table."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,20 +9,21 @@ from birdnet_fs.core.progress import say
 
 
 def manifest(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of recordings, or a table in it.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of recordings, or a table.")],
     settings: Annotated[
-        list[str] | None, typer.Argument(help="data settings, as data.label_column=species data.multi_label=true")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings for reading INPUT, as data.label_column=species."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Table to write.")] = Path("manifest.csv"),
-    layout: Annotated[str, typer.Option(help="Layout of the labels; found by itself when not given.")] = "",
-    label_column: Annotated[str, typer.Option(help="Column that holds the label.")] = "",
-    where: Annotated[str, typer.Option(help="Rows to use, as set=birds10,split=train|val.")] = "",
-    allow: Annotated[bool, typer.Option("--allow", help="Exit with 0 although rows were refused.")] = False,
+    layout: Annotated[str, typer.Option(help="Layout of the labels; default: detected.")] = "",
+    label_column: Annotated[str, typer.Option(help="Column of the label.")] = "",
+    where: Annotated[str, typer.Option(help="Filter of the rows, as set=birds10,split=train|val.")] = "",
+    allow: Annotated[bool, typer.Option("--allow", help="Exit with status 0 although rows were refused.")] = False,
 ) -> None:
-    """Say what a data set holds and what is wrong with it, and write it as one table.
+    """Summarize a data set, list its faults and write it as one table.
 
-    Every recording is decoded once. The table and its ledger (manifest.ledger.csv: every row as ok, partial or
-    quarantined with the reason) are written also when rows were refused; the exit code is then 1.
+    Every recording is decoded once. The table and its ledger (manifest.ledger.csv: status and reason of every row, ok,
+    partial or quarantined) are written even when rows were refused; the exit status is then 1.
     """
     from birdnet_fs.core.errors import UserError
     from birdnet_fs.core.files import check_output
@@ -60,7 +61,7 @@ def manifest(
         print(f"{name[:40]:40} {n_clips[name]:7d} {per_class.get(name, 0.0):8.3f}")
     if "" in per_class:
         n_quiet = sum(not clip.labels for clip in found.clips)
-        print(f"{'(nothing called)':40} {n_quiet:7d} {per_class['']:8.3f}")
+        print(f"{'(no label)':40} {n_quiet:7d} {per_class['']:8.3f}")
     for status in ("quarantined", "partial"):
         bad = [row for row in found.ledger.rows if row.status == status]
         if bad:

@@ -1,4 +1,4 @@
-"""`birdnet-fs models`: the networks there are, with their size, cost and source."""
+"""`birdnet-fs models`: list of the available networks with size, cost and source."""
 
 import math
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 def models(
     shape: Annotated[
-        str, typer.Option("--input", help="Features to count for: FRAMESxMELS, or FRAMESxMELSxCHANNELS.")
+        str, typer.Option("--input", help="Shape of the features: FRAMESxMELS or FRAMESxMELSxCHANNELS.")
     ] = "256x256",
-    n_classes: Annotated[int, typer.Option("--classes", help="Width of the last layer.")] = 206,
+    n_classes: Annotated[int, typer.Option("--classes", help="Number of classes.")] = 206,
 ) -> None:
-    """List the networks: parameters, cost of one segment, source.
+    """List the networks with their number of parameters, cost per segment and source.
 
-    GFLOP counts a multiplication and an addition as two, in convolutions, dense, recurrent and attention layers.
-    The defaults are those of BirdCLEF 2025: features of 256 x 256, 206 classes.
+    GFLOP counts a multiplication and an addition as two operations, in convolutions, dense, recurrent and attention
+    layers. The defaults are those of BirdCLEF 2025: features of 256 x 256, 206 classes.
     """
     from birdnet_fs import models as room
 
@@ -37,12 +37,12 @@ def models(
 
 
 def gflop(model: "keras.Model") -> float:
-    """Cost of one input: 2 x the multiplications of convolutions, dense, recurrent and attention layers, in 10^9."""
+    """Cost of one input in 10^9 operations: twice the multiplications of all layers with kernels."""
     return 2 * sum(_multiplications(layer) for layer in model.layers) / 1e9
 
 
 def _multiplications(layer: Any) -> int:
-    """Every weight is used once for each cell of the output, or for each frame or token."""
+    """Multiplications of one layer: every weight is used once per output position, frame or token."""
     parts = [layer.forward_layer, layer.backward_layer] if hasattr(layer, "forward_layer") else [layer]
     cells = [part.cell for part in parts if hasattr(part, "cell")]
     if cells:

@@ -1,4 +1,4 @@
-"""`birdnet-fs pseudo-label`: label unlabeled recordings with a model, and train on them, in rounds."""
+"""`birdnet-fs pseudo-label`: label unlabeled recordings with a model, and train on them in rounds."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,36 +16,45 @@ if TYPE_CHECKING:
 
 
 def pseudo_label(
-    model: Annotated[Path, typer.Argument(help="Run folder, an ensemble, or an exported .tflite.")],
+    model: Annotated[Path, typer.Argument(help="Run folder, ensemble or exported .tflite file.")],
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT... [KEY=VALUE]...", help="Recordings, and folders searched at any depth."),
+        typer.Argument(
+            metavar="INPUT... [KEY=VALUE]...",
+            help="Recordings, or folders searched at any depth; settings of the training, as pseudo_labels.power=2.",
+        ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder.")],
     rounds: Annotated[
-        int, typer.Option(min=0, help="Label and train so often, each time with the run of the round before.")
+        int,
+        typer.Option(
+            min=0, help="Rounds of labeling and training, each with the run of the previous round; 0 = label only."
+        ),
     ] = 0,
-    overlap: Annotated[float, typer.Option(help="Overlap of consecutive windows, seconds.")] = 0.0,
-    batch_size: Annotated[int, typer.Option("--batch_size", help="Windows scored at once.")] = 32,
-    threads: Annotated[int, typer.Option(help="CPU threads for the model; 0 = the runtime decides.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace runs of other settings.")] = False,
+    overlap: Annotated[float, typer.Option(help="Overlap of consecutive windows in seconds.")] = 0.0,
+    batch_size: Annotated[int, typer.Option("--batch_size", help="Windows per batch.")] = 32,
+    threads: Annotated[int, typer.Option(help="CPU threads of the model; 0 = default of the runtime.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace runs trained with other settings.")] = False,
 ) -> None:
-    """Write OUTPUT/pseudo.csv: the windows of recordings with the model's probabilities, to train on with
-    pseudo_labels.table=OUTPUT.
+    """Label the windows of recordings with the probabilities of a model, for training.
 
-    With --rounds N the run's own experiment is trained with them too, changed by KEY=VALUE (as pseudo_labels.power=2 or
-    augmentation.cutmix.p=0.5), into OUTPUT/round1/run; that run labels round 2, and so on. What is finished is kept.
+    The windows are written to OUTPUT/pseudo.csv; pseudo_labels.table=OUTPUT trains on them. With --rounds N, the
+    experiment of the run is also trained with them, changed by KEY=VALUE (as pseudo_labels.power=2 or
+    augmentation.cutmix.p=0.5), in OUTPUT/round1/run; that run labels the recordings of round 2, and so on. Finished
+    rounds are kept.
     """
     settings = [given for given in inputs if "=" in given and not Path(given).exists()]
     recordings = [Path(given) for given in inputs if given not in settings]
     check_output(output)
     if not rounds:
         if settings:
-            raise UserError(f"{settings[0]} is a setting of training; add --rounds 1 to train on what is labeled.")
+            raise UserError(
+                f"{settings[0]} is a setting of the training; add --rounds 1 to train on the labeled windows."
+            )
         table = _label(model, recordings, output, overlap, batch_size, threads)
         print(f"{table}; train on it with pseudo_labels.table={output}")
         return
-    from birdnet_fs.cli.train import headline, is_there, refuse_unfinished
+    from birdnet_fs.cli.train import headline, holds_run, refuse_unfinished
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.runs.run import CONFIG, load_run
     from birdnet_fs.training.trainer import train
@@ -59,12 +68,12 @@ def pseudo_label(
         older = (model / CONFIG).is_file() and (model / CONFIG).stat().st_mtime < table.stat().st_mtime
         if older:
             say(f"{model} was trained on an older {table.name}; it is trained again.")
-        there = not overwrite and not older and is_there(model, chosen)
+        there = not overwrite and not older and holds_run(model, chosen)
         if not overwrite:
             refuse_unfinished(model)
         run = load_run(model) if there else train(chosen, model)
         metrics = report_on_held_out(run)
-        print(f"round {number}: {headline(metrics) if metrics else 'nothing was held out'}")
+        print(f"round {number}: {headline(metrics) if metrics else 'no clips were held out'}")
         say(f"run folder: {model}")
 
 
@@ -82,13 +91,13 @@ def _label(
 
 
 def _experiment(model: Path, settings: Sequence[str]) -> "schema.Experiment":
-    """What is trained in every round: the experiment of the run, or of an ensemble's first."""
+    """Experiment trained in every round: that of the run, or of the first member of an ensemble."""
     from birdnet_fs import frontend
     from birdnet_fs.core.settings import override
     from birdnet_fs.runs.ensemble import is_ensemble, load_ensemble
     from birdnet_fs.runs.run import load_run
 
     if not model.is_dir():
-        raise UserError(f"--rounds trains the experiment of a run, and {model} is none; give a run folder.")
+        raise UserError(f"--rounds trains the experiment of a run, and {model} is not a run; give a run folder.")
     run = load_ensemble(model).members[0] if is_ensemble(model) else load_run(model)
     return override(run.experiment, list(settings), {"frontend": frontend.preset})

@@ -1,4 +1,4 @@
-"""`birdnet-fs quantize`: train a float run on with the rounding of int8, for artifacts of 8 bits that lose less."""
+"""`birdnet-fs quantize`: quantization-aware training of a float run, for accurate int8 artifacts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,17 +13,17 @@ from birdnet_fs.core.progress import say
 def quantize(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run of a convolutional family.")],
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As training.epochs=10.")
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as training.epochs=10.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the new run.")] = None,
-    cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and stop.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is in OUTPUT.")] = False,
+    cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and exit.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run in OUTPUT.")] = False,
 ) -> None:
-    """Go on with a run as int8 will compute it: 5 epochs on the clips it was trained on, to answer as it did.
+    """Continue the training of a run with simulated int8 rounding, to match the outputs of the float network.
 
-    BatchNorm is folded into the convolutions, and every weight and activation is rounded to 8 bits while the network
-    learns. The new run is evaluated, analyzed and exported like any other; `birdnet-fs export OUTPUT --precision int8`
-    ships the ranges it has learned.
+    By default 5 epochs on the training clips of the run. BatchNorm is folded into the convolutions, and all weights and
+    activations are rounded to 8 bits in training. The new run can be used like any other: evaluate, analyze, export;
+    `birdnet-fs export OUTPUT --precision int8` uses the quantization ranges of the training.
     """
     from birdnet_fs import frontend
     from birdnet_fs.cli.train import train_and_report
@@ -36,7 +36,7 @@ def quantize(
         print(show(chosen))
         return
     if output is None:
-        raise UserError("Where to write is not given; add -o FOLDER for the new run.")
+        raise UserError("The output folder is missing; add -o FOLDER for the new run.")
     if (output / CONFIG).is_file() and output.resolve() == run.resolve():
         raise UserError(f"{output} is the float run itself; give another folder with -o.")
     check_output(output)

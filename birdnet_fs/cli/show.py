@@ -1,4 +1,4 @@
-"""`birdnet-fs show`: what an experiment does to its recordings, as a page."""
+"""`birdnet-fs show`: an HTML page with examples of the augmentation of an experiment."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,26 +11,28 @@ SUBJECTS = ("augment",)
 
 
 def show(
-    subject: Annotated[str, typer.Argument(metavar="augment", help="What to show.")],
-    experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="As config.py:birds10.")],
+    subject: Annotated[str, typer.Argument(metavar="augment", help="Subject of the page.")],
+    experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="Experiment, as config.py:birds10.")],
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As augmentation.pitch.p=1.")
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as augmentation.pitch.p=1.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="HTML file; default NAME_augment.html.")] = None,
-    clips: Annotated[int, typer.Option(help="Training clips to show.")] = 6,
-    n_draws: Annotated[int, typer.Option("--n_draws", help="Random draws of each clip.")] = 4,
+    clips: Annotated[int, typer.Option(help="Number of training clips.")] = 6,
+    n_draws: Annotated[int, typer.Option("--n_draws", help="Number of random draws per clip.")] = 4,
 ) -> None:
-    """Show what augmentation does to training clips: spectrograms before and after, and in words what was drawn.
+    """Show augmented training clips: spectrograms before and after, with a description of the random draws.
 
-    They are drawn as training with the same settings draws them, so that a setting can be tried with KEY=VALUE before
-    anything is trained.
+    The draws equal those of a training with the same settings, so that settings can be tried with KEY=VALUE before
+    training.
     """
-    from birdnet_fs.cli.experiment import load
+    from birdnet_fs.cli.experiment import load_experiment
     from birdnet_fs.core.progress import say
 
     if subject not in SUBJECTS:
-        raise UserError(f"`show` has {', '.join(SUBJECTS)}.{nearest(subject, SUBJECTS)} Received: {subject!r}")
-    chosen = load(experiment, settings or [])
+        raise UserError(
+            f"The subject must be one of {', '.join(SUBJECTS)}.{nearest(subject, SUBJECTS)} Received: {subject!r}"
+        )
+    chosen = load_experiment(experiment, settings or [])
     from birdnet_fs.reports.augment import report_on_augmentation
 
     path = output or Path(f"{chosen.name}_augment.html")

@@ -1,11 +1,11 @@
-"""Your experiments: each a function that returns an Experiment, as differences from the defaults.
+"""Your experiments: functions that return an Experiment, as differences from the defaults.
 
     birdnet-fs train config.py:my_recordings data.root=path/to/recordings
-    birdnet-fs train config.py:my_recordings quick=true              # two epochs, to see that all is in place
-    birdnet-fs train config.py:my_recordings training.epochs=50 --cfg   # print the settings, train nothing
-    birdnet-fs tune config.py:my_recordings data.val_fraction=0.2       # look for better settings
+    birdnet-fs train config.py:my_recordings quick=true                 # two epochs, to check the setup
+    birdnet-fs train config.py:my_recordings training.epochs=50 --cfg   # print the settings without training
+    birdnet-fs tune config.py:my_recordings data.val_fraction=0.2       # search for better settings
 
-`birdnet-fs train` shows every key with `--cfg`; birdnet_fs/schema/ explains each with its unit and default.
+`birdnet-fs train ... --cfg` prints all settings; birdnet_fs/schema/ documents each with its unit and default.
 """
 
 from birdnet_fs.frontend import preset
@@ -27,7 +27,10 @@ from birdnet_fs.schema import (
 
 
 def my_recordings(*, quick: bool = False) -> Experiment:
-    """One folder per species below data.root. Launch: birdnet-fs train config.py:my_recordings data.root=FOLDER"""
+    """Clips in one folder per species below data.root.
+
+    Launch: birdnet-fs train config.py:my_recordings data.root=FOLDER
+    """
     return Experiment(
         name="my_recordings",
         data=Data(root="recordings"),
@@ -49,7 +52,10 @@ def my_recordings(*, quick: bool = False) -> Experiment:
 
 
 def space_my_recordings() -> Space:
-    """What to search. Launch: birdnet-fs tune config.py:my_recordings data.root=FOLDER data.val_fraction=0.2"""
+    """Search space of my_recordings.
+
+    Launch: birdnet-fs tune config.py:my_recordings data.root=FOLDER data.val_fraction=0.2
+    """
     return Space(
         {
             "training.learning_rate": Float(2e-4, 1e-2, log=True),
@@ -63,7 +69,7 @@ def space_my_recordings() -> Space:
 
 
 def aviary(*, quick: bool = False) -> Experiment:
-    """The synthetic aviary of `birdnet-fs quickstart`: audio the package makes itself, so every answer is known."""
+    """Synthetic recordings of `birdnet-fs quickstart`, whose labels are known exactly."""
     return Experiment(
         name="aviary",
         data=Data(
@@ -76,7 +82,7 @@ def aviary(*, quick: bool = False) -> Experiment:
         frontend=preset("birdnet_3s_48k"),
         model=Model("cnn/tiny"),
         augmentation=Augmentation(crop="active", noise=Noise(0.5), gain_db=6, time_masks=Masks(1), freq_masks=Masks(1)),
-        # one thread: a network this small gains nothing from a second, and loses much on a busy machine
+        # one thread: a second one does not speed up a network this small, and is slower on a busy machine
         training=Training(
             epochs=1 if quick else 15, batch_size=8, learning_rate=3e-3, threads=1, sampling=Sampling(crops_per_clip=2)
         ),

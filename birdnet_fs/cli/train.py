@@ -1,4 +1,4 @@
-"""`birdnet-fs train`: one experiment, one run folder."""
+"""`birdnet-fs train`: train one experiment into one run folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,14 @@ from birdnet_fs.core.progress import say
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
-    """The two first numbers of metrics.json; what is undefined is said to be."""
+    """Format the headline metrics of metrics.json in one line.
+
+    Args:
+        metrics: Content of metrics.json.
+
+    Returns:
+        Macro AUROC and accuracy ("undefined" where they are null); for runs trained in episodes the test accuracy.
+    """
     if "test_acc" in metrics:
         low, high = metrics["test_acc_ci"]
         interval = "" if low is None else f" ({low:.4f} to {high:.4f})"
@@ -24,32 +31,46 @@ def headline(metrics: Mapping[str, Any]) -> str:
     return "  ".join(f"{name} {'undefined' if value is None else format(value, '.4f')}" for name, value in shown)
 
 
-HARDLY = 0.6  # macro AUROC; guessing gives .5, within .1 of it for the twenty clips of a small fold
+NEAR_CHANCE = 0.6  # macro AUROC; random scores give 0.5, and up to 0.6 on the twenty clips of a small fold
 
 
 def advice(metrics: Mapping[str, Any]) -> str:
-    """What to try where the run tells the classes hardly better than guessing; nothing where it does."""
+    """Suggest changes for a run whose macro AUROC is near chance level.
+
+    Args:
+        metrics: Content of metrics.json.
+
+    Returns:
+        The suggestion; "" for other runs.
+    """
     auroc = metrics.get("macro_auroc")
-    if auroc is None or auroc >= HARDLY:
+    if auroc is None or auroc >= NEAR_CHANCE:
         return ""
     return (
-        f"A macro AUROC of {auroc:.2f} is hardly better than guessing (.50): look at the loss in history.csv. Where it "
-        "never fell, take a third of training.learning_rate, more training.epochs or less augmentation; else more "
-        "recordings, a smaller network (model.name=cnn/small) or a start from other species (pretrain)."
+        f"A macro AUROC of {auroc:.2f} is near chance level (0.50). If the loss in history.csv did not decrease, try a "
+        "third of training.learning_rate, more training.epochs or less augmentation; otherwise more recordings, a "
+        "smaller network (model.name=cnn/small) or pretraining on other species (pretrain)."
     )
 
 
-def is_there(folder: Path, experiment: Any) -> bool:
-    """Whether `folder` holds this run already.
+def holds_run(folder: Path, experiment: Any) -> bool:
+    """Check whether a folder already holds the finished run of an experiment.
+
+    Args:
+        folder: Run folder, which may not exist.
+        experiment: The experiment.
+
+    Returns:
+        True when the folder holds a run with the same settings, False when it holds none.
 
     Raises:
-        UserError: It holds another one.
+        UserError: The folder holds a run with other settings.
     """
     from birdnet_fs.runs.resolve import differing_settings, is_finished
     from birdnet_fs.runs.run import CONFIG
 
     if is_finished(folder, experiment):
-        say(f"{folder} holds this run already; it is kept (--overwrite trains it again).")
+        say(f"{folder} already holds this run; it is kept (--overwrite trains it again).")
         return True
     if (folder / CONFIG).is_file():
         way = "give another folder with -o, or --overwrite to replace it."
@@ -63,10 +84,13 @@ def is_there(folder: Path, experiment: Any) -> bool:
 
 
 def refuse_unfinished(folder: Path) -> None:
-    """Leave the checkpoints of a training that did not finish; they may be all that is left of days.
+    """Refuse to replace the checkpoints of an unfinished training, which may be the result of days.
+
+    Args:
+        folder: Run folder.
 
     Raises:
-        UserError: There are some.
+        UserError: The folder holds such checkpoints.
     """
     from birdnet_fs.runs.checkpoints import LAST
     from birdnet_fs.runs.run import CHECKPOINTS, CONFIG
@@ -74,30 +98,30 @@ def refuse_unfinished(folder: Path) -> None:
     last = folder / CHECKPOINTS / LAST
     if (last / CONFIG).is_file() and not (folder / CONFIG).is_file():
         raise UserError(
-            f"{folder / CHECKPOINTS} holds what a training left that did not finish; give another folder with -o "
-            f"(model.weights={last} starts from there), or --overwrite to replace it."
+            f"{folder / CHECKPOINTS} holds checkpoints of an unfinished training; give another folder with -o "
+            f"(model.weights={last} starts from the last one), or --overwrite to replace them."
         )
 
 
 def train(
-    experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="As config.py:birds10.")],
+    experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="Experiment, as config.py:birds10.")],
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As training.epochs=5.")
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as training.epochs=5.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder; default runs/NAME.")] = None,
-    cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and stop.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is in the folder.")] = False,
+    cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and exit.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run in the folder.")] = False,
 ) -> None:
-    """Train one run, score what it held out (classes, when it learns in episodes), and write the report.
+    """Train one run, evaluate it on the held-out clips (or classes, in episodes), and write a report.
 
-    A run with the same settings that is there already is kept; one with other settings is not replaced without
-    --overwrite. Experiments with a quick version take quick=true, all take debug=true.
+    An existing run with the same settings is kept; one with other settings is replaced only with --overwrite.
+    Experiments with a quick version accept quick=true; all accept debug=true.
     """
     from birdnet_fs import schema
-    from birdnet_fs.cli.experiment import load
+    from birdnet_fs.cli.experiment import load_experiment
     from birdnet_fs.core.settings import show
 
-    chosen = load(experiment, settings or [])
+    chosen = load_experiment(experiment, settings or [])
     if cfg:
         print(show(schema.debugged(chosen)))
         return
@@ -108,12 +132,18 @@ def train(
 
 
 def train_and_report(experiment: Any, folder: Path, overwrite: bool) -> None:
-    """Train into a folder, or take the run of that experiment which is there, and report on what it held out."""
+    """Train an experiment, or load its finished run, and evaluate it on the held-out clips.
+
+    Args:
+        experiment: The experiment.
+        folder: Run folder.
+        overwrite: Replace an existing run in the folder.
+    """
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.runs.run import load_run
     from birdnet_fs.training.trainer import train as train_run
 
-    there = not overwrite and is_there(folder, experiment)
+    there = not overwrite and holds_run(folder, experiment)
     if not overwrite:
         refuse_unfinished(folder)
     run = load_run(folder) if there else train_run(experiment, folder)

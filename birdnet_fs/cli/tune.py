@@ -1,4 +1,4 @@
-"""`birdnet-fs tune`: look for better settings of an experiment, on one machine or on many that share the folder."""
+"""`birdnet-fs tune`: search for better settings of an experiment, on one or several machines that share a folder."""
 
 import dataclasses
 import importlib.util
@@ -22,30 +22,40 @@ if TYPE_CHECKING:
 
 
 def tune(
-    experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="As config.py:birds10.")],
-    settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of all trials.")] = None,
-    space: Annotated[str, typer.Option("--space", help="As config.py:space_x, or space_x; default space_NAME.")] = "",
-    trials: Annotated[int | None, typer.Option("--trials", min=1, help="In all; default that of the space.")] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that train at the same time.")] = 1,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder; default runs/NAME-tune.")] = None,
-    pruner: Annotated[str, typer.Option("--pruner", help="median, hyperband or none; default the space's.")] = "",
-    sampler: Annotated[str, typer.Option("--sampler", help="tpe or random; default the space's.")] = "",
-    n_best: Annotated[int, typer.Option("--n_best", min=0, help="Best trials whose weights are kept.")] = 3,
-    cfg: Annotated[bool, typer.Option("--cfg", help="Print the settings and what is searched, and stop.")] = False,
+    experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="Experiment, as config.py:birds10.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings of all trials.")
+    ] = None,
+    space: Annotated[
+        str, typer.Option("--space", help="Search space, as config.py:space_x or space_x; default space_NAME.")
+    ] = "",
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help="Total number of trials; default: that of the space.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that train in parallel.")] = 1,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Output folder; default runs/NAME-tune.")
+    ] = None,
+    pruner: Annotated[
+        str, typer.Option("--pruner", help="median, hyperband or none; default: that of the space.")
+    ] = "",
+    sampler: Annotated[str, typer.Option("--sampler", help="tpe or random; default: that of the space.")] = "",
+    n_best: Annotated[int, typer.Option("--n_best", min=0, help="Number of best trials whose weights are kept.")] = 3,
+    cfg: Annotated[bool, typer.Option("--cfg", help="Print the settings and the search space, and exit.")] = False,
 ) -> None:
-    """Train many trials with settings drawn from a search space, and say which were best.
+    """Train many trials with settings drawn from a search space, and report the best.
 
-    A trial goes by the validation clips, its value is that of its best epoch; the held-out fold is never looked at.
-    Unpromising trials end early. The same command again goes on where the study stopped; started several times, on
-    one machine or on several that share the folder, all work on the same study.
+    The value of a trial is the validation metric of its best epoch; the held-out fold is not used. Unpromising trials
+    are stopped early. The same command continues an interrupted study; commands started in parallel, on one machine or
+    on several that share the folder, work on the same study.
 
     Writes best.py (an experiment with the best settings, for `birdnet-fs train`), study.csv and study.html.
     """
     from birdnet_fs import schema
-    from birdnet_fs.cli.experiment import load
+    from birdnet_fs.cli.experiment import load_experiment
 
     how = {"n_trials": trials, "pruner": pruner, "sampler": sampler}
-    chosen, searched = load(experiment, settings or []), _space(space, experiment, how)
+    chosen, searched = load_experiment(experiment, settings or []), _space(space, experiment, how)
     if cfg:
         print("\n".join(_shown(schema.debugged(chosen), searched)))
         return
@@ -61,7 +71,7 @@ def tune(
     from birdnet_fs.tuning.worker import check_tuning
 
     n_threads = chosen.training.threads or threads_per_worker(workers)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster that takes the machine back asks so first
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # sent by a cluster before it stops a job
     chosen = dataclasses.replace(chosen, training=dataclasses.replace(chosen.training, threads=n_threads))
     study = Study(folder, check_tuning(chosen, searched), searched)
     n_before, n_missing = len(study.trials()), study.n_missing
@@ -73,7 +83,7 @@ def tune(
             for _ in track(_counted(pool, study), "trials", total=n_missing, unit="trial"):
                 pass
         except KeyboardInterrupt:
-            say("stopping; the trials at work are tried again when the study goes on ...")
+            say("stopping; the running trials are repeated when the study is continued ...")
             pool.stop()
             _report(study, experiment)
             raise
@@ -97,7 +107,7 @@ def _work(
     n_kept: int,
     stop: threading.Event,
 ) -> None:
-    """Train trials of a study in a process of its own, which loads the space since functions cannot be pickled."""
+    """Train trials of a study in a worker process, which loads the space itself since functions cannot be pickled."""
     from birdnet_fs.tuning.study import Study
     from birdnet_fs.tuning.worker import work
 
@@ -105,7 +115,7 @@ def _work(
 
 
 def _counted(pool: "WorkerPool", study: "Study") -> Iterator[int]:
-    """Yield the trials that count as they end; print a line for each that ends."""
+    """Yield the numbers of the counted trials as they end, and print a line for every trial that ends."""
     from birdnet_fs.tuning.trial_summary import best_first
 
     seen = {trial.number for trial in study.trials() if trial.over}
@@ -128,7 +138,7 @@ def _line(trial: "TrialSummary", best: "TrialSummary | None") -> str:
 
 
 def _report(study: "Study", experiment: str) -> None:
-    """Write the results and print the best."""
+    """Write the results and print the best trial."""
     from birdnet_fs.reports.study import BEST, write_results
 
     folder, name = study.folder, experiment.rpartition(":")[2]
@@ -139,14 +149,14 @@ def _report(study: "Study", experiment: str) -> None:
         say(f"train it: birdnet-fs train {folder / BEST}:{name}")
         if results.keeps_last:
             say(
-                "That is of its best epoch, and a run keeps its last; add training.checkpoints.select=best to keep the "
-                "best one."
+                "This is the value of the best epoch, and a run keeps the weights of the last one; add "
+                "training.checkpoints.select=best to keep those of the best."
             )
     say(f"study: {folder}; open {folder / 'study.html'}")
     if study.n_missing:
         n_running = sum(trial.state == "running" for trial in results.trials)
-        elsewhere = f", {n_running} at work elsewhere" if n_running else ""
-        say(f"{study.n_missing} of {study.n_trials} trials are missing{elsewhere}; the same command goes on.")
+        elsewhere = f", {n_running} running elsewhere" if n_running else ""
+        say(f"{study.n_missing} of {study.n_trials} trials are missing{elsewhere}; the same command continues.")
 
 
 def _shown(experiment: "schema.Experiment", space: "schema.Space") -> Sequence[str]:

@@ -82,13 +82,13 @@ def test_every_verb_explains_itself(verb: str, tmp_path: Path) -> None:
         (["analyze", "nowhere", "nowhere", "-o", "tables"], "nowhere"),
         (["manifest", "nowhere"], "nowhere"),
         (["init", "taken"], "exists already"),
-        (["train", "experiments.py"], "Say which experiment of experiments.py is meant, as experiments.py:NAME"),
+        (["train", "experiments.py"], "The experiment is missing; write experiments.py:NAME"),
         (["train", "experiments.py:aviary", "quick=1"], "quick must be true or false. Received: '1'"),
         (["train", "experiments.py:aviary", "--epochs", "3"], "No such option: --epochs. See birdnet-fs train --help."),
         (["train", "experiments.py:aviary", "-o", "broken.py"], "broken.py is a file. Give another folder with -o."),
         (["cv", "experiments.py:aviary", "-o", "broken.py"], "broken.py is a file. Give another folder with -o."),
-        (["cv", "experiments.py:aviary", "--seeds", ","], "--seeds must be whole numbers with commas between"),
-        (["evaluate", "aviary.tflite"], "aviary.tflite holds no clips to evaluate on; give labeled recordings"),
+        (["cv", "experiments.py:aviary", "--seeds", ","], "--seeds must be whole numbers separated by commas"),
+        (["evaluate", "aviary.tflite"], "aviary.tflite has no held-out clips; give labeled recordings"),
         (["enroll", "run", "clips", "-o", "new", "training.epochs=3"], "must be data.KEY=VALUE"),
         (["ensemble", "run", "./run", "-o", "new"], "run was given twice"),
     ],
@@ -115,11 +115,11 @@ def test_cfg_prints_the_resolved_settings_and_trains_nothing(tmp_path: Path) -> 
 
 
 def test_one_root_moves_all_that_is_trained_first() -> None:
-    from birdnet_fs.cli.experiment import load
+    from birdnet_fs.cli.experiment import load_experiment
 
-    moved = load(f"{ROOT / 'config.py'}:soundscapes", ["data.root=/elsewhere"])
+    moved = load_experiment(f"{ROOT / 'config.py'}:soundscapes", ["data.root=/elsewhere"])
     assert moved.pretrain.data.root == moved.pretrain.pretrain.data.root == moved.data.root == "/elsewhere"
-    apart = load(f"{ROOT / 'config.py'}:soundscapes", ["data.root=/elsewhere", "pretrain.data.root=/other"])
+    apart = load_experiment(f"{ROOT / 'config.py'}:soundscapes", ["data.root=/elsewhere", "pretrain.data.root=/other"])
     assert apart.pretrain.data.root == "/other" and apart.pretrain.pretrain.data.root == "/elsewhere"
 
 
@@ -128,10 +128,10 @@ EXPERIMENTS = re.findall(r"^def ([a-z]\w*)\(.*-> Experiment:", (ROOT / "config.p
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_projects_experiments_load(name: str, tmp_path: Path) -> None:
-    from birdnet_fs.cli.experiment import load
+    from birdnet_fs.cli.experiment import load_experiment
 
-    assert load(f"{ROOT / 'config.py'}:{name}").name == name
-    assert load(f"{ROOT / 'config.py'}:{name}", ["quick=true"]).training.epochs <= 2
+    assert load_experiment(f"{ROOT / 'config.py'}:{name}").name == name
+    assert load_experiment(f"{ROOT / 'config.py'}:{name}", ["quick=true"]).training.epochs <= 2
 
 
 def test_a_run_folder_holds_all_there_is_to_know(aviary: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_run_is_not_replaced_without_a_word(aviary: Path) -> None:
     before = weights.stat().st_mtime_ns
     same = ["train", "config.py:aviary", "quick=true", "data.root=recordings", "-o", "run"]
     kept = birdnet_fs(*same, "training.threads=1", cwd=aviary)
-    assert "holds this run already" in kept.stderr
+    assert "already holds this run" in kept.stderr
     refused = birdnet_fs(*same, "seed=5", cwd=aviary, check=False)
     assert refused.returncode == 2
     assert "other settings (seed=42, not 5); give another folder with -o, or --overwrite" in refused.stderr

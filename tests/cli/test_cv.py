@@ -18,7 +18,7 @@ from birdnet_fs.cli.export import export
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.data.windows import clip_rule
-from birdnet_fs.inference.engine import open_engine
+from birdnet_fs.inference.open import open_engine
 from birdnet_fs.training import trainer
 
 CONFIG = """
@@ -122,7 +122,7 @@ def test_single_folds_are_only_collected(folds, monkeypatch, capsys):
     for fold in (2, 0, 1):
         cv("config.py:small", output=folds, fold=fold)
     assert not (folds / "oof.csv").exists()
-    with pytest.raises(UserError, match=r"holds folds and no cv\.json; collect them first"):
+    with pytest.raises(UserError, match=r"holds folds but no cv\.json; combine them first"):
         ensemble([folds])
     with pytest.raises(UserError, match="--ensemble needs all folds"):
         cv("config.py:small", output=folds, fold=0, ensemble="mean")
@@ -202,7 +202,7 @@ def test_an_ensemble_is_used_like_a_run(place, tmp_path, capsys):
     with pytest.raises(UserError, match="No clip was held out of all members"):
         evaluate(made)
     with pytest.raises(
-        UserError, match=r"is an ensemble, and one run is needed here: take its members \(\S*0, \.\.\.\)"
+        UserError, match=r"is an ensemble, and one run is needed here: use one of its members \(\S*0, \.\.\.\)"
     ):
         export(made)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from birdnet_fs.cli.experiment import load
+from birdnet_fs.cli.experiment import load_experiment
 from birdnet_fs.core.errors import UserError
 
 CONFIG = Path(__file__).parents[2] / "config.py"
@@ -25,14 +25,14 @@ SAME = [
 
 @pytest.mark.parametrize(("there", "here", "value"), SAME)
 def test_every_override_of_the_document_has_one_here(there: str, here: str, value: object) -> None:
-    changed, plain = load(f"{CONFIG}:fewshot_v2", [here]), load(f"{CONFIG}:fewshot_v2")
+    changed, plain = load_experiment(f"{CONFIG}:fewshot_v2", [here]), load_experiment(f"{CONFIG}:fewshot_v2")
     of = operator.attrgetter(here.partition("=")[0])
     assert of(changed) == value != of(plain)
 
 
 def test_the_defaults_are_the_documents() -> None:
     """arch=v1 and arch=v2: episodes, optimizer, checkpoints by validation accuracy."""
-    v1, v2 = (load(f"{CONFIG}:fewshot_{v}") for v in ("v1", "v2"))
+    v1, v2 = (load_experiment(f"{CONFIG}:fewshot_{v}") for v in ("v1", "v2"))
     for one in (v1, v2):
         episodes, training = one.episodes, one.training
         assert (episodes.n_way, episodes.n_shot, episodes.n_query) == (10, 5, 5)
@@ -47,20 +47,22 @@ def test_the_defaults_are_the_documents() -> None:
 
 
 def test_they_go_together() -> None:
-    found = load(f"{CONFIG}:fewshot_v2", [here for _, here, _ in SAME])
+    found = load_experiment(f"{CONFIG}:fewshot_v2", [here for _, here, _ in SAME])
     for _, here, value in SAME:
         assert operator.attrgetter(here.partition("=")[0])(found) == value
 
 
 def test_the_teacher_has_the_name_of_torch_impl_too() -> None:
-    short, full = (load(f"{CONFIG}:birds10", [f"{key}=runs/a=b"]) for key in ("teacher_model", "distillation.teacher"))
+    short, full = (
+        load_experiment(f"{CONFIG}:birds10", [f"{key}=runs/a=b"]) for key in ("teacher_model", "distillation.teacher")
+    )
     assert short == full and short.distillation.teacher == "runs/a=b"
 
 
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("model=cnn/small model.channels=[8,8]", r"model\.channels is for model\.name=prototypical/\.\.\."),
+        ("model=cnn/small model.channels=[8,8]", r"model\.channels is for model\.name=prototypical/v2, "),
         ("model=prototypical/v1 model.block_dropout=0.2", r"model\.block_dropout is for model\.name=prototypical/v2"),
         ("model.block_dropout=1", r"model\.block_dropout must be in \[0, 1\)"),
         ("model.channels=[a]", r"model\.channels must be a list"),
@@ -70,4 +72,4 @@ def test_the_teacher_has_the_name_of_torch_impl_too() -> None:
 )
 def test_what_cannot_be_is_refused(setting: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        load(f"{CONFIG}:fewshot_v2", setting.split())
+        load_experiment(f"{CONFIG}:fewshot_v2", setting.split())

@@ -1,4 +1,4 @@
-"""What `birdnet-fs train` says of its result."""
+"""`birdnet-fs train`: suggestions, existing run folders and headline metrics."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from birdnet_fs.cli.train import advice
 def test_a_run_that_guesses_is_told_what_to_try(auroc: float | None, told: bool) -> None:
     sentence = advice({"macro_auroc": auroc, "accuracy": 0.1})
     assert bool(sentence) is told
-    assert not told or ("hardly better than guessing" in sentence and "training.learning_rate" in sentence)
+    assert not told or ("near chance level" in sentence and "training.learning_rate" in sentence)
 
 
 def test_runs_that_learn_in_episodes_have_no_such_number() -> None:

@@ -117,7 +117,7 @@ def test_uneven_shots_one_clip_and_the_verb(clips, tmp_path, capsys):
     assert "3 classes" in told.out and "one recording" in told.err
     engine = open_engine(tmp_path / "new")
     assert engine.classes == (*sorted(NAMES[:2]), "unknown") and engine.activation == "softmax"
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already holds a run"):
         enroll(run.path, tmp_path / "support", [], tmp_path / "new")
 
 

@@ -37,7 +37,7 @@ def run(tmp_path_factory):
 def test_accuracy_is_that_of_the_nearest_mean(run, recordings, tmp_path, capsys):
     fewshot_eval(run.path, recordings, WHERE, 3, "1,2", 2, 50, output=tmp_path / "few.json")
     told = capsys.readouterr()
-    assert "3-way 2-shot" in told.out and "None within recordings" in told.err
+    assert "3-way 2-shot" in told.out and "No episodes within recordings" in told.err
     found = {(r["n_shot"], r["method"]): r for r in json.loads((tmp_path / "few.json").read_text())["results"]}
     data = schema.Data(root=str(recordings), table="metadata.csv", audio="audio", where="set=aviary")
     clips = read_manifest(data).clips

@@ -164,7 +164,7 @@ def test_one_recording_has_episodes_within_only(run, recordings, tmp_path, capsy
     where = ["data.where=filename=song2.wav"]
     found = results(run, recordings / "events.csv", where, tmp_path / "a.json")
     assert {recordings_ for recordings_, _ in found} == {"within"}
-    assert "None across recordings" in capsys.readouterr().err
+    assert "No episodes across recordings" in capsys.readouterr().err
 
 
 def test_only_how_the_table_is_read_can_be_set(run, recordings, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from birdnet_fs.cli.experiment import load
+from birdnet_fs.cli.experiment import load_experiment
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.reports.study import write_results
 from birdnet_fs.schema import Categorical, Checkpoints, Experiment, Float, Space, Training
@@ -53,14 +53,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_best_is_an_experiment_with_the_best_settings(folder: Path) -> None:
     study = Study(folder, BASE, SPACE)
     best = best_first(study.trials())[0]
-    found = load(f"{folder / 'best.py'}:base")
+    found = load_experiment(f"{folder / 'best.py'}:base")
     assert found.name == "<b>base & co_best"
     assert found.training.checkpoints.n_best == 2
     assert found.training.learning_rate == pytest.approx(best.params["training.learning_rate"], rel=1e-5)
     assert found.training.schedule.warmup_epochs == pytest.approx(2 * best.params["model.dropout"], rel=1e-5)
     assert (found.model.name, found.seed, found.data) == (best.params["model"], BASE.seed, BASE.data)
     assert (
-        load(f"{folder / 'best.py'}:base", ["training.checkpoints.select=last", "training.epochs=7"]).training.epochs
+        load_experiment(f"{folder / 'best.py'}:base", ["training.checkpoints.select=last", "training.epochs=7"]).training.epochs
         == 7
     )
 

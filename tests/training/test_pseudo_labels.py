@@ -280,7 +280,7 @@ def test_rounds_label_and_train_in_turn_and_keep_what_is_done(aviary: Path, run:
     verb(run.path, inputs, tmp_path, rounds=1, overlap=0.0, batch_size=32, threads=1, overwrite=False)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     assert [path.parts[-3] for path in before if after[path] != before[path]] == ["round1"]
-    with pytest.raises(UserError, match="is a setting of training; add --rounds 1"):
+    with pytest.raises(UserError, match="is a setting of the training; add --rounds 1"):
         verb(run.path, inputs, tmp_path, rounds=0, overlap=0.0, batch_size=32, threads=1, overwrite=False)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from birdnet_fs.cli.experiment import load, load_space
+from birdnet_fs.cli.experiment import load_experiment, load_space
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.schema import Categorical, Experiment, Float, Int, Space
 from birdnet_fs.tuning.space import check_space, distributions, settings_of, trial_experiment
@@ -114,7 +114,7 @@ BIRDCLEF = {
 )
 def test_the_projects_spaces_fit_their_settings(name: str, documented: dict, how: tuple) -> None:
     """Drawn at random, nearly all can be trained; numbers are the documents'."""
-    base = load(f"{CONFIG}:{name}")
+    base = load_experiment(f"{CONFIG}:{name}")
     space = load_space("", f"{CONFIG}:{name}")
     check_space(space, base)
     assert {key: space.values[key] for key in documented} == documented
