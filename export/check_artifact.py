@@ -1,11 +1,11 @@
-"""Check an exported network on the machine it will run on: NumPy and one runtime, nothing else.
+"""Check an exported network on the machine it will run on; only NumPy and one runtime are needed.
 
     python check_artifact.py MODEL.tflite (or MODEL.onnx)
 
-Verifies that the files are the ones that were exported (SHA-256), that they belong together (labels, shapes), that
-the network is alive, and that this machine's runtime gives the scores (and embeddings) that were expected for the
-golden waveforms. Needs reading.py and run_tflite.py (or run_onnx.py) beside it. Exit status 0: all checks passed; 1:
-one failed; 2: it could not be loaded.
+Verifies that the files are those that were exported (SHA-256), that they belong together (labels, shapes), that no
+class has a constant output, and that the runtime of this machine gives the expected scores (and embeddings) for the
+golden waveforms. Needs reading.py and run_tflite.py (or run_onnx.py) in the same folder. Exit status: 0 if all checks
+passed, 1 if one failed, 2 if the network could not be loaded.
 """
 
 import argparse
@@ -16,47 +16,57 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from reading import Refused, answers_of, beside
+from reading import InputError, companion_file, outputs_of
 
 READERS = {".tflite": "run_tflite", ".onnx": "run_onnx"}
-CHANCES = 1e-3  # that probabilities of one segment may be away from a sum of 1
+SUM_TOLERANCE = 1e-3  # of the sum of softmax probabilities in a segment
 
 
 def check(model: Path) -> list[tuple[str, bool, str]]:
-    """(what, passed, detail) of every check, in order."""
+    """Run all checks.
+
+    Args:
+        model: MODEL.tflite or MODEL.onnx, with the files named after it in the same folder.
+
+    Returns:
+        (name, passed, detail) of every check, in order.
+
+    Raises:
+        InputError: The file has another suffix, or cannot be loaded.
+    """
     stem = model.with_suffix("")
     if model.suffix.lower() not in READERS:
-        raise Refused(f"MODEL must end in {' or '.join(READERS)}. Received: {model}")
+        raise InputError(f"MODEL must end in {' or '.join(READERS)}. Received: {model}")
     load = importlib.import_module(READERS[model.suffix.lower()]).load
-    artifact = load(model, verify=False)  # labels, shapes and sidecar are compared there; the digest is below
+    artifact = load(model, verify=False)  # compares labels, shapes and sidecar; the digest is checked below
     sidecar = artifact.sidecar
     found = [("files belong together", True, f"{len(artifact.labels)} labels, input {sidecar['input_shape']}")]
     digest = sha256(model)
     found.append(("SHA-256 of the network", digest == sidecar["sha256"], digest))
     if sidecar["input"] == "features":
-        digest = sha256(beside(stem, "_frontend.npz"))
+        digest = sha256(companion_file(stem, "_frontend.npz"))
         found.append(("SHA-256 of the front-end", digest == sidecar["frontend_sha256"], digest))
     second = sidecar.get("embeddings")
     if second and second["enrolment"]:
-        digest = sha256(beside(stem, "_enrolment.npz"))
+        digest = sha256(companion_file(stem, "_enrolment.npz"))
         found.append(("SHA-256 of what enrollment needs", digest == second["enrolment"]["sha256"], digest))
-    twice = len(artifact.labels) - len(set(artifact.labels))
-    found.append(("labels are different", twice == 0, f"{twice} twice"))
-    with np.load(beside(stem, "_golden.npz"), allow_pickle=False) as golden:
+    repeated = len(artifact.labels) - len(set(artifact.labels))
+    found.append(("labels are unique", repeated == 0, f"{repeated} repeated"))
+    with np.load(companion_file(stem, "_golden.npz"), allow_pickle=False) as golden:
         expected = {name: golden[name] for name in golden.files}
     waveforms = expected["waveforms"] / np.float32(32768)
-    answers = [answers_of(artifact, row.astype(np.float32)) for row in waveforms]
+    answers = [outputs_of(artifact, row.astype(np.float32)) for row in waveforms]
     given = np.stack([answer[0] for answer in answers])
     finite = all(bool(np.isfinite(output).all()) for answer in answers for output in answer)
     found.append(("no NaN or infinity", finite, f"{len(given)} golden waveforms"))
-    alive = given[:, : given.shape[1] - sidecar["n_constant"]]  # "unknown" has one logit for everything
+    alive = given[:, : given.shape[1] - sidecar["n_constant"]]  # the logit of "unknown" is constant
     dead = int((np.ptp(alive, axis=0) == 0).sum())
     found.append(("no class is dead", dead == 0, f"{dead} of {alive.shape[1]} constant"))
     kind = sidecar["output"]
     if kind == "probabilities":
         within = bool((given >= 0).all() and (given <= 1).all())
         if sidecar["activation"] == "softmax":
-            within = within and bool(np.allclose(given.sum(axis=1), 1, atol=CHANCES))
+            within = within and bool(np.allclose(given.sum(axis=1), 1, atol=SUM_TOLERANCE))
         found.append(("scores are probabilities", within, f"{given.min():.3g} to {given.max():.3g}"))
     errors = {f"golden {kind}": (np.abs(given - expected[kind]), "tolerance")}
     if second:
@@ -74,12 +84,14 @@ def sha256(path: Path) -> str:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(description="Check an exported network on this machine.")
-    parser.add_argument("model", type=Path, help="MODEL.tflite or MODEL.onnx, with the files named after it beside it")
+    parser.add_argument(
+        "model", type=Path, help="MODEL.tflite or MODEL.onnx, with the files named after it in its folder"
+    )
     try:
         found = check(parser.parse_args().model)
-    except (Refused, OSError, KeyError, json.JSONDecodeError, ModuleNotFoundError) as error:
+    except (InputError, OSError, KeyError, json.JSONDecodeError, ModuleNotFoundError) as error:
         print(f"check_artifact.py: {error}", file=sys.stderr)
         return 2
     for what, passed, detail in found:

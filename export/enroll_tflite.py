@@ -1,12 +1,12 @@
-"""New classes for an exported network on the device itself, from a few clips each: NumPy and one runtime, nothing else.
+"""Add classes to an exported network on the device, from a few clips each; only NumPy and one runtime are needed.
 
     python enroll_tflite.py enroll MODEL.tflite CLIPS -o MINE.npz [--background NOISE]
     python enroll_tflite.py score MODEL.tflite MINE.npz AUDIO.wav ... [--top 5] [--json]
 
-CLIPS holds a folder for each class. MODEL.tflite must give embeddings (`birdnet-fs export RUN --embeddings`), with
-MODEL_enrolment.npz beside it; MINE.npz is a few kilobytes and goes with every export of that network. The classes
-answer as those that `birdnet-fs enroll` makes of the same clips. Needs run_tflite.py, reading.py and prototypes.py
-beside it.
+CLIPS holds one folder per class. MODEL.tflite must have embeddings (`birdnet-fs export RUN --embeddings`) and its file
+"_enrolment.npz" in the same folder. MINE.npz has a few kilobytes and works with every export of that network; its
+classes give the same logits as those that `birdnet-fs enroll` makes from the same clips. Needs run_tflite.py,
+reading.py and prototypes.py in the same folder.
 """
 
 from __future__ import annotations
@@ -20,75 +20,92 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from prototypes import UNKNOWN, Prototypes, Support, Way, learn, open_prototypes, save
+from prototypes import UNKNOWN, EmbeddingDistance, Prototypes, Support, fit_prototypes, open_prototypes, save_prototypes
 from reading import (
     Artifact,
+    InputError,
     Recording,
-    Refused,
-    answers_of,
     as_json,
     as_text,
-    beside,
-    padded,
+    companion_file,
+    cut_segments,
+    cut_windows,
+    outputs_of,
+    pad_to,
     read_audio,
-    segments,
-    windows,
 )
 from run_tflite import load
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".w64", ".rf64", ".caf", ".au")
 NO_CLASS = ("noise", "nocall", "no_call", "no call", "no-call", "background", "nothing", "empty")
-SILENT_RMS = 1e-5  # -100 dB of full scale: below the noise of 16 bits
+SILENT_RMS = 1e-5  # -100 dB of full scale, below the noise of 16 bits
 
 
 def enroll(given: argparse.Namespace) -> int:
-    """Learn classes from clips and write them."""
+    """The command `enroll`: compute prototypes from clips and write them.
+
+    Args:
+        given: Arguments of the command line.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        InputError: An argument or a clip cannot be used.
+    """
     if given.output.suffix != ".npz":
-        raise Refused(f"-o/--output must be a file that ends in .npz. Received: {given.output}")
+        raise InputError(f"-o/--output must be a file that ends in .npz. Received: {given.output}")
     if given.output.exists() and not given.overwrite:
-        raise Refused(f"{given.output} exists already; give another file with -o, or --overwrite to replace it.")
+        raise InputError(f"{given.output} exists; give another file with -o, or --overwrite to replace it.")
     if not given.output.parent.is_dir():
-        raise Refused(f"-o/--output must lie in a folder that exists. Received: {given.output}")
+        raise InputError(f"-o/--output must be in an existing folder. Received: {given.output}")
     if given.clips is None and not given.remove:
-        raise Refused("Nothing to do: give a folder of clips to learn from, or --remove CLASS.")
+        raise InputError("Nothing to do: give a folder of clips to enroll, or --remove CLASS.")
     if given.n_clips is not None and given.n_clips < 1:
-        raise Refused(f"--n_clips must be 1 or more. Received: {given.n_clips}")
+        raise InputError(f"--n_clips must be 1 or more. Received: {given.n_clips}")
     network = open_network(given.model)
-    known = support_of(network) if given.known is None else network.prototypes(given.known).support
+    known = exported_support(network) if given.known is None else network.prototypes(given.known).support
     for name in given.remove:
         if name not in known.labels:
-            there = ", ".join(sorted(set(known.labels))) or "none"
-            raise Refused(f"--remove must name a class that is known already ({there}). Received: {name!r}")
+            present = ", ".join(sorted(set(known.labels))) or "none"
+            raise InputError(f"--remove must name an enrolled class ({present}). Received: {name!r}")
     known = known.without(given.remove)
     if given.clips is not None:
         known = known.plus(embed_clips(network, given.clips, known, given.extend, given.n_clips))
     n_classes = len(set(known.labels))
     if n_classes < 1 or n_classes + given.unknown < 2:
-        raise Refused(f"Two or more classes are needed to tell apart. Received: {', '.join(known.labels) or 'none'}")
+        raise InputError(f"Two or more classes are needed. Received: {', '.join(known.labels) or 'none'}")
     noises = np.empty((0, network.width), np.float32)
     if given.background is not None:
-        noises = background(network, given.background)
-    new = learn(known, noises, network.way, network.encoder, unknown=given.unknown)
-    save(given.output, new)
+        noises = embed_background(network, given.background)
+    new = fit_prototypes(known, noises, network.comparison, network.encoder, unknown=given.unknown)
+    save_prototypes(given.output, new)
     print(f"{len(new.names)} classes: {', '.join(new.names)}")
     return 0
 
 
 def score(given: argparse.Namespace) -> int:
-    """Say what is heard in recordings; one that cannot be read is said and the others go on."""
+    """The command `score`: print scores of recordings; one that cannot be read is reported and skipped.
+
+    Args:
+        given: Arguments of the command line.
+
+    Returns:
+        The exit status: 0, 1 if some recordings were skipped, 2 if all were.
+    """
     network = open_network(given.model)
     known = network.prototypes(given.prototypes)
     labels = [name if "_" in name else f"{name}_{name}" for name in known.names]
     n_refused = 0
     for path in given.audio:
         try:
-            recording = recording_of(network, path)
-        except (Refused, OSError) as refused:
-            say(str(refused))
+            recording = read_recording(network, path)
+        except (InputError, OSError) as refused:
+            warn(str(refused))
             n_refused += 1
             continue
-        parts = list(segments(network.artifact, recording))
-        logits = known.logits(np.stack([network.embedding(part) for _, _, part in parts]), network.way)
+        parts = list(cut_segments(network.artifact, recording))
+        logits = known.logits(np.stack([network.embedding(part) for _, _, part in parts]), network.comparison)
         rows = [(start, end, logits[i]) for i, (start, end, _) in enumerate(parts)]
         if given.json:
             print(json.dumps({"file": str(path), **as_json(labels, rows)}))
@@ -101,52 +118,70 @@ def score(given: argparse.Namespace) -> int:
 
 
 class Network:
-    """An exported network that gives embeddings, and how it compares them."""
+    """An exported network with embeddings, and how they are compared.
 
-    def __init__(self, artifact: Artifact, way: Way, constants: dict[str, np.ndarray]) -> None:
+    Args:
+        artifact: The network.
+        comparison: How embeddings are compared.
+        constants: Arrays of its file "_enrolment.npz".
+    """
+
+    def __init__(self, artifact: Artifact, comparison: EmbeddingDistance, constants: dict[str, np.ndarray]) -> None:
         second = artifact.sidecar["embeddings"]
-        self.artifact, self.way, self.constants = artifact, way, constants
+        self.artifact, self.comparison, self.constants = artifact, comparison, constants
         self.rate, self.width = artifact.sidecar["sample_rate_hz"], second["width"]
         self.n_samples = round(artifact.sidecar["segment_s"] * self.rate)
         self.encoder, self._output = second["enrolment"]["encoder"], second["output"]
 
     def embedding(self, window: np.ndarray) -> np.ndarray:
         """The embedding [width] of one window [n_samples]."""
-        return answers_of(self.artifact, window)[self._output]
+        return outputs_of(self.artifact, window)[self._output]
 
     def prototypes(self, path: Path) -> Prototypes:
-        """The classes of a file, which must be this network's."""
+        """Read a file of prototypes, which must belong to this network."""
         return open_prototypes(path, self.encoder, self.width)
 
 
 def open_network(model: Path) -> Network:
-    """Open MODEL.tflite with the files beside it."""
+    """Open MODEL.tflite with its sidecars.
+
+    Args:
+        model: The file.
+
+    Returns:
+        The network.
+
+    Raises:
+        InputError: The network has no embeddings, or a file is missing, damaged or not supported.
+    """
     artifact = load(model)
     second = artifact.sidecar.get("embeddings")
     if not second:
-        raise Refused(f"{model} gives no embeddings; export the run again: birdnet-fs export RUN --embeddings")
+        raise InputError(f"{model} has no embeddings; export the run again: birdnet-fs export RUN --embeddings")
     described = second["enrolment"]
     if not described:
-        raise Refused(f"{model} comes from a network whose head reads frames; no classes can be enrolled into it.")
-    file = beside(model.with_suffix(""), "_enrolment.npz")
+        raise InputError(f"{model} comes from a network whose head reads frames; no classes can be enrolled into it.")
+    file = companion_file(model.with_suffix(""), "_enrolment.npz")
     if not file.is_file():
-        raise Refused(f"{file} is missing; copy the network together with the files named after it.")
+        raise InputError(f"{file} is missing; copy the network together with the files named after it.")
     if hashlib.sha256(file.read_bytes()).hexdigest() != described["sha256"]:
-        raise Refused(f"{file} is not the file its sidecar describes (SHA-256 differs); copy both again.")
+        raise InputError(f"{file} is not the file its sidecar describes (SHA-256 differs); copy both again.")
     with np.load(file, allow_pickle=False) as stored:
         constants = {name: stored[name] for name in stored.files}
     if described["distance"] not in ("euclidean", "cosine", "learnt"):
-        raise Refused(f"{model} compares by {described['distance']!r}, which this script does not know; take a newer.")
+        raise InputError(
+            f"{model} compares by {described['distance']!r}, which this script does not support; use a newer one."
+        )
     n_layers = sum(name.startswith("kernel_") for name in constants)
     dense = [(constants[f"kernel_{i}"], constants[f"bias_{i}"]) for i in range(1, n_layers + 1)]
     center = constants.get("centre")
-    if described["distance"] == "learnt":  # knows no center
+    if described["distance"] == "learnt":  # has no center
         center = np.zeros(second["width"], np.float32)
-    return Network(artifact, Way(described["distance"], center, dense), constants)
+    return Network(artifact, EmbeddingDistance(described["distance"], center, dense), constants)
 
 
-def support_of(network: Network) -> Support:
-    """The clips that the run was enrolled with before it was exported; none where it was trained otherwise."""
+def exported_support(network: Network) -> Support:
+    """The clips that the run was enrolled with before its export; empty for a run that was not enrolled."""
     if "labels" not in network.constants:
         return Support([], [], np.empty((0, network.width), np.float32))
     labels = network.constants["labels"].tolist()
@@ -154,22 +189,36 @@ def support_of(network: Network) -> Support:
 
 
 def embed_clips(network: Network, folder: Path, known: Support, extend: bool, n_clips: int | None) -> Support:
-    """Embeddings of the clips in `folder`, one sub-folder for each class; what cannot be used is said."""
+    """Embeddings of the clips in a folder with one subfolder per class; unusable files are reported and skipped.
+
+    Args:
+        network: The network.
+        folder: The folder.
+        known: Clips enrolled before; none of them is counted twice.
+        extend: Allow clips of classes in `known`.
+        n_clips: Number of clips per class. None: all.
+
+    Returns:
+        The new clips.
+
+    Raises:
+        InputError: The folder is missing or empty, a class exists already, or a class has too few usable clips.
+    """
     if not folder.is_dir():
-        raise Refused(f"CLIPS must be a folder with a folder of clips for each class. Received: {folder}")
+        raise InputError(f"CLIPS must be a folder with a folder of clips for each class. Received: {folder}")
     by_class: dict[str, list[Path]] = {}
-    for path in sounds(folder):
+    for path in audio_files(folder):
         inner = path.relative_to(folder).parts
         if len(inner) == 1:
-            say(f"{path} lies in no class' folder and was left out.")
+            warn(f"{path} is in no class folder and was skipped.")
         else:
-            by_class.setdefault(label_of(inner[0], folder), []).append(path)
+            by_class.setdefault(class_label(inner[0], folder), []).append(path)
     if not by_class:
-        raise Refused(f"CLIPS must be a folder with a folder of clips for each class; {folder} holds none.")
+        raise InputError(f"CLIPS must be a folder with a folder of clips for each class; {folder} holds none.")
     both = sorted(set(by_class) & set(known.labels))
     if both and not extend:
-        raise Refused(
-            f"{both[0]!r} is a class already ({len(both)} such); add clips to it with --extend, or take it out first "
+        raise InputError(
+            f"{both[0]!r} is a class already ({len(both)} in all); add clips to it with --extend, or remove it first "
             "with --remove."
         )
     held = {os.path.realpath(known.files[i]): known.labels[i] for i in range(len(known.files)) if known.files[i]}
@@ -179,79 +228,114 @@ def embed_clips(network: Network, folder: Path, known: Support, extend: bool, n_
         for path in paths:
             if n_used == n_clips:
                 break
-            whose = held.get(os.path.realpath(path), label)
-            if whose != label:
-                raise Refused(f"{path} was learned as {whose!r} already, and a clip has one label; take it out of one.")
+            earlier = held.get(os.path.realpath(path), label)
+            if earlier != label:
+                raise InputError(
+                    f"{path} was enrolled as {earlier!r} already, and a clip has one label; remove it from one class."
+                )
             if os.path.realpath(path) in held:
-                say(f"{path} was learned already and is not counted twice.")
+                warn(f"{path} was enrolled already and is not counted twice.")
                 n_held += 1
                 continue
-            embedding = embedded(network, path)
+            embedding = embed_clip(network, path)
             if embedding is not None:
                 labels.append(label)
                 files.append(os.path.abspath(path))
                 rows.append(embedding)
                 n_used += 1
         if n_clips is not None and n_used < n_clips:
-            raise Refused(f"{n_clips} clips of {label!r} were asked for (--n_clips); {n_used} new ones can be used.")
+            raise InputError(f"{n_clips} clips of {label!r} were asked for (--n_clips); {n_used} new ones can be used.")
         if not n_used and not n_held:
-            raise Refused(f"No clip of {label!r} can be learned from: all are broken or silent. Give other recordings.")
+            raise InputError(f"No clip of {label!r} can be used: all are broken or silent. Give other recordings.")
     return Support(labels, files, np.stack(rows) if rows else np.empty((0, network.width), np.float32))
 
 
-def label_of(name: str, folder: Path) -> str:
-    """The class of a folder's name: what stands before a comma."""
+def class_label(name: str, folder: Path) -> str:
+    """The class that a folder's name stands for: the part before a comma.
+
+    Args:
+        name: Name of the folder.
+        folder: Its parent, for the error message.
+
+    Returns:
+        The class.
+
+    Raises:
+        InputError: The name is empty, starts with "-" or stands for no class, such as "noise".
+    """
     label = name.split(",")[0].strip()
     if not label or label.startswith("-") or label.lower() in (*NO_CLASS, UNKNOWN):
-        raise Refused(f"{folder / name} is no class' name; rename it, or give it as --background.")
+        raise InputError(f"{folder / name} is not the name of a class; rename it, or give it as --background.")
     return label
 
 
-def embedded(network: Network, path: Path) -> np.ndarray | None:
-    """The mean embedding of the windows of a clip; None, with a word, where it cannot be used."""
+def embed_clip(network: Network, path: Path) -> np.ndarray | None:
+    """The mean embedding [width] of the windows of a clip; None, with a warning, where the clip cannot be used."""
     try:
-        waveform = recording_of(network, path).waveform
+        waveform = read_recording(network, path).waveform
         if float(np.sqrt(np.mean(np.square(waveform)))) < SILENT_RMS:
-            say(f"{path} is silent and was left out.")
+            warn(f"{path} is silent and was skipped.")
             return None
-    except (Refused, OSError) as refused:
-        say(f"{refused} It was left out.")
+    except (InputError, OSError) as refused:
+        warn(f"{refused} It was skipped.")
         return None
     parts = [network.embedding(window) for window in clip_windows(network, waveform)]
     return np.mean(parts, axis=0, dtype=np.float32)
 
 
-def recording_of(network: Network, path: Path) -> Recording:
-    """A recording at the network's rate, every sample a number."""
+def read_recording(network: Network, path: Path) -> Recording:
+    """Read a recording at the sample rate of the network.
+
+    Args:
+        network: The network.
+        path: The recording.
+
+    Returns:
+        The recording.
+
+    Raises:
+        InputError: It cannot be read, or holds NaN or infinite samples.
+    """
     recording = read_audio(path, network.rate)
     if not np.isfinite(recording.waveform).all():
-        raise Refused(f"{path} holds NaN or infinite samples; a network gives no meaning to those.")
+        raise InputError(f"{path} holds NaN or infinite samples, for which no score is defined.")
     return recording
 
 
-def background(network: Network, folder: Path) -> np.ndarray:
-    """Embeddings of every window of the recordings in `folder`: what is to be refused is heard window by window."""
+def embed_background(network: Network, folder: Path) -> np.ndarray:
+    """Embeddings of every window of the recordings in a folder.
+
+    Args:
+        network: The network.
+        folder: Folder of recordings with none of the classes.
+
+    Returns:
+        float32 [n_windows, width].
+
+    Raises:
+        InputError: No recording in the folder can be read.
+    """
     found = []
-    for path in sounds(folder) if folder.is_dir() else ():
+    for path in audio_files(folder) if folder.is_dir() else ():
         try:
-            waveform = recording_of(network, path).waveform
-        except (Refused, OSError) as refused:
-            say(f"{refused} It was left out.")
+            waveform = read_recording(network, path).waveform
+        except (InputError, OSError) as refused:
+            warn(f"{refused} It was skipped.")
             continue
         found += [network.embedding(window) for window in clip_windows(network, waveform)]
     if not found:
-        raise Refused(f"--background must be a folder with recordings that can be read. Received: {folder}")
+        raise InputError(f"--background must be a folder with readable recordings. Received: {folder}")
     return np.stack(found)
 
 
 def clip_windows(network: Network, waveform: np.ndarray) -> Iterator[np.ndarray]:
-    """Windows [n_samples] of a clip, half a window apart, as `birdnet-fs enroll` cuts it."""
-    for start, n_real in windows(len(waveform), network.n_samples, max(1, network.n_samples // 2), network.rate):
-        yield padded(waveform[start : start + n_real], network.n_samples)
+    """Windows [n_samples] of a clip, half a window apart, as in `birdnet-fs enroll`."""
+    for start, n_real in cut_windows(len(waveform), network.n_samples, max(1, network.n_samples // 2), network.rate):
+        yield pad_to(waveform[start : start + n_real], network.n_samples)
 
 
-def sounds(folder: Path) -> list[Path]:
-    """Audio files below a folder, sorted; hidden ones are left out."""
+def audio_files(folder: Path) -> list[Path]:
+    """Audio files below a folder, sorted, without hidden ones."""
     found = []
     for top, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -259,45 +343,47 @@ def sounds(folder: Path) -> list[Path]:
     return [Path(name) for name in sorted(found)]
 
 
-def say(text: str) -> None:
-    """Tell the user, beside the results."""
+def warn(text: str) -> None:
+    """Print a message to standard error."""
     print(f"enroll_tflite.py: {text}", file=sys.stderr)
 
 
 def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Teach an exported TFLite network new classes, and score with them.")
-    verbs = parser.add_subparsers(required=True, metavar="enroll|score")
-    learns = verbs.add_parser("enroll", help="learn classes from a few clips each")
-    learns.set_defaults(run=enroll)
-    learns.add_argument(
-        "model", type=Path, help="MODEL.tflite with embeddings, with the files named after it beside it"
+    """Run the command line and return the exit status."""
+    parser = argparse.ArgumentParser(description="Add classes to an exported TFLite network, and score with them.")
+    commands = parser.add_subparsers(required=True, metavar="enroll|score")
+    enroll_parser = commands.add_parser("enroll", help="add classes from a few clips each")
+    enroll_parser.set_defaults(run=enroll)
+    enroll_parser.add_argument(
+        "model", type=Path, help="MODEL.tflite with embeddings, with the files named after it in its folder"
     )
-    learns.add_argument("clips", type=Path, nargs="?", help="a folder of clips for each class in this folder")
-    learns.add_argument("-o", "--output", type=Path, required=True, help="the .npz to write")
-    learns.add_argument("--known", type=Path, help=".npz written before: its classes are kept and added to")
-    learns.add_argument("--extend", action="store_true", help="add clips to classes that are known already")
-    learns.add_argument(
-        "--remove", action="append", default=[], metavar="CLASS", help="leave a class out; may be given again"
+    enroll_parser.add_argument("clips", type=Path, nargs="?", help="a folder of clips for each class in this folder")
+    enroll_parser.add_argument("-o", "--output", type=Path, required=True, help="the .npz to write")
+    enroll_parser.add_argument("--known", type=Path, help=".npz written before; its classes are kept")
+    enroll_parser.add_argument("--extend", action="store_true", help="allow clips of classes that are enrolled already")
+    enroll_parser.add_argument(
+        "--remove", action="append", default=[], metavar="CLASS", help="remove a class; may be repeated"
     )
-    learns.add_argument("--n_clips", type=int, help="learn from the first N clips of each class; fewer are refused")
-    learns.add_argument(
+    enroll_parser.add_argument("--n_clips", type=int, help="use the first N clips of each class; fewer are an error")
+    enroll_parser.add_argument(
         "--background", type=Path, help="recordings with none of the classes, to calibrate 'unknown' on"
     )
-    learns.add_argument("--no-unknown", dest="unknown", action="store_false", help="always name one of the classes")
-    learns.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
-    scores = verbs.add_parser("score", help="say what is heard in recordings")
-    scores.set_defaults(run=score)
-    scores.add_argument("model", type=Path, help="MODEL.tflite with embeddings")
-    scores.add_argument("prototypes", type=Path, help="what `enroll` wrote")
-    scores.add_argument("audio", type=Path, nargs="+", help="recordings; WAV, or anything soundfile reads")
-    scores.add_argument("--top", type=int, default=5, help="classes shown per segment")
-    scores.add_argument("--json", action="store_true", help="all logits, as one line of JSON for each recording")
+    enroll_parser.add_argument(
+        "--no-unknown", dest="unknown", action="store_false", help="do not add the class 'unknown'"
+    )
+    enroll_parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
+    score_parser = commands.add_parser("score", help="print scores of recordings")
+    score_parser.set_defaults(run=score)
+    score_parser.add_argument("model", type=Path, help="MODEL.tflite with embeddings")
+    score_parser.add_argument("prototypes", type=Path, help="file written by `enroll`")
+    score_parser.add_argument("audio", type=Path, nargs="+", help="recordings: WAV, or any format of soundfile")
+    score_parser.add_argument("--top", type=int, default=5, help="classes shown per segment")
+    score_parser.add_argument("--json", action="store_true", help="all logits, as one line of JSON for each recording")
     given = parser.parse_args()
     try:
         return int(given.run(given))
-    except (Refused, OSError) as error:
-        say(str(error))
+    except (InputError, OSError) as error:
+        warn(str(error))
         return 2
 
 

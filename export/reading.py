@@ -1,7 +1,7 @@
-"""Read a recording, make features of it, feed them to an exported network, say what it heard: NumPy alone.
+"""Read a recording, compute features, run an exported network and print its scores, with NumPy only.
 
-What run_tflite.py and run_onnx.py share; each adds its runtime, and the file lies beside them wherever they go. WAV is
-read with the standard library; other formats need soundfile, another sample rate needs soxr.
+Shared by run_tflite.py and run_onnx.py, which add their runtime; this file must be in the same folder. WAV is read with
+the standard library; other formats need soundfile, another sample rate needs soxr.
 """
 
 import argparse
@@ -19,28 +19,28 @@ import numpy as np
 OUTPUTS = ("logits", "probabilities")
 
 
-class Refused(Exception):
-    """What the user gave cannot be used; the message says why and what to do."""
+class InputError(Exception):
+    """Invalid input; the message gives the reason and the remedy."""
 
 
 class Network(NamedTuple):
-    """A file that a runtime has opened."""
+    """A file opened by a runtime."""
 
-    shape: list[int | None]  # of its one input; None in front: any batch
+    shape: list[int | None]  # of its input; a leading None means any batch
     widths: list[int]  # of its outputs
-    answer: Callable[[np.ndarray], list[np.ndarray]]  # float32 [batch, ...] -> each output [batch, width]
+    forward: Callable[[np.ndarray], list[np.ndarray]]  # float32 [batch, ...] -> each output [batch, width]
 
 
 class Recording(NamedTuple):
     """A decoded recording."""
 
-    waveform: np.ndarray  # float32 [n_samples], mono, +-1, at the network's rate
+    waveform: np.ndarray  # float32 [n_samples], mono, ±1, at the sample rate of the network
     duration_s: float  # of the file; the resampled waveform may be up to half a sample longer
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """An exported network with what lies beside it, ready to run."""
+    """An exported network with its sidecars, ready to run."""
 
     sidecar: dict[str, Any]
     labels: list[str]
@@ -49,71 +49,99 @@ class Artifact:
 
 
 def open_artifact(model: Path, suffix: str, open_runtime: Callable[[Path], Network], *, verify: bool) -> Artifact:
-    """Open MODEL with the files beside it.
+    """Open MODEL with its sidecars.
 
     Args:
         model: The file, whose name ends in `suffix`.
         suffix: ".tflite" or ".onnx".
-        open_runtime: Opens the file.
-        verify: Compare its SHA-256 with the sidecar's.
+        open_runtime: Opens the file with a runtime.
+        verify: Compare its SHA-256 with that in the sidecar.
+
+    Returns:
+        The network, ready to run.
+
+    Raises:
+        InputError: A file is missing or damaged, or the files do not belong together.
     """
     if model.suffix.lower() != suffix:
-        raise Refused(f"MODEL must be a {suffix} file. Received: {model}")
+        raise InputError(f"MODEL must be a {suffix} file. Received: {model}")
     stem = model.with_suffix("")
-    for path in (model, beside(stem, ".json"), beside(stem, "_Labels.txt")):
+    for path in (model, companion_file(stem, ".json"), companion_file(stem, "_Labels.txt")):
         if not path.is_file():
-            raise Refused(f"{path} is missing; copy the network together with the files named after it.")
+            raise InputError(f"{path} is missing; copy the network together with the files named after it.")
     try:
-        sidecar = json.loads(beside(stem, ".json").read_text(encoding="utf-8"))
+        sidecar = json.loads(companion_file(stem, ".json").read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise Refused(f"{beside(stem, '.json')} is damaged; copy it again.") from None
+        raise InputError(f"{companion_file(stem, '.json')} is damaged; copy it again.") from None
     if sidecar.get("format") != 1 or sidecar.get("output") not in OUTPUTS:
-        raise Refused(f"{beside(stem, '.json')} is of a format this reader does not know; take a newer reading.py.")
+        raise InputError(
+            f"{companion_file(stem, '.json')} has a format this reader does not support; use a newer reading.py."
+        )
     if verify and hashlib.sha256(model.read_bytes()).hexdigest() != sidecar.get("sha256"):
-        raise Refused(f"{model} is not the file its sidecar describes (SHA-256 differs); copy both again.")
-    labels = beside(stem, "_Labels.txt").read_text(encoding="utf-8").splitlines()
+        raise InputError(f"{model} is not the file its sidecar describes (SHA-256 differs); copy both again.")
+    labels = companion_file(stem, "_Labels.txt").read_text(encoding="utf-8").splitlines()
     constants = {}
     if sidecar["input"] == "features":
-        file = beside(stem, "_frontend.npz")
+        file = companion_file(stem, "_frontend.npz")
         if not file.is_file():
-            raise Refused(f"{file} is missing; a network that reads features needs it.")
+            raise InputError(f"{file} is missing; a network that reads features needs it.")
         with np.load(file, allow_pickle=False) as stored:
             constants = {key: stored[key].astype(np.float64) for key in stored.files}
     network = open_runtime(model)
     n_classes, second = network.widths[0], sidecar.get("embeddings")
     if second and (len(network.widths) <= second["output"] or network.widths[second["output"]] != second["width"]):
-        raise Refused(f"{model} does not give the embeddings its sidecar describes: the files do not belong together.")
+        raise InputError(f"{model} lacks the embeddings its sidecar describes: the files do not belong together.")
     shape = network.shape
     if shape != sidecar["input_shape"] or n_classes != len(labels) or n_classes != len(sidecar["classes"]):
-        raise Refused(
-            f"{model} reads {shape} and gives {n_classes} classes, but its sidecar says {sidecar['input_shape']} and "
-            f"{len(sidecar['classes'])}, and {len(labels)} labels lie beside it: the files do not belong together."
+        raise InputError(
+            f"{model} reads {shape} and gives {n_classes} classes, but its sidecar has {sidecar['input_shape']} and "
+            f"{len(sidecar['classes'])}, and its labels file {len(labels)}: the files do not belong together."
         )
     return Artifact(sidecar, labels, constants, network)
 
 
 def scores_of(artifact: Artifact, segment: np.ndarray) -> np.ndarray:
-    """Scores [n_classes] of one segment, a waveform float32 [n_samples] in +-1: what the sidecar's "output" says."""
-    return answers_of(artifact, segment)[0]
+    """Scores [n_classes] of one segment, float32 [n_samples] in ±1: of the kind given by "output" in the sidecar."""
+    return outputs_of(artifact, segment)[0]
 
 
-def answers_of(artifact: Artifact, segment: np.ndarray) -> list[np.ndarray]:
-    """Every output of the network for one segment: scores [n_classes] and, where it gives them, embeddings [width]."""
+def outputs_of(artifact: Artifact, segment: np.ndarray) -> list[np.ndarray]:
+    """All outputs of the network for one segment.
+
+    Args:
+        artifact: The network.
+        segment: Waveform, float32 [n_samples] in ±1.
+
+    Returns:
+        Scores [n_classes] and, for a network with embeddings, the embedding [width].
+
+    Raises:
+        InputError: The segment holds NaN or infinite samples.
+    """
     if not np.isfinite(segment).all():
-        raise Refused("The recording holds NaN or infinite samples; a network gives no meaning to those.")
+        raise InputError("The recording holds NaN or infinite samples, for which no score is defined.")
     value = segment
     if artifact.sidecar["input"] == "features":
         value = log_mel(segment, artifact.sidecar["frontend"], artifact.constants)
         value = value.T if artifact.sidecar.get("axes") == "mel_first" else value
         value = np.repeat(value[..., None], artifact.sidecar["frontend"]["n_channels"], axis=-1)
     batch = artifact.network.shape[0] or 1
-    rows = np.zeros((batch, *value.shape), np.float32)  # a batch that is fixed is filled with silence
+    rows = np.zeros((batch, *value.shape), np.float32)  # a fixed batch is filled with silence
     rows[0] = value
-    return [output[0].copy() for output in artifact.network.answer(rows)]
+    return [output[0].copy() for output in artifact.network.forward(rows)]
 
 
 def log_mel(waveform: np.ndarray, spec: dict[str, Any], constants: dict[str, np.ndarray]) -> np.ndarray:
-    """Features float32 [n_frames, n_mels] of a waveform [n_samples], step by step as the sidecar's "frontend" says."""
+    """Compute the features of a segment.
+
+    Args:
+        waveform: float32 [n_samples] in ±1.
+        spec: Settings, "frontend" of the sidecar.
+        constants: Arrays of `<model>_frontend.npz`, float64.
+
+    Returns:
+        float32 [n_frames, n_mels].
+    """
     x = waveform.astype(np.float64)
     if spec["preemphasis"]:
         x = np.concatenate([x[:1], x[1:] - spec["preemphasis"] * x[:-1]])
@@ -127,7 +155,7 @@ def log_mel(waveform: np.ndarray, spec: dict[str, Any], constants: dict[str, np.
     if spec["keep_frames"]:
         x = keep_range(x, spec["keep_frames"], spec["keep_from"])
     if spec["normalise"] == "min_max":
-        x = x - x.min()  # min_max undoes it; without it the rounding of a resize would fill a silent segment
+        x = x - x.min()  # no effect on min_max, but keeps rounding errors of a resize out of a silent segment
     if "resize_frames" in constants:
         x = constants["resize_frames"] @ x
     if "resize_bands" in constants:
@@ -138,13 +166,26 @@ def log_mel(waveform: np.ndarray, spec: dict[str, Any], constants: dict[str, np.
 
 
 def compress(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
-    """Band energies -> dB or natural log: floor, reference, limit below the segment's maximum; or PCEN."""
+    """Compress band energies to dB or natural logarithm (floor, reference, range below the maximum), or by PCEN.
+
+    Args:
+        x: Band energies, float64 [n_frames, n_mels].
+        spec: Settings, "frontend" of the sidecar.
+
+    Returns:
+        float64 [n_frames, n_mels].
+
+    Raises:
+        InputError: The compression is not supported.
+    """
     if spec["compression"] == "none":
         return x
     if spec["compression"] == "pcen":
         return pcen(x, spec)
     if spec["compression"] not in ("db", "log"):
-        raise Refused(f"This reader does not know the compression {spec['compression']!r}; take a newer reading.py.")
+        raise InputError(
+            f"This reader does not support the compression {spec['compression']!r}; use a newer reading.py."
+        )
     x = np.log(np.maximum(x, spec["amin"]))
     unit = 10 / np.log(10)  # dB in one natural logarithm
     limit = spec["top_db"]
@@ -158,7 +199,7 @@ def compress(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
 
 
 def pcen(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
-    """Band energies [n_frames, n_mels] over their running mean, then a root; as librosa.pcen (Wang et al. 2017)."""
+    """PCEN of band energies [n_frames, n_mels], as librosa.pcen (Wang et al. 2017, https://arxiv.org/abs/1607.05666)."""
     x = x * spec["pcen_scale"]
     frames = spec["pcen_time_constant_s"] * spec["sample_rate_hz"] / spec["hop_length"]
     rate = 2 / (1 + np.sqrt(1 + 4 * frames**2))
@@ -173,7 +214,7 @@ def pcen(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
 
 
 def normalize(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
-    """Over one segment: min_max, z_score, db_range or nothing. A constant segment becomes 0, or stays for z_score."""
+    """Normalize one segment [n_frames, n_mels]; a constant segment becomes 0, or is unchanged by z_score."""
     eps = spec["normalise_eps"]
     if spec["normalise"] == "min_max":
         return (x - x.min()) / max(x.max() - x.min() + eps, 1e-12)
@@ -188,7 +229,16 @@ def normalize(x: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
 
 
 def keep_range(x: np.ndarray, n_frames: int, side: str) -> np.ndarray:
-    """The first or the middle `n_frames`; fewer are padded with zeros on the right, or on both sides."""
+    """Keep a number of frames; a shorter segment is padded with zeros on the right, or on both sides for "centre".
+
+    Args:
+        x: Features [n_frames_in, n_mels].
+        n_frames: Number of frames to keep.
+        side: "start", or "centre" for the middle.
+
+    Returns:
+        [n_frames, n_mels].
+    """
     start = max(0, len(x) - n_frames) // 2 if side == "centre" else 0
     x = x[start : start + n_frames]
     missing = n_frames - len(x)
@@ -206,13 +256,20 @@ def probabilities(logits: np.ndarray, activation: str) -> np.ndarray:
 
 
 def read_audio(path: Path, sample_rate_hz: int) -> Recording:
-    """A recording at `sample_rate_hz`, the rate the network was trained for.
+    """Read a recording as mono.
+
+    Args:
+        path: WAV file, or any format of soundfile where that is installed.
+        sample_rate_hz: Sample rate to resample to, that of the network.
+
+    Returns:
+        The recording.
 
     Raises:
-        Refused: No such file, no audio, no samples, or another rate and no soxr.
+        InputError: The file is missing, is not audio or has no samples, or soxr is needed and missing.
     """
     if not path.is_file():
-        raise Refused(f"{path} does not exist.")
+        raise InputError(f"{path} does not exist.")
     try:
         import soundfile
 
@@ -220,24 +277,24 @@ def read_audio(path: Path, sample_rate_hz: int) -> Recording:
     except ImportError:
         samples, rate = _read_wav(path)
     except RuntimeError as error:
-        raise Refused(f"{path} cannot be read as audio: {error}") from None
+        raise InputError(f"{path} cannot be read as audio: {error}") from None
     if not len(samples):
-        raise Refused(f"{path} holds no samples.")
-    mono, duration_s = mixed(samples), len(samples) / rate
+        raise InputError(f"{path} holds no samples.")
+    mono, duration_s = mix_to_mono(samples), len(samples) / rate
     if rate == sample_rate_hz:
         return Recording(mono, duration_s)
     try:
         import soxr
     except ImportError:
-        raise Refused(
+        raise InputError(
             f"{path} has {rate} Hz and the network was trained on {sample_rate_hz} Hz; "
             "pip install soxr, or convert the recording first."
         ) from None
     return Recording(soxr.resample(mono, rate, sample_rate_hz, quality="HQ").astype(np.float32), duration_s)
 
 
-def mixed(samples: np.ndarray) -> np.ndarray:
-    """The mean of the channels of [n_samples, n_channels], or the loudest where they cancel each other."""
+def mix_to_mono(samples: np.ndarray) -> np.ndarray:
+    """Mean [n_samples] of the channels [n_samples, n_channels], or the loudest where they cancel each other."""
     mono, n_channels = samples.mean(axis=1, dtype=np.float32), samples.shape[1]
     power = np.square(samples, dtype=np.float64).sum(axis=0)
     if n_channels > 1 and np.square(mono, dtype=np.float64).sum() < 0.1 * power.sum() / n_channels**2:
@@ -246,13 +303,15 @@ def mixed(samples: np.ndarray) -> np.ndarray:
 
 
 def _read_wav(path: Path) -> tuple[np.ndarray, int]:
-    """PCM WAV with the standard library: float32 [n_samples, n_channels] and the rate."""
+    """Read PCM WAV with the standard library: float32 [n_samples, n_channels] in ±1, and the sample rate."""
     try:
         with wave.open(str(path), "rb") as file:
             width, n_channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
             raw = file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
-        raise Refused(f"{path} is not a PCM WAV file ({error}); pip install soundfile reads other formats.") from None
+        raise InputError(
+            f"{path} is not a PCM WAV file ({error}); pip install soundfile reads other formats."
+        ) from None
     raw = raw[: len(raw) // (width * n_channels) * (width * n_channels)]
     if width == 1:
         samples = (np.frombuffer(raw, np.uint8).astype(np.float32) - 128) / 128
@@ -264,21 +323,21 @@ def _read_wav(path: Path) -> tuple[np.ndarray, int]:
 
 
 def score(artifact: Artifact, recording: Recording) -> list[tuple[float, float, np.ndarray]]:
-    """(start_s, end_s, scores) of segment after segment."""
-    return [(start, end, scores_of(artifact, segment)) for start, end, segment in segments(artifact, recording)]
+    """(start_s, end_s, scores [n_classes]) of all segments in order."""
+    return [(start, end, scores_of(artifact, segment)) for start, end, segment in cut_segments(artifact, recording)]
 
 
-def segments(artifact: Artifact, recording: Recording) -> Iterator[tuple[float, float, np.ndarray]]:
-    """(start_s, end_s, waveform [n_samples]), one after the other; no end is later than that of the recording."""
+def cut_segments(artifact: Artifact, recording: Recording) -> Iterator[tuple[float, float, np.ndarray]]:
+    """(start_s, end_s, waveform [n_samples]) of all segments in order; `end_s` is limited to the recording."""
     rate = artifact.sidecar["sample_rate_hz"]
     n_samples = round(artifact.sidecar["segment_s"] * rate)
-    for start, n_real in windows(len(recording.waveform), n_samples, n_samples, rate):
+    for start, n_real in cut_windows(len(recording.waveform), n_samples, n_samples, rate):
         end_s = min((start + n_real) / rate, recording.duration_s)
-        yield start / rate, end_s, padded(recording.waveform[start : start + n_real], n_samples)
+        yield start / rate, end_s, pad_to(recording.waveform[start : start + n_real], n_samples)
 
 
-def windows(n_total: int, n_samples: int, hop: int, sample_rate_hz: int) -> list[tuple[int, int]]:
-    """How a recording is cut, as birdnet-fs cuts it.
+def cut_windows(n_total: int, n_samples: int, hop: int, sample_rate_hz: int) -> list[tuple[int, int]]:
+    """Positions of the windows of a recording, by the same rule as in birdnet-fs.
 
     Window k starts at sample k * hop. Samples at the end that no whole window covers give one more window, padded with
     zeros, when they last at least min(1 s, half a window); fewer are dropped. Something shorter than one window gives
@@ -302,43 +361,62 @@ def windows(n_total: int, n_samples: int, hop: int, sample_rate_hz: int) -> list
     return found
 
 
-def padded(waveform: np.ndarray, n_samples: int) -> np.ndarray:
-    """A waveform of at most `n_samples`, padded with zeros on the right: [n_samples]."""
+def pad_to(waveform: np.ndarray, n_samples: int) -> np.ndarray:
+    """Pad a waveform [n] of at most `n_samples` with zeros on the right to [n_samples]."""
     return np.pad(waveform, (0, n_samples - len(waveform)))
 
 
 def as_json(labels: list[str], rows: list[tuple[float, float, np.ndarray]], kind: str = "logits") -> dict[str, Any]:
-    """Labels and every score of every segment; `kind` is what they are called."""
+    """All scores as JSON values.
+
+    Args:
+        labels: Labels of the classes.
+        rows: (start_s, end_s, scores [n_classes]) of every segment.
+        kind: Key of the scores, "logits" or "probabilities". Default: "logits".
+
+    Returns:
+        {"labels": [...], "segments": [{"start_s", "end_s", kind}, ...]}.
+    """
     found = [{"start_s": a, "end_s": b, kind: [float(v) for v in row]} for a, b, row in rows]
     return {"labels": labels, "segments": found}
 
 
 def as_text(labels: list[str], rows: list[tuple[float, float, np.ndarray]], activation: str, top: int) -> Iterator[str]:
-    """A line for each segment: its times and its `top` best classes; `activation` "" where scores are probabilities."""
+    """One line per segment with its times and best classes.
+
+    Args:
+        labels: Labels of the classes.
+        rows: (start_s, end_s, scores [n_classes]) of every segment.
+        activation: "sigmoid" or "softmax"; "" where the scores are probabilities.
+        top: Number of classes per segment.
+
+    Yields:
+        The lines.
+    """
     for start, end, row in rows:
-        chances = probabilities(row, activation) if activation else row
-        best = np.argsort(-chances, kind="stable")[: max(1, top)]
-        names = ", ".join(f"{labels[i].partition('_')[2]} {chances[i]:.3f}" for i in best)
+        scores = probabilities(row, activation) if activation else row
+        best = np.argsort(-scores, kind="stable")[: max(1, top)]
+        names = ", ".join(f"{labels[i].partition('_')[2]} {scores[i]:.3f}" for i in best)
         yield f"{start:8.2f} {end:8.2f}  {names}"
 
 
-def beside(stem: Path, ending: str) -> Path:
-    """The file of an artifact that ends so."""
+def companion_file(stem: Path, ending: str) -> Path:
+    """The sidecar of an artifact with this ending, such as "_Labels.txt"."""
     return stem.with_name(stem.name + ending)
 
 
-def run(script: str, load: Callable[[Path], Artifact]) -> int:
-    """The command line of run_tflite.py and run_onnx.py."""
+def score_command(script: str, load: Callable[[Path], Artifact]) -> int:
+    """Run the command line of run_tflite.py or run_onnx.py and return the exit status."""
     parser = argparse.ArgumentParser(prog=script, description="Score a recording with an exported network.")
-    parser.add_argument("model", type=Path, help="the network, with the files named after it beside it")
-    parser.add_argument("audio", type=Path, help="recording; WAV, or anything soundfile reads")
+    parser.add_argument("model", type=Path, help="the network, with the files named after it in its folder")
+    parser.add_argument("audio", type=Path, help="recording: WAV, or any format of soundfile")
     parser.add_argument("--top", type=int, default=5, help="classes shown per segment")
     parser.add_argument("--json", action="store_true", help="all scores, as JSON")
     given = parser.parse_args()
     try:
         artifact = load(given.model)
         rows = score(artifact, read_audio(given.audio, artifact.sidecar["sample_rate_hz"]))
-    except Refused as error:
+    except InputError as error:
         print(f"{script}: {error}", file=sys.stderr)
         return 2
     kind = artifact.sidecar["output"]

@@ -1,10 +1,10 @@
-"""Score a recording with an exported TFLite network: NumPy and one runtime, nothing else.
+"""Score a recording with an exported TFLite network; only NumPy and one runtime are needed.
 
     python run_tflite.py MODEL.tflite AUDIO.wav [--top 5] [--json]
 
-Beside MODEL.tflite lie MODEL.json (how to feed it), MODEL_Labels.txt and, for a network that reads features,
-MODEL_frontend.npz. The runtime is ai-edge-litert, or tflite-runtime where only that exists. Copy this file anywhere,
-together with reading.py.
+The folder of MODEL.tflite must hold MODEL.json (input format), MODEL_Labels.txt and, for a network that reads features,
+MODEL_frontend.npz. The runtime is ai-edge-litert, or tflite-runtime where only that is available. This file can be
+copied anywhere together with reading.py.
 """
 
 import sys
@@ -12,16 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reading import Artifact, Network, Refused, open_artifact, run
+from reading import Artifact, InputError, Network, open_artifact, score_command
 
 
 def load(model: Path, *, verify: bool = True) -> Artifact:
-    """Open MODEL.tflite with the files beside it; `verify` compares its SHA-256 with the sidecar's."""
+    """Open MODEL.tflite with its sidecars; `verify` compares its SHA-256 with that in the sidecar."""
     return open_artifact(model, ".tflite", open_runtime, verify=verify)
 
 
 def open_runtime(model: Path) -> Network:
-    """The file on whichever runtime is installed."""
+    """Open a TFLite file with the installed runtime.
+
+    Args:
+        model: The file.
+
+    Returns:
+        The network; its `forward` runs the file on float32 [batch, ...].
+
+    Raises:
+        InputError: No runtime is installed, or it cannot load the file.
+    """
     try:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -30,18 +40,18 @@ def open_runtime(model: Path) -> Network:
         try:
             from tflite_runtime.interpreter import Interpreter, OpResolverType
         except ImportError:
-            raise Refused("A TFLite runtime is needed: pip install ai-edge-litert") from None
-        # its default delegate is wrong, without a word, for convolutions whose stride is larger than their kernel
+            raise InputError("A TFLite runtime is needed: pip install ai-edge-litert") from None
+        # the default delegate silently miscomputes convolutions with a stride larger than their kernel
         extra = {"experimental_op_resolver_type": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
     try:
         interpreter = Interpreter(model_path=str(model), num_threads=1, **extra)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise Refused(f"{model} does not load in this runtime: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{model} does not load in this runtime: {str(error).splitlines()[0]}") from None
     given, wanted = interpreter.get_input_details()[0], interpreter.get_output_details()
     signature = [int(n) for n in given["shape_signature"]]  # -1 for a batch of any size
 
-    def answer(rows: np.ndarray) -> list[np.ndarray]:
+    def forward(rows: np.ndarray) -> list[np.ndarray]:
         if tuple(interpreter.get_input_details()[0]["shape"]) != rows.shape:
             interpreter.resize_tensor_input(given["index"], rows.shape)
             interpreter.allocate_tensors()
@@ -49,8 +59,8 @@ def open_runtime(model: Path) -> Network:
         interpreter.invoke()
         return [interpreter.get_tensor(output["index"]) for output in wanted]
 
-    return Network([n if n > 0 else None for n in signature], [int(o["shape"][-1]) for o in wanted], answer)
+    return Network([n if n > 0 else None for n in signature], [int(o["shape"][-1]) for o in wanted], forward)
 
 
 if __name__ == "__main__":
-    sys.exit(run("run_tflite.py", load))
+    sys.exit(score_command("run_tflite.py", load))

@@ -37,13 +37,12 @@ from birdnet_fs.data.windows import (
 )
 from birdnet_fs.fewshot import enrollment
 from birdnet_fs.inference.clips import score_clips
-from birdnet_fs.inference.embed import embed_clips
+from birdnet_fs.inference.embed import Embedder, Item, embed_clips
 from birdnet_fs.inference.engine import Engine
 from birdnet_fs.inference.ensemble import EnsembleMember, ensemble_engine
 from birdnet_fs.reports import labeled
 from birdnet_fs.schema import Data, Experiment, FrontEnd
 from birdnet_fs.training import episodic, validation
-from birdnet_fs.training.episodic import Embedder, Item
 
 EXPORT = Path(__file__).parents[2] / "export"
 RATE = 8_000
@@ -95,7 +94,7 @@ def test_windows_equal_brute_force_whole_and_streamed(case: tuple[int, int, int,
 def test_the_reader_of_exported_files_repeats_the_rule(case: tuple[int, int, int, int]) -> None:
     n_total, n_samples, hop, rate = case
     hop = min(hop, n_samples)
-    assert receiving("reading").windows(n_total, n_samples, hop, rate) == WindowRule(n_samples, hop, rate).windows(
+    assert receiving("reading").cut_windows(n_total, n_samples, hop, rate) == WindowRule(n_samples, hop, rate).windows(
         n_total
     )
 
@@ -250,7 +249,7 @@ def by_pseudo_labels(path, tmp_path, monkeypatch):
 def by_the_device_reader(path, tmp_path, monkeypatch):
     reading = receiving("reading")
     artifact = SimpleNamespace(sidecar={"sample_rate_hz": RATE, "segment_s": SPEC.segment_s})
-    found = list(reading.segments(artifact, reading.read_audio(path, RATE)))
+    found = list(reading.cut_segments(artifact, reading.read_audio(path, RATE)))
     assert [(start, end - start) for start, end, _ in found] == places([waveform for *_, waveform in found])
     return [waveform for *_, waveform in found]
 
@@ -388,7 +387,7 @@ def test_no_reported_end_is_later_than_the_recording(tmp_path: Path) -> None:
     assert ends.keys() == FORMATS.keys()
     reading = receiving("reading")
     artifact = SimpleNamespace(sidecar={"sample_rate_hz": RATE, "segment_s": SPEC.segment_s})
-    ends["reader"] = list(reading.segments(artifact, reading.read_audio(path, RATE)))[-1][1]
+    ends["reader"] = list(reading.cut_segments(artifact, reading.read_audio(path, RATE)))[-1][1]
     ends["events"] = partition.clips_to_train_on(events_in(path), Experiment(frontend=SPEC))[-1].offset_s
     for name, end in ends.items():
         assert duration_s - 0.01 <= end <= duration_s, name

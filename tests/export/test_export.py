@@ -14,7 +14,7 @@ import soundfile
 import tolerances
 from installed import need
 from receiving import BLOCKER, FRAMEWORKS, receive
-from run_to_export import CLASSES, SPEC, make_run
+from run_to_export import CLASSES, SPEC, make_run, small_run_on, write_recordings
 from safetensors.numpy import load_file, save_file
 
 from birdnet_fs import schema
@@ -23,7 +23,7 @@ from birdnet_fs.export import convert_and_verify as measuring
 from birdnet_fs.export import export as exporter
 from birdnet_fs.export.parity import compare as parity
 from birdnet_fs.export.parity import embeddings
-from birdnet_fs.export.parity.inputs import EDGE_NAMES, make_parity_inputs
+from birdnet_fs.export.parity.inputs import EDGE_NAMES
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.runs.run import WEIGHTS, Run, load_run
 
@@ -32,28 +32,12 @@ need("tensorflow")
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory) -> Path:
-    """A folder per class with two recordings of 2.5 s each, calls of three kinds."""
-    root = tmp_path_factory.mktemp("recordings")
-    random = np.random.default_rng(5)
-    time_s = np.arange(40_000) / 16_000
-    for i, name in enumerate(CLASSES):
-        (root / name).mkdir()
-        for j in range(2):
-            call = 0.4 * np.sin(2 * np.pi * (1000 + 1500 * i + 300 * j * time_s) * time_s) * (time_s % 0.5 < 0.2)
-            noise = 0.01 * random.standard_normal(len(time_s))
-            soundfile.write(root / name / f"{j}.wav", (call + noise).astype(np.float32), 16_000, subtype="PCM_16")
-    return root
+    return write_recordings(tmp_path_factory.mktemp("recordings"))
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, recordings: Path) -> Run:
-    experiment = schema.Experiment(
-        name="small",
-        frontend=SPEC,
-        model=schema.Model(name="cnn/tiny"),
-        data=schema.Data(root=str(recordings), layout="folders", group_column=""),
-    )
-    return make_run(tmp_path_factory.mktemp("runs") / "small", experiment, CLASSES)
+    return small_run_on(recordings, tmp_path_factory.mktemp("runs") / "small")
 
 
 @pytest.fixture(scope="module")
@@ -353,28 +337,13 @@ def test_a_missing_extra_is_named(run: Run, tmp_path: Path, monkeypatch) -> None
         exporter.export_run(run, tmp_path / "out")
 
 
-def test_the_probe_takes_the_runs_own_recordings_first(run: Run, recordings: Path) -> None:
-    probe = make_parity_inputs(run, n_segments=9)
-    assert probe.source == "run"
-    labeled = probe.targets[len(EDGE_NAMES) :]
-    assert labeled.shape[1] == len(CLASSES) and (labeled.sum(axis=0) > 0).all()
-    assert not probe.targets[: len(EDGE_NAMES)].any()
-    assert np.abs(probe.waveforms[len(EDGE_NAMES) :]).max(axis=1).min() > 0.05
-
-
-def test_the_probe_falls_back_to_the_aviary(run: Run, tmp_path: Path) -> None:
-    gone = dataclasses.replace(run.experiment.data, root=str(tmp_path / "gone"))
-    moved = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, data=gone))
-    probe = make_parity_inputs(moved, n_segments=5)
-    assert probe.source == "aviary" and probe.targets is None
-    assert len(probe.waveforms) == len(EDGE_NAMES) + 5
-
-
-def test_the_probe_wants_recordings_where_it_is_sent(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none there can be read"):
-        make_parity_inputs(run, audio=tmp_path)
-    with pytest.raises(UserError, match="must be a folder"):
-        make_parity_inputs(run, audio=tmp_path / "none")
+def test_a_run_trained_for_int8_is_not_exported_otherwise(run, tmp_path: Path) -> None:
+    model = schema.Model(name="cnn/tiny", quantized=True, weights="runs/float")
+    trained = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, model=model))
+    for settings in ({"precision": ("fp32",)}, {"target": "onnx"}, {"precision": ("int8", "fp16")}):
+        with pytest.raises(UserError, match="trained for int8"):
+            exporter.export_run(trained, tmp_path / "out", **settings)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -1,100 +1,111 @@
-"""The labels file, the constants, and the stand-alone front-end against the package's own."""
+"""The files beside an artifact: keys that deployed readers depend on, and what they hold."""
 
-import importlib.util
-import sys
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tolerances
+from onnx_files import small_run, sounds
+from run_to_export import CLASSES, SPEC
 
 from birdnet_fs import schema
-from birdnet_fs.core.errors import UserError
 from birdnet_fs.export import sidecars
-from birdnet_fs.export.parity import inputs as parity_inputs
-from birdnet_fs.export.targets import labels
-from birdnet_fs.frontend import PRESETS
-from birdnet_fs.frontend.in_numpy import log_mel
+from birdnet_fs.export.convert_and_verify import ParityReport
+from birdnet_fs.export.parity.compare import compare_outputs
+from birdnet_fs.export.parity.embeddings import compare_embeddings, device_enrollment
+from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs
+from birdnet_fs.export.spec import ExportSpec
+from birdnet_fs.runs.run import Run
 
-RECEIVER = Path(__file__).parents[2] / "export"
+N = len(EDGE_NAMES) + 8
+# keys are a format: readers on devices, and other programs, read them
+KEYS = {
+    *("format", "model", "sha256", "runtime", "classes", "sample_rate_hz", "segment_s", "input", "input_shape", "axes"),
+    *("output", "activation", "one_label", "logit_scale", "n_constant", "precision", "frontend", "versions"),
+}
+FORM_KEYS = ["format", "input", "precision", "batch", "answers", "outputs", "axes"]
+RUNTIME_KEYS = {
+    *("runtime", "precision", "source", "n_segments", "n_edges", "max_abs", "mean_abs", "max_abs_logit"),
+    *("top1_agreement", "auroc_reference", "auroc_artefact", "by_batch", "faults", "budget"),
+}
+BUDGET_KEYS = {"max_abs", "mean_abs", "tie", "top1", "auroc", "device", "reason", "of_spread", "real_only"}
 
 
 @pytest.fixture(scope="module")
-def reader():
-    """`export/reading.py` as a module."""
-    spec = importlib.util.spec_from_file_location("reading", RECEIVER / "reading.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reading"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def run(tmp_path_factory) -> Run:
+    return small_run(tmp_path_factory.mktemp("runs"), "cnn/tiny")
 
 
-VARIED = [
-    schema.FrontEnd(preset="htk_log_ref", bands="mel_htk", n_mels=40, compression="log", ref="max", top_db=60.0),
-    schema.FrontEnd(preset="short_window", segment_s=1.0, win_length=400, hop_length=160, stft_scale="window_power"),
-    schema.FrontEnd(preset="power", segment_s=1.0, compression="none", resize=(50, 64), resize_method="lanczos5"),
-    schema.FrontEnd(preset="pad_start", segment_s=1.0, keep_frames=100, normalize="z_score", preemphasis=0.97),
-    schema.FrontEnd(preset="crop_mid", segment_s=1.0, keep_frames=21, keep_from="center", normalize_when="first"),
-]
+def report_on(spec: ExportSpec, embeddings: bool = False) -> ParityReport:
+    random = np.random.default_rng(0)
+    logits, rows = (random.normal(size=(N, n)).astype(np.float32) for n in (3, 48))
+    inputs = ParityInputs(np.zeros((N, 4), np.float32), None, "made")
+    numbers = compare_outputs(logits, logits, inputs, spec.precision, "softmax")
+    if embeddings:
+        numbers = numbers.with_embeddings(compare_embeddings(rows, rows, spec.precision, len(EDGE_NAMES)))
+    return ParityReport(spec, {"a runtime": numbers}, edges=[logits[: len(EDGE_NAMES)]])
 
 
-@pytest.mark.parametrize("spec", [*PRESETS.values(), *VARIED], ids=lambda s: s.preset)
-def test_the_stand_alone_front_end_is_ours(reader, spec: schema.FrontEnd) -> None:
-    constants = sidecars.frontend_constants(spec)
-    waveforms = parity_inputs.edge_waveforms(spec.n_samples, spec.sample_rate_hz)
-    ours = log_mel(waveforms, spec)
-    for row, expected in zip(waveforms, ours, strict=True):
-        given = reader.log_mel(row, spec.to_artifact(), constants)
-        assert given.shape == spec.shape
-        assert np.isfinite(given).all()
-        # relative to the largest value, because presets give dB, ratios or power
-        assert np.abs(given - expected).max() <= tolerances.EXPORT_READER_FEATURES * max(1.0, np.abs(expected).max())
+def write(run: Run, folder: Path, spec: ExportSpec, *, embeddings: bool = False) -> dict:
+    artifact = folder / "mine.tflite"
+    artifact.write_bytes(b"network")
+    golden = sidecars.Golden(sounds(2), [np.zeros((2, 3), np.float32), np.ones((2, 48), np.float32)])
+    enrollment = device_enrollment(run) if embeddings else None
+    report = report_on(spec, embeddings)
+    sidecars.write_sidecars(artifact, run, spec=spec, parity_report=report, golden=golden, enrollment=enrollment)
+    return json.loads((folder / "mine.json").read_text(encoding="utf-8"))
 
 
-def test_the_stand_alone_front_end_reads_every_setting(reader) -> None:
-    """Each setting changes what the reader computes: none is skipped."""
-    base = schema.FrontEnd(
-        segment_s=1.0, normalize="min_max", normalize_when="first", keep_frames=50, resize=(40, 64), top_db=60.0
-    )
-    row = parity_inputs.edge_waveforms(base.n_samples, base.sample_rate_hz)[3]
-    changes = {
-        "preemphasis": 0.9,
-        "hop_length": 400,
-        "pad_mode": "reflect",
-        "compression": "none",
-        "amin": 1e-2,
-        "top_db": 20.0,
-        "keep_frames": 30,
-        "keep_from": "centre",
-        "normalise": "z_score",
-        "normalise_when": "last",
-        "normalise_eps": 0.5,
-    }
-    plain = base.to_artifact()
-    constants = sidecars.frontend_constants(base)
-    before = reader.log_mel(row, plain, constants)
-    for key, value in changes.items():
-        changed = schema.FrontEnd.from_artifact({**plain, key: value})
-        after = reader.log_mel(row, changed.to_artifact(), sidecars.frontend_constants(changed))
-        assert after.shape != before.shape or np.abs(after - before).max() > 1e-3, key
-        assert np.abs(after - log_mel(row, changed)[0]).max() < 1e-3, key
+def test_sidecar_of_waveforms_has_its_keys(run: Run, tmp_path: Path) -> None:
+    found = write(run, tmp_path, ExportSpec(output_kind="probabilities"))
+    assert set(found) == KEYS
+    assert found["sha256"] == hashlib.sha256(b"network").hexdigest() and found["classes"] == list(CLASSES)
+    assert found["input_shape"] == [1, SPEC.n_samples] and found["output"] == "probabilities"
+    assert schema.FrontEnd.from_artifact(found["frontend"]) == SPEC
+    assert {"normalise", "normalise_when", "normalise_eps"} <= set(found["frontend"])
+    with np.load(tmp_path / "mine_golden.npz", allow_pickle=False) as golden:
+        assert set(golden.files) == {"waveforms", "probabilities", "tolerance"}
+        assert np.array_equal(golden["waveforms"] / np.float32(32768), sounds(2))
+    lines = (tmp_path / "mine_Labels.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == ["Turdus merula_Common Blackbird", "toad_toad", "Parus major_Great Tit"]
 
 
-def test_labels_are_pairs_in_order() -> None:
-    lines = labels.label_lines(["Turdus merula_Common Blackbird", "noise", "été"])
-    assert lines == ["Turdus merula_Common Blackbird", "noise_noise", "été_été"]
+def test_sidecar_of_features_and_embeddings_has_its_keys(run: Run, tmp_path: Path) -> None:
+    found = write(run, tmp_path, ExportSpec(input="features"), embeddings=True)
+    assert set(found) == KEYS | {"embeddings", "frontend_sha256"}
+    assert set(found["embeddings"]) == {"output", "width", "enrolment"}
+    assert set(found["embeddings"]["enrolment"]) == {"distance", "normalisation", "scale", "encoder", "sha256"}
+    with np.load(tmp_path / "mine_golden.npz", allow_pickle=False) as golden:
+        assert set(golden.files) == {"waveforms", "logits", "tolerance", "embeddings", "embeddings_tolerance"}
+    with np.load(tmp_path / "mine_frontend.npz", allow_pickle=False) as constants:
+        assert {name: constants[name].shape for name in constants.files} == {"window": (512,), "bands": (32, 257)}
+    with np.load(tmp_path / "mine_enrolment.npz", allow_pickle=False) as stored:
+        assert set(stored.files) <= {"centre", "labels", "embeddings"}
 
 
-@pytest.mark.parametrize("classes", [["a", "a"], ["a", "a_a"], [""], ["a\nb"], [" "]])
-def test_labels_that_cannot_be_read_back_are_refused(classes: list[str]) -> None:
-    with pytest.raises(UserError):
-        labels.label_lines(classes)
+def test_parity_json_has_its_keys_and_keeps_reports_of_files_that_exist(tmp_path: Path) -> None:
+    earlier, now = tmp_path / "earlier", tmp_path / "now"
+    earlier.mkdir()
+    now.mkdir()
+    (earlier / "old.tflite").write_bytes(b"old")
+    reports = {name: report_on(ExportSpec()) for name in ("old.tflite", "gone.tflite")}
+    sidecars.write_parity(earlier, reports, earlier=earlier)
+    new = report_on(ExportSpec(output_kind="log_odds"), embeddings=True)
+    sidecars.write_parity(now, {"new.tflite": new}, earlier=earlier)
+    found = json.loads((now / "parity.json").read_text(encoding="utf-8"))
+    assert set(found) == {"old.tflite", "new.tflite"}
+    assert set(found["new.tflite"]) == {"form", "runtimes", "no_second_route"}
+    assert list(found["new.tflite"]["form"]) == FORM_KEYS and found["new.tflite"]["form"]["answers"] == "log_odds"
+    numbers = found["new.tflite"]["runtimes"]["a runtime"]
+    assert set(numbers) == RUNTIME_KEYS | {"embeddings"} and set(numbers["budget"]) == BUDGET_KEYS
+    embeddings = numbers["embeddings"]
+    assert set(embeddings) == {"width", "spread", "max_error", "mean_error", "faults", "budget"}
+    assert set(embeddings["budget"]) == {"max_error", "mean_error", "device", "reason"}
 
 
-def test_edges_survive_sixteen_bits() -> None:
-    rows = parity_inputs.edge_waveforms(32_000, 32_000)
-    assert rows.shape == (len(parity_inputs.EDGE_NAMES), 32_000)
-    assert np.array_equal(np.round(rows * 32768).clip(-32768, 32767).astype(np.int16) / np.float32(32768), rows)
-    assert not rows[0].any()
-    assert np.abs(rows[1]).max() > 0.9999
-    assert not rows[2][32_000 // 5 + 1 :].any()
+@pytest.mark.parametrize("resize", [None, (50, 64)])
+def test_frontend_constants_hold_resize_matrices_only_where_needed(resize) -> None:
+    found = sidecars.frontend_constants(schema.FrontEnd(segment_s=1.0, resize=resize))
+    assert ("resize_frames" in found, "resize_bands" in found) == (resize is not None, resize is not None)
+    assert all(value.dtype == np.float64 for value in found.values())

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from run_to_export import CLASSES, SPEC, make_run
 
 from birdnet_fs import models, schema
@@ -24,12 +23,8 @@ def sounds(n: int, spec: schema.FrontEnd = SPEC) -> np.ndarray:
     return (np.round(rows * 32768).clip(-32768, 32767) / 32768).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Run:
-    return small_run(tmp_path_factory.mktemp("runs"), "cnn/tiny")
-
-
 def small_run(folder: Path, name: str, **data: bool) -> Run:
+    """A run of a network for `CLASSES` with the front-end `SPEC`; `data` are settings of `schema.Data`."""
     experiment = schema.Experiment(
         name="small", frontend=SPEC, model=schema.Model(name=name), data=schema.Data(root="gone", **data)
     )

@@ -1,10 +1,8 @@
 """Enrollment on the device, with NumPy and a runtime alone, gives what enrollment into the run and export give."""
 
 import dataclasses
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,19 +12,15 @@ import pytest
 import soundfile
 import tolerances
 from installed import need
-from receiving import RECEIVER, receive
+from receiving import receive
 
 from birdnet_fs import schema
-from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.manifest import Clip, Manifest, read_manifest
 from birdnet_fs.data.partition import PARTITION, Partition, write_partition
 from birdnet_fs.export import export as exporter
-from birdnet_fs.export.parity.embeddings import ARTIFACT_DISTANCES
 from birdnet_fs.export.tflite import edit as flatbuffer
-from birdnet_fs.fewshot.calibration import EmbeddingDistance, calibrate
 from birdnet_fs.fewshot.enrollment import enroll
 from birdnet_fs.inference.embed import training_mean_embedding
-from birdnet_fs.models.heads.prototypes import PrototypeLogits, dense_layers
 from birdnet_fs.runs.run import Run, build_network, model_weights, save_run
 
 need("tensorflow")
@@ -259,7 +253,7 @@ def test_recordings_that_cannot_be_read_do_not_stop_the_others(shipped: Shipped,
     model, mine = shipped.folder / "run.tflite", tmp_path / "mine.npz"
     done = receive("enroll_tflite.py", "enroll", model, folder, "-o", mine)
     assert done.returncode == 0, done.stderr
-    for name, word in (("8.wav", "left out"), ("9.wav", "silent"), ("loose.wav", "no class' folder")):
+    for name, word in (("8.wav", "skipped"), ("9.wav", "silent"), ("loose.wav", "no class folder")):
         assert any(name in line and word in line for line in done.stderr.splitlines()), done.stderr
     done = receive("enroll_tflite.py", "score", model, mine, nan, clips / "long.wav", "--json")
     assert done.returncode == 1 and f"{nan} holds NaN" in done.stderr
@@ -325,12 +319,12 @@ def faulty(shipped: Shipped, clips: Path, tmp_path_factory) -> Path:
     [
         (["RUN", "CLIPS", "--n_clips", "6"], "6 clips of 'Parus major_Great Tit' were asked for"),
         (["RUN", "CLIPS", "--n_clips", "0"], "1 or more"),
-        (["RUN", "silent"], "No clip of 'mute' can be learned from"),
+        (["RUN", "silent"], "No clip of 'mute' can be used"),
         (["RUN", "twice", "--known", "right.npz"], "'toad' is a class already"),
         (["ENROLLED", "CLIPS"], "is a class already"),
         (["RUN", "twice", "--known", "narrow.npz"], "width 7 and the network gives 48"),
         (["RUN", "twice", "--known", "other.npz"], "made with another network"),
-        (["RUN", "twice", "--known", "short.npz"], "does not know"),
+        (["RUN", "twice", "--known", "short.npz"], "does not support"),
         (["RUN", "twice", "--known", "pickled.npz"], "is not a file of prototypes"),
         (["RUN", "twice", "--known", "text.npz"], "is not a file of prototypes"),
         (["RUN", "twice", "--known", "none.npz"], "does not exist"),
@@ -338,13 +332,13 @@ def faulty(shipped: Shipped, clips: Path, tmp_path_factory) -> Path:
         (["frames.tflite", "CLIPS"], "reads frames"),
         (["gone.tflite", "CLIPS"], "gone_enrolment.npz is missing"),
         (["changed.tflite", "CLIPS"], "SHA-256 differs"),
-        (["RUN", "named"], "is no class' name"),
+        (["RUN", "named"], "is not the name of a class"),
         (["RUN", "empty"], "holds none"),
         (["RUN", "nowhere"], "must be a folder"),
         (["RUN", "alone", "--no-unknown"], "Two or more classes"),
         (["RUN", "alone", "--n_clips", "1"], "One clip of one class"),
-        (["RUN", "CLIPS", "--background", "empty"], "recordings that can be read"),
-        (["RUN", "--known", "right.npz", "--remove", "ghost"], "must name a class"),
+        (["RUN", "CLIPS", "--background", "empty"], "readable recordings"),
+        (["RUN", "--known", "right.npz", "--remove", "ghost"], "must name an enrolled class"),
         (["RUN"], "Nothing to do"),
     ],
 )
@@ -367,72 +361,3 @@ def test_scoring_with_anothers_prototypes_is_refused(shipped: Shipped, clips: Pa
         done = receive("enroll_tflite.py", "score", model, faulty / name, long)
         assert done.returncode == 2 and said in done.stderr and not done.stdout
     assert receive("enroll_tflite.py", "score", model, faulty / "right.npz", "none.wav").returncode == 2
-
-
-@pytest.fixture(scope="module")
-def prototypes():
-    """`export/prototypes.py` as a module."""
-    found = {}
-    for name in ("reading", "prototypes"):
-        spec = importlib.util.spec_from_file_location(name, RECEIVER / f"{name}.py")
-        found[name] = importlib.util.module_from_spec(spec)
-        sys.modules[name] = found[name]  # the second imports the first
-        spec.loader.exec_module(found[name])
-    return found["prototypes"]
-
-
-@pytest.mark.parametrize("distance", ["euclidean", "cosine", "learned"])
-@pytest.mark.parametrize("n_noises", [0, 30])
-@pytest.mark.parametrize("counts", [(5, 4, 3), (1, 1, 1), (4, 1, 1), (3,), (1,)], ids=str)
-def test_the_same_numbers_as_the_package(prototypes, distance: str, n_noises: int, counts: tuple[int, ...]) -> None:
-    """Its calibration is checked by brute force in tests/fewshot; the logits here are Keras' own layer's."""
-    random = np.random.default_rng(len(counts) + n_noises)
-    labels = [f"class {c}" for c, n in enumerate(counts) for _ in range(n)]
-    means = random.normal(size=(len(counts), 24))
-    x = np.concatenate([means[c] + 0.7 * random.normal(size=(n, 24)) for c, n in enumerate(counts)]).astype(np.float32)
-    noises, query = (random.normal(size=(n, 24)).astype(np.float32) for n in (n_noises, 7))
-    head = PrototypeLogits(len(counts) + 1, distance, 0.7, unknown=True)
-    head.build((None, 24))
-    dense = dense_layers(head.learned) if distance == "learned" else ()
-    center = None if distance == "euclidean" else random.normal(0, 0.2, 24).astype(np.float32)
-    center = np.zeros(24, np.float32) if distance == "learned" else center
-    way, support = (
-        prototypes.Way(ARTIFACT_DISTANCES.get(distance, distance), center, list(dense)),
-        prototypes.Support(labels, [""] * len(x), x),
-    )
-    if len(x) == 1 and not n_noises:
-        with pytest.raises(UserError, match="One clip of one class"):
-            calibrate(labels, x, noises, EmbeddingDistance(distance, center, dense), unknown=True)
-        with pytest.raises(prototypes.Refused, match="One clip of one class"):
-            prototypes.learn(support, noises, way, "", unknown=True)
-        return
-    wanted = calibrate(labels, x, noises, EmbeddingDistance(distance, center, dense), unknown=True)
-    found = prototypes.learn(support, noises, way, "", unknown=True)
-    assert (found.scale, found.unknown) == (wanted.scale, wanted.unknown)
-    head.scale = wanted.scale
-    head.prototypes.assign(wanted.prototypes)
-    head.center.assign(wanted.center)
-    head.unknown_logit.assign([wanted.unknown])
-    expected = keras.ops.convert_to_numpy(head(query))
-    size = np.abs(expected).max()
-    np.testing.assert_allclose(found.logits(query, way) / size, expected / size, atol=tolerances.PROTOTYPE_LOGITS)
-
-
-def test_interrupted_while_writing_the_earlier_file_stays(prototypes, tmp_path: Path, monkeypatch) -> None:
-    support = prototypes.Support(["a", "b"], ["", ""], np.eye(2, dtype=np.float32))
-    known = prototypes.learn(support, np.empty((0, 2)), prototypes.Way("euclidean", None, []), "e", unknown=False)
-    prototypes.save(tmp_path / "mine.npz", known)
-    before = (tmp_path / "mine.npz").read_bytes()
-    opened = prototypes.open_prototypes(tmp_path / "mine.npz", "e", 2)
-    assert opened.unknown is None and opened.names == ["a", "b"] and opened.scale == known.scale
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    for name in ("replace", "fsync", "chmod"):
-        with monkeypatch.context() as patch:
-            patch.setattr(prototypes.os, name, stop)
-            with pytest.raises(KeyboardInterrupt):
-                prototypes.save(tmp_path / "mine.npz", known)
-        assert [path.name for path in tmp_path.iterdir()] == ["mine.npz"]
-        assert (tmp_path / "mine.npz").read_bytes() == before

@@ -221,8 +221,8 @@ def _check_names(name: str, run: "Run") -> None:
     )
     if human is not None:
         raise UserError(
-            f"{name} treats a class that begins with {', '.join(HUMAN_NAMES)} as a human voice, and drops "
-            f"every segment with one among the {N_PRIVACY_CHECKED} best (more with PRIVACY_THRESHOLD), with its neighbors. "
+            f"{name} treats a class that begins with {', '.join(HUMAN_NAMES)} as a human voice, and drops every "
+            f"segment with one among the {N_PRIVACY_CHECKED} best (more with PRIVACY_THRESHOLD), and its neighbors. "
             f"Received: {human!r} among {len(names)} classes; rename it (a scientific name in front), or export with "
             "--target tflite."
         )

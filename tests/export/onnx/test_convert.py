@@ -14,14 +14,17 @@ from onnx_files import OUTPUTS, own_answers, small_run, sounds, write
 from run_to_export import CLASSES, SPEC
 
 from birdnet_fs import schema
-from birdnet_fs.core.errors import UserError
 from birdnet_fs.export.onnx import convert as onnx_convert
-from birdnet_fs.export.onnx import precision as onnx_precision
 from birdnet_fs.frontend import PRESETS
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
 from birdnet_fs.runs.run import Run
 
 BATCHES = (1, 3, 8)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    return small_run(tmp_path_factory.mktemp("runs"), "cnn/tiny")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +110,7 @@ def test_what_cannot_be_written_says_why_and_the_others_are_there(written: Path)
     reasons = {p.name.removesuffix(".error.txt"): p.read_text("utf-8") for p in written.glob("*.error.txt")}
     reasons = {name: reason for name, reason in reasons.items() if not name.endswith(".xml")}
     assert set(reasons) == {"dynamic.onnx", *(f"{p}.pt{v}" for p in ("fp16", "dynamic", "int8") for v in ("", "2"))}
-    assert "Conv" in reasons["dynamic.onnx"] and "take int8" in reasons["dynamic.onnx"]
+    assert "Conv" in reasons["dynamic.onnx"] and "use int8" in reasons["dynamic.onnx"]
     assert all(reason.count("\n") == 1 and "Traceback" not in reason for reason in reasons.values())
     assert not (written / "dynamic.onnx").exists()
     assert all((written / f"fp32{suffix}").is_file() for suffix in (".onnx", ".pt", ".pt2"))
@@ -196,7 +199,7 @@ def test_recurrent_layers_are_one_node_each_at_any_batch(tmp_path: Path, name: s
         assert largest(joined, wanted) <= tolerances.EXPORT_FP32_LOGITS
     reasons = {p.name: p.read_text("utf-8") for p in (tmp_path / "out").glob("*.onnx.error.txt")}
     assert set(reasons) == {"int8.onnx.error.txt", *(["dynamic.onnx.error.txt"] if kind == "GRU" else [])}
-    assert f"take {'dynamic' if kind == 'LSTM' else 'fp16'}" in reasons["int8.onnx.error.txt"]
+    assert f"use {'dynamic' if kind == 'LSTM' else 'fp16'}" in reasons["int8.onnx.error.txt"]
     if kind == "LSTM":
         given = answers(tmp_path / "out" / "dynamic.onnx", sounds(8), 3)
         assert 0 < largest(given, wanted) <= tolerances.EXPORT_FP16_LOGITS
@@ -214,28 +217,3 @@ def test_every_front_end_at_any_batch(spec: schema.FrontEnd, tmp_path: Path) -> 
     for batch in (1, 3):
         (given,) = answers(tmp_path / "front_end.onnx", rows, batch)
         assert float(np.abs(given - wanted).max()) <= tolerances.FRONTEND_FLOAT32[spec.preset]
-
-
-def test_a_precision_that_saves_too_little_is_refused() -> None:
-    """By the share of the weights that it would round, counted by hand here."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    def network(n_out: int) -> onnx.ModelProto:
-        arrays = {"kernel": np.ones((8, 3, 1, 1), np.float32), "matrix": np.ones((8, n_out), np.float32)}
-        nodes = [
-            helper.make_node("Conv", ["features", "kernel"], ["maps"]),
-            helper.make_node("GlobalAveragePool", ["maps"], ["means"]),
-            helper.make_node("Flatten", ["means"], ["rows"]),
-            helper.make_node("MatMul", ["rows", "matrix"], ["predictions"]),
-        ]
-        given = helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, 3, 5, 5])
-        found = helper.make_tensor_value_info("predictions", TensorProto.FLOAT, [1, n_out])
-        constants = [numpy_helper.from_array(value, name) for name, value in arrays.items()]
-        graph = helper.make_graph(nodes, "network", [given], [found], constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-
-    assert onnx_precision.weight_share(network(9), ("MatMul",)) == 72 / (24 + 72)
-    assert onnx_precision.weight_share(network(9), ("Conv",)) == 24 / (24 + 72)
-    with pytest.raises(UserError, match=r"hold 25% of this network's.*Conv"):
-        onnx_precision.convert_precision(network(1), "dynamic", lambda: np.ones((1, 3, 5, 5)))
-    onnx_precision.convert_precision(network(9), "dynamic", lambda: np.ones((1, 3, 5, 5)))

@@ -5,7 +5,6 @@ import dataclasses
 import inspect
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from birdnet_fs import models, schema
@@ -189,25 +188,3 @@ def test_embedding_widths_in_the_registry_are_those_of_the_networks() -> None:
         network = models.build(name, input_shape=(*ON_48K.shape, ON_48K.n_channels), n_classes=2)
         assert models.with_outputs(network, ["embedding"]).output.shape[-1] == models.embedding_width(name)
         del network
-
-
-def test_the_edge_clients_features_are_those_of_the_preset() -> None:
-    """Project Echo's steps, written again with librosa: the features that its client computes itself."""
-    import librosa
-    import tolerances
-
-    from birdnet_fs.frontend.in_numpy import log_mel
-
-    spec = PRESETS["echo_edge"]
-    random = np.random.default_rng(3)
-    time_s = np.arange(spec.n_samples) / spec.sample_rate_hz
-    waveform = 0.3 * np.sin(2 * np.pi * (2000 + 400 * time_s) * time_s) + 0.01 * random.standard_normal(spec.n_samples)
-    waveform = waveform.astype(np.float32)
-    power = librosa.feature.melspectrogram(
-        y=waveform.astype(np.float64), sr=32_000, n_mels=128, hop_length=512, fmin=20, fmax=16_000
-    )
-    decibels = librosa.power_to_db(power, ref=np.max)
-    wanted = (decibels - decibels.mean()) / (decibels.std() + 1e-6)
-    found = log_mel(waveform[None], spec)[0]
-    assert found.shape == (313, 128)
-    assert np.abs(found.T - wanted).max() <= tolerances.FRONTEND_DB / decibels.std() + tolerances.FRONTEND_FLOAT64

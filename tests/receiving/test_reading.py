@@ -1,0 +1,76 @@
+"""The front-end of export/reading.py against the package's own."""
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+import tolerances
+from receiving import RECEIVER
+
+from birdnet_fs import schema
+from birdnet_fs.export import sidecars
+from birdnet_fs.export.parity import inputs as parity_inputs
+from birdnet_fs.frontend import PRESETS
+from birdnet_fs.frontend.in_numpy import log_mel
+
+
+@pytest.fixture(scope="module")
+def reader():
+    """`export/reading.py` as a module."""
+    spec = importlib.util.spec_from_file_location("reading", RECEIVER / "reading.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["reading"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+VARIED = [
+    schema.FrontEnd(preset="htk_log_ref", bands="mel_htk", n_mels=40, compression="log", ref="max", top_db=60.0),
+    schema.FrontEnd(preset="short_window", segment_s=1.0, win_length=400, hop_length=160, stft_scale="window_power"),
+    schema.FrontEnd(preset="power", segment_s=1.0, compression="none", resize=(50, 64), resize_method="lanczos5"),
+    schema.FrontEnd(preset="pad_start", segment_s=1.0, keep_frames=100, normalize="z_score", preemphasis=0.97),
+    schema.FrontEnd(preset="crop_mid", segment_s=1.0, keep_frames=21, keep_from="center", normalize_when="first"),
+]
+
+
+@pytest.mark.parametrize("spec", [*PRESETS.values(), *VARIED], ids=lambda s: s.preset)
+def test_reader_front_end_equals_the_package(reader, spec: schema.FrontEnd) -> None:
+    constants = sidecars.frontend_constants(spec)
+    waveforms = parity_inputs.edge_waveforms(spec.n_samples, spec.sample_rate_hz)
+    ours = log_mel(waveforms, spec)
+    for row, expected in zip(waveforms, ours, strict=True):
+        given = reader.log_mel(row, spec.to_artifact(), constants)
+        assert given.shape == spec.shape
+        assert np.isfinite(given).all()
+        # relative to the largest value, because presets give dB, ratios or power
+        assert np.abs(given - expected).max() <= tolerances.EXPORT_READER_FEATURES * max(1.0, np.abs(expected).max())
+
+
+def test_reader_front_end_uses_every_setting(reader) -> None:
+    """Each setting changes what the reader computes: none is skipped."""
+    base = schema.FrontEnd(
+        segment_s=1.0, normalize="min_max", normalize_when="first", keep_frames=50, resize=(40, 64), top_db=60.0
+    )
+    row = parity_inputs.edge_waveforms(base.n_samples, base.sample_rate_hz)[3]
+    changes = {
+        "preemphasis": 0.9,
+        "hop_length": 400,
+        "pad_mode": "reflect",
+        "compression": "none",
+        "amin": 1e-2,
+        "top_db": 20.0,
+        "keep_frames": 30,
+        "keep_from": "centre",
+        "normalise": "z_score",
+        "normalise_when": "last",
+        "normalise_eps": 0.5,
+    }
+    plain = base.to_artifact()
+    constants = sidecars.frontend_constants(base)
+    before = reader.log_mel(row, plain, constants)
+    for key, value in changes.items():
+        changed = schema.FrontEnd.from_artifact({**plain, key: value})
+        after = reader.log_mel(row, changed.to_artifact(), sidecars.frontend_constants(changed))
+        assert after.shape != before.shape or np.abs(after - before).max() > 1e-3, key
+        assert np.abs(after - log_mel(row, changed)[0]).max() < 1e-3, key
