@@ -1,17 +1,19 @@
-"""Learning from a teacher beside the labels.
+"""Knowledge distillation: training on the outputs of teachers besides the labels.
 
-Sources: Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network",
-https://arxiv.org/abs/1503.02531: (1 - alpha) x the loss of the labels + alpha x T ** 2 x KL(teacher || student), both
-softened by the temperature T; with any number of classes the same of each class' two outcomes. Beyer et al. 2022,
-"Knowledge distillation: A good teacher is patient and consistent", https://arxiv.org/abs/2106.05237: the teacher hears
-the very segment, augmented and mixed, that the student hears: with the same front-end the same features, masks and
-all, else the waveform through its own (batches/augment/teacher_features.py).
-Romero et al. 2015, "FitNets", https://arxiv.org/abs/1412.6550: the student's embedding, through a linear map that is
-learned and then dropped, is drawn towards the teacher's. Furlanello et al. 2018, "Born-Again Neural Networks",
-https://arxiv.org/abs/1805.04770: the teacher is the same experiment, trained before (trainer.py).
+Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", https://arxiv.org/abs/1503.02531:
+(1 - alpha) x loss of the labels + alpha x T ** 2 x KL(teacher || student), both softened by the temperature T; with any
+number of classes per segment, the divergence of the two outcomes of each class.
+Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and consistent",
+https://arxiv.org/abs/2106.05237: teacher and student get the same augmented and mixed segment. A teacher with the
+front-end of the student gets the same features; others compute theirs from the augmented waveform
+(batches/augment/teacher_features.py).
+Romero et al. 2015, "FitNets", https://arxiv.org/abs/1412.6550: the embedding of the student approaches that of the
+teacher through a learned linear map, which is dropped after the training.
+Furlanello et al. 2018, "Born-Again Neural Networks", https://arxiv.org/abs/1805.04770: the teacher is an earlier run of
+the same experiment (trainer.py).
 
-What several teachers, or one over several windows, believe is the mean of their probabilities, which the temperature
-then softens. One teacher with one window softens its own logits, as in the paper.
+The outputs of several teachers, or of several windows, are combined as the mean of their probabilities, which the
+temperature then softens. The logits of one teacher with one window are softened directly, as in the paper.
 """
 
 import dataclasses
@@ -31,60 +33,81 @@ from birdnet_fs.runs.run import Run
 from birdnet_fs.training.losses import as_float32
 from birdnet_fs.training.objective import Objective
 
-Soft = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]  # (student's logits, teacher's, temperature) -> loss
+Divergence = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]  # (logits, teacher, temperature) -> scalar
 
 
 def divergence(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T ** 2 x KL(softmax(teacher / T) || softmax(logits / T)), mean over the batch.
+    """Compute T ** 2 x KL(softmax(teacher / T) || softmax(logits / T)), mean over the batch.
 
     Args:
-        logits: Of the student, [batch, n_classes].
-        teacher: Logits of the teacher, or log probabilities, [batch, n_classes].
+        logits: float [batch, n_classes], those of the student.
+        teacher: float [batch, n_classes], logits or log probabilities of the teacher.
         temperature: T, above 0.
+
+    Returns:
+        Scalar, 0 or more.
     """
-    theirs = F.log_softmax(as_float32(teacher) / temperature, dim=1)
-    ours = F.log_softmax(as_float32(logits) / temperature, dim=1)
-    return temperature**2 * (theirs.exp() * (theirs - ours)).sum(dim=1).mean()
+    log_p = F.log_softmax(as_float32(teacher) / temperature, dim=1)
+    log_q = F.log_softmax(as_float32(logits) / temperature, dim=1)
+    return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(dim=1).mean()
 
 
 def binary_divergence(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T ** 2 x KL(sigmoid(teacher / T) || sigmoid(logits / T)) of each class alone, mean over classes and batch.
+    """Compute T ** 2 x KL(sigmoid(teacher / T) || sigmoid(logits / T)) of each class, mean over classes and batch.
 
-    Arguments as `divergence`; the teacher's are log odds.
+    Args:
+        logits: float [batch, n_classes], those of the student.
+        teacher: float [batch, n_classes], log odds of the teacher.
+        temperature: T, above 0.
+
+    Returns:
+        Scalar, 0 or more.
     """
-    theirs, ours = as_float32(teacher) / temperature, as_float32(logits) / temperature
-    p = torch.sigmoid(theirs)
-    there = p * (F.logsigmoid(theirs) - F.logsigmoid(ours))
-    absent = (1 - p) * (F.logsigmoid(-theirs) - F.logsigmoid(-ours))
-    return temperature**2 * (there + absent).mean()
+    x, y = as_float32(teacher) / temperature, as_float32(logits) / temperature
+    p = torch.sigmoid(x)
+    present = p * (F.logsigmoid(x) - F.logsigmoid(y))
+    absent = (1 - p) * (F.logsigmoid(-x) - F.logsigmoid(-y))
+    return temperature**2 * (present + absent).mean()
 
 
 class TeacherOutput(NamedTuple):
-    """What a teacher says of a batch."""
+    """Teacher outputs for one batch.
 
-    logits: torch.Tensor  # [batch, n_classes] in the student's order
-    embeddings: tuple[torch.Tensor, ...] = ()  # of each teacher [batch, width]
+    Attributes:
+        logits: float32 [batch, n_classes], classes in the order of the student.
+        embeddings: float32 [batch, width] of each teacher; empty unless embeddings are distilled.
+    """
+
+    logits: torch.Tensor
+    embeddings: tuple[torch.Tensor, ...] = ()
 
 
 class TeacherRun(NamedTuple):
-    """One run that teaches."""
+    """One run of a teacher.
 
-    forward: Any  # features -> logits, or with embeddings (logits, embedding)
-    place: int | None  # of its features in what a batch holds for teachers; None = the student's own
-    columns: torch.Tensor  # of its classes in the student's order
+    Attributes:
+        forward: Network: features to logits, or to (logits, embedding).
+        frontend_index: Index of its features among the teacher features of a batch; None: features of the student.
+        columns: int [n_classes], columns of its logits in the order of the student's classes.
+    """
+
+    forward: Any
+    frontend_index: int | None
+    columns: torch.Tensor
 
 
 class Teacher:
-    """Runs that hear every batch.
+    """Runs whose combined outputs are distilled.
 
     Args:
-        runs: One or more, all of the student's classes and kind of probability (`teachers.check`).
-        experiment: The student's.
-        classes: In the student's order.
-        device: Where all of it runs.
+        runs: One or more, with the classes and the activation of the student.
+        experiment: Experiment of the student.
+        classes: Names in the order of the student.
+        device: Device of the networks.
 
     Attributes:
-        frontends: Those through which the batches must be heard beside the student's.
+        frontends: Front-ends whose features a batch must hold besides those of the student.
+        widths: Width of the embedding of each run; empty unless embeddings are distilled.
     """
 
     def __init__(self, runs: Sequence[Run], experiment: schema.Experiment, classes: Sequence[str], device: str) -> None:
@@ -101,42 +124,51 @@ class Teacher:
         if self.embeds:
             self.widths.append(int(network.outputs[1].shape[-1]))
         order = torch.tensor([run.classes.index(name) for name in classes], device=device)
-        return TeacherRun(lower(network, fold=True), self._place(run, spec), order)
+        return TeacherRun(lower(network, fold=True), self._frontend_index(run, spec), order)
 
-    def _place(self, run: Run, spec: schema.FrontEnd) -> int | None:
+    def _frontend_index(self, run: Run, spec: schema.FrontEnd) -> int | None:
         own = run.frontend
         if same_features(own, spec):
             return None
         if own.sample_rate_hz > spec.sample_rate_hz:
-            say(f"The teacher {run.path} hears nothing above {spec.sample_rate_hz / 2:g} Hz, the student's limit.")
+            say(
+                f"The teacher {run.path} gets no frequencies above {spec.sample_rate_hz / 2:g} Hz, the student's limit."
+            )
         if own.segment_s > spec.segment_s:
-            say(f"The teacher {run.path} hears {spec.segment_s:g} s again and again until its {own.segment_s:g} s end.")
+            say(f"Segments of {spec.segment_s:g} s are repeated to the {own.segment_s:g} s of the teacher {run.path}.")
         known = next((i for i, other in enumerate(self.frontends) if same_features(own, other)), None)
         if known is None:
             self.frontends.append(own)
         return len(self.frontends) - 1 if known is None else known
 
     def forward(self, features: torch.Tensor, teacher_features: Sequence[torch.Tensor]) -> TeacherOutput:
-        """What the teachers believe of a batch.
+        """Compute the combined outputs of the teachers for one batch.
 
         Args:
-            features: The student's [batch, n_frames, n_mels, n_channels].
-            teacher_features: For each of `frontends` [batch, n_windows, ...].
+            features: float32 [batch, n_frames, n_mels, n_channels], those of the student.
+            teacher_features: For each of `frontends` float32 [batch, n_windows, n_frames, n_mels, n_channels].
+
+        Returns:
+            Logits and embeddings.
         """
         logits, embeddings = [], []
         with torch.no_grad():
-            for forward, place, columns in self.members:
-                windows = features[:, None] if place is None else teacher_features[place]
-                found = forward(windows.flatten(0, 1), training=False)
-                answers = (found if self.embeds else (found,))[0].unflatten(0, windows.shape[:2])
-                logits.append(tensor_mean_logits(answers.float()[..., columns], self.activation))
+            for forward, index, columns in self.members:
+                windows = features[:, None] if index is None else teacher_features[index]
+                outputs = forward(windows.flatten(0, 1), training=False)
+                by_window = (outputs if self.embeds else (outputs,))[0].unflatten(0, windows.shape[:2])
+                logits.append(tensor_mean_logits(by_window.float()[..., columns], self.activation))
                 if self.embeds:
-                    embeddings.append(found[1].float().unflatten(0, windows.shape[:2]).mean(1))
+                    embeddings.append(outputs[1].float().unflatten(0, windows.shape[:2]).mean(1))
             return TeacherOutput(tensor_mean_logits(torch.stack(logits, 1), self.activation), tuple(embeddings))
 
 
 class SavedTeacher:
-    """A table of probabilities in the place of runs; a batch holds those of its items."""
+    """Teacher whose probabilities are read from a table; a batch holds those of its segments.
+
+    Args:
+        activation: "softmax" or "sigmoid".
+    """
 
     frontends: Sequence[schema.FrontEnd] = ()
     widths: Sequence[int] = ()
@@ -145,64 +177,92 @@ class SavedTeacher:
         self.activation = activation
 
     def forward(self, features: torch.Tensor, teacher_features: Sequence[torch.Tensor]) -> TeacherOutput:
-        """What the batch holds, as logits."""
+        """Return the logits of the probabilities that the batch holds.
+
+        Args:
+            features: Not used; [batch, n_frames, n_mels, n_channels].
+            teacher_features: The last tensor is float32 [batch, n_classes], probabilities.
+
+        Returns:
+            Logits, without embeddings.
+        """
         return TeacherOutput(tensor_to_logits(teacher_features[-1], self.activation))
 
 
 class DistillationLoss:
-    """The parts of the loss that a teacher makes (objective.Lesson).
+    """The part of the loss that a teacher adds (`objective.DistillationTerm`).
 
     Args:
-        teacher: Who is asked.
-        settings: Its `alpha`, `temperature`, `features` and `feature_distance`.
-        width: Of the student's embedding, its last output where `settings.features` is set.
-        device: Of the maps to the teachers' embeddings.
+        teacher: The teacher.
+        settings: Uses `alpha`, `temperature`, `features` and `feature_distance`.
+        width: Width of the student's embedding, its last output with `settings.features`. Default: 0 (no embedding).
+        device: Device of the linear maps to the teachers' embeddings. Default: "cpu".
     """
 
     def __init__(
         self, teacher: Teacher | SavedTeacher, settings: schema.Distillation, *, width: int = 0, device: str = "cpu"
     ) -> None:
         self.forward, self.settings = teacher.forward, settings
-        self._soft: Soft = binary_divergence if teacher.activation == "sigmoid" else divergence
-        wanted = teacher.widths if settings.features else ()
-        self.maps = [torch.nn.Linear(width, theirs, device=device) for theirs in wanted]
-        self.parameters = tuple(p for one in self.maps for p in one.parameters())
+        self._divergence: Divergence = binary_divergence if teacher.activation == "sigmoid" else divergence
+        widths = teacher.widths if settings.features else ()
+        self.maps = [torch.nn.Linear(width, teacher_width, device=device) for teacher_width in widths]
+        self.parameters = tuple(p for linear in self.maps for p in linear.parameters())
         self._sums: dict[str, torch.Tensor] = {}
         self._n = 0
 
     def loss(self, labels: torch.Tensor, outputs: Any, teacher_output: TeacherOutput) -> torch.Tensor:
-        """(1 - alpha) x `labels` + alpha x the divergence + `features` x the distance of the embeddings."""
+        """Compute (1 - alpha) x `labels` + alpha x divergence + `settings.features` x distance of the embeddings.
+
+        Args:
+            labels: Loss of the labels, a scalar.
+            outputs: Outputs of the student: logits [batch, n_classes], or a list with logits first and the embedding
+                [batch, width] last.
+            teacher_output: Outputs of the teacher for the same batch.
+
+        Returns:
+            The whole loss, a scalar.
+        """
         settings = self.settings
         logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
-        soft = self._soft(logits, teacher_output.logits, settings.temperature)
+        soft = self._divergence(logits, teacher_output.logits, settings.temperature)
         parts = {"train_loss_labels": labels, "train_loss_teacher": soft}
-        whole = (1 - settings.alpha) * labels + settings.alpha * soft
+        total = (1 - settings.alpha) * labels + settings.alpha * soft
         if self.maps:
             pairs = zip(self.maps, teacher_output.embeddings, strict=True)
-            distances = [self._distance(one(outputs[-1].float()), theirs) for one, theirs in pairs]
+            distances = [self._distance(linear(outputs[-1].float()), embedding) for linear, embedding in pairs]
             parts["train_loss_features"] = torch.stack(distances).mean()
-            whole = whole + settings.features * parts["train_loss_features"]
+            total = total + settings.features * parts["train_loss_features"]
         for name, value in parts.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
         self._n += 1
-        return whole
+        return total
 
     def pop_means(self) -> dict[str, float]:
-        """The means of the parts over the steps since the last call."""
-        found = {name: float(total) / self._n for name, total in self._sums.items()}
+        """Return the means of the parts over the steps since the last call, and reset them."""
+        means = {name: float(total) / self._n for name, total in self._sums.items()}
         self._sums, self._n = {}, 0
-        return found
+        return means
 
-    def _distance(self, ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    def _distance(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         if self.settings.feature_distance == "mse":
-            return F.mse_loss(ours, theirs)
-        return (1 - F.cosine_similarity(ours, theirs, dim=1)).mean()
+            return F.mse_loss(student, teacher)
+        return (1 - F.cosine_similarity(student, teacher, dim=1)).mean()
 
 
 def build_teacher(
     runs: Sequence[Run], experiment: schema.Experiment, classes: Sequence[str], device: str
 ) -> Teacher | SavedTeacher | None:
-    """Who is asked in a training: runs, a table where the settings name one, or nobody. Arguments as `Teacher`."""
+    """Build the teacher of a training.
+
+    Args:
+        runs: The teacher runs; may be empty.
+        experiment: Experiment of the student.
+        classes: Names in the order of the student.
+        device: Device of the networks.
+
+    Returns:
+        The runs as a teacher, the table of probabilities that the settings name, or None.
+    """
     if experiment.distillation.saved:
         return SavedTeacher(experiment.data.activation)
     return Teacher(runs, experiment, classes, device) if runs else None
@@ -211,18 +271,23 @@ def build_teacher(
 def with_distillation(
     objective: Objective, model: keras.Model, teacher: Teacher | SavedTeacher, settings: schema.Distillation
 ) -> Objective:
-    """The objective of labeled clips with a teacher's part.
+    """Add a teacher to the objective of labeled clips.
 
     Args:
-        objective: Of the labels.
+        objective: Objective of the labels.
         model: The student.
-        teacher: Who is asked.
-        settings: How much of it.
+        teacher: The teacher.
+        settings: Settings of the distillation.
+
+    Returns:
+        The objective with both parts.
     """
     device = str(model.trainable_variables[0].value.device)
     if not settings.features:
         return dataclasses.replace(objective, distillation=DistillationLoss(teacher, settings, device=device))
-    names = ["logits"] if objective.network is model else ["logits", "frame_logits"]  # as the labels' loss has them
+    names = (
+        ["logits"] if objective.network is model else ["logits", "frame_logits"]
+    )  # the outputs that the loss of the labels needs
     network = models.with_outputs(model, [*names, "embedding"])
 
     def loss(outputs: Any, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
@@ -230,5 +295,5 @@ def with_distillation(
         return objective.loss(rest, targets, label_smoothing)
 
     width = int(network.outputs[-1].shape[-1])
-    lesson = DistillationLoss(teacher, settings, width=width, device=device)
-    return dataclasses.replace(objective, network=network, loss=loss, distillation=lesson)
+    distillation = DistillationLoss(teacher, settings, width=width, device=device)
+    return dataclasses.replace(objective, network=network, loss=loss, distillation=distillation)

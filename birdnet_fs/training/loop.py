@@ -129,8 +129,8 @@ def run_epochs(
         raise Interrupted(trained.weights or state.last_good, trained.history) from None
     if settings.checkpoints.select == "best" and not trained.weights:
         say(
-            f"{objective.monitor} was undefined in every epoch (no class has positives and negatives); the weights of the "
-            "last epoch are kept."
+            f"{objective.monitor} was undefined in every epoch (no class has positives and negatives); the weights of "
+            "the last epoch are kept."
         )
     trained.weights = trained.weights or state.last_good
     return trained

@@ -1,10 +1,10 @@
-"""Unlabeled recordings as training clips: the windows of `pseudo_labels.table`, with probabilities as labels.
+"""Pseudo-labels: windows of unlabeled recordings as training clips, with probabilities as labels.
 
-Sources: Xie et al. 2020, "Self-training with Noisy Student improves ImageNet classification",
-https://arxiv.org/abs/1911.04252 (soft labels, a student that hears noise which the teacher did not, several rounds);
-for birds Lasseck 2024, "Improving Bird Recognition using Pseudo-Labeled Recordings from the Target Location",
-https://ceur-ws.org/Vol-3740/paper-199.pdf; Sydorskyi and Goncalves 2025, second in BirdCLEF+ 2025,
-https://ceur-ws.org/Vol-4038/paper_256.pdf; and what the winner of 2025 (Babych) told of his: soundscapes mixed into
+Xie et al. 2020, "Self-training with Noisy Student improves ImageNet classification", https://arxiv.org/abs/1911.04252
+(soft labels; noise in the input of the student but not of the teacher; several rounds). For birds: Lasseck 2024,
+"Improving Bird Recognition using Pseudo-Labeled Recordings from the Target Location",
+https://ceur-ws.org/Vol-3740/paper-199.pdf; Sydorskyi and Goncalves 2025, second place in BirdCLEF+ 2025,
+https://ceur-ws.org/Vol-4038/paper_256.pdf; and the description of the winner of 2025 (Babych): soundscapes mixed into
 labeled clips, a power of the probabilities against the noise of earlier rounds, confident recordings drawn more often.
 """
 
@@ -32,9 +32,9 @@ class PseudoLabeledClips:
     """Windows of unlabeled recordings.
 
     Attributes:
-        clips: Where they are; no labels.
-        targets: float32 [n, n_classes], the probabilities as they are trained on.
-        weights: float64 [n], how often each is drawn, above 0.
+        clips: The windows, without labels.
+        targets: float32 [n_windows, n_classes], 0..1.
+        weights: float64 [n_windows], above 0, proportional to how often each window is drawn.
     """
 
     clips: tuple[Clip, ...]
@@ -42,11 +42,14 @@ class PseudoLabeledClips:
     weights: NDArray[np.float64]
 
     def readable(self, labeled: Sequence[Clip], read: Sequence[Clip]) -> "PseudoLabeledClips":
-        """Those that could be read.
+        """Select the windows that could be read.
 
         Args:
-            labeled: The clips that stood before these.
-            read: What is left of both in the same order, these last.
+            labeled: The labeled clips, which were read before these.
+            read: The clips of both that could be read, in the same order.
+
+        Returns:
+            The windows among `read`.
         """
         places, rows, i = [_place(clip) for clip in (*labeled, *self.clips)], list[int](), 0
         for clip in read:
@@ -57,17 +60,24 @@ class PseudoLabeledClips:
         return PseudoLabeledClips(tuple(self.clips[row] for row in rows), self.targets[rows], self.weights[rows])
 
     def drawn_as(self, settings: schema.PseudoLabels, n_labeled: int) -> PseudoLabelSampling:
-        """How batches take them, behind `n_labeled` clips."""
+        """Describe how batches draw the windows, which follow `n_labeled` labeled clips."""
         return PseudoLabelSampling(n_labeled, self.weights / self.weights.sum(), settings.amount, settings.mix)
 
 
 def read_pseudo_labels(experiment: schema.Experiment, parts: Partition) -> PseudoLabeledClips | None:
-    """The windows to train on; None when `pseudo_labels.table` is not set.
+    """Read the windows of `pseudo_labels.table`.
 
-    Recordings that are validated on or held out here, or copies of them, are left out with a word.
+    Recordings that are validated on or held out, and copies of them, are left out and reported.
+
+    Args:
+        experiment: The resolved settings.
+        parts: The divided clips.
+
+    Returns:
+        The windows to train on; None when `pseudo_labels.table` is not set.
 
     Raises:
-        UserError: No such table, or a damaged one, of other classes, or nothing is left of it.
+        UserError: No window of the table can be used.
     """
     settings, data = experiment.pseudo_labels, experiment.data
     table = find_pseudo_label_table(experiment)
@@ -79,13 +89,14 @@ def read_pseudo_labels(experiment: schema.Experiment, parts: Partition) -> Pseud
     known = match_recordings(recordings, (*parts.val, *parts.held_out))
     away = {clip.path for clip, same in zip(recordings, known, strict=True) if same}
     if away:
-        say(f"{len(away)} recordings of {table} are held out here and were left out (the first: {min(away)}).")
+        say(f"{len(away)} recordings of {table} are held out and were not used (the first: {min(away)}).")
     sure = found.values.max(axis=1, initial=0) >= max(settings.threshold, settings.floor)
     rows = [i for i, path in enumerate(paths) if sure[i] and path not in away]
     if not rows:
         raise UserError(
-            f"None of the {len(paths)} windows of {table} can be trained on: {int((~sure).sum())} lie below "
-            f"pseudo_labels.threshold={settings.threshold:g} or floor, {len(away)} recordings are held out."
+            f"None of the {len(paths)} windows of {table} can be trained on: {int((~sure).sum())} are below "
+            f"pseudo_labels.threshold={settings.threshold:g} or floor={settings.floor:g}, {len(away)} recordings are held "
+            "out. Lower the threshold, or label other recordings."
         )
     targets, weights = soft_targets(found.values[rows], settings, multi_label=data.multi_label)
     whole = {clip.path: clip for clip in recordings}
@@ -98,15 +109,15 @@ def read_pseudo_labels(experiment: schema.Experiment, parts: Partition) -> Pseud
 def soft_targets(
     probabilities: NDArray[np.float32], settings: schema.PseudoLabels, *, multi_label: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Targets and weights of windows.
+    """Compute targets and sampling weights of windows from their probabilities.
 
     Args:
-        probabilities: [n, n_classes]; each row has one at `settings.floor` or above.
-        settings: Its `floor`, `power` and `weight`.
-        multi_label: Any number of classes, else the targets of a row sum to 1.
+        probabilities: float32 [n_windows, n_classes], 0..1; each row has a value of `settings.floor` or more.
+        settings: Uses `floor`, `power` and `weight`.
+        multi_label: Any number of classes per window, else the targets of a row are scaled to the sum 1.
 
     Returns:
-        Targets float32 [n, n_classes], and float64 [n], above 0.
+        Targets float32 [n_windows, n_classes], and weights float64 [n_windows], above 0.
 
     >>> p = np.array([[0.9, 0.1]], np.float32)
     >>> soft_targets(p, schema.PseudoLabels(power=2.0), multi_label=True)[0].round(2).tolist()

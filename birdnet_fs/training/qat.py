@@ -1,12 +1,10 @@
-"""Training in 8 bits: a float run's experiment gone on with, and the ranges of its network.
+"""Quantization-aware training (8 bits) of a float run: its experiment, and the phases of the quantization ranges.
 
-Ranges are measured first, then follow the data, then are left alone.
-
-Sources: Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.1 (ranges as moving averages); Krishnamoorthi
-2018, https://arxiv.org/abs/1806.08342 (start from a float network). Ours: ranges are measured before the first step,
-and stand still in the last epochs, so that the weights settle on the numbers that are shipped. What is learned is to
-answer as the float run does (Polino et al. 2018, "Model Compression via Distillation and Quantization",
-https://arxiv.org/abs/1802.05668): labels would train it further, and it would be another classifier, not a smaller one.
+Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.1 (ranges as moving averages); Krishnamoorthi 2018,
+https://arxiv.org/abs/1806.08342 (start from a float network). Unlike there, ranges are calibrated before the first
+step, and are fixed in the last epochs, so that the weights adapt to the ranges of the exported network. The target is
+the output of the float run (Polino et al. 2018, "Model Compression via Distillation and Quantization",
+https://arxiv.org/abs/1802.05668): training on labels would make another classifier instead of a smaller one.
 """
 
 import dataclasses
@@ -23,7 +21,7 @@ from birdnet_fs.models.quantization.convert import set_phase
 from birdnet_fs.models.quantization.fake_quant import FIXED, LEARN, MEASURE
 from birdnet_fs.runs.run import Run
 
-# settings of a group that a short training at a low rate takes over from the float run; the others have their defaults
+# settings of each group that are those of the float run; the others have their defaults
 KEPT = {
     "optimizer": ("weight_decay", "accumulate", "clip_norm"),
     "schedule": ("step_epochs", "step_factor", "plateau_factor", "plateau_patience"),
@@ -31,17 +29,24 @@ KEPT = {
     "checkpoints": ("select",),
 }
 EPOCHS, LEARNING_RATE = 5, 5e-5
-N_CALIBRATION_BATCHES = 16  # batches that the ranges are measured on, the mean of their extremes
-FIXED_SHARE = 1 / 3  # of the epochs, the last ones; one at least
+N_CALIBRATION_BATCHES = 16  # a range is the mean of the extremes of these batches
+FIXED_SHARE = 1 / 3  # fraction of the epochs, at the end, with fixed ranges; at least one epoch
 
 
 def qat_experiment(run: Run) -> schema.Experiment:
-    """What trains a float run on in 8 bits: its own experiment on its own clips, behind its weights.
+    """Make the experiment that fine-tunes a float run in 8 bits.
 
-    It has few epochs at a low rate, and the float run is its teacher.
+    It has the settings and clips of the float run, starts from its weights, has few epochs at a low rate, and the float
+    run is its teacher.
+
+    Args:
+        run: The float run, of a quantizable network.
+
+    Returns:
+        The experiment, named like that of the run with "_int8".
 
     Raises:
-        UserError: The run is quantized already, or of a network that cannot be (schema.Model).
+        UserError: The run is quantized already.
     """
     base = run.experiment
     if base.model.quantized:
@@ -66,24 +71,24 @@ def qat_experiment(run: Run) -> schema.Experiment:
 
 
 class RangeSchedule:
-    """The ranges of a network.
+    """Phases of the quantization ranges of a network: calibrated, then following the data, then fixed.
 
     Args:
-        model: What `quantized` made.
-        epochs: Of the training.
+        model: A network with fake quantization.
+        epochs: Number of epochs of the training, 1 or more.
     """
 
     def __init__(self, model: keras.Model, epochs: int) -> None:
         self.model = model
-        self.n_learn = epochs - max(1, round(FIXED_SHARE * epochs))  # epochs in which they follow
+        self.n_learn = epochs - max(1, round(FIXED_SHARE * epochs))  # epochs with ranges that follow the data
 
     def calibrate(self, forward: Any, batches: TrainingBatches, device: torch.device) -> None:
-        """Find the ranges of the network as it stands, from training batches; nothing is dropped and nothing learns.
+        """Set the ranges from training batches, without dropout and without a change of the weights.
 
         Args:
-            forward: The network lowered.
-            batches: Training data; the first ones of its first epoch are read, one epoch of them at most.
-            device: Of the network.
+            forward: The lowered network.
+            batches: Training data; the first batches of epoch 0 are used, at most one epoch.
+            device: Device of the network.
         """
         set_phase(self.model, MEASURE)
         with torch.no_grad():
@@ -92,5 +97,5 @@ class RangeSchedule:
         set_phase(self.model, FIXED)
 
     def step(self, epoch: int) -> None:
-        """Tell the ranges what to do in a step of an epoch, counted from 0."""
+        """Set the phase of the ranges for a step of an epoch, counted from 0."""
         set_phase(self.model, LEARN if epoch < self.n_learn else FIXED)

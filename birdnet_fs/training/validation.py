@@ -1,4 +1,4 @@
-"""How well a classifier does on the validation clips as it stands: the columns `val_...` of history.csv."""
+"""Validation of a classifier after each epoch: the columns `val_...` of history.csv."""
 
 from collections.abc import Callable
 
@@ -23,40 +23,41 @@ def supervised_validation(
     experiment: schema.Experiment,
     classes: tuple[str, ...],
 ) -> Callable[[], dict[str, float]]:
-    """A function that scores the clips as `evaluate` would score them if the run ended now (inference/clips.py).
+    """Build the function that scores the validation clips as `evaluate` would score them with the present weights.
 
     Args:
         model: The network, float32 logits [batch, n_classes].
         waveforms: The validation clips.
-        targets: [n_clips, n_classes], 0 or 1.
-        experiment: Its `frontend` is that of the network. With `data.multi_label` classes are called from a
-            probability of one half on, else the likeliest is.
+        targets: float32 [n_clips, n_classes], 0 or 1.
+        experiment: Uses `frontend` and `data`. With `data.multi_label` all classes with a probability of 0.5 or more
+            are predicted, else the most probable one.
         classes: Names in the order of the targets.
 
     Returns:
-        val_loss (cross-entropy of the probabilities), val_acc, val_precision, val_recall, val_f1 (means over the
-        classes that occur), val_macro_auroc, and the accuracy of each class; what is undefined is nan.
+        A function that returns val_loss (cross-entropy of the probabilities), val_acc, val_precision, val_recall,
+        val_f1 (means over the classes that occur), val_macro_auroc and the accuracy of each class; undefined metrics
+        are NaN.
     """
     spec, data = experiment.frontend, experiment.data
     multi_label = data.multi_label
     rule = clip_rule(spec.n_samples, spec.sample_rate_hz)
 
     def validate() -> dict[str, float]:
-        network = lowered_network(model)  # with the weights of this epoch
+        network = lowered_network(model)  # lowering reads the weights, which change from epoch to epoch
 
         def logits_of(windows: np.ndarray) -> np.ndarray:
             return network(network_input(log_mel(windows, spec), spec))
 
-        read = (waveforms[i] for i in range(len(waveforms)))
-        scores = score_waveforms(logits_of, read, rule=rule, activation=data.activation)
-        called = classification.classification_report(targets, scores, multi_label=multi_label)
-        right = classification.exact_match if multi_label else classification.accuracy
+        each = (waveforms[i] for i in range(len(waveforms)))
+        scores = score_waveforms(logits_of, each, rule=rule, activation=data.activation)
+        report = classification.classification_report(targets, scores, multi_label=multi_label)
+        accuracy = classification.exact_match if multi_label else classification.accuracy
         return {
             "val_loss": classification.log_loss(targets, scores, multi_label=multi_label),
-            "val_acc": right(targets, scores),
-            **{f"val_{name}": value for name, value in called.macro.items()},
+            "val_acc": accuracy(targets, scores),
+            **{f"val_{name}": value for name, value in report.macro.items()},
             "val_macro_auroc": macro_auroc(targets, scores).value,
-            **accuracy_columns("val", classes, called.recall.tolist()),
+            **accuracy_columns("val", classes, report.recall.tolist()),
         }
 
     return validate

@@ -29,8 +29,9 @@ from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.runs.history import Row
 from birdnet_fs.runs.resolve import resolved
 from birdnet_fs.training.loop import DivergedError, device_of
+from birdnet_fs.training.prepare import Read
 from birdnet_fs.training.tracking import tracker
-from birdnet_fs.training.trainer import PRETRAIN, Read, pretrain, train
+from birdnet_fs.training.trainer import PRETRAIN, pretrain, train
 from birdnet_fs.tuning.liveness import exclusive
 from birdnet_fs.tuning.space import check_space, settings_of, trial_experiment
 from birdnet_fs.tuning.study import Study

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from birdnet_fs import schema
 from birdnet_fs.core.progress import say
@@ -34,7 +34,7 @@ class TensorBoard:
         self._path, self._settings = output / FOLDER / name, settings
 
     @classmethod
-    def start(cls, experiment: schema.Experiment, output: Path) -> "TensorBoard":
+    def start(cls, experiment: schema.Experiment, output: Path) -> Self:
         """Create the tracker of a new training; event files of an earlier one are removed with the first metrics."""
         say(f"TensorBoard: tensorboard --logdir {output.parent}")
         return cls(output, show(experiment))

@@ -41,7 +41,9 @@ class Tracker(Protocol):
 
 
 class Tracking:
-    """All trackers of one training. A tracker that raises an error is reported and not used again.
+    """All trackers of one training; the end of a `with` block closes them.
+
+    A tracker that raises an error is reported and not used again.
 
     Args:
         makers: For each name of a tracker, a function that opens it.
@@ -89,6 +91,12 @@ class Tracking:
         """End the tracking with the status FINISHED, FAILED or KILLED."""
         self._each(lambda tracker: tracker.close(status))
 
+    def __enter__(self) -> "Tracking":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(FINISHED if kind is None else KILLED if issubclass(kind, KeyboardInterrupt) else FAILED)
+
     def write_locations(self, folder: Path) -> None:
         """Write `tracking.json` into a folder, when there is a tracker."""
         if self._trackers:
@@ -123,8 +131,8 @@ def check_tracking(settings: schema.Training) -> None:
         missing = [name for name in _NEEDS[kind] if importlib.util.find_spec(name) is None]
         if missing:
             raise UserError(
-                f"training.track={settings.track} needs the library {missing[0]}, which is not installed. Install it with "
-                "pip install 'birdnet_fs[track]', or set training.track=none."
+                f"training.track={settings.track} needs the library {missing[0]}, which is not installed. Install it "
+                "with pip install 'birdnet_fs[track]', or set training.track=none."
             )
 
 
