@@ -36,7 +36,7 @@ def exported(run, tmp_path_factory) -> Path:
     return out
 
 
-def test_a_client_that_reads_bands_first_gets_the_runs_answers(run, recordings: Path, exported: Path) -> None:
+def test_mel_first_export_matches_the_run(run, recordings: Path, exported: Path) -> None:
     sidecar = json.loads((exported / "edge_echo.json").read_text(encoding="utf-8"))
     assert sidecar["input_shape"] == [1, 128, 313, 1] and sidecar["axes"] == "mel_first"
     done = receive("run_tflite.py", exported / "edge_echo.tflite", recordings / "4.wav", "--json")
@@ -56,16 +56,16 @@ def numbers(error: float, precision: str = "fp32"):
     return compare_outputs(logits, logits + np.float32(error), probe, precision, "softmax")
 
 
-def test_one_bad_runtime_or_a_second_converter_that_disagrees_is_a_fault() -> None:
+def test_one_bad_runtime_or_a_disagreeing_second_route_is_a_failure() -> None:
     right, wrong = numbers(0.0), numbers(0.5)
     assert not ParityReport(ExportSpec(), {"one": right, "other": right}, {"one": right}).failures
     assert "on other" in ParityReport(ExportSpec(), {"one": right, "other": wrong}).failures[0]
     assert "second route" in ParityReport(ExportSpec(), {"one": right}, {"one": wrong}).failures[0]
-    in_half = ExportSpec(precision="fp16")  # what the second converter makes of fewer bits is its own affair
+    in_half = ExportSpec(precision="fp16")  # the second converter must agree in fp32 only
     assert not ParityReport(in_half, {"one": numbers(0.0, "fp16")}, {"one": numbers(0.5, "fp16")}).failures
 
 
-def test_a_proof_is_plain_json_and_says_why_there_is_no_second_route() -> None:
+def test_report_is_plain_json_with_the_reason_for_no_second_route() -> None:
     text = json.dumps(ParityReport(ExportSpec(batch=None), {"one": numbers(np.nan)}).to_json(), allow_nan=False)
     found = json.loads(text)
     assert found["form"]["batch"] is None and "onnx2tf" in found["no_second_route"]

@@ -1,4 +1,4 @@
-"""From a run folder to files another team can use: equal to the run, whole or absent, readable with NumPy alone."""
+"""Export of a run: files equal to the run, complete or absent, readable with NumPy and one runtime."""
 
 import dataclasses
 import json
@@ -74,7 +74,7 @@ def test_the_blocker_blocks() -> None:
     [("fp32", tolerances.EXPORT_FP32_LOGITS), ("fp16", tolerances.EXPORT_FP16_LOGITS)],
 )
 @pytest.mark.parametrize("way", ["waveform", "features"])
-def test_the_stand_alone_reader_gives_the_runs_logits(exported, expected, way, precision, tolerance) -> None:
+def test_reader_matches_the_logits_of_the_run(exported, expected, way, precision, tolerance) -> None:
     file, logits = expected
     done = receive("run_tflite.py", exported[way] / names(precision), file, "--json")
     assert done.returncode == 0, done.stderr
@@ -85,7 +85,7 @@ def test_the_stand_alone_reader_gives_the_runs_logits(exported, expected, way, p
     assert np.abs(np.array([s["logits"] for s in given["segments"]]) - logits).max() <= tolerance
 
 
-def test_the_reader_says_times_and_names(exported, expected) -> None:
+def test_reader_prints_times_and_names(exported, expected) -> None:
     done = receive("run_tflite.py", exported["waveform"] / "small.tflite", expected[0], "--top", 2)
     first = done.stdout.splitlines()[0].split(maxsplit=2)
     assert (float(first[0]), float(first[1])) == (0, 1)
@@ -93,7 +93,7 @@ def test_the_reader_says_times_and_names(exported, expected) -> None:
 
 
 @pytest.mark.parametrize("way", ["waveform", "features"])
-def test_what_lies_in_the_folder(run: Run, exported, way: str) -> None:
+def test_folder_holds_the_files_of_every_precision(run: Run, exported, way: str) -> None:
     endings = [".tflite", ".json", "_Labels.txt", "_card.md", "_golden.npz"]
     endings += ["_frontend.npz"] if way == "features" else []
     folder = exported[way]
@@ -125,7 +125,7 @@ def test_scoring_opens_the_artifact(exported, expected) -> None:
         assert np.abs(given - logits).max() <= tolerances.EXPORT_FP32_LOGITS
 
 
-def test_a_program_with_a_sigmoid_of_its_own_shows_the_softmax_of_the_run(recordings: Path, tmp_path: Path) -> None:
+def test_sigmoid_of_log_odds_export_is_the_softmax_of_the_run(recordings: Path, tmp_path: Path) -> None:
     from birdnet_fs.frontend import preset
     from birdnet_fs.inference.open import open_engine
 
@@ -151,7 +151,7 @@ def test_a_program_with_a_sigmoid_of_its_own_shows_the_softmax_of_the_run(record
     assert "log-odds" in made.path.with_name(f"{made.path.stem}_card.md").read_text(encoding="utf-8")
 
 
-def test_any_number_of_segments_at_once_is_a_choice(run: Run, recordings: Path, tmp_path: Path) -> None:
+def test_any_batch_opens_the_batch(run: Run, recordings: Path, tmp_path: Path) -> None:
     (made,) = exporter.export_run(
         run, tmp_path, input="features", any_batch=True, name="open", audio=recordings, n_segments=6
     )
@@ -169,7 +169,7 @@ def test_float16_halves_the_network_and_leaves_the_front_end(exported) -> None:
     assert front_end["fp32"] > bands and abs(front_end["fp16"] - front_end["fp32"]) < 0.05 * bands
 
 
-def test_check_artifact_passes_and_sees_tampering(exported, tmp_path: Path) -> None:
+def test_check_artifact_passes_and_finds_tampering(exported, tmp_path: Path) -> None:
     for way in exported:
         for precision in ("fp32", "fp16"):
             done = receive("check_artifact.py", exported[way] / names(precision))
@@ -192,7 +192,7 @@ def test_check_artifact_passes_and_sees_tampering(exported, tmp_path: Path) -> N
     assert done.returncode == 2 and "do not belong together" in done.stderr
 
 
-def test_the_reader_refuses_what_it_cannot_do(exported, tmp_path: Path) -> None:
+def test_reader_refuses_missing_files_and_nan(exported, tmp_path: Path) -> None:
     model = exported["waveform"] / "small.tflite"
     missing = receive("run_tflite.py", model, tmp_path / "none.wav")
     assert missing.returncode == 2 and "does not exist" in missing.stderr
@@ -204,7 +204,7 @@ def test_the_reader_refuses_what_it_cannot_do(exported, tmp_path: Path) -> None:
     assert "NaN" in receive("run_tflite.py", model, tmp_path / "nan.wav").stderr
 
 
-def test_a_wrong_front_end_is_refused_and_nothing_is_left(run: Run, recordings: Path, tmp_path, monkeypatch) -> None:
+def test_wrong_front_end_is_refused_and_nothing_is_written(run: Run, recordings: Path, tmp_path, monkeypatch) -> None:
     """One constant off by a little: 100 Hz in the lowest edge of the bands."""
     right = measuring.conversion_job
 
@@ -242,7 +242,7 @@ def test_weights_that_are_not_finite_are_refused(run: Run, tmp_path: Path) -> No
 
 
 def fake_measure(run: Run, probe, forms, work: Path, environments, **settings):
-    """Stands in for conversion and runtime where only the files matter."""
+    """Replaces conversion and runtime where only the files matter."""
     random = np.random.default_rng(0)
     answers = [random.normal(size=(len(probe.waveforms), n)).astype(np.float32) for n in (len(run.classes), 48)]
     proofs = {}
@@ -260,7 +260,7 @@ def fake_measure(run: Run, probe, forms, work: Path, environments, **settings):
 @pytest.mark.parametrize(
     ("error", "before", "both"), [(KeyboardInterrupt, False, False), (OSError, True, False), (OSError, True, True)]
 )
-def test_interrupted_anywhere_the_output_is_as_before(
+def test_output_is_unchanged_when_interrupted_anywhere(
     run: Run, recordings: Path, tmp_path: Path, monkeypatch, error: type[BaseException], before: bool, both: bool
 ) -> None:
     monkeypatch.setattr(exporter, "convert_and_verify", fake_measure)
@@ -295,7 +295,7 @@ def test_interrupted_anywhere_the_output_is_as_before(
     assert {p.name for p in tmp_path.iterdir()} == {"out"}
 
 
-def test_ended_by_a_signal_nothing_is_left(run: Run, recordings: Path, tmp_path: Path) -> None:
+def test_nothing_is_left_after_a_signal(run: Run, recordings: Path, tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from birdnet_fs.cli.export import export; "
         f"export(Path({str(run.path)!r}), Path({str(tmp_path / 'out')!r}), "
@@ -325,7 +325,7 @@ def test_ended_by_a_signal_nothing_is_left(run: Run, recordings: Path, tmp_path:
         ({"n_segments": 1}, "2 or more"),
     ],
 )
-def test_wrong_choices_are_named(run: Run, tmp_path: Path, wrong: dict, said: str) -> None:
+def test_unsupported_options_are_named(run: Run, tmp_path: Path, wrong: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
         exporter.export_run(run, tmp_path / "out", **wrong)
     assert not list(tmp_path.iterdir())
@@ -337,7 +337,7 @@ def test_a_missing_extra_is_named(run: Run, tmp_path: Path, monkeypatch) -> None
         exporter.export_run(run, tmp_path / "out")
 
 
-def test_a_run_trained_for_int8_is_not_exported_otherwise(run, tmp_path: Path) -> None:
+def test_quantized_run_is_exported_as_int8_tflite_only(run, tmp_path: Path) -> None:
     model = schema.Model(name="cnn/tiny", quantized=True, weights="runs/float")
     trained = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, model=model))
     for settings in ({"precision": ("fp32",)}, {"target": "onnx"}, {"precision": ("int8", "fp16")}):
@@ -348,7 +348,7 @@ def test_a_run_trained_for_int8_is_not_exported_otherwise(run, tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.shared
-def test_efficientnet_on_real_recordings(shared_data: Path, tmp_path: Path) -> None:
+def test_efficientnet_matches_on_real_recordings(shared_data: Path, tmp_path: Path) -> None:
     from birdnet_fs.frontend import preset
 
     experiment = schema.Experiment(

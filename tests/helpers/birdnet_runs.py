@@ -20,7 +20,7 @@ ON_48K = PRESETS["birdnet_3s_48k"]
 
 
 def exported(folder: Path, frontend: schema.FrontEnd, audio: Path, **settings: object) -> tuple[Run, Path]:
-    """A run with random weights and its artifact for the host."""
+    """A run with random weights and its artifact for a BirdNET program."""
     experiment = schema.Experiment(
         name="host",
         frontend=frontend,
@@ -34,14 +34,14 @@ def exported(folder: Path, frontend: schema.FrontEnd, audio: Path, **settings: o
 
 
 def at_rate(file: Path, rate_hz: int, path: Path) -> np.ndarray:
-    """A recording at the host's rate, less its last second, so that the last segment is padded; as it was written."""
+    """Write a recording at another rate without its last second, so that the last segment is padded; its waveform."""
     waveform = read_audio(file, sample_rate_hz=rate_hz).waveform[:-rate_hz]
     soundfile.write(path, waveform, rate_hz, subtype="FLOAT")
     return waveform
 
 
 def outputs_of(run: Run, waveform: np.ndarray, layers: tuple[str, ...] = ("logits",)) -> list[np.ndarray]:
-    """The run's own answers, by the NumPy front-end and Keras on torch."""
+    """The run's own outputs, by the NumPy front-end and Keras on torch."""
     n = run.frontend.n_samples
     rows = np.pad(waveform, (0, -len(waveform) % n)).reshape(-1, n)
     network = models.with_outputs(run.build_model(), layers)

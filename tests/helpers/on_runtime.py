@@ -1,4 +1,4 @@
-"""What a TFLite file answers on this environment's runtime, in a process of its own."""
+"""Run a TFLite file on the runtime of this environment in a separate process."""
 
 import sys
 from importlib.metadata import version

@@ -32,7 +32,7 @@ def small_run(folder: Path, name: str, **data: bool) -> Run:
 
 
 def write(run: Run, folder: Path, **changes: object) -> Path:
-    """Carry out a job of the writer in this process."""
+    """Run a conversion job in this process."""
     folder.mkdir(exist_ok=True)
     np.save(folder / "calibration.npy", log_mel(sounds(40)[8:], SPEC))
     job = {

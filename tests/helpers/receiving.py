@@ -1,4 +1,4 @@
-"""The receiving side as another team runs it: where no framework and nothing of this package can be imported."""
+"""Run scripts of the receiving side where no framework and nothing of this package can be imported."""
 
 import subprocess
 import sys

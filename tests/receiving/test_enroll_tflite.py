@@ -1,4 +1,4 @@
-"""Enrollment on the device, with NumPy and a runtime alone, gives what enrollment into the run and export give."""
+"""Enrollment on the device, with NumPy and a runtime only, equals enrollment into the run and export."""
 
 import dataclasses
 import json
@@ -88,8 +88,10 @@ def make_run(folder: Path, clips: Path, distance: str) -> Run:
     for name, value in weights.items():
         if name.endswith(("beta", "bias")):
             weights[name] = random.normal(0, 0.1, value.shape).astype(np.float32)
-    heard = support(clips / "clips")
-    parts = Partition(heard, heard.clips[::2], (), ())  # what a classifier takes its center of
+    clips_of_training = support(clips / "clips")
+    parts = Partition(
+        clips_of_training, clips_of_training.clips[::2], (), ()
+    )  # from which a classifier takes its center
     run = save_run(
         folder, experiment, ("x", "y", "z"), weights, write_extra=lambda f: write_partition(f / PARTITION, parts)
     )
@@ -160,7 +162,7 @@ def check_against_the_run(shipped: Shipped, clips: Path, folder: Path) -> None:
         assert unknown == pytest.approx(float(head.unknown_logit.numpy()[0]), abs=tolerances.ENROLLED_ON_DEVICE)
 
 
-def test_the_device_answers_as_the_enrolled_run(shipped: Shipped, clips: Path, tmp_path: Path) -> None:
+def test_enrollment_on_the_device_matches_the_enrolled_run(shipped: Shipped, clips: Path, tmp_path: Path) -> None:
     check_against_the_run(shipped, clips, tmp_path)
 
 
@@ -169,11 +171,13 @@ def test_the_device_answers_as_the_enrolled_run(shipped: Shipped, clips: Path, t
     ("distance", "input"),
     [("learned", "waveform"), ("euclidean", "features"), ("", "waveform"), ("learned", "features")],
 )
-def test_so_it_does_by_every_distance(clips: Path, tmp_path: Path, distance: str, input: str) -> None:
+def test_enrollment_on_the_device_matches_for_every_distance(
+    clips: Path, tmp_path: Path, distance: str, input: str
+) -> None:
     check_against_the_run(ship(tmp_path / "ship", clips, distance, input), clips, tmp_path)
 
 
-def test_both_outputs_are_named_ordered_and_proved(shipped: Shipped) -> None:
+def test_both_outputs_are_named_ordered_and_verified(shipped: Shipped) -> None:
     width = shipped.run.build_model().get_layer("embedding").output.shape[-1]
     proof = json.loads((shipped.folder / "parity.json").read_text())
     for name in ("run", "run_fp16", "enrolled"):
@@ -201,7 +205,7 @@ def test_both_outputs_are_named_ordered_and_proved(shipped: Shipped) -> None:
     assert len(set(encoders)) == 1  # their embeddings may be mixed
 
 
-def test_outputs_are_put_in_order(shipped: Shipped, tmp_path: Path) -> None:
+def test_order_outputs_sorts_the_outputs(shipped: Shipped, tmp_path: Path) -> None:
     file = tmp_path / "run.tflite"
     file.write_bytes((shipped.folder / "run.tflite").read_bytes())
     before = list(flatbuffer.read_model(file).subgraphs[0].outputs)
@@ -211,7 +215,7 @@ def test_outputs_are_put_in_order(shipped: Shipped, tmp_path: Path) -> None:
         flatbuffer.order_outputs(file, ["predictions"])
 
 
-def test_check_artifact_looks_at_the_embeddings_too(shipped: Shipped, tmp_path: Path) -> None:
+def test_check_artifact_compares_embeddings(shipped: Shipped, tmp_path: Path) -> None:
     for name in ("run", "run_fp16", "enrolled"):
         done = receive("check_artifact.py", shipped.folder / f"{name}.tflite")
         assert done.returncode == 0, done.stdout + done.stderr
@@ -227,8 +231,8 @@ def test_check_artifact_looks_at_the_embeddings_too(shipped: Shipped, tmp_path: 
     assert "FAIL  golden embeddings" in done.stdout and "FAIL  SHA-256 of what enrollment needs" in done.stdout
 
 
-def test_half_precision_keeps_to_the_classes(shipped: Shipped, clips: Path, tmp_path: Path) -> None:
-    """What one file of the network learned, the other scores with."""
+def test_float16_export_scores_with_the_same_prototypes(shipped: Shipped, clips: Path, tmp_path: Path) -> None:
+    """Prototypes of one export of a network work with another."""
     mine = tmp_path / "mine.npz"
     done = receive("enroll_tflite.py", "enroll", shipped.folder / "run_fp16.tflite", clips / "clips", "-o", mine)
     assert done.returncode == 0, done.stderr
@@ -243,7 +247,7 @@ def test_half_precision_keeps_to_the_classes(shipped: Shipped, clips: Path, tmp_
     assert np.abs(half - full).max() <= tolerances.EXPORT_FP16_COSINE * scale
 
 
-def test_recordings_that_cannot_be_read_do_not_stop_the_others(shipped: Shipped, clips: Path, tmp_path: Path) -> None:
+def test_unreadable_recordings_are_skipped(shipped: Shipped, clips: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(clips / "clips", tmp_path / "clips")
     (folder / "toad" / "8.wav").write_bytes(b"RIFF nothing")
     write(folder / "toad" / "9.wav", np.zeros(RATE, np.float32))
@@ -342,7 +346,7 @@ def faulty(shipped: Shipped, clips: Path, tmp_path_factory) -> Path:
         (["RUN"], "Nothing to do"),
     ],
 )
-def test_a_fault_is_one_sentence_and_nothing_is_written(
+def test_invalid_input_gives_one_sentence_and_no_file(
     shipped: Shipped, clips: Path, faulty: Path, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     places = {"RUN": shipped.folder / "run.tflite", "ENROLLED": shipped.folder / "enrolled.tflite"}
@@ -355,7 +359,7 @@ def test_a_fault_is_one_sentence_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_scoring_with_anothers_prototypes_is_refused(shipped: Shipped, clips: Path, faulty: Path) -> None:
+def test_prototypes_of_another_network_are_refused(shipped: Shipped, clips: Path, faulty: Path) -> None:
     model, long = shipped.folder / "run.tflite", clips / "long.wav"
     for name, said in (("narrow.npz", "width 7"), ("other.npz", "another network")):
         done = receive("enroll_tflite.py", "score", model, faulty / name, long)

@@ -31,7 +31,9 @@ def prototypes():
 @pytest.mark.parametrize("distance", ["euclidean", "cosine", "learned"])
 @pytest.mark.parametrize("n_noises", [0, 30])
 @pytest.mark.parametrize("counts", [(5, 4, 3), (1, 1, 1), (4, 1, 1), (3,), (1,)], ids=str)
-def test_the_same_numbers_as_the_package(prototypes, distance: str, n_noises: int, counts: tuple[int, ...]) -> None:
+def test_prototypes_equal_those_of_the_package(
+    prototypes, distance: str, n_noises: int, counts: tuple[int, ...]
+) -> None:
     """Its calibration is checked by brute force in tests/fewshot; the logits here are Keras' own layer's."""
     random = np.random.default_rng(len(counts) + n_noises)
     labels = [f"class {c}" for c, n in enumerate(counts) for _ in range(n)]
@@ -65,7 +67,7 @@ def test_the_same_numbers_as_the_package(prototypes, distance: str, n_noises: in
     np.testing.assert_allclose(found.logits(query, way) / size, expected / size, atol=tolerances.PROTOTYPE_LOGITS)
 
 
-def test_interrupted_while_writing_the_earlier_file_stays(prototypes, tmp_path: Path, monkeypatch) -> None:
+def test_interrupted_writing_keeps_the_earlier_file(prototypes, tmp_path: Path, monkeypatch) -> None:
     support = prototypes.Support(["a", "b"], ["", ""], np.eye(2, dtype=np.float32))
     known = prototypes.fit_prototypes(
         support, np.empty((0, 2)), prototypes.EmbeddingDistance("euclidean", None, []), "e", unknown=False

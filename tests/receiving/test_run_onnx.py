@@ -1,4 +1,4 @@
-"""The ONNX file on the receiving side: scores, probabilities, any batch, a check that sees what is wrong."""
+"""ONNX files on the receiving side: scores, probabilities, any batch, and check_artifact.py."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from birdnet_fs.export.sidecars import frontend_constants
 from birdnet_fs.runs.run import Run
 
 LABELS = ["Turdus merula_Common Blackbird", "toad_toad", "Parus major_Great Tit"]
-WAYS = {  # name -> how the writer is asked
+WAYS = {  # name -> settings of the job
     "waveform": {"batch": None, "answers": "logits", "outputs": ["predictions", "embeddings"]},
     "features": {"batch": 1, "answers": "probabilities", "outputs": ["predictions"], "axes": "mel_first"},
 }
@@ -91,7 +91,7 @@ def recording(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_it_gives_the_runs_scores(artifacts, expected, recording: Path, way: str) -> None:
+def test_run_onnx_matches_the_run(artifacts, expected, recording: Path, way: str) -> None:
     done = receive("run_onnx.py", artifacts[way], recording, "--json")
     assert done.returncode == 0, done.stderr
     given, kind = json.loads(done.stdout), WAYS[way]["answers"]
@@ -102,13 +102,13 @@ def test_it_gives_the_runs_scores(artifacts, expected, recording: Path, way: str
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_text_shows_probabilities_whatever_the_file_gives(artifacts, expected, recording: Path, way: str) -> None:
+def test_text_shows_probabilities_for_every_output_kind(artifacts, expected, recording: Path, way: str) -> None:
     lines = receive("run_onnx.py", artifacts[way], recording, "--top", 1).stdout.splitlines()
     best = chances(expected[0]).max(1)
     assert [float(line.split()[-1]) for line in lines] == pytest.approx(best, abs=6e-4)  # three digits are shown
 
 
-def test_without_a_library_for_sound(artifacts, expected, tmp_path: Path) -> None:
+def test_wav_is_read_without_audio_libraries(artifacts, expected, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", sounds(8)[0], SPEC.sample_rate_hz, subtype="PCM_16")
     done = receive("run_onnx.py", artifacts["waveform"], tmp_path / "a.wav", "--json", sound=False)
     given = np.array(json.loads(done.stdout)["segments"][0]["logits"])
@@ -116,7 +116,7 @@ def test_without_a_library_for_sound(artifacts, expected, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_check_artifact_passes_and_sees_tampering(artifacts, expected, tmp_path: Path, way: str) -> None:
+def test_check_artifact_passes_and_finds_tampering(artifacts, expected, tmp_path: Path, way: str) -> None:
     done = receive("check_artifact.py", artifacts[way])
     assert done.returncode == 0 and "FAIL" not in done.stdout, done.stdout + done.stderr
     kind = WAYS[way]["answers"]
@@ -136,7 +136,7 @@ def test_check_artifact_passes_and_sees_tampering(artifacts, expected, tmp_path:
     assert done.returncode == 2 and "do not belong together" in done.stderr
 
 
-def test_logits_that_are_called_probabilities_are_seen(artifacts, tmp_path: Path) -> None:
+def test_check_artifact_finds_logits_declared_as_probabilities(artifacts, tmp_path: Path) -> None:
     for path in artifacts["waveform"].parent.glob("small*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     sidecar = json.loads((tmp_path / "small.json").read_text("utf-8")) | {"output": "probabilities"}
@@ -148,7 +148,7 @@ def test_logits_that_are_called_probabilities_are_seen(artifacts, tmp_path: Path
     assert done.returncode == 1 and "FAIL  scores are probabilities" in done.stdout
 
 
-def test_it_refuses_what_it_cannot_do(artifacts, recording: Path, tmp_path: Path) -> None:
+def test_invalid_input_is_refused(artifacts, recording: Path, tmp_path: Path) -> None:
     done = receive("run_tflite.py", artifacts["waveform"], recording)
     assert done.returncode == 2 and "must be a .tflite file" in done.stderr
     done = receive("check_artifact.py", recording)

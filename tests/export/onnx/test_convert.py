@@ -1,4 +1,4 @@
-"""What torch's side writes answers as the run does: on onnxruntime, torch alone and OpenVINO, at any batch."""
+"""ONNX, TorchScript, pt2 and OpenVINO files match the run on their runtimes, at any batch."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def run(tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="module")
 def written(run: Run, tmp_path_factory) -> Path:
-    """Waveform in, any batch, every format; conversions are slow, so most tests share this."""
+    """Files for waveforms and any batch in every format; conversions are slow, so most tests share them."""
     formats = ["onnx", "torchscript", "pt2", "openvino"]
     precisions = ["fp32", "fp16", "dynamic", "int8"]
     return write(run, tmp_path_factory.mktemp("written") / "waveform", formats=formats, precisions=precisions)
@@ -57,7 +57,7 @@ def largest(found: list[np.ndarray], wanted: list[np.ndarray]) -> float:
     return max(float(np.abs(a - b).max()) for a, b in zip(found, wanted, strict=True))
 
 
-def test_onnx_gives_the_runs_answers_at_any_batch(written: Path, expected: list[np.ndarray]) -> None:
+def test_onnx_matches_the_run_at_any_batch(written: Path, expected: list[np.ndarray]) -> None:
     assert np.ptp(expected[0]) > 0.5  # else closeness would show nothing
     for batch in BATCHES:
         assert largest(answers(written / "fp32.onnx", sounds(8), batch), expected) <= tolerances.EXPORT_FP32_LOGITS
@@ -66,7 +66,7 @@ def test_onnx_gives_the_runs_answers_at_any_batch(written: Path, expected: list[
     assert (written / "fp16.onnx").stat().st_size < 0.8 * (written / "fp32.onnx").stat().st_size
 
 
-def test_an_onnx_file_says_what_it_is(run: Run, written: Path) -> None:
+def test_onnx_metadata_describe_the_file(run: Run, written: Path) -> None:
     opened = session(written / "int8.onnx")
     (given,), found = opened.get_inputs(), opened.get_outputs()
     assert (given.name, given.shape, given.type) == ("waveform", ["batch", SPEC.n_samples], "tensor(float)")
@@ -85,7 +85,7 @@ def test_an_onnx_file_says_what_it_is(run: Run, written: Path) -> None:
         onnx.checker.check_model(written / f"{precision}.onnx", full_check=True)
 
 
-def test_a_coarser_precision_does_not_touch_the_front_end(written: Path) -> None:
+def test_lower_precision_leaves_the_front_end_in_float32(written: Path) -> None:
     """Its constants and operators are those of the float32 file."""
     fronts = []
     for precision in ("fp32", "fp16", "int8"):
@@ -99,14 +99,14 @@ def test_a_coarser_precision_does_not_touch_the_front_end(written: Path) -> None
     assert len(fronts[0][1]) > 10 and fronts[0] == fronts[1] == fronts[2]
 
 
-def test_int8_ranks_as_the_run_does(written: Path, expected: list[np.ndarray]) -> None:
+def test_int8_stays_close_to_the_run(written: Path, expected: list[np.ndarray]) -> None:
     given = answers(written / "int8.onnx", sounds(8), 3)[0]
     spread = float(expected[0].std())
     assert float(np.abs(given - expected[0]).mean()) <= tolerances.EXPORT_INT8_MEAN * spread
     assert (written / "int8.onnx").stat().st_size < (written / "fp16.onnx").stat().st_size
 
 
-def test_what_cannot_be_written_says_why_and_the_others_are_there(written: Path) -> None:
+def test_a_file_that_cannot_be_written_leaves_a_reason_and_the_others(written: Path) -> None:
     reasons = {p.name.removesuffix(".error.txt"): p.read_text("utf-8") for p in written.glob("*.error.txt")}
     reasons = {name: reason for name, reason in reasons.items() if not name.endswith(".xml")}
     assert set(reasons) == {"dynamic.onnx", *(f"{p}.pt{v}" for p in ("fp16", "dynamic", "int8") for v in ("", "2"))}
@@ -131,7 +131,7 @@ assert not {"keras", "tensorflow", "birdnet_fs"} & set(sys.modules)
 
 
 @pytest.mark.parametrize("name", ["fp32.pt", "fp32.pt2"])
-def test_torch_alone_opens_its_formats(written: Path, expected: list[np.ndarray], name: str) -> None:
+def test_torch_opens_its_formats_without_this_package(written: Path, expected: list[np.ndarray], name: str) -> None:
     np.save(written / "sounds.npy", sounds(8))
     command = [sys.executable, "-I", "-c", TORCH_ALONE, str(written / name), str(written / "sounds.npy")]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
@@ -141,7 +141,7 @@ def test_torch_alone_opens_its_formats(written: Path, expected: list[np.ndarray]
         assert largest(found, expected) <= tolerances.EXPORT_FP32_LOGITS
 
 
-def test_openvino_gives_the_runs_answers(written: Path, expected: list[np.ndarray]) -> None:
+def test_openvino_matches_the_run(written: Path, expected: list[np.ndarray]) -> None:
     openvino = pytest.importorskip("openvino")
     sizes = {}
     for precision, tolerance in (("fp32", tolerances.EXPORT_FP32_LOGITS), ("fp16", tolerances.EXPORT_FP16_LOGITS)):

@@ -22,7 +22,7 @@ def asked() -> tuple[ParityInputs, np.ndarray]:
     return ParityInputs(np.zeros((len(EDGE_NAMES) + N, 8), np.float32), targets, "run"), logits
 
 
-def test_the_same_passes(asked) -> None:
+def test_equal_outputs_pass(asked) -> None:
     probe, logits = asked
     result = compare_outputs(logits, logits.copy(), probe, "fp32", "softmax")
     assert not result.failures
@@ -31,7 +31,7 @@ def test_the_same_passes(asked) -> None:
 
 
 @pytest.mark.parametrize("precision", TOLERANCES)
-def test_just_over_the_budget_is_refused(asked, precision: str) -> None:
+def test_differences_just_over_the_tolerance_are_reported(asked, precision: str) -> None:
     probe, logits = asked
     spread = np.mean([np.std(logits[len(EDGE_NAMES) :, i].astype(np.float64)) for i in range(CLASSES)])
     allowed = TOLERANCES[precision].max_abs * (spread if precision in ("dynamic", "int8") else 1)
@@ -43,7 +43,7 @@ def test_just_over_the_budget_is_refused(asked, precision: str) -> None:
 
 
 @pytest.mark.parametrize(("activation", "steepest"), [("sigmoid", 0.25), ("softmax", 0.5)])
-def test_probabilities_are_held_to_what_the_budget_of_logits_allows_them(asked, activation, steepest) -> None:
+def test_tolerance_of_probabilities_follows_the_slope_of_the_activation(asked, activation, steepest) -> None:
     probe, logits = asked
     right = 1 / (1 + np.exp(-logits.astype(np.float64)))
     if activation == "softmax":
@@ -60,7 +60,7 @@ def test_probabilities_are_held_to_what_the_budget_of_logits_allows_them(asked, 
     assert len(faults) == 1 and "largest difference of a probability" in faults[0]
 
 
-def test_log_odds_are_held_to_twice_the_budget_of_logits(asked) -> None:
+def test_tolerance_of_log_odds_is_twice_that_of_logits(asked) -> None:
     probe, logits = asked
     right = expected_outputs(logits, "log_odds", "softmax")
     result = compare_outputs(logits, right, probe, "fp32", "softmax", output_kind="log_odds")
@@ -82,7 +82,7 @@ def test_log_odds_are_held_to_twice_the_budget_of_logits(asked) -> None:
     assert len(faults) == 1 and "largest difference of a logit" in faults[0]
 
 
-def test_another_batch_is_held_to_the_same_budget(asked) -> None:
+def test_other_batch_sizes_have_the_same_tolerance(asked) -> None:
     probe, logits = asked
     mixed = logits[:9][[1, 0, *range(2, 9)]]  # the rows of a batch in another order
     result = compare_outputs(logits, logits, probe, "fp32", "softmax", by_batch={3: mixed})
@@ -90,14 +90,14 @@ def test_another_batch_is_held_to_the_same_budget(asked) -> None:
     assert not compare_outputs(logits, logits, probe, "fp32", "softmax", by_batch={3: logits[:9]}).failures
 
 
-def test_permuted_classes_are_refused(asked) -> None:
+def test_permuted_classes_are_reported(asked) -> None:
     probe, logits = asked
     faults = " ".join(compare_outputs(logits, np.roll(logits, 1, axis=1), probe, "fp16", "softmax").failures)
     assert "best class agrees" in faults
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_one_nan_is_refused_and_named(asked, value: float) -> None:
+def test_one_nan_is_reported_with_its_segment(asked, value: float) -> None:
     probe, logits = asked
     other = logits.copy()
     other[EDGE_NAMES.index("silence"), 1] = value
@@ -106,20 +106,20 @@ def test_one_nan_is_refused_and_named(asked, value: float) -> None:
     result.to_json()
 
 
-def test_a_dead_class_is_refused_even_when_both_agree(asked) -> None:
+def test_a_constant_class_is_reported_even_when_both_agree(asked) -> None:
     probe, logits = asked
     logits[:, 4] = 0.25
     faults = compare_outputs(logits, logits.copy(), probe, "fp32", "softmax").failures
     assert len(faults) == 2 and "same output for every input" in faults[0]
 
 
-def test_without_labels_there_is_no_auroc(asked) -> None:
+def test_auroc_is_none_without_labels(asked) -> None:
     probe, logits = asked
     result = compare_outputs(logits, logits, ParityInputs(probe.waveforms, None, "aviary"), "fp32", "softmax")
     assert result.auroc_reference is None and not result.failures
 
 
-def test_the_budget_grows_with_the_scale_of_cosines_beyond_the_usual():
+def test_tolerance_grows_with_the_scale_of_cosines_beyond_30():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(20, 3)).astype(np.float32)
     probe = ParityInputs(np.zeros((20, 10), np.float32), None, "made")
@@ -131,7 +131,7 @@ def test_the_budget_grows_with_the_scale_of_cosines_beyond_the_usual():
         assert result.to_json()["budget"]["max_abs"] == pytest.approx(TOLERANCES["fp32"].max_abs * max(1, scale / 30))
 
 
-def test_unknown_may_be_constant_and_no_other_class(asked) -> None:
+def test_only_unknown_may_be_constant(asked) -> None:
     probe, logits = asked
     logits[:, -1] = 0.5
     assert "same output" in compare_outputs(logits, logits, probe, "fp32", "softmax").failures[0]
@@ -140,7 +140,7 @@ def test_unknown_may_be_constant_and_no_other_class(asked) -> None:
     assert "same output" in compare_outputs(logits, logits, probe, "fp32", "softmax", n_constant=1).failures[0]
 
 
-def test_a_segment_with_larger_logits_may_differ_by_more_and_others_may_not(asked) -> None:
+def test_tolerance_grows_for_segments_with_larger_logits_only(asked) -> None:
     probe, logits = asked
     logits[0] *= 300 / np.abs(logits[0]).max()
     budget = TOLERANCES["fp32"].max_abs
@@ -150,7 +150,7 @@ def test_a_segment_with_larger_logits_may_differ_by_more_and_others_may_not(aske
         assert bool(compare_outputs(logits, other, probe, "fp32", "softmax").failures) is not allowed
 
 
-def test_nobody_is_held_to_less_than_the_reference_knows_itself(asked) -> None:
+def test_tolerance_is_at_least_the_numerical_uncertainty_of_the_run(asked) -> None:
     probe, logits = asked
     other = logits.astype(np.float64)
     other[0, 2] += 3 * TOLERANCES["fp32"].max_abs  # silence
@@ -165,7 +165,7 @@ def test_nobody_is_held_to_less_than_the_reference_knows_itself(asked) -> None:
     )
 
 
-def test_in_8_bits_made_segments_must_only_be_finite(asked) -> None:
+def test_int8_outputs_for_synthetic_segments_only_have_to_be_finite(asked) -> None:
     probe, logits = asked
     other = logits.copy()
     other[: len(EDGE_NAMES)] = 0.1 * logits[: len(EDGE_NAMES)] + 5  # saturated

@@ -16,7 +16,7 @@ def embeddings_of() -> np.ndarray:
 
 
 @pytest.mark.parametrize("precision", EMBEDDING_TOLERANCES)
-def test_an_embedding_over_its_budget_is_refused(precision: str) -> None:
+def test_embedding_errors_over_the_tolerance_are_reported(precision: str) -> None:
     x = embeddings_of()
     same = compare_embeddings(x, x, precision, len(EDGE_NAMES))
     assert not same.failures and same.spread == pytest.approx(4, rel=0.2)
@@ -31,7 +31,7 @@ def test_an_embedding_over_its_budget_is_refused(precision: str) -> None:
     assert "mean error of an embedding" in moved.failures[0]  # 16 numbers, each a quarter of the length
 
 
-def test_an_embedding_far_from_all_real_ones_may_err_by_more() -> None:
+def test_tolerance_grows_for_embeddings_far_from_real_ones() -> None:
     x = embeddings_of()
     x[0] += 100  # 400 from the others, whose spread is 4
     budget = EMBEDDING_TOLERANCES["fp32"].max_error
@@ -41,7 +41,7 @@ def test_an_embedding_far_from_all_real_ones_may_err_by_more() -> None:
         assert bool(compare_embeddings(x, other, "fp32", len(EDGE_NAMES)).failures) is not allowed
 
 
-def test_embeddings_that_say_nothing_are_refused() -> None:
+def test_constant_or_not_finite_embeddings_are_reported() -> None:
     x = embeddings_of()
     nan, flat = x.copy(), np.tile(x[:1], (len(x), 1))
     nan[2, 1] = np.nan

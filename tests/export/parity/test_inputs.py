@@ -51,7 +51,7 @@ def test_short_recordings_give_overlapping_segments_and_separate_calibration(run
     rows = inputs.waveforms[len(EDGE_NAMES) :]
     assert len(rows) == 20 and len(inputs.calibration) == 8 and len(inputs.targets) == len(inputs.waveforms)
     distinct = np.unique(np.concatenate([rows, inputs.calibration]), axis=0)
-    assert len(distinct) == 28  # no segment is asked twice, none is in both
+    assert len(distinct) == 28  # no segment occurs twice
 
 
 def test_edge_waveforms_are_exact_in_16_bits() -> None:

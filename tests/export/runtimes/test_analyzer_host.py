@@ -1,4 +1,4 @@
-"""BirdNET-Analyzer as a host: our file is its custom classifier, and its table shows the run's probabilities."""
+"""Exported files as custom classifiers in BirdNET-Analyzer: its table holds the run's probabilities."""
 
 import csv
 import os
@@ -13,8 +13,8 @@ from other_pythons import python_with
 from scipy.special import expit, softmax
 
 pytestmark = [pytest.mark.slow, pytest.mark.shared]
-PLAIN = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}  # it has one of its own
-# It would fetch its own network first, which a custom classifier of whole recordings is used in place of.
+PLAIN = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}  # it sets its own
+# It would download its own network first, which a custom classifier of waveforms replaces.
 WORK = """
 import sys
 from birdnet_analyzer import config, utils
@@ -27,7 +27,9 @@ analyze(audio, output, classifier=model, min_conf=0, batch_size=int(batch), rtyp
 
 
 @pytest.mark.parametrize("multi_label", [True, False])
-def test_its_table_holds_the_probabilities_of_the_run(shared_data: Path, tmp_path: Path, multi_label: bool) -> None:
+def test_analyzer_table_holds_the_probabilities_of_the_run(
+    shared_data: Path, tmp_path: Path, multi_label: bool
+) -> None:
     soundscape = shared_data / "audio" / "soundscape_mix_test_00.ogg"
     run, artifact = exported(tmp_path, ON_48K, soundscape.parent, target="analyzer", multi_label=multi_label)
     wav, labels = tmp_path / "minute.wav", artifact.with_name(f"{artifact.stem}_Labels.txt")
@@ -46,5 +48,5 @@ def test_its_table_holds_the_probabilities_of_the_run(shared_data: Path, tmp_pat
         names = [name.partition("_")[0] for name in CLASSES]
         for row in rows:
             found[round(float(row["Start (s)"]) / 3), names.index(row["Scientific name"])] = float(row["Confidence"])
-        assert len(rows) > wanted.size / 2  # it leaves out what it shows as 0
+        assert len(rows) > wanted.size / 2  # scores shown as 0 are left out
         assert np.abs(found - wanted).max() <= tolerances.TABLE_OF_FOUR_DIGITS

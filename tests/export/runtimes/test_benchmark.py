@@ -56,7 +56,7 @@ def lite(tmp_path_factory) -> Path:
     return describe(path, input="features")
 
 
-def test_both_formats_are_timed_in_the_order_they_were_given(small: Path, lite: Path) -> None:
+def test_speeds_are_in_the_order_of_the_files(small: Path, lite: Path) -> None:
     speeds = measure_in_turns([lite, small], batch=8, seconds=0.02)
     assert [speed.path for speed in speeds] == [lite, small]
     for speed in speeds:
@@ -67,7 +67,7 @@ def test_both_formats_are_timed_in_the_order_they_were_given(small: Path, lite: 
     assert [speed.input for speed in speeds] == ["features", "waveform"]
 
 
-def test_memory_is_that_of_the_file_and_not_of_whoever_asks(small: Path, tmp_path: Path) -> None:
+def test_memory_is_that_of_the_file_and_not_of_the_parent(small: Path, tmp_path: Path) -> None:
     ours = np.ones(300 * MB // 8)  # what a child of this process would inherit as its `ru_maxrss`
     large = make_onnx(tmp_path / "large.onnx", n=100, width=100_000)  # 40 MB
     light, heavy = measure_in_turns([small, large], seconds=0.01)
@@ -76,7 +76,7 @@ def test_memory_is_that_of_the_file_and_not_of_whoever_asks(small: Path, tmp_pat
     assert abs(heavy.base_bytes - light.base_bytes) < 20 * MB
 
 
-def test_the_numbers_of_a_line() -> None:
+def test_summary_holds_the_numbers() -> None:
     speed = Speed(Path("a.tflite"), "features", 5.0, 1, 4, 2.0, 1.5, 99, 0.01, 2_500_000, 80 * MB, 40 * MB)
     assert speed.real_time == 2500
     text = speed.summary()
@@ -87,7 +87,7 @@ def test_the_numbers_of_a_line() -> None:
     assert "front-end" not in dataclasses.replace(speed, input="waveform").summary()
 
 
-def test_times_are_those_of_one_segment(small: Path, monkeypatch, tmp_path: Path) -> None:
+def test_times_are_per_segment(small: Path, monkeypatch, tmp_path: Path) -> None:
     """A script in the place of the timer: 8 segments take 16, 24 and 80 ms."""
     script = tmp_path / "timer.py"
     script.write_text(
@@ -108,7 +108,7 @@ def test_times_are_those_of_one_segment(small: Path, monkeypatch, tmp_path: Path
         ("import os; os.abort()", r"cannot be run \(exit status -6: no output\)"),
     ],
 )
-def test_a_runtime_that_is_missing_or_dies_is_said(small: Path, monkeypatch, tmp_path: Path, code, said) -> None:
+def test_error_names_a_runtime_that_is_missing_or_crashes(small: Path, monkeypatch, tmp_path: Path, code, said) -> None:
     script = tmp_path / "timer.py"
     script.write_text(code)
     monkeypatch.setattr(benchmark, "_SCRIPT", script)
@@ -116,12 +116,12 @@ def test_a_runtime_that_is_missing_or_dies_is_said(small: Path, monkeypatch, tmp
         measure_speed(small)
 
 
-def test_a_fixed_batch_is_named(tmp_path: Path) -> None:
+def test_error_names_the_fixed_batch(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"takes 1 segment\(s\) per call: give --batch_size 1\. Received: 2"):
         measure_speed(make_onnx(tmp_path / "one.onnx", batch=1), batch=2)
 
 
-def test_bad_input_is_one_sentence(small: Path, tmp_path: Path) -> None:
+def test_invalid_input_gives_one_sentence(small: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not a network")
     alone = tmp_path / "alone.onnx"
@@ -141,7 +141,7 @@ def test_bad_input_is_one_sentence(small: Path, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_the_verb_prints_a_table_or_json(small: Path, lite: Path, capsys) -> None:
+def test_bench_prints_a_table_or_json(small: Path, lite: Path, capsys) -> None:
     verb(small, against=lite, seconds=0.01)
     out = capsys.readouterr().out
     assert "small.tflite reads features: the front-end is not included." in out

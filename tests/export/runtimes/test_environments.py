@@ -1,4 +1,4 @@
-"""Asking a file on a runtime, in this environment or another: right rows in any batch, and every way it can fail."""
+"""Running a file on a runtime in a separate process, and the errors of each way it can fail."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ onnx = pytest.importorskip("onnx")
 
 @pytest.fixture(scope="module")
 def doubling(tmp_path_factory) -> Path:
-    """A file that answers 2 x + how many rows it was given, so that the batch shows."""
+    """A file that computes 2 x + the number of rows of a call, so that the batch is visible."""
     from onnx import TensorProto, helper
 
     nodes = [
@@ -43,18 +43,18 @@ def here(engine: str = "onnxruntime") -> Runtime:
 
 
 @pytest.mark.parametrize(("batch", "sizes"), [(1, [1] * 7), (3, [3, 3, 3, 3, 3, 3, 1]), (8, [7] * 7)])
-def test_every_row_is_answered_in_order_in_any_batch(doubling, rows, tmp_path, batch: int, sizes: list[int]) -> None:
+def test_rows_are_run_in_order_in_any_batch(doubling, rows, tmp_path, batch: int, sizes: list[int]) -> None:
     (found,) = run_on(here(), doubling, rows, tmp_path / "out.npz", batch=batch)
     assert np.array_equal(found, 2 * np.load(rows) + np.array(sizes)[:, None])
 
 
-def test_a_file_that_the_runtime_refuses_is_said(rows, tmp_path: Path) -> None:
+def test_error_names_a_file_the_runtime_refuses(rows, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a network")
     with pytest.raises(UserError, match=r"onnxruntime 0 cannot run the converted network \(exit status 1"):
         run_on(here(), tmp_path / "broken.onnx", rows, tmp_path / "out.npz")
 
 
-def test_a_runtime_that_dies_or_hangs_is_said(doubling, rows, tmp_path: Path, monkeypatch) -> None:
+def test_error_names_a_runtime_that_crashes_or_hangs(doubling, rows, tmp_path: Path, monkeypatch) -> None:
     script = tmp_path / "script.py"
     monkeypatch.setattr(run_model, "__file__", str(script))
     script.write_text("import os; os.abort()")
@@ -66,7 +66,7 @@ def test_a_runtime_that_dies_or_hangs_is_said(doubling, rows, tmp_path: Path, mo
         run_on(here(), doubling, rows, tmp_path / "out.npz")
 
 
-def test_this_environment_is_first_and_others_are_asked_once(monkeypatch) -> None:
+def test_this_environment_is_first_and_others_are_listed_once(monkeypatch) -> None:
     monkeypatch.setenv(environments.VARIABLE, os.pathsep.join([sys.executable, sys.executable]))
     first, second = find_environments([sys.executable])
     assert first.packages == second.packages == run_model.installed_runtimes()
@@ -74,12 +74,12 @@ def test_this_environment_is_first_and_others_are_asked_once(monkeypatch) -> Non
 
 
 @pytest.mark.parametrize("wrong", ["no/such/python", "/bin/true"])
-def test_what_is_no_python_is_refused(wrong: str) -> None:
+def test_find_environments_refuses_what_is_no_python(wrong: str) -> None:
     with pytest.raises(UserError, match="must be the Python of another environment"):
         find_environments([wrong])
 
 
-def test_each_version_of_a_runtime_is_taken_once_and_the_default_delegate_too() -> None:
+def test_find_runtimes_lists_each_version_once_and_the_default_delegate() -> None:
     places = [
         Environment(Path("a"), {"ai-edge-litert": "2.3.0", "onnxruntime": "1.31"}),
         Environment(Path("b"), {"tflite-runtime": "2.14.0"}),

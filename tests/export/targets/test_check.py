@@ -1,4 +1,4 @@
-"""Targets: the form each host wants, and refusals that name a setting which works."""
+"""Specifications for target programs, and errors that name a setting which works."""
 
 import ast
 import dataclasses
@@ -27,7 +27,7 @@ def make(frontend: schema.FrontEnd = ON_48K, *, model: str = "cnn/tiny", n_class
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_every_row_gives_a_form_of_a_run_that_fits(name: str) -> None:
+def test_every_target_gives_a_specification_for_a_fitting_run(name: str) -> None:
     frontend = PRESETS["echo_edge"] if name == "echo" else ON_48K
     row = TARGETS[name]
     for precision in row.precisions:
@@ -39,14 +39,14 @@ def test_every_row_gives_a_form_of_a_run_that_fits(name: str) -> None:
     assert row.summary and row.source
 
 
-def test_what_birdnet_is_given_depends_on_what_the_run_hears() -> None:
+def test_output_for_birdnet_depends_on_the_sample_rate() -> None:
     assert export_spec("birdnet", make(ON_48K)) == ExportSpec(batch=None, output_kind="logits")
     assert export_spec("birdnet", make(ON_32K)) == ExportSpec(batch=None, output_kind="probabilities")
 
 
 @pytest.mark.parametrize("name", ["birdnet", "analyzer", "birdnet-go", "birdnet-pi"])
-def test_what_a_refusal_names_is_accepted(name: str) -> None:
-    """The settings in the sentence, read back out of it, make a run that the host takes."""
+def test_settings_named_in_an_error_are_accepted(name: str) -> None:
+    """The settings in the error message, parsed from it, make a run that the target accepts."""
     for frontend in PRESETS.values():
         try:
             export_spec(name, make(frontend))
@@ -62,14 +62,14 @@ def test_what_a_refusal_names_is_accepted(name: str) -> None:
             assert (frontend.sample_rate_hz, frontend.segment_s) == (48_000, 3.0)
 
 
-def test_a_run_of_the_right_rate_is_told_the_length_alone() -> None:
+def test_error_for_a_fitting_rate_names_the_length_only() -> None:
     with pytest.raises(UserError, match=r"3 s at 48,000 Hz or 3 s at 32,000 Hz; this run reads 5 s at 32,000 Hz: "):
         export_spec("birdnet", make(PRESETS["cnn_32k"]))
     with pytest.raises(UserError, match=r"train with frontend\.segment_s=3,"):
         export_spec("birdnet", make(PRESETS["cnn_32k"]))
 
 
-def test_echo_takes_both_front_ends_and_says_what_differs() -> None:
+def test_echo_accepts_two_front_ends_and_names_differing_fields() -> None:
     assert export_spec("echo", make(PRESETS["echo_engine"])).axes == "time_first"
     edge = export_spec("echo", make(PRESETS["echo_edge"]))
     assert edge.input_shape(160_000, (313, 128, 1)) == (1, 128, 313, 1) and edge.output_kind == "logits"
@@ -80,7 +80,7 @@ def test_echo_takes_both_front_ends_and_says_what_differs() -> None:
         export_spec("echo", make(PRESETS["cnn_32k"]))
 
 
-def test_recurrent_networks_are_refused_where_any_batch_is_asked_for() -> None:
+def test_recurrent_networks_are_refused_for_an_open_batch() -> None:
     with pytest.raises(UserError, match=r"recurrent network.*frontend=cnn_32k frontend\.segment_s=3.*cnn"):
         export_spec("birdnet", make(model="rnn/gru"))
     assert export_spec("birdnet", make(ON_32K, model="rnn/gru")).batch == 1
@@ -91,7 +91,7 @@ def test_recurrent_networks_are_refused_where_any_batch_is_asked_for() -> None:
     assert export_spec("onnx", make(model="rnn")).batch is None
 
 
-def test_batch_is_a_choice_only_without_a_host() -> None:
+def test_any_batch_is_refused_where_the_program_passes_one_segment() -> None:
     assert export_spec("tflite", make()).batch == 1 and export_spec("tflite", make(), any_batch=True).batch is None
     for name in ("birdnet", "onnx"):  # they have it anyway
         assert export_spec(name, make(), any_batch=True) == export_spec(name, make())
@@ -108,14 +108,14 @@ def test_embeddings_of_another_width_are_refused_with_networks_that_fit() -> Non
         export_spec("birdnet", make(ON_32K, model="prototypical/v2"), embeddings=True)
 
 
-def test_more_classes_than_the_host_has_are_refused() -> None:
+def test_more_classes_than_the_program_supports_are_refused() -> None:
     export_spec("birdnet", make(n_classes=6522))
     with pytest.raises(UserError, match=r"more than 6,522 classes.*this run has 6,523"):
         export_spec("birdnet", make(n_classes=6523))
     export_spec("birdnet", make(ON_32K, n_classes=6523))
 
 
-def test_birdnet_pi_must_be_able_to_tell_the_classes_apart() -> None:
+def test_birdnet_pi_needs_unique_scientific_names() -> None:
     run = make()
     export_spec("birdnet-pi", dataclasses.replace(run, classes=("Turdus merula_Blackbird", "noise")))
     with pytest.raises(UserError, match=r"holds one '_'.*'my_own_class'; rename"):
@@ -124,7 +124,7 @@ def test_birdnet_pi_must_be_able_to_tell_the_classes_apart() -> None:
         export_spec("birdnet-pi", dataclasses.replace(run, classes=("Turdus merula_Blackbird", "call_a", "call_b")))
 
 
-def test_birdnet_pi_must_not_take_a_bird_for_a_human_voice() -> None:
+def test_birdnet_pi_refuses_classes_it_treats_as_human_voices() -> None:
     few = ("Yellowhammer", "Parus major_Great Tit")
     with pytest.raises(UserError, match=r"begins with Human.*'Yellowhammer' among 2 classes; rename"):
         export_spec("birdnet-pi", dataclasses.replace(make(), classes=few))
@@ -139,10 +139,10 @@ def test_birdnet_pi_must_not_take_a_bird_for_a_human_voice() -> None:
     export_spec("birdnet-pi", dataclasses.replace(make(), classes=(*many, "Speech")))  # what its filter is for
 
 
-def test_a_softmax_run_gives_log_odds_where_the_host_has_a_sigmoid() -> None:
+def test_softmax_run_gives_log_odds_for_programs_with_a_sigmoid() -> None:
     for name, row in TARGETS.items():
         if any(ear.applies_sigmoid for ear in row.inputs_accepted):
-            assert row.format == "tflite"  # whose writer knows log-odds
+            assert row.format == "tflite"  # the only format with log-odds
             assert (
                 export_spec(name, make()).output_kind == "logits"
                 and export_spec(name, make(multi=False)).output_kind == "log_odds"
@@ -152,7 +152,7 @@ def test_a_softmax_run_gives_log_odds_where_the_host_has_a_sigmoid() -> None:
     assert export_spec("tflite", make(multi=False)).activation("softmax") == "softmax"
 
 
-def test_a_softmax_run_is_told_that_the_host_takes_classes_one_by_one() -> None:
+def test_softmax_run_warns_about_programs_with_separate_thresholds() -> None:
     assert check_target("birdnet", make()) == []
     assert "data.multi_label=true" in check_target("analyzer", make(multi=False))[0]
     assert check_target("birdnet", make(ON_32K, multi=False)) == []  # its softmax is in the file
@@ -167,12 +167,12 @@ def test_a_softmax_run_is_told_that_the_host_takes_classes_one_by_one() -> None:
         ("pt2", {"precision": "int8"}, "--precision must be one of fp32 for pt2"),
     ],
 )
-def test_wrong_choices(name: str, choice: dict, said: str) -> None:
+def test_unsupported_options_are_refused(name: str, choice: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
         export_spec(name, make(), **choice)
 
 
-def test_the_recurrent_families_are_those_with_recurrent_layers() -> None:
+def test_recurrent_families_are_those_with_recurrent_layers() -> None:
     found = set()
     for family in models.FAMILIES:
         tree = ast.parse(inspect.getsource(models.family(family)))

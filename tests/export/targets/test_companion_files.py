@@ -1,4 +1,4 @@
-"""The files for single programs, read back as those programs read them."""
+"""Companion files, read back as their programs read them."""
 
 import csv
 import dataclasses
@@ -23,7 +23,7 @@ LINES = ("Turdus merula_Common Blackbird", "toad_toad", "Parus major_Great Tit")
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """A run folder with what hosts.py looks at: which clips were trained on, and scores of 40 others."""
+    """A run folder with a partition and scores of 40 held-out clips."""
     folder = tmp_path / "run"
     folder.mkdir()
     random = np.random.default_rng(1)
@@ -72,7 +72,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_what_lies_beside_has_the_names_that_the_host_looks_for(run: Run, tmp_path: Path, target: str) -> None:
+def test_companion_files_have_the_names_their_program_reads(run: Run, tmp_path: Path, target: str) -> None:
     (tmp_path / "out").mkdir()
     artifact = tmp_path / "out" / "mine.v2.tflite"
     files = write_companion_files(target, artifact, run)
@@ -80,17 +80,17 @@ def test_what_lies_beside_has_the_names_that_the_host_looks_for(run: Run, tmp_pa
     assert sorted(files) == sorted((tmp_path / "out").iterdir())
 
 
-def test_analyzer_reads_the_settings_back(run: Run, tmp_path: Path) -> None:
+def test_analyzer_settings_are_read_back_by_its_reader(run: Run, tmp_path: Path) -> None:
     write_companion_files("analyzer", tmp_path / "mine.tflite", run)
     rows = read(tmp_path / "mine.birdnet.train-params.csv")
-    assert rows[0] == ["Parameter", "Value"]  # what tells its reader the layout
+    assert rows[0] == ["Parameter", "Value"]  # by which its reader identifies the layout
     found = dict(rows[1:])
     assert found["Classifier name"] == "mine" and found["Model save mode"] == "replace"
     assert int(float(found["Bandpass filter maximum"])) == 14_000 and float(found["Crop overlap"]) == 1.0
     assert found["Epochs"] == "7" and found["Use focal loss"] == "True" and found["Use mixup"] == "False"
 
 
-def test_analyzer_counts_the_clips_that_were_trained_on(run: Run, tmp_path: Path) -> None:
+def test_analyzer_counts_are_those_of_the_training_clips(run: Run, tmp_path: Path) -> None:
     write_companion_files("analyzer", tmp_path / "mine.tflite", run)
     rows = read(tmp_path / "mine_sample_counts.csv")
     assert rows[0] == ["Label", "Count"]
@@ -98,7 +98,7 @@ def test_analyzer_counts_the_clips_that_were_trained_on(run: Run, tmp_path: Path
     assert dict(rows[1:]) == {LINES[0]: "3", both: "2", "": "1", LINES[1]: "1"}
 
 
-def test_the_evaluation_is_that_of_scikit_learn(run: Run, tmp_path: Path) -> None:
+def test_analyzer_evaluation_equals_scikit_learn(run: Run, tmp_path: Path) -> None:
     from birdnet_fs.data.score_table import read_scores
 
     write_companion_files("analyzer", tmp_path / "mine.tflite", run)
@@ -126,14 +126,14 @@ def test_the_evaluation_is_that_of_scikit_learn(run: Run, tmp_path: Path) -> Non
     assert np.allclose([float(value) for value in means[1:9]], np.mean(averages, axis=0), atol=2e-4)
 
 
-def test_a_run_folder_without_scores_leaves_the_tables_out(run: Run, tmp_path: Path) -> None:
+def test_analyzer_tables_are_left_out_without_scores(run: Run, tmp_path: Path) -> None:
     (run.path / "scores.csv").unlink()
     (run.path / "partition.csv").unlink()
     files = write_companion_files("analyzer", tmp_path / "mine.tflite", run)
     assert [file.name for file in files] == ["mine.birdnet.train-params.csv"]
 
 
-def test_birdnet_go_is_told_both_paths(run: Run, tmp_path: Path) -> None:
+def test_birdnet_go_lines_hold_both_paths(run: Run, tmp_path: Path) -> None:
     yaml = pytest.importorskip("yaml")
     (file,) = write_companion_files("birdnet-go", tmp_path / "meine Vögel: 2.tflite", run)
     found = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -142,7 +142,7 @@ def test_birdnet_go_is_told_both_paths(run: Run, tmp_path: Path) -> None:
     assert found == {"birdnet": wanted} and filters == {"threshold": 0, "passunmappedspecies": True}
 
 
-def test_echos_client_finds_its_keys(run: Run, tmp_path: Path) -> None:
+def test_echo_files_hold_the_keys_of_its_client(run: Run, tmp_path: Path) -> None:
     edge = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, frontend=PRESETS["echo_edge"]))
     write_companion_files("echo", tmp_path / "mine.tflite", edge)
     mapping = json.loads((tmp_path / "class_mapping.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The process that writes TFLite: every precision against the run itself, on the runtime that devices have."""
+"""TFLite files in every precision against the run, on a TFLite runtime."""
 
 import dataclasses
 import json
@@ -68,7 +68,7 @@ def copies(x: np.ndarray) -> torch.Tensor:
 
 
 def make_run(folder: Path, name: str) -> Run:
-    """Random weights, and moving statistics that fit the sounds: a deep network without them answers noise."""
+    """Random weights, and moving statistics that fit the sounds, without which outputs are noise."""
     keras.utils.set_random_seed(7)
     experiment = schema.Experiment(
         name="small", frontend=SPEC, model=schema.Model(name=name), data=schema.Data(root=str(folder), layout="folders")
@@ -92,13 +92,13 @@ def job_of(run: Run, folder: Path, **others) -> dict:
         "outputs": ["predictions"],
         "precisions": ["fp32"],
     }
-    told = {"run": str(run.path), "frontend": SPEC.to_artifact(), "calibration": str(folder / "calibration.npy")}
-    return {**usual, **told, "precisions": ["fp32"], "folder": str(folder), **others}
+    settings = {"run": str(run.path), "frontend": SPEC.to_artifact(), "calibration": str(folder / "calibration.npy")}
+    return {**usual, **settings, "precisions": ["fp32"], "folder": str(folder), **others}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """What the tests ask: waveforms, their features, and the answers of the run itself on torch."""
+    """A folder with waveforms and their features."""
     place = tmp_path_factory.mktemp("writer")
     waveforms = sounds(24, 2)
     np.save(place / "waveform.npy", waveforms)
@@ -121,7 +121,7 @@ def expected(folder, run) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def written(folder, run) -> Path:
-    """Every precision of waveforms in, logits and embeddings out, any number at once, by the process itself."""
+    """Every precision for waveforms and any batch, with logits and embeddings, written by the process itself."""
     job = job_of(run, folder / "written", precisions=list(PRECISIONS), outputs=["predictions", "embeddings"])
     (folder / "job.json").write_text(json.dumps(job))
     done = subprocesses.run_module("birdnet_fs.export.tflite.convert", [folder / "job.json"], backend="tensorflow")
@@ -182,7 +182,7 @@ def test_all_precisions_are_written_and_nothing_else(written):
         ("int8", tolerances.INT8_RMS),
     ],
 )
-def test_a_precision_answers_as_the_run_in_any_batch(folder, written, expected, tmp_path, precision, tolerance):
+def test_precision_matches_the_run_in_any_batch(folder, written, expected, tmp_path, precision, tolerance):
     file = written / f"{precision}.tflite"
     logits, embeddings = run_tflite(file, folder / "waveform.npy", tmp_path / "o.npz")
     assert np.ptp(expected[0], axis=0).min() > 0.5  # else closeness would show nothing
@@ -196,7 +196,7 @@ def test_a_precision_answers_as_the_run_in_any_batch(folder, written, expected, 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("batch", [1, 3])
-def test_the_device_answers_as_the_run(folder, written, expected, tmp_path, precision, batch):
+def test_tflite_runtime_matches_the_run(folder, written, expected, tmp_path, precision, batch):
     """tflite-runtime with its default delegate, which is what refused or miscomputed earlier files."""
     python = str(python_with("tflite-runtime", "requirements-tflite_runtime.txt"))
     file, limit = written / f"{precision}.tflite", {"fp32": tolerances.EXPORT_FP32_LOGITS}
@@ -205,7 +205,7 @@ def test_the_device_answers_as_the_run(folder, written, expected, tmp_path, prec
         assert of_spread(answer, wanted) <= limit.get(precision, tolerances.INT8_RMS)
 
 
-def test_weights_are_as_small_as_the_precision_says(written, several):
+def test_file_size_follows_the_precision(written, several):
     n_weights = sum(int(np.prod(w.shape)) for w in keras_weights(several))
     front = n_bytes(written / "fp32.tflite") - n_bytes(several / "plain" / "fp32.tflite")
     alone = {precision: n_bytes(written / f"{precision}.tflite") - front for precision in PRECISIONS}
@@ -224,7 +224,7 @@ def n_bytes(file: Path) -> int:
     return file.stat().st_size
 
 
-def test_int8_is_in_8_bits_inside_and_the_front_end_is_not(written, several):
+def test_int8_applies_to_the_network_and_not_to_the_front_end(written, several):
     network, front = (several / "plain" / "int8.tflite"), written / "int8.tflite"
     inside = [flatbuffer.operators(file) for file in (several / "plain" / "fp32.tflite", network)]
     n_front = len(flatbuffer.operators(written / "fp32.tflite")) - len(inside[0]) + 1  # the activation
@@ -256,21 +256,21 @@ def test_probabilities_are_the_activation_of_the_logits(folder, several, written
     assert not flatbuffer.foreign_operators(several / "plain" / f"{precision}.tflite")
 
 
-def test_a_precision_that_cannot_be_written_leaves_the_others(folder, several, tmp_path):
+def test_a_precision_that_cannot_be_written_leaves_a_reason_and_the_others(folder, several, tmp_path):
     assert {p.name for p in (several / "loops").iterdir()} == {
         "fp32.tflite",
         "dynamic.tflite",
         "int8.error.txt",
         "calibration.npy",
     }
-    said = (several / "loops" / "int8.error.txt").read_text()
-    assert said == "The recurrent network rnn/lstm cannot be written in int8: use dynamic or fp16.\n"
+    reason = (several / "loops" / "int8.error.txt").read_text()
+    assert reason == "The recurrent network rnn/lstm cannot be written in int8: use dynamic or fp16.\n"
     (found,) = run_tflite(several / "loops" / "fp32.tflite", folder / "waveform.npy", tmp_path / "o.npz")
     (rough,) = run_tflite(several / "loops" / "dynamic.tflite", folder / "waveform.npy", tmp_path / "o.npz")
     assert 0 < of_spread(rough, found) <= tolerances.INT8_RMS
 
 
-def test_loops_take_one_segment_at_once(several):
+def test_recurrent_networks_need_a_fixed_batch(several):
     assert {p.name for p in (several / "loops_open").iterdir()} == {"fp32.error.txt", "calibration.npy"}
     assert (
         "rnn/lstm can only be written for one segment per call."
@@ -278,7 +278,7 @@ def test_loops_take_one_segment_at_once(several):
     )
 
 
-def test_a_network_trained_for_8_bits_needs_no_data_and_no_other_precision(several):
+def test_quantized_network_is_written_as_int8_only_without_calibration(several):
     assert {p.name for p in (several / "rounded").iterdir()} == {"int8.tflite", "fp32.error.txt"}
     assert "trained for 8 bits" in (several / "rounded" / "fp32.error.txt").read_text()
     file = several / "rounded" / "int8.tflite"

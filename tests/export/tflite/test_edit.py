@@ -80,7 +80,7 @@ def close(found: np.ndarray, expected: np.ndarray) -> bool:
 
 
 @pytest.mark.parametrize(("name", "batch"), [("one", 1), ("open", 1), ("open", 3), ("open", 8)])
-def test_a_joined_file_answers_as_both_parts_one_after_the_other(folder, tmp_path, name, batch):
+def test_join_models_equals_both_parts_in_sequence(folder, tmp_path, name, batch):
     (middle,) = run_tflite(folder / f"{name}_first.tflite", folder / "x.npy", tmp_path / "o.npz")
     np.save(tmp_path / "middle.npy", middle)
     expected = run_tflite(folder / f"{name}_second.tflite", tmp_path / "middle.npy", tmp_path / "o.npz")
@@ -90,13 +90,13 @@ def test_a_joined_file_answers_as_both_parts_one_after_the_other(folder, tmp_pat
             assert close(found[i], expected[i]) and close(found[i], keras_says[output])
 
 
-def test_loops_in_either_part_keep_their_bodies(folder, tmp_path):
+def test_join_models_keeps_the_bodies_of_loops(folder, tmp_path):
     assert flatbuffer.operators(folder / "loop.tflite").count("WHILE") == 2
     (found,) = run_tflite(folder / "loop.tflite", folder / "x.npy", tmp_path / "o.npz")
     assert close(found, np.load(folder / "keras_loop.npy"))
 
 
-def test_a_joined_file_has_one_signature_and_every_name_once(folder):
+def test_join_models_gives_one_signature_and_unique_names(folder):
     from ai_edge_litert.interpreter import Interpreter
 
     runtime = Interpreter(model_path=str(folder / "open.tflite"))
@@ -110,14 +110,14 @@ def test_a_joined_file_has_one_signature_and_every_name_once(folder):
     assert flatbuffer.operators(folder / "open.tflite") == parts[0] + parts[1]
 
 
-def test_parts_that_do_not_fit_are_refused(folder, tmp_path):
+def test_join_models_refuses_parts_that_do_not_fit(folder, tmp_path):
     for first, second in (("one_second", "one_first"), ("open_first", "one_second")):
         with pytest.raises(ValueError):
             flatbuffer.join_models(folder / f"{first}.tflite", folder / f"{second}.tflite", tmp_path / "no.tflite")
     assert not (tmp_path / "no.tflite").exists()
 
 
-def test_a_convolution_that_skips_values_is_found_and_written_otherwise(folder, tmp_path):
+def test_convolutions_that_skip_values_are_found_and_replaced(folder, tmp_path):
     wrong = flatbuffer.wrong_on_tflite_runtime(folder / "as_it_is.tflite")
     assert [sentence.partition(" ")[0] for sentence in wrong] == ["CONV_2D", "DEPTHWISE_CONV_2D"]
     assert "kernel [3, 3] and stride [4, 4]" in wrong[0] and "kernel [2, 3] and stride [3, 3]" in wrong[1]

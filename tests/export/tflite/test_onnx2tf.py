@@ -1,4 +1,4 @@
-"""The other converter: what it is asked, what it says, and that its file answers as ours does."""
+"""The second conversion route: its arguments and errors, and its file against the run."""
 
 import stat
 import sys
@@ -38,7 +38,7 @@ def fake(folder: Path, body: str) -> Path:
     return path
 
 
-def test_its_words_are_given_and_nothing_is_left(onnx_path: Path, tmp_path: Path) -> None:
+def test_failure_gives_the_error_and_leaves_only_the_log(onnx_path: Path, tmp_path: Path) -> None:
     said = r"printf '\033[31mERROR:\033[0m The trace log is below.\nTraceback ...\nValueError: no such thing\n  more\n'"
     python = fake(tmp_path, f'{said}\necho "$@" > {tmp_path}/asked\nexit 3')
     out = tmp_path / "out"
@@ -51,7 +51,7 @@ def test_its_words_are_given_and_nothing_is_left(onnx_path: Path, tmp_path: Path
     assert [p.name for p in out.iterdir()] == ["fp32.log"]
 
 
-def test_it_is_ended_when_it_takes_too_long(onnx_path: Path, tmp_path: Path) -> None:
+def test_conversion_ends_at_the_time_limit(onnx_path: Path, tmp_path: Path) -> None:
     python = fake(tmp_path, "echo unrolling\nexec sleep 60")
     out = tmp_path / "out"
     out.mkdir()
@@ -66,7 +66,7 @@ def test_success_without_a_file_is_a_failure(onnx_path: Path, tmp_path: Path) ->
         onnx2tf.convert_onnx(onnx_path, tmp_path / "a.tflite", python=fake(tmp_path, "exit 0"), timeout_s=60)
 
 
-def test_what_it_cannot_take_is_refused_before(onnx_path: Path, tmp_path: Path) -> None:
+def test_unsupported_arguments_are_refused_before_the_start(onnx_path: Path, tmp_path: Path) -> None:
     missing = tmp_path / "none" / "bin" / "python"
     with pytest.raises(UserError, match="cannot be started"):
         onnx2tf.convert_onnx(onnx_path, tmp_path / "a.tflite", python=missing, timeout_s=60)
@@ -83,7 +83,7 @@ def test_what_it_cannot_take_is_refused_before(onnx_path: Path, tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_its_file_answers_as_the_run(tmp_path: Path, precision: str) -> None:
+def test_onnx2tf_file_matches_the_run(tmp_path: Path, precision: str) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
     python = python_with("onnx2tf", "requirements-onnx2tf.txt")

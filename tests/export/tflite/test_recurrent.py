@@ -1,4 +1,4 @@
-"""Recurrent layers in the form they are exported in: the same numbers, and right in every run."""
+"""Recurrent layers in their exported form match Keras, in every run of a file."""
 
 import os
 import subprocess
@@ -59,7 +59,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_numbers_are_those_of_keras(folder, name):
+def test_hoisted_layers_match_keras(folder, name):
     expected = np.load(folder / f"{name}.keras.npy")
     assert np.ptp(expected, axis=0).max() > 0.01  # it listens
     for form in ("hoisted", "inside"):
@@ -68,12 +68,12 @@ def test_numbers_are_those_of_keras(folder, name):
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_the_runtime_answers_rightly_in_every_run(folder, name):
+def test_runtime_is_right_in_every_run(folder, name):
     """Five rows one after another in one interpreter; from the second on the runtime was wrong, with stale memory."""
     expected = np.load(folder / f"{name}.keras.npy")
     (found,) = run_tflite(folder / f"{name}.tflite", folder / "x.npy", folder / f"{name}.npz")
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerances.BACKENDS * np.abs(expected).max())
 
 
-def test_another_cell_is_refused(folder):
+def test_layers_with_other_activations_are_refused(folder):
     assert "odd (LSTM) must be an LSTM or GRU with default activations" in (folder / "odd.txt").read_text()

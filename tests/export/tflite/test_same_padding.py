@@ -12,7 +12,7 @@ from birdnet_fs.export.tflite.same_padding import with_explicit_padding
 
 @pytest.mark.parametrize("kind", [layers.Conv2D, layers.DepthwiseConv2D])
 @pytest.mark.parametrize(("kernel", "stride"), [(2, 3), (2, 5), (3, 4), ((5, 2), (6, 6))])
-def test_the_numbers_stay_at_every_size(kind, kernel, stride):
+def test_explicit_padding_matches_at_every_size(kind, kernel, stride):
     for n in range(6, 19):
         x = keras.Input((n, 24 - n, 2))
         settings = {"strides": stride, "padding": "same", "name": "skips"}
@@ -26,7 +26,7 @@ def test_the_numbers_stay_at_every_size(kind, kernel, stride):
         assert [layer.padding for layer in inside if isinstance(layer, kind)] == ["valid"]
 
 
-def test_other_convolutions_are_left_alone():
+def test_other_convolutions_are_unchanged():
     x = keras.Input((16, 16, 2))
     y = layers.Conv2D(3, 3, padding="same")(x)
     y = layers.Conv2D(3, 1, 2, padding="same")(y)  # a kernel of 1 was right

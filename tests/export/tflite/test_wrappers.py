@@ -1,4 +1,4 @@
-"""What is put behind the network in a TFLite file, against the definitions, class by class in long doubles."""
+"""Models joined behind the network in a TFLite file, against their definitions in long doubles."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from birdnet_fs.export.tflite.wrappers import SMALLEST_POSITIVE
 
 N_CLASSES = 4
 WAYS = [("probabilities", "sigmoid"), ("probabilities", "softmax"), ("log_odds", "softmax")]
-# written once on the TensorFlow backend: a network of two outputs, and each of the ends
+# written once on the TensorFlow backend: a network of two outputs, and each output model
 WORK = """
 import sys, keras
 from pathlib import Path
@@ -70,11 +70,11 @@ def defined(logits: np.ndarray, answers: str, activation: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("answers", "activation"), WAYS)
-def test_the_first_output_of_two_becomes_what_is_defined(folder, tmp_path, answers, activation):
+def test_first_output_of_two_follows_the_definition(folder, tmp_path, answers, activation):
     logits, file = np.load(folder / "x.npy"), tmp_path / "joined.tflite"
     wanted = defined(logits, answers, activation)
     scale = np.maximum(1, np.abs(wanted))
-    asked = expected_outputs(logits, answers, activation)  # by the gate
+    asked = expected_outputs(logits, answers, activation)  # as used in the comparison
     assert np.abs(asked - wanted).max() <= tolerances.LOG_ODDS_FLOAT64
     flatbuffer.join_models(folder / "network.tflite", folder / f"{answers}_{activation}.tflite", file)
     for batch in (1, 4):
@@ -87,14 +87,14 @@ def test_the_first_output_of_two_becomes_what_is_defined(folder, tmp_path, answe
     assert (by_name["predictions"] == found[:1]).all() and (by_name["embeddings"] == doubled[:1]).all()
 
 
-def test_the_sigmoid_of_log_odds_is_the_softmax(folder):
+def test_sigmoid_of_log_odds_is_the_softmax(folder):
     logits = np.load(folder / "x.npy")
     sigmoid = 1 / (1 + np.exp(-expected_outputs(logits, "log_odds", "softmax")))
     assert np.abs(sigmoid - defined(logits, "probabilities", "softmax")).max() <= tolerances.FLOAT64_SUMS
 
 
 @pytest.mark.slow
-def test_the_device_computes_log_odds_too(folder, tmp_path):
+def test_tflite_runtime_computes_log_odds(folder, tmp_path):
     python = str(python_with("tflite-runtime", "requirements-tflite_runtime.txt"))
     logits, file = np.load(folder / "x.npy"), tmp_path / "joined.tflite"
     wanted = defined(logits, "log_odds", "softmax")
