@@ -142,7 +142,7 @@ def check_options(name: str, **values: Any) -> None:
         supported = [n for n in names() if backbone_options(n, **{key: given[key]})]
         instead = "set model.dropout" if "dropout" in key else "choose another variant of the family"
         raise UserError(
-            f"model.{key} is an option of {', '.join(supported)}; for {name}, {instead} or leave it out. "
+            f"model.{key} is for model.name={', '.join(supported)}; for {name}, {instead} or leave it out. "
             f"Received: {given[key]}"
         )
 
@@ -161,6 +161,6 @@ def check_model(settings: Model) -> None:
     if settings.quantized and not family_row(name).quantizable:
         quantizable = ", ".join(family for family, row in FAMILIES.items() if row.quantizable)
         raise UserError(
-            f"model.quantized is supported by the families {quantizable}; export the float run without 8-bit training: "
+            f"model.quantized is for the families {quantizable}; export the float run without 8-bit training: "
             f"birdnet-fs export RUN --precision int8, dynamic or fp16. Received: model.name={name}"
         )

@@ -117,7 +117,7 @@ class MobileNetV2(Panns):
 NETWORKS: dict[str, type[Panns]] = {"cnn14": Cnn14, "mobilenet_v1": MobileNetV1, "mobilenet_v2": MobileNetV2}
 
 
-def settled(network: Panns, features: Tensor) -> Panns:
+def with_fitting_statistics(network: Panns, features: Tensor) -> Panns:
     """The network in eval mode, no tensor at its initial value, moving statistics that fit `features`.
 
     Without such statistics the signal of a deep fresh network dies out or explodes on its way.

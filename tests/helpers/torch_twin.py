@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 
-def settled(network: nn.Module, x: torch.Tensor) -> nn.Module:
+def with_fitting_statistics(network: nn.Module, x: torch.Tensor) -> nn.Module:
     """The network in eval mode, no vector at its initial value, moving statistics that fit `x`.
 
     Without such statistics the signal of a deep fresh network dies out or explodes on its way.

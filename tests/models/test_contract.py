@@ -53,7 +53,7 @@ def decibels(n: int, shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
     return torch.randn((n, *shape), generator=torch.Generator().manual_seed(0)) * 10 - 40
 
 
-def settled(model: keras.Model) -> keras.Model:
+def with_fitting_statistics(model: keras.Model) -> keras.Model:
     """Moving statistics that fit the features; without them a deep fresh network magnifies every rounding."""
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
@@ -67,13 +67,13 @@ def settled(model: keras.Model) -> keras.Model:
 
 
 def with_exact(name: str) -> tuple[keras.Model, torch.Tensor, Exact]:
-    """A settled network, seven segments, and its logits in float64."""
+    """A network with fitting statistics, seven segments, and its logits in float64."""
     return _with_exact.__wrapped__(name) if name.startswith(FULL) else _with_exact(name)  # large ones are not kept
 
 
 @functools.cache
 def _with_exact(name: str) -> tuple[keras.Model, torch.Tensor, Exact]:
-    model = settled(build(name))
+    model = with_fitting_statistics(build(name))
     x = decibels(7, model.input_shape[1:])
     return model, x, exact(model, lambda: build(name), x)
 
@@ -132,7 +132,7 @@ def test_a_segment_scores_the_same_in_any_batch(name):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_weights_carry_a_network_into_a_fresh_build_and_through_a_file(name, tmp_path):
-    model = settled(build(name))
+    model = with_fitting_statistics(build(name))
     fresh = build(name, seed=1)
     x = decibels(2, model.input_shape[1:])
     with torch.no_grad():

@@ -51,7 +51,7 @@ def test_published_parameter_count():
 def test_same_answers_as_plain_pytorch_with_the_same_weights(shape):
     torch.manual_seed(0)
     x = torch.randn(3, 1, *shape)
-    theirs = torch_twin.settled(ConvNeXt(5), x)
+    theirs = torch_twin.with_fitting_statistics(ConvNeXt(5), x)
     ours = models.build("convnext/tiny", input_shape=(*shape, 1), n_classes=5)
     torch_twin.copy(theirs, ours, our_name)
     assert torch_twin.largest_difference(ours, theirs, x) <= tolerances.PYTORCH_TWIN

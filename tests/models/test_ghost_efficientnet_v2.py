@@ -128,7 +128,7 @@ def test_same_answers_as_plain_pytorch_with_the_same_weights(variant):
     torch.manual_seed(0)
     width, depth, _ = PUBLISHED[variant]
     x = torch.randn(3, 1, 61, 46)  # odd and even, because torch's and Keras' paddings part there
-    theirs = torch_twin.settled(GhostEfficientNetV2(5, width, depth), x)
+    theirs = torch_twin.with_fitting_statistics(GhostEfficientNetV2(5, width, depth), x)
     torch_twin.copy(theirs, ours(variant), our_name)
     assert torch_twin.largest_difference(ours(variant), theirs, x) <= tolerances.PYTORCH_TWIN
 

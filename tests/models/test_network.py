@@ -39,7 +39,7 @@ def build(name: str = "cnn/tiny", **settings) -> keras.Model:
         ({"name": "efficientnet_v2", "input_shape": (64, 31, 1)}, "at least 32 frames x 32 mels"),
         ({"n_classes": 0}, "n_classes must be 1 or more"),
         ({"head": "cosin"}, r"head must be one of linear, sed, cosine.*Did you mean 'cosine'.*'cosin'"),
-        ({"channels": (8, 16)}, r"model\.channels is an option of prototypical/v2.*for cnn/tiny"),
+        ({"channels": (8, 16)}, r"model\.channels is for model\.name=prototypical/v2.*for cnn/tiny"),
     ],
 )
 def test_build_refuses_wrong_arguments(settings, message):

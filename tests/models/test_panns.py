@@ -11,7 +11,7 @@ import tolerances
 import torch
 from installed import need
 from narrow_panns import decibels, narrow
-from reference_panns import CNN14, MOBILENET_V1, MOBILENET_V2, NETWORKS, Panns, settled
+from reference_panns import CNN14, MOBILENET_V1, MOBILENET_V2, NETWORKS, Panns, with_fitting_statistics
 from torch import nn
 
 from birdnet_fs import models
@@ -54,7 +54,7 @@ def test_same_answers_as_plain_pytorch(variant, width, n_frames, n_mels, monkeyp
     torch.manual_seed(0)
     monkeypatch.setitem(panns.VARIANTS, variant, narrow(variant, width))
     x = decibels(4, n_frames, n_mels)
-    network = settled(NETWORKS[variant](n_mels, 5, width), x)
+    network = with_fitting_statistics(NETWORKS[variant](n_mels, 5, width), x)
     model = models.build(f"panns/{variant}", input_shape=(n_frames, n_mels, 1), n_classes=5)
     copied(network, model)
     embedded = keras.Model(model.input, model.get_layer("embedding").output)

@@ -77,13 +77,13 @@ def test_backbone_options_are_selected_by_variant() -> None:
         ({"name": "cnn/tini"}, "Did you mean 'cnn/tiny'"),
         (
             {"name": "cnn", "channels": (8, 16)},
-            r"model\.channels is an option of prototypical/v2, .*prototypical/v1; for cnn/small, .*\(8, 16\)",
+            r"model\.channels is for model\.name=prototypical/v2, .*prototypical/v1; for cnn/small, .*\(8, 16\)",
         ),
         (
             {"name": "prototypical/v1", "block_dropout": 0.3},
-            r"model\.block_dropout is an option of prototypical/v2, .*; for prototypical/v1, set model\.dropout.*0\.3",
+            r"model\.block_dropout is for model\.name=prototypical/v2, .*for prototypical/v1, set model\.dropout.*0\.3",
         ),
-        ({"name": "vit", "quantized": True}, r"model\.quantized is supported by the families cnn, .*vit/tiny"),
+        ({"name": "vit", "quantized": True}, r"model\.quantized is for the families cnn, .*vit/tiny"),
     ],
 )
 def test_check_model_refuses_what_the_network_does_not_support(settings: dict, message: str) -> None:

@@ -42,7 +42,7 @@ def test_published_parameter_counts(variant, n_classes, n_parameters):
 def test_same_answers_as_plain_pytorch_with_the_same_weights(variant, max_pool, shape):
     torch.manual_seed(0)
     x = torch.randn(3, 1, *shape)
-    theirs = torch_twin.settled(ResNet18(5, max_pool), x)
+    theirs = torch_twin.with_fitting_statistics(ResNet18(5, max_pool), x)
     ours = models.build(f"resnet/{variant}", input_shape=(*shape, 1), n_classes=5)
     torch_twin.copy(theirs, ours, our_name)
     assert trainable(ours) == sum(p.numel() for p in theirs.parameters())

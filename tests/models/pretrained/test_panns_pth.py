@@ -10,7 +10,7 @@ import pytest
 import tolerances
 import torch
 from narrow_panns import decibels, narrow
-from reference_panns import NETWORKS, Panns, settled
+from reference_panns import NETWORKS, Panns, with_fitting_statistics
 from torch import nn
 
 from birdnet_fs import models
@@ -34,7 +34,7 @@ def variant(request, monkeypatch) -> str:
 
 def trained(variant: str, n_classes: int = 5, n_mels: int = 64) -> Panns:
     torch.manual_seed(0)
-    return settled(NETWORKS[variant](n_mels, n_classes, WIDTH), decibels(4, 40, n_mels))
+    return with_fitting_statistics(NETWORKS[variant](n_mels, n_classes, WIDTH), decibels(4, 40, n_mels))
 
 
 def checkpoint(network: Panns, file: Path, **saving) -> Path:

@@ -194,16 +194,16 @@ def test_what_makes_classes_of_pictures_is_left_out(small_convnext, pictures, tm
 
 
 @pytest.mark.parametrize("n_channels", [1, 2])
-def test_equal_channels_answer_as_a_grey_picture(n_channels, saved, small_convnext, tmp_path):
+def test_equal_channels_answer_as_a_gray_picture(n_channels, saved, small_convnext, tmp_path):
     gray = np.random.default_rng(1).normal(size=(4, 64, 64, 1)).astype(np.float32)
     files = {"efficientnet_v2/b0": saved, "convnext/tiny": legacy(small_convnext, tmp_path / "convnext.h5")}
     for name, file in files.items():
-        (in_color, color), (in_grey, ours) = embedding(name, 3), embedding(name, n_channels)
+        (in_color, color), (in_gray, ours) = embedding(name, 3), embedding(name, n_channels)
         pretrained.load(in_color, file, name=name)
-        pretrained.load(in_grey, file, name=name)
-        stem = in_colour.get_layer("stem_conv").kernel.numpy()
+        pretrained.load(in_gray, file, name=name)
+        stem = in_color.get_layer("stem_conv").kernel.numpy()
         for i in range(n_channels):
-            np.testing.assert_allclose(in_grey.get_layer("stem_conv").kernel.numpy()[:, :, i], stem.mean(2), rtol=1e-6)
+            np.testing.assert_allclose(in_gray.get_layer("stem_conv").kernel.numpy()[:, :, i], stem.mean(2), rtol=1e-6)
         if name.startswith("efficientnet"):  # what is added to a variance has to shrink with it
             color.get_layer("stem_bn").epsilon *= (3 / n_channels) ** 2
         with torch.no_grad():
@@ -291,7 +291,7 @@ TORCHVISION = ("resnet/18", "convnext/tiny", "efficientnet_v2/s")
 def test_same_answers_as_torchvision_network_that_was_saved(name, monkeypatch, small_stages, tmp_path):
     torch.manual_seed(0)
     x = torch.randn(3, 3, 65, 65)  # odd at every halving: Keras' padding is torch's there
-    network = torch_twin.settled(torchvision(name, monkeypatch), x)
+    network = torch_twin.with_fitting_statistics(torchvision(name, monkeypatch), x)
     torch.save(network.state_dict(), tmp_path / "w.pth")
     whole, ours = embedding(name, 3, side=65)
     assert not pretrained.load(whole, tmp_path / "w.pth", name=name)
