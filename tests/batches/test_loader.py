@@ -1,13 +1,16 @@
+"""Batches of clips and of episodes: shapes, order, sampling and independence of workers."""
+
+from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from birdnet_fs.batches.loader import EpisodeOrder, TrainingBatches
+from birdnet_fs.batches.loader import EpisodeOrder, TrainingBatches, _Order
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.random_streams import Stream, generator
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.schema import (
@@ -60,10 +63,10 @@ def batches(clips: list[Clip], workers: int = 0, **training: object) -> Training
     return TrainingBatches(waveforms, np.eye(2, dtype=np.float32)[[i % 2 for i in range(7)]], experiment)
 
 
-def test_batches_have_shapes_and_every_clip_comes(clips: list[Clip]) -> None:
+def test_batches_have_shapes_and_hold_every_clip(clips: list[Clip]) -> None:
     one = batches(clips)
     epoch = list(one.epoch(0))
-    assert len(epoch) == len(one) == 2  # 7 = 3 + 3 + 1; the single one is left out
+    assert len(epoch) == len(one) == 2  # 7 = 3 + 3 + 1; a batch of one is dropped
     for features, targets, indices in epoch:
         assert features.shape == (3, *SPEC.shape, 1)
         assert features.dtype == targets.dtype == torch.float32
@@ -74,7 +77,7 @@ def test_batches_have_shapes_and_every_clip_comes(clips: list[Clip]) -> None:
     assert torch.bincount(indices).tolist() == [3] * 7
 
 
-def test_epochs_differ_and_come_back_the_same(clips: list[Clip]) -> None:
+def test_epochs_differ_and_are_reproducible(clips: list[Clip]) -> None:
     one, other = batches(clips), batches(clips)
     first = [b[0] for b in one.epoch(0)]
     second = [b[0] for b in one.epoch(1)]
@@ -83,35 +86,18 @@ def test_epochs_differ_and_come_back_the_same(clips: list[Clip]) -> None:
         assert torch.equal(a, b)
 
 
-def test_workers_change_nothing(clips: list[Clip]) -> None:
+def test_batches_do_not_depend_on_workers(clips: list[Clip]) -> None:
     for a, b in zip(batches(clips).epoch(2), batches(clips, workers=2).epoch(2), strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def test_loading_draws_nothing_from_torchs_generator(clips: list[Clip]) -> None:
-    """Else dropout, which does, would depend on the number of workers."""
+    """Otherwise dropout, which does, would depend on the number of workers."""
     torch.manual_seed(5)
     state = torch.get_rng_state()
     for workers in (0, 2):
         list(batches(clips, workers=workers).epoch(1))
         assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_little_memory_gives_the_same_waveforms(clips: list[Clip]) -> None:
-    roomy, tight = Waveforms(clips, 16_000), Waveforms(clips, 16_000, memory_bytes=100_000)
-    for i in range(len(clips)):
-        np.testing.assert_array_equal(roomy[i], tight[i])
-
-
-def test_broken_clips_are_listed_and_left_out(clips: list[Clip], tmp_path: Path) -> None:
-    broken = tmp_path / "broken.wav"
-    broken.write_bytes(b"<html>not found</html>")
-    bad = Clip(path=broken, onset_s=0.0, offset_s=None, labels=("bird0",))
-    waveforms = Waveforms([clips[0], bad, clips[1]], 16_000)
-    assert [c.path for c in waveforms.clips] == [clips[0].path, clips[1].path]
-    assert waveforms.ledger.counts()["quarantined"] == 1
-    with pytest.raises(UserError, match=r"None of the 1 clips could be read; the first, .*broken\.wav"):
-        Waveforms([bad], 16_000)
 
 
 def episodes(clips: list[Clip], workers: int = 0, **settings: object) -> TrainingBatches:
@@ -123,7 +109,7 @@ def episodes(clips: list[Clip], workers: int = 0, **settings: object) -> Trainin
     return TrainingBatches(Waveforms(clips, 16_000), targets, experiment, order=order)
 
 
-def test_an_episode_is_a_batch_class_by_class(clips: list[Clip]) -> None:
+def test_episode_is_one_batch_class_by_class(clips: list[Clip]) -> None:
     one = episodes(clips, n_shot=2)
     found = [indices.reshape(2, 3) for _, _, indices in one.epoch(0)]
     assert len(found) == len(one) == 6
@@ -133,8 +119,8 @@ def test_an_episode_is_a_batch_class_by_class(clips: list[Clip]) -> None:
     assert any(not torch.equal(a, b[2].reshape(2, 3)) for a, b in zip(found, one.epoch(1), strict=True))
 
 
-def test_support_and_query_of_one_clip_are_drawn_each_by_itself(clips: list[Clip]) -> None:
-    """Three clips of bird1 for an episode of five: some come twice, none three times, never as the same crop."""
+def test_repeated_clips_of_an_episode_are_different_crops(clips: list[Clip]) -> None:
+    """Three clips of bird1 in an episode of five: some occur twice, none three times, never as the same crop."""
     for features, _, indices in episodes(clips, n_shot=3, n_query=2, same_recording=True).epoch(0):
         odd = indices[indices % 2 == 1]
         assert sorted(torch.bincount(odd)[[1, 3, 5]].tolist()) == [1, 2, 2]
@@ -143,7 +129,7 @@ def test_support_and_query_of_one_clip_are_drawn_each_by_itself(clips: list[Clip
             assert all(not torch.equal(first, other) for other in others)
 
 
-def test_episodes_are_the_same_with_workers(clips: list[Clip]) -> None:
+def test_episodes_do_not_depend_on_workers(clips: list[Clip]) -> None:
     for a, b in zip(episodes(clips).epoch(2), episodes(clips, workers=2).epoch(2), strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
@@ -156,7 +142,7 @@ def test_episodes_keep_recordings_apart(clips: list[Clip]) -> None:
         EpisodeOrder(tapes, Episodes(n_way=2, n_shot=2, n_query=2), 0)
 
 
-def test_what_a_batch_shares_is_shared_by_its_items_only(clips: list[Clip]) -> None:
+def test_draws_per_batch_are_shared_within_the_batch(clips: list[Clip]) -> None:
     """Masks of bands per batch: one for every batch, one for the support and one for the queries of an episode."""
     masks = Masks(1, lengths=(3, 3), fill="zero", per="batch")
     experiment = Experiment(
@@ -182,3 +168,45 @@ def test_what_a_batch_shares_is_shared_by_its_items_only(clips: list[Clip]) -> N
     for found in shared:
         assert (found[0] == found[1]).all() and (found[:, 1] == found[:, 2]).all()
     assert any((found[0, 0] != found[0, 1]).any() for found in shared)  # support, query
+
+
+COUNTS = np.array([90, 60, 6, 0])
+TARGETS = np.eye(4, dtype=np.float32)[np.repeat(np.arange(4), COUNTS)]
+
+
+def order(**settings) -> _Order:
+    training = Training(batch_size=10, sampling=Sampling(**settings))
+    return _Order(TARGETS, Experiment(seed=3, training=training))
+
+
+def clips_of(order: _Order, epoch: int = 0) -> list[int]:
+    order.epoch = epoch
+    return [key.clip for batch in order for key in batch]
+
+
+def test_sampling_all_gives_every_clip_in_seeded_order() -> None:
+    rng = generator(3, Stream.ORDER, 0)
+    assert clips_of(order()) == rng.permutation(156).tolist()
+    assert Counter(clips_of(order(crops_per_clip=2))) == dict.fromkeys(range(156), 2)
+
+
+def test_inverse_sampling_balances_classes() -> None:
+    drawn = order(name="inverse", crops_per_clip=4)
+    labels = np.concatenate([TARGETS[clips_of(drawn, epoch)].argmax(1) for epoch in range(10)])
+    assert len(labels) == 10 * 4 * 156
+    shares = np.bincount(labels, minlength=4) / len(labels)
+    standard_error = (2 / 9 / len(labels)) ** 0.5
+    assert np.abs(shares[:3] - 1 / 3).max() < 4 * standard_error and shares[3] == 0
+    assert clips_of(drawn, 5) == clips_of(order(name="inverse", crops_per_clip=4), 5) != clips_of(drawn, 6)
+
+
+def test_over_and_undersampling_reach_their_limits() -> None:
+    drawn = order(min_clips_per_class=20, max_clips_per_class=60)
+    counts = Counter(clips_of(drawn))
+    labels = np.repeat(np.arange(4), COUNTS)
+    by_class = [sum(n for clip, n in counts.items() if labels[clip] == c) for c in range(4)]
+    assert by_class == [60, 60, 20, 0]
+    assert sorted(n for clip, n in counts.items() if labels[clip] == 2) == [3, 3, 3, 3, 4, 4]
+    assert all(n == 1 for clip, n in counts.items() if labels[clip] != 2)
+    assert set(clips_of(drawn, 1)) != set(counts)  # another draw of the large class
+    assert len(drawn) == 14

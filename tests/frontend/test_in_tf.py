@@ -1,4 +1,4 @@
-"""The TensorFlow side, in one process of its own: in_keras, in_tf, TFLite, .keras files, tf.image.resize."""
+"""Front-ends on TensorFlow, in a separate process: in_keras, in_tf, TFLite, .keras files, tf.image.resize."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def results(folder):
 
 
 def layer_model():
-    """The layer and a Dense whose weights are the only weights."""
+    """A network of the layer and a Dense, which has the only weights."""
     spec = PRESETS["birdnet_3s_48k"]
     inputs = keras.Input((spec.n_samples,), name="waveform")
     x = in_keras.FrontEndLayer(spec, "dft", name="frontend")(inputs)
@@ -60,7 +60,7 @@ def layer_model():
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("execution", ["rfft", "dft", "in_tf"])
-def test_agrees_with_in_numpy(name, execution, waveforms, results):
+def test_features_agree_with_in_numpy(name, execution, waveforms, results):
     spec = PRESETS[name]
     expected = log_mel(waveforms[name], spec)
     tolerance = tolerances.FRONTEND_FLOAT32[name] if execution == "dft" else tolerances.FRONTEND_FLOAT64
@@ -69,19 +69,19 @@ def test_agrees_with_in_numpy(name, execution, waveforms, results):
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("execution", ["rfft", "in_tf"])
-def test_neighbors_change_nothing(name, execution, results):
+def test_features_do_not_depend_on_the_batch(name, execution, results):
     assert np.array_equal(results[f"{name}/{execution}/neighbors"], results[f"{name}/{execution}"][0])
 
 
 @pytest.mark.parametrize("name", TFLITE_PRESETS)
-def test_tflite_of_the_dft_layer(name, folder, waveforms, results):
+def test_tflite_file_has_builtins_only_and_agrees(name, folder, waveforms, results):
     operators = json.loads((folder / "operators.json").read_text())[name]
     assert not [op for op in operators if op.startswith("Flex") or op == "CUSTOM"]
     difference = np.abs(results[f"{name}/tflite"] - log_mel(waveforms[name], PRESETS[name])).max()
     assert difference <= tolerances.FRONTEND_FLOAT32[name]
 
 
-def test_tf_data_pipeline(waveforms, results):
+def test_tf_data_pipeline_agrees_with_in_numpy(waveforms, results):
     spec = PRESETS["birdnet_3s_48k"]
     assert np.abs(results["dataset"] - log_mel(waveforms[spec.preset], spec)).max() <= tolerances.FRONTEND_FLOAT64
 
@@ -96,7 +96,7 @@ def test_keras_file_from_torch_runs_on_tensorflow_and_back(folder, waveforms, re
 
 
 @pytest.mark.parametrize(("method", "n_in", "n_out"), RESIZES)
-def test_resize_is_tf_image_resize(method, n_in, n_out, waveforms, results):
+def test_resize_equals_tf_image_resize(method, n_in, n_out, waveforms, results):
     expected = results[f"resize/{method}/{n_in}/{n_out}"]
     ours = _resize_weights(n_in, n_out, method) @ waveforms["image"][:n_in]
     assert np.abs(ours - expected).max() <= tolerances.FRONTEND_RESIZE * np.abs(expected).max()

@@ -1,4 +1,4 @@
-"""The float32 FFT of exported front-ends in two parts: as exact as float64, whatever the level and the length."""
+"""The float32 FFT of exported front-ends in two parts: as accurate as float64 at any level and length."""
 
 import dataclasses
 
@@ -18,30 +18,30 @@ def in_graph(x, spec):
 
 
 def tone_over_noise(spec, depth_db):
-    """A tone and noise so many dB below it in a bin."""
+    """A tone, and noise `depth_db` below it in an FFT bin."""
     t = np.arange(spec.n_samples) / spec.sample_rate_hz
     noise = np.random.default_rng(1).standard_normal(spec.n_samples) * 10 ** (-(depth_db - 25) / 20)
     return (np.sin(2 * np.pi * 1000 * t) + noise).astype(np.float32)
 
 
-def test_a_loud_tone_does_not_blur_quiet_bands():
+def test_loud_tone_leaves_quiet_bands_accurate():
     spec = preset("panns")
     x = tone_over_noise(spec, 100)
     assert np.abs(in_graph(x, spec) - log_mel(x, spec)).max() <= tolerances.FRONTEND_PARTS_DB
-    one_part = dataclasses.replace(spec, top_db=200.0)  # keeps as much, but is not taken in two parts
+    one_part = dataclasses.replace(spec, top_db=200.0)  # the same range, but computed in one part
     assert np.abs(in_graph(x, one_part) - log_mel(x, spec)).max() > 10 * tolerances.FRONTEND_PARTS_DB
 
 
-@pytest.mark.parametrize("level", [1e-7, 1.0, 300.0])  # of float recordings, not only of those within +-1
+@pytest.mark.parametrize("level", [1e-7, 1.0, 300.0])  # float recordings may exceed +-1
 @pytest.mark.parametrize("n_fft", [16, 18, 400, 1026, 4096])  # sums of 4 to 114 terms
-def test_any_level_and_even_n_fft(level, n_fft):
+def test_any_level_and_even_n_fft_is_accurate(level, n_fft):
     spec = FrontEnd(n_fft=n_fft, win_length=n_fft, hop_length=n_fft // 2, n_mels=8, segment_s=0.5, top_db=0.0)
     x = tone_over_noise(spec, 75) * np.float32(level)
     assert np.abs(in_graph(x, spec) - log_mel(x, spec)).max() <= tolerances.FRONTEND_PARTS_DB
 
 
-@pytest.mark.parametrize("name", ["animal_spot", "fewshot_pcen"])  # pre-emphasis; PCEN lifts what is quiet
-def test_hard_cases_of_front_ends_without_a_limit(name):
+@pytest.mark.parametrize("name", ["animal_spot", "fewshot_pcen"])  # pre-emphasis; PCEN amplifies quiet bands
+def test_hard_cases_without_top_db_are_accurate(name):
     spec = preset(name)
     for case in ("silence", "clipping", "impulse"):
         x = hard_cases(spec)[case]
@@ -61,7 +61,7 @@ def test_nan_and_infinity_stay_in_their_segment():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["birdnet_3s_48k", "animal_spot", "fewshot_pcen"])
-def test_onnx_of_the_dft_layer(name, tmp_path):
+def test_onnx_file_agrees_with_in_numpy(name, tmp_path):
     import onnxruntime
     import torch
 

@@ -1,7 +1,7 @@
-"""Run in a process of its own with KERAS_BACKEND=tensorflow: `on_tensorflow.py FOLDER`.
+"""Front-ends on TensorFlow, for tests/frontend/test_in_tf.py: `on_tensorflow.py FOLDER` with KERAS_BACKEND=tensorflow.
 
-Reads FOLDER/waveforms.npz ({preset: [batch, n_samples]}) and FOLDER/torch.keras; writes FOLDER/tensorflow.npz,
-FOLDER/tensorflow.keras and FOLDER/operators.json for test_frontend_tensorflow.py.
+Runs in a separate process. Reads FOLDER/waveforms.npz ({preset: [batch, n_samples]}) and FOLDER/torch.keras; writes
+FOLDER/tensorflow.npz, FOLDER/tensorflow.keras and FOLDER/operators.json.
 """
 
 import json

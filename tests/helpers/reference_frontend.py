@@ -1,8 +1,9 @@
-"""The front-ends again, written against librosa, torch and plain loops: what the package is compared with.
+"""Reference implementation of the front-ends with librosa, torch and plain loops.
 
-Nothing here is shared with the package but the settings themselves.
+It shares nothing with the package except the settings.
 """
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -11,6 +12,12 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+
+
+def only_decibels(spec):
+    """The front-end up to its logarithm or PCEN, and dB per unit of its output (PCEN: 1 dB is about 0.1)."""
+    bare = dataclasses.replace(spec, normalize="none", keep_frames=0, resize=(0, 0))
+    return bare, {"log": 10 / math.log(10), "pcen": 10.0}.get(spec.compression, 1.0)
 
 
 def decibels(waveform, spec):
@@ -59,7 +66,7 @@ def decibels(waveform, spec):
 
 
 def pcen(energies, spec):
-    """librosa's PCEN of [n_frames, n_mels]; a start in the steady state is a long past of the first frame."""
+    """librosa's PCEN of [n_frames, n_mels]; the steady state of the first frame is reached by repeating that frame."""
     n_before = 0
     if spec.pcen_start == "first":
         n_before = math.ceil(60 * spec.pcen_time_constant_s * spec.sample_rate_hz / spec.hop_length)
@@ -78,7 +85,7 @@ def pcen(energies, spec):
 
 
 def features(waveform, spec):
-    """All steps of one waveform, [n_frames, n_mels]."""
+    """Features of one waveform, [n_frames, n_mels]."""
     x = decibels(waveform, spec)
     if spec.normalize_when == "first":
         return fit(normalize(x, spec), spec)
@@ -115,7 +122,7 @@ def fit(x, spec):
 
 
 def lanczos5(x, n_out):
-    """Lanczos-5 along the first axis, without antialias, one output at a time."""
+    """Lanczos-5 resize along the first axis without antialiasing, one output at a time."""
     n_in, out = len(x), np.zeros((n_out, x.shape[1]))
     for i in range(n_out):
         center, total = (i + 0.5) * n_in / n_out, 0.0
@@ -129,7 +136,7 @@ def lanczos5(x, n_out):
 
 
 def real_segments(data: Path, n: int, *, sample_rate_hz: int, duration_s: float) -> np.ndarray:
-    """`n` cuts of real recordings, float32 [n, n_samples]: every set in turn, at places spread over the files."""
+    """`n` segments of real recordings, float32 [n, n_samples], from files and positions spread over all of them."""
     files = sorted((data / "audio").iterdir())
     files = [files[i * len(files) // n] for i in range(n)]
     n_samples = round(duration_s * sample_rate_hz)

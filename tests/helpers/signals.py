@@ -1,4 +1,4 @@
-"""Synthetic segments that every front-end test uses."""
+"""Synthetic segments for the tests of the front-ends."""
 
 import numpy as np
 

@@ -1,3 +1,5 @@
+"""Crops of clips, and the activity that guides them."""
+
 import numpy as np
 import pytest
 
@@ -30,16 +32,18 @@ def test_active_crops_prefer_the_song() -> None:
     clip = np.random.default_rng(1).normal(0, 0.001, 10 * RATE).astype(np.float32)
     song = 0.1 * np.sin(2 * np.pi * 4000 * np.arange(RATE) / RATE)
     clip[8 * RATE : 9 * RATE] += song.astype(np.float32)
-    heard = {kind: sum(rms(cut(clip, 2 * RATE, rng, kind)) > 0.02 for _ in range(200)) for kind in ("random", "active")}
-    assert heard["active"] > 1.5 * heard["random"]
+    n_loud = {
+        kind: sum(rms(cut(clip, 2 * RATE, rng, kind)) > 0.02 for _ in range(200)) for kind in ("random", "active")
+    }
+    assert n_loud["active"] > 1.5 * n_loud["random"]
 
 
-def test_a_silent_clip_can_be_cropped() -> None:
+def test_silent_clips_can_be_cropped() -> None:
     segment = cut(np.zeros(3 * RATE, np.float32), RATE, np.random.default_rng(0), "active")
     np.testing.assert_array_equal(segment, 0)
 
 
-def test_activity_is_the_sum_of_what_every_tenth_adds() -> None:
+def test_cumulative_activity_sums_the_bins() -> None:
     clip = np.random.default_rng(0).normal(0, 0.1, round(2.57 * RATE))
     steep = np.array([clip[max(t, 0)] - 2 * clip[max(t - 1, 0)] + clip[max(t - 2, 0)] for t in range(25 * 3200)])
     energy = [np.mean(steep[i * 3200 : (i + 1) * 3200] ** 2) for i in range(25)]

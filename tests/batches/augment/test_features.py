@@ -1,3 +1,5 @@
+"""Changes of the features against their definitions, scipy and the bounds of their settings."""
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -10,12 +12,12 @@ from birdnet_fs.schema import Augmentation, CutMix, FeatureNoise, Levels, Masks,
 FEATURES = np.random.default_rng(0).normal(size=(100, 40)).astype(np.float32)
 
 
-def draws(place: int = 0, batch: int = 0) -> ItemRandom:
+def item_random(place: int = 0, batch: int = 0) -> ItemRandom:
     return ItemRandom(0, ItemKey(0, place, 0, batch))
 
 
 def change(settings: Augmentation, place: int = 0, features: np.ndarray = FEATURES, **more) -> np.ndarray:
-    return augment_features(features, settings, draws(place), **more)
+    return augment_features(features, settings, item_random(place), **more)
 
 
 def mixed(settings: Augmentation, place: int = 0, batch: int = 0, multi_label: bool = False):
@@ -24,20 +26,20 @@ def mixed(settings: Augmentation, place: int = 0, batch: int = 0, multi_label: b
         np.zeros_like(FEATURES),
         np.array([1, 0], np.float32),
         settings,
-        draws(place, batch),
+        item_random(place, batch),
         multi_label=multi_label,
         partner=lambda: ones,
     )
 
 
-def test_nothing_set_changes_nothing() -> None:
+def test_defaults_change_nothing() -> None:
     np.testing.assert_array_equal(change(Augmentation()), FEATURES)
     features, targets = mixed(Augmentation())
     assert not features.any() and targets.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_masks_are_of_their_size_and_filled_with_the_mean(axis: int) -> None:
+def test_masks_have_their_size_and_the_mean(axis: int) -> None:
     settings = Augmentation(**{("time_masks", "freq_masks")[axis]: Masks(1)})
     lengths = []
     for place in range(300):
@@ -50,22 +52,22 @@ def test_masks_are_of_their_size_and_filled_with_the_mean(axis: int) -> None:
     assert min(lengths) == 0
 
 
-def test_masks_in_frames_at_most_three_of_them_with_their_chance() -> None:
+def test_masks_follow_count_length_and_probability() -> None:
     masks = Masks(3, lengths=(5, 7), fewer=True, p=0.5, fill="zero")
     found = []
     for place in range(300):
-        d = draws(place)
-        changed = augment_features(FEATURES, Augmentation(time_masks=masks), d)
+        current = item_random(place)
+        changed = augment_features(FEATURES, Augmentation(time_masks=masks), current)
         _, n_runs = scipy.ndimage.label((changed == 0).all(axis=1))
-        found.append(len(d.changes[0].split(", ")) if d.changes else 0)
-        assert (n_runs == 0) == (not d.changes) and n_runs <= found[-1]
+        found.append(len(current.changes[0].split(", ")) if current.changes else 0)
+        assert (n_runs == 0) == (not current.changes) and n_runs <= found[-1]
         if found[-1] == 1:
             assert 5 <= (changed == 0).all(axis=1).sum() <= 7
     counts = np.bincount(found)
     assert abs(counts[0] - 150) < 35 and (counts[1:] > 25).all() and len(counts) == 4  # four standard errors
 
 
-def test_the_shift_moves_bands_and_keeps_edges() -> None:
+def test_freq_shift_moves_bands_and_repeats_edges() -> None:
     features = np.tile(np.arange(10, dtype=np.float32), (3, 1))
     seen = set()
     for place in range(50):
@@ -75,7 +77,7 @@ def test_the_shift_moves_bands_and_keeps_edges() -> None:
     assert seen == {3.0, 4.0, 5.0, 6.0, 7.0}
 
 
-def test_noise_on_the_features_has_its_deviation_and_its_chance() -> None:
+def test_feature_noise_has_its_deviation_and_probability() -> None:
     settings = Augmentation(feature_noise=FeatureNoise(0.3, deviation=0.01))
     changes = [change(settings, i) - FEATURES for i in range(400)]
     noisy = [c for c in changes if c.any()]
@@ -83,7 +85,7 @@ def test_noise_on_the_features_has_its_deviation_and_its_chance() -> None:
     assert np.std(noisy) == pytest.approx(0.01, rel=0.01)
 
 
-def test_levels_are_a_straight_line_and_stay_within() -> None:
+def test_levels_are_linear_and_clipped() -> None:
     in_unit = np.random.default_rng(1).uniform(size=(50, 20)).astype(np.float32)
     gains, biases = [], []
     for place in range(200):
@@ -97,7 +99,7 @@ def test_levels_are_a_straight_line_and_stay_within() -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_a_warp_moves_its_point_and_keeps_the_ends(axis: int) -> None:
+def test_warp_moves_its_point_and_keeps_the_ends(axis: int) -> None:
     place = np.arange(FEATURES.shape[axis], dtype=np.float32)
     ramp = np.broadcast_to(place[:, None] if axis == 0 else place, FEATURES.shape)
     moved = warp(np.ascontiguousarray(ramp), 12.0, 17.0, axis).take(0, 1 - axis)
@@ -110,14 +112,14 @@ def test_a_warp_moves_its_point_and_keeps_the_ends(axis: int) -> None:
     np.testing.assert_allclose(warp(FEATURES, 12.0, 17.0, axis), by_scipy, atol=1e-5)
 
 
-def test_warps_are_drawn_within_their_bounds() -> None:
+def test_warps_stay_within_their_bounds() -> None:
     ramp = np.repeat(np.arange(100, dtype=np.float32)[:, None], 40, axis=1)
     furthest = [np.abs(change(Augmentation(warp=Warp(1, time=0.1)), p, ramp) - ramp).max() for p in range(200)]
     assert 7 < max(furthest) <= 9.9
     np.testing.assert_array_equal(change(Augmentation(warp=Warp(1, time=0.0, freq=0.0))), FEATURES)
 
 
-def test_the_whole_block_has_one_chance() -> None:
+def test_features_p_applies_to_all_changes() -> None:
     settings = Augmentation(features_p=0.5, freq_masks=Masks(1, lengths=(4, 4)), levels=Levels(1))
     changed = [(change(settings, place) != FEATURES).any() for place in range(400)]
     assert 160 < sum(changed) < 240  # four standard errors

@@ -25,7 +25,7 @@ def test_filters_have_the_magnitude_of_scipys_butterworth(kind: str, order: int)
     np.testing.assert_allclose(gain_db[hz], 20 * np.log10(np.abs(response)), atol=tolerances.FILTER_DB)
 
 
-def test_the_equalizer_does_what_its_gains_say() -> None:
+def test_equalizer_has_the_given_gains() -> None:
     gains = np.array([-6.0, -3.0, 0.0, 3.0, 6.0, -6.0])
     points = np.geomspace(filters.EQ_LOWEST_HZ, RATE / 2, 6)
     curve = filters.equalizer(gains, RATE, RATE)
@@ -39,7 +39,7 @@ def test_the_equalizer_does_what_its_gains_say() -> None:
 
 
 @pytest.mark.parametrize("n", [1000, 999])
-def test_no_gain_gives_the_segment_back(n: int) -> None:
+def test_zero_gain_returns_the_segment(n: int) -> None:
     waveform = np.random.default_rng(0).normal(size=n).astype(np.float32)
     same = filters.change_spectrum(waveform, np.zeros(n // 2 + 1, np.float32))
     assert same.dtype == np.float32
@@ -47,7 +47,7 @@ def test_no_gain_gives_the_segment_back(n: int) -> None:
 
 
 @pytest.mark.parametrize("exponent", [-1.0, 0.0, 1.0, 2.0])
-def test_colored_noise_falls_as_its_exponent_says(exponent: float) -> None:
+def test_colored_noise_has_the_slope_of_its_exponent(exponent: float) -> None:
     noise = filters.colored_noise(60 * RATE, exponent, np.random.default_rng(0), RATE)
     hz, power = scipy.signal.welch(noise, RATE, nperseg=4096)
     used = (hz > 200) & (hz < 15_000)

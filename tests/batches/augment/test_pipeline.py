@@ -1,4 +1,4 @@
-"""The whole chain: keyed, off when off, and true to what it says."""
+"""The whole pipeline: reproducible items, no change when nothing is set, and descriptions of every change."""
 
 from pathlib import Path
 
@@ -59,14 +59,14 @@ N_CLIPS = 4
 
 @pytest.fixture(scope="module")
 def waveforms(tmp_path_factory: pytest.TempPathFactory) -> Waveforms:
-    folder = tmp_path_factory.mktemp("chain")
+    folder = tmp_path_factory.mktemp("clips")
     rng = np.random.default_rng(0)
     for i in range(N_CLIPS):
         soundfile.write(folder / f"{i}.wav", rng.normal(0, 0.1, 2 * RATE), RATE)
     return Waveforms([Clip(path=folder / f"{i}.wav", labels=(str(i),)) for i in range(N_CLIPS)], RATE)
 
 
-def chain(
+def make_pipeline(
     waveforms: Waveforms, settings: Augmentation, *, seed: int = 3, multi_label: bool = False
 ) -> AugmentationPipeline:
     experiment = Experiment(seed=seed, frontend=SPEC, augmentation=settings, data=Data(multi_label=multi_label))
@@ -74,9 +74,9 @@ def chain(
     return AugmentationPipeline(waveforms, np.eye(N_CLIPS, dtype=np.float32), experiment, [noise])
 
 
-def test_all_off_is_a_crop_through_the_front_end_to_the_bit(waveforms: Waveforms) -> None:
+def test_no_augmentation_is_a_crop_through_the_front_end(waveforms: Waveforms) -> None:
     for place in range(8):
-        item = chain(waveforms, Augmentation()).item(ItemKey(0, place, place % N_CLIPS, 0))
+        item = make_pipeline(waveforms, Augmentation()).item(ItemKey(0, place, place % N_CLIPS, 0))
         rng = generator(3, Stream.AUGMENTATION, 0, place)
         waveform = waveforms[place % N_CLIPS]
         onset = rng.integers(0, len(waveform) - SPEC.n_samples + 1)
@@ -88,11 +88,11 @@ def test_all_off_is_a_crop_through_the_front_end_to_the_bit(waveforms: Waveforms
 
 
 @pytest.mark.parametrize("kind", EVERYTHING)
-def test_an_item_depends_on_its_key_alone(waveforms: Waveforms, kind: str) -> None:
+def test_items_depend_only_on_seed_and_key(waveforms: Waveforms, kind: str) -> None:
     keys = [ItemKey(1, place, place % N_CLIPS, place // 2) for place in range(6)]
-    forwards = chain(waveforms, EVERYTHING[kind])
+    forwards = make_pipeline(waveforms, EVERYTHING[kind])
     there = [forwards.item(key) for key in keys]
-    backwards = chain(waveforms, EVERYTHING[kind])
+    backwards = make_pipeline(waveforms, EVERYTHING[kind])
     back = [backwards.item(key) for key in keys[::-1]][::-1]
     for one, other in zip(there, back, strict=True):
         np.testing.assert_array_equal(one.features, other.features)
@@ -102,14 +102,14 @@ def test_an_item_depends_on_its_key_alone(waveforms: Waveforms, kind: str) -> No
         assert one.targets.sum() == pytest.approx(1)
     for changed in (ItemKey(2, 0, 0, 0), ItemKey(1, 1, 0, 0)):
         assert np.abs(forwards.item(changed).features - there[0].features).max() > 0.1
-    other_seed = chain(waveforms, EVERYTHING[kind], seed=4).item(keys[0])
+    other_seed = make_pipeline(waveforms, EVERYTHING[kind], seed=4).item(keys[0])
     assert np.abs(other_seed.features - there[0].features).max() > 0.1
-    assert forwards.item(ItemKey(1, 0, 0, 5)).changes != there[0].changes  # what its batch shares
+    assert forwards.item(ItemKey(1, 0, 0, 5)).changes != there[0].changes  # draws shared by the batch
 
 
 @pytest.mark.parametrize("kind", EVERYTHING)
-def test_every_change_is_told(waveforms: Waveforms, kind: str) -> None:
-    told = "; ".join(chain(waveforms, EVERYTHING[kind]).item(ItemKey(0, 0, 0, 0)).changes)
+def test_every_change_is_described(waveforms: Waveforms, kind: str) -> None:
+    described = "; ".join(make_pipeline(waveforms, EVERYTHING[kind]).item(ItemKey(0, 0, 0, 0)).changes)
     own = {
         "waveform": ["times as fast", "semitones"],
         "animal_spot": ["frequencies x", "duration x", "dB SNR (frequencies"],
@@ -118,50 +118,51 @@ def test_every_change_is_told(waveforms: Waveforms, kind: str) -> None:
         "s in time", "dB SNR", "low-pass at", "high-pass at", "equalizer", "silent from", "bands; ", "frames warped",
         "bands warped", "masked", "on the features", "features x", ".wav (", "cut from",
     ]  # fmt: skip
-    assert [words for words in own + shared if words not in told] == []
+    assert [words for words in own + shared if words not in described] == []
 
 
 @pytest.mark.parametrize("rate", [0.5, 1.0, 2.0])
-def test_a_stretch_reads_as_much_more_of_the_clip(waveforms: Waveforms, rate: float) -> None:
-    item = chain(waveforms, Augmentation(stretch=Stretch(1, rate=(rate, rate)))).item(ItemKey(0, 0, 0, 0))
+def test_stretch_crops_more_of_the_clip(waveforms: Waveforms, rate: float) -> None:
+    item = make_pipeline(waveforms, Augmentation(stretch=Stretch(1, rate=(rate, rate)))).item(ItemKey(0, 0, 0, 0))
     assert len(item.crop) == rate * SPEC.n_samples
     spot = Augmentation(animal_spot=AnimalSpot(1, time=(rate, rate)))
-    assert len(chain(waveforms, spot).item(ItemKey(0, 0, 0, 0)).crop) == SPEC.n_samples / rate
+    assert len(make_pipeline(waveforms, spot).item(ItemKey(0, 0, 0, 0)).crop) == SPEC.n_samples / rate
 
 
-def test_what_is_mixed_in_was_changed_as_well(waveforms: Waveforms) -> None:
-    """Features of the partner carry its own masks: zeros of both are seen where the mean of two lies near none."""
+def test_partners_are_augmented_too(waveforms: Waveforms) -> None:
+    """The features of a partner have their own masks, and the description names them."""
     masks = Masks(1, lengths=(4, 4), fill="zero")
     settings = Augmentation(freq_masks=masks, mixup=Mixup(1, on="features"))
-    item = chain(waveforms, settings).item(ItemKey(0, 3, 0, 0))
+    item = make_pipeline(waveforms, settings).item(ItemKey(0, 3, 0, 0))
     assert len(item.changes) == 2 and item.changes[0].startswith("bands ") and ".wav (bands " in item.changes[1]
 
 
 def test_multi_label_targets_of_cutmix_are_shares_and_of_mixup_the_union(waveforms: Waveforms) -> None:
     settings = Augmentation(mixup=Mixup(1))
-    found = [chain(waveforms, settings, multi_label=True).item(ItemKey(0, p, 0, 0)).targets for p in range(20)]
+    found = [make_pipeline(waveforms, settings, multi_label=True).item(ItemKey(0, p, 0, 0)).targets for p in range(20)]
     assert {tuple(sorted(t)) for t in found} == {(0, 0, 0, 1), (0, 0, 1, 1)}
     cut = [
-        chain(waveforms, Augmentation(cutmix=CutMix(1)), multi_label=True).item(ItemKey(0, p, 0, 0)) for p in range(20)
+        make_pipeline(waveforms, Augmentation(cutmix=CutMix(1)), multi_label=True).item(ItemKey(0, p, 0, 0))
+        for p in range(20)
     ]
     assert all(item.targets.sum() == pytest.approx(1) for item in cut)
 
 
-def test_active_crops_are_found_once_for_a_clip(waveforms: Waveforms, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_activity_is_computed_once_per_clip(waveforms: Waveforms, monkeypatch: pytest.MonkeyPatch) -> None:
     from birdnet_fs.batches.augment import pipeline
 
     calls = []
     original = pipeline.cumulative_activity
     monkeypatch.setattr(pipeline, "cumulative_activity", lambda *a: calls.append(a) or original(*a))
-    active = chain(waveforms, Augmentation(crop="active"))
+    active = make_pipeline(waveforms, Augmentation(crop="active"))
     for place in range(3 * N_CLIPS):
         active.item(ItemKey(0, place, place % N_CLIPS, 0))
     assert len(calls) == N_CLIPS
 
 
-def test_clips_shorter_than_a_segment_pass(tmp_path: Path) -> None:
+def test_clips_shorter_than_a_segment_give_finite_features(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "short.wav", np.random.default_rng(0).normal(0, 0.1, 3000), RATE)
     short = Waveforms([Clip(path=tmp_path / "short.wav", labels=("0",))] * N_CLIPS, RATE)
     for settings in EVERYTHING.values():
         for place in range(5):
-            assert np.isfinite(chain(short, settings).item(ItemKey(0, place, 0, 0)).features).all()
+            assert np.isfinite(make_pipeline(short, settings).item(ItemKey(0, place, 0, 0)).features).all()

@@ -1,4 +1,4 @@
-"""Other front-ends hear the very segment, in time, in frequency and mixed as it was."""
+"""Teacher features of the same segments: resampling, windows, and mixing at the same times and frequencies."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ N_CLIPS = 4
 @pytest.fixture(scope="module")
 def waveforms(tmp_path_factory: pytest.TempPathFactory) -> Waveforms:
     """Clips of one segment each, so that the crop is all of it."""
-    folder = tmp_path_factory.mktemp("listeners")
+    folder = tmp_path_factory.mktemp("clips")
     rng = np.random.default_rng(0)
     for i in range(N_CLIPS):
         soundfile.write(folder / f"{i}.wav", rng.normal(0, 0.1, RATE), RATE, subtype="FLOAT")
@@ -38,28 +38,28 @@ def waveforms(tmp_path_factory: pytest.TempPathFactory) -> Waveforms:
 
 def items(waveforms: Waveforms, settings: Augmentation, other: FrontEnd = OTHER) -> list:
     experiment = Experiment(seed=3, frontend=SPEC, augmentation=settings)
-    chain = AugmentationPipeline(
+    pipeline = AugmentationPipeline(
         waveforms, np.eye(N_CLIPS, dtype=np.float32), experiment, (), [OtherFrontEnd(SPEC, other)]
     )
-    return [chain.item(ItemKey(0, place, place % N_CLIPS, 0)) for place in range(8)]
+    return [pipeline.item(ItemKey(0, place, place % N_CLIPS, 0)) for place in range(8)]
 
 
-def test_a_front_end_is_the_same_by_what_it_does() -> None:
+def test_same_features_ignores_the_preset_name() -> None:
     assert same_features(SPEC, replace(SPEC, preset="x")) and not same_features(SPEC, replace(SPEC, n_mels=31))
 
 
-def test_a_shorter_segment_at_another_rate_is_heard_in_windows(waveforms: Waveforms) -> None:
+def test_shorter_teacher_segment_is_cut_into_windows(waveforms: Waveforms) -> None:
     for item in items(waveforms, Augmentation(time_masks=Masks(2))):
-        (heard,) = item.teacher_features
-        assert heard.shape == (2, *OTHER.shape)
+        (teacher_features,) = item.teacher_features
+        assert teacher_features.shape == (2, *OTHER.shape)
         resampled = librosa.resample(item.crop, orig_sr=RATE, target_sr=24_000, res_type="soxr_hq")
-        # masks are not for it, and .1 s at the end is dropped
-        for window, onset in zip(heard, (0, 7_200), strict=True):
+        # masks do not apply to teachers, and the last 0.1 s is dropped
+        for window, onset in zip(teacher_features, (0, 7_200), strict=True):
             expected = log_mel(resampled[onset : onset + 14_400], OTHER)[0]
-            np.testing.assert_allclose(window, expected, atol=tolerances.HEARD_AGAIN_DB)
+            np.testing.assert_allclose(window, expected, atol=tolerances.TEACHER_FEATURES_DB)
 
 
-def test_a_longer_segment_is_filled_by_hearing_it_again(waveforms: Waveforms) -> None:
+def test_longer_teacher_segment_repeats_the_waveform(waveforms: Waveforms) -> None:
     longer = replace(SPEC, segment_s=1.5, normalize="none")
     item = items(waveforms, Augmentation(), longer)[1]
     expected = log_mel(np.concatenate([item.crop, item.crop[: RATE // 2]]), longer)[0]
@@ -69,7 +69,7 @@ def test_a_longer_segment_is_filled_by_hearing_it_again(waveforms: Waveforms) ->
     assert np.flatnonzero(cut).tolist() == [*range(10), *range(63, 73)]  # frames of 1 / 63 and 1.5 / 94 s
 
 
-def test_the_waveform_stage_is_heard_and_the_feature_stage_is_not(waveforms: Waveforms) -> None:
+def test_teachers_get_waveform_changes_but_no_feature_changes(waveforms: Waveforms) -> None:
     same = replace(SPEC, preset="same")
     settings = Augmentation(mixup=Mixup(1), noise=Noise(1), gain_db=6.0, pad_p=1.0)
     for item in items(waveforms, settings, same):
@@ -82,16 +82,16 @@ def test_the_waveform_stage_is_heard_and_the_feature_stage_is_not(waveforms: Wav
         )
 
 
-def test_mixed_features_have_the_labels_shares(waveforms: Waveforms) -> None:
+def test_mixed_teacher_features_have_the_shares_of_the_targets(waveforms: Waveforms) -> None:
     alone = [item.teacher_features[0] for item in items(waveforms, Augmentation())]
     found = items(waveforms, Augmentation(mixup=Mixup(1, on="features", alpha=5.0)))
     assert any(np.count_nonzero(item.targets) == 2 for item in found)
     for item in found:
         expected = sum(share * alone[clip] for clip, share in enumerate(item.targets))
-        np.testing.assert_allclose(item.teacher_features[0], expected, atol=tolerances.HEARD_AGAIN_DB)
+        np.testing.assert_allclose(item.teacher_features[0], expected, atol=tolerances.TEACHER_FEATURES_DB)
 
 
-def test_a_rectangle_lies_at_the_same_times_and_frequencies() -> None:
+def test_cutmix_rectangle_covers_the_same_times_and_frequencies() -> None:
     """Bands by librosa's mel frequencies; 12 frames of 63 and bands 8 to 20 of 32 are cut from the other."""
     wide = replace(SPEC, n_mels=64, fmin_hz=0.0, segment_s=1.0)
     first = np.zeros((1, *wide.shape), np.float32)
@@ -109,7 +109,7 @@ def test_a_rectangle_lies_at_the_same_times_and_frequencies() -> None:
     assert [int(window.all(1).sum()) for window in later] == [16, 0, 0]  # a quarter of a second
 
 
-def test_batches_hold_what_is_heard_and_believed_with_any_number_of_workers(waveforms: Waveforms) -> None:
+def test_batches_hold_teacher_features_and_probabilities(waveforms: Waveforms) -> None:
     settings = Augmentation(cutmix=CutMix(0.5), mixup=Mixup(0.5, on="features"))
 
     def batches(workers: int) -> list:
@@ -120,8 +120,8 @@ def test_batches_hold_what_is_heard_and_believed_with_any_number_of_workers(wave
         return list(made.epoch(1))
 
     for one, other in zip(batches(0), batches(2), strict=True):
-        features, targets, clips, heard, beliefs = one
-        assert features.shape == (2, *SPEC.shape, 1) and heard.shape == (2, 2, *OTHER.shape, 1)
-        assert targets.shape == beliefs.shape == (2, N_CLIPS) and clips.shape == (2,)
-        torch.testing.assert_close(beliefs, 1 - targets)  # mixed in the same shares
+        features, targets, clips, teacher_features, teacher_probabilities = one
+        assert features.shape == (2, *SPEC.shape, 1) and teacher_features.shape == (2, 2, *OTHER.shape, 1)
+        assert targets.shape == teacher_probabilities.shape == (2, N_CLIPS) and clips.shape == (2,)
+        torch.testing.assert_close(teacher_probabilities, 1 - targets)  # mixed in the same shares
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -1,3 +1,5 @@
+"""Changes of the waveform against their definitions, and the descriptions of them."""
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,28 +27,28 @@ def apply(
     multi_label: bool = False,
     noises: Sequence[np.ndarray] = (),
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    draws = ItemRandom(0, ItemKey(0, place, 0, batch))
+    item_random = ItemRandom(0, ItemKey(0, place, 0, batch))
     changed, targets = aug.augment_waveform(
         waveform,
         np.array([1, 0], np.float32),
         settings,
-        draws,
+        item_random,
         sample_rate_hz=RATE,
         multi_label=multi_label,
         partner=lambda n: Partner(tone(5000, n), np.array([0, 1], np.float32), "other.wav"),
         noises=noises,
     )
-    return changed, targets, draws.changes
+    return changed, targets, item_random.changes
 
 
-def test_nothing_set_changes_nothing_and_says_nothing() -> None:
+def test_defaults_change_and_describe_nothing() -> None:
     waveform, targets, words = apply(tone(1000), Augmentation())
     np.testing.assert_array_equal(waveform, tone(1000))
     np.testing.assert_array_equal(targets, [1, 0])
     assert words == []
 
 
-def test_the_same_key_gives_the_same_segment_and_another_key_another() -> None:
+def test_segments_depend_on_the_key() -> None:
     everything = Augmentation(
         noise=Noise(1), eq_db=6, gain_db=6, mixup=Mixup(1), shift=Shift(1), filters=Filters(low_pass_p=1), pad_p=1
     )
@@ -55,11 +57,11 @@ def test_the_same_key_gives_the_same_segment_and_another_key_another() -> None:
     np.testing.assert_array_equal(first[0], again[0])
     assert first[2] == again[2] != other[2]
     assert np.abs(first[0] - other[0]).max() > 1e-3
-    np.testing.assert_array_equal(given, tone(1000))  # what is handed in stays
+    np.testing.assert_array_equal(given, tone(1000))  # the argument is not modified
 
 
 @pytest.mark.parametrize("exponent", [(0.0, 0.0), (1.0, 2.0)])
-def test_noise_lies_at_its_snr(exponent: tuple[float, float]) -> None:
+def test_noise_has_its_snr(exponent: tuple[float, float]) -> None:
     for snr_db in (-6.0, 0.0, 12.0):
         settings = Augmentation(noise=Noise(1, snr_db=(snr_db, snr_db), exponent=exponent))
         changed, _, words = apply(tone(1000), settings)
@@ -69,7 +71,7 @@ def test_noise_lies_at_its_snr(exponent: tuple[float, float]) -> None:
         assert words == [f"{'white noise' if exponent[1] == 0 else words[0].split(' at ')[0]} at {snr_db:.1f} dB SNR"]
 
 
-def test_noise_comes_from_the_background_when_there_is_one() -> None:
+def test_noise_comes_from_background_recordings() -> None:
     background = tone(7000, 3 * RATE)
     changed, _, words = apply(tone(1000), Augmentation(noise=Noise(1, snr_db=(0, 0))), noises=[background])
     hz, power = scipy.signal.periodogram(changed, RATE)
@@ -88,7 +90,7 @@ def test_mixup_shares_power_and_labels() -> None:
     assert soft[0] >= 0.5
     hz, power = scipy.signal.periodogram(mixed, RATE)
     at = {f: power[np.argmin(np.abs(hz - f))] for f in (1000, 5000)}
-    assert at[1000] / (at[1000] + at[5000]) == pytest.approx(soft[0], abs=0.01)  # what is heard is what is said
+    assert at[1000] / (at[1000] + at[5000]) == pytest.approx(soft[0], abs=0.01)  # targets are shares of power
     assert words == [f"{soft[1]:.0%} of the power from other.wav"]
 
 
@@ -96,13 +98,13 @@ def test_mixup_shares_power_and_labels() -> None:
     ("labels", "multi_label", "union"),
     [("auto", True, True), ("auto", False, False), ("union", False, True), ("shares", True, False)],
 )
-def test_labels_of_a_mixture(labels: str, multi_label: bool, union: bool) -> None:
+def test_mixup_targets_are_union_or_shares(labels: str, multi_label: bool, union: bool) -> None:
     _, targets, _ = apply(tone(1000), Augmentation(mixup=Mixup(1, labels=labels)), multi_label=multi_label)
     assert (targets.tolist() == [1, 1]) is union
     assert union or targets.sum() == pytest.approx(1)
 
 
-def test_a_batch_can_share_one_share() -> None:
+def test_mixup_share_can_be_drawn_per_batch() -> None:
     settings = Augmentation(mixup=Mixup(0.5, per="batch"))
     shares = [[float(apply(tone(1000), settings, 8 * b + i, batch=b)[1][0]) for i in range(8)] for b in range(20)]
     assert all(len(set(batch)) == 1 for batch in shares)
@@ -111,7 +113,7 @@ def test_a_batch_can_share_one_share() -> None:
 
 
 @pytest.mark.parametrize("fill", ["wrap", "silence"])
-def test_a_shift_moves_and_fills(fill: str) -> None:
+def test_shift_moves_and_fills(fill: str) -> None:
     waveform = np.arange(1, 1001, dtype=np.float32)
     for n_samples in (-300, 0, 1, 999):
         moved = aug.shift(waveform, n_samples, fill)
@@ -134,7 +136,7 @@ def test_filters_and_equalizer_act_together() -> None:
     assert len(apply(tone(1000), Augmentation(eq_db=3))[2][0].split()) == 1 + 6 + 1
 
 
-def test_gain_keeps_to_its_bounds() -> None:
+def test_gain_stays_within_its_bounds() -> None:
     gains = [
         20 * np.log10(aug.rms(apply(tone(1000), Augmentation(gain_db=6), p)[0]) / aug.rms(tone(1000)))
         for p in range(200)
@@ -142,7 +144,7 @@ def test_gain_keeps_to_its_bounds() -> None:
     assert -6.001 < min(gains) < -5 and 5 < max(gains) < 6.001
 
 
-def test_an_early_end_is_silent_behind_and_untouched_before() -> None:
+def test_pad_silences_the_end_only() -> None:
     waveform = tone(1000)
     ends = set()
     for place in range(100):
