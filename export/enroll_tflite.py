@@ -244,7 +244,7 @@ def embed_clips(network: Network, folder: Path, known: Support, extend: bool, n_
                 rows.append(embedding)
                 n_used += 1
         if n_clips is not None and n_used < n_clips:
-            raise InputError(f"{n_clips} clips of {label!r} were asked for (--n_clips); {n_used} new ones can be used.")
+            raise InputError(f"{n_clips} clips of {label!r} are required (--n_clips); {n_used} new ones can be used.")
         if not n_used and not n_held:
             raise InputError(f"No clip of {label!r} can be used: all are broken or silent. Give other recordings.")
     return Support(labels, files, np.stack(rows) if rows else np.empty((0, network.width), np.float32))

@@ -62,13 +62,15 @@ class ParityReport:
     @property
     def failures(self) -> list[str]:
         """Every exceeded tolerance, one phrase each; empty when the artifact passes."""
-        ours = [f"{fault} on {name}" for name, parity in self.by_runtime.items() for fault in parity.failures]
-        theirs = [
-            f"{fault} on {name} by the second route, so one of two converters is wrong"
-            for name, parity in self.second_route.items()
-            for fault in parity.failures
+        first_route = [
+            f"{failure} on {name}" for name, parity in self.by_runtime.items() for failure in parity.failures
         ]
-        return ours + (theirs if self.spec.precision == "fp32" else [])
+        other_route = [
+            f"{failure} on {name} by the second route, so one of two converters is wrong"
+            for name, parity in self.second_route.items()
+            for failure in parity.failures
+        ]
+        return first_route + (other_route if self.spec.precision == "fp32" else [])
 
     def to_json(self) -> dict[str, Any]:
         """The entry of this artifact in `parity.json`: specification and results by runtime."""
@@ -129,9 +131,11 @@ def convert_and_verify(
     reports = {}
     for each in specs:
         file = work / f"{each.precision}{each.suffix}"
-        answers = {runtime.name: _answers(runtime, file, inputs, each) for runtime in wanted}
-        by_runtime = {n: _compare(run, parity_inputs, each, reference, found, n) for n, found in answers.items()}
-        edges = [rows[: len(EDGE_NAMES)] for rows in answers[wanted[0].name][1]]
+        outputs_by_batch = {runtime.name: _outputs_by_batch(runtime, file, inputs, each) for runtime in wanted}
+        by_runtime = {
+            n: _compare(run, parity_inputs, each, reference, found, n) for n, found in outputs_by_batch.items()
+        }
+        edges = [rows[: len(EDGE_NAMES)] for rows in outputs_by_batch[wanted[0].name][1]]
         reports[each.precision] = ParityReport(each, by_runtime, edges=edges)
         for name, numbers in by_runtime.items():
             say(f"{each.precision} on {name}: {numbers}")
@@ -160,7 +164,7 @@ def conversion_job(run: Run, specs: Sequence[ExportSpec], folder: Path) -> dict[
         "axes": spec.axes,
         "precisions": [each.precision for each in specs],
         "batch": spec.batch,
-        "answers": spec.output_kind,
+        "output_kind": spec.output_kind,
         "outputs": list(spec.outputs),
         "calibration": str((folder / "calibration.npy").resolve()),
         "folder": str(folder.resolve()),
@@ -195,7 +199,7 @@ def write_files(run: Run, specs: Sequence[ExportSpec], folder: Path) -> None:
         )
 
 
-def _answers(runtime: Runtime, file: Path, inputs: Path, spec: ExportSpec) -> dict[int, list[np.ndarray]]:
+def _outputs_by_batch(runtime: Runtime, file: Path, inputs: Path, spec: ExportSpec) -> dict[int, list[np.ndarray]]:
     """Outputs by batch size: of all inputs one by one and, with an open batch, of the first ones three per call."""
     outputs, labels = file.parent / "outputs.npz", file.parent / LABELS
     found = {1: run_on(runtime, file, inputs, outputs, labels=labels)}
@@ -214,13 +218,13 @@ def _compare(
     parity_inputs: ParityInputs,
     spec: ExportSpec,
     reference: Reference,
-    answers: dict[int, list[np.ndarray]],
+    outputs_by_batch: dict[int, list[np.ndarray]],
     runtime: str,
 ) -> RuntimeParity:
     logits = reference.outputs[0]
     numbers = compare_outputs(
         logits,
-        answers[1][0],
+        outputs_by_batch[1][0],
         parity_inputs,
         spec.precision,
         run.activation,
@@ -229,11 +233,11 @@ def _compare(
         logit_scale=logit_scale_of_run(run, logits),
         n_constant=int(run.experiment.model.unknown),
         numerical_uncertainty=reference.numerical_uncertainty,
-        by_batch={n: rows[0] for n, rows in answers.items() if n > 1},
+        by_batch={n: rows[0] for n, rows in outputs_by_batch.items() if n > 1},
     )
-    if len(answers[1]) > 1:
+    if len(outputs_by_batch[1]) > 1:
         embeddings = embedding_parity.compare_embeddings(
-            reference.outputs[1], answers[1][1], spec.precision, len(EDGE_NAMES)
+            reference.outputs[1], outputs_by_batch[1][1], spec.precision, len(EDGE_NAMES)
         )
         numbers = numbers.with_embeddings(embeddings)
     return numbers
@@ -289,11 +293,11 @@ def _with_second_route(
         by_runtime, reasons = {}, []
         for runtime in find_runtimes("tflite", environments):
             try:
-                answers = {1: run_on(runtime, file, features, folder / "outputs.npz")}
+                outputs_by_batch = {1: run_on(runtime, file, features, folder / "outputs.npz")}
             except UserError as error:  # no evidence against the file of the first route
                 reasons.append(str(error))
                 continue
-            by_runtime[runtime.name] = _compare(run, parity_inputs, spec, reference, answers, runtime.name)
+            by_runtime[runtime.name] = _compare(run, parity_inputs, spec, reference, outputs_by_batch, runtime.name)
             say(f"{precision} by onnx2tf on {runtime.name}: {by_runtime[runtime.name]}")
         found[precision] = replace(reports[precision], second_route=by_runtime, no_second_route=" ".join(reasons))
     return found

@@ -43,7 +43,7 @@ def write(run: Run, folder: Path, **changes: object) -> Path:
         "formats": ["onnx"],
         "precisions": ["fp32"],
         "batch": None,
-        "answers": "logits",
+        "output_kind": "logits",
         "outputs": OUTPUTS,
         "calibration": str(folder / "calibration.npy"),
         "folder": str(folder),

@@ -321,7 +321,7 @@ def faulty(shipped: Shipped, clips: Path, tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["RUN", "CLIPS", "--n_clips", "6"], "6 clips of 'Parus major_Great Tit' were asked for"),
+        (["RUN", "CLIPS", "--n_clips", "6"], "6 clips of 'Parus major_Great Tit' are required"),
         (["RUN", "CLIPS", "--n_clips", "0"], "1 or more"),
         (["RUN", "silent"], "No clip of 'mute' can be used"),
         (["RUN", "twice", "--known", "right.npz"], "'toad' is a class already"),

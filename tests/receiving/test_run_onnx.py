@@ -17,8 +17,8 @@ from birdnet_fs.runs.run import Run
 
 LABELS = ["Turdus merula_Common Blackbird", "toad_toad", "Parus major_Great Tit"]
 WAYS = {  # name -> settings of the job
-    "waveform": {"batch": None, "answers": "logits", "outputs": ["predictions", "embeddings"]},
-    "features": {"batch": 1, "answers": "probabilities", "outputs": ["predictions"], "axes": "mel_first"},
+    "waveform": {"batch": None, "output_kind": "logits", "outputs": ["predictions", "embeddings"]},
+    "features": {"batch": 1, "output_kind": "probabilities", "outputs": ["predictions"], "axes": "mel_first"},
 }
 
 
@@ -53,7 +53,7 @@ def artifacts(run: Run, expected: list[np.ndarray], tmp_path_factory) -> dict[st
 def put_beside(model: Path, way: str, expected: list[np.ndarray]) -> None:
     settings, stem = WAYS[way], str(model.with_suffix(""))
     Path(stem + "_Labels.txt").write_text("".join(f"{line}\n" for line in LABELS), "utf-8")
-    kind = settings["answers"]
+    kind = settings["output_kind"]
     scores = expected[0] if kind == "logits" else chances(expected[0])
     golden: dict[str, Any] = {kind: scores, "tolerance": tolerances.EXPORT_FP32_LOGITS}
     n_frames, n_mels = SPEC.shape
@@ -94,7 +94,7 @@ def recording(tmp_path_factory) -> Path:
 def test_run_onnx_matches_the_run(artifacts, expected, recording: Path, way: str) -> None:
     done = receive("run_onnx.py", artifacts[way], recording, "--json")
     assert done.returncode == 0, done.stderr
-    given, kind = json.loads(done.stdout), WAYS[way]["answers"]
+    given, kind = json.loads(done.stdout), WAYS[way]["output_kind"]
     assert given["labels"] == LABELS and [s["start_s"] for s in given["segments"]] == list(range(8))
     wanted = expected[0] if kind == "logits" else chances(expected[0])
     assert np.ptp(wanted) > 0.1  # else closeness would show nothing
@@ -119,7 +119,7 @@ def test_wav_is_read_without_audio_libraries(artifacts, expected, tmp_path: Path
 def test_check_artifact_passes_and_finds_tampering(artifacts, expected, tmp_path: Path, way: str) -> None:
     done = receive("check_artifact.py", artifacts[way])
     assert done.returncode == 0 and "FAIL" not in done.stdout, done.stdout + done.stderr
-    kind = WAYS[way]["answers"]
+    kind = WAYS[way]["output_kind"]
     assert f"golden {kind}" in done.stdout
     model = tmp_path / "small.onnx"
     for path in artifacts[way].parent.glob("small*"):

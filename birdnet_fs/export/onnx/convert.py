@@ -6,7 +6,7 @@ front-end, network and activation are joined as graphs, so that a lower precisio
 only; OpenVINO reads the same graph. TorchScript and pt2 are the module as torch stores it.
 
 The job is JSON: {"run": folder, "frontend": settings, "input": "waveform" | "features", "axes": "time_first" |
-"mel_first" (of features), "formats": [...], "precisions": [...], "batch": 1 | null, "answers": "logits" |
+"mel_first" (of features), "formats": [...], "precisions": [...], "batch": 1 | null, "output_kind": "logits" |
 "probabilities", "outputs": [...], "calibration": `.npy` of float32 features [n, n_frames, n_mels] for int8, "folder":
 output folder of `<precision><suffix>`}. For a file that cannot be written, the reason is written to
 `<precision><suffix>.error.txt` as one sentence; the others are written.
@@ -222,20 +222,20 @@ def open_job(job: Mapping[str, Any]) -> Writer:
         input=job["input"],
         axes=job["axes"] if job["input"] == "features" else "time_first",
         outputs=tuple(job["outputs"]),
-        activation=run.activation if job["answers"] == "probabilities" else "",
+        activation=run.activation if job["output_kind"] == "probabilities" else "",
         batch=job["batch"],
         calibration=Path(calibration) if calibration else None,
-        facts=run_facts(run, job["answers"]),
+        facts=run_facts(run, job["output_kind"]),
     )
 
 
-def run_facts(run: Run, answers: str) -> dict[str, str]:
+def run_facts(run: Run, output_kind: str) -> dict[str, str]:
     """Essential metadata as text, stored in the file itself in case the sidecar gets lost."""
     return {
         "classes": json.dumps(list(run.classes), ensure_ascii=False),
         "sample_rate_hz": str(run.frontend.sample_rate_hz),
         "segment_s": f"{run.frontend.segment_s:g}",
-        "output": answers,
+        "output": output_kind,
         "activation": run.activation,
     }
 

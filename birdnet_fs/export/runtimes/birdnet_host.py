@@ -42,9 +42,13 @@ def score(
     model = birdnet.load_custom("acoustic", "auto", "tf", model_file, labels_file, library="litert")
     version = str(model.get_version())
     waveforms = [(np.load(audio).reshape(-1), RATES[version])] if audio.endswith(".npy") else None
-    ours = {"n_workers": 1, "n_producers": 1, "batch_size": batch}
-    asked = {**ours, "top_k": None, "default_confidence_threshold": LOWEST, "apply_sigmoid": not raw}
-    result = model.predict(audio, **asked) if waveforms is None else model.predict_arrays(waveforms, **asked)
+    settings = {"n_workers": 1, "n_producers": 1, "batch_size": batch}
+    prediction_settings = {**settings, "top_k": None, "default_confidence_threshold": LOWEST, "apply_sigmoid": not raw}
+    result = (
+        model.predict(audio, **prediction_settings)
+        if waveforms is None
+        else model.predict_arrays(waveforms, **prediction_settings)
+    )
     if result.unprocessable_inputs.size:
         raise SystemExit(f"the birdnet package cannot read {audio}")
     ids, given = result.species_ids[0].astype(np.int64), result.species_probs[0]
@@ -52,7 +56,7 @@ def score(
     np.put_along_axis(scores, ids, given, axis=1)
     found = {"scores": scores, "labels": np.array(result.species_list), "version": np.array(version)}
     if embeddings:
-        encoded = model.encode(audio, **ours) if waveforms is None else model.encode_arrays(waveforms, **ours)
+        encoded = model.encode(audio, **settings) if waveforms is None else model.encode_arrays(waveforms, **settings)
         found["embeddings"] = np.asarray(encoded.embeddings[0], np.float32)
     return found
 

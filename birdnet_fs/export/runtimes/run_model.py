@@ -60,7 +60,7 @@ def _tflite(interpreter: Any) -> Outputs:
     if len(given) != 1:
         raise SystemExit(f"one input expected, found {len(given)}")
 
-    def answer(rows: np.ndarray) -> "list[np.ndarray]":
+    def forward(rows: np.ndarray) -> "list[np.ndarray]":
         if tuple(interpreter.get_input_details()[0]["shape"]) != rows.shape:
             interpreter.resize_tensor_input(given[0]["index"], rows.shape)
             interpreter.allocate_tensors()
@@ -68,7 +68,7 @@ def _tflite(interpreter: Any) -> Outputs:
         interpreter.invoke()
         return [interpreter.get_tensor(output["index"]).copy() for output in wanted]
 
-    return answer
+    return forward
 
 
 def onnx(model: str) -> Outputs:
@@ -90,12 +90,12 @@ def torch(model: str) -> Outputs:
     torch.set_num_threads(1)
     module = torch.export.load(model).module() if model.endswith(".pt2") else torch.jit.load(model)
 
-    def answer(rows: np.ndarray) -> "list[np.ndarray]":
+    def forward(rows: np.ndarray) -> "list[np.ndarray]":
         with torch.inference_mode():
             found = module(torch.from_numpy(rows))
         return [output.numpy() for output in (found if isinstance(found, (tuple, list)) else [found])]
 
-    return answer
+    return forward
 
 
 def openvino(model: str) -> Outputs:
@@ -105,11 +105,11 @@ def openvino(model: str) -> Outputs:
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     compiled = openvino.Core().compile_model(model, "CPU", settings)
 
-    def answer(rows: np.ndarray) -> "list[np.ndarray]":
+    def forward(rows: np.ndarray) -> "list[np.ndarray]":
         found = compiled([rows])
         return [np.asarray(found[output]) for output in compiled.outputs]
 
-    return answer
+    return forward
 
 
 ENGINES = {
@@ -132,9 +132,9 @@ def main(engine: str, model: str, inputs: str, outputs: str, batch: str = "1") -
         outputs: `.npz` to write, with the outputs [n, ...] as arr_0, arr_1, ...
         batch: Rows per call. Default: "1".
     """
-    answer, size = ENGINES[engine](model), int(batch)
+    forward, size = ENGINES[engine](model), int(batch)
     rows = np.load(inputs, mmap_mode="r", allow_pickle=False)
-    found = [answer(np.ascontiguousarray(rows[i : i + size], np.float32)) for i in range(0, len(rows), size)]
+    found = [forward(np.ascontiguousarray(rows[i : i + size], np.float32)) for i in range(0, len(rows), size)]
     with open(outputs, "wb") as file:
         np.savez(file, *(np.concatenate([each[k] for each in found]) for k in range(len(found[0]))))
 

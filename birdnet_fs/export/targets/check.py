@@ -82,8 +82,8 @@ def export_spec(
             )
         batch = None
     outputs = ("predictions", "embeddings") if embeddings else ("predictions",)
-    answers = "log_odds" if contract.applies_sigmoid and run.activation == "softmax" else contract.output_kind
-    return ExportSpec(row.format, input or row.inputs[0], precision, batch, answers, outputs, contract.axes)
+    output_kind = "log_odds" if contract.applies_sigmoid and run.activation == "softmax" else contract.output_kind
+    return ExportSpec(row.format, input or row.inputs[0], precision, batch, output_kind, outputs, contract.axes)
 
 
 def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str]:

@@ -7,7 +7,7 @@ into probabilities or log-odds is joined behind it in the same way (wrappers.py)
 builtins, or with a convolution that a runtime is known to compute wrongly, is rejected.
 
 The job is JSON: {"run": folder, "frontend": settings, "input": "waveform" | "features", "axes": "time_first" |
-"mel_first" (of features), "precisions": [...], "batch": 1 or null for any number, "answers": "logits" | "log_odds" |
+"mel_first" (of features), "precisions": [...], "batch": 1 | null, "output_kind": "logits" | "log_odds" |
 "probabilities", "outputs": ["predictions", ...], "calibration": `.npy` float32 [n, n_frames, n_mels] of real features
 (for int8), "folder": output folder of `<precision>.tflite`}. For a precision that cannot be written, the reason is
 written to `<precision>.error.txt` as one sentence; the others are written.
@@ -49,9 +49,9 @@ def run_job(job: Mapping[str, Any]) -> None:
     keras.config.set_dtype_policy("float32")
     run, folder = load_run(job["run"]), Path(job["folder"])
     spec = schema.FrontEnd.from_artifact(job["frontend"])
-    answers = with_outputs(run.build_model(), [OUTPUTS[name] for name in job["outputs"]])
-    outputs = answers.output if len(job["outputs"]) > 1 else [answers.output]
-    network = keras.Model(answers.input, dict(zip(job["outputs"], outputs, strict=True)), name="network")
+    with_layers = with_outputs(run.build_model(), [OUTPUTS[name] for name in job["outputs"]])
+    outputs = with_layers.output if len(job["outputs"]) > 1 else [with_layers.output]
+    network = keras.Model(with_layers.input, dict(zip(job["outputs"], outputs, strict=True)), name="network")
     with tempfile.TemporaryDirectory() as scratch:
         parts = Path(scratch)
         front, behind = parts / "front_end.tflite", parts / "behind.tflite"
@@ -60,8 +60,8 @@ def run_job(job: Mapping[str, Any]) -> None:
         elif job.get("axes") == "mel_first":
             shape = (spec.shape[1], spec.shape[0], spec.n_channels)
             convert_model(wrappers.transpose_features(shape), (job["batch"], *shape), "features", front)
-        if job["answers"] != "logits":
-            tail = wrappers.output_model(job["answers"], run.activation, len(run.classes))
+        if job["output_kind"] != "logits":
+            tail = wrappers.output_model(job["output_kind"], run.activation, len(run.classes))
             convert_model(tail, (job["batch"], len(run.classes)), "logits", behind)
         saved = _save(network, (job["batch"], *spec.shape, spec.n_channels), "features", parts / "saved")
         for precision in sorted(job["precisions"], key=PRECISIONS.index):

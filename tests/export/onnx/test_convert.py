@@ -161,7 +161,13 @@ def test_openvino_matches_the_run(written: Path, expected: list[np.ndarray]) -> 
 def test_features_in_and_probabilities_out(tmp_path: Path, multi_label: bool) -> None:
     """One segment at a time, bands first; the activation is computed in float32 behind int8 as well."""
     run = small_run(tmp_path, "cnn/tiny", multi_label=multi_label)
-    changes = {"input": "features", "axes": "mel_first", "answers": "probabilities", "batch": 1, "outputs": OUTPUTS[:1]}
+    changes = {
+        "input": "features",
+        "axes": "mel_first",
+        "output_kind": "probabilities",
+        "batch": 1,
+        "outputs": OUTPUTS[:1],
+    }
     write(run, tmp_path / "out", precisions=["fp32", "int8"], **changes)
     features = network_input(log_mel(sounds(8), SPEC), SPEC)
     logits = own_answers(run)[0].astype(np.float64)

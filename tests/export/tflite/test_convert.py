@@ -88,7 +88,7 @@ def job_of(run: Run, folder: Path, **others) -> dict:
     usual = {
         "input": "waveform",
         "batch": None,
-        "answers": "logits",
+        "output_kind": "logits",
         "outputs": ["predictions"],
         "precisions": ["fp32"],
     }
@@ -133,7 +133,7 @@ def written(folder, run) -> Path:
 def several(folder, run) -> Path:
     """Other jobs, in one process."""
     recurrent = make_run_of_loops(folder)
-    plain = {"input": "features", "batch": 1, "answers": "probabilities", "precisions": ["fp32", "int8"]}
+    plain = {"input": "features", "batch": 1, "output_kind": "probabilities", "precisions": ["fp32", "int8"]}
     jobs = [
         job_of(run, folder / "plain", **plain),
         job_of(recurrent, folder / "loops", batch=1, precisions=["int8", "fp32", "dynamic"]),

@@ -29,8 +29,8 @@ x = keras.Input((4,), name="x")
 network = keras.Model(x, {"predictions": layers.Rescaling(1.0)(x), "embeddings": layers.Rescaling(2.0)(x)})
 convert.convert_model(network, (None, 4), "x", folder / "network.tflite")
 for way in sys.argv[2:]:
-    answers, activation = way.split(",")
-    model, file = wrappers.output_model(answers, activation, 4), folder / f"{answers}_{activation}.tflite"
+    output_kind, activation = way.split(",")
+    model, file = wrappers.output_model(output_kind, activation, 4), folder / f"{output_kind}_{activation}.tflite"
     convert.convert_model(model, (None, 4), "logits", file)
 """
 
@@ -54,7 +54,7 @@ def folder(tmp_path_factory) -> Path:
     return place
 
 
-def defined(logits: np.ndarray, answers: str, activation: str) -> np.ndarray:
+def defined(logits: np.ndarray, output_kind: str, activation: str) -> np.ndarray:
     """Class by class: its sigmoid, its share of the powers, or the logarithm of that share against what is left."""
     found = np.zeros(logits.shape, np.longdouble)
     for row, given in zip(found, logits.astype(np.longdouble), strict=True):
@@ -62,21 +62,21 @@ def defined(logits: np.ndarray, answers: str, activation: str) -> np.ndarray:
             others = np.delete(np.exp(given - given.max()), i).sum()
             if activation == "sigmoid":
                 row[i] = 1 / (1 + np.exp(-own))
-            elif answers == "probabilities":
+            elif output_kind == "probabilities":
                 row[i] = np.exp(own - given.max()) / np.exp(given - given.max()).sum()
             else:
                 row[i] = own - given.max() - np.log(max(others, np.longdouble(SMALLEST_POSITIVE)))
     return found.astype(np.float64)
 
 
-@pytest.mark.parametrize(("answers", "activation"), WAYS)
-def test_first_output_of_two_follows_the_definition(folder, tmp_path, answers, activation):
+@pytest.mark.parametrize(("output_kind", "activation"), WAYS)
+def test_first_output_of_two_follows_the_definition(folder, tmp_path, output_kind, activation):
     logits, file = np.load(folder / "x.npy"), tmp_path / "joined.tflite"
-    wanted = defined(logits, answers, activation)
+    wanted = defined(logits, output_kind, activation)
     scale = np.maximum(1, np.abs(wanted))
-    asked = expected_outputs(logits, answers, activation)  # as used in the comparison
+    asked = expected_outputs(logits, output_kind, activation)  # as used in the comparison
     assert np.abs(asked - wanted).max() <= tolerances.LOG_ODDS_FLOAT64
-    flatbuffer.join_models(folder / "network.tflite", folder / f"{answers}_{activation}.tflite", file)
+    flatbuffer.join_models(folder / "network.tflite", folder / f"{output_kind}_{activation}.tflite", file)
     for batch in (1, 4):
         found, doubled = run_tflite(file, folder / "x.npy", tmp_path / "o.npz", batch=batch)
         assert (np.abs(found - wanted) / scale).max() <= tolerances.LOG_ODDS and (doubled == 2 * logits).all()
