@@ -1,9 +1,8 @@
-"""A new species from a few clips. Episodes are in batches, training and accuracy in episodes in training.
+"""New classes from a few clips, without training. Training in episodes is in training/episodic.
 
-correlation  spectrogram cross-correlation of clips
-novel        accuracy of a run on classes that are new to it, over many episodes
-enrollment    clips of new classes -> prototypes in the head: a new run, in seconds, without training
-calibration  embeddings -> prototypes, scale, the logit of "unknown"
-support      what an enrolled run was enrolled with
-events       timed detections against timed annotations: the event F-measure of the DCASE few-shot task
+enrollment           clips of new classes -> prototypes in the head, as a new run
+calibration          embeddings -> prototypes, logit scale, logit of "unknown"
+support              clips and embeddings that a run was enrolled with
+few_shot_evaluation  accuracy of a run over episodes of new classes
+correlation          spectrogram cross-correlation of clips
 """

@@ -1,12 +1,13 @@
-"""From embeddings of a few clips to the numbers of a prototype head: prototypes, scale, the logit of "unknown".
+"""Numbers of a prototype head from the embeddings of a few clips: prototypes, logit scale, logit of "unknown".
 
-Source: Snell, Swersky, Zemel 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.org/abs/1703.05175 (a
-class is the mean of its clips' embeddings); Wang et al. 2019, "SimpleShot", https://arxiv.org/abs/1911.04623 (for a
-network that was trained as a classifier: a center is taken off and every embedding brought to length 1 first); Platt
-1999, "Probabilistic Outputs for Support Vector Machines" (how sure a few clips that are all told apart allow to be).
+Snell, Swersky, Zemel 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.org/abs/1703.05175 (the
+prototype of a class is the mean embedding of its clips); Wang et al. 2019, "SimpleShot",
+https://arxiv.org/abs/1911.04623 (for a network that was trained as a classifier, embeddings are centered and scaled to
+length 1 first); Platt 1999, "Probabilistic Outputs for Support Vector Machines" (targets for the probabilities of a few
+separable clips).
 
-What is calibrated looks at each clip with its own part taken out of the prototype, so that a clip never tells how
-well it is known. `export/prototypes.py` does the same on a device.
+For the calibration, each clip is compared with a prototype without its own embedding, so that the similarity of a clip
+to itself does not count. `export/prototypes.py` does the same on a device.
 """
 
 from collections.abc import Sequence
@@ -19,11 +20,11 @@ from numpy.typing import NDArray
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.inference.activations import to_probabilities
 
-SCALES = (1e-2, 1e4)  # of the logits, between which it is looked for, in units of what classes differ by
-HALVINGS = 60  # of the logarithm of that range: float64 has no more digits
-ACCEPTED_SHARE = 0.95  # share of the support's own clips that "unknown" lets through when there is no background to hear
-SMALLEST = 1e-6  # length below which an embedding has no direction
-PAIRS = 1 << 15  # that the learned distance measures at a time
+SCALES = (1e-2, 1e4)  # search range of the logit scale times the mean difference of similarities
+N_BISECTIONS = 60  # of the logarithm of that range; float64 has no more digits
+ACCEPTED_SHARE = 0.95  # share of the support clips above the logit of "unknown" when there is no background
+MIN_LENGTH = 1e-6  # length below which an embedding has no direction
+MAX_PAIRS = 1 << 15  # of one evaluation of the learned distance
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -32,49 +33,69 @@ Distance = Literal["euclidean", "cosine", "learned"]
 
 @dataclass(frozen=True)
 class EmbeddingDistance:
-    """How a network compares embeddings."""
+    """How a network compares embeddings.
+
+    Attributes:
+        distance: "euclidean", "cosine" or "learned".
+        center: float32 [width], subtracted from all embeddings; None: the mean of the support.
+        dense: Kernel and bias of each layer of the learned distance. Default: ().
+    """
 
     distance: Distance
-    center: Floats | None  # [width], taken off all embeddings; None = the mean of the support
-    dense: tuple[tuple[Floats, Floats], ...] = ()  # of the learned distance: kernel and bias of each layer
+    center: Floats | None
+    dense: tuple[tuple[Floats, Floats], ...] = ()
 
 
 @dataclass(frozen=True)
 class CalibratedHead:
-    """The numbers of a prototype head."""
+    """The numbers of a prototype head.
+
+    Attributes:
+        distance: "euclidean", "cosine" or "learned".
+        scale: Factor of the logits.
+        center: float32 [width].
+        prototypes: float32 [n_classes, width], classes sorted by name.
+        unknown: Logit of "unknown"; None when there is no such class.
+    """
 
     distance: Distance
     scale: float
-    center: Floats  # [width]
-    prototypes: Floats  # [n_classes, width], classes sorted
-    unknown: float | None  # logit of "unknown"; None when there is no such class
+    center: Floats
+    prototypes: Floats
+    unknown: float | None
 
 
-def calibrate(labels: Sequence[str], embeddings: Floats, background: Floats, base: EmbeddingDistance, *, unknown: bool) -> CalibratedHead:
-    """Prototypes, scale and the logit of "unknown" from embeddings alone.
+def calibrate(
+    labels: Sequence[str], embeddings: Floats, background: Floats, base: EmbeddingDistance, *, unknown: bool
+) -> CalibratedHead:
+    """Compute prototypes, logit scale and the logit of "unknown" from embeddings.
+
+    The scale is the one at which the probabilities of the head fit the clips best, "unknown" among the classes
+    (`_best_scale`).
+
+    With a background, the logit of "unknown" is the threshold that best separates the logits of the support clips for
+    their own class from the largest logits of the background (largest sum of both rates). Without one, ACCEPTED_SHARE
+    of the support clips have a larger logit for their own class.
+
+    When every class has one clip, the similarity of a further clip of the class is unknown. For the scale it is assumed
+    to be half-way to the most similar other class, and without a background the threshold of "unknown" is the
+    similarity of that class.
 
     Args:
         labels: The class of each clip.
-        embeddings: [n_clips, width].
-        background: Embeddings [n, width] of audio with none of the classes; may be of length 0.
+        embeddings: float32 [n_clips, width].
+        background: float32 [n_windows, width], embeddings of audio without any of the classes; n_windows may be 0.
         base: How embeddings are compared.
-        unknown: Whether there is such a class.
+        unknown: Whether the head has a class "unknown".
 
-    The scale is the one under which the head's probabilities fit the clips best, "unknown" among them (`_best_scale`).
-
-    With a background the logit of "unknown" is the one that tells best between the support's own logits and the
-    background's highest (largest sum of both rates); else it lets through KEPT of the support's own logits.
-
-    Where every class has one clip, nothing is known of how near another would be: for the scale it is taken to lie
-    half-way to the nearest other class, and without a background "unknown" is what is no nearer than that class.
+    Returns:
+        The head.
 
     Raises:
-        UserError: One clip is all there is: nothing says how near another is.
+        UserError: There is one clip only, and no background, to calibrate "unknown" on.
     """
     if unknown and len(labels) == 1 and not len(background):
-        raise UserError(
-            "One clip of one class says nothing of how near another clip must be; give more clips, or --background."
-        )
+        raise UserError('"unknown" cannot be calibrated on one clip of one class; give more clips, or --background.')
     classes = sorted(set(labels))
     truth = np.array([classes.index(label) for label in labels])
     center = embeddings.mean(0) if base.center is None else base.center
@@ -83,60 +104,61 @@ def calibrate(labels: Sequence[str], embeddings: Floats, background: Floats, bas
     sums = np.zeros((len(classes), points.shape[1]))
     np.add.at(sums, truth, points)
     prototypes = (sums / counts[:, None]).astype(np.float32)
-    near = _similarities(points, prototypes, base)
+    similarities = _similarities(points, prototypes, base)
     several = counts[truth] > 1
-    for i in np.flatnonzero(several):  # a clip's own class without it
+    for i in np.flatnonzero(several):  # prototype of its own class without this clip
         mean = ((sums[truth[i]] - points[i]) / (counts[truth[i]] - 1)).astype(np.float32)
-        near[i, truth[i]] = _similarities(points[i : i + 1], mean[None], base)[0, 0]
-    guessed = len(classes) > 1 and not several.any()
-    if guessed:
-        others = np.where(np.eye(len(classes), dtype=bool)[truth], -np.inf, near).max(1)
-        near[np.arange(len(truth)), truth] = (near[np.arange(len(truth)), truth] + others) / 2
+        similarities[i, truth[i]] = _similarities(points[i : i + 1], mean[None], base)[0, 0]
+    single_clips = len(classes) > 1 and not several.any()
+    if single_clips:
+        others = np.where(np.eye(len(classes), dtype=bool)[truth], -np.inf, similarities).max(1)
+        own = similarities[np.arange(len(truth)), truth]
+        similarities[np.arange(len(truth)), truth] = (own + others) / 2
     rows = np.flatnonzero(several) if several.any() else np.arange(len(truth))
-    near, truth = near[rows], truth[rows]
-    own, cut = near[np.arange(len(truth)), truth], None
+    similarities, truth = similarities[rows], truth[rows]
+    own, threshold = similarities[np.arange(len(truth)), truth], None
     if unknown and len(background):
-        cut = _best_threshold(own, _similarities(_points(background, center, base), prototypes, base).max(1))
+        threshold = _best_threshold(own, _similarities(_points(background, center, base), prototypes, base).max(1))
     elif unknown:
-        cut = float(np.median(others)) if guessed else float(np.quantile(own, 1 - ACCEPTED_SHARE))
-    if cut is not None:
-        near = np.concatenate([near, np.full((len(near), 1), cut)], axis=1)
-    scale = _best_scale(near, truth)
-    logit = None if cut is None else scale * cut
-    # stored so that the head, which takes the center off, finds the points again
+        threshold = float(np.median(others)) if single_clips else float(np.quantile(own, 1 - ACCEPTED_SHARE))
+    if threshold is not None:
+        similarities = np.concatenate([similarities, np.full((len(similarities), 1), threshold)], axis=1)
+    scale = _best_scale(similarities, truth)
+    logit = None if threshold is None else scale * threshold
+    # the head subtracts the center from its prototypes
     return CalibratedHead(base.distance, scale, center, prototypes + center, logit)
 
 
 def _points(embeddings: Floats, center: Floats, base: EmbeddingDistance) -> Floats:
-    """Embeddings where they are averaged: less the center, and for cosines of length 1."""
+    """Embeddings [n, width] minus the center, and of length 1 for cosines."""
     points = embeddings - center
     if base.distance == "cosine":
-        points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), SMALLEST)
+        points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), MIN_LENGTH)
     return points
 
 
 def _similarities(points: Floats, prototypes: Floats, base: EmbeddingDistance) -> Doubles:
-    """How near each point is to each prototype, [n, n_classes]: the head's logits at scale 1."""
+    """Similarity of each point to each prototype, [n, n_classes]: the logits of the head at scale 1."""
     x, p = points.astype(np.float64), prototypes.astype(np.float64)
     if base.distance == "learned":
         return -_learned_distances(x, p, base)
     if base.distance == "cosine":
-        return x @ (p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), SMALLEST)).T
+        return x @ (p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), MIN_LENGTH)).T
     return 2 * x @ p.T - np.square(p).sum(1) - np.square(x).sum(1, keepdims=True)
 
 
 def _learned_distances(x: Doubles, p: Doubles, base: EmbeddingDistance) -> Doubles:
-    """What `heads.prototypes.distance_network` says of every pair: [n, n_classes].
+    """Output of `heads.prototypes.distance_network` for every pair, [n, n_classes].
 
-    The first layer reads a pair side by side; its kernel's two halves are applied once to each side.
+    The input of the first layer is the concatenated pair, so each half of its kernel is applied once to each side.
     """
     (kernel, bias), *rest = base.dense
     of_query, of_prototype = np.split(kernel.astype(np.float64), 2)
-    queries, known = x @ of_query, p @ of_prototype + bias
+    queries, references = x @ of_query, p @ of_prototype + bias
     found = np.empty((len(x), len(p)))
-    step = max(1, PAIRS // len(p))
+    step = max(1, MAX_PAIRS // len(p))
     for start in range(0, len(x), step):
-        y = queries[start : start + step, None] + known
+        y = queries[start : start + step, None] + references
         for kernel, bias in rest:
             y = np.maximum(y, 0) @ kernel.astype(np.float64) + bias
         found[start : start + step] = y[..., 0]
@@ -144,20 +166,20 @@ def _learned_distances(x: Doubles, p: Doubles, base: EmbeddingDistance) -> Doubl
 
 
 def _best_scale(similarities: Doubles, truth: NDArray[np.int64]) -> float:
-    """The scale under which the softmax of the logits fits the clips best.
+    """The scale at which the softmax of the logits fits the clips best.
 
-    What it has to fit is not that each clip is surely of its class, for which clips that are all told apart would ask
-    for a scale without end, but what n clips of n right allow to say (Platt 1999): (n + 1) / (n + 2) for its class, the
-    rest for the others. Cross-entropy has one minimum along the scale, where its slope passes through 0.
+    The targets are those of Platt 1999 for n correct clips of n: (n + 1) / (n + 2) for the class of the clip, the rest
+    for the others. With targets of 1, separable clips would lead to an infinite scale. Cross-entropy has one minimum
+    along the scale, where its slope passes through 0.
     """
     n, m = similarities.shape
     targets = np.full((n, m), 1 / (n + 2) / (m - 1))
     targets[np.arange(n), truth] = (n + 1) / (n + 2)
     unit = float(np.abs(similarities - similarities.mean(1, keepdims=True)).mean())
-    if unit == 0:  # all alike
+    if unit == 0:  # all similarities are equal
         return 1.0
     low, high = (limit / unit for limit in SCALES)
-    for _ in range(HALVINGS):
+    for _ in range(N_BISECTIONS):
         middle = float(np.sqrt(low * high))
         slope = ((to_probabilities(middle * similarities, "softmax") - targets) * similarities).sum()
         low, high = (low, middle) if slope > 0 else (middle, high)
@@ -165,7 +187,7 @@ def _best_scale(similarities: Doubles, truth: NDArray[np.int64]) -> float:
 
 
 def _best_threshold(own: Doubles, other: Doubles) -> float:
-    """Half-way between the two neighbors where (share of `own` above) + (share of `other` below) is largest."""
+    """Midpoint of two neighbors at which (share of `own` above) + (share of `other` below) is largest."""
     cuts = np.unique(np.concatenate([own, other]))
     cuts = np.concatenate([[cuts[0] - 1.0], (cuts[1:] + cuts[:-1]) / 2, [cuts[-1] + 1.0]])
     above, below = len(own) - np.searchsorted(np.sort(own), cuts, "right"), np.searchsorted(np.sort(other), cuts)

@@ -1,12 +1,13 @@
-"""Spectrogram cross-correlation: how alike two clips are where they fit best over each other.
+"""Spectrogram cross-correlation: the similarity of two clips at the time shift where they fit best.
 
-Source: Clark, Marler, Beeman 1987, "Quantitative analysis of animal vocal phonology: an application to swamp sparrow
-song", Ethology 76:101-115; Khanna, Gaunt, McCallum 1997, "Digital spectrographic cross-correlation: tests of
-sensitivity", Bioacoustics 7:209-234 (what it is sensitive to). Nothing is learned.
+Clark, Marler, Beeman 1987, "Quantitative analysis of animal vocal phonology: an application to swamp sparrow song",
+Ethology 76:101-115; Khanna, Gaunt, McCallum 1997, "Digital spectrographic cross-correlation: tests of sensitivity",
+Bioacoustics 7:209-234. Nothing is learned.
 
-A clip becomes decibels of N_BANDS mel bands, of which the loudest DEPTH_DB are kept; less their mean, of length 1.
-One spectrogram is moved over the other in time, and by SHIFT bands up or down, zeros (the mean) beyond its edges; the
-largest sum of products is the correlation. The products for all times are one Fourier transform.
+The spectrogram of a clip has N_BANDS mel bands in decibels, clipped to DEPTH_DB below its maximum, minus its mean and
+scaled to length 1. One spectrogram is shifted against the other in time, and by up to SHIFT bands in frequency, with
+zeros (the mean) beyond its edges. The largest sum of products is the correlation. All time shifts are computed by one
+Fourier transform.
 """
 
 from collections.abc import Sequence
@@ -21,24 +22,27 @@ from birdnet_fs.core.progress import track
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel
 
-# chosen on the base syllables of a Bengalese finch, across recordings: deeper than 30 dB the background counts
+# chosen on syllables of a Bengalese finch, across recordings; below 30 dB the background has an influence
 N_BANDS, DEPTH_DB, SHIFT = 32, 30.0, 1
-MIN_STEP_S = 0.004  # from frame to frame
-MAX_FRAMES = 256  # of a clip of median length: steps are longer for longer clips
-MAX_MEDIANS = 4  # medians: of a longer clip the front is compared
+MIN_STEP_S = 0.004  # shortest hop between frames
+MAX_FRAMES = 256  # of a clip of median length; the hop is longer for longer clips
+MAX_MEDIANS = 4  # of a longer clip, only the first 4 median lengths are compared
 MAX_CLIPS = 20_000  # 1.6 GB of correlations
-BLOCK_BYTES = 2**24  # of products that are held at a time
+BLOCK_BYTES = 2**24  # size of the products computed at a time
 
 Floats = NDArray[np.float32]
 
 
 def correlation_frontend(spec: schema.FrontEnd, n_samples: int) -> schema.FrontEnd:
-    """The spectrogram that clips are compared by.
+    """Build the front-end of the spectrograms that are compared.
 
     Args:
-        spec: Rate and range of frequencies are those of this one.
-        n_samples: Median length of the clips; a frame is two steps long, a step n_samples / MAX_FRAMES or
-            MIN_STEP_S, up to the next power of two.
+        spec: Front-end with the sample rate and the frequency range to use.
+        n_samples: Median length of the clips. The hop is n_samples / MAX_FRAMES or MIN_STEP_S, whichever is longer,
+            rounded up to a power of two; a frame is two hops long.
+
+    Returns:
+        The front-end.
     """
     step = max(MIN_STEP_S * spec.sample_rate_hz, n_samples / MAX_FRAMES)
     hop = max(8, 1 << int(np.ceil(np.log2(step))))
@@ -57,18 +61,21 @@ def correlation_frontend(spec: schema.FrontEnd, n_samples: int) -> schema.FrontE
 
 
 def spectrograms(waveforms: Waveforms | Sequence[Floats], spec: schema.FrontEnd) -> list[Floats]:
-    """The clips as they are compared: float32 [n_frames, N_BANDS] each, mean 0, length 1 (silence: zeros).
+    """Compute the spectrograms that are compared.
 
     Args:
-        waveforms: float32 [n_samples] each, at the rate of `spec`.
-        spec: Front-end of the run, for its rate and range of frequencies.
+        waveforms: float32 [n_samples] each, at the sample rate of `spec`.
+        spec: Front-end with the sample rate and the frequency range to use.
+
+    Returns:
+        float32 [n_frames, N_BANDS] for each clip, with mean 0 and length 1; zeros for silence.
 
     Raises:
         UserError: There is no clip.
     """
     lengths = [len(waveforms[i]) for i in range(len(waveforms))]
     if not lengths:
-        raise UserError("Clips to correlate were expected; received none.")
+        raise UserError("One or more clips to correlate were expected. Received: none")
     median = int(np.median(lengths))
     own = correlation_frontend(spec, median)
     found = []
@@ -80,21 +87,21 @@ def spectrograms(waveforms: Waveforms | Sequence[Floats], spec: schema.FrontEnd)
 
 
 def correlations(clips: Sequence[Floats], *, shift: int = SHIFT) -> Floats:
-    """The largest correlation of every pair of spectrograms over all shifts in time and a few in frequency.
+    """Compute the largest correlation of every pair of spectrograms over shifts in time and frequency.
 
     Args:
-        clips: [n_frames, n_bands] each, as `spectrograms` gives them.
-        shift: Bands up and down, 0 or more.
+        clips: float32 [n_frames, n_bands] each, from `spectrograms`.
+        shift: Largest shift in bands, up and down, 0 or more. Default: 1.
 
     Returns:
-        float32 [n_clips, n_clips], symmetric, at most 1; 1 on the diagonal but for silence.
+        float32 [n_clips, n_clips], symmetric, at most 1; the diagonal is 1 except for silence.
 
     Raises:
-        UserError: More than MAX_CLIPS.
+        UserError: There are more than MAX_CLIPS clips.
     """
     if len(clips) > MAX_CLIPS:
         raise UserError(
-            f"At most {MAX_CLIPS} clips can be correlated, each with each; choose fewer with data.where. "
+            f"At most {MAX_CLIPS} clips can be correlated with one another; choose fewer with data.where. "
             f"Received: {len(clips)}"
         )
     longest, n_bands = max(len(clip) for clip in clips), clips[0].shape[1]
@@ -110,13 +117,13 @@ def correlations(clips: Sequence[Floats], *, shift: int = SHIFT) -> Floats:
         rows, columns = slice(a, a + block), slice(b, b + block)
         found = _best(spectra[:, rows], spectra[:, columns], n_lags, shift)
         if a == b:
-            found = np.maximum(found, found.T)  # float32 sums may differ with the order of a pair
+            found = np.maximum(found, found.T)  # float32 sums depend on the order of a pair
         best[rows, columns], best[columns, rows] = found, found.T
     return best
 
 
 def _best(first: NDArray[np.complex64], second: NDArray[np.complex64], n_lags: int, shift: int) -> Floats:
-    """[n_first, n_second] from spectra over time [n_freqs, n, n_bands]."""
+    """Largest correlations [n_first, n_second] from spectra over time [n_freqs, n, n_bands]."""
     n_bands, best = first.shape[2], np.full((first.shape[1], second.shape[1]), -np.inf, np.float32)
     for bands in range(-shift, shift + 1):
         low, high = max(0, bands), min(n_bands, n_bands + bands)

@@ -1,7 +1,7 @@
 """Enrollment: new classes for a trained run from a few clips each, without training.
 
-Source: Snell, Swersky, Zemel 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.org/abs/1703.05175.
-What is computed stands in calibration.py. The prototypes are weights of the head, so the new run is scored, evaluated
+Snell, Swersky, Zemel 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.org/abs/1703.05175. The numbers
+of the head are computed by calibration.py. The prototypes are weights of the head, so the new run is scored, evaluated
 and exported like any other.
 """
 
@@ -22,15 +22,15 @@ from birdnet_fs.data.manifest import Clip, Manifest
 from birdnet_fs.data.partition import PARTITION, Partition, write_partition
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import clip_rule
-from birdnet_fs.fewshot.calibration import EmbeddingDistance, CalibratedHead, calibrate
-from birdnet_fs.fewshot.support import SUPPORT, Support, read_support, excerpt_key, write_support
+from birdnet_fs.fewshot.calibration import CalibratedHead, EmbeddingDistance, calibrate
+from birdnet_fs.fewshot.support import SUPPORT, Support, excerpt_key, read_support, write_support
 from birdnet_fs.inference.embed import Embedder, embed_clips, embedding_width, training_mean_embedding
 from birdnet_fs.models.heads.prototypes import dense_layers
 from birdnet_fs.runs.provenance import inherited, provenance
 from birdnet_fs.runs.run import WEIGHTS, Run, build_network, model_weights, read_weights, save_run
 
 UNKNOWN = "unknown"
-SILENT_RMS = 1e-5  # -100 dB of full scale: below the noise of 16 bits
+SILENT_RMS = 1e-5  # -100 dB of full scale, below the quantization noise of 16 bits
 
 Floats = NDArray[np.float32]
 
@@ -45,35 +45,38 @@ def enroll(
     extend: bool = False,
     unknown: bool = True,
 ) -> Run:
-    """Write a run that knows the classes of the support.
+    """Write a run that classifies the classes of the support.
 
-    Classes that `run` was enrolled with are kept and added to. Those of a run that was trained otherwise are left
-    out: they have no support to be calibrated on.
+    Classes with which `run` was enrolled are kept, and the new ones are added. Classes on which `run` was trained are
+    left out, because they have no support to calibrate on.
 
     Args:
         run: Any trained run whose head reads an embedding (linear, cosine, prototypes).
-        manifest: The support: clips of the new classes, one label each; None when only something is removed.
-        output: The new run's folder.
-        background: Clips with none of the classes in them, to calibrate "unknown" on.
-        remove: Classes to leave out.
-        extend: Clips of a class that is known already are added to it; else they are refused. A clip that is in the
-            support already is not counted twice.
-        unknown: Add the class "unknown", which stands when nothing else is near enough.
+        manifest: The support: clips of the new classes, one label each. None: classes are only removed.
+        output: Folder of the new run.
+        background: Clips without any of the classes, to calibrate "unknown" on. Default: ().
+        remove: Classes to leave out. Default: ().
+        extend: Add clips to classes that the run has already, instead of refusing them. Clips that are in the support
+            already are not added again. Default: False.
+        unknown: Add the class "unknown" for audio that is similar to no class. Default: True.
 
     Returns:
-        The new run. Its `partition.csv` holds the clips of its support, and what the run behind it was trained on.
+        The new run. Its `partition.csv` holds the clips of its support and those that the base run was trained on.
 
     Raises:
-        UserError: No embedding, no usable support, a class that is known already or not at all, a clip with two
-            labels, fewer than two classes in the end, one clip alone, or a stored support that does not fit.
+        UserError: The head has no embedding, a class to remove does not exist, or fewer than two classes are left.
+            Errors of the support are passed on: none usable, a class that exists already, a clip without exactly one
+            label, one clip only, or a damaged stored support.
     """
     if run.experiment.model.head == "sed":
-        raise UserError(f"{run.path} has the head 'sed', which reads frames; enroll into a run with an embedding.")
+        raise UserError(f"{run.path} has the head 'sed', which has no embedding; enroll into a run with another head.")
     model = run.build_model()
     embedder = Embedder(model, run.frontend)
     support = read_support(run, embedding_width(model))
     if run.classes and not (run.path / SUPPORT).is_file():
-        say(f"The {len(run.classes)} classes that {run.path} was trained on are left out: they have no support.")
+        say(
+            f"The {len(run.classes)} classes that {run.path} was trained on are left out, because they have no support."
+        )
     missing = [name for name in remove if name not in support.classes]
     if missing:
         raise UserError(
@@ -83,12 +86,12 @@ def enroll(
     support = support.without(remove)
     if manifest is not None:
         clips = _new_clips(manifest, run, support, extend)
-        heard = _check_not_trained_on(clips, run, support)
-        if len(heard):
-            support = support + Support(heard.clips, embed_clips(embedder, heard, "embedding the support"))
+        waveforms = _read_audible(clips, run, support)
+        if len(waveforms):
+            support = support + Support(waveforms.clips, embed_clips(embedder, waveforms, "embedding the support"))
     if len(support.classes) + unknown < 2:
         raise UserError(
-            f"Two or more classes are needed to tell apart. Received: {', '.join(support.classes) or 'none'}"
+            f'Two or more classes are needed, "unknown" included. Received: {", ".join(support.classes) or "none"}'
         )
     noises = _background(embedder, background, run.frontend.sample_rate_hz)
     head = calibrate(support.labels, support.embeddings, noises, embedding_distance(run, model), unknown=unknown)
@@ -96,11 +99,14 @@ def enroll(
 
 
 def embedding_distance(run: Run, model: keras.Model) -> EmbeddingDistance:
-    """How a run compares embeddings: its own way when it has prototypes, else cosines around the middle of its classes.
+    """Return how a run compares embeddings.
 
     Args:
         run: A run whose head reads an embedding.
         model: Its network.
+
+    Returns:
+        The distance of a head "prototypes"; for other heads, cosines around the mean embedding of the training clips.
     """
     settings, head = run.experiment.model, model.get_layer("logits")
     if settings.head != "prototypes":
@@ -108,24 +114,30 @@ def embedding_distance(run: Run, model: keras.Model) -> EmbeddingDistance:
     if settings.distance == "cosine":
         return EmbeddingDistance("cosine", keras.ops.convert_to_numpy(head.center))
     if settings.distance == "euclidean":
-        return EmbeddingDistance("euclidean", None)  # any center will do, a near one keeps digits
-    nowhere = np.zeros(embedding_width(model), np.float32)  # a learned distance knows no center
-    return EmbeddingDistance("learned", nowhere, dense_layers(head.learned))
+        return EmbeddingDistance(
+            "euclidean", None
+        )  # distances do not depend on the center; one near the embeddings rounds less
+    origin = np.zeros(embedding_width(model), np.float32)  # a learned distance has no center
+    return EmbeddingDistance("learned", origin, dense_layers(head.learned))
 
 
 def _new_clips(manifest: Manifest, run: Run, known: Support, extend: bool) -> list[Clip]:
     """The clips of the manifest that are not in the support yet."""
     several = [clip for clip in manifest.clips if len(clip.labels) != 1]
     if several:
-        raise UserError(f"Every support clip must have one label. Received: {several[0].path} with several or none")
+        raise UserError(
+            f"Every support clip must have one label. Received: {several[0].path} with {len(several[0].labels)}"
+        )
     labels = {clip.labels[0] for clip in manifest.clips}
     if UNKNOWN in labels:
-        raise UserError(f"The label {UNKNOWN!r} stands for none of the classes; rename it, or give --background.")
+        raise UserError(
+            f"The label {UNKNOWN!r} is reserved for audio of no class; rename it, or give the clips with --background."
+        )
     both = sorted(labels & set(known.classes))
     if both and not extend:
         raise UserError(
-            f"{both[0]!r} is a class of {run.path} already ({len(both)} such); add clips to it with --extend, or take "
-            "it out first with --remove."
+            f"{both[0]!r} is a class of {run.path} already ({len(both)} such); add clips to it with --extend, or "
+            "remove it first with --remove."
         )
     held = {excerpt_key(clip): clip.labels[0] for clip in known.clips}
     clips = with_fingerprints(manifest.clips)
@@ -133,41 +145,41 @@ def _new_clips(manifest: Manifest, run: Run, known: Support, extend: bool) -> li
         label = held.get(excerpt_key(clip), clip.labels[0])
         if label != clip.labels[0]:
             raise UserError(
-                f"{clip.path} is in the support of {label!r} already, and a clip has one label; take it out of "
-                f"{clip.labels[0]!r}, or --remove {label!r}."
+                f"{clip.path} is in the support of {label!r} already, and a clip has one label; remove it from "
+                f"{clip.labels[0]!r}, or use --remove {label!r}."
             )
     new = [clip for clip in clips if excerpt_key(clip) not in held]
     if len(new) < len(clips):
         first = next(clip.path for clip in clips if excerpt_key(clip) in held)
         n = len(clips) - len(new)
-        say(f"{n} of {len(clips)} clips are in the support already and are not counted twice: {first} first.")
+        say(f"{n} of {len(clips)} clips are in the support already and are not added again (the first: {first}).")
     return new
 
 
-def _check_not_trained_on(clips: Sequence[Clip], run: Run, known: Support) -> Waveforms:
-    """What can be learned from; broken and silent clips are said."""
+def _read_audible(clips: Sequence[Clip], run: Run, known: Support) -> Waveforms:
+    """Waveforms of the clips that can be decoded and are not silent; the others are reported."""
     waveforms = Waveforms(clips, run.frontend.sample_rate_hz)
     if waveforms.ledger.counts()["quarantined"]:
         say(waveforms.ledger.summary())
     silent = [i for i in range(len(waveforms)) if float(np.sqrt(np.mean(np.square(waveforms[i])))) < SILENT_RMS]
     for i in silent:
         say(f"{waveforms.clips[i].path} is silent and was left out.")
-    heard = [clip for i, clip in enumerate(waveforms.clips) if i not in silent]
+    audible = [clip for i, clip in enumerate(waveforms.clips) if i not in silent]
     labels = sorted({clip.labels[0] for clip in clips})
-    lost = sorted(set(labels) - {clip.labels[0] for clip in heard} - set(known.classes))
+    lost = sorted(set(labels) - {clip.labels[0] for clip in audible} - set(known.classes))
     if lost:
-        raise UserError(
-            f"No clip of {lost[0]!r} can be learned from: all are broken or silent. Give other recordings of it."
-        )
+        raise UserError(f"Every clip of {lost[0]!r} is damaged or silent; give other recordings of this class.")
     for name in labels:
-        own = {clip.recording_group for clip in heard if clip.labels[0] == name}
+        own = {clip.recording_group for clip in audible if clip.labels[0] == name}
         if len(own) == 1 and name not in known.classes:
-            say(f"All clips of {name!r} are from one recording: its individual and background are learned with it.")
-    return Waveforms(heard, run.frontend.sample_rate_hz) if silent else waveforms
+            say(
+                f"All clips of {name!r} are from one recording; its individual and background become part of the class."
+            )
+    return Waveforms(audible, run.frontend.sample_rate_hz) if silent else waveforms
 
 
 def _background(embedder: Embedder, clips: Sequence[Clip], sample_rate_hz: int) -> Floats:
-    """Embeddings of single windows: what is to be refused is heard window by window."""
+    """Embeddings of single windows [n_windows, width], as in scoring."""
     if not clips:
         return np.empty((0, 0), np.float32)
     waveforms = Waveforms(clips, sample_rate_hz)
@@ -177,18 +189,18 @@ def _background(embedder: Embedder, clips: Sequence[Clip], sample_rate_hz: int) 
 
 
 def _inherited(run: Run, support: Support) -> tuple[Clip, ...]:
-    """What the encoder was trained on; the earlier support of an enrolled run is no part of that."""
+    """The clips that the encoder was trained on, without the earlier support of an enrolled run."""
     if (run.path / SUPPORT).is_file():
         return provenance(run.path).inherited
     return inherited([run.path], support.clips)
 
 
 def _write(run: Run, output: Path, support: Support, head: CalibratedHead) -> Run:
-    old, heard = run.experiment, ("root", "table", "layout", "audio", "where", "label_column", "group_column")
-    experiment = schema.Experiment(  # how the run was trained does not hold for what comes out
+    old, kept = run.experiment, ("root", "table", "layout", "audio", "where", "label_column", "group_column")
+    experiment = schema.Experiment(  # settings of the training do not apply to the enrolled run
         name=output.resolve().name,
         seed=old.seed,
-        data=schema.Data(**{name: getattr(old.data, name) for name in heard}),
+        data=schema.Data(**{name: getattr(old.data, name) for name in kept}),
         frontend=old.frontend,
         model=dataclasses.replace(
             old.model,
@@ -205,7 +217,7 @@ def _write(run: Run, output: Path, support: Support, head: CalibratedHead) -> Ru
     new = {layer.prototypes.path: head.prototypes, layer.center.path: head.center}
     if head.unknown is not None:
         new[layer.unknown_logit.path] = np.array([head.unknown], np.float32)
-    values = {**read_weights(run.path / WEIGHTS), **new}  # a learned distance goes on as it is
+    values = {**read_weights(run.path / WEIGHTS), **new}  # the weights of a learned distance stay
     for variable in model.weights:
         if "seed_generator" not in variable.path:
             variable.assign(values[variable.path])

@@ -1,4 +1,4 @@
-"""How well a run tells classes apart from a few clips of each, above all classes that it was never trained on.
+"""Few-shot accuracy of a run on classes that it was not trained on.
 
 A clip is a recording, a part of one, or a timed event in it.
 """
@@ -30,8 +30,8 @@ from birdnet_fs.runs.run import Run
 from birdnet_fs.training.loop import device_of
 
 METHODS = ("euclidean", "cosine", "simpleshot", "logistic_regression")
-CORRELATION_METHODS = "cosine"  # what the correlation is added to
-SHORT = 0.5  # of the network's input: a word is said when most clips are shorter
+CORRELATION_METHOD = "cosine"  # the correlation is added to the scores of this method
+SHORT = 0.5  # fraction of the network's input; a median length below is reported
 
 
 def evaluate_few_shot(
@@ -47,37 +47,37 @@ def evaluate_few_shot(
     fill: str = "silence",
     correlation: bool = False,
 ) -> tuple[list[FewShotAccuracy], dict[str, str]]:
-    """Accuracy over episodes of clips.
+    """Compute the accuracy of a run over episodes of labeled clips.
+
+    A UserError is raised when no clip can be read or no episodes can be drawn, and when the run was trained on one of
+    the recordings or, without `known`, on one of the classes.
 
     Args:
         run: Any trained run with an embedding.
-        clips: Labeled, one class each.
-        n_way: Classes of an episode.
-        shots: Support clips of a class, one set of episodes for each number.
-        n_query: Query clips of a class.
-        n_episodes: For each number of shots, across recordings and within them apart.
-        seed: Of the episodes.
-        known: Classes that the run was trained on may stand in episodes, from recordings that it was not trained on.
-        fill: What follows a clip that is shorter than the network's input; see `embed_clips`.
-        correlation: Also name queries by spectrogram cross-correlation alone ("correlation"), and by the sum of
-            cosines and correlations, both standardized over the classes of a query ("cosine+correlation").
+        clips: Labeled clips, one class each.
+        n_way: Number of classes of an episode, 2 or more.
+        shots: Numbers of support clips of a class; each has its own episodes.
+        n_query: Number of query clips of a class, 1 or more.
+        n_episodes: Number of episodes for each number of shots, across recordings and within recordings.
+        seed: Seed of the episodes, 0 or more.
+        known: Accept classes that the run was trained on, from recordings that it was not trained on. Default: False.
+        fill: How a clip that is shorter than the network's input is filled, see `embed_clips`. Default: "silence".
+        correlation: Also classify the queries by spectrogram cross-correlation alone ("correlation"), and by the sum of
+            cosines and correlations, both standardized over the classes of a query ("cosine+correlation"). Default:
+            False.
 
     Returns:
-        Results by shots, recordings and method (the same episodes for all methods); and why there are none across or
-        within recordings, where that is so.
-
-    Raises:
-        UserError: The run was trained on one of the recordings or, without `known`, on one of the classes; no clip can
-            be read, or no episodes can be drawn.
+        Results by shots, recordings and method, on the same episodes for all methods; and for recordings "across" or
+        "within" without episodes the reason.
     """
-    _check_new(run, clips, known)
+    _check_not_trained_on(run, clips, known)
     waveforms = Waveforms(clips, run.frontend.sample_rate_hz)
-    _say_what_was_read(waveforms, run.frontend.segment_s, fill)
+    _report_clips(waveforms, run.frontend.segment_s, fill)
     with keras.device(device_of("auto")):
         model = run.build_model()
     embeddings = embed_clips(Embedder(model, run.frontend), waveforms, "embedding clips", fill)
-    middle = training_mean_embedding(run, model)
-    alike = correlations(spectrograms(waveforms, run.frontend)) if correlation else None
+    center = training_mean_embedding(run, model)
+    pair_correlations = correlations(spectrograms(waveforms, run.frontend)) if correlation else None
     labels = [clip.labels[0] for clip in waveforms.clips]
     groups = [clip.recording_group for clip in waveforms.clips]
     results: list[FewShotAccuracy] = []
@@ -88,29 +88,29 @@ def evaluate_few_shot(
         )
         reasons |= why
         for episodes in drawn:
-            results += [few_shot_accuracy(embeddings, episodes, method, base_mean=middle) for method in METHODS]
-            if alike is not None:
-                pairs = by_pairs("correlation", alike, episodes)
+            results += [few_shot_accuracy(embeddings, episodes, method, base_mean=center) for method in METHODS]
+            if pair_correlations is not None:
+                pairs = by_pairs("correlation", pair_correlations, episodes)
                 results += [
                     summarize(pairs),
-                    summarize(combine_standardized(by_embedding(embeddings, episodes, CORRELATION_METHODS), pairs)),
+                    summarize(combine_standardized(by_embedding(embeddings, episodes, CORRELATION_METHOD), pairs)),
                 ]
     return results, reasons
 
 
 def result_to_json(result: FewShotAccuracy) -> dict[str, Any]:
-    """A result as JSON values, without its confusion matrix."""
+    """Convert a result to JSON values, without its confusion matrix."""
     return {name: value for name, value in asdict(result).items() if name not in ("confusion", "names")}
 
 
-def _check_new(run: Run, clips: Sequence[Clip], known: bool) -> None:
-    """Refuse what would measure how well the run remembers."""
+def _check_not_trained_on(run: Run, clips: Sequence[Clip], known: bool) -> None:
+    """Refuse classes (unless `known`) and recordings that the run was trained on."""
     trained = provenance(run.path)
     both = sorted(trained.labels & {clip.labels[0] for clip in clips})
     if both and not known:
         raise UserError(
-            f"{run.path} was trained on {both[0]!r} ({len(both)} such classes); choose classes that are new to it, for "
-            "example with data.where, or let known ones in with --known."
+            f"{run.path} was trained on {both[0]!r} ({len(both)} such classes); choose other classes, for "
+            "example with data.where, or accept them with --known."
         )
     again = trained.trained_on(clips)
     if again:
@@ -120,14 +120,14 @@ def _check_new(run: Run, clips: Sequence[Clip], known: bool) -> None:
         )
 
 
-def _say_what_was_read(waveforms: Waveforms, segment_s: float, fill: str) -> None:
+def _report_clips(waveforms: Waveforms, segment_s: float, fill: str) -> None:
     if waveforms.ledger.counts()["quarantined"]:
         say(waveforms.ledger.summary())
     rows = [row for row in waveforms.ledger.rows if row.status != "quarantined"]
     short = sum("short" in row.flags for row in rows)
     if short:
-        say(f"{short} of {len(rows)} clips end behind their recording and are shorter than the table says.")
+        say(f"{short} of {len(rows)} clips end after their recording and are shorter than in the table.")
     median_s = float(np.median([row.duration_s for row in rows]))
     if median_s < SHORT * segment_s:
-        rest = "silence (--fill repeat puts the clip there again)" if fill == "silence" else "the clip again and again"
-        say(f"The run listens to {segment_s:g} s at a time, clips last {median_s:.2g} s (median): the rest is {rest}.")
+        how = "padded with silence (--fill repeat repeats them)" if fill == "silence" else "repeated"
+        say(f"Clips of {median_s:.2g} s (median) are {how} to the input of {segment_s:g} s.")

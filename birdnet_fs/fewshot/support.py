@@ -1,7 +1,7 @@
-"""The support of an enrolled run: the clips it has learned its classes from, one embedding for each.
+"""The support of an enrolled run: the clips of its classes, and one embedding for each.
 
-It lies in the run folder (`support.safetensors`, `support.csv`), so that classes can be added, extended and removed
-without hearing the earlier clips again.
+It is stored in the run folder (`support.safetensors`, `support.csv`), so that classes can be added, extended and
+removed without reading the earlier clips again.
 """
 
 import csv
@@ -29,10 +29,15 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Support:
-    """Clips with one label each, and their embeddings."""
+    """Clips with one label each, and their embeddings.
+
+    Attributes:
+        clips: The clips.
+        embeddings: float32 [n_clips, width].
+    """
 
     clips: tuple[Clip, ...]
-    embeddings: Floats  # [n_clips, width]
+    embeddings: Floats
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -41,11 +46,11 @@ class Support:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names, sorted."""
+        """Names of the classes, sorted."""
         return tuple(sorted(set(self.labels)))
 
     def without(self, classes: Sequence[str]) -> "Support":
-        """The clips of the other classes."""
+        """Return the clips of the other classes."""
         rows = [i for i, label in enumerate(self.labels) if label not in classes]
         return Support(tuple(self.clips[i] for i in rows), self.embeddings[rows])
 
@@ -54,19 +59,24 @@ class Support:
 
 
 def excerpt_key(clip: Clip) -> tuple[str, float, float | None]:
-    """What two clips with fingerprints share that are one excerpt of one recording, whatever its files are called."""
+    """Return a key that two clips share when they are the same excerpt of the same recording, under any file name."""
     return recording_key(clip), clip.onset_s, clip.offset_s
 
 
 def read_support(run: Run, width: int) -> Support:
-    """What the run was enrolled with; nothing for a run that was trained otherwise.
+    """Read the support that a run was enrolled with.
+
+    The fingerprints of the clips are those in the run's `partition.csv`, or those of the files that still exist.
 
     Args:
-        run: The run. The fingerprints of the clips are those in its `partition.csv`, or of the files still there.
-        width: Of its embeddings.
+        run: The run.
+        width: Width of its embeddings.
+
+    Returns:
+        The support; empty for a run that was not enrolled.
 
     Raises:
-        UserError: The files are damaged or do not fit each other or the network.
+        UserError: The files are damaged, or do not match each other or the network.
     """
     if not (run.path / SUPPORT).is_file():
         return Support((), np.empty((0, width), np.float32))
@@ -75,7 +85,7 @@ def read_support(run: Run, width: int) -> Support:
         with open(run.path / SUPPORT_TABLE, encoding="utf-8", errors="surrogateescape", newline="") as file:
             clips = tuple(_clip(row) for row in csv.DictReader(file))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"The support in {run.path} cannot be read ({error}); enroll the classes again.") from None
+        raise UserError(f"The support in {run.path} is damaged ({error}); enroll the classes again.") from None
     if embeddings.shape != (len(clips), width):
         raise UserError(
             f"{run.path / SUPPORT} must hold {len(clips)} embeddings of width {width}, those of its network. "
@@ -92,7 +102,7 @@ def _clip(row: dict[str, str]) -> Clip:
 
 
 def write_support(folder: Path, support: Support) -> None:
-    """Write the two files of `read_support`."""
+    """Write the two files that `read_support` reads."""
     with atomic_path(folder / SUPPORT) as part:
         part.write_bytes(save({"embeddings": np.ascontiguousarray(support.embeddings, np.float32)}))
     with (

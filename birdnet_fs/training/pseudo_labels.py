@@ -95,8 +95,8 @@ def read_pseudo_labels(experiment: schema.Experiment, parts: Partition) -> Pseud
     if not rows:
         raise UserError(
             f"None of the {len(paths)} windows of {table} can be trained on: {int((~sure).sum())} are below "
-            f"pseudo_labels.threshold={settings.threshold:g} or floor={settings.floor:g}, {len(away)} recordings are held "
-            "out. Lower the threshold, or label other recordings."
+            f"pseudo_labels.threshold={settings.threshold:g} or floor={settings.floor:g}, {len(away)} recordings are "
+            "held out. Lower the threshold, or label other recordings."
         )
     targets, weights = soft_targets(found.values[rows], settings, multi_label=data.multi_label)
     whole = {clip.path: clip for clip in recordings}

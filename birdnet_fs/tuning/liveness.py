@@ -1,4 +1,4 @@
-"""Which processes still run: each keeps touching a file, in a folder that several machines may share.
+"""Detection of processes that ended: each regularly touches a file, in a folder that several machines may share.
 
 Optuna has heartbeats for `RDBStorage` only (`optuna.storages.fail_stale_trials` does nothing with a `JournalStorage`).
 The age of a file is measured with the clock of the file system, since clocks of two machines need not agree.
@@ -21,7 +21,7 @@ TOUCHES_PER_GRACE = 12
 
 
 def claim(path: Path) -> None:
-    """Write a file that names this process as its owner, for `last_touched` to read."""
+    """Write a file that names this process as its owner, for `last_touched`."""
     write_json(path, {"machine": _machine(), "pid": os.getpid()})
 
 
@@ -30,14 +30,19 @@ def kept_touched(path: Path, grace_s: float = GRACE_S) -> Iterator[None]:
     """Touch a file regularly from a thread while the block runs.
 
     Args:
-        path: The file; it may vanish meanwhile.
-        grace_s: Seconds without a touch after which others consider the owner gone; twelve touches fit in.
+        path: The file; it may be removed meanwhile.
+        grace_s: Seconds without a touch after which other processes consider this one gone. It is touched twelve times
+            as often. Default: 120.
+
+    Yields:
+        Nothing.
     """
     end = threading.Event()
 
     def touch() -> None:
         while not end.wait(grace_s / TOUCHES_PER_GRACE):
-            with contextlib.suppress(OSError):  # a full or absent disk comes back, or the owner is considered gone
+            # when a full or absent disk does not come back in time, the process is considered gone
+            with contextlib.suppress(OSError):
                 os.utime(path)
 
     thread = threading.Thread(target=touch, daemon=True)
@@ -51,15 +56,15 @@ def kept_touched(path: Path, grace_s: float = GRACE_S) -> Iterator[None]:
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[float]:
-    """Run the block in one process at a time; wait until no other is in it.
+    """Run the block in one process at a time, and wait until no other process is in it.
 
-    A process that was killed inside it is waited for GRACE_S seconds.
+    When a process is killed inside the block, others wait for GRACE_S seconds.
 
     Args:
-        path: The lock is `PATH.lock`.
+        path: The lock is the file `PATH.lock`.
 
     Yields:
-        The present time of the file system, in seconds, comparable with `last_touched`.
+        Present time of the file system in seconds, comparable with `last_touched`.
     """
     lock, file = JournalFileOpenLock(str(path), grace_period=int(GRACE_S)), Path(f"{path}.lock")
     lock.acquire()
@@ -72,11 +77,14 @@ def exclusive(path: Path) -> Iterator[float]:
 
 
 def last_touched(path: Path) -> float:
-    """When the owner of a claimed file last touched it.
+    """Return when the owner of a claimed file last touched it.
+
+    Args:
+        path: File written by `claim`.
 
     Returns:
-        Time of the file system in seconds; 0 when there is no file, or when its owner ran on this machine and has
-        ended.
+        Time of the file system in seconds; 0 when there is no file, or when its owner was a process of this machine
+        that has ended.
     """
     try:
         owner, touched_s = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
@@ -93,7 +101,7 @@ def last_touched(path: Path) -> float:
 
 
 def _machine() -> str:
-    """This machine since it was started, and where its process numbers count (containers have their own)."""
+    """Identifier of this machine since its last start, and of its namespace of process numbers (containers)."""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

@@ -1,7 +1,7 @@
-"""A search space against the settings: what is wrong with it before the first trial, and what a trial is trained with.
+"""Search spaces: checks before the first trial, and the settings of a trial.
 
-A drawn value becomes `key=value` as on the command line, so that a trial is what `birdnet-fs train CONFIG:NAME` with
-these settings trains.
+A drawn value becomes `key=value` as on the command line, so that a trial is equal to `birdnet-fs train CONFIG:NAME`
+with these settings.
 """
 
 import dataclasses
@@ -18,32 +18,36 @@ from birdnet_fs.models import resolve
 from birdnet_fs.runs.resolve import NEUTRAL_SETTINGS
 
 GROUPS = {"frontend": preset}
-DIGITS = 6  # of a drawn number, so that it can be read and written
-# trials that differ in these measure different things, or the same
-_MEASURES = ("seed", "data", "episodes", "pretrain")
-_CAN_DIFFER = ("data.secondary", "data.secondary_target", "episodes.n_train")
-_MAKES_NO_DIFFERENCE = (
+DIGITS = 6  # significant digits of a drawn number, so that it is easy to read and write
+# trials that differ in these settings are not comparable
+_DATA_SETTINGS = ("seed", "data", "episodes", "pretrain")
+_SEARCHABLE_DATA_SETTINGS = ("data.secondary", "data.secondary_target", "episodes.n_train")
+_WITHOUT_EFFECT = (  # on the value of a trial
     "name",
     "debug",
     "training.checkpoints.select",
     *NEUTRAL_SETTINGS,
-)  # to the value a trial is judged by
+)
 
 
 def check_space(space: schema.Space, base: schema.Experiment) -> None:
-    """Refuse a space with a key that no setting has, a value of the wrong type, or a setting not to search over.
+    """Check that every key is a setting that may be searched, with values of its type.
+
+    Args:
+        space: The search space.
+        base: The experiment that is tuned.
 
     Raises:
-        UserError: As above; the key is named.
+        UserError: A key or value does not fit; the key is named.
     """
     for key, values in space.values.items():
-        if key.split(".")[0] in _MEASURES and key not in _CAN_DIFFER:
+        if key.split(".")[0] in _DATA_SETTINGS and key not in _SEARCHABLE_DATA_SETTINGS:
             raise UserError(
-                f"{key} cannot be searched: it changes what is learned from or what is measured, so that trials could "
-                "not be compared. Take it out of the space and set it for all trials."
+                f"{key} cannot be searched: it changes the training or validation data, so that trials are not "
+                "comparable. Remove it from the space and set it for all trials."
             )
-        if key in _MAKES_NO_DIFFERENCE:
-            raise UserError(f"{key} cannot be searched: it does not change what is learned. Take it out of the space.")
+        if key in _WITHOUT_EFFECT:
+            raise UserError(f"{key} cannot be searched: it does not change the network. Remove it from the space.")
         if key in ("model", "model.name") and isinstance(values, schema.Categorical):
             for value in values.options:
                 resolve(str(value))
@@ -51,33 +55,42 @@ def check_space(space: schema.Space, base: schema.Experiment) -> None:
             _typed(base, [f"{key}={text(value)}"], "The search space does not fit")
     for place in (0, -1):
         drawn = {key: _probes(values)[place] for key, values in space.values.items()}
-        _typed(base, _assignments(space, base, drawn), "What the search space's derive gave does not fit")
+        _typed(base, _assignments(space, base, drawn), "The settings from derive of the search space do not fit")
 
 
 def distributions(space: schema.Space) -> dict[str, BaseDistribution]:
-    """The space as Optuna has it; options by how they are written behind "="."""
+    """Convert the space to Optuna's distributions; options are written as behind "="."""
     return {key: _distribution(values) for key, values in space.values.items()}
 
 
 def settings_of(space: schema.Space, base: schema.Experiment, params: Mapping[str, Any]) -> list[str]:
-    """`key=value` of a trial, drawn and derived.
+    """Return the settings of a trial, drawn and derived.
+
+    A UserError of `space.derive` is passed on, and any other error of it becomes one.
 
     Args:
-        space: Where they were drawn.
+        space: The search space.
         base: The experiment that is tuned.
-        params: What Optuna drew, by key.
+        params: Values drawn by Optuna, by key.
 
-    Raises:
-        UserError: `space.derive` failed.
+    Returns:
+        Settings `key=value`.
     """
     return _assignments(space, base, {key: _value(values, params[key]) for key, values in space.values.items()})
 
 
 def trial_experiment(base: schema.Experiment, settings: Sequence[str], *, name: str) -> schema.Experiment:
-    """The experiment of a trial; without checkpoints, of which a study would keep too many.
+    """Build the experiment of a trial, without checkpoints, which would fill the disk.
 
-    Raises:
-        UserError: The settings exclude one another.
+    A UserError for settings that exclude one another is passed on.
+
+    Args:
+        base: The experiment that is tuned.
+        settings: Settings `key=value`.
+        name: Name of the experiment.
+
+    Returns:
+        The experiment.
     """
     chosen = override(base, settings, GROUPS)
     checkpoints = dataclasses.replace(chosen.training.checkpoints, n_best=0)
@@ -103,7 +116,7 @@ def _value(values: schema.Float | schema.Int | schema.Categorical, drawn: Any) -
 
 
 def _probes(values: schema.Float | schema.Int | schema.Categorical) -> list[Any]:
-    """Values whose types tell for all of them: a Float has one that is not whole."""
+    """Values whose types stand for all values of the range; one of a Float is not a whole number."""
     if isinstance(values, schema.Categorical):
         return list(values.options)
     if isinstance(values, schema.Int):
@@ -120,7 +133,7 @@ def _assignments(space: schema.Space, base: schema.Experiment, drawn: dict[str, 
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"The search space's derive failed: {type(error).__name__}: {error}") from error
+            raise UserError(f"derive of the search space failed: {type(error).__name__}: {error}") from error
     return [f"{key}={text(value)}" for key, value in {**drawn, **derived}.items()]
 
 

@@ -1,14 +1,14 @@
-"""The folder of a study, on which processes of one machine, or of many that share the folder, work together.
+"""The folder of a study, shared by processes of one machine or of several.
 
-    journal.log   the trials, written by Optuna's JournalStorage (append-only, a lock file, good over NFS)
+    journal.log   the trials, written by Optuna's JournalStorage (append-only, with a lock file, works over NFS)
     base.json     the experiment that is tuned
-    space.json    what is searched
+    space.json    the search space
     trials/0007   a trial: trial.json (settings), history.csv, log.txt; a run folder when it was trained to its end
 
-Optuna (Akiba et al. 2019, https://arxiv.org/abs/1907.10902) stores, draws and prunes. Its loop `study.optimize` is not
-used: it counts the trials of one process (with `MaxTrialsCallback(6)` four processes trained 9), fails on a trial that
-another process has taken over, does not try again what was interrupted, and a journal has no heartbeats. Draws are
-keyed on (seed, number of draws before), so that a study that was stopped continues as if it had not been.
+Optuna (Akiba et al. 2019, https://arxiv.org/abs/1907.10902) stores, draws and prunes. `study.optimize` is not used: it
+counts the trials of one process (with `MaxTrialsCallback(6)` four processes trained 9), fails on a trial that another
+process has taken over, and does not retry interrupted trials; and a journal has no heartbeats. Draws depend on (seed,
+number of earlier draws), so that a study that was stopped continues as if it had not been.
 """
 
 import contextlib
@@ -40,25 +40,25 @@ from birdnet_fs.tuning.trial_summary import LOST, REASON, RETRY, TrialSummary, b
 
 JOURNAL, BASE, SPACE, TRIALS = "journal.log", "base.json", "space.json", "trials"
 ALIVE, DRAW, NAME, COLUMN = "alive.json", "draw", "study", "column"
-MAX_RETRIES = 2  # of settings whose process was killed: they may be the cause
+MAX_RETRIES = 2  # retries of a trial whose process was killed; its settings may be the cause
 POLL_S = 1.0
-REDUCTION_FACTOR = 3  # of hyperband: one trial in three continues
+REDUCTION_FACTOR = 3  # hyperband continues one trial in three
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Study:
     """A study that one process works on.
 
-    Args:
-        folder: Made when absent.
-        base: The experiment that is tuned, as a run keeps it.
-        space: What is searched, and how.
-        n_trials: Total over all processes, trained to their end or pruned. Default: that of the space.
-        n_kept: Number of best trials whose weights are kept.
-        grace_s: Seconds without a sign of life after which another process is considered gone.
+    A UserError is raised when the folder holds another study, or a damaged journal.
 
-    Raises:
-        UserError: The folder holds another study, or its journal is damaged.
+    Args:
+        folder: Folder of the study; created when absent.
+        base: The experiment that is tuned, with resolved settings.
+        space: The search space with sampler and pruner.
+        n_trials: Number of trials over all processes that are trained to their end or pruned. Default: that of the
+            space.
+        n_kept: Number of best trials whose weights are kept. Default: 3.
+        grace_s: Seconds without a touched file after which another process is considered gone. Default: 120.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class Study:
         self._study.pruner = _pruner(space, schema.debugged(base).training.epochs)
 
     def trial_folder(self, number: int) -> Path:
-        """The folder of a trial."""
+        """Return the folder of a trial."""
         return self.folder / TRIALS / f"{number:04d}"
 
     def trials(self) -> list[TrialSummary]:
-        """All trials, by number."""
+        """Summarize all trials, by number."""
         return summaries(self._study)
 
     @property
@@ -100,19 +100,19 @@ class Study:
 
     @property
     def column(self) -> str:
-        """The history column that trials are compared by; "value" until it is known."""
+        """History column by which trials are compared; "value" until it is known."""
         return str(self._study.user_attrs.get(COLUMN, "value"))
 
     def remember_column(self, column: str) -> None:
-        """Keep the name of the history column that trials are compared by."""
+        """Store the name of the history column by which trials are compared."""
         if self.column != column:
             self._study.set_user_attr(COLUMN, column)
 
     def next(self) -> Trial | None:
         """Start a trial, or retry one whose process has ended.
 
-        Where only trials that other processes are training are missing, wait until each of these was seen to be alive
-        and leave them to it.
+        When only trials of other processes are missing, wait until each of these processes was seen to be alive, and
+        leave the trials to them.
 
         Returns:
             The trial, to be trained inside `alive`; None when there is none left to start.
@@ -124,7 +124,7 @@ class Study:
                 for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                     touched_s = last_touched(self.trial_folder(trial.number) / ALIVE)
                     if now_s - touched_s > self.grace_s:
-                        self._retry(trial, "its process ended without a word (killed, or out of memory)")
+                        self._retry(trial, "its process was killed, or out of memory")
                         continue
                     n_running += 1
                     all_alive &= first_touched.setdefault(trial.number, touched_s) != touched_s
@@ -136,7 +136,14 @@ class Study:
 
     @contextlib.contextmanager
     def alive(self, trial: Trial) -> Iterator[None]:
-        """Show other processes, while the block runs, that a trial is being trained."""
+        """Show other processes, while the block runs, that a trial is being trained.
+
+        Args:
+            trial: The trial.
+
+        Yields:
+            Nothing.
+        """
         path = self.trial_folder(trial.number) / ALIVE
         try:
             with kept_touched(path, self.grace_s):
@@ -148,11 +155,11 @@ class Study:
         """End a trial, unless another process has considered this one gone and retried it.
 
         Args:
-            trial: It is running.
-            state: COMPLETE (`value` is needed); PRUNED, also when its settings exclude one another; or FAIL, which does
-                not count as one of `n_trials`.
-            value: Of its best epoch.
-            reason: Why it did not finish.
+            trial: A running trial.
+            state: COMPLETE, with `value`; PRUNED, also when its settings exclude one another; or FAIL, which does not
+                count as one of `n_trials`.
+            value: Value of its best epoch. Default: None.
+            reason: Why it did not finish. Default: "".
         """
         with contextlib.suppress(UpdateFinishedTrialError):
             if reason:
@@ -161,7 +168,7 @@ class Study:
         self._tidy(trial.number)
 
     def interrupt(self, trial: Trial) -> None:
-        """End a trial that the user has stopped; its settings are tried when the study continues."""
+        """End a trial that the user has stopped; its settings are tried again when the study continues."""
         with exclusive(self.folder / DRAW):
             self._retry(self._storage.get_trial(trial._trial_id), "interrupted", counts=False)
         self._tidy(trial.number)
@@ -175,7 +182,7 @@ class Study:
         return trial
 
     def _retry(self, trial: FrozenTrial, reason: str, *, counts: bool = True) -> None:
-        """Fail a trial for what is no fault of its settings, and queue these again."""
+        """Fail a trial for a reason other than its settings, and queue the settings again."""
         n_retries = int(trial.user_attrs.get(RETRY, 0)) + counts
         try:
             self._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
@@ -188,7 +195,7 @@ class Study:
             self._study.enqueue_trial(trial.params, user_attrs={RETRY: n_retries})
 
     def _tidy(self, number: int) -> None:
-        """Remove weights of this trial that are of no use, and those of trials that are no longer among the best."""
+        """Remove unused weights of this trial, and the weights of trials that are no longer among the best."""
         for name in ("diverged", "interrupted", CHECKPOINTS):
             shutil.rmtree(self.trial_folder(number) / name, ignore_errors=True)
         for trial in best_first(self.trials())[self.n_kept :]:
@@ -196,16 +203,23 @@ class Study:
 
 
 def open_journal(folder: Path) -> JournalStorage:
-    """The journal of a study, made when absent, without half a last line that a killed process or a full disk left.
+    """Open the journal of a study, and create it when absent.
 
-    Optuna would append to that half line, and refuse the whole journal from then on.
+    An incomplete last line, left by a killed process or a full disk, is removed: Optuna would append to it and refuse
+    the whole journal from then on.
+
+    Args:
+        folder: Folder of the study.
+
+    Returns:
+        The storage.
 
     Raises:
-        UserError: It is damaged.
+        UserError: The journal is damaged.
     """
     file = folder / JOURNAL
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # a link as lock, Optuna's default, needs a privilege on Windows, and from a relative path it never gets free
+    # Optuna's default, a link as lock, needs a privilege on Windows and is never released for a relative path
     lock = JournalFileOpenLock(str(file))
     if file.is_file():
         lock.acquire()
@@ -219,32 +233,38 @@ def open_journal(folder: Path) -> JournalStorage:
         return JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise UserError(
-            f"{file} is damaged ({type(error).__name__}: {error}); put a copy of it back, or start a study in another "
+            f"{file} is damaged ({type(error).__name__}: {error}); restore a copy of it, or start a study in another "
             "folder with -o."
         ) from error
 
 
 def read_study(folder: Path) -> optuna.Study:
-    """The study of a folder as Optuna sees it, to look at.
+    """Open the study of a folder, to look at its trials.
+
+    Args:
+        folder: Folder of the study.
+
+    Returns:
+        Optuna's study.
 
     Raises:
         UserError: There is none.
     """
     if not (folder / JOURNAL).is_file() or not (folder / BASE).is_file():
-        raise UserError(f"A study with {JOURNAL} and {BASE} was expected at {folder}; birdnet-fs tune makes one.")
+        raise UserError(f"A study with {JOURNAL} and {BASE} was expected at {folder}; birdnet-fs tune writes one.")
     try:
         return optuna.load_study(study_name=NAME, storage=open_journal(folder))
     except KeyError:
-        raise UserError(f"{folder / JOURNAL} holds no study; birdnet-fs tune makes one.") from None
+        raise UserError(f"{folder / JOURNAL} holds no study; birdnet-fs tune writes one.") from None
 
 
 def read_base(folder: Path) -> schema.Experiment:
-    """The experiment that a study tunes."""
+    """Read the experiment that a study tunes."""
     return read_experiment(folder / BASE)
 
 
 def _pruner(space: schema.Space, n_epochs: int) -> optuna.pruners.BasePruner:
-    """Steps are finished epochs, from 1."""
+    """The pruner of a space; its steps are finished epochs, from 1."""
     if space.pruner == "none":
         return optuna.pruners.NopPruner()
     if space.pruner == "median":
@@ -267,8 +287,8 @@ def _keep_or_compare(
     key = next((key for key in {**new, **old} if new.get(key) != old.get(key)), None)
     if key is not None:
         raise UserError(
-            f"{file.parent} holds a study with {kind} (the first that differs: {key}={new.get(key, 'nothing')}); give "
-            "another folder with -o, or the same settings to go on with it."
+            f"{file.parent} holds a study with {kind} (the first that differs: {key}={new.get(key, 'nothing')}); "
+            "choose another folder with -o, or the same settings to continue it."
         )
 
 
@@ -277,5 +297,5 @@ def _flat(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _current_kinds(value: dict[str, Any]) -> dict[str, Any]:
-    """A stored search space with the classes' present names."""
+    """A stored search space with the present names of its classes."""
     return {key: {**values, "kind": CLASSES.get(values["kind"], values["kind"])} for key, values in value.items()}

@@ -1,4 +1,4 @@
-"""The trials of a study, read from its journal: state, value of the best epoch, settings, reason of a failure."""
+"""Summaries of the trials of a study, read from its journal."""
 
 import dataclasses
 import math
@@ -13,21 +13,34 @@ RETRY, REASON, LOST, SETTINGS = "again", "reason", "lost", "settings"  # attribu
 
 @dataclasses.dataclass(frozen=True)
 class TrialSummary:
-    """A trial as it stands in the journal."""
+    """State of a trial in the journal.
+
+    Attributes:
+        number: Number of the trial, from 0.
+        state: "finished", "pruned", "impossible" (settings that exclude one another), "failed", "lost" (its process
+            ended), "running" or "waiting".
+        value: Value of the best epoch; None when there is none.
+        best_epoch: The best epoch, from 1.
+        values: Values by epoch.
+        seconds: Duration.
+        reason: Why it did not finish, else "".
+        params: Drawn values by key.
+        settings: Settings `key=value`, drawn and derived.
+    """
 
     number: int
-    state: str  # finished, pruned, impossible, failed, lost, running or waiting
-    value: float | None  # of its best epoch
-    best_epoch: int | None  # from 1
-    values: dict[int, float]  # by epoch
+    state: str
+    value: float | None
+    best_epoch: int | None
+    values: dict[int, float]
     seconds: float | None
-    reason: str  # why it did not finish
-    params: dict[str, Any]  # what was drawn
-    settings: tuple[str, ...]  # key=value, drawn and derived
+    reason: str
+    params: dict[str, Any]
+    settings: tuple[str, ...]
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> "TrialSummary":
-        """Summarize a trial of Optuna's."""
+        """Summarize one of Optuna's trials."""
         values = {epoch: value for epoch, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)}
         best = max(values, key=values.__getitem__, default=None)
         states = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned" if values else "impossible"}
@@ -46,21 +59,21 @@ class TrialSummary:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more happens to it."""
+        """Whether the trial has ended."""
         return self.state not in ("running", "waiting")
 
     @property
     def counts(self) -> bool:
-        """Whether it is one of the trials that were asked for."""
+        """Whether it counts as one of the requested trials."""
         return self.state in ("finished", "pruned", "impossible")
 
 
 def summaries(study: optuna.Study) -> list[TrialSummary]:
-    """All trials of a study, by number."""
+    """Summarize all trials of a study, by number."""
     return [TrialSummary.of(trial) for trial in study.get_trials(deepcopy=False)]
 
 
 def best_first(trials: Sequence[TrialSummary]) -> list[TrialSummary]:
-    """Those that were trained to their end, the highest value first; of equal ones the earlier."""
+    """Sort the trials that were trained to their end by decreasing value, equal ones by number."""
     finished = [trial for trial in trials if trial.state == "finished" and trial.value is not None]
     return sorted(finished, key=lambda trial: (-(trial.value or 0.0), trial.number))

@@ -1,7 +1,7 @@
-"""A worker of a study: starts trials, trains them and reports their values.
+"""One process of a study: it starts trials, trains them and reports their values.
 
-A trial is trained like any run, on clips that are decoded once for all trials of the worker. Its value is that of its
-best epoch on the validation clips; what is held out is never looked at.
+A trial is trained like any run, on clips that are decoded once for all trials of the process. Its value is that of its
+best epoch on the validation clips; held-out clips are not used.
 """
 
 import contextlib
@@ -38,39 +38,39 @@ from birdnet_fs.tuning.study import Study
 from birdnet_fs.tuning.trial_summary import SETTINGS
 
 LOG, TRIAL = "log.txt", "trial.json"
-MAX_CONSECUTIVE_FAILURES = 12  # trials without a value; then their settings are not the cause
-Train = Callable[..., Any]  # trainer.train
+MAX_CONSECUTIVE_FAILURES = 12  # trials without a value; so many in a row have another cause than their settings
+Train = Callable[..., Any]  # with the arguments of trainer.train
 
 
 def check_tuning(base: schema.Experiment, space: schema.Space) -> schema.Experiment:
-    """Check, before the first trial, what can be checked.
+    """Check, before the first trial, everything that can be checked.
 
     Args:
         base: The experiment that is tuned.
-        space: What is searched.
+        space: The search space.
 
     Returns:
-        The experiment as a run keeps it.
+        The experiment with resolved settings.
 
     Raises:
-        UserError: The space does not fit the settings, there are no validation clips, or nothing can be trained here.
+        UserError: There is nothing to validate on. Errors of the space and of the settings are passed on.
     """
     check_space(space, base)
     base = resolved(base)
     device_of(base.training.device)
     tracker.check_tracking(base.training)
     if base.episodes and not base.episodes.n_val:
-        raise UserError("Tuning goes by validation episodes, and there are none; set episodes.n_val (for example 200).")
+        raise UserError("Tuning needs validation episodes, and episodes.n_val is 0; set it (for example 200).")
     if not partition(base).val:
         raise UserError(
-            "Tuning goes by validation clips, and there are none; set data.val_fraction (for example 0.2) or "
+            "Tuning needs validation clips, and there are none; set data.val_fraction (for example 0.2) or "
             "data.split=70/15/15."
         )
     return base
 
 
 def free_memory() -> None:
-    """Free the memory of the trial before, on the GPU too."""
+    """Free the memory of the previous trial, on the GPU too."""
     keras.utils.clear_session(free_memory=False)
     gc.collect()
     if torch.cuda.is_available():
@@ -86,15 +86,16 @@ def work(
 ) -> None:
     """Train trials until none is left to start.
 
+    A KeyboardInterrupt ends the trial; it is tried again when the study continues.
+
     Args:
-        study: Where trials are drawn and their values kept.
-        train_one: Trains one; `trainer.train` or a stub.
-        free_memory: Called after each.
-        stop: When set, the trial is interrupted after the epoch.
+        study: The study.
+        train_one: Trains one trial, with the arguments of `trainer.train` (the default).
+        free_memory: Called after each trial. Default: `free_memory`.
+        stop: Interrupts the trial after its epoch when set. Default: an event that is never set.
 
     Raises:
         UserError: Many trials in a row failed.
-        KeyboardInterrupt: The user stopped it; the trial is tried again when the study continues.
     """
     stop = stop or threading.Event()
     train_one = functools.partial(train_one, pretrained=_pretrained(study), read=decode_once())
@@ -111,11 +112,11 @@ def work(
         free_memory()
         n_failures = n_failures + 1 if failure else 0
         if n_failures == MAX_CONSECUTIVE_FAILURES:
-            raise UserError(f"{n_failures} trials in a row failed, the last because: {failure} (all of it: {log_file})")
+            raise UserError(f"{n_failures} trials in a row failed, the last with: {failure} (see {log_file})")
 
 
 def _run_trial(study: Study, trial: optuna.Trial, train_one: Train, stop: threading.Event) -> str:
-    """Train one trial and tell the study; why it has no value, or ""."""
+    """Train one trial and report it to the study; the reason why it has no value, or ""."""
     epochs: list[float] = []
 
     def watch(column: str, history: Sequence[Row]) -> None:
@@ -126,7 +127,7 @@ def _run_trial(study: Study, trial: optuna.Trial, train_one: Train, stop: thread
         if math.isfinite(epochs[-1]):
             trial.report(epochs[-1], step=len(epochs))
             if trial.should_prune():
-                raise optuna.TrialPruned(f"behind the others after epoch {len(epochs)}")
+                raise optuna.TrialPruned(f"worse than the other trials after epoch {len(epochs)}")
 
     try:
         folder, settings = study.trial_folder(trial.number), settings_of(study.space, study.base, trial.params)
@@ -139,17 +140,17 @@ def _run_trial(study: Study, trial: optuna.Trial, train_one: Train, stop: thread
         values = [value for value in epochs if math.isfinite(value)]
         if not values:
             raise UserError(
-                f"{study.column} was never defined: validation needs clips with and without each of some classes."
+                f"{study.column} was undefined in every epoch: validation needs clips with and without a class."
             )
         study.tell(trial, TrialState.COMPLETE, value=max(values))
     except optuna.TrialPruned as pruned:
         study.tell(trial, TrialState.PRUNED, reason=str(pruned))
     except UpdateFinishedTrialError:
-        print("Another worker considered this one gone and has taken over the trial.")
+        print("Another process considered this one gone and has taken over the trial.")
     except KeyboardInterrupt:
         study.interrupt(trial)
         raise
-    except UserError as error:  # before the first epoch: the settings exclude one another
+    except UserError as error:  # before the first epoch: settings that exclude one another
         excluded = not epochs and not isinstance(error, DivergedError)
         study.tell(trial, TrialState.PRUNED if excluded else TrialState.FAIL, reason=str(error))
         return str(error)
@@ -167,9 +168,9 @@ def _check(stop: threading.Event) -> None:
 
 
 def decode_once() -> Read:
-    """A `read` for `trainer.train` that gives the `Waveforms` of before for the same clips at the same rate.
+    """Make a `read` for `trainer.train` that decodes the same clips at the same rate only once.
 
-    Those of one rate are kept, since only a study that searches over the rate has others.
+    Waveforms of one sample rate are kept, since only a study that searches over the rate has others.
     """
     decoded: dict[tuple[Any, ...], Waveforms] = {}
 
@@ -185,7 +186,7 @@ def decode_once() -> Read:
 
 
 def _pretrained(study: Study) -> Path | None:
-    """The pretrained start of all trials, trained by one of the workers while the others wait."""
+    """The pretrained run from which all trials start; one process trains it while the others wait."""
     if study.base.pretrain is None:
         return None
     with exclusive(study.folder / PRETRAIN):

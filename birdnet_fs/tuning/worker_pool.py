@@ -1,7 +1,7 @@
-"""Worker processes of one command: started, replaced when they are killed, stopped with the command.
+"""Worker processes of one command: started with it, replaced when they are killed, stopped with it.
 
-The pools of the standard library do not fit: when one process is killed, `concurrent.futures.ProcessPoolExecutor` ends
-all of them (`BrokenProcessPool`), and `multiprocessing.Pool` waits for its result forever.
+The pools of the standard library cannot do this: when one process is killed, `concurrent.futures.ProcessPoolExecutor`
+ends all of them (`BrokenProcessPool`), and `multiprocessing.Pool` waits for its result forever.
 """
 
 import contextlib
@@ -31,14 +31,17 @@ class WorkerPool:
 
     Args:
         target: A function of a module, called as `target(*args, stop)`. `stop` is a `threading.Event` that is set
-            together with a KeyboardInterrupt, since some callbacks from C drop the latter.
-        args: Its arguments; they are pickled.
-        n_workers: 0 or more.
-        n_threads: Threads of each worker for arithmetic.
+            together with a KeyboardInterrupt, since callbacks from C may drop the latter.
+        args: Arguments of `target`; they are pickled.
+        n_workers: Number of processes, 0 or more.
+        n_threads: Number of threads for arithmetic in each process, 1 or more.
+
+    Attributes:
+        exit_code: Exit code of the first process that failed and was not replaced; 0 when there is none.
     """
 
     def __init__(self, target: Callable[..., None], args: tuple[Any, ...], n_workers: int, *, n_threads: int) -> None:
-        self.exit_code = 0  # that of the first worker that failed for good
+        self.exit_code = 0
         self._call, self._n_workers, self._n_threads = (target, args), n_workers, n_threads
         self._workers: dict[int, BaseProcess] = {}
         self._n_restarts = 0
@@ -52,23 +55,27 @@ class WorkerPool:
         self.stop()
 
     def run(self) -> Iterator[None]:
-        """Yield about twice a second until all workers have ended, and once more after that."""
+        """Iterate until all processes have ended.
+
+        Yields:
+            Nothing, about twice a second, and once more after the end.
+        """
         while self._workers:
             yield
             wait([worker.sentinel for worker in self._workers.values()], POLL_S)
             for index, worker in list(self._workers.items()):
-                if index in self._workers and worker.exitcode is not None:  # a failure of another has stopped all
+                if index in self._workers and worker.exitcode is not None:  # `_ended` may stop all
                     del self._workers[index]
                     self._ended(index, worker.exitcode)
         yield
 
     def stop(self) -> None:
-        """Interrupt all workers and wait until they have ended; kill those that take longer than a minute."""
+        """Interrupt all processes and wait for their end; kill those that take longer than a minute."""
         for worker in self._workers.values():
             worker.terminate()
         deadline = time.monotonic() + STOP_TIMEOUT_S
         for worker in self._workers.values():
-            with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: do not wait
+            with contextlib.suppress(KeyboardInterrupt):  # do not wait after a second Ctrl-C
                 worker.join(max(0.1, deadline - time.monotonic()))
             worker.kill()
             worker.join()
@@ -76,9 +83,9 @@ class WorkerPool:
 
     def _start(self, index: int) -> None:
         environment = {**_gpu(index), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(self._n_threads))}
-        # a fork would share CUDA and the threads of the parent
+        # a forked process would share CUDA and the threads of the parent
         worker = multiprocessing.get_context("spawn").Process(target=_run_worker, args=(environment, *self._call))
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for the parent, which then decides
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited, because the parent handles Ctrl-C
         try:
             worker.start()
         finally:
@@ -92,9 +99,9 @@ class WorkerPool:
             self.exit_code = self.exit_code or max(1, exit_code)
             self.stop()
             return
-        hint = "; often the memory was full" if exit_code == KILLED else ""
+        hint = "; often for lack of memory" if exit_code == KILLED else ""
         how = f"signal {-exit_code}{hint}" if exit_code < 0 else f"exit status {exit_code}"
-        say(f"A worker ended by itself ({how}); another takes its place.")
+        say(f"A worker process ended ({how}); another takes its place.")
         self._n_restarts += 1
         self._start(index)
 
@@ -111,11 +118,11 @@ def _run_worker(environment: dict[str, str], target: Callable[..., None], args: 
 
 
 def _interrupt_with_parent() -> threading.Event:
-    """Raise KeyboardInterrupt, once, on SIGTERM and when the parent process ends; the event is set then too."""
+    """Raise KeyboardInterrupt, once, on SIGTERM and when the parent process ends; also set the returned event."""
     stop = threading.Event()
 
     def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would end the clearing up
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal would interrupt the cleanup
         stop.set()
         raise KeyboardInterrupt
 
@@ -125,7 +132,7 @@ def _interrupt_with_parent() -> threading.Event:
             parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(STOP_TIMEOUT_S)
-        os._exit(STOPPED)  # the main thread hangs in code that is not Python
+        os._exit(STOPPED)  # the main thread is blocked outside of Python
 
     signal.signal(signal.SIGTERM, interrupt)
     threading.Thread(target=watch_parent, daemon=True).start()
@@ -133,14 +140,14 @@ def _interrupt_with_parent() -> threading.Event:
 
 
 def threads_per_worker(n_workers: int) -> int:
-    """The cores that this process may use, divided by the number of workers; 1 or more."""
+    """Divide the cores that this process may use by the number of workers; 1 or more."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, available // n_workers)
 
 
 def _gpu(index: int) -> dict[str, str]:
-    """One of the visible NVIDIA GPUs for each worker, in turn; nothing where there are not several."""
+    """Environment that selects one of the visible NVIDIA GPUs for each process in turn; empty with less than two."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    cards = Path("/proc/driver/nvidia/gpus")
-    visible = given.split(",") if given is not None else [str(i) for i, _ in enumerate(cards.glob("*"))]
+    gpus = Path("/proc/driver/nvidia/gpus")
+    visible = given.split(",") if given is not None else [str(i) for i, _ in enumerate(gpus.glob("*"))]
     return {"CUDA_VISIBLE_DEVICES": visible[index % len(visible)]} if len(visible) > 1 else {}
