@@ -176,8 +176,8 @@ def test_a_cut_off_recording_has_that_of_the_samples_that_are_left(tmp_path: Pat
 
 def test_it_is_computed_once_until_the_file_changes(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
-    real = copies.opened
-    monkeypatch.setattr(copies, "opened", lambda path: opened.append(path) or real(path))
+    real = copies.open_source
+    monkeypatch.setattr(copies, "open_source", lambda path: opened.append(path) or real(path))
     first = fingerprint(original)
     assert fingerprint(original) == first and opened == [original]
     write(original, SAMPLES[::-1])

@@ -1,4 +1,4 @@
-"""Rows and files that are wrong: all found in one pass, named with their row, and never at the cost of the others."""
+"""The manifest: faults of rows and files, row filters, background, binary labels and real tables."""
 
 import csv
 import os
@@ -6,11 +6,11 @@ import os
 import numpy as np
 import pytest
 import soundfile as sf
+from label_layouts import as_csv, tone
 
 from birdnet_fs.audio.read import read_audio
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.data.ledger import Ledger
-from birdnet_fs.data.manifest import read_manifest, write_manifest
+from birdnet_fs.data.manifest import read_background, read_manifest, write_manifest
 from birdnet_fs.data.segments import cut_segments
 from birdnet_fs.schema import Data
 
@@ -75,7 +75,7 @@ def test_every_fault_is_found_in_one_pass(tmp_path, capsys):
         4: ("label is empty",),
         5: ("repeats t.csv row 2",),
         6: ("another label",),
-        7: ("end (1 s) must lie behind its start (2 s)",),
+        7: ("end (1 s) must be later than its start (2 s)",),
         8: ("onset must be seconds", "offset must be seconds", "fold must be a whole number"),
         9: ("a folder",),
         10: ("2 audio files are called same.wav",),
@@ -106,7 +106,7 @@ def test_a_file_that_breaks_later_is_left_out_of_the_cut(tmp_path):
     make(tmp_path, 4)
     found = read_manifest(Data(str(tmp_path)))
     (tmp_path / "002.wav").write_bytes(b"RIFF")
-    segments = cut_segments(found, segment_s=0.25, segment_hop_s=0, min_overlap_s=0.1)
+    segments = cut_segments(found, segment_s=0.25, segment_hop_s=0, min_overlap_s=0.1, sample_rate_hz=8000)
     assert len(segments) == 6 and found.ledger.counts()["quarantined"] == 1
 
 
@@ -126,19 +126,89 @@ def test_odd_names(tmp_path):
     assert read_manifest(Data(str(tmp_path), table="latin.csv")).clips[0].path == found.clips[0].path
 
 
-def test_ledger(tmp_path):
-    ledger = Ledger()
-    ledger.add(tmp_path / "a.wav", "ok", flags=("silent", "antiphase"), duration_s=1.5)
-    ledger.add("b,\n.wav", "partial", "short", source="t.csv row 3")
-    ledger.add("c.wav", "quarantined", 'says "no"')
-    assert ledger.counts() == {"ok": 1, "partial": 1, "quarantined": 1}
-    ledger.write(tmp_path / "l.csv")
-    with open(tmp_path / "l.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["path"] for row in rows] == [str(tmp_path / "a.wav"), "b,\\n.wav", "c.wav"]
-    assert (
-        rows[0]["flags"] == "silent;antiphase" and rows[0]["duration_s"] == "1.500" and rows[2]["reason"] == 'says "no"'
-    )
-    for status, reason in (("fine", ""), ("partial", "")):
-        with pytest.raises(ValueError):
-            ledger.add("d.wav", status, reason)
+def test_row_filter_and_background_select_rows(tmp_path):
+    as_csv(tmp_path)
+    chosen = read_manifest(Data(str(tmp_path), where="site=s1,split=train|val"))
+    assert [clip.path.name for clip in chosen.clips] == ["a.wav"]
+    with pytest.raises(UserError, match=r"has no column 'sites'. Did you mean 'site'"):
+        read_manifest(Data(str(tmp_path), where="sites=s1"))
+    with pytest.raises(UserError, match=r"selects none of the 3 rows .*site has s1, s2"):
+        read_manifest(Data(str(tmp_path), where="site=s3"))
+    with pytest.raises(UserError, match="column=value"):
+        read_manifest(Data(str(tmp_path), where="site"))
+    background = read_background(Data(str(tmp_path), background="site=s1"))
+    assert [clip.labels for clip in background.clips] == [(), ()]
+    assert read_background(Data(str(tmp_path))).clips == ()
+    tone(tmp_path / "quiet" / "night" / "n.wav")
+    tone(tmp_path / "quiet" / "m.wav")
+    for folder in ("quiet", str(tmp_path / "quiet")):
+        found = read_background(Data(str(tmp_path), where="site=s1", background=folder)).clips
+        assert [(clip.path.name, clip.labels) for clip in found] == [("m.wav", ()), ("n.wav", ())]
+
+
+@pytest.mark.shared
+def test_real_tables(shared_data):
+    data = Data(str(shared_data), table="metadata.csv", audio="audio", where="set=birds10")
+    found = read_manifest(data)
+    assert len(found.clips) == 100 and len(found.classes) == 10 and not found.events
+    assert {clip.fold for clip in found.clips} == {0, 1, 2, 3, 4} and len({clip.group for clip in found.clips}) > 90
+    assert found.hours_per_class()["Junco hyemalis"] == pytest.approx(10 * 6 / 3600)
+    weak = Data(str(shared_data), table="metadata.csv", audio="audio", where="set=spinetail", multi_label=True)
+    assert read_manifest(weak).clips[0].labels == ("CRER", "SP")
+    timed = Data(str(shared_data), table="annotations.csv", audio="audio", where="set=spinetail", multi_label=True)
+    raven = Data(str(shared_data), table="raven", audio="audio", multi_label=True)
+    events = read_manifest(timed)
+    selections = [clip for clip in read_manifest(raven).clips if clip.path.stem == "spinetail"]
+    assert events.events and len(events.clips) == len(selections) == 18
+    assert [clip.labels for clip in events.clips] == [clip.labels for clip in selections]
+
+
+@pytest.fixture
+def call_folder(tmp_path):
+    for name in ("Parus major/a.wav", "Corvus corax/b.wav", "noise/c.wav", "nocall/d.wav"):
+        file = tmp_path / name
+        file.parent.mkdir()
+        sf.write(file, np.zeros(8000), 8000)
+    return tmp_path
+
+
+def test_binary_label_replaces_every_label_and_noise_has_none(call_folder):
+    plain = read_manifest(Data(root=str(call_folder), multi_label=True))
+    assert {clip.path.name: clip.labels for clip in plain.clips} == {
+        "a.wav": ("Parus major",),
+        "b.wav": ("Corvus corax",),
+        "c.wav": (),
+        "d.wav": (),
+    }
+    found = read_manifest(Data(root=str(call_folder), multi_label=True, binary_label="call"))
+    assert found.classes == ("call",)
+    assert {clip.path.name: clip.labels for clip in found.clips} == {
+        "a.wav": ("call",),
+        "b.wav": ("call",),
+        "c.wav": (),
+        "d.wav": (),
+    }
+    assert all(row.status == "ok" for row in found.ledger.rows)
+
+
+def test_binary_label_replaces_several_and_secondary_labels(call_folder):
+    with (call_folder / "table.csv").open("w", newline="") as file:
+        rows = [["filename", "label", "secondary_labels"], ["Parus major/a.wav", "x;y", "z"], ["noise/c.wav", "", "z"]]
+        csv.writer(file).writerows(rows)
+    found = read_manifest(Data(root=str(call_folder), table="table.csv", multi_label=True, binary_label="call"))
+    assert next((clip.labels, clip.secondary) for clip in found.clips) == (("call",), ())
+
+
+def test_binary_label_needs_several_labels():
+    with pytest.raises(UserError, match=r"data\.binary_label=call needs data\.multi_label=true"):
+        Data(binary_label="call")
+
+
+def test_binary_label_without_negative_examples_gives_a_message(call_folder, capsys):
+    data = Data(root=str(call_folder), multi_label=True, binary_label="call")
+    read_manifest(data)
+    assert "no negative examples" not in capsys.readouterr().err
+    for name in ("noise/c.wav", "nocall/d.wav"):
+        (call_folder / name).unlink()
+    read_manifest(data)
+    assert "every clip has a label, so there are no negative examples" in capsys.readouterr().err

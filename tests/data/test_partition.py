@@ -93,7 +93,7 @@ def test_the_split_of_the_table(table) -> None:
     with pytest.raises(UserError, match=r"Cross-validation needs data\.split=folds"):
         fold_numbers(experiment(root, split="table"))
     table(split=lambda i: "train" if i else "tset")
-    with pytest.raises(UserError, match="1 of 40 have something else"):
+    with pytest.raises(UserError, match="1 of 40 rows have another value"):
         partition(experiment(root, split="table"))
 
 
@@ -104,8 +104,8 @@ def test_whole_classes_are_divided(table) -> None:
     assert [len(names) for names in named[0]] == [14, 3, 3]
     assert len(set.union(*named[0])) == 20
     assert named[0] == named[1] != named[2]
-    assert parts[0].unseen and parts[0].classes == tuple(sorted(named[0][0]))
-    with pytest.raises(UserError, match=r"needs three classes or more\. Received: species0, species1"):
+    assert parts[0].classes_unseen_in_training and parts[0].classes == tuple(sorted(named[0][0]))
+    with pytest.raises(UserError, match=r"needs three classes or more\. Received: 2 \(species0, species1\)"):
         partition(few_shot(table(label=lambda i: f"species{i % 2}"), seed=0, split="classes"))
 
 
@@ -125,8 +125,8 @@ def test_another_column_may_say_the_split(table) -> None:
 def test_classes_are_all_there_are_where_the_parts_share_some(table) -> None:
     root = table(split=lambda i: ("train", "train", "test", "train")[i % 4] if i > 1 else "test")
     part = partition(experiment(root, split="table"))
-    assert not part.unseen and len(part.classes) == 4
-    assert not partition(experiment(root, fold=-1)).unseen
+    assert not part.classes_unseen_in_training and len(part.classes) == 4
+    assert not partition(experiment(root, fold=-1)).classes_unseen_in_training
 
 
 @pytest.mark.parametrize(("split", "sizes"), [("80/20", (32, 0, 8)), ("70/15/15", (28, 6, 6))])

@@ -51,7 +51,7 @@ def test_a_failed_write_leaves_the_old_table(tmp_path):
     path = tmp_path / "scores.csv"
     write_scores(path, score_table(ROWS, np.zeros((3, 3)), CLASSES))
     before = path.read_bytes()
-    with pytest.raises(UserError, match=r"a,b.wav at 0 s hold NaN"):
+    with pytest.raises(UserError, match=r"Received: NaN for a,b.wav at 0 s"):
         write_scores(path, score_table(ROWS, np.full((3, 3), np.nan), CLASSES))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["scores.csv"]
@@ -63,9 +63,9 @@ def test_a_failed_write_leaves_the_old_table(tmp_path):
         ("", "must have the columns"),
         ("path,onset\n", "must have the columns path, onset_s, duration_s, group, labels and one column per class"),
         (",".join(COLUMNS) + "\n", "one column per class"),
-        (",".join(COLUMNS) + ",x\na.wav,0,5,g,x\n", "line 2: 5 cells instead of 6"),
+        (",".join(COLUMNS) + ",x\na.wav,0,5,g,x\n", "line 2: expected 6 cells, received 5"),
         (",".join(COLUMNS) + ",x\na.wav,0,5,g,x,half\n", "line 2: could not convert"),
-        (",".join(COLUMNS) + ",x\na.wav,0,5,g,x,nan\n", "hold NaN"),
+        (",".join(COLUMNS) + ",x\na.wav,0,5,g,x,nan\n", "Received: NaN"),
         (",".join(COLUMNS) + ",x,x\na.wav,0,5,g,x,1,1\n", "same name"),
     ],
 )
@@ -76,7 +76,7 @@ def test_a_damaged_table_is_refused(tmp_path, text, says):
 
 
 def test_missing_tables_wrong_shapes_and_semicolons_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"none.csv; it does not exist: evaluate a run first"):
+    with pytest.raises(UserError, match=r"none.csv, which does not exist; birdnet-fs evaluate"):
         read_scores(tmp_path / "none.csv")
     with pytest.raises(UserError, match=r"\[3, 3\]"):
         write_scores(tmp_path / "s.csv", score_table(ROWS, np.zeros((2, 3)), CLASSES))
@@ -90,7 +90,7 @@ def test_clips_become_rows_with_the_labels_of_their_targets(tmp_path):
         Clip(tmp_path / "a.wav", 0.5, None, ("Ümlaut",), group="g"),
         Clip(tmp_path / "a.wav", 0.5, 1.0, (), secondary=("Parus, major",)),
     ]
-    table = ScoreTable.of(clips, np.zeros((2, 3)), np.array([[0, 0, 1], [1, 0, 0]]), CLASSES)
+    table = ScoreTable.from_clips(clips, np.zeros((2, 3)), np.array([[0, 0, 1], [1, 0, 0]]), CLASSES)
     assert [(row.onset_s, row.duration_s, row.labels) for row in table.rows] == [
         (0.5, 1.5, ("Ümlaut",)),
         (0.5, 0.5, ("Parus, major",)),

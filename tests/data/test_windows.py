@@ -1,4 +1,4 @@
-"""The one cutting rule: against counting sample by sample, whole against streamed, and between all that call it."""
+"""The cutting rule: against counting sample by sample, whole against streamed, and in all code that cuts recordings."""
 
 import csv
 import importlib.util
@@ -36,13 +36,14 @@ from birdnet_fs.data.windows import (
     recording_rule,
 )
 from birdnet_fs.fewshot import enrollment
+from birdnet_fs.inference import embed
 from birdnet_fs.inference.clips import score_clips
 from birdnet_fs.inference.embed import Embedder, Item, embed_clips
 from birdnet_fs.inference.engine import Engine
 from birdnet_fs.inference.ensemble import EnsembleMember, ensemble_engine
 from birdnet_fs.reports import labeled
 from birdnet_fs.schema import Data, Experiment, FrontEnd
-from birdnet_fs.training import episodic, validation
+from birdnet_fs.training import validation
 
 EXPORT = Path(__file__).parents[2] / "export"
 RATE = 8_000
@@ -94,9 +95,8 @@ def test_windows_equal_brute_force_whole_and_streamed(case: tuple[int, int, int,
 def test_the_reader_of_exported_files_repeats_the_rule(case: tuple[int, int, int, int]) -> None:
     n_total, n_samples, hop, rate = case
     hop = min(hop, n_samples)
-    assert receiving("reading").cut_windows(n_total, n_samples, hop, rate) == WindowRule(n_samples, hop, rate).windows(
-        n_total
-    )
+    wanted = WindowRule(n_samples, hop, rate).windows(n_total)
+    assert receiving("reading").cut_windows(n_total, n_samples, hop, rate) == wanted
 
 
 def test_a_rest_of_a_second_or_half_a_window_is_kept() -> None:
@@ -142,7 +142,7 @@ def test_times_become_samples() -> None:
     assert clip_rule(5, 10) == WindowRule(5, 2, 10) and clip_rule(1, 10).hop == 1
     assert (recording_rule(5.0, 32_000).min_rest, recording_rule(0.2, 22_050).min_rest) == (32_000, 2_205)
     for segment_s, hop_s in ((0.0, 0.0), (-1.0, 0.0), (1.0, -1.0), (1e-6, 0.0), (1.0, 1e-6)):
-        with pytest.raises(UserError, match=r"segment_s must be above 0 and segment_hop_s 0 or more"):
+        with pytest.raises(UserError, match=r"segment_s must be above 0, segment_hop_s 0 or more, and both at least"):
             recording_rule(segment_s, 32_000, hop_s)
 
 
@@ -196,7 +196,7 @@ def places(windows) -> list[tuple[float, float]]:
     return found
 
 
-def listening() -> tuple[Engine, list[np.ndarray]]:
+def engine_that_stores_windows() -> tuple[Engine, list[np.ndarray]]:
     """An engine, and the windows it was given."""
     given: list[np.ndarray] = []
 
@@ -221,14 +221,14 @@ def by_training_on_events(path, tmp_path, monkeypatch):
 
 def by_evaluating_events(path, tmp_path, monkeypatch):
     monkeypatch.setattr(labeled, "read_manifest", lambda data, classes: events_in(path))
-    engine, given = listening()
+    engine, given = engine_that_stores_windows()
     table, _ = labeled.score_labeled(engine, Data())
     assert [(row.onset_s, row.duration_s) for row in table.rows] == places(given)
     return given
 
 
 def by_analyzing(path, tmp_path, monkeypatch):
-    engine, given = listening()
+    engine, given = engine_that_stores_windows()
     analyze(engine, [path], tmp_path / "tables", min_confidence=0.0, top_n=1)
     with open(next((tmp_path / "tables").glob("*.results.csv")), encoding="utf-8", newline="") as file:
         spans = [(float(row["Start (s)"]), float(row["End (s)"])) for row in csv.DictReader(file)]
@@ -237,10 +237,9 @@ def by_analyzing(path, tmp_path, monkeypatch):
 
 
 def by_pseudo_labels(path, tmp_path, monkeypatch):
-    engine, given = listening()
-    with open(
-        pseudo_labels.label_recordings(engine, [path], tmp_path / "labeled"), encoding="utf-8", newline=""
-    ) as file:
+    engine, given = engine_that_stores_windows()
+    table = pseudo_labels.label_recordings(engine, [path], tmp_path / "labeled")
+    with open(table, encoding="utf-8", newline="") as file:
         rows = [(float(row["onset_s"]), float(row["duration_s"])) for row in csv.DictReader(file)]
     assert rows == places(given)
     return given
@@ -269,30 +268,31 @@ def noted(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[np.ndarra
 def by_validation(path, tmp_path, monkeypatch):
     given = noted(monkeypatch, validation)
     waveforms, targets = Waveforms([Clip(path)], RATE), np.array([[1.0, 0.0]])
-    validation.supervised_validation(network(), waveforms, targets, SPEC, CLASSES, multi_label=True)()
+    experiment = Experiment(data=Data(multi_label=True), frontend=SPEC)
+    validation.supervised_validation(network(), waveforms, targets, experiment, CLASSES)()
     return given
 
 
 def by_evaluating_clips(path, tmp_path, monkeypatch):
-    engine, given = listening()
+    engine, given = engine_that_stores_windows()
     score_clips(engine, [Clip(path)])
     return given
 
 
 def by_episodes(path, tmp_path, monkeypatch):
-    given = noted(monkeypatch, episodic)
+    given = noted(monkeypatch, embed)
     Embedder(network(), SPEC).items(Waveforms([Clip(path)], RATE), [Item(0)])
     return given
 
 
 def by_enrollment(path, tmp_path, monkeypatch):
-    given = noted(monkeypatch, episodic)
+    given = noted(monkeypatch, embed)
     embed_clips(Embedder(network(), SPEC), Waveforms([Clip(path)], RATE), "clips")
     return given
 
 
 def by_enrollment_of_noise(path, tmp_path, monkeypatch):
-    given = noted(monkeypatch, episodic)
+    given = noted(monkeypatch, embed)
     enrollment._background(Embedder(network(), SPEC), [Clip(path)], RATE)
     return given
 
@@ -300,16 +300,16 @@ def by_enrollment_of_noise(path, tmp_path, monkeypatch):
 def by_enrollment_on_the_device(path, tmp_path, monkeypatch):
     enroll = receiving("enroll_tflite")
     on_device = SimpleNamespace(n_samples=SPEC.n_samples, rate=RATE)
-    return list(enroll.clip_windows(on_device, enroll.recording_of(on_device, path).waveform))
+    return list(enroll.clip_windows(on_device, enroll.read_recording(on_device, path).waveform))
 
 
 def by_a_teacher(path, tmp_path, monkeypatch):
     """Whose segment is shorter than that of the run it teaches."""
     waveform = Waveforms([Clip(path)], RATE)[0]
     wide = replace(SPEC, segment_s=len(waveform) / RATE)
-    listener = OtherFrontEnd(wide, SPEC)
+    other = OtherFrontEnd(wide, SPEC)
     given = noted(monkeypatch, sys.modules[OtherFrontEnd.__module__])
-    listener.features(waveform)
+    other.features(waveform)
     return given
 
 
@@ -368,7 +368,7 @@ def test_no_reported_end_is_later_than_the_recording(tmp_path: Path) -> None:
     n = next(wrong)
     path, duration_s = tmp_path / "a.wav", n / native
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, n), native, subtype="PCM_16")
-    engine, _ = listening()
+    engine, _ = engine_that_stores_windows()
     analyze(engine, [path], tmp_path / "tables", formats=list(FORMATS), min_confidence=0.0, top_n=1)
 
     def last(name: str, delimiter: str = ",") -> list[str]:
@@ -391,9 +391,8 @@ def test_no_reported_end_is_later_than_the_recording(tmp_path: Path) -> None:
     ends["events"] = partition.clips_to_train_on(events_in(path), Experiment(frontend=SPEC))[-1].offset_s
     for name, end in ends.items():
         assert duration_s - 0.01 <= end <= duration_s, name
-    with open(
-        pseudo_labels.label_recordings(engine, [path], tmp_path / "labeled"), encoding="utf-8", newline=""
-    ) as file:
+    table = pseudo_labels.label_recordings(engine, [path], tmp_path / "labeled")
+    with open(table, encoding="utf-8", newline="") as file:
         *_, row = csv.DictReader(file)
     end = float(row["onset_s"]) + float(row["duration_s"])
     assert duration_s - 0.01 <= end <= duration_s + 1e-8  # nine digits are written

@@ -142,7 +142,7 @@ def is_output(path: Path) -> bool:
 def parse_labels(cell: str) -> tuple[str, ...]:
     """Labels of one cell: a Python list, or text separated by `;`. The words of NO_CALL are left out.
 
-    >>> parse_labels("a;b"), labels_of("['a', 'b']"), labels_of("nocall"), labels_of("")
+    >>> parse_labels("a;b"), parse_labels("['a', 'b']"), parse_labels("nocall"), parse_labels("")
     (('a', 'b'), ('a', 'b'), (), ())
     """
     cell = cell.strip()

@@ -1,0 +1,25 @@
+"""The layout folders: names of folders as labels."""
+
+from label_layouts import as_folders, tone
+
+from birdnet_fs.data.manifest import read_manifest
+from birdnet_fs.schema import Data
+
+
+def test_recordings_are_groups(tmp_path):
+    as_folders(tmp_path)
+    assert read_manifest(Data(str(tmp_path))).clips[0].group == "-A/4.wav"
+
+
+def test_folder_of_two_labels_gives_both_with_several_labels(tmp_path):
+    as_folders(tmp_path)
+    found = {clip.path.stem: clip for clip in read_manifest(Data(str(tmp_path), multi_label=True)).clips}
+    assert (found["3"].labels, found["3"].secondary) == (("A", "B"), ())
+    assert found["4"].labels == found["5"].labels == ()
+
+
+def test_file_outside_of_the_folders_has_no_label_and_is_quarantined(tmp_path):
+    as_folders(tmp_path)
+    tone(tmp_path / "stray.wav")
+    [row] = [row for row in read_manifest(Data(str(tmp_path))).ledger.rows if row.status != "ok"]
+    assert row.path.endswith("stray.wav") and row.reason == "its label is empty."
