@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from birdnet_fs.batches.augment.features import augment_features
+from birdnet_fs.batches.augment.item_random import ItemKey, ItemRandom
 from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
-from birdnet_fs.batches.augment.item_random import ItemRandom, ItemKey
 from birdnet_fs.batches.augment.stretch_pitch import stretch_and_shift
 from birdnet_fs.batches.augment.waveform import Partner, augment_waveform
 from birdnet_fs.frontend import preset

@@ -1,4 +1,4 @@
-"""The picture at the top of the README: a soundscape of the aviary, the songs in it and the detections of the exported file.
+"""The picture of the README: a synthetic soundscape, its songs and the detections of the exported file.
 
 Run after `birdnet-fs quickstart`: python docs/picture.py quickstart docs/picture.png
 """

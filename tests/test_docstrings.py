@@ -1,4 +1,4 @@
-"""Docstrings of public functions: arguments, returns, errors and array shapes (pydoclint holds what they say to the code)."""
+"""Docstrings of public functions have arguments, returns, errors and shapes; pydoclint compares them with the code."""
 
 import ast
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def faults(source: str) -> list[str]:
         text = ast.get_docstring(function) or ""
         if any("property" in d or "setter" in d or "overload" in d for d in decorators) or "Source: as" in text:
             continue
-        arguments = [a for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
+        arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
         arguments = [a for a in arguments if a.arg not in ("self", "cls")]
         returns = ast.unparse(function.returns) if function.returns else "None"
         if not text:

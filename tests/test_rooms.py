@@ -1,4 +1,4 @@
-"""The order of the rooms: a module imports only from rooms above its own, without circles, and families stay in models/."""
+"""A module imports only from rooms above its own and without circles; only models/ names families of networks."""
 
 import ast
 import subprocess
@@ -140,7 +140,7 @@ def test_families_are_named_in_models_only() -> None:
             continue
         source = file.read_text(encoding="utf-8")
         named = family_names(source, set(FAMILIES))
-        named += [n for n in ("QUANTISABLE", "QUANTIZABLE", "RECURRENT", "WIDTHS") if f"{n} =" in source]
+        named += [n for n in ("QUANTIZABLE", "QUANTIZABLE", "RECURRENT", "WIDTHS") if f"{n} =" in source]
         if named:
             found[where] = named
     assert found == {}

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from birdnet_fs import schema
-from birdnet_fs.batches.augment.pipeline import AugmentationPipeline, Item
 from birdnet_fs.batches.augment.item_random import ItemKey
+from birdnet_fs.batches.augment.pipeline import AugmentationPipeline, Item
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import show
 from birdnet_fs.core.text import escaped
@@ -117,7 +117,7 @@ def _noises(experiment: schema.Experiment, parts: Partition) -> Waveforms | tupl
 
 
 def _draw(item: Item, spec: schema.FrontEnd, classes: Sequence[str]) -> dict[str, Any]:
-    cut = np.pad(item.cut, (0, max(0, spec.min_samples - len(item.cut))))
+    cut = np.pad(item.crop, (0, max(0, spec.min_samples - len(item.crop))))
     before = log_mel(cut, spec)[0]
     low, high = min(before.min(), item.features.min()), max(before.max(), item.features.max())
     shares = [(share, classes[c]) for c, share in enumerate(item.targets.tolist()) if share > 0]
