@@ -85,7 +85,7 @@ def export_run(
         embeddings: Add the embedding as a second output, and write the data for enrollment on a device.
         any_batch: Accept any number of segments per call where the target takes one by default.
         license: License of the network, for the model card.
-        audio: Folder of recordings for the parity test, for runs whose own recordings are no longer available.
+        audio: Folder of recordings for the parity test. Default: the run's own where they still exist.
         n_segments: Real segments in the parity test, 2 or more. Default: 1000.
         environments: Python executables of other environments; the file must be correct on their runtimes as well.
 
@@ -187,11 +187,11 @@ def _specs(
 def _golden(
     run: Run, parity_inputs: ParityInputs, parity_report: ParityReport, reference: Sequence[np.ndarray]
 ) -> sidecars.Golden:
-    answers = [rows[: len(EDGE_NAMES)] for rows in reference]
-    answers[0] = expected_outputs(answers[0], parity_report.spec.output_kind, run.activation).astype(np.float32)
+    outputs = [rows[: len(EDGE_NAMES)] for rows in reference]
+    outputs[0] = expected_outputs(outputs[0], parity_report.spec.output_kind, run.activation).astype(np.float32)
     if parity_report.parity.limits.real_only:
-        answers = list(parity_report.edges)
-    return sidecars.Golden(parity_inputs.waveforms[: len(EDGE_NAMES)], answers)
+        outputs = list(parity_report.edges)
+    return sidecars.Golden(parity_inputs.waveforms[: len(EDGE_NAMES)], outputs)
 
 
 def _refusal(
@@ -211,18 +211,17 @@ def _refusal(
     known = {(spec.input, spec.precision): not reports[spec.precision].failures for spec in specs}
     row = targets.target_by_name(target)
     choices = [(specs[0].input, p) for p in row.precisions] + [(i, "fp32") for i in row.inputs]
-    for input, tried_precision in dict.fromkeys(choices):
-        if (input, tried_precision) not in known:
+    any_batch = specs[0].batch is None
+    for input, precision in dict.fromkeys(choices):
+        if (input, precision) not in known:
             try:
-                any_batch = specs[0].batch is None
-                spec = targets.export_spec(target, run, input=input, precision=tried_precision, any_batch=any_batch)
-                known[input, tried_precision] = not convert_and_verify(run, parity_inputs, [spec], work, available)[0][
-                    tried_precision
-                ].failures
+                spec = targets.export_spec(target, run, input=input, precision=precision, any_batch=any_batch)
+                others, _ = convert_and_verify(run, parity_inputs, [spec], work, available)
+                known[input, precision] = not others[precision].failures
             except UserError:
-                known[input, tried_precision] = False
-        if known[input, tried_precision]:
-            hint = f"Use --input {input} --precision {tried_precision}, which is within its tolerance."
+                known[input, precision] = False
+        if known[input, precision]:
+            hint = f"Use --input {input} --precision {precision}, which is within its tolerance."
             return f"Nothing was exported, parity failed ({failed}). {hint}"
     return f"Nothing was exported, parity failed ({failed}). No other setting was within its tolerance."
 

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.export import convert_and_verify as measuring
+from birdnet_fs.export import convert_and_verify as conversion
 from birdnet_fs.export import export as exporter
 from birdnet_fs.export.parity import compare as parity
 from birdnet_fs.export.parity import embeddings
@@ -206,7 +206,7 @@ def test_reader_refuses_missing_files_and_nan(exported, tmp_path: Path) -> None:
 
 def test_wrong_front_end_is_refused_and_nothing_is_written(run: Run, recordings: Path, tmp_path, monkeypatch) -> None:
     """One constant off by a little: 100 Hz in the lowest edge of the bands."""
-    right = measuring.conversion_job
+    right = conversion.conversion_job
 
     def wrong(*arguments):
         job = right(*arguments)
@@ -217,9 +217,9 @@ def test_wrong_front_end_is_refused_and_nothing_is_written(run: Run, recordings:
     def quick_fallback(run, probe, forms, *others, **settings):
         if forms[0].input == "waveform" and forms[0].precision != "fp32":
             raise UserError("not tried here")
-        return (real if forms[0].input == "waveform" else fake_measure)(run, probe, forms, *others, **settings)
+        return (real if forms[0].input == "waveform" else fake_conversion)(run, probe, forms, *others, **settings)
 
-    monkeypatch.setattr(measuring, "conversion_job", wrong)
+    monkeypatch.setattr(conversion, "conversion_job", wrong)
     monkeypatch.setattr(exporter, "convert_and_verify", quick_fallback)
     with pytest.raises(UserError, match="parity failed") as caught:
         exporter.export_run(run, tmp_path / "out", audio=recordings, n_segments=6)
@@ -241,7 +241,7 @@ def test_weights_that_are_not_finite_are_refused(run: Run, tmp_path: Path) -> No
     assert [p.name for p in tmp_path.iterdir()] == ["broken"]
 
 
-def fake_measure(run: Run, probe, forms, work: Path, environments, **settings):
+def fake_conversion(run: Run, probe, forms, work: Path, environments, **settings):
     """Replaces conversion and runtime where only the files matter."""
     random = np.random.default_rng(0)
     answers = [random.normal(size=(len(probe.waveforms), n)).astype(np.float32) for n in (len(run.classes), 48)]
@@ -253,7 +253,7 @@ def fake_measure(run: Run, probe, forms, work: Path, environments, **settings):
             numbers = numbers.with_embeddings(
                 embeddings.compare_embeddings(answers[1], answers[1], form.precision, len(EDGE_NAMES))
             )
-        proofs[form.precision] = measuring.ParityReport(form, {"fake": numbers})
+        proofs[form.precision] = conversion.ParityReport(form, {"fake": numbers})
     return proofs, answers[: len(forms[0].outputs)]
 
 
@@ -263,7 +263,7 @@ def fake_measure(run: Run, probe, forms, work: Path, environments, **settings):
 def test_output_is_unchanged_when_interrupted_anywhere(
     run: Run, recordings: Path, tmp_path: Path, monkeypatch, error: type[BaseException], before: bool, both: bool
 ) -> None:
-    monkeypatch.setattr(exporter, "convert_and_verify", fake_measure)
+    monkeypatch.setattr(exporter, "convert_and_verify", fake_conversion)
     monkeypatch.setattr(exporter, "measure_speed", lambda artifact: None)
     out = tmp_path / "out"
     if before:
