@@ -103,6 +103,7 @@ NAMED_AGAIN = 0.01  # of 600 queries: a score within float32 rounding of another
 
 # aviary
 SONG_IN_BAND = 0.98  # notes are short: their edges spread a little power outside the pitch
+WEATHER_RMS = 1e-5  # float32 squares of 32,000 samples and one division
 PHASE_STEP = 2e-3  # the trapezoid rule at 32 against 128 kHz on a sweep
 ALIASED_POWER = 1e-6  # -60 dB above the Nyquist frequency
 SNR_DB = 0.1  # the edges of the band fall between two bins
@@ -119,7 +120,7 @@ FFT_THERE_AND_BACK = 2e-6  # float32 FFT and back of values up to 4
 NOISE_SLOPE = 0.02  # of a straight line through 1,900 Welch bins of 60 s, each 5 % off
 NOISE_EVEN = 0.1  # mean power of ten Welch bins over that of two, each 5 % off; brown noise bends at 100 Hz
 STRETCHED_LEVEL = 0.01  # rounded places of the frames, and the resampler at its edges
-HEARD_AGAIN_DB = 1e-3  # dB: float32 resampling and features, made alone and in windows or mixed
+TEACHER_FEATURES_DB = 1e-3  # dB: float32 resampling and features, computed alone and in windows or mixed
 STRETCHED_SONG = 0.05  # log10 power over 1e-3, mean over the spectrogram (seen: .03; librosa .15)
 
 # frontend

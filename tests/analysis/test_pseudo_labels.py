@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import tolerances
 from level_model import CLASSES, LevelModel, square, write_wav
 
 from birdnet_fs.analysis.pseudo_labels import label_recordings
@@ -29,7 +30,7 @@ def test_table_holds_every_window_with_its_probabilities(recordings, tmp_path, c
     assert found.paths == (str(recordings / "a.wav"),) * 2 + (str(recordings / "b.wav"),) * 3
     assert found.onsets_s.tolist() == [0, 1, 0, 1, 2] and found.durations_s.tolist() == [1, 1, 1, 1, 0.75]
     low, high = (1 / (1 + np.exp(6 - 60 * level)) for level in (0.0, 0.125))
-    np.testing.assert_allclose(found.values[:2], [[high] * 3, [low] * 3], atol=1e-4)  # 16-bit samples
+    np.testing.assert_allclose(found.values[:2], [[high] * 3, [low] * 3], atol=tolerances.ACTIVATION)
     assert read_labeling_runs(table) == (tmp_path / "run",)
     about = json.loads((tmp_path / "out" / "pseudo.json").read_text(encoding="utf-8"))
     assert (about["recordings"], about["windows"], about["segment_s"]) == (3, 5, 1.0)

@@ -1,4 +1,4 @@
-"""Fingerprints: what shares one, what does not, what it costs; and which clips are of a known recording."""
+"""Fingerprints: equal for copies, different otherwise, constant memory; and clips matched by recording."""
 
 import hashlib
 import os
@@ -76,12 +76,12 @@ SAME += (other_rate_in_its_header,)
 
 
 @pytest.mark.parametrize("make", SAME, ids=lambda make: make.__name__)
-def test_a_copy_has_the_fingerprint_of_its_original(original: Path, make) -> None:
+def test_copy_has_the_fingerprint_of_its_original(original: Path, make) -> None:
     assert len(fingerprint(original)) == 32
     assert fingerprint(make(original)) == fingerprint(original)
 
 
-def test_a_fingerprint_is_a_hash_of_each_channel_as_float32(tmp_path: Path) -> None:
+def test_fingerprint_is_a_hash_of_each_channel_as_float32(tmp_path: Path) -> None:
     mono, stereo = write(tmp_path / "mono.wav", SAMPLES[:, 0]), write(tmp_path / "stereo.wav")
     digests = [
         hashlib.blake2b((channel / 32_768).astype("<f4").tobytes(), digest_size=16).hexdigest() for channel in SAMPLES.T
@@ -91,7 +91,7 @@ def test_a_fingerprint_is_a_hash_of_each_channel_as_float32(tmp_path: Path) -> N
     assert fingerprint(write(tmp_path / "equal.flac", SAMPLES[:, [0, 0, 0]])) == digests[0]
 
 
-def test_the_smallest_change_gives_another_fingerprint(tmp_path: Path) -> None:
+def test_smallest_change_gives_another_fingerprint(tmp_path: Path) -> None:
     found = {fingerprint(write(tmp_path / "a.wav")), fingerprint(write(tmp_path / "short.wav", SAMPLES[:-1]))}
     for place in ((0, 0), (len(SAMPLES) // 2, 1), (-1, 0)):
         changed = SAMPLES.copy()
@@ -116,9 +116,7 @@ def changing(n_frames: int, seed: int) -> np.ndarray:
     return np.where(np.arange(n_frames) % 2, x, -x).astype(np.int16)
 
 
-def test_only_the_front_is_hashed_and_a_silent_start_does_not_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_start_is_hashed_and_silence_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copies, "N_FRAMES", 5_000)
     front, silence = changing(5_001, 0), np.zeros(400_000, np.int16)
     tails = [changing(9_000, seed) for seed in (1, 2)]
@@ -131,7 +129,7 @@ def test_only_the_front_is_hashed_and_a_silent_start_does_not_count(
 
 
 @pytest.mark.parametrize("block", [1, 37, 4096])
-def test_it_is_the_same_however_large_the_blocks_are(
+def test_fingerprint_does_not_depend_on_the_block_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     monkeypatch.setattr(copies, "N_FRAMES", 1_000)
@@ -158,7 +156,7 @@ def test_lossy_files_are_compared_by_their_bytes(tmp_path: Path, kind: str) -> N
         assert fingerprint(path.with_name("tagged.mp3")) == found
 
 
-def test_what_is_broken_missing_or_silent_has_none(tmp_path: Path) -> None:
+def test_broken_missing_and_silent_files_have_no_fingerprint(tmp_path: Path) -> None:
     (tmp_path / "broken.flac").write_bytes(b"fLaC\0\0\0\x22")
     (tmp_path / "empty.wav").write_bytes(b"")
     (tmp_path / "text.mp3").write_text("a page")
@@ -168,13 +166,13 @@ def test_what_is_broken_missing_or_silent_has_none(tmp_path: Path) -> None:
         assert fingerprint(path) == "", path
 
 
-def test_a_cut_off_recording_has_that_of_the_samples_that_are_left(tmp_path: Path) -> None:
+def test_truncated_recording_has_the_fingerprint_of_its_samples(tmp_path: Path) -> None:
     whole = write(tmp_path / "a.wav", SAMPLES[:, 0])
     (tmp_path / "cut.wav").write_bytes(whole.read_bytes()[: 44 + 2 * 20_000])
     assert fingerprint(tmp_path / "cut.wav") == fingerprint(write(tmp_path / "left.flac", SAMPLES[:20_000, 0]))
 
 
-def test_it_is_computed_once_until_the_file_changes(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_is_computed_once_until_the_file_changes(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
     real = copies.open_source
     monkeypatch.setattr(copies, "open_source", lambda path: opened.append(path) or real(path))

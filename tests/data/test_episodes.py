@@ -1,4 +1,4 @@
-"""Episodes: what may stand in one, that all of them are equally likely, and what cannot be drawn."""
+"""Episodes: their clips and recordings, uniform probabilities, and settings that cannot be drawn."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def items(n_classes: int, n_recordings: int, n: int, seed: int = 0) -> tuple[lis
 
 @pytest.mark.parametrize("recordings", RECORDINGS)
 @pytest.mark.parametrize(("n_way", "n_shot", "n_query"), [(2, 1, 1), (5, 1, 5), (8, 5, 3)])
-def test_what_stands_in_an_episode(recordings, n_way, n_shot, n_query):
+def test_episodes_have_distinct_clips_of_the_right_classes_and_recordings(recordings, n_way, n_shot, n_query):
     labels, groups = items(8, 12, 2500)
     episodes = draw_episodes(
         labels, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, n_episodes=200, seed=3, recordings=recordings
@@ -44,14 +44,14 @@ def test_what_stands_in_an_episode(recordings, n_way, n_shot, n_query):
             assert not {groups[i] for i in support.ravel()} & {groups[i] for i in query.ravel()}
 
 
-def test_without_being_asked_recordings_are_kept_apart():
+def test_recordings_are_kept_apart_by_default():
     labels, groups = ["a"] * 4 + ["b"] * 4, ["1", "1", "2", "2", "3", "3", "4", "4"]
     episodes = draw_episodes(labels, groups, n_way=2, n_shot=2, n_query=2, n_episodes=50, seed=0)
     for support, query in zip(episodes.support, episodes.query, strict=True):
         assert not {groups[i] for i in support.ravel()} & {groups[i] for i in query.ravel()}
 
 
-def test_the_same_arguments_give_the_same_episodes():
+def test_same_arguments_give_the_same_episodes():
     labels, groups = items(6, 40, 600)
     first, again, other_epoch, other_seed = (
         draw_episodes(labels, groups, n_way=4, n_shot=2, n_query=2, n_episodes=20, seed=seed, epoch=epoch)
@@ -93,7 +93,7 @@ def test_recordings_of_several_classes_are_on_one_side_for_all_of_them():
     assert sides == {("1",), ("2",)}
 
 
-def test_classes_that_share_recordings_in_a_ring_cannot_stand_in_one_episode():
+def test_classes_that_share_recordings_in_a_ring_cannot_be_in_one_episode():
     """a in 1 and 2, b in 2 and 3, c in 3 and 1: any two classes can be divided, all three cannot."""
     labels, groups = ["a", "a", "b", "b", "c", "c"], ["1", "2", "2", "3", "3", "1"]
     pairs = draw_episodes(labels, groups, n_way=2, n_shot=1, n_query=1, n_episodes=300, seed=0)
@@ -102,7 +102,7 @@ def test_classes_that_share_recordings_in_a_ring_cannot_stand_in_one_episode():
         draw_episodes(labels, groups, n_way=3, n_shot=1, n_query=1, n_episodes=10, seed=0)
 
 
-def test_classes_that_cannot_take_part_are_named_with_the_reason():
+def test_undrawable_classes_have_a_reason():
     labels = ["wren"] * 3 + ["owl"] * 6 + ["jay"] * 6 + ["tit"] * 6
     groups = ["w1", "w2", "w3", *["o"] * 6, "j1", *["j2"] * 5, *["t1"] * 3, *["t2"] * 3]
     assert undrawable_classes(labels, groups, n_shot=3, n_query=3) == {
@@ -117,7 +117,7 @@ def test_classes_that_cannot_take_part_are_named_with_the_reason():
     }
 
 
-def test_episodes_apart_are_those_drawn_one_by_one():
+def test_evaluation_episodes_equal_those_drawn_separately():
     labels, groups = items(5, 20, 500)
     asked = {"n_way": 3, "n_shot": 1, "n_query": 2, "n_episodes": 10, "seed": 4}
     drawn, reasons = draw_evaluation_episodes(labels, groups, **asked)
@@ -135,7 +135,7 @@ def test_episodes_of_training_validation_and_test_differ():
     assert len({episodes.query.tobytes() for episodes in drawn}) == len(streams)
 
 
-def test_a_way_that_has_no_episodes_says_why():
+def test_evaluation_without_one_kind_of_episodes_gives_the_reason():
     asked = {"n_way": 2, "n_shot": 1, "n_query": 1, "n_episodes": 10, "seed": 0}
     drawn, reasons = draw_evaluation_episodes(list("aabb"), list("1234"), **asked)
     assert [episodes.recordings for episodes in drawn] == ["across"]
@@ -160,7 +160,7 @@ def test_a_way_that_has_no_episodes_says_why():
         ({"labels": [], "groups": []}, r"same length, 1 or more"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(settings, message):
+def test_settings_that_cannot_be_drawn_are_refused(settings, message):
     given = {"labels": list("aaaabbbb"), "groups": list("12345678"), "n_way": 2, "n_shot": 1, "n_query": 1}
     with pytest.raises(UserError, match=message):
         draw_episodes(**{**given, "n_episodes": 10, "seed": 0, **settings})

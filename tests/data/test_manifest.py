@@ -27,7 +27,7 @@ def waveforms(manifest):
     return {clip.path.name: read_audio(clip.path, sample_rate_hz=8000).waveform for clip in manifest.clips}
 
 
-def test_four_broken_files_of_200_cost_four(tmp_path):
+def test_broken_files_are_quarantined_and_the_others_unchanged(tmp_path):
     make(tmp_path, 200)
     data = Data(str(tmp_path))
     clean = waveforms(read_manifest(data, check=True))
@@ -47,7 +47,7 @@ def test_four_broken_files_of_200_cost_four(tmp_path):
     assert found.durations[tmp_path / "050.wav"] == (4000 - 44) / 2 / 8000
 
 
-def test_every_fault_is_found_in_one_pass(tmp_path, capsys):
+def test_all_faults_are_found_in_one_pass(tmp_path, capsys):
     make(tmp_path, 4)
     (tmp_path / "sub").mkdir()
     for folder in ("x", "y"):
@@ -89,7 +89,7 @@ def test_every_fault_is_found_in_one_pass(tmp_path, capsys):
     assert "10 quarantined" in said and "t.csv row 3" in said and "and 5 more" in said
 
 
-def test_nothing_left_is_an_error(tmp_path):
+def test_manifest_without_usable_rows_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("filename,label\ngone.wav,a\n")
     with pytest.raises(UserError, match=r"None of the 1 rows can be used(.|\n)*row 2: .*gone.wav"):
         read_manifest(Data(str(tmp_path), table="t.csv"))
@@ -102,7 +102,7 @@ def test_nothing_left_is_an_error(tmp_path):
         read_manifest(Data(str(tmp_path)))
 
 
-def test_a_file_that_breaks_later_is_left_out_of_the_cut(tmp_path):
+def test_file_that_breaks_later_is_left_out_of_the_segments(tmp_path):
     make(tmp_path, 4)
     found = read_manifest(Data(str(tmp_path)))
     (tmp_path / "002.wav").write_bytes(b"RIFF")
@@ -110,7 +110,7 @@ def test_a_file_that_breaks_later_is_left_out_of_the_cut(tmp_path):
     assert len(segments) == 6 and found.ledger.counts()["quarantined"] == 1
 
 
-def test_odd_names(tmp_path):
+def test_names_that_are_not_utf8_are_preserved(tmp_path):
     name = os.fsdecode(b"caf\xe9 [1].wav")
     folder = tmp_path / "a [b]"
     folder.mkdir()
@@ -147,7 +147,7 @@ def test_row_filter_and_background_select_rows(tmp_path):
 
 
 @pytest.mark.shared
-def test_real_tables(shared_data):
+def test_real_tables_have_the_known_clips(shared_data):
     data = Data(str(shared_data), table="metadata.csv", audio="audio", where="set=birds10")
     found = read_manifest(data)
     assert len(found.clips) == 100 and len(found.classes) == 10 and not found.events

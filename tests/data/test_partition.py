@@ -1,4 +1,4 @@
-"""Who trains and who is held out, on tables made here."""
+"""Partitions of generated tables: folds, splits, classes, leaks, and partition.csv."""
 
 import csv
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_drawn_folds_hold_out_every_clip_once_and_divide_no_group(table) -> None
         assert {clip.labels[0] for clip in part.held_out} == {f"species{k}" for k in range(4)}
 
 
-def test_the_folds_of_the_table_are_used_whatever_their_numbers(table) -> None:
+def test_folds_of_the_table_are_used_with_any_numbers(table) -> None:
     root = table(fold=lambda i: i % 20 % 3 + 1)
     assert fold_numbers(experiment(root)) == [1, 2, 3]
     part = partition(experiment(root, fold=3))
@@ -79,14 +79,14 @@ def test_the_folds_of_the_table_are_used_whatever_their_numbers(table) -> None:
         partition(experiment(root, fold=0))
 
 
-def test_a_fold_column_with_gaps_is_refused(table) -> None:
+def test_fold_column_with_gaps_is_refused(table) -> None:
     root = table(fold=lambda i: "" if i == 7 else i % 5)
     with pytest.raises(UserError, match="1 of 40 rows have no fold"):
         partition(experiment(root))
     assert len(partition(experiment(root, fold_column="")).held_out) == 8
 
 
-def test_the_split_of_the_table(table) -> None:
+def test_split_of_the_table_is_used(table) -> None:
     root = table(split=lambda i: ("train", "val", "test", "train")[i % 20 % 4])
     part = partition(experiment(root, split="table"))
     assert [len(part.train), len(part.val), len(part.held_out)] == [20, 10, 10]
@@ -97,7 +97,7 @@ def test_the_split_of_the_table(table) -> None:
         partition(experiment(root, split="table"))
 
 
-def test_whole_classes_are_divided(table) -> None:
+def test_classes_are_divided_with_split_classes(table) -> None:
     root = table(label=lambda i: f"species{i % 20}")
     parts = [partition(few_shot(root, seed=seed, split="classes")) for seed in (0, 0, 1)]
     named = [[{c.labels[0] for c in clips} for clips in (p.train, p.val, p.held_out)] for p in parts]
@@ -109,7 +109,7 @@ def test_whole_classes_are_divided(table) -> None:
         partition(few_shot(table(label=lambda i: f"species{i % 2}"), seed=0, split="classes"))
 
 
-def test_another_column_may_say_the_split(table) -> None:
+def test_split_column_can_be_set(table) -> None:
     root = table(role=lambda i: ("base", "base", "val", "novel")[i % 4], split=lambda i: ("train", "test")[i % 20 % 2])
     part = partition(experiment(root, split="table", split_column="role"))
     assert [len(part.train), len(part.val), len(part.held_out)] == [20, 10, 10]
@@ -122,7 +122,7 @@ def test_another_column_may_say_the_split(table) -> None:
         partition(experiment(root, split="table", split_column="label"))
 
 
-def test_classes_are_all_there_are_where_the_parts_share_some(table) -> None:
+def test_classes_are_those_of_all_parts_where_parts_share_some(table) -> None:
     root = table(split=lambda i: ("train", "train", "test", "train")[i % 4] if i > 1 else "test")
     part = partition(experiment(root, split="table"))
     assert not part.classes_unseen_in_training and len(part.classes) == 4
@@ -130,7 +130,7 @@ def test_classes_are_all_there_are_where_the_parts_share_some(table) -> None:
 
 
 @pytest.mark.parametrize(("split", "sizes"), [("80/20", (32, 0, 8)), ("70/15/15", (28, 6, 6))])
-def test_drawn_shares(table, split: str, sizes: tuple[int, ...]) -> None:
+def test_drawn_parts_have_their_shares(table, split: str, sizes: tuple[int, ...]) -> None:
     part = partition(experiment(table(), split=split))
     found = [len(part.train), len(part.val), len(part.held_out)]
     assert np.abs(np.subtract(found, sizes)).max() <= 4  # groups of two clips, four species to keep even
@@ -163,20 +163,20 @@ def test_limit_and_validation_are_drawn_from_streams_of_their_own(table) -> None
     assert not np.array_equal(own, others)
 
 
-def test_nothing_is_held_out_with_fold_minus_one(table) -> None:
+def test_no_clip_is_held_out_with_fold_minus_one(table) -> None:
     part = partition(experiment(table(), fold=-1))
     assert len(part.train) == 40
     assert not part.held_out
 
 
-def test_the_same_sound_under_two_names_is_a_leak(table) -> None:
+def test_same_recording_under_two_names_is_a_leak(table) -> None:
     root = table(group=lambda i: f"bird{i}", fold=lambda i: i % 5)
     (root / "1.wav").write_bytes((root / "0.wav").read_bytes())
     part = partition(experiment(root))
     assert [{path.name for path in same} for same in part.leaks().identical] == [{"0.wav", "1.wav"}]
 
 
-def test_a_partition_comes_back_as_written(table, tmp_path: Path) -> None:
+def test_partition_is_read_back_as_written(table, tmp_path: Path) -> None:
     part = partition(experiment(table(), val_fraction=0.2))
     write_partition(tmp_path / "partition.csv", part)
     for name, clips in ((HELD_OUT, part.held_out), (VAL, part.val)):
@@ -188,7 +188,7 @@ def test_a_partition_comes_back_as_written(table, tmp_path: Path) -> None:
         read_partition(tmp_path / "nowhere.csv", VAL)
 
 
-def test_secondary_labels_count_only_where_several_may(table) -> None:
+def test_secondary_labels_count_with_several_labels_only(table) -> None:
     root = table(secondary_labels=lambda i: f"species{(i + 1) % 4}")
     part = partition(experiment(root))
     single = clip_targets(part.train, part.classes, multi_label=False)

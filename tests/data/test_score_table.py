@@ -1,4 +1,4 @@
-"""The table of scores: what is written comes back, bit for bit, and a damaged table is refused with its line."""
+"""The table of scores: read back exactly as written, and refused with the line when damaged."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ ROWS = [
 ]
 
 
-def test_everything_comes_back_bit_for_bit(tmp_path):
+def test_table_is_read_back_exactly(tmp_path):
     rng = np.random.default_rng(0)
     scores = rng.random((3, 3), dtype=np.float32)
     scores[0] = [0.1, np.float32(1) - np.float32(2**-24), np.float32(1e-42)]
@@ -40,14 +40,14 @@ def test_everything_comes_back_bit_for_bit(tmp_path):
     np.testing.assert_array_equal(table.targets, [[0, 0, 1], [0, 0, 0], [1, 0, 0]])
 
 
-def test_any_float32_survives_nine_digits(tmp_path):
+def test_any_float32_is_exact_with_nine_digits(tmp_path):
     bits = np.random.default_rng(1).integers(0, 0x7F7FFFFF, 6000, dtype=np.int32)
     scores = bits.view(np.float32).reshape(2000, 3)
     write_scores(tmp_path / "s.csv", score_table([ScoreRow("a", 0, 1, "", ())] * 2000, scores, CLASSES))
     assert read_scores(tmp_path / "s.csv").scores.tobytes() == scores.tobytes()
 
 
-def test_a_failed_write_leaves_the_old_table(tmp_path):
+def test_failed_write_keeps_the_old_table(tmp_path):
     path = tmp_path / "scores.csv"
     write_scores(path, score_table(ROWS, np.zeros((3, 3)), CLASSES))
     before = path.read_bytes()
@@ -69,7 +69,7 @@ def test_a_failed_write_leaves_the_old_table(tmp_path):
         (",".join(COLUMNS) + ",x,x\na.wav,0,5,g,x,1,1\n", "same name"),
     ],
 )
-def test_a_damaged_table_is_refused(tmp_path, text, says):
+def test_damaged_table_is_refused_with_its_line(tmp_path, text, says):
     (tmp_path / "scores.csv").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=says):
         read_scores(tmp_path / "scores.csv")
@@ -98,7 +98,7 @@ def test_clips_become_rows_with_the_labels_of_their_targets(tmp_path):
     assert table.groups == ("g", str(tmp_path / "a.wav"))
 
 
-def test_times_come_back_bit_for_bit(tmp_path):
+def test_times_are_read_back_exactly(tmp_path):
     """Onsets of windows are whole samples over the rate; nine digits would move them by a sample in a long day."""
     times = np.random.default_rng(2).integers(0, 86_400 * 48_000, (500, 2)) / 48_000
     rows = [ScoreRow("a", onset, duration) for onset, duration in times.tolist()]
@@ -107,12 +107,12 @@ def test_times_come_back_bit_for_bit(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a\rb.wav", "a\r\nb.wav", ' "quoted", ', "\x1b[2J.wav", "#=1+1", "'", "caf\udce9"])
-def test_any_path_comes_back(tmp_path, name):
+def test_any_path_is_read_back(tmp_path, name):
     write_scores(tmp_path / "s.csv", score_table([ScoreRow(name, 0.0, 1.0, name)], np.zeros((1, 3)), CLASSES))
     assert read_scores(tmp_path / "s.csv").rows == (ScoreRow(name, 0.0, 1.0, name),)
 
 
-def test_a_table_of_scores_teaches_with_the_same_float32_numbers(tmp_path):
+def test_scores_are_read_as_the_same_probabilities(tmp_path):
     """evaluate's table, a teacher's and pseudo.csv are one format: written at once or in parts, read either way."""
     logits = np.random.default_rng(3).normal(0, 8, (400, 3))
     p = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).astype(np.float32)
@@ -130,7 +130,7 @@ def test_a_table_of_scores_teaches_with_the_same_float32_numbers(tmp_path):
     assert (found.paths[5], found.onsets_s[5], found.durations_s[5]) == ("1.wav", 2.5, 2.5)
 
 
-def test_a_stopped_writing_leaves_the_old_table(tmp_path):
+def test_interrupted_write_keeps_the_old_table(tmp_path):
     path = tmp_path / "s.csv"
     write_scores(path, score_table(ROWS, np.zeros((3, 3)), CLASSES))
     before = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Cutting: against a brute-force reference that works sample by sample, and against the real windows."""
+"""Segments against a brute-force reference that works sample by sample, and against real windows."""
 
 import csv
 from pathlib import Path
@@ -32,7 +32,7 @@ def brute_windows(n, size):
 
 @settings(max_examples=300, deadline=None)
 @given(n=st.integers(1, 4000), size=st.integers(2, 900), onset=st.integers(0, 500))
-def test_clips_are_cut_as_brute_force_says(n, size, onset):
+def test_segments_of_clips_equal_brute_force(n, size, onset):
     manifest = Manifest((Clip(FILE, onset / TICK, (onset + n) / TICK, ("a",)),), ("a",), Ledger(), Path("/x"))
     found = cut_segments(manifest, segment_s=size / TICK, segment_hop_s=0.0, min_overlap_s=0.1, sample_rate_hz=TICK)
     spans = [(round(s.onset_s * TICK) - onset, round(s.duration_s * TICK)) for s in found]
@@ -48,7 +48,7 @@ EVENTS = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(events=EVENTS, n=st.integers(1, 2000), size=st.integers(20, 600), overlap=st.integers(1, 100))
-def test_events_label_segments_as_brute_force_says(events, n, size, overlap):
+def test_labels_of_events_equal_brute_force(events, n, size, overlap):
     clips = tuple(Clip(FILE, on / TICK, (on + length) / TICK, (label,)) for on, length, label in events)
     manifest = Manifest(clips, ("a", "b", "c"), Ledger(), Path("/x"), events=True, durations={FILE: n / TICK})
     found = cut_segments(
@@ -88,7 +88,7 @@ def test_clips_keep_their_labels_group_fold_and_split():
 
 
 @pytest.mark.shared
-def test_real_windows(shared_data):
+def test_segments_of_real_events_equal_the_known_windows(shared_data):
     """The windows that came with the data, made by another program (an event counts when it overlaps > 0.1 s)."""
     data = Data(str(shared_data), table="raven", audio="audio", multi_label=True)
     found = cut_segments(

@@ -1,4 +1,4 @@
-"""Folds and splits: groups stay together, classes stay balanced, rare classes are said, leaks are found."""
+"""Folds and splits: groups are not divided, classes stay balanced, rare classes are pinned, leaks are found."""
 
 from collections import Counter
 from dataclasses import replace
@@ -57,7 +57,7 @@ def test_splits_of_real_clips_are_balanced(birds10, fractions, counts):
     fractions=st.sampled_from([(0.8, 0.2), (0.7, 0.15, 0.15), (0.5, 0.5)]),
     seed=st.integers(0, 5),
 )
-def test_no_group_is_ever_divided(items, fractions, seed):
+def test_no_group_is_divided(items, fractions, seed):
     labels, groups = [label for label, _ in items], [str(group) for _, group in items]
     parts = split_by_groups(labels, groups, fractions, seed)
     assert all(len(found) == 1 for found in sides_of(groups, parts).values())
@@ -70,7 +70,7 @@ def test_no_group_is_ever_divided(items, fractions, seed):
     assert all(len(found) == 1 for found in sides_of(groups, folds).values()) and set(folds) <= {PINNED, 0, 1, 2}
 
 
-def test_a_rare_class_is_pinned_and_said(capsys):
+def test_rare_class_is_pinned_with_a_message(capsys):
     labels = ["a"] * 10 + ["b"] * 10 + ["rare"] * 6
     groups = [f"g{i}" for i in range(20)] + ["r1"] * 4 + ["r2", "g0"]  # g0 holds "a" too and is pinned with it
     folds = assign_folds(labels, groups, 5, 0)
@@ -85,7 +85,7 @@ def test_a_rare_class_is_pinned_and_said(capsys):
         split_by_groups(labels, groups, (0.5, 0.2), 0)
 
 
-def test_what_leaks(tmp_path):
+def test_leak_report_finds_groups_columns_and_identical_recordings(tmp_path):
     x = np.random.default_rng(0).normal(0, 0.1, 800)
     sf.write(tmp_path / "a.wav", x, 8000)
     sf.write(tmp_path / "copy.flac", sf.read(tmp_path / "a.wav", dtype="int16")[0], 8000)
@@ -111,7 +111,7 @@ def test_what_leaks(tmp_path):
 
 
 @pytest.mark.shared
-def test_the_recordists_that_cross_the_real_split(birds10):
+def test_leak_report_finds_the_recordists_that_cross_the_real_split(birds10):
     """The data's own note: 2 of the 20 test clips share a recordist (of the same species) with train."""
     sides = [{"train": 0, "val": 0, "test": 1}[clip.split] for clip in birds10]
     clips = [replace(clip, row={"author": f"{clip.labels[0]}: {clip.row['author']}"}) for clip in birds10]

@@ -92,14 +92,14 @@ def test_windows_equal_brute_force_whole_and_streamed(case: tuple[int, int, int,
 
 @settings(deadline=None)
 @given(CASES)
-def test_the_reader_of_exported_files_repeats_the_rule(case: tuple[int, int, int, int]) -> None:
+def test_reader_of_exported_files_repeats_the_rule(case: tuple[int, int, int, int]) -> None:
     n_total, n_samples, hop, rate = case
     hop = min(hop, n_samples)
     wanted = WindowRule(n_samples, hop, rate).windows(n_total)
     assert receiving("reading").cut_windows(n_total, n_samples, hop, rate) == wanted
 
 
-def test_a_rest_of_a_second_or_half_a_window_is_kept() -> None:
+def test_rest_of_a_second_or_half_a_window_is_kept() -> None:
     def n_windows(segment_s: float, length_s: float) -> int:
         return len(recording_rule(segment_s, 100).windows(round(length_s * 100)))
 
@@ -107,12 +107,12 @@ def test_a_rest_of_a_second_or_half_a_window_is_kept() -> None:
     assert [n_windows(1.0, s) for s in (1.0, 1.49, 1.5, 2.0, 2.49, 2.5)] == [1, 1, 2, 2, 2, 3]
 
 
-def test_a_rest_is_what_no_window_covers() -> None:
+def test_rest_is_what_no_window_covers() -> None:
     # 11 samples, windows of 10 every 2: the second window would hold 9 samples, but only one is new
     assert WindowRule(10, 2, 2).windows(11) == [(0, 10)]
 
 
-def test_a_stream_takes_constant_memory() -> None:
+def test_stream_takes_constant_memory() -> None:
     def peak(n_blocks: int) -> int:
         blocks = (np.ones(50_000, np.float32) for _ in range(n_blocks))
         tracemalloc.start()
@@ -125,17 +125,17 @@ def test_a_stream_takes_constant_memory() -> None:
     assert peak(400) < 1.5 * peak(20)
 
 
-def test_batched_keeps_all() -> None:
+def test_batched_keeps_all_items() -> None:
     assert list(batched(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 @pytest.mark.parametrize("overlap", [-0.1, 5.0, 6.0, 4.9999999, float("nan")])
-def test_overlap_out_of_range(overlap: float) -> None:
+def test_overlap_out_of_range_is_refused(overlap: float) -> None:
     with pytest.raises(UserError, match=r"overlap must be 0 or more and below the model's segment of 5 s. Received"):
         overlap_rule(5.0, 32_000, overlap)
 
 
-def test_times_become_samples() -> None:
+def test_times_are_rounded_to_samples() -> None:
     assert overlap_rule(3.0, 48_000, 1.5) == WindowRule(144_000, 72_000, 48_000)
     assert recording_rule(5.0, 32_000) == WindowRule(160_000, 160_000, 32_000)
     assert recording_rule(5.0, 32_000, 2.0) == WindowRule(160_000, 64_000, 32_000)
@@ -147,18 +147,18 @@ def test_times_become_samples() -> None:
 
 
 @pytest.mark.parametrize(("native", "rate"), [(44_100, 32_000), (32_000, 16_000), (22_050, 48_000), (8_000, 8_000)])
-def test_a_length_in_seconds_counts_the_samples_of_soxr(native: int, rate: int) -> None:
+def test_n_samples_of_equals_the_samples_of_soxr(native: int, rate: int) -> None:
     for n in (*range(1_000, 1_040), 264_599, 264_600, 264_601):
         assert n_samples_of(n / native, rate) == len(soxr.resample(np.zeros(n, np.float32), native, rate))
 
 
-def test_pad_to_gives_the_front_and_zeros() -> None:
+def test_pad_to_cuts_or_pads_with_zeros() -> None:
     assert pad_to(np.arange(1.0, 4.0), 5).tolist() == [1, 2, 3, 0, 0]
     assert pad_to(np.arange(1.0, 4.0), 2).tolist() == [1, 2]
 
 
 def receiving(name: str) -> ModuleType:
-    """A file of export/, which is no package; those that it imports lie beside it."""
+    """A module of export/, which is not a package; the modules that it imports are beside it."""
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, EXPORT / f"{name}.py")
         sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -172,7 +172,7 @@ def receiving(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory):
-    """A file of so many seconds in which each sample is its number, from 1, over 2 ** 16."""
+    """Write a file of the given seconds in which each sample is its number, from 1, over 2 ** 16."""
     folder = tmp_path_factory.mktemp("ramps")
 
     def write(seconds: float) -> Path:
@@ -186,7 +186,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory):
 
 
 def places(windows) -> list[tuple[float, float]]:
-    """(start, real seconds) of windows of a ramp [n, n_samples]; behind the real samples all are zeros."""
+    """(start, real seconds) of windows of a ramp [n, n_samples]; after the real samples all are zeros."""
     found = []
     for row in np.asarray(windows):
         start, n_real = round(float(row[0]) * 2**16) - 1, int(np.count_nonzero(row))
@@ -197,7 +197,7 @@ def places(windows) -> list[tuple[float, float]]:
 
 
 def engine_that_stores_windows() -> tuple[Engine, list[np.ndarray]]:
-    """An engine, and the windows it was given."""
+    """An engine, and the windows that it scored."""
     given: list[np.ndarray] = []
 
     def forward(waveforms: np.ndarray) -> np.ndarray:
@@ -258,7 +258,7 @@ def network() -> keras.Model:
 
 
 def noted(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[np.ndarray]:
-    """The windows that a module makes features of."""
+    """The windows that a module computes features of."""
     given: list[np.ndarray] = []
     log_mel = module.log_mel
     monkeypatch.setattr(module, "log_mel", lambda windows, spec: given.extend(windows) or log_mel(windows, spec))
@@ -304,7 +304,7 @@ def by_enrollment_on_the_device(path, tmp_path, monkeypatch):
 
 
 def by_a_teacher(path, tmp_path, monkeypatch):
-    """Whose segment is shorter than that of the run it teaches."""
+    """A teacher whose segment is shorter than that of the trained run."""
     waveform = Waveforms([Clip(path)], RATE)[0]
     wide = replace(SPEC, segment_s=len(waveform) / RATE)
     other = OtherFrontEnd(wide, SPEC)
@@ -314,7 +314,7 @@ def by_a_teacher(path, tmp_path, monkeypatch):
 
 
 def by_a_member(path, tmp_path, monkeypatch):
-    """Of an ensemble, whose segment is shorter than another member's."""
+    """A member of an ensemble whose segment is shorter than that of another member."""
     from birdnet_fs.frontend import in_numpy
 
     waveform = Waveforms([Clip(path)], RATE)[0]

@@ -52,14 +52,14 @@ def test_no_group_is_in_two_folds_and_every_class_is_in_every_fold(small):
         folds.setdefault(row["group"], set()).add((row["fold"], row["split"]))
     assert all(len(found) == 1 for found in folds.values())
     clips = [row for row in table if row["set"] == "aviary"]
-    assert len({row["group"] for row in clips}) == 15  # five individuals of each species, some heard twice
+    assert len({row["group"] for row in clips}) == 15  # five individuals of each species, some in two clips
     assert {(row["label"], row["fold"]) for row in clips} == {
         (species.latin, str(fold)) for species in song_synthesis.SPECIES[:3] for fold in range(5)
     }
     assert all(row["label"] in row["labels"].split(";") for row in clips)
 
 
-def test_raven_tables_say_what_the_annotations_say(small):
+def test_raven_tables_equal_the_annotations(small):
     annotations = rows(small / "annotations.csv")
     assert annotations
     for stem in ("aviary_soundscape_00", "aviary_soundscape_01"):
@@ -69,14 +69,14 @@ def test_raven_tables_say_what_the_annotations_say(small):
         assert from_raven == [(r["start"], r["end"], r["low_hz"], r["label"]) for r in mine]
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(small, tmp_path):
+def test_same_seed_gives_the_same_bytes_and_another_seed_others(small, tmp_path):
     settings = {"n_species": 3, "clips_per_species": 7, "n_soundscapes": 2, "soundscape_s": 12.5}
     assert digest(aviary.make_aviary(tmp_path / "again", **settings, seed=4)) == digest(small)
     other = digest(aviary.make_aviary(tmp_path / "other", **settings, seed=5))
     assert all(other[name] != value for name, value in digest(small).items() if name.endswith(".flac"))
 
 
-def test_a_recording_does_not_depend_on_how_many_are_made():
+def test_recording_does_not_depend_on_the_number_of_others():
     species = song_synthesis.SPECIES[:3]
     first = aviary.synthesize_soundscape(species, 1, 10.0, seed=0)
     aviary.synthesize_soundscape(species, 0, 10.0, seed=0)
@@ -86,7 +86,7 @@ def test_a_recording_does_not_depend_on_how_many_are_made():
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_songs_sound_exactly_during_their_events(number):
+def test_songs_are_nonzero_exactly_during_their_events(number):
     scene = aviary.synthesize_soundscape(song_synthesis.SPECIES, number, 30.0, seed=1)
     assert scene.events
     inside = np.zeros(len(scene.songs), bool)
@@ -99,7 +99,7 @@ def test_songs_sound_exactly_during_their_events(number):
     assert np.abs(scene.waveform).max() <= 1
 
 
-def test_the_signal_to_noise_ratio_is_what_was_asked():
+def test_signal_to_noise_ratio_is_the_requested_one():
     rng = np.random.default_rng(3)
     song = song_synthesis.synthesize_song(song_synthesis.Individual.draw(song_synthesis.SPECIES[0], rng), rng)
     scene = aviary._scene(160_000, [("x", song, 1000, 6.0)], rng)
@@ -118,12 +118,12 @@ def test_every_fifth_soundscape_and_the_background_are_empty():
     assert np.std(aviary.synthesize_background(0, seed=0).waveform) > 0
 
 
-def test_it_says_that_it_is_synthetic(small):
+def test_about_and_classes_name_the_synthetic_species(small):
     assert (small / "ABOUT.txt").read_text(encoding="utf-8").startswith("Synthetic aviary")
     assert (small / "classes.txt").read_text(encoding="utf-8").splitlines()[0] == "Sibilus aureus_Gilded piper"
 
 
-def test_an_aviary_already_there_is_kept_and_anything_else_is_refused(small, tmp_path):
+def test_existing_aviary_is_kept_and_other_folders_are_refused(small, tmp_path):
     before = (small / "metadata.csv").stat().st_mtime_ns
     settings = {"n_species": 3, "clips_per_species": 7, "n_soundscapes": 2, "soundscape_s": 12.5}
     assert aviary.make_aviary(small, **settings, seed=4) == small

@@ -50,5 +50,5 @@ def test_same_generator_state_gives_the_same_song():
 def test_weather_has_unit_rms_and_no_gaps(seed):
     weather = synthesize_weather(32_000, np.random.default_rng(seed))
     assert weather.dtype == np.float32 and weather.shape == (32_000,)
-    assert np.sqrt(np.mean(weather.astype(np.float64) ** 2)) == pytest.approx(1, rel=1e-3)
+    assert np.sqrt(np.mean(weather.astype(np.float64) ** 2)) == pytest.approx(1, abs=tolerances.WEATHER_RMS)
     assert np.count_nonzero(weather) > 31_000
