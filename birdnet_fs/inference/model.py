@@ -155,13 +155,13 @@ class Model:
         stream = stream_audio(Path(audio), sample_rate_hz=self.sample_rate_hz)
         table = self._table(rule, stream, lambda: stream.duration_s)
         if stream.status == "quarantined" or not len(table):
-            raise UserError(f"{escaped(audio)} cannot be scored: {stream.reason or 'it holds no audio'}.")
+            raise UserError(f"{escaped(audio)} cannot be scored: {(stream.reason or 'it holds no audio').rstrip('.')}.")
         if stream.status == "partial":
-            say(f"{escaped(audio)} was scored in part: {stream.reason}.")
+            say(f"{escaped(audio)} was scored in part: {stream.reason.rstrip('.')}.")
         return replace(table, status=stream.status, reason=stream.reason)
 
     def _table(self, rule: WindowRule, blocks: Iterable[np.ndarray], duration_s: Callable[[], float]) -> WindowTable:
-        """Score blocks of one recording; its length in seconds is asked for after the last block."""
+        """Score the blocks of one recording; `duration_s` is called after the last block."""
         windows, scores = [], [np.zeros((0, len(self.classes)), np.float32)]
         for group in batched(rule.stream(blocks), BATCH):
             windows += [window for window, _ in group]

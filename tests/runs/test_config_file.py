@@ -149,7 +149,10 @@ def test_a_run_of_a_newer_version_is_refused_with_that_version(tmp_path: Path, v
         ("[]", "must hold a JSON object of settings"),
         ('{"training": {"lookahead": 3}}', "Unknown setting 'training.lookahead'"),
         ('{"training": {"epochs": "x"}}', "training.epochs must be a whole number"),
-        ('{"training": {"views": 2, "sampling": {"crops_per_clip": 2}}}', "by its old and by its new name"),
+        (
+            '{"training": {"views": 2, "sampling": {"crops_per_clip": 2}}}',
+            "given twice, under its old and its new name",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_read_is_named(tmp_path: Path, text: str, words: str) -> None:

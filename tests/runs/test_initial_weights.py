@@ -115,7 +115,7 @@ def test_what_is_no_run_is_refused(name, words, tmp_path):
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(UserError, match=r"set model\.weights or pretrain\. Received: -1"):
         Experiment(training=Training(finetuning=Finetuning(freeze_blocks=-1)))
-    with pytest.raises(UserError, match=r"pretrain\.model\.weights instead\. Received: 'run'"):
+    with pytest.raises(UserError, match=r"pretrain\.model\.weights instead of model\.weights\. Received: 'run'"):
         Experiment(model=Model(weights="run"), pretrain=Experiment())
     Experiment(
         training=Training(finetuning=Finetuning(freeze_blocks=-1)), pretrain=Experiment(model=Model(weights="run"))

@@ -35,7 +35,7 @@ from birdnet_fs.reports.held_out import evaluate_again
 from birdnet_fs.runs.ensemble import merged_partition
 from birdnet_fs.runs.provenance import Provenance, inherited, provenance, refuse_trained_on
 from birdnet_fs.runs.run import Run, build_network, load_run, model_weights, save_run
-from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Training
+from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Schedule, Training
 from birdnet_fs.training import trainer
 
 RATE, NAMES, N = 16_000, ("a", "b", "c"), 6
@@ -74,7 +74,7 @@ def experiment(root: Path, *settings: str) -> Experiment:
         data=Data(root=str(root), n_folds=3, fold=0),
         frontend=front_end,
         model=Model("cnn/tiny", dropout=0.0),
-        training=Training(epochs=1, batch_size=9, warmup_epochs=0, threads=1),
+        training=Training(epochs=1, batch_size=9, schedule=Schedule(warmup_epochs=0), threads=1),
     )
     return override(plain, settings)
 

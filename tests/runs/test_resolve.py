@@ -28,7 +28,7 @@ OTHER = {
     "training.threads": "3",
     "training.workers": "2",
     "training.track": "both",
-    "training.checkpoints": "4",
+    "training.checkpoints.n_best": "4",
 }
 BASE = Experiment(name="base", pretrain=Experiment(name="first"))
 SPACE = Space({"training.learning_rate": Float(1e-4, 1e-2)})
@@ -69,7 +69,7 @@ def test_a_pretraining_has_the_settings_of_the_list_from_its_experiment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = []
-    monkeypatch.setattr(trainer, "finished", lambda folder, experiment: False)
+    monkeypatch.setattr(trainer, "is_finished", lambda folder, experiment: False)
     monkeypatch.setattr(trainer, "train", lambda experiment, folder: trained.append(experiment))
     trainer.pretrain(override(BASE, [f"{key}={value}" for key, value in OTHER.items()]), tmp_path)
     (first,) = trained
