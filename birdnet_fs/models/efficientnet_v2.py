@@ -93,7 +93,7 @@ def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
 
 
 def trunk(features: keras.KerasTensor, size: Size) -> Backbone:
-    """Build stem, stages and top of a size of this family or of the first EfficientNet (efficientnet.py)."""
+    """Build a network of this family or of the first EfficientNet on features [batch, n_frames, n_mels, n_channels]."""
     x = _conv(features, _scaled(size.stem, size.width), "stem", kernel=3, stride=2)
     n_blocks = [math.ceil(stage.n_blocks * size.depth) for stage in size.stages]
     done = 0

@@ -18,7 +18,7 @@ def load_initial_weights(path: Path, model: keras.Model, experiment: schema.Expe
     """Set the initial weights of a network; those of the head only when the run has the same head and the same classes.
 
     A quantized network starts from a float one, its BatchNormalization folded in, or from a quantized run. UserErrors
-    of `load_run`, `pretrained.load` and `pretrained.fit` are passed on: there is no such run or file, it is damaged, it
+    of `load_run` and of `models.pretrained` are passed on: there is no such run or file, it is damaged, it
     is of another network, or its tensors have other shapes.
 
     Args:
@@ -43,7 +43,7 @@ def load_initial_weights(path: Path, model: keras.Model, experiment: schema.Expe
         head, why = pretrained.load(model, path, name=experiment.model.name), "the file has other classes"
     else:
         same = run.classes == tuple(classes) and run.experiment.model.head == experiment.model.head
-        head = pretrained.fit(model, _of_run(run, experiment), source=str(path / WEIGHTS), head=same)
+        head = pretrained.set_weights(model, _of_run(run, experiment), source=str(path / WEIGHTS), head=same)
         why = f"the run has {len(run.classes)} classes and head {run.experiment.model.head}, "
         why += f"this experiment {len(classes)} and {experiment.model.head}, or their names differ"
     return f"Initial weights are from {path}, " + (

@@ -1,1 +1,1 @@
-"""Lower a Functional Keras model to a flat list of torch calls over its own Parameters."""
+"""Functional Keras models as flat lists of torch calls: `lower.lower`, with one module of rules per kind of layer."""

@@ -1,11 +1,11 @@
-"""Attention and einsum layers as torch calls: MultiHeadAttention is torch's scaled_dot_product_attention."""
+"""Rules that lower attention and einsum layers; MultiHeadAttention becomes scaled_dot_product_attention."""
 
 import torch
 import torch.nn.functional as F
 from keras import layers
 from torch import Tensor
 
-from birdnet_fs.models.lowering.rules_layers import (
+from birdnet_fs.models.lowering.calls import (
     ELEMENTWISE,
     LayerContext,
     LoweredCall,
@@ -20,7 +20,7 @@ NAMES = ("query", "query_bias", "key", "key_bias", "value", "value_bias", "outpu
 
 
 def _attention(site: LayerContext) -> LoweredCall | None:
-    """Attention of rows [batch, n, width] to rows [batch, m, width], without a mask."""
+    """Attention from [batch, n, width] to [batch, m, width], without a mask."""
     layer = site.layer
     parts = (layer.query_dense, layer.key_dense, layer.value_dense, layer.output_dense)
     plain = not (layer._use_gate or layer._sliding_window or any(is_changed(part) for part in (layer, *parts)))
@@ -32,7 +32,7 @@ def _attention(site: LayerContext) -> LoweredCall | None:
     biases = [value_of(part.bias) for part in parts]
     n_heads, rate, scale = layer.num_heads, layer.dropout, layer.key_dim**-0.5
     n_query, n_value = site.shapes[0][1], site.shapes[1][1]
-    shapes = [  # of query, key and value; -1 is the batch, which an exported file leaves open
+    shapes = [  # of query, key and value; -1 is the batch, which is dynamic in exported files
         (-1, n_query, n_heads, layer.key_dim),
         (-1, n_value, n_heads, layer.key_dim),
         (-1, n_value, n_heads, layer.value_dim),

@@ -1,8 +1,8 @@
-"""Layers on maps as torch calls: convolutions, BatchNormalization, pooling, padding; channels first.
+"""Rules that lower convolutions, BatchNormalization, pooling and padding; channels first.
 
-"Same" padding puts the odd cell at the end, BatchNormalization moves its variance by the biased estimate, as in
-Keras. A convolution takes zeros in front of it and an activation behind it into one call, and folds a
-BatchNormalization in where it may.
+As in Keras, "same" padding adds an odd cell at the end, and BatchNormalization updates its variance by the biased
+estimate. Zero padding in front of a convolution and an activation after it are merged into its call, and with `fold`
+a BatchNormalization is folded into its kernel.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from keras import layers
 from torch import Tensor
 
-from birdnet_fs.models.lowering.rules_layers import (
+from birdnet_fs.models.lowering.calls import (
     ACTIVATION_LAYERS,
     ELEMENTWISE,
     MERGES,
@@ -27,12 +27,12 @@ from birdnet_fs.models.lowering.rules_layers import (
     activation_of,
     is_changed,
     restride,
-    sides,
     value_of,
 )
+from birdnet_fs.models.lowering.rules_layers import sides
 from birdnet_fs.models.quantization.fake_quant import QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D
 
-# numbers in a kernel from which on torch's copy of its channels_last gradient costs more than a copy of the maps
+# size of a kernel from which torch's copy of its channels_last gradient costs more than a copy of the maps
 LARGE_KERNEL = 4_000_000
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, QuantizedConv2D, QuantizedDepthwiseConv2D)
 
@@ -44,7 +44,7 @@ def _same_padding(length: int, window: int, stride: int, dilation: int) -> tuple
 
 
 def _padding(layer: Any, shape: Shape, window: Sequence[int]) -> tuple[list[int], tuple[int, ...]] | None:
-    """(what F.pad adds, what torch's layer adds itself), None where the padding depends on an unknown length."""
+    """(padding for F.pad, padding argument of torch's function); None if the padding depends on an unknown length."""
     lengths = shape[1:-1]
     if layer.padding == "valid":
         return [], (0,) * len(lengths)
@@ -62,7 +62,7 @@ def _padding(layer: Any, shape: Shape, window: Sequence[int]) -> tuple[list[int]
 
 
 def _kernel(layer: Any) -> Callable[[], Tensor]:
-    """The kernel as torch sees it, [out, in, height, width], always a view of the Parameter."""
+    """Function that returns the kernel in torch's order [out, in, height, width], a view of the Parameter."""
     parameter = layer.kernel.value
     if isinstance(layer, layers.Conv1D):
         return lambda: parameter.permute(2, 1, 0)
@@ -76,7 +76,7 @@ def _kernel(layer: Any) -> Callable[[], Tensor]:
 
 
 def _conv(site: LayerContext) -> LoweredCall | None:
-    """A convolution; with it zeros in front, and behind it a BatchNormalization to fold in and an activation."""
+    """A convolution, with zero padding before it and a folded BatchNormalization and an activation after it."""
     layer, behind, zeros = site.layer, list(site.behind), None
     if isinstance(layer, layers.ZeroPadding2D):
         zeros, layer = layer, behind.pop(0)
@@ -111,7 +111,7 @@ def _conv(site: LayerContext) -> LoweredCall | None:
 
 
 def _folded(kernel: Tensor, bias: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:
-    """Kernel and bias of one convolution that also normalizes: a factor and an offset for each channel."""
+    """Kernel and bias of a convolution with the BatchNormalization after it folded in."""
     scale = torch.rsqrt(norm.moving_variance.value + norm.epsilon)
     if norm.scale:
         scale = scale * norm.gamma.value
@@ -122,14 +122,14 @@ def _folded(kernel: Tensor, bias: Tensor | None, norm: Any) -> tuple[Tensor, Ten
 
 
 def _batch_norm(site: LayerContext) -> LoweredCall | None:
-    """BatchNormalization, and an activation behind it."""
+    """BatchNormalization, with an activation after it."""
     layer, rank = site.layer, len(site.shapes[0])
     if layer.renorm or not isinstance(layer.axis, int):
         return None
     last = layer.axis in (-1, rank - 1)
-    as_rows = last and rank == 3  # torch is slow on rows of frames unless they are one axis with the batch
+    as_rows = last and rank == 3  # torch is slow on [batch, n_frames, width] unless the first two axes are merged
     channels_first = last and not as_rows
-    axis = 1 if last else layer.axis  # where the channels are in what is computed on
+    axis = 1 if last else layer.axis  # of the channels in the tensor that is normalized
     values = tuple(value_of(v) for v in (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta))
     activation = activation_behind(site)
     momentum, epsilon = layer.momentum, layer.epsilon
@@ -140,12 +140,12 @@ def _batch_norm(site: LayerContext) -> LoweredCall | None:
         n = y.numel() // y.shape[1] if training else 0
         if not (training and layer.trainable):
             y = F.batch_norm(y, mean, variance, gamma, beta, False, 0.0, epsilon)
-        elif n < 2:  # torch refuses the variance of one value, Keras gives 0
+        elif n < 2:  # torch refuses the variance of one value, Keras returns 0
             keras_order = layer(x.movedim(1, -1) if channels_first else x, training=True)
             y = keras_order.reshape(y.shape)  # one value in each channel: nothing to permute
         else:
-            # torch would move the variance by the unbiased estimate, Keras does by the biased one: torch is given
-            # zeros, which become (1 - momentum) times its estimate
+            # torch updates the variance by the unbiased estimate, Keras by the biased one: updated by torch, zeros
+            # become (1 - momentum) times its estimate
             moved = torch.zeros_like(variance)
             y = F.batch_norm(y, mean, moved, gamma, beta, True, 1.0 - momentum, epsilon)
             with torch.no_grad():
@@ -160,7 +160,7 @@ def _batch_norm(site: LayerContext) -> LoweredCall | None:
 
 
 def _pool(site: LayerContext) -> LoweredCall | None:
-    """Pooling; with zeros in front that become its padding, which never wins over what a ReLU gives."""
+    """Pooling; zero padding in front of max pooling after a ReLU becomes its padding."""
     layer, shape, zeros = site.layer, site.shapes[0], None
     if isinstance(layer, layers.ZeroPadding2D):
         zeros, layer = layer, site.behind[0]
@@ -216,7 +216,16 @@ RULES: dict[type, Rule] = {
 
 
 def follows(last: Any, after: Any, fold: bool) -> bool:
-    """Whether the call `after` (nodes of the graph), which alone reads the result of `last`, becomes one with it."""
+    """Whether two consecutive calls can be merged into one.
+
+    Args:
+        last: A node of the graph.
+        after: The only node that reads the result of `last`.
+        fold: As in `lower`.
+
+    Returns:
+        True if a rule supports `after` as one of the layers behind `last`.
+    """
     layer, behind = last.operation, after.operation
     if type(layer) is layers.ZeroPadding2D:
         if any(before != end for before, end in layer.padding) or getattr(behind, "padding", "") != "valid":

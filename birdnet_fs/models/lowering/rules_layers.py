@@ -1,150 +1,28 @@
-"""Keras layers as plain torch calls: RULES maps a layer's type to a function that returns its call.
+"""Rules that lower simple Keras layers to torch calls; RULES maps the type of a layer to a function.
 
-A call takes and gives tensors as Keras has them, or channels first (a permuted view: of a map [batch, height, width,
-channels] in memory that is what torch calls channels_last, so convolutions and pooling need no copy); a row of tensors
-thus passes from convolution to convolution without being permuted in between. Here are the parts of a rule and the
-simple layers; convolutions and their like are in lowered_maps.py, recurrent layers in lowered_recurrent.py, attention
-in lowered_attention.py.
+Rules for convolutions and pooling are in rules_conv.py, recurrent layers in rules_recurrent.py, attention in
+rules_attention.py, layers with 8-bit weights in rules_quantized.py; calls.py has their common parts.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from keras import activations, layers
+from keras import layers
 from torch import Tensor
 
 from birdnet_fs.models.blocks import LayerScale
-
-Weights = tuple[Any, ...]  # tensors, None for a missing bias
-Shape = tuple[Any, ...]  # None for an unknown length
-
-
-@dataclass(frozen=True)
-class LayerContext:
-    """Where a layer is called.
-
-    Attributes:
-        layer: The layer.
-        shapes: Of its inputs, as Keras has them.
-        behind: Layers that become one call with it, in order.
-        channels_first: Whether an input comes channels first; those that can work either way then do.
-    """
-
-    layer: Any
-    shapes: tuple[Shape, ...]
-    behind: tuple[Any, ...] = ()
-    channels_first: bool = False
-
-
-@dataclass(frozen=True)
-class LoweredCall:
-    """What a rule makes of a site.
-
-    Attributes:
-        run: (training, weights, *inputs) -> output.
-        weights: What `run` is given: views of the layer's Parameters, so that gradients reach them.
-        names: Of the weights, as a file shows them.
-        channels_first: How `run` takes and gives tensors of three axes and more.
-        variables: Keras variables that `run` reads by itself, in place of `weights`.
-    """
-
-    run: Callable[..., Any]
-    weights: Callable[[], Weights] = tuple
-    names: tuple[str, ...] = ()
-    channels_first: bool = False
-    variables: tuple[Any, ...] = ()
-
-
-Rule = Callable[[LayerContext], LoweredCall | None]  # None: the layer is set up in a way the rule does not cover
-
-# ---------------------------------------------------------------- activations
-
-
-def _softmax(x: Tensor) -> Tensor:
-    return F.softmax(x, dim=-1)
-
-
-ACTIVATIONS: dict[Any, Callable[[Tensor], Tensor] | None] = {
-    activations.linear: None,
-    activations.relu: F.relu,
-    activations.relu6: F.relu6,
-    activations.silu: F.silu,
-    activations.sigmoid: torch.sigmoid,
-    activations.hard_sigmoid: F.hardsigmoid,
-    activations.hard_silu: F.hardswish,
-    activations.tanh: torch.tanh,
-    activations.gelu: F.gelu,
-    activations.softplus: F.softplus,
-    activations.softmax: _softmax,
-}
-# the same in any order of the axes
-ELEMENTWISE = {f for f in ACTIVATIONS.values() if f not in (None, _softmax)}
-ACTIVATION_LAYERS = (layers.Activation, layers.ReLU)
-MERGES = (layers.Add, layers.Multiply, layers.Subtract)
-
-
-def activation_of(layer: Any) -> Callable[[Tensor], Tensor] | None:
-    """The torch function of a layer's activation, None for none; one without a row works on tensors as it is."""
-    if isinstance(layer, layers.ReLU):
-        if layer.negative_slope or layer.threshold or layer.max_value not in (None, 6):
-            return layer.call
-        return F.relu if layer.max_value is None else F.relu6
-    function = getattr(layer, "activation", None)
-    return None if function is None else ACTIVATIONS.get(function, function)
-
-
-def _in_place(activation: Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor] | None:
-    """The same for a tensor that nobody else reads; ReLU's gradient needs its output only, SiLU's its input."""
-    if activation is F.relu:
-        return torch.relu_
-    if activation is F.silu:
-        return lambda x: F.silu(x, inplace=not (x.requires_grad and torch.is_grad_enabled()))
-    return activation
-
-
-def activation_behind(
-    site: LayerContext, own: Callable[[Tensor], Tensor] | None = None
-) -> Callable[[Tensor], Tensor] | None:
-    """The activation behind a layer, or its own, for a result that nobody else reads."""
-    for after in site.behind:
-        if type(after) in ACTIVATION_LAYERS:
-            own = activation_of(after)
-    return _in_place(own)
-
-
-def _activation_layer(site: LayerContext) -> LoweredCall:
-    function = activation_of(site.layer)
-    if function is None:
-        return LoweredCall(lambda training, weights, x: x, channels_first=site.channels_first)
-    return LoweredCall(
-        lambda training, weights, x: function(x), channels_first=site.channels_first and function in ELEMENTWISE
-    )
-
-
-def value_of(variable: Any) -> Tensor | None:
-    """The Parameter of a Keras variable that may be missing."""
-    return None if variable is None else variable.value
-
-
-def restride(parameter: Tensor, to_torch: Sequence[int], back: Sequence[int], memory: torch.memory_format) -> None:
-    """Store a kernel in torch's order; its shape and values as Keras sees them stay the same."""
-    with torch.no_grad():
-        stored = parameter.detach().permute(*to_torch).contiguous(memory_format=memory)
-        parameter.data = stored.permute(*back)
-
-
-def as_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Cast where there is something to cast, so that a traced graph holds no empty casts."""
-    return x if x.dtype == dtype else x.to(dtype)
-
-
-def is_changed(layer: Any) -> bool:
-    """True for a layer whose weights are not all there is to it: LoRA, or quantized by Keras."""
-    return bool(getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None))
-
+from birdnet_fs.models.lowering.calls import (
+    ELEMENTWISE,
+    LayerContext,
+    LoweredCall,
+    Rule,
+    Weights,
+    activation_behind,
+    activation_of,
+    is_changed,
+    value_of,
+)
 
 # ---------------------------------------------------------------- layers with weights
 
@@ -189,7 +67,7 @@ def _layer_scale(site: LayerContext) -> LoweredCall:
     )
 
 
-# ---------------------------------------------------------------- layers that draw
+# ---------------------------------------------------------------- random layers
 
 
 def _dropout(site: LayerContext) -> LoweredCall:
@@ -209,7 +87,7 @@ def _spatial_dropout(site: LayerContext) -> LoweredCall | None:
 
 
 def _drop_shared(rate: float, shape: Sequence[int | None], channels_first: bool) -> LoweredCall:
-    """Dropout with one draw for all cells along an axis of size 1 in `shape` (None = as many as x has)."""
+    """Dropout with one random value along an axis of size 1 in `shape` (None = the size of the axis in x)."""
     if channels_first:
         shape = (shape[0], shape[-1], *shape[1:-1])
 
@@ -233,6 +111,15 @@ def _noise(site: LayerContext) -> LoweredCall:
 # ---------------------------------------------------------------- layers without weights
 
 
+def _activation_layer(site: LayerContext) -> LoweredCall:
+    function = activation_of(site.layer)
+    if function is None:
+        return LoweredCall(lambda training, weights, x: x, channels_first=site.channels_first)
+    return LoweredCall(
+        lambda training, weights, x: function(x), channels_first=site.channels_first and function in ELEMENTWISE
+    )
+
+
 def _global_pool(site: LayerContext) -> LoweredCall | None:
     layer, n_axes = site.layer, len(site.shapes[0]) - 2
     if layer.data_format != "channels_last":
@@ -244,7 +131,7 @@ def _global_pool(site: LayerContext) -> LoweredCall | None:
 
 
 def sides(site: LayerContext) -> list[int] | None:
-    """(before, after) of zeros or of cells to cut, flat and the last axis first, as F.pad has them."""
+    """Padding or cropping of a layer as F.pad expects it: (before, after) per axis, flat, the last axis first."""
     if getattr(site.layer, "data_format", "channels_last") != "channels_last":
         return None
     given = getattr(site.layer, "padding", None) or site.layer.cropping
@@ -282,7 +169,7 @@ def _flatten(site: LayerContext) -> LoweredCall | None:
 
 
 def _merge(operation: Callable[[Tensor, Tensor], Tensor]) -> Rule:
-    """A merge of tensors of equal rank; Keras lines others up by rules of its own."""
+    """Rule of a merge layer for tensors of equal rank; Keras broadcasts others by rules of its own."""
 
     def rule(site: LayerContext) -> LoweredCall | None:
         if len({len(shape) for shape in site.shapes}) != 1:

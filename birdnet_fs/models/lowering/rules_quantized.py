@@ -1,8 +1,8 @@
-"""Layers that round to 8 bits (quantized_layers.py) as torch calls: a kernel is rounded where it is read.
+"""Rules that lower layers with 8-bit weights and activations (quantization/fake_quant.py).
 
-With `lower(fold=True)` kernels are rounded once, and ranges are taken as scale and zero point. What passes is rounded
-by plain operations, which give bit for bit what torch.fake_quantize_per_tensor_affine does: on a CPU that is not
-vectorized, and takes twice as long in training and eleven times in inference (measured on 1.2 million values).
+With `lower(fold=True)` kernels are rounded once, and ranges are constants, as scale and zero point. Activations are
+rounded by elementwise operations whose result is bit for bit that of torch.fake_quantize_per_tensor_affine, which is
+not vectorized on a CPU: it takes twice as long in training and eleven times in inference (for 1.2 million values).
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ import torch
 from keras import layers
 from torch import Tensor
 
+from birdnet_fs.models.lowering.calls import LayerContext, LoweredCall, Rule, Weights
 from birdnet_fs.models.lowering.rules_conv import RULES as MAPS
 from birdnet_fs.models.lowering.rules_layers import RULES as PLAIN
-from birdnet_fs.models.lowering.rules_layers import LayerContext, LoweredCall, Rule, Weights
 from birdnet_fs.models.quantization.fake_quant import (
     LEARN,
     MEASURE,
@@ -31,7 +31,7 @@ from birdnet_fs.models.quantization.fake_quant import (
 
 
 def _kernel_rounded(rule: Rule, axis: int | None) -> Rule:
-    """The rule of a layer with the kernel [n_out, ...] that it gives torch rounded."""
+    """A rule that rounds the kernel [n_out, ...] of another rule's call."""
 
     def with_rounded(site: LayerContext) -> LoweredCall | None:
         call = rule(site)
@@ -49,12 +49,15 @@ def _kernel_rounded(rule: Rule, axis: int | None) -> Rule:
 
 
 def rounded(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-    """A tensor in 8 bits; the gradient passes where it was not cut off.
+    """Round a tensor to 8 bits with a straight-through gradient, which is 0 where values were clipped.
 
     Args:
-        x: float32, any shape.
-        scale: Of one step, of no axes.
-        zero: What stands for 0, in 0..255.
+        x: float32 of any shape [...].
+        scale: Size of one step, a scalar tensor.
+        zero: Zero point, a scalar tensor, 0..255.
+
+    Returns:
+        float32, of the shape of `x`.
     """
     return _Rounded.apply(x, scale, zero) if x.requires_grad and torch.is_grad_enabled() else _steps(x, scale, zero)[0]
 
@@ -80,11 +83,11 @@ class _Rounded(torch.autograd.Function):
 def _fake_quantize(site: LayerContext) -> LoweredCall:
     layer = site.layer
     grid = layer.grid() if isinstance(layer, RoundedToGrid) else layer
-    follows = grid is layer and grid.bounds is None
+    learns = grid is layer and grid.bounds is None
 
     def run(training: bool, weights: Weights, x: Tensor) -> Tensor:
         scale, zero = weights
-        if follows and (grid.phase == MEASURE or (grid.phase == LEARN and training)):
+        if learns and (grid.phase == MEASURE or (grid.phase == LEARN and training)):
             with torch.no_grad():
                 grid.update(x)
             scale, zero = scale_and_zero(*grid.range())

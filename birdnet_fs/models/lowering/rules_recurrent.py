@@ -1,7 +1,8 @@
-"""LSTM and GRU in one or both directions as torch's fused kernels over Keras' own Parameters.
+"""Rules that lower LSTM and GRU, in one or both directions, to torch's fused kernels.
 
-Keras on torch walks the frames in Python; torch's kernel is one call (and one LSTM or GRU node in an ONNX file). The
-gates stand in another order in Keras' GRU: z, r, n against torch's r, z, n; of an LSTM both have i, f, c, o.
+Keras on torch loops over the frames in Python; torch's kernel is one call (and one LSTM or GRU node in an ONNX file).
+The gates of a GRU have another order in Keras, z, r, n, than in torch, r, z, n; those of an LSTM are i, f, c, o in
+both.
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from keras import activations, layers
 from torch import Tensor
 
-from birdnet_fs.models.lowering.rules_layers import (
+from birdnet_fs.models.lowering.calls import (
     LayerContext,
     LoweredCall,
     Rule,
@@ -25,7 +26,7 @@ NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def _fits(layer: Any) -> bool:
-    """True for what torch's kernel computes; Keras' dropout inside a cell has one mask for all frames."""
+    """Whether torch's kernel computes the same; dropout inside a cell of Keras has one mask for all frames."""
     cell = layer.cell
     usual = cell.activation is activations.tanh and cell.recurrent_activation is activations.sigmoid
     plain = not (layer.stateful or layer.return_state or cell.dropout or cell.recurrent_dropout or is_changed(cell))
@@ -33,7 +34,7 @@ def _fits(layer: Any) -> bool:
 
 
 def _weights(cell: Any) -> Weights:
-    """[gates, in], [gates, units] and two biases [gates], views where the order of the gates is torch's."""
+    """[gates, in], [gates, units] and two biases [gates], views if the order of the gates is that of torch."""
     kernels, bias = [cell.kernel.value, cell.recurrent_kernel.value], value_of(cell.bias)
     if isinstance(cell, layers.GRUCell):
         kernels = [_torch_order(kernel) for kernel in kernels]
@@ -49,20 +50,20 @@ def _torch_order(gates: Tensor) -> Tensor:
 
 
 def _call(cells: tuple[Any, ...], sequences: bool) -> LoweredCall:
-    """One call for a cell, or for two: the second from the last frame to the first, beside the first's results."""
+    """The call of one cell, or of two cells in both directions with concatenated outputs."""
     is_lstm = isinstance(cells[0], layers.LSTMCell)
     for variable in [v for cell in cells for v in (cell.kernel, cell.recurrent_kernel) if is_lstm]:
-        restride(variable.value, (1, 0), (1, 0), torch.contiguous_format)  # else torch copies it in every step
+        restride(variable.value, (1, 0), (1, 0), torch.contiguous_format)  # otherwise torch copies it in every step
     kernel: Any = torch._VF.lstm if is_lstm else torch._VF.gru
     units, n_directions, has_bias = cells[0].units, len(cells), cells[0].bias is not None
 
     def run(training: bool, weights: Weights, x: Tensor) -> Tensor:
-        # autocast leaves the states as they are, and they must be of the dtype of all others
+        # autocast does not cast the states, which must have the dtype of the other arguments
         autocast = torch.is_autocast_enabled(x.device.type)
         x = as_dtype(x, torch.get_autocast_dtype(x.device.type) if autocast else weights[0].dtype)
         start = x.new_zeros(n_directions, x.shape[0], units)
         states = (start, start) if is_lstm else start
-        # cuDNN keeps what a gradient needs only when told to
+        # cuDNN stores the intermediate results of the gradient only with this argument
         train = torch.is_grad_enabled() and (x.requires_grad or weights[0].requires_grad)
         y, last, *_ = kernel(x, states, weights, has_bias, 1, 0.0, train, n_directions == 2, True)
         if sequences:

@@ -1,20 +1,20 @@
-"""Start a network from published weights: Keras' and torchvision's of ImageNet, PANNs' of AudioSet; nothing is fetched.
+"""Load published weights into a network: Keras' and torchvision's of ImageNet, PANNs' of AudioSet; local files only.
 
-| file | families | what its weights expect as input |
+| file | families | expected input |
 |---|---|---|
 | .h5, .weights.h5, .keras of keras.applications (https://keras.io/api/applications/) | efficientnet_v2 (b0-b3, s), \
-convnext/tiny | mean 0 and deviation 1 (pictures / 255, less .45, over .226); efficientnet_v2/s: -1 to 1 |
+convnext/tiny | mean 0, standard deviation 1 (images / 255, less .45, over .226); efficientnet_v2/s: -1 to 1 |
 | .pth of torchvision (https://docs.pytorch.org/vision/stable/models.html) | resnet, convnext/tiny, \
-efficientnet_v2/s | mean 0 and deviation 1 |
+efficientnet_v2/s | mean 0, standard deviation 1 |
 | .pth of PANNs (https://zenodo.org/records/3987831) | panns | the front-end preset `panns` |
 
-Keras' models rescale pictures in layers of their own, which are no part of our networks: it is for the front-end to
-bring features to that scale (`frontend.normalize=z_score` does, min_max comes near -1 to 1 only). A picture's height
-lies along time, its width along frequency.
+The models of Keras rescale images in layers that are not part of the networks here: the front-end has to bring
+features to that scale (`frontend.normalize=z_score` does; min_max only approximates -1 to 1). Time corresponds to the
+height of an image, frequency to its width.
 
-Pictures have three channels. A network of another number n takes for every channel the mean of the three kernels
-(torch_impl and ANIMAL-SPOT do so for one), and what follows them (bias, moving statistics) is scaled by n / 3, so that
-n equal channels give what the published network gives for a gray picture, frozen or not.
+Images have three channels. In a network with n channels the kernel of every channel is the mean of the three kernels
+(as in torch_impl and ANIMAL-SPOT for one channel), and the bias and moving statistics after it are scaled by n / 3, so
+that n equal channels give the output of the published network for a gray image, frozen or not.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 KERAS, TORCH = (".h5", ".keras"), (".pth",)
 SUFFIXES = {"efficientnet_v2": (*KERAS, *TORCH), "convnext": (*KERAS, *TORCH), "resnet": TORCH, "panns": TORCH}
-MOST_NAMED = 4  # tensors of a kind in a message
+MOST_NAMED = 4  # most names of one kind in a message
 Values = dict[str, np.ndarray]  # by variable path of our network
 
 
@@ -39,15 +39,15 @@ def load(model: "keras.Model", file: Path | str, *, name: str) -> bool:
     """Set the weights of a network from a published file.
 
     Args:
-        model: The network, as `models.build` made it; set in place, and only when all fits.
-        file: One of the table above; which kind is told by its suffix.
-        name: The "family/variant" the network was built as.
+        model: Network of `models.build`, changed in place, and only if all tensors of the backbone fit.
+        file: A file of the table above; its suffix decides how it is read.
+        name: "family/variant" of the network.
 
     Returns:
-        True when the head was set as well (PANNs with its 527 classes); else it keeps its values.
+        Whether the head was set too (PANNs with its 527 classes); otherwise it keeps its values.
 
     Raises:
-        UserError: No such file, none of a kind that is known for the family, damaged, or with tensors that do not fit.
+        UserError: The file is missing, of a kind that the family does not support, damaged, or its tensors do not fit.
     """
     name, file = models.resolve(name), Path(file)
     family, _, variant = name.partition("/")
@@ -65,10 +65,10 @@ def load(model: "keras.Model", file: Path | str, *, name: str) -> bool:
         values = panns_pth.mapped(panns_pth.read(file), variant)
     else:
         values, unused = torchvision_pth.mapped(model, name, torchvision_pth.read(file))
-    return fit(model, for_channels(values, model.input_shape[-1]), source=f"{file}", unused=unused)
+    return set_weights(model, adapt_channels(values, model.input_shape[-1]), source=f"{file}", unused=unused)
 
 
-def fit(
+def set_weights(
     model: "keras.Model",
     values: Mapping[str, np.ndarray],
     *,
@@ -76,20 +76,20 @@ def fit(
     unused: Iterable[str] = (),
     head: bool = True,
 ) -> bool:
-    """Set every variable of a network, the head's only when they all fit; nothing is set when the others do not.
+    """Set the variables of a network; those of the head only if all of them fit.
 
     Args:
-        model: The network.
-        values: Arrays by variable path.
-        source: Where they came from, for messages.
-        unused: Tensors of the source that no variable of the network stands for: a fault, as is one too many here.
-        head: False leaves the head as it is, whatever fits.
+        model: The network, changed in place. Nothing is changed if variables of the backbone do not fit.
+        values: Arrays by variable path, each of the shape of its variable [...].
+        source: File of the arrays, for messages.
+        unused: Tensors of the source without a variable in the network; any is an error.
+        head: Whether to set the head if it fits. Default: True.
 
     Returns:
-        True when the head was set.
+        Whether the head was set.
 
     Raises:
-        UserError: Tensors are missing, too many, or of another shape; they are named.
+        UserError: Tensors of the backbone are missing, of another shape, or have no variable; the message names them.
     """
     from birdnet_fs.models.heads import WEIGHTS as HEAD
 
@@ -97,7 +97,7 @@ def fit(
     ours = {path for path in wanted if path.startswith(HEAD)}
     fits = {path: path in values and tuple(values[path].shape) == tuple(v.shape) for path, v in wanted.items()}
     backbone = [path for path in wanted if path not in ours]
-    # the head "sed" reads frames: a network with it has no layer that makes an embedding of them
+    # the head "sed" reads frames: a network with it has no embedding layer
     known = (*HEAD, "embedding")
     faults = {
         "missing": [path for path in backbone if path not in values],
@@ -109,20 +109,20 @@ def fit(
         ],
     }
     if any(faults.values()):
-        told = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults.items() if names)
-        raise UserError(f"The weights in {source} do not fit the network {model.name}: {told}.")
+        found = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults.items() if names)
+        raise UserError(f"The weights in {source} do not fit the network {model.name}: {found}.")
     head = head and all(fits[path] for path in ours)
     for path in (*backbone, *(ours if head else ())):
         wanted[path].assign(values[path])
     return head
 
 
-def for_channels(values: Values, n_channels: int) -> Values:
-    """Weights for pictures, whose first kernel has three channels, for a network of another number (see above)."""
+def adapt_channels(values: Values, n_channels: int) -> Values:
+    """Adapt weights for images, whose first kernel is [height, width, 3, n], to another number of input channels."""
     kernel = values.get("stem_conv/kernel")
     if kernel is None or kernel.shape[2] != 3 or n_channels == 3:
         return values
-    part = n_channels / 3  # of what three equal channels give
+    part = n_channels / 3  # of the sum over three equal channels
     mean = kernel.mean(2, keepdims=True).repeat(n_channels, axis=2)
     powers = {"stem_conv/bias": 1, "stem_bn/moving_mean": 1, "stem_bn/moving_variance": 2}
     scaled = {path: values[path] * np.float32(part**power) for path, power in powers.items() if path in values}

@@ -1,9 +1,9 @@
-"""Weights that keras.applications saved: their HDF5 files as arrays, and their layers' names as ours.
+"""Weights of keras.applications: read their HDF5 files and map their layer names to those of this package.
 
-Two layouts: the legacy one of the published `*_notop.h5` (attributes name layers and weights in order; what Keras 2
-wrote, and `model.save("x.h5")`), and that of `.weights.h5`, which a `.keras` archive also holds (a group "vars" for
-each layer, which names it). Weights come in the order of the layer in both. A file may be a stranger's: it is read
-dataset by dataset, links and stored references to other files are refused, and nothing in it is executed.
+Two layouts are supported: the legacy one of the published `*_notop.h5`, of Keras 2 and of `model.save("x.h5")`, where
+attributes name layers and weights in order; and that of `.weights.h5`, also inside `.keras` archives, where each layer
+has a group "vars" with its name. In both the weights are in the order of the layer. Files may be untrusted: they are
+read dataset by dataset, links and references to other files are refused, and nothing in them is executed.
 """
 
 import io
@@ -21,17 +21,23 @@ from birdnet_fs.core.errors import UserError
 
 Stored = dict[str, list[np.ndarray]]  # by layer name in the file, the weights of a layer in its order
 ARCHIVED = "model.weights.h5"
-# what rescales pictures in front, the last norm of a ConvNeXt (ours has none) and what makes ImageNet's classes
+# rescaling of images, the last norm of ConvNeXt (which ours lacks) and the classifier of ImageNet's classes
 NOT_OURS = re.compile(
     r"(layer_)?normalization(_\d+)?|\w+_(prestem_normalization|head_layernorm|head_dense)|predictions"
 )
 
 
 def read(file: Path) -> Stored:
-    """The weights of a .h5, .weights.h5 or .keras file, float32, by layer name; layers without weights are left out.
+    """Read the weights of a .h5, .weights.h5 or .keras file.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Layer name in the file -> float32 arrays in the order of the layer; layers without weights are omitted.
 
     Raises:
-        UserError: Damaged, no such layout, or not plain data.
+        UserError: The file is damaged, of another layout, or refers to other files.
     """
     try:
         with h5py.File(_unpacked(file) if file.suffix == ".keras" else file, "r") as opened:
@@ -44,12 +50,15 @@ def read(file: Path) -> Stored:
 
 
 def mapped(model: keras.Model, name: str, stored: Stored) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays of a file by variable path of our network, and the layers of the file that it has not.
+    """Assign the arrays of a file to the variables of a network.
 
     Args:
         model: The network.
         name: Its "family/variant", of a family in `NAMES`.
-        stored: What `read` gave.
+        stored: Output of `read`.
+
+    Returns:
+        (variable path -> array of the variable's shape [...], layers of the file without a counterpart).
     """
     family, _, variant = name.partition("/")
     values: dict[str, np.ndarray] = {}
@@ -78,12 +87,12 @@ def _convnext(ours: str, variant: str) -> str:
 
 
 PARTS_OF_CONVNEXT = {"norm": "layernorm", "expand": "pointwise_conv_1", "project": "pointwise_conv_2"}
-# family -> (our layer name, variant) -> Keras' name of the same layer
+# family -> function (our layer name, variant) -> Keras' name of the layer
 NAMES: dict[str, Callable[[str, str], str]] = {"efficientnet_v2": _efficientnet_v2, "convnext": _convnext}
 
 
 def _as_ours(layer: Any, value: np.ndarray) -> np.ndarray:
-    """Keras' ConvNeXt has grouped convolutions, kernel [7, 7, 1, width], where ours are depthwise [7, 7, width, 1]."""
+    """Kernels of grouped convolutions in Keras' ConvNeXt [7, 7, 1, width] as depthwise kernels [7, 7, width, 1]."""
     grouped = isinstance(layer, keras.layers.DepthwiseConv2D) and value.ndim == 4 and value.shape[2] == 1
     return value.transpose(0, 1, 3, 2) if grouped else value
 
@@ -100,7 +109,7 @@ def _legacy(root: h5py.Group) -> Stored:
     for layer in _names(root, "layer_names"):
         group = _child(root, layer)
         for weight in _names(group, "weight_names"):
-            # a Sequential's weights stand in its own group: "stem/stem_conv/kernel", Keras 2: "stem_conv/kernel:0"
+            # weights of a Sequential are in its group: "stem/stem_conv/kernel", in Keras 2 "stem_conv/kernel:0"
             owner = weight.split("/")[-2] if "/" in weight else layer
             stored.setdefault(owner, []).append(_array(_child(group, weight)))
     return stored
@@ -109,7 +118,7 @@ def _legacy(root: h5py.Group) -> Stored:
 def _by_vars(root: h5py.Group) -> Stored:
     stored: Stored = {}
 
-    def visit(path: str, group: Any) -> None:  # hard links only, says h5py
+    def visit(path: str, group: Any) -> None:  # h5py visits hard links only
         if path.startswith("layers/") and path.endswith("/vars") and len(group):
             if "name" not in group.attrs:
                 raise ValueError(f"{path} does not name its layer; save the weights again with a newer Keras")
@@ -123,7 +132,7 @@ def _by_vars(root: h5py.Group) -> Stored:
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """A list of names; one too long for an attribute is cut into attribute0, attribute1, ..."""
+    """A list of names; long lists are divided into attribute0, attribute1, ..."""
     parts = [attribute] if attribute in group.attrs else [f"{attribute}{i}" for i in range(len(group.attrs))]
     names = [name for part in parts for name in group.attrs.get(part, ())]
     return [name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in names]
@@ -138,7 +147,7 @@ def _child(parent: h5py.Group, path: str) -> Any:
 
 
 def _array(dataset: h5py.Dataset) -> np.ndarray:
-    # as many bytes as it declares: written in full, in this file, uncompressed as Keras writes it
+    # its data are in this file, complete and uncompressed, as Keras writes them
     if dataset.external or dataset.is_virtual or dataset.id.get_storage_size() != dataset.nbytes:
         raise ValueError(f"{dataset.name} is not stored as plain data")
     return np.asarray(dataset, np.float32)

@@ -1,10 +1,10 @@
-"""PANNs' published AudioSet weights (.pth): their tensors under our variable paths, in Keras' layouts.
+"""PANNs' published AudioSet weights (.pth): map their tensors to variable paths and axis orders of this package.
 
 Source: the checkpoints of https://zenodo.org/records/3987831 (Cnn14_mAP=0.431.pth, MobileNetV1_mAP=0.389.pth,
 MobileNetV2_mAP=0.383.pth) and the modules that wrote them (https://github.com/qiuqiangkong/audioset_tagging_cnn,
 pytorch/models.py). A checkpoint also holds the kernels of its front-end, which the package computes itself (preset
-"panns"), and the state of the sampler, a few NumPy arrays; both are left out. `torch.load` reads tensors only and
-runs nothing of a file.
+"panns"), and the state of the sampler, a few NumPy arrays; both are ignored. `torch.load` reads tensors only and
+executes nothing in a file.
 """
 
 import re
@@ -17,12 +17,12 @@ import numpy as np
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.models.panns import VARIANTS
 
-State = dict[str, np.ndarray]  # by torch's name of the tensor
-NOT_OURS = re.compile(r"(spectrogram_extractor|logmel_extractor)\..*|.*\.num_batches_tracked")  # a count of steps
+State = dict[str, np.ndarray]  # torch's name of a tensor -> its values
+NOT_OURS = re.compile(r"(spectrogram_extractor|logmel_extractor)\..*|.*\.num_batches_tracked")
 HEAD = ("fc_audioset.weight", "fc_audioset.bias")  # of 527 classes
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 DENSE = {"weight": "kernel", "bias": "bias"}
-# place in a block's Sequential -> our layer; the places between are pooling and ReLU
+# index in a block's Sequential -> our layer; the indices between are pooling and ReLU
 SEPARABLE = {0: "depthwise_conv", 2: "depthwise_bn", 4: "pointwise_conv", 5: "pointwise_bn"}
 INVERTED = {0: "depthwise_conv", 2: "depthwise_bn", 4: "project_conv", 5: "project_bn"}
 EXPANDED = {
@@ -33,11 +33,11 @@ EXPANDED = {
     7: "project_conv",
     8: "project_bn",
 }
-MOST_NAMED = 4  # tensors of a kind in a message
+MOST_NAMED = 4  # most names of one kind in a message
 
 
 class _Unread:
-    """Stands for NumPy's arrays in a checkpoint, so that none is made."""
+    """Placeholder for NumPy arrays in a checkpoint, which are not created."""
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -54,10 +54,16 @@ UNREAD: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 
 
 def read(file: Path | str) -> State:
-    """The tensors of a checkpoint {"model": state dict, ...} or of a bare state dict, float32, by torch's name.
+    """Read a checkpoint {"model": state dict, ...} or a state dict.
+
+    Args:
+        file: The file.
+
+    Returns:
+        torch's name of a tensor -> float32 array.
 
     Raises:
-        UserError: Missing, damaged, with code inside, or no state dict.
+        UserError: The file is missing, damaged, no state dict, or holds code.
     """
     import torch
 
@@ -70,23 +76,26 @@ def read(file: Path | str) -> State:
         return {name: tensor.detach().float().numpy() for name, tensor in state.items()}
     except Exception as error:  # a damaged file fails in torch, zipfile or the unpickler, each in its own way
         found = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it holds {found[1]}, which is never run" if found else " ".join(str(error).split())[:200]
+        reason = f"it holds {found[1]}, which is never executed" if found else " ".join(str(error).split())[:200]
         raise UserError(
             f"{file} is not a readable PANNs checkpoint ({reason}); download it again, or save model.state_dict()."
         ) from None
 
 
 def mapped(state: State, variant: str) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint by variable path of our network, in Keras' layouts (views, nothing is copied).
+    """Map the tensors of a checkpoint to the variables of a network.
 
-    The class layer is under "logits" when the checkpoint has one; whether it fits is for the caller to see.
+    The class layer of the checkpoint, if any, is mapped to "logits"; its number of classes is not checked.
 
     Args:
-        state: What `read` gave.
-        variant: A row of `panns.VARIANTS`.
+        state: Output of `read`.
+        variant: A key of `panns.VARIANTS`.
+
+    Returns:
+        Variable path -> array in Keras' order of axes [...], a view without a copy.
 
     Raises:
-        UserError: Tensors are missing or unexpected; they are named.
+        UserError: Tensors are missing or unexpected; the message names them.
     """
     paths = dict(_names(variant))
     faults = {
@@ -94,8 +103,8 @@ def mapped(state: State, variant: str) -> dict[str, np.ndarray]:
         "unexpected": [name for name in state if name not in paths and not NOT_OURS.fullmatch(name)],
     }
     if any(faults.values()):
-        told = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults.items() if names)
-        raise UserError(f"model.weights must be the published checkpoint of panns/{variant}. Received tensors {told}.")
+        found = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults.items() if names)
+        raise UserError(f"model.weights must be the published checkpoint of panns/{variant}. Received tensors {found}.")
     return {path: _as_keras(state[name], path) for name, path in paths.items() if name in state}
 
 

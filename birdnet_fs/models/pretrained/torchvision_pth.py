@@ -1,8 +1,8 @@
-"""torchvision's ImageNet weights (resnet18, convnext_tiny, efficientnet_v2_s): their names and layouts as ours.
+"""torchvision's ImageNet weights (resnet18, convnext_tiny, efficientnet_v2_s): map them to names and axes used here.
 
-A `.pth` is read with torch's `weights_only`, which makes tensors and plain containers and runs nothing. resnet and
-convnext compute what torchvision's compute. efficientnet_v2 pads as Keras does where it strides: on sides that stay
-odd when halved (257, 225, 65) as torch does, else maps lie half a cell off from what the weights were trained on.
+A `.pth` is read with torch's `weights_only`, which creates tensors and plain containers and executes nothing. resnet
+and convnext compute the same as torchvision's. efficientnet_v2 pads strided convolutions as Keras does: for sizes that
+stay odd when halved (257, 225, 65) this equals torch; otherwise maps are shifted by half a cell.
 """
 
 import re
@@ -15,8 +15,8 @@ import numpy as np
 
 from birdnet_fs.core.errors import UserError
 
-State = dict[str, np.ndarray]  # by torch's name of the tensor
-NOT_OURS = re.compile(r"(fc|classifier\.\d+)\.(weight|bias)|.*\.num_batches_tracked")  # classes, and a count of steps
+State = dict[str, np.ndarray]  # torch's name of a tensor -> its values
+NOT_OURS = re.compile(r"(fc|classifier\.\d+)\.(weight|bias)|.*\.num_batches_tracked")  # class layer, and a counter
 SUFFIXES = {
     keras.layers.BatchNormalization: {
         "gamma": "weight",
@@ -29,10 +29,16 @@ SUFFIXES = {
 
 
 def read(file: Path) -> State:
-    """The tensors of a state dict, float32, by name.
+    """Read a state dict.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Name of a tensor -> float32 array.
 
     Raises:
-        UserError: Damaged, or something else than a dictionary of tensors.
+        UserError: The file is damaged, or holds something else than a dictionary of tensors.
     """
     import torch
 
@@ -43,17 +49,20 @@ def read(file: Path) -> State:
         return {name: tensor.detach().float().numpy() for name, tensor in state.items()}
     except Exception as error:  # a damaged file fails in torch, zipfile or the unpickler, each in its own way
         found = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it holds {found[1]}, which is never run" if found else " ".join(str(error).split())[:200]
+        reason = f"it holds {found[1]}, which is never executed" if found else " ".join(str(error).split())[:200]
         raise UserError(f"{file} is not a readable state dict of torch ({reason}); save model.state_dict().") from None
 
 
 def mapped(model: keras.Model, name: str, state: State) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The tensors by variable path of our network, and the names of those that it has not.
+    """Map the tensors of a state dict to the variables of a network.
 
     Args:
         model: The network.
         name: Its "family/variant", of a family in `NAMES`.
-        state: What `read` gave.
+        state: Output of `read`.
+
+    Returns:
+        (variable path -> array in Keras' order of axes [...], names of tensors without a counterpart).
     """
     to_theirs = NAMES[name.partition("/")[0]]
     layers = {layer.name for layer in model.layers}
@@ -78,7 +87,7 @@ def _as_ours(layer: Any, value: np.ndarray) -> np.ndarray:
 
 
 def _split(ours: str) -> tuple[int, int, str, str]:
-    """Stage (from 1) and repeat (from 0) of a block or a step down, 0 and 0 of others; the block's name; the rest."""
+    """(stage from 1, repeat from 0, name of the block, rest of the name); stage and repeat are 0 outside blocks."""
     block, _, part = ours.partition("_")
     found = re.fullmatch(r"(?:block|down)(\d+)([a-z]?)", block)
     return (int(found[1]), ord(found[2] or "a") - ord("a"), block, part) if found else (0, 0, block, part)
@@ -114,7 +123,7 @@ def _efficientnet_v2(ours: str, layers: Collection[str]) -> str:
     kind = {"conv": 0, "bn": 1}
     if ours in ("stem_conv", "stem_bn", "top_conv", "top_bn"):
         return f"features.{0 if block == 'stem' else 7}.{kind[part]}"
-    # a fused block has no depthwise convolution, its first one no expansion: what is left out has no number
+    # a fused block has no depthwise convolution, its first one no expansion: torchvision numbers existing steps only
     steps = [s for s in ("expand", "depthwise", "se", "project") if any(n.startswith(f"{block}_{s}_") for n in layers)]
     step, _, rest = part.rpartition("_")
     if not stage or step not in steps:
@@ -123,7 +132,7 @@ def _efficientnet_v2(ours: str, layers: Collection[str]) -> str:
     return f"features.{stage}.{repeat}.block.{steps.index(step)}.{inside}"
 
 
-# family -> (our layer name, all of them) -> torchvision's prefix of the same layer
+# family -> function (our layer name, all our layer names) -> torchvision's prefix of the layer
 NAMES: dict[str, Callable[[str, Collection[str]], str]] = {
     "resnet": _resnet,
     "convnext": _convnext,

@@ -1,1 +1,1 @@
-"""Networks that train and compute with 8-bit weights and activations."""
+"""Quantization-aware training: networks with 8-bit weights and activations (`convert.quantize`)."""

@@ -1,9 +1,9 @@
-"""What becomes of each layer in a network of 8 bits (quantized.py): RULES maps a layer's type to a function.
+"""Rules that convert each layer of a float network to 8 bits (convert.py): RULES maps a layer's type to a function.
 
-A rule is given the walk, the layer of the float network and the values it read, and returns the value that stands for
-its result. The rules of the operators are those of TFLite,
-https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec: poolings, concatenations and
-a ReLU alone give the scale of their input.
+The arguments of a rule are the traversal, the layer of the float network and the converted values of its inputs; it
+returns the converted value of its output. The operators follow TFLite,
+https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec: the output of pooling,
+concatenation and a separate ReLU has the scale of the input.
 """
 
 from collections.abc import Callable
@@ -26,13 +26,13 @@ from birdnet_fs.models.spec_augment import SpecAugment
 if TYPE_CHECKING:
     from birdnet_fs.models.quantization.convert import QuantizingWalk
 
-MOST_WEIGHTS = 2**25  # of a kernel: above 128 MiB the TFLite converter leaves the rounding in, which no runtime has
+MOST_WEIGHTS = 2**25  # of a kernel: above 128 MiB the TFLite converter keeps the fake quantization in the file
 WEIGHTED: dict[type, Any] = {
     layers.Conv2D: QuantizedConv2D,
     layers.DepthwiseConv2D: QuantizedDepthwiseConv2D,
     layers.Dense: QuantizedDense,
 }
-MOVING = (  # of values that are in the input; and what is nothing outside training
+MOVING = (  # the output has values of the input only, or the layer is the identity in inference
     layers.MaxPooling2D,
     layers.GlobalMaxPooling2D,
     layers.ZeroPadding2D,
@@ -50,13 +50,18 @@ COMPUTING = (layers.GlobalAveragePooling2D, layers.Add, layers.Multiply, layers.
 
 @dataclass
 class Weights:
-    """What a layer starts with: kernel with the output channels last (depthwise: last two axes), bias [channels]."""
+    """Initial weights of a layer.
+
+    Attributes:
+        kernel: Kernel with the output channels in the last axis (depthwise: last two axes).
+        bias: [n_channels].
+    """
 
     kernel: np.ndarray
     bias: np.ndarray
 
     def scale(self, factor: np.ndarray, offset: np.ndarray) -> None:
-        """Multiply the output by a factor and add an offset, [channels] each."""
+        """Change the weights so that the output is multiplied by a factor and an offset added, [n_channels] each."""
         last = self.kernel.shape[2:] if self.kernel.shape[-1] != len(factor) else (len(factor),)
         self.kernel = self.kernel * factor.reshape(last)
         self.bias = self.bias * factor + offset
@@ -67,9 +72,10 @@ class Value:
     """A tensor of the new graph.
 
     Attributes:
-        name: The float network's layer whose result it is.
-        grid: The layer that rounded it; None = not rounded yet, because what follows is part of the same operator.
-        source: The layer with weights that a BatchNormalization behind it goes into; None = there is none.
+        tensor: The tensor.
+        name: Layer of the float network whose output it is.
+        grid: Layer that rounded it; None if it is not rounded yet, because the next layer is part of the same operator.
+        source: Layer with weights into which a following BatchNormalization can be folded; None if there is none.
     """
 
     tensor: Any
@@ -79,24 +85,24 @@ class Value:
 
 
 def is_joined(layer: Any) -> bool:
-    """Whether a runtime makes one operator of this layer and what gives its only input, or rounds for this one."""
+    """Whether a runtime merges this layer into the operator before it, or rounds the inputs as its output."""
     if type(layer) in (layers.ReLU, layers.Concatenate):
         return True
     return type(layer) is layers.Activation and layer.activation in (activations.relu, activations.relu6)
 
 
 def is_norm(layer: Any) -> bool:
-    """Whether it is a BatchNormalization."""
+    """Whether a layer is a BatchNormalization."""
     return type(layer) is layers.BatchNormalization
 
 
 def _layer_with_weights(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
-    """A convolution or dense layer, and behind it its own activation."""
+    """A convolution or dense layer, and its activation."""
     config = {**layer.get_config(), "use_bias": True, "activation": None}
     new = WEIGHTED[type(layer)].from_config(config)
     kernel = _array(layer.kernel)
     if kernel.size > MOST_WEIGHTS:
-        raise walk.unknown(f"a kernel of {kernel.size:,} numbers in {layer.name!r}, more than {MOST_WEIGHTS:,},")
+        raise walk.refusal(f"a kernel of {kernel.size:,} numbers in {layer.name!r}, more than {MOST_WEIGHTS:,},")
     n_channels = kernel.shape[2] * kernel.shape[3] if isinstance(layer, layers.DepthwiseConv2D) else kernel.shape[-1]
     bias = np.zeros(n_channels) if layer.bias is None else _array(layer.bias)
     value = walk.with_weights(new, given[0], Weights(kernel, bias))
@@ -106,7 +112,7 @@ def _layer_with_weights(walk: "QuantizingWalk", layer: Any, given: list[Value]) 
 
 
 def _batch_norm(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
-    """BatchNormalization, as it computes outside training."""
+    """BatchNormalization with its moving statistics."""
     value = given[0]
     factor = 1 / np.sqrt(_array(layer.moving_variance) + layer.epsilon)
     if layer.scale:
@@ -121,8 +127,8 @@ def _batch_norm(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value
     if axis == len(value.tensor.shape) - 1:
         return _affine(walk, layer.name, value, factor, offset)
     if (axis, len(value.tensor.shape)) != (2, 4):
-        raise walk.unknown(f"a layer {layer.name!r} over axis {axis} of {len(value.tensor.shape)}")
-    value = walk.rounded(value)  # bands as channels and back
+        raise walk.refusal(f"a layer {layer.name!r} over axis {axis} of {len(value.tensor.shape)}")
+    value = walk.rounded(value)  # the bands become channels, and are moved back after it
     n_frames, n_bands, n_channels = value.tensor.shape[1:]
 
     def turned(x: Any, shape: tuple[int, ...], name: str) -> Any:
@@ -134,9 +140,9 @@ def _batch_norm(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value
 
 
 def _affine(walk: "QuantizingWalk", name: str, value: Value, factor: np.ndarray, offset: np.ndarray) -> Value:
-    """A map [batch, height, width, channels] times a factor and plus an offset for each channel."""
+    """A factor and an offset for each channel of a map [batch, height, width, n_channels]."""
     if len(value.tensor.shape) != 4:
-        raise walk.unknown(f"a layer {name!r} on rows")
+        raise walk.refusal(f"a layer {name!r} on an input of {len(value.tensor.shape)} axes")
     layer = QuantizedDepthwiseConv2D(1, name=name)
     return walk.with_weights(layer, value, Weights(factor.reshape(1, 1, -1, 1), offset))
 
@@ -160,9 +166,9 @@ def _relu(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
 
 
 def relu(value: Value, layer: Any) -> Value:
-    """A value behind a ReLU: part of the operator that gives the value, else one that keeps the grid of its input."""
+    """Apply a ReLU layer: merged into the operator before it, or separate with the range of its input."""
     tensor = layer(value.tensor)
-    if value.grid is not None:  # it is on the grid already, but the converter wants to be told
+    if value.grid is not None:  # the values are on the grid already, but the converter needs the range
         tensor = RoundedToGrid(value.grid, name=f"{layer.name}_range")(tensor)
     return replace(value, tensor=tensor, source=None)
 
@@ -173,14 +179,14 @@ def _rearranging_layer(walk: "QuantizingWalk", layer: Any, given: list[Value]) -
 
 
 def _average_pool(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
-    """TFLite's average pooling gives the scale of its input; a BatchNormalization behind it may as well be in front."""
+    """The output of TFLite's average pooling has the scale of its input; a BatchNormalization commutes with it."""
     value = walk.rounded(given[0])
     mean = _copy(layer)(value.tensor)
     return replace(value, tensor=RoundedToGrid(value.grid, name=f"{layer.name}_range")(mean))
 
 
 def _concatenate(walk: "QuantizingWalk", layer: Any, given: list[Value]) -> Value:
-    """All inputs get the range of the result."""
+    """Concatenation, with the range of the output for all inputs."""
     return Value(_copy(layer)([value.tensor for value in given]), layer.name)
 
 

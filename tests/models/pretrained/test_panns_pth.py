@@ -147,7 +147,7 @@ def test_files_that_are_no_checkpoints_are_refused_and_run_nothing(tmp_path):
     marker, file = tmp_path / "ran", tmp_path / "m.pth"
     for saving in ({}, {"_use_new_zipfile_serialization": False}):
         torch.save({"model": Code(marker)}, file, **saving)
-        with pytest.raises(UserError, match=r"it holds \w+\.mkdir, which is never run"):
+        with pytest.raises(UserError, match=r"it holds \w+\.mkdir, which is never executed"):
             panns_pth.read(file)
         assert not marker.exists()
         torch.save({"model": {"bn0.weight": torch.ones(1000)}}, file, **saving)
