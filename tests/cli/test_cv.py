@@ -3,10 +3,12 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tolerances
+from command_line import birdnet_fs
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from birdnet_fs.audio.read import read_audio
@@ -234,3 +236,20 @@ def test_an_ensemble_of_seeds_is_evaluated_on_what_all_held_out(place, tmp_path)
     evaluate(tmp_path / "ranked")  # again, from its scores
     with pytest.raises(UserError, match="add -o FOLDER"):
         ensemble(runs)
+
+
+def test_finished_folds_are_kept_and_missing_ones_trained(aviary: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in aviary.glob("folds/fold*/weights.safetensors")}
+    table = json.loads((aviary / "folds" / "cv.json").read_text())
+    assert len(before) == len(table["folds"]) == 2
+    held = [
+        {line.split(",")[1] for line in path.read_text().splitlines() if line.startswith("held_out")}
+        for path in sorted(aviary.glob("folds/fold*/partition.csv"))
+    ]
+    assert held[0] and held[1] and not held[0] & held[1]
+    shutil.rmtree(aviary / "folds" / "fold1")
+    again = ["config.py:aviary", "quick=true", "data.root=recordings", "data.n_folds=2", "data.fold_column="]
+    birdnet_fs("cv", *again, "-o", "folds", cwd=aviary)
+    after = {p: p.stat().st_mtime_ns for p in aviary.glob("folds/fold*/weights.safetensors")}
+    assert [before[p] == after[p] for p in sorted(before)] == [True, False]
+    assert json.loads((aviary / "folds" / "cv.json").read_text()) == table  # the same seed gives the same run

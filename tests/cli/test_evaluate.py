@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 import tolerances
+from command_line import birdnet_fs
 from sklearn.metrics import roc_auc_score
 
 from birdnet_fs import schema
@@ -151,3 +153,9 @@ def test_faults_are_one_sentence(run, tmp_path):
     write_scores(run / "scores.csv", score_table([ScoreRow("a", 0, 1, "", ())], np.zeros((1, 1)), ("other",)))
     with pytest.raises(UserError, match="other classes"):
         evaluate(run)
+
+
+def test_evaluate_reproduces_the_metrics_of_training(aviary: Path) -> None:
+    before = json.loads((aviary / "run" / "metrics.json").read_text())
+    birdnet_fs("evaluate", "run", cwd=aviary)
+    assert json.loads((aviary / "run" / "metrics.json").read_text())["macro_auroc"] == before["macro_auroc"]

@@ -90,8 +90,10 @@ def test_a_table_that_is_none_is_not_passed_over(app, folder):
 def test_what_is_not_used_or_not_found_is_named(app, folder):
     base = [str(folder / "in"), "-o", str(folder / "m.csv")]
     result = CliRunner().invoke(app, [*base, "--label-column", "species"])
-    assert result.exit_code == 0 and "data.label_column=species is not used: layout folders" in result.stderr
+    assert result.exit_code == 0 and "data.label_column=species is not used: in layout folders" in result.stderr
     error = CliRunner().invoke(app, [*base, "--layout", "raven"]).exception
-    assert isinstance(error, UserError) and "as data.layout=raven; data.layout=auto looks" in str(error)
-    with pytest.raises(UserError, match=r"^data\.background, which is no folder .* Received: 'nowhere'"):
+    assert isinstance(error, UserError) and "as data.layout=raven; set data.layout=auto" in str(error)
+    with pytest.raises(
+        UserError, match=r"^data\.background, which is not a folder in data\.root, .* Received: 'nowhere'"
+    ):
         read_background(Data(str(folder / "in"), background="nowhere"))

@@ -6,10 +6,10 @@ import pytest
 from birdnet_fs.cli.models import gflop
 from birdnet_fs.cli.models import models as verb
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.models import names
+from birdnet_fs.models.registry import Family, names
 
 
-def test_cost_by_hand():
+def test_gflop_equals_a_count_by_hand():
     inputs = keras.Input((10, 8, 4))
     x = keras.layers.Conv2D(6, 3, strides=2, padding="same", name="c")(inputs)  # 5 x 4 cells
     x = keras.layers.DepthwiseConv2D(3, padding="valid", name="d")(x)  # 3 x 2 cells
@@ -19,8 +19,9 @@ def test_cost_by_hand():
     assert gflop(keras.Model(inputs, x)) == pytest.approx(2e-9 * multiplications)
 
 
-def test_one_row_for_each_network(capsys, monkeypatch):
-    monkeypatch.setattr("birdnet_fs.models.FAMILIES", {"cnn": ("small", "tiny"), "efficientnet_v2": ("b0",)})
+def test_models_prints_one_row_per_network(capsys, monkeypatch):
+    few = {"cnn": Family({"small": 192, "tiny": 48}), "efficientnet_v2": Family({"b0": 1280})}
+    monkeypatch.setattr("birdnet_fs.models.registry.FAMILIES", few)
     verb(shape="501x128", n_classes=206)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == names()
@@ -31,6 +32,6 @@ def test_one_row_for_each_network(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("shape", ["501", "501,128", "0x128", "ax128", "1x2x3x4", ""])
-def test_a_wrong_shape_is_told(shape):
+def test_models_refuses_wrong_shapes(shape):
     with pytest.raises(UserError, match="--input must be"):
         verb(shape=shape, n_classes=2)
