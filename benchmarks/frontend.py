@@ -23,7 +23,7 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "frontend")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 import librosa  # noqa: E402
 import numpy as np  # noqa: E402
