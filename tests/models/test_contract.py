@@ -6,7 +6,6 @@ Every variant is tested at a fraction of its width (reduced.py); behind the slow
 import contextlib
 import functools
 import io
-import itertools
 import os
 import subprocess
 import sys
@@ -31,14 +30,6 @@ MOST_STEPS = 150  # narrow recurrent networks and bounded logits learn slowly; m
 RATE, RATES = 2e-3, {"full convnext/tiny": 1e-4}  # ConvNeXt at its own width diverges at 2e-3 without warm-up
 FULL = "full "  # in front of a name: not reduced
 EVERY = [*models.names(), *(pytest.param(FULL + name, marks=pytest.mark.slow) for name in models.names())]
-
-
-def by_hand(stem: int, *blocks: int) -> int:
-    """Trainable numbers of a cnn: bn0, convolutions of 3x3 and 1x1, 2 for each channel of a BatchNorm, logits."""
-    total = 2 * 2 + 9 * 2 * stem + 2 * stem
-    for n_in, n_out in itertools.pairwise((stem, *blocks)):
-        total += 9 * n_in * n_out + 9 * n_out * n_out + n_in * n_out + 3 * 2 * n_out
-    return total + blocks[-1] * N_CLASSES + N_CLASSES
 
 
 def build(name: str, *, seed: int = 0, **settings) -> keras.Model:
@@ -234,22 +225,3 @@ def test_names_are_the_same_in_another_process_and_backend():
     assert run.returncode == 0, run.stderr
     lines = [line.split()[1:] for line in run.stdout.splitlines() if line.startswith("paths")]
     assert lines == [[weight.path for weight in build(name).weights] for name in code_paths()]
-
-
-@pytest.mark.parametrize(
-    ("name", "trainable"), [("cnn/tiny", by_hand(16, 24, 32, 48)), ("cnn/small", by_hand(24, 48, 96, 192))]
-)
-def test_the_cnn_has_the_parameters_that_arithmetic_gives(name, trainable):
-    assert sum(int(np.prod(weight.shape)) for weight in build(name).trainable_weights) == trainable
-
-
-def test_the_cnn_sees_events_over_a_stationary_background():
-    """The second channel of `bands` is the features without each band's mean: a steady hum leaves no trace in it."""
-    model = build("cnn/tiny")
-    bands = keras.Model(model.input, model.get_layer("bands").output)
-    x = decibels(2)
-    hum = x + torch.linspace(-20, 20, SHAPE[1]).reshape(1, 1, -1, 1)
-    quiet, loud = bands(x), bands(hum)
-    assert torch.equal(quiet[..., 0], x[..., 0])
-    assert float((quiet[..., 1] - loud[..., 1]).abs().max()) < tolerances.DECIBELS_FLOAT32
-    assert float((quiet[..., 1] - (x - x.mean(1, keepdim=True))[..., 0]).abs().max()) < tolerances.DECIBELS_FLOAT32
