@@ -32,7 +32,7 @@ README = Path(__file__).resolve().parents[1] / "export" / "README.md"
 BEGIN, END = "<!-- support matrix: made by benchmarks/support_matrix.py -->", "<!-- end of the support matrix -->"
 SECOND = "onnx2tf, "  # in front of the runtime's name
 N_CALIBRATION = 200
-_OVER = re.compile(r"^no: .*\(budget .*\) \(([^()]+)\)$")  # what the gate refuses, with what was measured
+_OVER = re.compile(r"^no: .*\(tolerance .*\) \(([^()]+)\)$")  # a refused file, with its measurements
 _LOG = re.compile(r"; (see|its log is) \S+")  # gone with the folder of the work
 
 
@@ -143,7 +143,7 @@ def table(found: dict[str, dict[str, dict[str, Any]]]) -> str:
             texts = [cells.get(column, "not tried") for column in columns]
             for i, text in enumerate(texts):
                 if over := _OVER.match(text):
-                    texts[i] = f"over budget: {over[1]}"
+                    texts[i] = f"over tolerance: {over[1]}"
                 elif text.startswith("no: "):
                     note = notes.setdefault(_LOG.sub("", text.removeprefix("no: ")), len(notes) + 1)
                     texts[i] = f"no [{note}]"
