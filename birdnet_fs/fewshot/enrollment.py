@@ -114,9 +114,7 @@ def embedding_distance(run: Run, model: keras.Model) -> EmbeddingDistance:
     if settings.distance == "cosine":
         return EmbeddingDistance("cosine", keras.ops.convert_to_numpy(head.center))
     if settings.distance == "euclidean":
-        return EmbeddingDistance(
-            "euclidean", None
-        )  # distances do not depend on the center; one near the embeddings rounds less
+        return EmbeddingDistance("euclidean", None)  # any center gives the same distances; their own rounds least
     origin = np.zeros(embedding_width(model), np.float32)  # a learned distance has no center
     return EmbeddingDistance("learned", origin, dense_layers(head.learned))
 

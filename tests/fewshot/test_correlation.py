@@ -92,8 +92,8 @@ def test_of_a_clip_far_longer_than_the_others_the_front_is_compared():
     assert correlations(shown)[0, 3] > 0.9
 
 
-def test_faults_are_one_sentence(monkeypatch):
-    with pytest.raises(UserError, match="received none"):
+def test_bad_input_is_refused(monkeypatch):
+    with pytest.raises(UserError, match="Received: none"):
         spectrograms([], SPEC)
     monkeypatch.setattr(correlation, "MAX_CLIPS", 2)
     with pytest.raises(UserError, match=r"At most 2 clips .*data\.where\. Received: 3"):
@@ -101,12 +101,12 @@ def test_faults_are_one_sentence(monkeypatch):
 
 
 @pytest.mark.shared
-def test_syllables_are_told_apart_better_than_by_the_means_of_their_bands(shared_data):
+def test_syllables_are_classified_better_than_by_band_means(shared_data):
     """Bengalese finch, 5 of 9 syllables, one of each to learn from, in other recordings; band statistics reach .87."""
     recordings = "|".join(f"bf_bird0_{i:03d}.flac" for i in range(120, 126))
     data = schema.Data(str(shared_data), table="annotations.csv", audio="audio", where=f"filename={recordings}")
     waveforms = Waveforms(read_manifest(data).clips, 32_000)
-    alike = correlations(spectrograms(waveforms, schema.FrontEnd(fmin_hz=500.0)))
+    pair_correlations = correlations(spectrograms(waveforms, schema.FrontEnd(fmin_hz=500.0)))
     labels, groups = [c.labels[0] for c in waveforms.clips], [c.group for c in waveforms.clips]
     episodes = draw_episodes(labels, groups, n_way=5, n_shot=1, n_query=5, n_episodes=1000, seed=0)
-    assert summarize(by_pairs("correlation", alike, episodes)).low > 0.9
+    assert summarize(by_pairs("correlation", pair_correlations, episodes)).low > 0.9

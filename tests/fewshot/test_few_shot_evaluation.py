@@ -1,4 +1,4 @@
-"""The verb `fewshot` on the aviary: two ways to the same numbers, and its faults."""
+"""Few-shot evaluation of synthetic clips against plain nearest class means, and its errors."""
 
 import json
 
@@ -36,8 +36,8 @@ def run(tmp_path_factory):
 
 def test_accuracy_is_that_of_the_nearest_mean(run, recordings, tmp_path, capsys):
     fewshot_eval(run.path, recordings, WHERE, 3, "1,2", 2, 50, output=tmp_path / "few.json")
-    told = capsys.readouterr()
-    assert "3-way 2-shot" in told.out and "No episodes within recordings" in told.err
+    printed = capsys.readouterr()
+    assert "3-way 2-shot" in printed.out and "No episodes within recordings" in printed.err
     found = {(r["n_shot"], r["method"]): r for r in json.loads((tmp_path / "few.json").read_text())["results"]}
     data = schema.Data(root=str(recordings), table="metadata.csv", audio="audio", where="set=aviary")
     clips = read_manifest(data).clips
@@ -56,10 +56,10 @@ def test_accuracy_is_that_of_the_nearest_mean(run, recordings, tmp_path, capsys)
         assert found[n_shot, "euclidean"]["recordings"] == "across"
 
 
-def test_faults_are_one_sentence(run, recordings, tmp_path):
+def test_bad_input_is_refused(run, recordings, tmp_path):
     with pytest.raises(UserError, match="--shots must be whole numbers"):
         fewshot_eval(run.path, recordings, WHERE, 3, "one")
-    with pytest.raises(UserError, match="expected at"):
+    with pytest.raises(UserError, match="does not exist"):
         fewshot_eval(run.path, tmp_path / "none")
     with pytest.raises(UserError, match="cannot be drawn"):
         fewshot_eval(run.path, recordings, WHERE, 9, "1")

@@ -1,4 +1,4 @@
-"""The verb `fewshot` on timed events: cut where the table says, the same from every layout, and its faults."""
+"""Few-shot evaluation of timed events: exact excerpts, equal results from every table layout, and errors."""
 
 import json
 
@@ -60,7 +60,7 @@ def results(run, source, settings=(), output=None, **options):
     return {(r["recordings"], r["method"]): r for r in json.loads(output.read_text())["results"]}
 
 
-def test_events_are_cut_where_the_table_says(recordings):
+def test_events_are_cut_at_their_onsets_and_offsets(recordings):
     clips = read_manifest(schema.Data(root=str(recordings), table="events.csv")).clips
     waveforms = Waveforms(clips, RATE)
     assert len(waveforms) == N_RECORDINGS * N_TIMES * 3
@@ -74,9 +74,9 @@ def test_events_are_cut_where_the_table_says(recordings):
         assert np.abs(waveforms[i][:8]).max() > 0.01 and np.abs(waveforms[i][-8:]).max() > 0.01  # no silence beside it
 
 
-def test_every_layout_gives_the_same_episodes(run, recordings, tmp_path, capsys):
+def test_every_table_layout_gives_the_same_results(run, recordings, tmp_path, capsys):
     events = results(run, recordings / "events.csv", output=tmp_path / "a.json", correlation=True)
-    assert "0.5 s at a time, clips last 0.08 s" in capsys.readouterr().err
+    assert "Clips of 0.08 s (median) are padded with silence" in capsys.readouterr().err
     assert set(events) == {
         (recordings_, method)
         for recordings_ in ("across", "within")
@@ -91,14 +91,14 @@ def test_every_layout_gives_the_same_episodes(run, recordings, tmp_path, capsys)
     }
     assert events["across", "correlation"]["accuracy"] == 1.0  # tones 3 % apart within a class, an octave between
     dcase = results(run, recordings, ["data.table=dcase"], tmp_path / "b.json", correlation=True)
-    assert f"{N_RECORDINGS} of {N_RECORDINGS * 10} rows name no class" in capsys.readouterr().err
+    assert f"{N_RECORDINGS} of {N_RECORDINGS * 10} rows have no class or several" in capsys.readouterr().err
     found = read_manifest(schema.Data(root=str(recordings), table="dcase"))
     write_manifest(found, recordings / "manifest.csv")
     manifest = results(run, recordings / "manifest.csv", output=tmp_path / "c.json", correlation=True)
     assert events == dcase == manifest
 
 
-def test_a_short_clip_is_followed_by_silence_or_by_itself(run, recordings, tmp_path):
+def test_short_clip_is_padded_or_repeated(run, recordings, tmp_path):
     clips = read_manifest(schema.Data(root=str(recordings), table="events.csv")).clips[:2]
     embedder, waveforms = Embedder(run.build_model(), run.frontend), Waveforms(clips, RATE)
     n = run.frontend.n_samples
@@ -111,12 +111,12 @@ def test_a_short_clip_is_followed_by_silence_or_by_itself(run, recordings, tmp_p
         results(run, recordings / "events.csv", output=tmp_path / "x.json", fill="loop")
 
 
-def test_known_classes_come_in_from_recordings_that_were_not_trained_on(run, recordings, tmp_path):
+def test_known_classes_need_recordings_not_trained_on(run, recordings, tmp_path):
     manifest = read_manifest(schema.Data(root=str(recordings), table="events.csv"))
-    heard = tuple(clip for clip in manifest.clips if clip.path.name == "song0.wav" and clip.labels == ("low",))
-    write_partition(run.path / "partition.csv", Partition(manifest, heard, (), ()))
+    trained = tuple(clip for clip in manifest.clips if clip.path.name == "song0.wav" and clip.labels == ("low",))
+    write_partition(run.path / "partition.csv", Partition(manifest, trained, (), ()))
     try:
-        with pytest.raises(UserError, match=r"trained on 'low' .* let known ones in with --known"):
+        with pytest.raises(UserError, match=r"trained on 'low' .* accept them with --known"):
             results(run, recordings / "events.csv", output=tmp_path / "a.json")
         with pytest.raises(UserError, match=r"trained on .*song0.wav \(9 of 36 clips are of such recordings\)"):
             results(run, recordings / "events.csv", output=tmp_path / "a.json", known=True)
@@ -133,13 +133,16 @@ def table(root, path, change):
     return path
 
 
-def test_events_outside_their_recording_are_listed_and_the_others_used(run, recordings, tmp_path, capsys):
+def test_events_outside_their_recording_are_reported(run, recordings, tmp_path, capsys):
     late = ["song0.wav,2.95,3.2,low", "song1.wav,7.0,7.1,low"]
     source = table(recordings, recordings / "late.csv", lambda rows: rows + late)
     found = results(run, source, output=tmp_path / "a.json")
-    told = capsys.readouterr().err
-    assert "37 ok, 0 partial, 1 quarantined" in told and "there is no audio at 7 s; the recording ends earlier" in told
-    assert "1 of 37 clips end behind their recording" in told
+    printed = capsys.readouterr().err
+    assert (
+        "37 ok, 0 partial, 1 quarantined" in printed
+        and "there is no audio at 7 s; the recording ends earlier" in printed
+    )
+    assert "1 of 37 clips end after their recording" in printed
     assert found["across", "cosine"]["n_episodes"] == 40
 
 
@@ -154,7 +157,7 @@ def test_events_outside_their_recording_are_listed_and_the_others_used(run, reco
         (lambda rows: [row.rpartition(",")[0] + ",nocall" for row in rows], r"None of the 36 rows .* one class"),
     ],
 )
-def test_too_few_events_are_one_sentence(run, recordings, tmp_path, change, message):
+def test_too_few_events_are_refused(run, recordings, tmp_path, change, message):
     source = table(recordings, recordings / "changed.csv", change)
     with pytest.raises(UserError, match=message):
         results(run, source, output=tmp_path / "a.json")
@@ -167,6 +170,6 @@ def test_one_recording_has_episodes_within_only(run, recordings, tmp_path, capsy
     assert "No episodes across recordings" in capsys.readouterr().err
 
 
-def test_only_how_the_table_is_read_can_be_set(run, recordings, tmp_path):
-    with pytest.raises(UserError, match=r"Only data\.\* can be set.*frontend\.segment_s=0\.2"):
+def test_settings_other_than_data_are_refused(run, recordings, tmp_path):
+    with pytest.raises(UserError, match=r"must be data\.KEY=VALUE\. Received: frontend\.segment_s=0\.2"):
         results(run, recordings / "events.csv", ["frontend.segment_s=0.2"], tmp_path / "a.json")

@@ -1,4 +1,4 @@
-"""Which processes still run: one of this machine, one of another that touches its file or has stopped to."""
+"""Liveness of processes of this machine, and of another that touches its file or does not."""
 
 import json
 import subprocess

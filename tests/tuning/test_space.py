@@ -25,28 +25,31 @@ BASE = Experiment(name="base")
         ({"model": Categorical(("cnn/small", "cnn/smal"))}, "Did you mean 'cnn/small'"),
         ({"frontend": Categorical(("panns", "pann"))}, "panns"),
         ({"training": Categorical((1, 2))}, "'training' is a group of settings"),
-        ({"data.val_fraction": Float(0.1, 0.3)}, "data.val_fraction cannot be searched: it changes what is"),
+        (
+            {"data.val_fraction": Float(0.1, 0.3)},
+            "data.val_fraction cannot be searched: it changes the training or validation data",
+        ),
         ({"seed": Int(0, 9)}, "seed cannot be searched"),
         ({"episodes.n_way": Int(2, 9)}, "episodes.n_way cannot be searched"),
-        ({"training.threads": Int(1, 4)}, "training.threads cannot be searched: it does not change what is learned"),
+        ({"training.threads": Int(1, 4)}, "training.threads cannot be searched: it does not change the network"),
         (
             {"training.optimizer.swa_epochs": Categorical((0, "two"))},
             "training.optimizer.swa_epochs must be a whole number",
         ),
     ],
 )
-def test_a_wrong_space_is_one_sentence(values: dict, words: str) -> None:
+def test_check_space_refuses_wrong_spaces(values: dict, words: str) -> None:
     with pytest.raises(UserError) as error:
         check_space(Space(values), BASE)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_what_is_derived_is_checked_too() -> None:
+def test_derived_settings_are_checked() -> None:
     values = {"model.dropout": Float(0.0, 0.5)}
-    with pytest.raises(UserError, match=r"derive gave does not fit: Unknown setting 'model.drop'"):
+    with pytest.raises(UserError, match=r"derive of the search space do not fit: Unknown setting 'model.drop'"):
         check_space(Space(values, derive=lambda drawn, base: {"model.drop": 0.1}), BASE)
-    with pytest.raises(UserError, match="derive failed: KeyError"):
+    with pytest.raises(UserError, match="derive of the search space failed: KeyError"):
         check_space(Space(values, derive=lambda drawn, base: {"model.dropout": drawn["dropout"]}), BASE)
 
 
@@ -112,7 +115,7 @@ BIRDCLEF = {
         ("birds10_cnn", {}, ()),
     ],
 )
-def test_the_projects_spaces_fit_their_settings(name: str, documented: dict, how: tuple) -> None:
+def test_spaces_of_the_project_fit_their_experiments(name: str, documented: dict, how: tuple) -> None:
     """Drawn at random, nearly all can be trained; numbers are the documents'."""
     base = load_experiment(f"{CONFIG}:{name}")
     space = load_space("", f"{CONFIG}:{name}")
@@ -139,13 +142,13 @@ def test_the_projects_spaces_fit_their_settings(name: str, documented: dict, how
             )
 
 
-def test_the_starters_space_fits() -> None:
+def test_space_of_the_starter_fits() -> None:
     from birdnet_fs.cli.starter import my_recordings, space_my_recordings
 
     check_space(space_my_recordings(), my_recordings())
 
 
-def test_a_space_is_found_by_its_name(tmp_path: Path) -> None:
+def test_load_space_finds_by_name(tmp_path: Path) -> None:
     config = f"{CONFIG}:birds10_cnn"
     assert load_space("", config) == load_space("space_birds10_cnn", config)
     with pytest.raises(UserError, match="Did you mean 'space_animal_spot'"):

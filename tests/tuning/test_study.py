@@ -75,15 +75,15 @@ def outcome(study: Study) -> list[tuple]:
     return [(t.settings, t.values, t.state) for t in study.trials() if t.counts]
 
 
-def test_a_study_is_drawn_pruned_and_tidied(tmp_path: Path) -> None:
+def test_study_draws_prunes_and_removes_unused_weights(tmp_path: Path) -> None:
     study = study_in(tmp_path / "s")
     work(study, train_one=learn)
     trials = study.trials()
     assert [t.number for t in trials] == list(range(12))
     assert {t.state for t in trials} == {"finished", "pruned"}
     for trial in trials:
-        told = json.loads((study.trial_folder(trial.number) / "trial.json").read_text())
-        assert tuple(told["settings"]) == trial.settings
+        stored = json.loads((study.trial_folder(trial.number) / "trial.json").read_text())
+        assert tuple(stored["settings"]) == trial.settings
         assert (study.trial_folder(trial.number) / LOG).is_file()
         assert not (study.trial_folder(trial.number) / "alive.json").exists()
     best = best_first(trials)
@@ -100,7 +100,7 @@ def test_a_study_is_drawn_pruned_and_tidied(tmp_path: Path) -> None:
         assert max(trial.values.values()) < (others[len(others) // 2] + others[(len(others) - 1) // 2]) / 2
 
 
-def test_the_same_command_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+def test_stopped_study_continues_with_the_same_draws(tmp_path: Path) -> None:
     whole, halved = study_in(tmp_path / "a"), study_in(tmp_path / "b", n_trials=5)
     work(whole, train_one=learn)
     work(halved, train_one=learn)
@@ -111,7 +111,7 @@ def test_the_same_command_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> No
     work(study_in(tmp_path / "b"), train_one=lambda *_, **__: pytest.fail("nothing is left to train"))
 
 
-def test_an_interrupted_trial_is_tried_again(tmp_path: Path) -> None:
+def test_interrupted_trial_is_tried_again(tmp_path: Path) -> None:
     whole, stopped = study_in(tmp_path / "a"), study_in(tmp_path / "b")
     work(whole, train_one=learn)
     with pytest.raises(KeyboardInterrupt):
@@ -121,14 +121,14 @@ def test_an_interrupted_trial_is_tried_again(tmp_path: Path) -> None:
     assert outcome(stopped) == outcome(whole)  # later draws are those of a study that was never stopped
 
 
-def test_a_stop_that_no_interrupt_brought_is_heard_after_the_epoch(tmp_path: Path) -> None:
+def test_stop_event_interrupts_the_trial_after_its_epoch(tmp_path: Path) -> None:
     study, stop = study_in(tmp_path), threading.Event()
     with pytest.raises(KeyboardInterrupt):
         worker.work(study, train_one=first_then(1, stop.set), free_memory=lambda: None, stop=stop)
     assert [(t.state, len(t.values)) for t in study.trials()] == [("finished", 6), ("lost", 2), ("waiting", 0)]
 
 
-def test_what_a_dead_process_trained_is_tried_again_twice_at_most(tmp_path: Path) -> None:
+def test_trial_of_a_dead_process_is_retried_twice_at_most(tmp_path: Path) -> None:
     taken = []
     for _ in range(4):  # each by a process that touches its file no more
         study = study_in(tmp_path, n_trials=1, grace_s=60)
@@ -139,7 +139,7 @@ def test_what_a_dead_process_trained_is_tried_again_twice_at_most(tmp_path: Path
     assert [t.state for t in study_in(tmp_path).trials()] == ["lost", "lost", "lost", "running"]
 
 
-def test_a_worker_waits_for_a_sign_and_takes_over(tmp_path: Path) -> None:
+def test_worker_takes_over_a_trial_whose_file_is_not_touched(tmp_path: Path) -> None:
     """All that is missing is at work in another process, which turns out to be dead."""
     other = study_in(tmp_path, n_trials=2)
     taken = [other.next(), other.next()]
@@ -150,7 +150,7 @@ def test_a_worker_waits_for_a_sign_and_takes_over(tmp_path: Path) -> None:
     assert [t.params for t in study.trials()[:2]] == [t.params for t in study.trials()[2:]]
 
 
-def test_a_worker_leaves_to_a_living_one_what_that_one_trains(tmp_path: Path) -> None:
+def test_worker_leaves_trials_to_living_processes(tmp_path: Path) -> None:
     other = study_in(tmp_path, n_trials=2, grace_s=6)
     trial = other.next()
     assert trial is not None
@@ -160,7 +160,7 @@ def test_a_worker_leaves_to_a_living_one_what_that_one_trains(tmp_path: Path) ->
     assert [t.state for t in study.trials()] == ["running", "finished"]
 
 
-def test_one_that_was_taken_for_dead_says_nothing_any_more(tmp_path: Path) -> None:
+def test_process_considered_gone_does_not_report_its_trial(tmp_path: Path) -> None:
     study = study_in(tmp_path, n_trials=2)
 
     def others_take_over() -> None:
@@ -174,7 +174,7 @@ def test_one_that_was_taken_for_dead_says_nothing_any_more(tmp_path: Path) -> No
     assert "has taken over the trial" in (study.trial_folder(0) / LOG).read_text()
 
 
-def test_several_at_a_time_make_as_many_as_are_asked_for(tmp_path: Path) -> None:
+def test_several_workers_make_n_trials_in_total(tmp_path: Path) -> None:
     def one() -> None:
         study = study_in(tmp_path, grace_s=6)
         while (trial := study.next()) is not None:
@@ -192,7 +192,7 @@ def test_several_at_a_time_make_as_many_as_are_asked_for(tmp_path: Path) -> None
     assert len({t.settings or tuple(t.params.values()) for t in trials}) == 12  # no draw came twice
 
 
-def test_what_diverges_fails_and_the_study_goes_on(tmp_path: Path) -> None:
+def test_diverged_trial_fails_and_the_study_continues(tmp_path: Path) -> None:
     study = study_in(tmp_path, n_trials=4)
     work(study, train_one=first_then(2, diverge))
     states = [t.state for t in study.trials()]
@@ -200,14 +200,14 @@ def test_what_diverges_fails_and_the_study_goes_on(tmp_path: Path) -> None:
     assert study.trials()[2].reason == "The loss became NaN in epoch 3"
 
 
-def test_a_defect_is_kept_with_its_traceback(tmp_path: Path) -> None:
+def test_unexpected_error_is_logged_with_its_traceback(tmp_path: Path) -> None:
     study = study_in(tmp_path, n_trials=2)
     work(study, train_one=first_then(0, lambda: print(1 // 0)))
     assert study.trials()[0].reason.startswith("ZeroDivisionError")
     assert "Traceback" in (study.trial_folder(0) / LOG).read_text()
 
 
-def test_settings_that_exclude_one_another_are_pruned_with_the_reason(tmp_path: Path) -> None:
+def test_conflicting_settings_are_pruned_with_the_reason(tmp_path: Path) -> None:
     space = Space({"frontend.fmax_hz": Categorical((8_000.0, 20_000.0))}, n_trials=8)
     study = study_in(tmp_path, space)
     work(study, train_one=learn)
@@ -220,7 +220,7 @@ def test_settings_that_exclude_one_another_are_pruned_with_the_reason(tmp_path: 
     assert {t.state for t in trials} == {"impossible", "finished"}
 
 
-def test_many_in_vain_are_no_fault_of_the_trials(tmp_path: Path) -> None:
+def test_many_consecutive_failures_end_the_study(tmp_path: Path) -> None:
     def broken(*_, **__) -> None:
         raise UserError("No clip is left.")
 
@@ -229,12 +229,12 @@ def test_many_in_vain_are_no_fault_of_the_trials(tmp_path: Path) -> None:
         work(study, train_one=broken)
 
 
-def test_a_metric_that_is_never_defined_fails(tmp_path: Path) -> None:
+def test_undefined_metric_fails_the_trial(tmp_path: Path) -> None:
     def undefined(experiment, folder, *, watch, **_) -> None:
         watch(COLUMN, [{"epoch": 1, COLUMN: math.nan}])
 
     study = study_in(tmp_path, n_trials=50)
-    with pytest.raises(UserError, match="val_macro_auroc was never defined"):
+    with pytest.raises(UserError, match="val_macro_auroc was undefined in every epoch"):
         work(study, train_one=undefined)
     assert study.trials()[0].state == "failed"
 
@@ -248,7 +248,7 @@ def test_hyperband_ends_most_trials_early(tmp_path: Path) -> None:
     assert lengths.count(6) >= 3
 
 
-def test_another_study_is_not_mixed_in(tmp_path: Path) -> None:
+def test_folder_of_another_study_is_refused(tmp_path: Path) -> None:
     study_in(tmp_path)
     with pytest.raises(UserError, match=r"other settings \(the first that differs: seed=4\)"):
         Study(tmp_path, Experiment(name="base", seed=4, training=Training(epochs=6)), SPACE)
@@ -257,7 +257,7 @@ def test_another_study_is_not_mixed_in(tmp_path: Path) -> None:
     Study(tmp_path, Experiment(name="base", seed=3, training=Training(epochs=6, threads=2)), SPACE)  # another machine
 
 
-def test_half_a_last_line_is_dropped_and_a_damaged_journal_is_said(tmp_path: Path) -> None:
+def test_incomplete_last_line_is_dropped_and_damaged_journal_refused(tmp_path: Path) -> None:
     study = study_in(tmp_path, n_trials=3)
     work(study, train_one=learn)
     before = outcome(study)
@@ -274,7 +274,7 @@ def test_half_a_last_line_is_dropped_and_a_damaged_journal_is_said(tmp_path: Pat
         study_in(tmp_path)
 
 
-def test_a_stuck_lock_of_a_dead_process_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_of_a_dead_process_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = study_in(tmp_path, n_trials=1)
     (tmp_path / "draw.lock").touch()
     monkeypatch.setattr(liveness, "GRACE_S", 3.0)
@@ -282,7 +282,7 @@ def test_a_stuck_lock_of_a_dead_process_is_broken(tmp_path: Path, monkeypatch: p
     assert len(study.trials()) == 1
 
 
-def test_optunas_own_tools_read_it(tmp_path: Path) -> None:
+def test_optuna_opens_the_journal(tmp_path: Path) -> None:
     study = study_in(tmp_path)
     work(study, train_one=learn)
     theirs = read_study(tmp_path)

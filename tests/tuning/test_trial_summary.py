@@ -1,4 +1,4 @@
-"""What a summary says of each state that a trial can end in."""
+"""Summaries of trials in each state."""
 
 import math
 

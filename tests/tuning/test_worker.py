@@ -1,4 +1,4 @@
-"""Trials that are really trained: once decoded, never on what is held out, each a run folder, divergence survived."""
+"""Trials that are trained: clips are decoded once, held-out clips are not read, divergence fails one trial only."""
 
 import itertools
 from collections import Counter
@@ -64,7 +64,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter:
     return counts
 
 
-def test_trials_are_runs_on_clips_that_are_decoded_once(base: Experiment, tmp_path: Path, decoded: Counter) -> None:
+def test_trials_are_runs_and_clips_are_decoded_once(base: Experiment, tmp_path: Path, decoded: Counter) -> None:
     study = Study(tmp_path, check_tuning(base, SPACE), SPACE)
     work(study)
     trials = study.trials()
@@ -83,7 +83,7 @@ def test_trials_are_runs_on_clips_that_are_decoded_once(base: Experiment, tmp_pa
         assert trial.best_epoch == 1 + int(np.argmax(column))
 
 
-def test_a_rate_that_is_searched_is_decoded_anew(base: Experiment, tmp_path: Path, decoded: Counter) -> None:
+def test_searched_sample_rate_is_decoded_again(base: Experiment, tmp_path: Path, decoded: Counter) -> None:
     space = Space({"frontend.sample_rate_hz": Categorical((16_000, 22_050))}, n_trials=4, sampler="random")
     study = Study(tmp_path, check_tuning(override(base, ["training.epochs=1"]), space), space)
     work(study)
@@ -95,27 +95,27 @@ def test_a_rate_that_is_searched_is_decoded_anew(base: Experiment, tmp_path: Pat
 def test_divergence_fails_the_trial_and_not_the_study(base: Experiment, tmp_path: Path) -> None:
     space = Space({"training.learning_rate": Categorical((1e-3, 1e30))}, n_trials=2, sampler="random")
     # the first draw of this seed is the rate that diverges, the next two are the other one
-    calm = override(base, ["training.optimizer.clip_norm=0", "training.optimizer=sgd", "training.epochs=1", "seed=3"])
-    study = Study(tmp_path, check_tuning(calm, space), space)
+    plain = override(base, ["training.optimizer.clip_norm=0", "training.optimizer=sgd", "training.epochs=1", "seed=3"])
+    study = Study(tmp_path, check_tuning(plain, space), space)
     work(study)
     states = Counter(trial.state for trial in study.trials())
     assert states["finished"] == 2
     assert states["failed"] >= 1
     for trial in study.trials():
-        wild = trial.params["training.learning_rate"] == "1e+30"
-        assert (trial.state == "failed") == wild
-        assert ("became NaN or infinite" in trial.reason) == wild
+        diverges = trial.params["training.learning_rate"] == "1e+30"
+        assert (trial.state == "failed") == diverges
+        assert ("became NaN or infinite" in trial.reason) == diverges
         assert not list(study.trial_folder(trial.number).rglob("diverged"))
 
 
-def test_what_cannot_be_tuned_is_said_before_the_first_trial(base: Experiment) -> None:
-    with pytest.raises(UserError, match=r"Tuning goes by validation clips.*data\.val_fraction"):
+def test_check_tuning_refuses_missing_validation_clips_and_data(base: Experiment) -> None:
+    with pytest.raises(UserError, match=r"Tuning needs validation clips.*data\.val_fraction"):
         check_tuning(override(base, ["data.split=folds", "data.n_folds=3"]), SPACE)
     with pytest.raises(UserError, match="nowhere"):
         check_tuning(override(base, ["data.root=nowhere"]), SPACE)
 
 
-def test_a_pretrained_start_is_trained_once_for_all(base: Experiment, tmp_path: Path) -> None:
+def test_pretrained_run_is_trained_once_for_all_trials(base: Experiment, tmp_path: Path) -> None:
     first = override(base, ["name=first", "training.epochs=1", "training.checkpoints.n_best=0"])
     both = Experiment(**{**vars(base), "pretrain": first})
     space = Space(SPACE.values, n_trials=2)

@@ -16,7 +16,7 @@ from birdnet_fs.tuning.worker_pool import FAULT, MAX_RESTARTS, STOPPED, WorkerPo
 
 
 def mark(folder: Path) -> int:
-    """Leave a file for each process; how many there are."""
+    """Write a file for this process; return the number of such files."""
     (folder / str(os.getpid())).touch()
     return len(list(folder.iterdir()))
 
@@ -68,15 +68,15 @@ def test_workers_all_run_and_end(tmp_path: Path) -> None:
     assert (workers.exit_code, n_marks(tmp_path)) == (0, 3)
 
 
-def test_workers_that_are_killed_are_replaced_some_times(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_killed_workers_are_replaced_until_max_restarts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pool(die, tmp_path, 1) as workers:
         for _ in workers.run():
             pass
     assert (workers.exit_code, n_marks(tmp_path)) == (1, 1 + MAX_RESTARTS)
-    assert capfd.readouterr().err.count("signal 9; often the memory was full); another takes its") == MAX_RESTARTS
+    assert capfd.readouterr().err.count("signal 9; often for lack of memory); another takes its") == MAX_RESTARTS
 
 
-def test_a_user_error_of_one_worker_stops_all(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_user_error_of_one_worker_stops_all(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     start = time.monotonic()
     with pool(second_fails, tmp_path, 2) as workers:
         for _ in workers.run():
@@ -98,9 +98,10 @@ def test_workers_are_interrupted_when_the_block_ends(tmp_path: Path) -> None:
 
 def test_workers_are_interrupted_when_the_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_crew; from pathlib import Path\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import test_worker_pool; from pathlib import Path\n"
         "if __name__ == '__main__':\n"
-        "    with test_crew.pool(test_crew.wait_for_stop, Path(sys.argv[1]), 2) as workers:\n"
+        "    with test_worker_pool.pool(test_worker_pool.wait_for_stop, Path(sys.argv[1]), 2) as workers:\n"
         "        list(workers.run())\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.DEVNULL)
