@@ -1,4 +1,4 @@
-"""One score for a clip of several windows: by hand, and the same in validation, evaluate, ensembles and teachers."""
+"""The score of a clip with several windows: by hand, and equal in validation, evaluate, ensembles and teachers."""
 
 import dataclasses
 from pathlib import Path

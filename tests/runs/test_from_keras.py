@@ -111,8 +111,8 @@ def test_evaluate_and_analyze_accept_a_run_of_unknown_provenance(recordings: Pat
     run = save_run(fitted(), tmp_path / "run", classes=CLASSES, frontend=SPEC, name="mine")
     assert not (run.path / "partition.csv").exists()
     evaluate(run.path, recordings, output=tmp_path / "new")
-    told = [line for line in capsys.readouterr().err.splitlines() if "partition.csv" in line]
-    assert told == [f"{run.path} has no partition.csv, so its training recordings are unknown."]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "partition.csv" in line]
+    assert lines == [f"{run.path} has no partition.csv, so its training recordings are unknown."]
     assert {"metrics.json", "scores.csv", "report.html"} <= {file.name for file in (tmp_path / "new").iterdir()}
     with pytest.raises(UserError, match=r"neither scores\.csv nor partition\.csv.* give labeled recordings"):
         evaluate(run.path)

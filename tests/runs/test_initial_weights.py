@@ -1,4 +1,4 @@
-"""A training starts from an earlier run: what is taken, what is said, what is refused."""
+"""Initial weights from an earlier run: which are set, what the sentence says, what is refused."""
 
 import dataclasses
 
@@ -46,8 +46,8 @@ def test_all_but_the_head_is_taken_and_the_head_where_it_fits(head, classes, tak
     run, experiment = saved(tmp_path), changed(head=head)
     model = network(experiment, len(classes))
     before, stored = model_weights(model), model_weights(run.build_model())
-    told = load_initial_weights(tmp_path, model, experiment, classes)
-    assert told.startswith(f"Initial weights are from {tmp_path}") and words in told
+    sentence = load_initial_weights(tmp_path, model, experiment, classes)
+    assert sentence.startswith(f"Initial weights are from {tmp_path}") and words in sentence
     heads = ("logits/", "frame_")
     for path, value in model_weights(model).items():
         fresh = path.startswith(heads) and not taken

@@ -1,4 +1,4 @@
-"""Whether a run was trained on a sound: one answer for everyone who asks, whatever the sound's files are called."""
+"""Provenance: whether a run was trained on a sound, under any file name, for every command that needs it."""
 
 import csv
 import dataclasses
@@ -130,14 +130,16 @@ def test_a_run_of_the_same_fold_is_not_refused(base: Run, place: Path) -> None:
 
 
 @COPIES
-def test_who_labels_unlabeled_recordings_is_asked(base: Run, place: Path, tmp_path: Path, kind: str) -> None:
+def test_pseudo_labels_of_a_run_trained_on_held_out_sounds_are_refused(
+    base: Run, place: Path, tmp_path: Path, kind: str
+) -> None:
     (tmp_path / "field").mkdir()
     sf.write(tmp_path / "field" / "new.wav", tone(99, 1_000.0), RATE)
     table = labeling.label_recordings(
         open_engine(base.path), [tmp_path / "field"], tmp_path / "table", runs=[base.path]
     )
     with pytest.raises(UserError, match=r"base was trained on 6 clips that are held out here .*same fold"):
-        trainer.train(experiment(place / kind, f"pseudo.table={table}"), tmp_path / "run")
+        trainer.train(experiment(place / kind, f"pseudo_labels.table={table}"), tmp_path / "run")
 
 
 @COPIES
@@ -148,12 +150,12 @@ def test_held_out_sounds_are_no_unlabeled_windows_and_no_noise(
     table = labeling.label_recordings(
         open_engine(labeler.path), [place / kind], tmp_path / "table", runs=[labeler.path]
     )
-    settings = (f"pseudo.table={table}", f"data.background={place / kind}", "augmentation.noise.p=1")
+    settings = (f"pseudo_labels.table={table}", f"data.background={place / kind}", "augmentation.noise.p=1")
     capsys.readouterr()
     run = trainer.train(experiment(place / "original", *settings), tmp_path / "run")
-    told = capsys.readouterr().err
-    assert f"6 recordings of {table} are held out here and were left out" in told
-    assert "6 of 18 background recordings are held out and were left out as noise." in told
+    lines = capsys.readouterr().err
+    assert f"6 recordings of {table} are held out and were not used" in lines
+    assert "6 of 18 background recordings are held out and not used as noise." in lines
     held = {clip.fingerprint for clip in read_partition(run.path / PARTITION, HELD_OUT)}
     assert len(held) == 6 and not held & {clip.fingerprint for clip in provenance(run.path).own}
 
@@ -174,11 +176,11 @@ def test_an_ensemble_holds_out_what_no_member_was_trained_on(place: Path, tmp_pa
 
 
 @COPIES
-def test_evaluating_on_training_sounds_is_said(base: Run, place: Path, tmp_path: Path, kind: str, capsys) -> None:
-    together = make_ensemble(
+def test_evaluation_on_training_sounds_is_reported(base: Run, place: Path, tmp_path: Path, kind: str, capsys) -> None:
+    both = make_ensemble(
         [base.path, Path(shutil.copytree(base.path, tmp_path / "too"))], tmp_path / "both", combine="mean"
     )
-    for path in (base.path, together.path):
+    for path in (base.path, both.path):
         evaluate(path, place / kind, output=tmp_path / "o")
         assert "The run was trained on 18 of these recordings" in capsys.readouterr().err
 
@@ -196,7 +198,7 @@ def test_few_shot_episodes_hold_nothing_that_was_trained_on(base: Run, place: Pa
 
 
 @COPIES
-def test_an_enrolled_run_remembers_what_its_encoder_was_trained_on(
+def test_an_enrolled_run_inherits_the_training_sounds_of_its_encoder(
     base: Run, place: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, pitch_hz in (("x", 500.0), ("y", 3_000.0), ("z", 4_000.0)):
@@ -230,7 +232,7 @@ def test_an_enrolled_run_remembers_what_its_encoder_was_trained_on(
         with pytest.raises(UserError, match="is in the support of 'z' already"):
             enroll(tmp_path / "third", _renamed(tmp_path / how, tmp_path / f"{how}2"), [], tmp_path / "no")
         enroll(tmp_path / "third", tmp_path / how, [], tmp_path / f"fourth_{how}", extend=True)
-        assert "1 of 1 clips are in the support already and are not counted twice" in capsys.readouterr().err
+        assert "1 of 1 clips are in the support already and are not added again" in capsys.readouterr().err
 
 
 def _renamed(source: Path, folder: Path) -> Path:
@@ -296,15 +298,13 @@ def test_a_run_written_before_is_asked_by_what_is_left(
     asked = [Clip(path) for path in sorted((place / kind / "a").iterdir())]
     capsys.readouterr()
     assert provenance(old).trained_on(asked) == asked  # the recordings are still where they were
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1 and "was written before partition.csv had fingerprints" in told[0]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "was written before partition.csv had fingerprints" in lines[0]
     assert provenance(tmp_path) == Provenance()
     assert "has no partition.csv, so its training recordings are unknown" in capsys.readouterr().err
 
 
-def test_a_run_written_before_falls_back_to_paths_and_to_the_runs_behind_it(
-    base: Run, place: Path, tmp_path: Path
-) -> None:
+def test_a_run_without_fingerprints_falls_back_to_paths_and_base_runs(base: Run, place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "original", tmp_path / "d")
     parts = partition(experiment(tmp_path / "d", "data.fold=-1"))
     run = untrained(tmp_path / "run", experiment(tmp_path / "d", f"model.weights={base.path}"), parts)

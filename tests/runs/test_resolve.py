@@ -1,4 +1,4 @@
-"""What makes another run: one list, which every part that asks goes by."""
+"""NEUTRAL_SETTINGS, the settings that do not make another run, wherever they are used."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,7 +52,7 @@ def test_a_setting_of_the_list_makes_no_other_run_anywhere(
     Study(tmp_path / "study", other, SPACE)
     Study(tmp_path / "study", BASE, SPACE)
     if not part:
-        with pytest.raises(UserError, match=f"{key} cannot be searched: it does not change what is learned"):
+        with pytest.raises(UserError, match=f"{key} cannot be searched: it does not change the network"):
             check_space(Space({key: Categorical((OTHER[key], "0"))}), BASE)
 
 

@@ -91,7 +91,7 @@ def test_bad_weights_and_names_are_not_saved(tmp_path: Path) -> None:
         load_run(tmp_path / "run")
 
 
-def test_what_stands_where_a_run_was_expected_is_told(tmp_path: Path) -> None:
+def test_folders_that_are_no_run_are_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such folder"):
         load_run(tmp_path / "nowhere")
     with pytest.raises(UserError, match="there is no such file"):
