@@ -98,12 +98,12 @@ def make_ensemble(
     from birdnet_fs.runs.ensemble import check_members, class_columns, save_ensemble
     from birdnet_fs.runs.run import load_run
 
+    runs = [load_run(folder) for folder in folders]
     twice = next(
         (folder for i, folder in enumerate(folders) if folder.resolve() in map(Path.resolve, folders[:i])), None
     )
     if twice is not None:
         raise UserError(f"The members of an ensemble must differ; {twice} was given twice.")
-    runs = [load_run(folder) for folder in folders]
     check_members(runs, combine, power)
     tables = []
     for run in runs if combine == "rank" else ():

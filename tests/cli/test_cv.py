@@ -73,7 +73,7 @@ def table(path):
     return {(row[0], row[1]): (header[5:].index(row[4]), np.array(row[5:], float)) for row in rows}
 
 
-def test_out_of_fold_is_the_folds_tables_joined_and_the_seeds_averaged(place):
+def test_oof_joins_the_folds_and_averages_the_seeds(place):
     found = table(place / "two" / "oof.csv")
     by_seed = []
     for seed in (0, 1):
@@ -92,7 +92,7 @@ def test_out_of_fold_is_the_folds_tables_joined_and_the_seeds_averaged(place):
     assert held[0] != held[1]  # seeds draw their own folds, so rows had to be matched
 
 
-def test_the_numbers_are_sklearns_and_those_of_the_folds(place, capsys):
+def test_metrics_equal_scikit_learn_and_those_of_the_folds(place, capsys):
     said = json.loads((place / "two" / "cv.json").read_text())
     rows = table(place / "two" / "oof.csv").values()
     truth, scores = np.array([label for label, _ in rows]), np.array([row for _, row in rows])
@@ -119,7 +119,7 @@ def test_the_numbers_are_sklearns_and_those_of_the_folds(place, capsys):
     assert "networks of 2 seeds (mean of their probabilities) of the fold that held it out (3 folds)" in page
 
 
-def test_single_folds_are_only_collected(folds, monkeypatch, capsys):
+def test_folds_trained_separately_are_combined(folds, monkeypatch, capsys):
     monkeypatch.setattr(trainer, "train", lambda *_, **__: pytest.fail("a fold was trained again"))
     for fold in (2, 0, 1):
         cv("config.py:small", output=folds, fold=fold)
@@ -141,7 +141,7 @@ def test_single_folds_are_only_collected(folds, monkeypatch, capsys):
     assert f"macro F1           {said['f1']['mean']:.4f} ± {said['f1']['std']:.4f}" in capsys.readouterr().out
 
 
-def test_interrupted_and_resumed_gives_the_same_table(folds, monkeypatch):
+def test_interrupted_cv_resumes_to_the_same_table(folds, monkeypatch):
     cv("config.py:small", output=folds)
     before = {name: (folds / name).read_bytes() for name in ("oof.csv", "cv.json", "metrics.json")}
     for name in before:
@@ -178,7 +178,7 @@ def test_folds_that_do_not_fit_together_are_refused(folds, place):
     assert "1 of 18 recordings have no score (the first: " in (folds / "report.html").read_text()
 
 
-def test_an_ensemble_is_used_like_a_run(place, tmp_path, capsys):
+def test_ensemble_of_folds_is_used_like_a_run(place, tmp_path, capsys):
     made = place / "two" / "ensemble"
     assert len(list((made / "members").iterdir())) == 6
     sounds = place / "recordings" / "audio"
@@ -209,7 +209,7 @@ def test_an_ensemble_is_used_like_a_run(place, tmp_path, capsys):
         export(made)
 
 
-def test_an_ensemble_of_seeds_is_evaluated_on_what_all_held_out(place, tmp_path):
+def test_ensemble_of_seeds_is_evaluated_on_common_held_out_clips(place, tmp_path):
     first, *others = (place / "two" / f"seed{seed}" / f"fold{fold}" for seed, fold in ((0, 0), (1, 0), (1, 1), (1, 2)))
     held = table(first / "scores.csv").keys()
     # the folds of the other seed share out the six clips; one has some of them

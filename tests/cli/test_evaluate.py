@@ -41,7 +41,7 @@ def run(tmp_path):
     return tmp_path / "run"
 
 
-def test_again_from_the_scores_of_the_run(run, capsys):
+def test_evaluate_uses_the_scores_of_the_run(run, capsys):
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, 40)
     rows = [ScoreRow(f"{i}.wav", 0.0, 2.0, f"g{i // 2}", (CLASSES[t],)) for i, t in enumerate(truth)]
@@ -59,7 +59,7 @@ def test_again_from_the_scores_of_the_run(run, capsys):
     assert "tried" in (run / "report.html").read_text(encoding="utf-8")
 
 
-def test_new_clips_are_scored_one_row_each(run, recordings, tmp_path, capsys):
+def test_new_clips_give_one_row_each(run, recordings, tmp_path, capsys):
     evaluate(run, recordings, ["data.table=metadata.csv", "data.audio=audio", "data.where=set=aviary"], tmp_path / "o")
     table = read_scores(tmp_path / "o" / "scores.csv")
     assert table.classes == CLASSES
@@ -80,7 +80,7 @@ def test_new_clips_are_scored_one_row_each(run, recordings, tmp_path, capsys):
     assert "15 segments" in capsys.readouterr().out
 
 
-def test_recordings_the_run_was_trained_on_are_named(run, recordings, tmp_path, capsys):
+def test_recordings_of_the_training_are_named(run, recordings, tmp_path, capsys):
     """The same file under its own name, and a copy of another under a new one."""
     found = read_manifest(schema.Data(root=str(recordings), table="metadata.csv", audio="audio", where="set=aviary"))
     trained, copied, unheard = found.clips[:3]
@@ -97,7 +97,7 @@ def test_recordings_the_run_was_trained_on_are_named(run, recordings, tmp_path, 
     assert "trained on 2 of these recordings" in capsys.readouterr().err
 
 
-def test_recordings_with_timed_events_are_cut_into_segments(run, recordings, tmp_path):
+def test_recordings_with_timed_events_give_segments(run, recordings, tmp_path):
     evaluate(run, recordings / "annotations.csv", ["data.audio=audio", "data.multi_label=true"], tmp_path / "o")
     table = read_scores(tmp_path / "o" / "scores.csv")
     assert [row.onset_s for row in table.rows][:5] == [0.0, 2.0, 4.0, 6.0, 8.0]
@@ -111,7 +111,7 @@ def test_recordings_with_timed_events_are_cut_into_segments(run, recordings, tmp
         assert {CLASSES[c] for c in np.flatnonzero(target)} == heard
 
 
-def test_a_damaged_recording_is_left_out_and_named(run, tmp_path):
+def test_damaged_recordings_are_skipped_and_named(run, tmp_path):
     folder = tmp_path / "birds"
     for name in CLASSES:
         (folder / name).mkdir(parents=True)
@@ -124,7 +124,7 @@ def test_a_damaged_recording_is_left_out_and_named(run, tmp_path):
     assert ledger.count("quarantined") == 1
 
 
-def test_a_held_out_recording_that_cannot_be_read_stands_in_the_report(run, tmp_path, capsys):
+def test_unreadable_held_out_recordings_are_reported(run, tmp_path, capsys):
     clips, manifest = [], Manifest((), CLASSES, Ledger(), tmp_path)
     for name in CLASSES:
         path = tmp_path / f"{name}.wav"
@@ -141,7 +141,7 @@ def test_a_held_out_recording_that_cannot_be_read_stands_in_the_report(run, tmp_
     assert "1 of the held-out clips could not be read" in (run / "report.html").read_text(encoding="utf-8")
 
 
-def test_faults_are_one_sentence(run, tmp_path):
+def test_user_errors_are_one_sentence(run, tmp_path):
     with pytest.raises(UserError, match=r"neither scores\.csv nor partition\.csv.*-o FOLDER"):
         evaluate(run)
     with pytest.raises(UserError, match="-o FOLDER"):

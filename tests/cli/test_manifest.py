@@ -31,7 +31,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_clean_folder(app, folder):
+def test_clean_folder_gives_a_table(app, folder):
     result = CliRunner().invoke(app, [str(folder / "in"), "-o", str(folder / "out" / "m.csv")])
     assert result.exit_code == 0, result.output
     assert (
@@ -44,7 +44,7 @@ def test_a_clean_folder(app, folder):
         assert len(list(csv.DictReader(file))) == 4
 
 
-def test_bad_rows_are_listed_and_fail(app, folder):
+def test_bad_rows_are_listed_and_give_status_1(app, folder):
     (folder / "in" / "wren" / "bad.wav").write_bytes(b"junk" * 100)
     (folder / "in" / "loose.wav").write_bytes((folder / "in" / "tit" / "1.wav").read_bytes()[:40_000])
     arguments = [str(folder / "in"), "-o", str(folder / "m.csv")]
@@ -56,7 +56,7 @@ def test_bad_rows_are_listed_and_fail(app, folder):
     assert CliRunner().invoke(app, [*arguments, "--allow"]).exit_code == 0
 
 
-def test_settings_and_options(app, folder):
+def test_settings_and_options_are_equivalent(app, folder):
     sounds = folder / "in" / "tit"
     (sounds / "t.csv").write_text("file,kind,part\n1.wav,A,x\n2.wav,B,y\n")
     base = [str(sounds / "t.csv"), "-o", str(folder / "m.csv")]
@@ -69,7 +69,7 @@ def test_settings_and_options(app, folder):
         assert isinstance(error, UserError) and message in str(error)
 
 
-def test_the_verb_is_cheap_to_import():
+def test_verb_imports_no_heavy_library():
     import subprocess
 
     code = (
@@ -80,14 +80,14 @@ def test_the_verb_is_cheap_to_import():
     assert json.loads(out) == []
 
 
-def test_a_table_that_is_none_is_not_passed_over(app, folder):
+def test_unreadable_tables_are_refused(app, folder):
     (folder / "in" / "notes.py").write_text("x = 1\n")
     error = CliRunner().invoke(app, [str(folder / "in" / "notes.py"), "-o", str(folder / "m.csv")]).exception
     assert isinstance(error, UserError) and "data.table must be a table of labels" in str(error)
     assert "Received: 'notes.py'" in str(error) and not (folder / "m.csv").exists()
 
 
-def test_what_is_not_used_or_not_found_is_named(app, folder):
+def test_unused_and_missing_settings_are_named(app, folder):
     base = [str(folder / "in"), "-o", str(folder / "m.csv")]
     result = CliRunner().invoke(app, [*base, "--label-column", "species"])
     assert result.exit_code == 0 and "data.label_column=species is not used: in layout folders" in result.stderr

@@ -28,7 +28,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_setting_is_tried_before_anything_is_trained(here: Path) -> None:
+def test_show_draws_clips_without_training(here: Path) -> None:
     settings = ["augmentation.pitch.p=1", "augmentation.time_masks.n=2"]
     command = ["show", "augment", "config.py:mine", *settings, "-o", "page.html", "--clips", "2", "--n_draws", "3"]
     CliRunner().invoke(app, command, catch_exceptions=False)
@@ -37,7 +37,7 @@ def test_a_setting_is_tried_before_anything_is_trained(here: Path) -> None:
     assert sorted(p.name for p in here.iterdir()) == ["config.py", "page.html", "recordings"]
 
 
-def test_what_is_shown_by_default_and_what_cannot_be(here: Path) -> None:
+def test_show_default_file_and_user_errors(here: Path) -> None:
     CliRunner().invoke(app, ["show", "augment", "config.py:mine", "--n_draws", "1"], catch_exceptions=False)
     assert Path("mine_augment.html").is_file()
     for command, words in (

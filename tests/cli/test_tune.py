@@ -1,4 +1,4 @@
-"""`birdnet-fs tune` as a user meets it: results that train, faults in one sentence, Ctrl-C and kills survived."""
+"""`birdnet-fs tune` as users run it: results, user errors, interrupts and killed processes."""
 
 import csv
 import json
@@ -47,18 +47,20 @@ def space_wrong() -> Space:
 """
 
 
-def start(*arguments: object, cwd: Path, deaf: bool = False) -> "subprocess.Popen[str]":
+def start_command(*arguments: object, cwd: Path, ignore_sigint: bool = False) -> "subprocess.Popen[str]":
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "KERAS_BACKEND": "torch"}
     command = [sys.executable, "-m", "birdnet_fs.cli.main", *map(str, arguments)]
-    ears = signal.SIG_IGN if deaf else signal.SIG_DFL  # said, since the tests themselves may run in a deaf background
+    handler = (
+        signal.SIG_IGN if ignore_sigint else signal.SIG_DFL
+    )  # set here, since background shells start processes that ignore SIGINT
     return subprocess.Popen(
         command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, ears),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
     )  # fmt: skip
 
 
 def tune(*arguments: object, cwd: Path, check: bool = True) -> tuple[int, str, str]:
-    process = start("tune", *arguments, cwd=cwd)
+    process = start_command("tune", *arguments, cwd=cwd)
     out, err = process.communicate(timeout=500)
     assert "Traceback" not in err, err
     assert not check or process.returncode == 0, err
@@ -109,7 +111,7 @@ def tuned(place: Path) -> tuple[Path, str, str]:
     return place / "study", out, err
 
 
-def test_the_best_of_a_study_is_trained_again_to_the_same_numbers(tuned: tuple[Path, str, str], place: Path) -> None:
+def test_best_trial_is_reproduced_by_train(tuned: tuple[Path, str, str], place: Path) -> None:
     folder, out, err = tuned
     rows = table(folder)
     assert [row["state"] for row in rows] == ["finished"] * 3
@@ -118,7 +120,7 @@ def test_the_best_of_a_study_is_trained_again_to_the_same_numbers(tuned: tuple[P
     assert f"training.learning_rate={best['training.learning_rate']}" in out
     assert "birdnet-fs train study/best.py:tiny" in err
     assert (folder / "study.html").is_file()
-    process = start("train", "study/best.py:tiny", "-o", "again", cwd=place)
+    process = start_command("train", "study/best.py:tiny", "-o", "again", cwd=place)
     process.communicate(timeout=500)
     assert process.returncode == 0
     columns = [
@@ -129,7 +131,7 @@ def test_the_best_of_a_study_is_trained_again_to_the_same_numbers(tuned: tuple[P
     assert (place / "again" / "metrics.json").is_file()
 
 
-def test_a_finished_study_is_kept_as_it_is(tuned: tuple[Path, str, str], place: Path) -> None:
+def test_finished_study_is_kept(tuned: tuple[Path, str, str], place: Path) -> None:
     folder, out, _ = tuned
     journal = (folder / "journal.log").read_bytes()
     _, again, err = tune("config.py:tiny", "-o", "study", "--workers", 2, cwd=place)
@@ -146,7 +148,7 @@ def test_a_finished_study_is_kept_as_it_is(tuned: tuple[Path, str, str], place: 
         (["config.py:tiny", "--space", "space_wrong"], "Did you mean 'training.learning_rate'?"),
     ],
 )
-def test_a_users_fault_is_one_sentence(arguments: list[str], words: str, place: Path) -> None:
+def test_user_errors_are_one_sentence(arguments: list[str], words: str, place: Path) -> None:
     status, out, err = tune(*arguments, cwd=place, check=False)
     assert status == 2
     assert words in err
@@ -155,7 +157,7 @@ def test_a_users_fault_is_one_sentence(arguments: list[str], words: str, place: 
     assert not (place / "runs" / "tiny-tune" / "journal.log").exists()
 
 
-def test_cfg_prints_what_is_searched_and_trains_nothing(place: Path) -> None:
+def test_cfg_prints_the_search_space_without_training(place: Path) -> None:
     _, out, _ = tune("config.py:tiny", "--trials", 7, "--cfg", "-o", "nothing", cwd=place)
     assert "n_trials=7" in out
     assert "training.learning_rate from Float(low=0.0001" in out
@@ -166,20 +168,22 @@ def test_cfg_prints_what_is_searched_and_trains_nothing(place: Path) -> None:
     "number",
     [
         signal.SIGINT,
-        # of a cluster, in a script's background, where Ctrl-C is not heard
+        # sent by a cluster to a background script, which ignores Ctrl-C
         pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
-def test_ctrl_c_leaves_a_study_that_goes_on(number: signal.Signals, place: Path) -> None:
-    folder, deaf = place / f"stopped{number}", number == signal.SIGTERM
-    process = start("tune", "config.py:tiny", "training.epochs=500", "-o", folder, cwd=place, deaf=deaf)
+def test_interrupted_study_can_be_continued(number: signal.Signals, place: Path) -> None:
+    folder, ignore_sigint = place / f"stopped{number}", number == signal.SIGTERM
+    process = start_command(
+        "tune", "config.py:tiny", "training.epochs=500", "-o", folder, cwd=place, ignore_sigint=ignore_sigint
+    )
     wait_for(lambda: (folder / "trials" / "0000" / "history.csv").is_file())
     workers = at_work(folder)
     process.send_signal(number)
     _, err = process.communicate(timeout=50)  # before it would be killed
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert "3 of 3 trials are missing; the same command goes on" in err
+    assert "3 of 3 trials are missing; the same command continues" in err
     assert workers
     assert not any(lives(pid) for pid in workers)
     assert [row["state"] for row in table(folder)] == ["lost", "waiting"]
@@ -187,9 +191,9 @@ def test_ctrl_c_leaves_a_study_that_goes_on(number: signal.Signals, place: Path)
 
 
 @pytest.mark.slow
-def test_a_study_of_two_workers_survives_kills(place: Path) -> None:
+def test_study_of_two_workers_survives_kills(place: Path) -> None:
     """A worker is killed, then the command alone (its workers end by themselves), then command and workers at once."""
-    folder, told = place / "killed", []
+    folder, errors = place / "killed", []
     given = ["tune", "config.py:tiny", "training.epochs=15", "--trials", 20, "--workers", 2, "-o", "killed"]
     given += ["--pruner", "none"]
 
@@ -197,30 +201,30 @@ def test_a_study_of_two_workers_survives_kills(place: Path) -> None:
         text = (folder / "journal.log").read_text() if (folder / "journal.log").is_file() else ""
         return sum('"op_code":6' in line and '"values":[' in line for line in text.splitlines())
 
-    process = start(*given, cwd=place)
+    process = start_command(*given, cwd=place)
     wait_for(lambda: n_done() >= 3 and len(at_work(folder)) == 2)
     os.kill(at_work(folder)[0], signal.SIGKILL)
     wait_for(lambda: n_done() >= 7 and at_work(folder))
     workers = at_work(folder)
     process.kill()
-    told.append(process.communicate(timeout=60)[1])
+    errors.append(process.communicate(timeout=60)[1])
     wait_for(lambda: not any(lives(pid) for pid in workers), 30)
 
     before = n_done()
-    process = start(*given, cwd=place)
+    process = start_command(*given, cwd=place)
     wait_for(lambda: n_done() >= before + 2 and at_work(folder))
     workers = at_work(folder)
     for pid in (process.pid, *workers):
         os.kill(pid, signal.SIGKILL)
-    told.append(process.communicate(timeout=60)[1])
+    errors.append(process.communicate(timeout=60)[1])
 
     _, _, err = tune(*given[1:], cwd=place)
-    assert "another takes its place" in told[0]
+    assert "another takes its place" in errors[0]
     assert "of 20 are missing" in err
     rows = table(folder)
     assert sum(row["state"] == "finished" for row in rows) == 20
     lost = [row for row in rows if row["state"] == "lost"]
-    assert 1 <= len(lost) <= 5  # one, then two that were told to stop, then two; some may be between two trials
+    assert 1 <= len(lost) <= 5  # one, then two that were stopped, then two; some may be between two trials
     assert {row["state"] for row in rows} <= {"finished", "lost"}
     for row in lost:  # each was tried again
         same = [other for other in rows if other["training.learning_rate"] == row["training.learning_rate"]]
