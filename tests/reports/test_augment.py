@@ -10,8 +10,8 @@ import pytest
 import soundfile
 from PIL import Image
 
+from birdnet_fs.batches.augment.item_random import ItemKey
 from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
-from birdnet_fs.batches.augment.rng import Key
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
@@ -72,7 +72,7 @@ def test_what_is_shown_is_what_training_is_given(recordings: Path, tmp_path: Pat
     )
     found = pictures(html)
     for epoch in range(3):
-        item = chain.item(Key(epoch, 0, 0, 0))
+        item = chain.item(ItemKey(epoch, 0, 0, 0))
         assert item.changes[0] in html
         frames = [int(n) for n in re.findall(r"\d+", item.changes[0])]
         before, after = found[2 * epoch], found[2 * epoch + 1]

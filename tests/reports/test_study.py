@@ -60,7 +60,9 @@ def test_best_is_an_experiment_with_the_best_settings(folder: Path) -> None:
     assert found.training.schedule.warmup_epochs == pytest.approx(2 * best.params["model.dropout"], rel=1e-5)
     assert (found.model.name, found.seed, found.data) == (best.params["model"], BASE.seed, BASE.data)
     assert (
-        load_experiment(f"{folder / 'best.py'}:base", ["training.checkpoints.select=last", "training.epochs=7"]).training.epochs
+        load_experiment(
+            f"{folder / 'best.py'}:base", ["training.checkpoints.select=last", "training.epochs=7"]
+        ).training.epochs
         == 7
     )
 

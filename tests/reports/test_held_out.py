@@ -1,0 +1,45 @@
+"""What is refused when a run says nothing of its held-out clips."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from birdnet_fs import schema
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.reports.held_out import evaluate_again, report_on_held_out
+from birdnet_fs.runs.run import Run, build_network, model_weights, save_run
+
+SPEC = schema.FrontEnd(
+    sample_rate_hz=8_000, segment_s=1.0, n_fft=256, win_length=256, hop_length=128, n_mels=16, fmax_hz=4_000.0
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    experiment = schema.Experiment(frontend=SPEC, model=schema.Model("cnn/tiny"))
+    return save_run(tmp_path / "run", experiment, ("a", "b"), model_weights(build_network(experiment, 2)))
+
+
+def test_a_run_without_scores_and_partition_is_refused(run: Run) -> None:
+    with pytest.raises(UserError, match="so its held-out clips are unknown; give labeled recordings"):
+        evaluate_again(run.path)
+
+
+def test_a_run_that_held_nothing_out_gives_no_metrics(run: Run, capsys: pytest.CaptureFixture) -> None:
+    columns = "path,onset_s,offset_s,labels,secondary,group,part,fingerprint\n"
+    (run.path / "partition.csv").write_text(columns, encoding="utf-8")
+    assert report_on_held_out(run) == {}
+    assert "Nothing was held out" in capsys.readouterr().err
+    with pytest.raises(UserError, match="held nothing out to evaluate on"):
+        evaluate_again(run.path)
+
+
+def test_stored_scores_are_evaluated_again(run: Run, tmp_path: Path) -> None:
+    from birdnet_fs.data.score_table import ScoreRow, score_table, write_scores
+
+    rows = [ScoreRow(f"{i}.wav", 0.0, 1.0, "", ("ab"[i % 2],)) for i in range(6)]
+    scores = np.array([[0.9, 0.1], [0.2, 0.8]] * 3, np.float32)
+    write_scores(run.path / "scores.csv", score_table(rows, scores, ("a", "b")))
+    assert evaluate_again(run.path, tmp_path / "out")["macro_auroc"] == 1.0
+    assert (tmp_path / "out" / "report.html").is_file() and not (run.path / "report.html").exists()
