@@ -1,10 +1,9 @@
 """Decoding of audio files in blocks, through libsndfile (soundfile).
 
 Reading a whole file at once loses all samples when one position is damaged, and relies on the length in the header.
-Blocks keep the samples before the damage, need constant memory and end at the last sample. The block buffer is filled
-with NaN before each read, so that the samples decoded before an error can be counted. Seeking in Ogg Vorbis is wrong
-by up to seconds in libsndfile 1.2.2, so a part of such a file is decoded from a view without the pages before it
-(ogg.py); MP3 needs some preceding samples for its bit reservoir.
+Blocks keep the samples before the damage and need constant memory. The buffer is filled with NaN before each read, so
+that the samples decoded before an error can be counted. Ogg Vorbis is sought by ogg.py, since libsndfile 1.2.2 is wrong
+by up to seconds; MP3 needs some preceding samples for its bit reservoir.
 """
 
 import contextlib
@@ -30,41 +29,15 @@ from birdnet_fs.audio.headers import (
     open_file,
 )
 from birdnet_fs.audio.ogg import FileWithoutRange, gap_before
+from birdnet_fs.audio.sample_statistics import SampleStatistics, mono_block
 
 BLOCK = 1 << 17  # samples of all channels per read: fits into the cache, and the cost per call is negligible
 MAX_CHANNELS = 32
 RATE_RANGE_HZ = (1_000, 1_000_000)
 RUN_UP = 24_000  # samples decoded and dropped before a part of an MP3 file
-BAD_LEVEL = 2.0**31  # absolute value of invalid samples: beyond 32-bit integers stored as float
 LOUD_LEVEL = 4.0  # 12 dB above full scale; such samples are kept and flagged
 SILENT_STEP = 2.0**-15  # peak-to-peak amplitude of a silent recording: one 16-bit step
-ANTIPHASE = 0.1  # power of the channel mean relative to independent channels; below it channels cancel each other
 _LENGTH_ERROR = 39  # libsndfile's code of a failed seek, which follows the last block of a file of unknown length
-
-
-@dataclass
-class SampleStatistics:
-    """Statistics of the decoded samples; complete after the last block."""
-
-    n_samples: int = 0  # per channel
-    n_bad: int = 0  # NaN, infinite or implausibly large samples, which are set to zero
-    low: float = math.inf  # smallest sample
-    high: float = -math.inf  # largest sample
-    power: Any = 0.0  # float64 [n_channels], sum of squares of each channel
-    mean_power: float = 0.0  # sum of squares of the mean over channels
-    error: str = ""  # reason why decoding stopped early
-    channel: int | None = None  # channel to use instead of the mean over channels
-
-    @property
-    def antiphase(self) -> bool:
-        """Whether the channels cancel each other in their mean."""
-        n = np.size(self.power)
-        return n > 1 and self.mean_power < ANTIPHASE * float(np.sum(self.power)) / n**2
-
-    @property
-    def louder(self) -> int:
-        """Index of the channel with the largest power."""
-        return int(np.argmax(self.power))
 
 
 @dataclass
@@ -143,9 +116,7 @@ def _source(file: BinaryIO, kind: str, patches: Mapping[int, bytes]) -> Any:
 
 
 def blocks(source: OpenSource, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
-    """Decode a file to mono blocks.
-
-    The channels are averaged (or `source.tally.channel` is used). Bad samples become zero and are counted.
+    """Decode a file to mono blocks: the mean of the channels, or `source.tally.channel`; bad samples become zero.
 
     Args:
         source: The open file.
@@ -156,19 +127,19 @@ def blocks(source: OpenSource, start: int = 0, count: int | None = None) -> Iter
         float32 [n]; valid until the next block is decoded, so copy what you keep.
     """
     for block in channel_blocks(source, start, count):
-        yield _mono(block, source.tally)
+        yield mono_block(block, source.tally)
 
 
 def channel_blocks(source: OpenSource, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
-    """Decode a file to blocks of all channels; bad samples are kept.
+    """Decode a file to blocks of all channels, float32 [n, n_channels]; bad samples are kept.
 
     Args:
-        source: As in `blocks`.
-        start: As in `blocks`.
-        count: As in `blocks`.
+        source: The open file.
+        start: Index of the first sample.
+        count: Largest number of samples in total; None = to the end.
 
     Yields:
-        float32 [n, n_channels]; valid until the next block is decoded, so copy what you keep.
+        Blocks, valid until the next one is decoded.
     """
     skip = _seek(source, start)
     sound, tally, n_channels = source.sound, source.tally, source.n_channels
@@ -230,8 +201,7 @@ def _leave_out(source: OpenSource, start: int) -> int:
 def _fill(source: OpenSource, block: np.ndarray, integers: np.ndarray | None) -> int:
     """Decode into `block` [n, n_channels]; returns the number of decoded samples, also after an error.
 
-    `integers` is a buffer for files of 16-bit samples, which numpy converts to the same float32 values in a fifth of
-    libsndfile's time.
+    `integers` is a buffer for 16-bit files, which numpy converts to the same float32 values 5 times as fast.
     """
     sound, tally = source.sound, source.tally
     block.fill(np.nan)
@@ -248,25 +218,6 @@ def _fill(source: OpenSource, block: np.ndarray, integers: np.ndarray | None) ->
             why = str(getattr(error, "error_string", "") or error).strip().rstrip(".") or "damaged data"
             tally.error = f"decoding stopped at {(tally.n_samples + n) / sound.samplerate:.3f} s ({why})."
         return n
-
-
-def _mono(block: np.ndarray, tally: SampleStatistics) -> np.ndarray:
-    """Average the channels of one block [n, n_channels] and update the statistics."""
-    low, high = float(block.min()), float(block.max())
-    if not (low > -BAD_LEVEL and high < BAD_LEVEL):  # also when NaN
-        bad = ~(np.abs(block) < BAD_LEVEL)
-        tally.n_bad += int(np.count_nonzero(bad.any(axis=1)))
-        block = np.where(bad, np.float32(0), block)
-        low, high = float(block.min()), float(block.max())
-    tally.n_samples += len(block)
-    tally.low, tally.high = min(tally.low, low), max(tally.high, high)
-    n_channels = block.shape[1]
-    if n_channels == 1:
-        return block[:, 0]
-    mono = block @ np.full(n_channels, 1 / n_channels, np.float32)
-    tally.power = tally.power + np.einsum("nc,nc->c", block, block, dtype=np.float64)
-    tally.mean_power += float(np.dot(mono, mono))
-    return mono if tally.channel is None else np.ascontiguousarray(block[:, tally.channel])
 
 
 def assess(source: OpenSource, *, whole: bool) -> tuple[str, tuple[str, ...], str]:

@@ -99,9 +99,7 @@ def _set(plain: dict[str, Any], cls: Any, key: str, text: str, groups: Mapping[s
         elif group and node[name] is None:
             refuse_setting(key)
             part = ".".join(names[: depth + 1])
-            raise UserError(
-                f"{key!r} cannot be set: the experiment has no {part!r} part; add it in the config file."
-            )
+            raise UserError(f"{key!r} cannot be set: the experiment has no {part!r} part; add it in the config file.")
         elif last and group:
             refuse_setting(key)
             raise UserError(f"{key!r} is a group of settings; set one of them: {', '.join(_names(group)[:6])}, ...")
