@@ -278,10 +278,7 @@ def write_manifest(manifest: Manifest, path: Path | str) -> None:
     """
     path = Path(os.path.abspath(path))
     extra = list(dict.fromkeys(name for clip in manifest.clips for name in clip.row))
-    with (
-        atomic_path(path) as part,
-        open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
+    with atomic_path(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*COLUMNS, *(f"row.{name}" for name in extra)])
         for clip in manifest.clips:
