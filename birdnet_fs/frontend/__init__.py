@@ -1,9 +1,10 @@
 """Waveform -> log-mel features: one definition and three executions that agree.
 
-`presets` is the table of front-ends. `definition` turns one of them into constants and a list of steps (`pcen` is one
-of the steps). `in_numpy` (fast with the compiled loops of `kernels` and `energy_kernel`, and a float64 reference),
-`in_keras` (inside a network; exportable with `portable_fft`) and `in_tf` (`tf.data`) execute the steps. A mismatch
-between training and device is this field's most frequent silent error, so no execution computes constants of its own.
+`presets` is the table of front-ends. `definition` turns one of them into constants (`matrices`) and a list of steps
+(`pcen` is one of them). `in_numpy` (fast with the compiled loops of `kernels` and `energy_kernel`, and a float64
+reference), `in_keras` (inside a network; exportable with `portable_fft`) and `in_tf` (`tf.data`) execute the steps. A
+mismatch between training and device is this field's most frequent silent error, so no execution computes constants of
+its own.
 """
 
 from typing import TYPE_CHECKING

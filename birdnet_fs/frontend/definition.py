@@ -1,9 +1,8 @@
 """Constants of a front-end (window, band matrix, resize weights) and its list of steps, for all executions.
 
-All constants are computed here in float64 with numpy alone. Sources: Slaney's Auditory Toolbox (1998) and the HTK Book
-for the two mel scales, as in librosa; half-pixel bilinear and Lanczos-5 weights as in
-`tf.image.resize(antialias=False)`. The steps after the band energies are functions of an array namespace `ops`
-(`numpy`, `keras.ops`, or tensorflow functions under numpy's names), so that every execution runs the same code.
+All constants are computed in float64 with numpy alone (matrices.py). The steps after the band energies are functions of
+an array namespace `ops` (`numpy`, `keras.ops`, or tensorflow functions under numpy's names), so that every execution
+runs the same code.
 """
 
 import functools
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.frontend.matrices import hann, linear_matrix, mel_matrix, resize_weights
 from birdnet_fs.frontend.pcen import Smoother, pcen, smoother
 from birdnet_fs.schema import FrontEnd
 
@@ -88,8 +88,8 @@ def define(spec: FrontEnd, n_samples: int) -> Definition:
     resize_frames = resize_bands = None
     shape = (n_in, spec.n_mels)
     if spec.resize != (0, 0):
-        resize_frames = _resize_weights(n_in, spec.resize[0], spec.resize_method)
-        resize_bands = _resize_weights(spec.n_mels, spec.resize[1], spec.resize_method)
+        resize_frames = resize_weights(n_in, spec.resize[0], spec.resize_method)
+        resize_bands = resize_weights(spec.n_mels, spec.resize[1], spec.resize_method)
         shape = spec.resize
     fit = [name for name, needed in (("keep", keep), ("resize", spec.resize != (0, 0))) if needed]
     normalize = ["normalise"] if spec.normalize != "none" else []
@@ -203,79 +203,6 @@ STEPS: dict[str, Step] = {
 }
 
 
-def hann(win_length: int, n_fft: int) -> np.ndarray:
-    """Periodic Hann window of `win_length` samples, zero-padded on both sides; float64 [n_fft]."""
-    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(win_length) / win_length)
-    before = (n_fft - win_length) // 2
-    return np.pad(window, (before, n_fft - win_length - before))
-
-
-def mel_matrix(
-    sample_rate_hz: float, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float, *, htk: bool = False
-) -> np.ndarray:
-    """Matrix of triangular mel filters.
-
-    Args:
-        sample_rate_hz: Sample rate of the waveform.
-        n_fft: Length of the FFT.
-        n_mels: Number of filters.
-        fmin_hz: Lower edge of the first filter.
-        fmax_hz: Upper edge of the last filter.
-        htk: False for Slaney's scale with triangles of area 1 (over Hz), True for the HTK scale with triangles of
-            height 1. Default: False.
-
-    Returns:
-        float64 [n_mels, n_fft // 2 + 1].
-    """
-    edges_mel = np.linspace(_hz_to_mel(fmin_hz, htk), _hz_to_mel(fmax_hz, htk), n_mels + 2)
-    edges = _mel_to_hz(edges_mel, htk)[:, None]
-    frequency = np.arange(n_fft // 2 + 1) * sample_rate_hz / n_fft
-    rising = (frequency - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - frequency) / (edges[2:] - edges[1:-1])
-    triangles = np.maximum(0.0, np.minimum(rising, falling))
-    return triangles if htk else triangles * 2.0 / (edges[2:] - edges[:-2])
-
-
-# Slaney's scale: 200/3 Hz per mel below 1 kHz, then 27 mels for every factor of 6.4.
-_HZ_PER_MEL, _KNEE_HZ, _LOG_STEP = 200.0 / 3.0, 1000.0, math.log(6.4) / 27.0
-
-
-def _hz_to_mel(hz: float, htk: bool) -> float:
-    if htk:
-        return 2595.0 * math.log10(1.0 + hz / 700.0)
-    return hz / _HZ_PER_MEL if hz < _KNEE_HZ else _KNEE_HZ / _HZ_PER_MEL + math.log(hz / _KNEE_HZ) / _LOG_STEP
-
-
-def _mel_to_hz(mel: np.ndarray, htk: bool) -> np.ndarray:
-    if htk:
-        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
-    knee = _KNEE_HZ / _HZ_PER_MEL
-    return np.where(mel < knee, mel * _HZ_PER_MEL, _KNEE_HZ * np.exp(_LOG_STEP * (mel - knee)))
-
-
-def linear_matrix(sample_rate_hz: float, n_fft: int, n_bands: int, fmin_hz: float, fmax_hz: float) -> np.ndarray:
-    """Matrix that selects one FFT bin for each band, equally spaced in frequency, as in ANIMAL-SPOT.
-
-    The bins from floor(fmin) to ceil(fmax), without the last, are resized to `n_bands` by nearest neighbor.
-
-    Args:
-        sample_rate_hz: Sample rate of the waveform.
-        n_fft: Length of the FFT.
-        n_bands: Number of bands.
-        fmin_hz: Lowest frequency.
-        fmax_hz: Highest frequency.
-
-    Returns:
-        float64 [n_bands, n_fft // 2 + 1], one 1 in each row.
-    """
-    first = math.floor(n_fft * fmin_hz / sample_rate_hz)
-    n_bins = math.ceil(n_fft * fmax_hz / sample_rate_hz) - first
-    matrix = np.zeros((n_bands, n_fft // 2 + 1))
-    nearest = np.arange(n_bands) * n_bins // n_bands
-    matrix[np.arange(n_bands), first + nearest] = 1.0
-    return matrix
-
-
 @functools.lru_cache(maxsize=64)
 def _constants(spec: FrontEnd) -> tuple[np.ndarray, np.ndarray]:
     window = hann(spec.win_length, spec.n_fft)
@@ -297,25 +224,3 @@ def _kept_range(n_in: int, n_out: int, side: str) -> tuple[int, int, int, int]:
     missing = max(0, n_out - n_in)
     before = missing // 2 if side == "center" else 0
     return start, start + min(n_in, n_out), before, missing - before
-
-
-@functools.lru_cache(maxsize=64)
-def _resize_weights(n_in: int, n_out: int, method: str) -> np.ndarray | None:
-    """Weights of each output as a float64 matrix [n_out, n_in]; None where the length does not change."""
-    if n_in == n_out:
-        return None
-    radius = 5.0 if method == "lanczos5" else 1.0
-    center = (np.arange(n_out) + 0.5)[:, None] * n_in / n_out
-    tap = np.arange(n_in)[None, :]
-    reach = (tap >= np.ceil(center - radius - 0.5)) & (tap <= np.floor(center + radius - 0.5))
-    x = tap + 0.5 - center
-    weights = np.where(reach, _lanczos(x, radius) if method == "lanczos5" else np.maximum(0.0, 1.0 - abs(x)), 0.0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    weights.flags.writeable = False
-    return weights
-
-
-def _lanczos(x: np.ndarray, radius: float) -> np.ndarray:
-    near = np.where(abs(x) <= 1e-3, 1.0, x)
-    kernel = radius * np.sin(np.pi * near) * np.sin(np.pi * near / radius) / (np.pi * near) ** 2
-    return np.where(abs(x) <= 1e-3, 1.0, np.where(abs(x) > radius, 0.0, kernel))

@@ -1,39 +1,13 @@
-"""Windows and band matrices against librosa, and the definitions made of them."""
+"""Definitions of front-ends: shapes, kept frames, steps and their order."""
 
 import dataclasses
 
-import librosa
 import numpy as np
 import pytest
-import tolerances
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend import preset
-from birdnet_fs.frontend.definition import STEPS, apply_steps, define, hann, linear_matrix, mel_matrix
-
-
-@pytest.mark.parametrize("htk", [False, True])
-@pytest.mark.parametrize(
-    ("rate", "n_fft", "n", "low", "high"),
-    [(32_000, 1024, 128, 50, 14_000), (48_000, 2048, 260, 20, 13_000), (22_050, 512, 40, 0, 11_025)],
-)
-def test_mel_matrix_equals_librosas(rate, n_fft, n, low, high, htk):
-    norm = None if htk else "slaney"
-    expected = librosa.filters.mel(
-        sr=rate, n_fft=n_fft, n_mels=n, fmin=low, fmax=high, htk=htk, norm=norm, dtype=np.float64
-    )
-    ours = mel_matrix(rate, n_fft, n, low, high, htk=htk)
-    assert np.abs(ours - expected).max() <= tolerances.FRONTEND_MATRIX * expected.max()
-
-
-def test_hann_and_linear_matrix_equal_their_definitions():
-    assert (
-        np.abs(hann(400, 512) - librosa.util.pad_center(librosa.filters.get_window("hann", 400), size=512)).max()
-        < 1e-15
-    )
-    matrix = linear_matrix(44_100, 1024, 256, 500, 10_000)
-    assert matrix.shape == (256, 513) and (matrix.sum(axis=1) == 1).all()
-    assert np.flatnonzero(matrix.any(axis=0)).tolist() == list(range(11, 233))
+from birdnet_fs.frontend.definition import STEPS, apply_steps, define
 
 
 def test_definition_is_cached_and_has_the_shape_of_its_front_end():

@@ -13,8 +13,8 @@ import tolerances
 from signals import TFLITE_PRESETS, sounds
 
 from birdnet_fs.frontend import PRESETS, in_keras
-from birdnet_fs.frontend.definition import _resize_weights
 from birdnet_fs.frontend.in_numpy import log_mel
+from birdnet_fs.frontend.matrices import resize_weights
 
 HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 RESIZES = [(m, a, b) for m in ("lanczos5", "bilinear") for a, b in ((1200, 260), (261, 260), (100, 333))]
@@ -98,5 +98,5 @@ def test_keras_file_from_torch_runs_on_tensorflow_and_back(folder, waveforms, re
 @pytest.mark.parametrize(("method", "n_in", "n_out"), RESIZES)
 def test_resize_equals_tf_image_resize(method, n_in, n_out, waveforms, results):
     expected = results[f"resize/{method}/{n_in}/{n_out}"]
-    ours = _resize_weights(n_in, n_out, method) @ waveforms["image"][:n_in]
+    ours = resize_weights(n_in, n_out, method) @ waveforms["image"][:n_in]
     assert np.abs(ours - expected).max() <= tolerances.FRONTEND_RESIZE * np.abs(expected).max()
