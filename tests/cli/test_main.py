@@ -61,7 +61,7 @@ def test_every_verb_has_a_help_text(verb: str, tmp_path: Path) -> None:
         (["cv", "experiments.py:aviary", "--seeds", ","], "--seeds must be whole numbers separated by commas"),
         (["evaluate", "aviary.tflite"], "aviary.tflite has no held-out clips; give labeled recordings"),
         (["enroll", "run", "clips", "-o", "new", "training.epochs=3"], "must be data.KEY=VALUE"),
-        (["ensemble", "run", "./run", "-o", "new"], "run was given twice"),
+        (["ensemble", "run", "./run", "-o", "new"], "A run folder with config.json was expected at run"),
     ],
 )
 def test_user_errors_are_one_sentence(arguments: list[str], words: str, tmp_path: Path) -> None:
