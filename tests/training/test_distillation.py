@@ -92,27 +92,27 @@ def test_the_binary_divergence_is_that_of_scipy(temperature: float) -> None:
 
 
 @pytest.mark.parametrize("kind", [distillation.divergence, distillation.binary_divergence])
-def test_the_parts_of_the_loss_add_up_and_are_told(kind) -> None:
+def test_the_parts_of_the_loss_add_up_and_are_reported(kind) -> None:
     class Answers:
         activation = "sigmoid" if kind is distillation.binary_divergence else "softmax"
         frontends, widths = (), (4,)
 
-        def ask(self, features, heard):
+        def forward(self, features, teacher_features):
             return distillation.TeacherOutput(torch.tensor(TEACHER), (torch.ones(6, 4),))
 
     settings = Distillation("run", alpha=0.25, temperature=2.0, features=0.5, feature_distance="mse")
     torch.manual_seed(0)
-    lesson = distillation.DistillationLoss(Answers(), settings, width=3)
+    term = distillation.DistillationLoss(Answers(), settings, width=3)
     embedding, logits = torch.randn(6, 3), torch.tensor(STUDENT)
     labels = torch.tensor(1.5, dtype=torch.float64)
-    value = lesson.loss(labels, (logits, embedding), lesson.forward(None, ()))
-    (one,) = lesson.maps
+    value = term.loss(labels, (logits, embedding), term.forward(None, ()))
+    (one,) = term.maps
     distance = ((embedding @ one.weight.T + one.bias - 1) ** 2).mean()
     soft = kind(logits, torch.tensor(TEACHER), 2.0)
     torch.testing.assert_close(value, 0.75 * labels + 0.25 * soft + 0.5 * distance)
     expected = {"labels": 1.5, "teacher": soft.item(), "features": distance.item()}
-    assert lesson.pop_means() == pytest.approx({f"train_loss_{name}": part for name, part in expected.items()})
-    assert lesson.pop_means() == {} and {p.shape for p in lesson.parameters} == {(4, 3), (4,)}
+    assert term.pop_means() == pytest.approx({f"train_loss_{name}": part for name, part in expected.items()})
+    assert term.pop_means() == {} and {p.shape for p in term.parameters} == {(4, 3), (4,)}
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def test_embeddings_are_taught_beside_frame_logits() -> None:
     plain = supervised_objective(model, settings, multi_label=False)
 
     class Answers:
-        activation, frontends, widths, ask = "softmax", (), (4,), None
+        activation, frontends, widths, forward = "softmax", (), (4,), None
 
     taught = distillation.with_distillation(plain, model, Answers(), Distillation("run", features=1.0))
     x, targets = torch.randn(2, 32, 32, 1), torch.eye(3)[:2]
@@ -225,16 +225,16 @@ def test_classes_in_another_order_are_put_in_place(teacher: Run, tmp_path: Path)
     settings = dataclasses.replace(teacher.experiment, distillation=Distillation("x", features=1.0))
     other = save_run(tmp_path / "other", teacher.experiment, [teacher.classes[i] for i in turned], weights)
     features = torch.randn(4, *SPEC.shape, 1)
-    told = [
+    outputs = [
         distillation.Teacher([run], settings, teacher.classes, "cpu").forward(features, ()) for run in (teacher, other)
     ]
-    torch.testing.assert_close(told[0], told[1])
+    torch.testing.assert_close(outputs[0], outputs[1])
     model = models.with_outputs(teacher.build_model(), ["logits", "embedding"])
     plain = [keras.ops.convert_to_numpy(x) for x in model(features.numpy())]
-    np.testing.assert_allclose(told[0].logits, plain[0], atol=tolerances.ENGINE_LOGITS)
-    np.testing.assert_allclose(told[0].embeddings[0], plain[1], atol=tolerances.ENGINE_LOGITS)
+    np.testing.assert_allclose(outputs[0].logits, plain[0], atol=tolerances.ENGINE_LOGITS)
+    np.testing.assert_allclose(outputs[0].embeddings[0], plain[1], atol=tolerances.ENGINE_LOGITS)
     both = distillation.Teacher([teacher, other], settings, teacher.classes, "cpu").forward(features, ())
-    torch.testing.assert_close(both.logits.softmax(1), told[0].logits.softmax(1))
+    torch.testing.assert_close(both.logits.softmax(1), outputs[0].logits.softmax(1))
     assert len(both.embeddings) == 2 and not both.logits.requires_grad
     save_ensemble(tmp_path / "both", [teacher, other])
     chosen = dataclasses.replace(settings, distillation=Distillation(str(tmp_path / "both")))
@@ -249,8 +249,8 @@ def test_windows_of_another_front_end_are_heard_as_in_scoring(aviary: Path, teac
     wide = experiment(aviary, "frontend.segment_s=9", f"distillation.teacher={teacher.path}")
     asked = distillation.Teacher([teacher], wide, teacher.classes, "cpu")
     waveform = RNG.normal(0, 0.1, 9 * 16_000).astype(np.float32)
-    heard = network_input(OtherFrontEnd(wide.frontend, asked.frontends[0]).features(waveform), SPEC)
-    found = asked.forward(torch.zeros(1, 1), [torch.from_numpy(heard)[None]]).logits.softmax(1)
+    features_of_teacher = network_input(OtherFrontEnd(wide.frontend, asked.frontends[0]).features(waveform), SPEC)
+    found = asked.forward(torch.zeros(1, 1), [torch.from_numpy(features_of_teacher)[None]]).logits.softmax(1)
     longer = np.pad(waveform, (0, 16_000))
     onsets = (0, 40_000, 80_000)
     features = np.stack([log_mel(longer[o : o + 80_000], SPEC)[0] for o in onsets])
@@ -268,7 +268,7 @@ def test_the_experiment_is_its_own_teacher(aviary: Path, tmp_path: Path, monkeyp
     assert "train_loss_teacher" not in read_history(first.path / "history.csv")[0]
     assert read_history(run.path / "history.csv")[0]["train_loss_teacher"] > 0
     starts = []
-    monkeypatch.setattr(trainer, "fit", lambda model, *a, **more: starts.append(model_weights(model)) or 1 / 0)
+    monkeypatch.setattr(trainer, "run_epochs", lambda model, *a, **more: starts.append(model_weights(model)) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trainer.train(own, run.path)  # its generations are there and stay
     plain = dataclasses.replace(own, distillation=Distillation())
@@ -305,7 +305,7 @@ def test_who_may_not_teach(aviary: Path, teacher: Run, tmp_path: Path, settings:
 
 
 def test_a_table_that_does_not_exist_is_refused(aviary: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"was expected at .*none\.csv; it does not exist"):
+    with pytest.raises(UserError, match=r"was expected at .*none\.csv, which does not exist"):
         trainer.train(experiment(aviary, f"distillation.teacher={tmp_path / 'none.csv'}"), tmp_path / "run")
 
 
@@ -346,7 +346,7 @@ def test_a_teacher_of_other_classes_or_behind_whom_a_leak_is(aviary: Path, teach
                 "model.weights=x",
                 "training.finetuning.freeze_blocks=-1",
             ],
-            r"training\.finetuning\.freeze_blocks=-1 keeps as it is",
+            r"training\.finetuning\.freeze_blocks=-1 freezes",
         ),
     ],
 )

@@ -13,8 +13,8 @@ from scipy.special import softmax
 
 from birdnet_fs.analysis import pseudo_labels as labeling
 from birdnet_fs.audio.read import read_audio
-from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
 from birdnet_fs.batches.augment.item_random import ItemKey
+from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
 from birdnet_fs.batches.augment.pseudo_label_sampling import PseudoLabelSampling
 from birdnet_fs.batches.loader import TrainingBatches
 from birdnet_fs.cli.pseudo_label import pseudo_label as verb
@@ -85,7 +85,9 @@ def test_they_are_mixed_into_labeled_clips_and_into_nothing_else(noises: Wavefor
     experiment = Experiment(frontend=SPEC, augmentation=Augmentation(mixup=Mixup(0.3)))
 
     def items(mix: float) -> list:
-        chain = AugmentationPipeline(noises, targets, experiment, pseudo_labels=PseudoLabelSampling(3, CHANCE, 1.0, mix))
+        chain = AugmentationPipeline(
+            noises, targets, experiment, pseudo_labels=PseudoLabelSampling(3, CHANCE, 1.0, mix)
+        )
         return [chain.item(ItemKey(0, place, place % 8, 0)) for place in range(160)]
 
     found = items(0.5)
@@ -107,7 +109,9 @@ def test_an_epoch_holds_as_many_as_asked_drawn_by_their_chance(noises: Waveforms
         experiment = Experiment(
             frontend=SPEC, training=Training(batch_size=6, workers=workers, sampling=Sampling(crops_per_clip=10))
         )
-        batches = TrainingBatches(noises, targets, experiment, pseudo_labels=PseudoLabelSampling(3, CHANCE, amount, 0.0))
+        batches = TrainingBatches(
+            noises, targets, experiment, pseudo_labels=PseudoLabelSampling(3, CHANCE, amount, 0.0)
+        )
         assert len(batches) == round(30 * (1 + amount) / 6)
         return list(batches.epoch(number))
 
@@ -213,7 +217,7 @@ def test_windows_are_trained_on_and_what_is_held_out_is_not(
     settings = [f"pseudo_labels.table={table.parent}", "pseudo_labels.power=2", "pseudo_labels.amount=1"]
     student = trainer.train(experiment(aviary, *settings), tmp_path / "student")
     said = capsys.readouterr().err
-    assert f"1 recordings of {table} are held out here and were left out" in said and "copy.flac" in said
+    assert f"1 recordings of {table} are held out and were not used" in said and "copy.flac" in said
     assert "10 windows of 2 unlabeled recordings are trained on as well." in said
     heard = read_partition(student.path / "partition.csv", PSEUDO_LABELS)
     assert len(heard) == 10 and all("soundscape" in clip.path.name and not clip.labels for clip in heard)
@@ -238,7 +242,7 @@ def test_windows_are_trained_on_and_what_is_held_out_is_not(
 def test_labels_by_who_heard_the_held_out_clips_are_refused(aviary: Path, table: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"first was trained on 3 clips that are held out here .* same fold"):
         trainer.train(experiment(aviary, f"pseudo_labels.table={table}", "data.fold=1"), tmp_path / "run")
-    with pytest.raises(UserError, match=r"None of the 13 windows .* 13 lie below pseudo_labels\.threshold=0\.999"):
+    with pytest.raises(UserError, match=r"None of the 13 windows .* 13 are below pseudo_labels\.threshold=0\.999"):
         trainer.train(
             experiment(aviary, f"pseudo_labels.table={table}", "pseudo_labels.threshold=0.9999"), tmp_path / "run"
         )

@@ -1,5 +1,6 @@
 """The learning rate of every step against torch's own schedulers."""
 
+import numpy as np
 import pytest
 import tolerances
 import torch
@@ -44,7 +45,11 @@ def test_a_cosine_ends_at_the_lowest_rate_as_torchs() -> None:
 
 def test_a_constant_rate_stays_and_all_rise_first() -> None:
     assert ours(schedule="constant") == [PEAK] * (N_EPOCHS * N_BATCHES)
-    for settings in ({"schedule": "constant"}, {"schedule": "step", "n_steps_per_drop": 5, "factor": 0.5}, {"minimum": 1e-3}):
+    for settings in (
+        {"schedule": "constant"},
+        {"schedule": "step", "n_steps_per_drop": 5, "factor": 0.5},
+        {"minimum": 1e-3},
+    ):
         rates = ours(n_warmup=4, **settings)
         assert rates[:4] == pytest.approx([PEAK / 4, PEAK / 2, 3 * PEAK / 4, PEAK])
         assert rates[4] == PEAK
@@ -75,3 +80,18 @@ def test_a_plateau_lowers_the_rate_when_torchs_does() -> None:
         plateau.update(score)
         assert plateau.scale == optimizer.param_groups[0]["lr"]
     assert plateau.scale < 0.5
+
+
+def test_cosine_schedule_warms_up_and_ends_near_zero() -> None:
+    rates = [learning_rate(s, peak=2.0, n_steps=100, n_warmup=10) for s in range(100)]
+    assert rates[9] == rates[10] == max(rates) == 2.0
+    assert all(np.diff(rates[:10]) > 0)
+    assert all(np.diff(rates[10:]) < 0)
+    assert 0 < rates[-1] < 0.01
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    scheduler = reference(optimizer, T_max=90)
+    for step in range(10, 100):
+        assert rates[step] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)  # both are float64
+        optimizer.step()
+        scheduler.step()
