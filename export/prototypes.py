@@ -149,9 +149,7 @@ def fit_prototypes(
         InputError: "unknown" cannot be calibrated with one clip of one class and no background.
     """
     if unknown and len(support.labels) == 1 and not len(background):
-        raise InputError(
-            "One clip of one class is not enough to calibrate 'unknown'; give more clips, or --background."
-        )
+        raise InputError('"unknown" cannot be calibrated on one clip of one class; give more clips, or --background.')
     classes = sorted(set(support.labels))
     truth = np.array([classes.index(label) for label in support.labels])
     center = support.embeddings.mean(axis=0) if comparison.center is None else comparison.center

@@ -340,7 +340,7 @@ def faulty(shipped: Shipped, clips: Path, tmp_path_factory) -> Path:
         (["RUN", "empty"], "holds none"),
         (["RUN", "nowhere"], "must be a folder"),
         (["RUN", "alone", "--no-unknown"], "Two or more classes"),
-        (["RUN", "alone", "--n_clips", "1"], "One clip of one class"),
+        (["RUN", "alone", "--n_clips", "1"], "one clip of one class"),
         (["RUN", "CLIPS", "--background", "empty"], "readable recordings"),
         (["RUN", "--known", "right.npz", "--remove", "ghost"], "must name an enrolled class"),
         (["RUN"], "Nothing to do"),
