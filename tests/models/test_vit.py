@@ -160,6 +160,17 @@ def test_positions_of_another_grid_fit_the_network(monkeypatch):
     assert np.array_equal(keras.ops.convert_to_numpy(positions)[:, 0], stored[:, 0])
 
 
+def test_adapt_weights_resizes_the_positions_only():
+    rng = np.random.default_rng(0)
+    positions = rng.normal(size=(1, 1 + 4 * 3, 8)).astype(np.float32)
+    stored = {"tokens/positions": positions, "logits/kernel": rng.normal(size=(8, 2))}
+    assert vit.adapt_weights("tiny", stored, (64, 48), (60, 40)) is stored  # the same grid of patches, padded
+    adapted = vit.adapt_weights("tiny", stored, (64, 48), (160, 64))
+    assert adapted.keys() == stored.keys() and adapted["logits/kernel"] is stored["logits/kernel"]
+    assert np.array_equal(adapted["tokens/positions"], vit.resize_positions(positions, (4, 3), (10, 4)))
+    assert stored["tokens/positions"] is positions
+
+
 def test_dropout_and_stochastic_depth_are_the_published():
     model = both_outputs("tiny", (64, 48, 1))
     rates = {layer.name: layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)}
