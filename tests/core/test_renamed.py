@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from birdnet_fs import schema
-from birdnet_fs.cli.experiment import load
+from birdnet_fs.cli.experiment import load_experiment
 from birdnet_fs.cli.main import app
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.renamed import CLASSES, OPTIONS, SETTINGS, TABLES, VALUES, VERBS, in_python, translated
@@ -100,7 +100,7 @@ def test_old_class_in_a_config_file_is_refused_with_its_new_name(tmp_path: Path,
     for line in (f"from birdnet_fs.schema import {old}", f"from birdnet_fs import schema\nschema.{old}"):
         (tmp_path / "config.py").write_text(line + "\n")
         with pytest.raises(UserError, match=rf"birdnet_fs\.schema\.{old} was renamed; use {new} instead"):
-            load(f"{tmp_path / 'config.py'}:x")
+            load_experiment(f"{tmp_path / 'config.py'}:x")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_old_keyword_in_a_config_file_is_refused_with_its_new_name(tmp_path: Pat
     )
     (tmp_path / "config.py").write_text(f"{text}{made}\n")
     with pytest.raises(UserError, match=re.escape(words)):
-        load(f"{tmp_path / 'config.py'}:mine")
+        load_experiment(f"{tmp_path / 'config.py'}:mine")
 
 
 def test_in_python_returns_nothing_for_other_errors() -> None:
