@@ -205,7 +205,7 @@ def test_checkpoints_do_not_change_the_training(recordings, tmp_path: Path) -> N
             ["data.split_column=split", "episodes.same_recording=true"],
             r"the split has 12 on both sides .*data\.split=classes",
         ),
-        (["model.unknown=true"], r"for runs that enrollment made"),
+        (["model.unknown=true"], r"for runs written by enrollment"),
     ],
 )
 def test_impossible_episodes_are_refused_before_decoding(settings, message, recordings, tmp_path) -> None:
@@ -244,7 +244,7 @@ def test_episodic_run_initializes_a_classifier(run) -> None:
     trained, found = model_weights(run.build_model()), model_weights(model)
     for path, value in found.items():
         np.testing.assert_array_equal(value, (fresh if path.startswith("logits/") else trained)[path])
-    assert "head prototypes there" in message
+    assert "head prototypes" in message
 
 
 def test_interrupted_run_has_prototypes(recordings, tmp_path: Path, monkeypatch) -> None:
