@@ -1,6 +1,7 @@
 """`import birdnet_fs as bfs`: lazy names, the names of the interface, and `predict` against `analyze`."""
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -8,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import run_to_export
 import soundfile as sf
 from installed import need
-from run_to_export import make_run
 
 import birdnet_fs as bfs
 from birdnet_fs import schema
@@ -19,7 +20,7 @@ from birdnet_fs.inference.open import open_engine
 from birdnet_fs.runs.ensemble import save_ensemble
 
 RATE = 16_000
-SPEC = schema.FrontEnd(sample_rate_hz=RATE, segment_s=5.0, n_mels=32, hop_length=512, fmin_hz=200.0, fmax_hz=7_000.0)
+SPEC = dataclasses.replace(run_to_export.SPEC, segment_s=5.0)
 CLASSES = ("Turdus merula", "end", "Parus major")
 MODELS = ("run", "ensemble", "tflite", "onnx")
 
@@ -79,7 +80,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run, an ensemble, and recordings of 5.5, 6.5 and 8 s at the rate of the model and at another one."""
     folder = tmp_path_factory.mktemp("door")
     runs = [
-        make_run(folder / name.replace("/", "_"), schema.Experiment(frontend=SPEC, model=schema.Model(name)), CLASSES)
+        run_to_export.make_run(
+            folder / name.replace("/", "_"), schema.Experiment(frontend=SPEC, model=schema.Model(name)), CLASSES
+        )
         for name in ("cnn/tiny", "cnn/small")
     ]
     save_ensemble(folder / "ensemble", runs)
