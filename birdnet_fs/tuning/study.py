@@ -270,9 +270,7 @@ def _pruner(space: schema.Space, n_epochs: int) -> optuna.pruners.BasePruner:
     if space.pruner == "median":
         return optuna.pruners.MedianPruner(space.n_startup_trials, space.n_warmup_epochs)
     searched = space.values.get("training.epochs")
-    options = (
-        () if searched is None else searched.options if isinstance(searched, schema.Categorical) else (searched.high,)
-    )
+    options = searched.options if isinstance(searched, schema.Categorical) else (searched.high,) if searched else ()
     max_epochs = int(max([n_epochs, *options]))
     return optuna.pruners.HyperbandPruner(min(space.n_warmup_epochs, max_epochs), max_epochs, REDUCTION_FACTOR)
 

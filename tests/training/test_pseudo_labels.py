@@ -259,7 +259,7 @@ def test_labels_by_who_heard_the_held_out_clips_are_refused(aviary: Path, table:
     about = json.loads((tmp_path / "cv" / "fold1" / "pseudo.json").read_text())
     (tmp_path / "cv" / "fold1" / "pseudo.json").write_text(json.dumps({**about, "runs": ["/gone"]}))
     chosen = experiment(aviary, f"pseudo_labels.table={tmp_path / 'cv'}", "data.fold=1")
-    assert pseudo_labels.pseudo_label_table(chosen) == tmp_path / "cv" / "fold1" / "pseudo.csv"
+    assert pseudo_labels.find_pseudo_label_table(chosen) == tmp_path / "cv" / "fold1" / "pseudo.csv"
 
 
 def test_rounds_label_and_train_in_turn_and_keep_what_is_done(aviary: Path, run: Run, tmp_path: Path, capsys) -> None:

@@ -12,7 +12,8 @@ from birdnet_fs.core.random_streams import Stream
 from birdnet_fs.data.episodes import EpisodeIndices
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.inference.embed import Embedder
-from birdnet_fs.metrics.few_shot import METHODS, FewShotAccuracy, Method, few_shot_accuracy
+from birdnet_fs.metrics.few_shot import FewShotAccuracy, few_shot_accuracy
+from birdnet_fs.metrics.few_shot_methods import METHODS, Method
 from birdnet_fs.runs.history import accuracy_columns
 from birdnet_fs.training.episodic.items import draw_items
 
