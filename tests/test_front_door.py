@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import run_to_export
 import soundfile as sf
+import tolerances
 from installed import need
 
 import birdnet_fs as bfs
@@ -165,6 +166,6 @@ def test_table_columns(folder: Path) -> None:
     assert table.columns == ("start_s", "end_s", *CLASSES) == tuple(table)
     assert table["start_s"].dtype == np.float64 and table["Parus major"].dtype == np.float32
     np.testing.assert_array_equal(table["Parus major"], table.scores[:, 2])
-    np.testing.assert_allclose(sum(table[name] for name in CLASSES), 1.0, atol=1e-6)
+    np.testing.assert_allclose(sum(table[name] for name in CLASSES), 1.0, rtol=tolerances.SOFTMAX_OF_LOGS)
     with pytest.raises(bfs.UserError, match=r"Did you mean 'Turdus merula'\? Received: 'Turdus merola'"):
         table["Turdus merola"]

@@ -1,11 +1,6 @@
 """Few-shot accuracy: how well embeddings separate new classes, over many episodes, with an interval.
 
-Methods (METHODS): "euclidean" and "cosine" classify by the distance to the prototype of a class, the mean of its
-support (Snell et al. 2017, https://arxiv.org/abs/1703.05175); "simpleshot" subtracts the mean of the base classes,
-scales every embedding to length 1 and classifies by the nearest prototype (Wang et al. 2019, "SimpleShot", CL2N,
-https://arxiv.org/abs/1911.04623); "logistic_regression" is a linear probe on embeddings of length 1 (Tian et al. 2020,
-https://arxiv.org/abs/2003.11539; multinomial, C = 1). A query is classified from the support alone, never from the
-other queries.
+A query is classified from the support of its episode (few_shot_methods.py), never from the other queries.
 """
 
 from collections.abc import Callable
@@ -13,20 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
 
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.data.episodes import EpisodeIndices
 from birdnet_fs.metrics.classification import PrecisionRecallF1, precision_recall_f1_from_confusion
+from birdnet_fs.metrics.few_shot_methods import METHODS, SMALLEST, Floats, Method, unit_length
 
 BLOCK_BYTES = 2**25  # of embeddings or pairs that are in memory at a time
-SMALLEST = 1e-6  # length below which an embedding has no direction
-MAX_STEPS, STEP_TOLERANCE = 1000, 3e-6  # of the probe: it stops when no weight changes by more
 NORMAL_95 = 1.959964  # standard errors on either side that hold 95 % of a normal distribution
-
-Floats = NDArray[np.float32]
-# support [n, n_way, n_shot, width], query [n, n_way * n_query, width] -> scores [n, n_way * n_query, n_way]
-Method = Callable[[Floats, Floats], Floats]
 
 
 @dataclass(frozen=True)
@@ -131,9 +120,9 @@ def by_embedding(
     if isinstance(method, str) and method not in METHODS:
         raise UserError(f"method must be one of {', '.join(METHODS)}.{nearest(method, METHODS)} Received: {method!r}")
     if method == "simpleshot":
-        x = _unit(x - _mean_of_base(base_mean, x.shape[1]))
+        x = unit_length(x - _mean_of_base(base_mean, x.shape[1]))
     elif method == "logistic_regression":
-        x = _unit(x)
+        x = unit_length(x)
     elif method == "euclidean":
         x = x - x.mean(axis=0)  # changes no distance, and loses fewer digits in float32
     name, score = (method, METHODS[method]) if isinstance(method, str) else (method.__name__, method)
@@ -259,55 +248,3 @@ def _result(method: str, episodes: EpisodeIndices, predicted: NDArray[np.int64])
 def _standard(x: Floats) -> Floats:
     x = x - x.mean(axis=2, keepdims=True)
     return x / np.maximum(x.std(axis=2, keepdims=True), SMALLEST)
-
-
-def _unit(x: Floats) -> Floats:
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), SMALLEST)
-
-
-def _euclidean(support: Floats, query: Floats) -> Floats:
-    """Minus the squared distance, without the square of the query, which is the same for all classes."""
-    prototypes = support.mean(axis=2)
-    return 2 * query @ prototypes.swapaxes(1, 2) - np.square(prototypes).sum(axis=2)[:, None, :]
-
-
-def _cosine(support: Floats, query: Floats) -> Floats:
-    """The cosine times the length of the query, which is the same for all classes."""
-    return query @ _unit(support.mean(axis=2)).swapaxes(1, 2)
-
-
-def _logistic_regression(support: Floats, query: Floats) -> Floats:
-    """The fit of scikit-learn's LogisticRegression (for n_way = 2 multinomial, with C = 2), for all episodes at once.
-
-    By accelerated gradient steps. The optimal weights are sums of support clips, so only the products of clips are
-    needed. The mean is subtracted first (the intercept compensates), which nearly decouples the intercept from the
-    weights.
-    """
-    n, n_way, n_shot, width = support.shape
-    clips = support.reshape(n, n_way * n_shot, width)
-    mean = clips.mean(axis=1, keepdims=True)
-    clips = clips - mean
-    products = clips @ clips.swapaxes(1, 2)
-    truth = np.repeat(np.eye(n_way, dtype=np.float32), n_shot, axis=0)
-    largest = np.abs(products).sum(axis=2).max(axis=1)[:, None, None]  # no less than the largest eigenvalue
-    curvature = 1 + largest / 2  # of the loss at most, along any direction of the weights; 1 of the penalty at least
-    momentum = (np.sqrt(curvature) - 1) / (np.sqrt(curvature) + 1)
-    weights, bias = np.zeros((n, *truth.shape), np.float32), np.zeros((n, 1, n_way), np.float32)
-    ahead, bias_ahead = weights, bias
-    for _ in range(MAX_STEPS):
-        wrong = softmax(products @ ahead + bias_ahead, axis=-1) - truth
-        last, bias_last = weights, bias
-        weights = ahead - (wrong + ahead) / curvature
-        bias = bias_ahead - wrong.mean(axis=1, keepdims=True) * largest / curvature
-        ahead, bias_ahead = weights + momentum * (weights - last), bias + momentum * (bias - bias_last)
-        if np.abs(weights - last).max() < STEP_TOLERANCE and np.abs(bias - bias_last).max() < STEP_TOLERANCE:
-            break
-    return (query - mean) @ clips.swapaxes(1, 2) @ weights + bias
-
-
-METHODS: dict[str, Method] = {
-    "euclidean": _euclidean,
-    "cosine": _cosine,
-    "simpleshot": _euclidean,
-    "logistic_regression": _logistic_regression,
-}

@@ -16,6 +16,7 @@ from birdnet_fs.core.text import escaped
 from birdnet_fs.data.score_table import ScoreTable, read_scores
 from birdnet_fs.metrics import classification
 from birdnet_fs.metrics.auroc import macro_auroc
+from birdnet_fs.metrics.bootstrap import bootstrap
 from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.run import CLASSES, VERSIONS, load_run
 
@@ -63,7 +64,7 @@ def evaluate_scores(
     classes = [escaped(name) for name in classes]  # JSON holds no bytes that are not UTF-8
     area = macro_auroc(targets, scores)
     n_draws = int(np.clip(_DRAWN_CELLS / max(targets.size, 1), *_DRAWS))
-    interval = classification.bootstrap(
+    interval = bootstrap(
         lambda t, s: macro_auroc(t, s).value, targets, scores, np.asarray(groups, object), n_draws=n_draws, seed=seed
     )
     precision = classification.average_precision(targets, scores)

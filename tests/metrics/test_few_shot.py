@@ -12,7 +12,6 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.episodes import draw_episodes, draw_evaluation_episodes
 from birdnet_fs.metrics.few_shot import (
-    METHODS,
     by_embedding,
     by_pairs,
     combine_standardized,
@@ -85,21 +84,6 @@ def test_accuracy_interval_and_classes_are_those_of_a_loop_over_episodes(method,
         assert getattr(result.precision_recall_f1, name) == pytest.approx(values, abs=tolerances.EXACT_METRIC)
         assert result.precision_recall_f1.macro[name] == pytest.approx(values.mean(), abs=tolerances.EXACT_METRIC)
     assert (result.n_way, result.n_shot, result.n_query, result.n_episodes) == (n_way, 3, 4, 60)
-
-
-@pytest.mark.parametrize(("n_way", "n_shot"), [(2, 1), (5, 1), (5, 5), (20, 5)])
-@pytest.mark.parametrize("signal", [0.0, 5.0])  # classes that cannot be told apart, and such that can at a glance
-def test_the_probe_is_scikit_learns(n_way, n_shot, signal):
-    rng = np.random.default_rng(n_way + n_shot)
-    classes = signal * rng.normal(size=(3, n_way, 1, 64)) + 2.0
-    support = unit(classes + rng.normal(size=(3, n_way, n_shot, 64)))
-    query = unit((classes + rng.normal(size=(3, n_way, 4, 64))).reshape(3, -1, 64))
-    scores = METHODS["logistic_regression"](support.astype(np.float32), query.astype(np.float32))
-    for i in range(3):
-        probe = fitted(support[i].reshape(-1, 64), np.repeat(np.arange(n_way), n_shot))
-        expected = probe.decision_function(query[i])
-        got = scores[i, :, 1] - scores[i, :, 0] if n_way == 2 else scores[i]
-        assert np.abs(got - expected).max() <= tolerances.PROBE_SCORES
 
 
 def test_the_interval_holds_the_mean_of_many_more_episodes():

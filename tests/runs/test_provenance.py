@@ -32,7 +32,7 @@ from birdnet_fs.data.partition import (
 )
 from birdnet_fs.inference.open import open_engine
 from birdnet_fs.reports.held_out import evaluate_again
-from birdnet_fs.runs.ensemble import merged_partition
+from birdnet_fs.runs.merged_partition import merged_partition
 from birdnet_fs.runs.provenance import Provenance, inherited, provenance, refuse_trained_on
 from birdnet_fs.runs.run import Run, build_network, load_run, model_weights, save_run
 from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Schedule, Training
