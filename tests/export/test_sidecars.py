@@ -104,8 +104,8 @@ def test_parity_json_has_its_keys_and_keeps_reports_of_files_that_exist(tmp_path
     assert set(embeddings["budget"]) == {"max_error", "mean_error", "device", "reason"}
 
 
-@pytest.mark.parametrize("resize", [(), (50, 64)])
-def test_frontend_constants_hold_resize_matrices_only_where_needed(resize) -> None:
-    found = sidecars.frontend_constants(schema.FrontEnd(segment_s=1.0, resize=resize))
-    assert ("resize_frames" in found, "resize_bands" in found) == (bool(resize), bool(resize))
+@pytest.mark.parametrize("settings", [{}, {"resize": (50, 64)}])
+def test_frontend_constants_hold_resize_matrices_only_where_needed(settings: dict) -> None:
+    found = sidecars.frontend_constants(schema.FrontEnd(segment_s=1.0, **settings))
+    assert ("resize_frames" in found, "resize_bands" in found) == (bool(settings), bool(settings))
     assert all(value.dtype == np.float64 for value in found.values())
