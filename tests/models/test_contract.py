@@ -211,13 +211,13 @@ def test_onnx_gives_the_logits_of_torch_for_any_batch(name):
 
 def test_names_are_the_same_in_another_process_and_backend():
     code = (
-        "import sys; sys.path[:0] = sys.argv[1:3]; import test_contract as t\n"
+        "import sys; sys.path[:0] = sys.argv[1:]; import test_contract as t\n"
         "for name in t.code_paths(): print('paths', *[w.path for w in t.build(name).weights])"
     )
     here = Path(__file__).parent
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     run = subprocess.run(
-        [sys.executable, "-c", code, str(here), str(here.parent / "helpers")],
+        [sys.executable, "-c", code, str(here), str(here.parent), str(here.parent / "helpers")],
         env=environment,
         capture_output=True,
         text=True,
