@@ -17,12 +17,7 @@ from birdnet_fs.core.progress import say
 from birdnet_fs.export.parity import embeddings as embedding_parity
 from birdnet_fs.export.parity.compare import RuntimeParity, compare_outputs
 from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs
-from birdnet_fs.export.parity.reference import (
-    Reference,
-    calibration_features,
-    logit_scale_of_run,
-    reference_outputs,
-)
+from birdnet_fs.export.parity.reference import Reference, calibration_features, logit_scale_of_run, reference_outputs
 from birdnet_fs.export.runtimes import subprocesses
 from birdnet_fs.export.runtimes.environments import BIRDNET_HOST, Environment, Runtime, find_runtimes, run_on
 from birdnet_fs.export.spec import OUTPUTS, ExportSpec
@@ -62,9 +57,7 @@ class ParityReport:
     @property
     def failures(self) -> list[str]:
         """Every exceeded tolerance, one phrase each; empty when the artifact passes."""
-        first_route = [
-            f"{failure} on {name}" for name, parity in self.by_runtime.items() for failure in parity.failures
-        ]
+        first_route = [f"{failure} on {n}" for n, parity in self.by_runtime.items() for failure in parity.failures]
         other_route = [
             f"{failure} on {name} by the second route, so one of two converters is wrong"
             for name, parity in self.second_route.items()
@@ -132,9 +125,8 @@ def convert_and_verify(
     for each in specs:
         file = work / f"{each.precision}{each.suffix}"
         outputs_by_batch = {runtime.name: _outputs_by_batch(runtime, file, inputs, each) for runtime in wanted}
-        by_runtime = {
-            n: _compare(run, parity_inputs, each, reference, found, n) for n, found in outputs_by_batch.items()
-        }
+        found = outputs_by_batch.items()
+        by_runtime = {n: _compare(run, parity_inputs, each, reference, outputs, n) for n, outputs in found}
         edges = [rows[: len(EDGE_NAMES)] for rows in outputs_by_batch[wanted[0].name][1]]
         reports[each.precision] = ParityReport(each, by_runtime, edges=edges)
         for name, numbers in by_runtime.items():
