@@ -1,17 +1,14 @@
 """Trackers: errors, status, and the metrics of the test."""
 
 import importlib.util
-from pathlib import Path
 
 import pytest
+from tracked_experiment import experiment
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.settings import override
-from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.reports.held_out import report_on_held_out
 from birdnet_fs.runs.history import read_history
 from birdnet_fs.runs.run import load_run
-from birdnet_fs.schema import Checkpoints, Data, Experiment, FrontEnd, Model, Training
 from birdnet_fs.training import trainer
 from birdnet_fs.training.callbacks import EpochCallbacks
 from birdnet_fs.training.loop import Interrupted
@@ -19,41 +16,6 @@ from birdnet_fs.training.tracking import tracker
 from birdnet_fs.training.tracking.mlflow import MLflow
 from birdnet_fs.training.tracking.tensorboard import TensorBoard
 from birdnet_fs.training.tracking.tracker import Tracking, metrics_for_tracking
-
-SPEC = FrontEnd(segment_s=1.0, sample_rate_hz=16_000, n_mels=16, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score")
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tracking") / "aviary"
-    make_aviary(folder, n_species=3, clips_per_species=6, n_soundscapes=0)
-    return folder
-
-
-def experiment(recordings: Path, *settings: str) -> Experiment:
-    return override(
-        Experiment(
-            name="watched",
-            data=Data(root=str(recordings), table="metadata.csv", audio="audio", where="set=aviary", split="70/15/15"),
-            frontend=SPEC,
-            model=Model("cnn/tiny"),
-            training=Training(epochs=2, batch_size=8, threads=1, checkpoints=Checkpoints(n_best=1)),
-        ),
-        settings,
-    )
-
-
-@pytest.fixture(scope="module")
-def run(recordings: Path, tmp_path_factory: pytest.TempPathFactory):
-    """A run that was tracked in both, and then tested."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        folder = tmp_path_factory.mktemp("runs") / "watched"
-        (folder / "tensorboard").mkdir(parents=True)
-        (folder / "tensorboard" / "events.out.tfevents.0.earlier").write_bytes(b"")
-        run = trainer.train(experiment(recordings, "training.track=both"), folder)
-        report_on_held_out(run)
-        return run
 
 
 def test_report_on_a_checkpoint_is_not_tracked(run) -> None:
