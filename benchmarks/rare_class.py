@@ -73,8 +73,9 @@ def row(name: str, settings: tuple[str, ...], seeds: list[int], output: Path, da
         for number, rare in enumerate(species(data)):
             file = output.resolve() / "tables" / f"rare{number}.csv"
             table_with_rare(rare, number % 5, data, file)
-            given = (*QUICK, *settings, f"data.root={data}", f"data.table={file}", f"seed={seed}", "data.where=")
-            experiment = load_experiment(f"{ROOT / 'config.py'}:birds10_cnn", [*given, f"training.precision={precision}"])
+            given = [*QUICK, *settings, f"data.root={data}", f"data.table={file}", f"seed={seed}", "data.where="]
+            given.append(f"training.precision={precision}")
+            experiment = load_experiment(f"{ROOT / 'config.py'}:birds10_cnn", given)
             place = output / "".join(c if c.isalnum() else "_" for c in name) / f"seed{seed}" / f"rare{number}"
             if not (is_finished(place, experiment) and (place / "metrics.json").is_file()):
                 report_on_held_out(train(experiment, place))

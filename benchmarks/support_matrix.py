@@ -93,7 +93,8 @@ def alone(run: Run, probe: ParityInputs, form: ExportSpec, places: Sequence[Envi
     cells: dict[str, str] = {}
     for runtime in find_runtimes(form.format, places):
         package = runtime.engine.removesuffix("-default")
-        others = [Environment(p.python, {package: p.packages[package]}) for p in places[1:] if p.python == runtime.python]
+        same = [place for place in places[1:] if place.python == runtime.python]
+        others = [Environment(place.python, {package: place.packages[package]}) for place in same]
         try:
             (proof,) = tried(run, probe, [form], [places[0], *others])
             cells.update({name: text for name, text in said(proof).items() if not name.startswith(SECOND)})

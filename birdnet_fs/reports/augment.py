@@ -63,7 +63,8 @@ def report_on_augmentation(
             "label": escaped(";".join(waveforms.clips[i].labels) or "no label"),
             "name": escaped(waveforms.clips[i].path.name),
             "draws": [
-                _draw(chain.item(ItemKey(epoch, i, i, 0)), experiment.frontend, parts.classes) for epoch in range(n_draws)
+                _draw(chain.item(ItemKey(epoch, i, i, 0)), experiment.frontend, parts.classes)
+                for epoch in range(n_draws)
             ],
         }
         for i in shown
@@ -77,7 +78,7 @@ def report_on_augmentation(
         )
     if len(noises):
         notes.append(
-            f"On this page noise comes from {len(noises)} background recordings at most; in training they come from all."
+            f"On this page noise comes from {len(noises)} background recordings at most; in training from all."
         )
     off = set(show(schema.Augmentation()).split("\n"))
     render(
