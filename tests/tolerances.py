@@ -1,6 +1,6 @@
 """Every tolerance of the tests, with its reason. A test names its row; nothing is loosened elsewhere.
 
-Tolerances of exports are the product's own (export/parity/tolerances.py and embeddings.py). The others are at least three
+Tolerances of exports are the product's own (export/parity/tolerances.py, embeddings.py). The others are at least three
 times the largest error seen with the instruction sets in CONTRIBUTING: `pytest --tolerance-margin 3` divides all but
 `NOT_ROUNDING` by three and must pass on any processor.
 """

@@ -82,10 +82,10 @@ def test_what_is_shown_is_what_training_is_given(recordings: Path, tmp_path: Pat
         np.testing.assert_array_equal(before[:, kept], after[:, kept])
 
 
-def test_off_says_so(recordings: Path, tmp_path: Path) -> None:
+def test_page_without_augmentation_shows_unchanged_crops(recordings: Path, tmp_path: Path) -> None:
     report_on_augmentation(experiment(recordings, Augmentation()), tmp_path / "a.html", n_clips=2, n_draws=1)
     html = (tmp_path / "a.html").read_text()
-    assert "Nothing but the random place of the crop" in html and html.count("as it was cut") == 2
+    assert "Only random crops." in html and html.count("unchanged crop") == 2
     before, after = pictures(html)[:2]
     np.testing.assert_array_equal(before, after)
 
