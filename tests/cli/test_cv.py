@@ -232,7 +232,7 @@ def test_ensemble_of_seeds_is_evaluated_on_common_held_out_clips(place, tmp_path
             assert found[key][1][c] == pytest.approx(wanted, abs=tolerances.RANKS_OF_SIX)
     said = json.loads((tmp_path / "ranked" / "metrics.json").read_text())
     assert said["accuracy_is"] == "share of segments whose highest score is a true class"
-    assert "they rank clips and are no probabilities" in (tmp_path / "ranked" / "report.html").read_text()
+    assert "They rank clips and are not probabilities" in (tmp_path / "ranked" / "report.html").read_text()
     evaluate(tmp_path / "ranked")  # again, from its scores
     with pytest.raises(UserError, match="add -o FOLDER"):
         ensemble(runs)

@@ -194,7 +194,7 @@ def test_other_channels_are_those_of_plain_pytorch(variant, channels):
 @pytest.mark.parametrize(
     ("variant", "channels", "words"),
     [
-        ("v2", (32, 64, 128), r"must be 4 whole numbers, each a multiple of 16, as \[32, 64, 128, 256\]"),
+        ("v2", (32, 64, 128), r"must be 4 whole numbers, each a multiple of 16, such as \[32, 64, 128, 256\]"),
         ("v2", (32, 64, 128, 200), "multiple of 16"),
         ("v2", (0, 64, 128, 256), "multiple of 16"),
         ("v1", (64, -1), "must be 2 whole numbers, each a multiple of 1"),

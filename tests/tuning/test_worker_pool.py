@@ -1,54 +1,16 @@
 """Worker processes: all run, are replaced when they are killed, end with the command."""
 
-import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
+import pool_workers
 import pytest
+from pool_workers import die, do_nothing, pool, second_fails, wait_for_stop
 
-from birdnet_fs.core.errors import UserError
 from birdnet_fs.tuning import worker_pool
-from birdnet_fs.tuning.worker_pool import FAULT, MAX_RESTARTS, STOPPED, WorkerPool, threads_per_worker
-
-
-def mark(folder: Path) -> int:
-    """Write a file for this process; return the number of such files."""
-    (folder / str(os.getpid())).touch()
-    return len(list(folder.iterdir()))
-
-
-def do_nothing(folder: Path, stop: threading.Event) -> None:
-    mark(folder)
-
-
-def die(folder: Path, stop: threading.Event) -> None:
-    mark(folder)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def second_fails(folder: Path, stop: threading.Event) -> None:
-    if mark(folder) == 2:
-        raise UserError("The disk is too small.")
-    time.sleep(60)
-
-
-def wait_for_stop(folder: Path, stop: threading.Event) -> None:
-    """A process that drops KeyboardInterrupt, as callbacks from C do."""
-    mark(folder)
-    try:
-        time.sleep(60)
-    except KeyboardInterrupt:
-        assert stop.is_set()
-        (folder / f"stopped{os.getpid()}").touch()
-        raise
-
-
-def pool(target, folder: Path, n_workers: int) -> WorkerPool:
-    return WorkerPool(target, (folder,), n_workers, n_threads=1)
+from birdnet_fs.tuning.worker_pool import FAULT, MAX_RESTARTS, STOPPED, threads_per_worker
 
 
 def n_marks(folder: Path) -> int:
@@ -98,10 +60,10 @@ def test_workers_are_interrupted_when_the_block_ends(tmp_path: Path) -> None:
 
 def test_workers_are_interrupted_when_the_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "import test_worker_pool; from pathlib import Path\n"
+        f"import sys; sys.path.insert(0, {str(Path(pool_workers.__file__).parent)!r})\n"
+        "from pathlib import Path; from pool_workers import pool, wait_for_stop\n"
         "if __name__ == '__main__':\n"
-        "    with test_worker_pool.pool(test_worker_pool.wait_for_stop, Path(sys.argv[1]), 2) as workers:\n"
+        "    with pool(wait_for_stop, Path(sys.argv[1]), 2) as workers:\n"
         "        list(workers.run())\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.DEVNULL)
