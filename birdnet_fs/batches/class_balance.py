@@ -52,7 +52,7 @@ def loss_weights(targets: NDArray, rule: str, *, rare_class_weight: float = 1.0)
     Args:
         targets: [n_clips, n_classes]; soft targets count as fractions of a clip, and values below 0 as 0.
         rule: A key of `RULES`, or "none".
-        rare_class_weight: As in `class_weights`.
+        rare_class_weight: Factor for the weight of a rare class, 1 or more. Default: 1.
 
     Returns:
         float32 [n_classes], or None for "none".
@@ -70,7 +70,7 @@ def clip_weights(targets: NDArray, rule: str, *, rare_class_weight: float = 1.0)
     Args:
         targets: [n_clips, n_classes]; above 0 is a label. Clips without a label count as one more class.
         rule: A key of `RULES`, or "all".
-        rare_class_weight: As in `class_weights`.
+        rare_class_weight: Factor for the weight of a rare class, 1 or more. Default: 1.
 
     Returns:
         float64 [n_clips], sum 1, or None for "all".

@@ -76,9 +76,9 @@ def integer_seed(seed: int, stream: Stream, *keys: int) -> int:
     """Seed for a library that takes an integer instead of a generator (torch, scikit-learn, Optuna, Python's random).
 
     Args:
-        seed: As in `generator`.
-        stream: As in `generator`.
-        *keys: As in `generator`.
+        seed: 0 to 2**64 - 1, usually that of the experiment.
+        stream: Purpose of the numbers.
+        *keys: Each 0 to 2**64 - 1: further dependencies of the numbers, such as the epoch.
 
     Returns:
         0 to 2**32 - 1. These are hashes: two streams coincide with probability 2**-32.

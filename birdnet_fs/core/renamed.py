@@ -114,8 +114,8 @@ def refuse_option(verb: str, argument: str) -> None:
     """Refuse an option that has been renamed.
 
     Args:
-        verb: As "export".
-        argument: As on the command line, "--licence" or "--licence=CC0".
+        verb: Name of the verb, such as "export".
+        argument: Text of the command line, such as "--licence" or "--licence=CC0".
 
     Raises:
         UserError: The option was renamed; the message gives the new one.

@@ -37,7 +37,7 @@ def escaped_lines(text: str) -> str:
     r"""Apply `escaped` to every line of a text and keep the `\n` between them.
 
     Args:
-        text: As for `escaped`.
+        text: Any text; bytes that are not UTF-8 are surrogates.
 
     Returns:
         Valid UTF-8 with the same number of lines.
@@ -52,7 +52,7 @@ def markdown(value: object) -> str:
     r"""Convert a value to printable Markdown, in which special characters of Markdown and HTML are literal.
 
     Args:
-        value: As for `escaped`.
+        value: Any value; its `str` is converted.
 
     Returns:
         Markdown that renders as the escaped text.

@@ -38,7 +38,7 @@ def check_columns(conditions: Mapping[str, tuple[str, ...]], columns: Iterable[s
     """Check that the table has the columns of all conditions.
 
     Args:
-        conditions: As `parse_row_filter` returns them.
+        conditions: Column -> accepted values, from `parse_row_filter`.
         columns: Columns of the table.
         name: Name of the table for the message.
 

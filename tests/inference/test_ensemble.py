@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import soxr
 import tolerances
+from ensemble_members import CLASSES, LOWER, SHORTER, SPEC, noise, softmax
 from scipy.special import expit
 from scipy.stats import rankdata
 
-from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend import in_numpy
 from birdnet_fs.inference.ensemble import (
@@ -21,23 +21,6 @@ from birdnet_fs.inference.ensemble import (
     position_table,
     positions,
 )
-
-CLASSES = ("a", "b", "c")
-SPEC = schema.FrontEnd(
-    sample_rate_hz=8_000, segment_s=0.5, n_fft=256, win_length=256, hop_length=128, n_mels=16, fmax_hz=4_000.0
-)
-LOWER = dataclasses.replace(SPEC, sample_rate_hz=6_000, fmax_hz=3_000.0)
-SHORTER = dataclasses.replace(SPEC, segment_s=0.2)
-
-
-def noise(n, seed=0):
-    return np.random.default_rng(seed).uniform(-1, 1, (n, SPEC.n_samples)).astype(np.float32)
-
-
-def softmax(logits):
-    powers = np.exp(np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
-
 
 # --- how scores are combined --------------------------------------------------------------------------
 

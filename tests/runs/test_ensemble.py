@@ -1,6 +1,5 @@
 """The folder of an ensemble: opened, moved, kept, replaced, damaged, and its partition."""
 
-import dataclasses
 import json
 import shutil
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import soxr
 import tolerances
+from ensemble_members import CLASSES, LOWER, SPEC, noise, softmax
 from scipy.stats import rankdata
 
 from birdnet_fs import schema
@@ -21,22 +21,6 @@ from birdnet_fs.data.score_table import ScoreRow, score_table, write_scores
 from birdnet_fs.inference.open import open_engine
 from birdnet_fs.runs.ensemble import load_ensemble, save_ensemble
 from birdnet_fs.runs.run import build_network, load_run, model_weights, save_run
-
-CLASSES = ("a", "b", "c")
-SPEC = schema.FrontEnd(
-    sample_rate_hz=8_000, segment_s=0.5, n_fft=256, win_length=256, hop_length=128, n_mels=16, fmax_hz=4_000.0
-)
-LOWER = dataclasses.replace(SPEC, sample_rate_hz=6_000, fmax_hz=3_000.0)
-SHORTER = dataclasses.replace(SPEC, segment_s=0.2)
-
-
-def noise(n, seed=0):
-    return np.random.default_rng(seed).uniform(-1, 1, (n, SPEC.n_samples)).astype(np.float32)
-
-
-def softmax(logits):
-    powers = np.exp(np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
 
 
 def run_in(folder, seed, *, classes=CLASSES, spec=SPEC, multi_label=False, name="cnn/tiny", held_out=40):

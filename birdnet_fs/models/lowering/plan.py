@@ -84,7 +84,7 @@ class Plan:
         weights = call.weights
         if self.fold:
             taken = copied(weights())
-            weights = lambda: taken  # noqa: E731
+            weights = lambda: taken  # noqa: E731 - a call takes a function of no arguments
         self.steps.append(Step(name, call, weights, sources, self.n_slots - 1, ()))
         return self.n_slots - 1
 
