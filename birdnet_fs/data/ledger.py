@@ -1,12 +1,12 @@
 """The ledger: the outcome of every input, exactly one of ok, partial and quarantined, with the reason."""
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.files import atomic_path
 from birdnet_fs.core.text import escaped
 
@@ -98,7 +98,7 @@ class Ledger:
     def write(self, csv_path: Path | str) -> None:
         """Write the rows as CSV (UTF-8), atomically; bytes of names that are not UTF-8 are escaped."""
         with atomic_path(csv_path) as part, open(part, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
+            writer = csv_writer(file)
             writer.writerow(COLUMNS)
             for row in self.rows:
                 cells = (row.path, row.status, row.reason, ";".join(row.flags), f"{row.duration_s:.3f}", row.source)

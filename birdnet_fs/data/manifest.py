@@ -4,7 +4,6 @@ All faults of all rows are found in one pass and listed in the ledger with their
 left out, the others are used.
 """
 
-import csv
 import math
 import os
 from collections import Counter
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from birdnet_fs.audio.read import AudioCheck, AudioError, check_audio, duration_s
+from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.files import atomic_path
 from birdnet_fs.core.progress import say, track
@@ -279,7 +279,7 @@ def write_manifest(manifest: Manifest, path: Path | str) -> None:
     path = Path(os.path.abspath(path))
     extra = list(dict.fromkeys(name for clip in manifest.clips for name in clip.row))
     with atomic_path(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         writer.writerow([*COLUMNS, *(f"row.{name}" for name in extra)])
         for clip in manifest.clips:
             inside = clip.path.is_relative_to(path.parent)

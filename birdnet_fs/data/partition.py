@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birdnet_fs import schema
+from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path
 from birdnet_fs.core.random_streams import Stream, generator
@@ -225,7 +226,7 @@ def _table_folds(clips: Sequence[Clip]) -> list[int]:
 def write_partition(path: Path, parts: Partition) -> None:
     """Write `partition.csv`, atomically: one row per clip with its part and the fingerprint of its recording."""
     with atomic_path(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         writer.writerow(COLUMNS)
         for name in (TRAIN, VAL, HELD_OUT, PSEUDO_LABELS, INHERITED):
             for clip in parts.pseudo_labels if name == PSEUDO_LABELS else getattr(parts, name):

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdnet_fs.audio.read import duration_s
+from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path
 from birdnet_fs.core.text import escaped
@@ -171,16 +172,14 @@ def writing_scores(path: Path | str, classes: Sequence[str]) -> Iterator[AddRows
     """
     digits = ",".join(["%.9g"] * len(classes))  # nine digits distinguish every two float32 numbers
     with atomic_path(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        out = csv.writer(file, lineterminator="\n")
+        out = csv_writer(file)
         out.writerow([*COLUMNS, *classes])
-        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # QUOTE_MINIMAL leaves a lone \r unquoted
 
         def add(rows: Iterable[ScoreRowLike], scores: np.ndarray) -> None:
             for row, values in zip(rows, np.asarray(scores, np.float32).tolist(), strict=True):
                 times = [repr(float(row.onset_s)), repr(float(row.duration_s))]
                 about = [row.path, *times, row.group, ";".join(row.labels)]
-                writer = quoted if any("\r" in str(cell) for cell in about) else out
-                writer.writerow(about + ((digits % tuple(values)).split(",") if values else []))
+                out.writerow(about + ((digits % tuple(values)).split(",") if values else []))
 
         yield add
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path
 from birdnet_fs.data.copies import recording_key, with_fingerprints
@@ -109,7 +110,7 @@ def write_support(folder: Path, support: Support) -> None:
         atomic_path(folder / SUPPORT_TABLE) as part,
         open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         writer.writerow(COLUMNS)
         for clip in support.clips:
             end = "" if clip.offset_s is None else repr(clip.offset_s)

@@ -4,7 +4,6 @@ The importance of a setting is its share of the variance of the value over the s
 random forest (Hutter et al. 2014, http://proceedings.mlr.press/v32/hutter14.html), as Optuna computes it.
 """
 
-import csv
 import dataclasses
 import math
 from collections import Counter
@@ -17,6 +16,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from birdnet_fs import schema
+from birdnet_fs.core.csv_files import csv_dict_writer
 from birdnet_fs.core.files import atomic_path, write_text
 from birdnet_fs.core.random_streams import Stream, integer_seed
 from birdnet_fs.core.text import escaped, escaped_lines
@@ -102,7 +102,7 @@ def _write_table(path: Path, trials: Sequence[TrialSummary]) -> None:
     keys = list(dict.fromkeys(setting.partition("=")[0] for trial in trials for setting in trial.settings))
     columns = ["trial", "state", "value", "best_epoch", "epochs", "seconds", *keys, "reason"]
     with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n", restval="")
+        writer = csv_dict_writer(file, columns)
         writer.writeheader()
         for trial in trials:
             row = {"trial": trial.number, "state": trial.state, "reason": trial.reason, "epochs": len(trial.values)}

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from birdnet_fs.core.csv_files import csv_dict_writer
 from birdnet_fs.core.files import atomic_path
 
 HISTORY = "history.csv"
@@ -42,7 +43,7 @@ def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """Write history.csv, whole or not at all; columns of single classes come last."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, sorted(names, key=lambda name: "/" in name), lineterminator="\n")
+        writer = csv_dict_writer(file, sorted(names, key=lambda name: "/" in name))
         writer.writeheader()
         writer.writerows(rows)
 

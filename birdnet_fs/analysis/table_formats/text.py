@@ -1,11 +1,11 @@
 """Times, names and rows as text, shared by all output tables."""
 
-import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.text import escaped
 
 TOLERANCE_UNITS = 1e-3  # of a unit: 4.35 s in binary is a little less than 435 hundredths
@@ -61,7 +61,7 @@ def tab_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def comma_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Comma-separated text, quoted where needed (RFC 4180), with line feeds as line ends."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv_writer(text)
     writer.writerow(header)
     writer.writerows([escaped(value) for value in row] for row in rows)
     return text.getvalue()

@@ -7,7 +7,6 @@ animal. Every number is drawn from (seed, kind, index): the same call gives the 
 recording does not depend on the number of the others.
 """
 
-import csv
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_folder
 from birdnet_fs.data.synthetic.song import (
@@ -270,7 +270,7 @@ def _box(event: Event) -> dict[str, str]:
 
 def _table(path: Path, rows: Iterable[Sequence[object]], delimiter: str) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(rows)
+        csv_writer(file, delimiter=delimiter).writerows(rows)
 
 
 def _about(n_species: int, clips_per_species: int, n_soundscapes: int, soundscape_s: float, seed: int) -> str:

@@ -6,7 +6,6 @@ the columns of the evaluation), BirdNET-Go (config.yaml; internal/classifier/ran
 and preprocess_config.json beside the network of its engine and edge client).
 """
 
-import csv
 import io
 import json
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.files import write_json, write_text
 from birdnet_fs.data.partition import PARTITION, PSEUDO_LABELS, TRAIN, read_partition
 from birdnet_fs.data.score_table import read_scores
@@ -223,7 +223,7 @@ def _digits(value: float) -> str:
 
 def _table(stem: Path, ending: str, rows: Sequence[Sequence[object]]) -> Path:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv_writer(text).writerows(rows)
     file = stem.with_name(stem.name + ending)
     write_text(file, text.getvalue())
     return file
