@@ -110,11 +110,13 @@ def analyze(
     )
     if batch_size < 1:
         raise UserError(f"batch_size must be 1 or more. Received: {batch_size}")
-    root, recordings = find_recordings(inputs)
+    root, recordings, refused = find_recordings(inputs)
     batch = _Batch(engine, root, Path(output), names, options, batch_size, overwrite)
     stems = table_stems(recordings, root)
     _write(lambda: batch.output.mkdir(parents=True, exist_ok=True), batch.output)
     ledger = Ledger()
+    for path, reason in refused:
+        ledger.add(path, "quarantined", reason)
     progress = _Progress(len(recordings))
     try:
         for recording in recordings:

@@ -5,21 +5,32 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from birdnet_fs.audio import read as audio
+from birdnet_fs.audio.find import find_audio
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.progress import say
+from birdnet_fs.core.text import escaped
 
 _LONGEST_NAME = 180  # bytes of a recording's name in the names of its tables; file systems allow 255 with the suffix
 
 
-def find_recordings(inputs: Sequence[Path | str]) -> tuple[Path, list[Path]]:
-    """Find the recordings of files and folders.
+class Inputs(NamedTuple):
+    """Recordings to analyze, and what is there but cannot be read."""
+
+    root: Path  # the folder that holds all inputs
+    recordings: list[Path]  # each once, sorted; all absolute
+    refused: list[tuple[Path, str]]  # (path, reason): unreadable folders, broken links, links to folders, pipes
+
+
+def find_recordings(inputs: Sequence[Path | str]) -> Inputs:
+    """Find the recordings of files and folders; files that are not audio are counted on stderr.
 
     Args:
         inputs: Audio files, and folders that are searched recursively.
 
     Returns:
-        (root, paths): the folder that holds all inputs, and the recordings, each once, sorted; all absolute.
+        The recordings, and what cannot be read.
 
     Raises:
         UserError: An input does not exist, there is no recording, or the inputs are on different drives.
@@ -27,24 +38,32 @@ def find_recordings(inputs: Sequence[Path | str]) -> tuple[Path, list[Path]]:
     if not inputs:
         raise UserError("Expected at least one recording or folder. Received: none")
     found: dict[Path, None] = {}
-    roots = []
+    refused: dict[Path, str] = {}
+    roots, notes = [], []
     for given in map(Path, inputs):
         place = Path(os.path.abspath(given))
         if place.is_dir():
             roots.append(place)
-            found.update(dict.fromkeys(Path(os.path.abspath(path)) for path in audio.find_audio(place)))
+            listed = find_audio(place)
+            found.update(dict.fromkeys(listed.paths))
+            refused.update(listed.refused)
+            notes += [f"{escaped(given)}: {note}" for note in listed.notes]
         elif place.exists():
             roots.append(place.parent)
             found[place] = None
         else:
-            raise UserError(f"The recording or folder {given} does not exist.")
-    if not found:
-        raise UserError(f"No recordings were found in {', '.join(str(given) for given in inputs)}.")
+            raise UserError(f"The recording or folder {escaped(given)} does not exist.")
+    if not found and not refused:
+        where = ", ".join(escaped(given) for given in inputs)
+        raise UserError(" ".join([f"No recordings were found in {where}.", *notes]))
+    for note in notes:
+        say(note)
     try:
         root = Path(os.path.commonpath(roots))
     except ValueError:
         raise UserError("Inputs on different drives cannot share one output folder; run them separately.") from None
-    return root, sorted(found, key=os.fsencode)
+    kept = [(path, reason) for path, reason in refused.items() if path not in found]
+    return Inputs(root, sorted(found, key=os.fsencode), kept)
 
 
 def table_stems(recordings: Iterable[Path], root: Path) -> dict[Path, str]:

@@ -77,7 +77,7 @@ def label_recordings(
     if batch_size < 1:
         raise UserError(f"batch_size must be 1 or more. Received: {batch_size}")
     rule = overlap_rule(engine.segment_s, engine.sample_rate_hz, overlap_s)
-    _, recordings = find_recordings(inputs)
+    _, recordings, refused = find_recordings(inputs)
     settings = {"format": 1, "model": engine.identity, "classes": list(engine.classes), "hop": rule.hop}
     keys = {recording: _key(recording, settings) for recording in recordings}
     table, about = output / TABLE, output / ABOUT
@@ -86,6 +86,8 @@ def label_recordings(
         say(f"{table} already holds these recordings, labeled by this model; it is kept.")
         return table
     ledger, n_windows = Ledger(), 0
+    for path, reason in refused:
+        ledger.add(path, "quarantined", reason)
     about.unlink(missing_ok=True)  # no pseudo.json may exist while the table is incomplete
     with writing_scores(table, engine.classes) as add:
         for recording in track(recordings, "labeling recordings", unit="recording"):
@@ -101,7 +103,7 @@ def label_recordings(
     shutil.rmtree(output / PARTS, ignore_errors=True)
     if ledger.counts()["quarantined"]:
         say(ledger.summary())
-    say(f"{table}: {n_windows} windows of {len(recordings) - ledger.counts()['quarantined']} recordings")
+    say(f"{table}: {n_windows} windows of {len(recordings) + len(refused) - ledger.counts()['quarantined']} recordings")
     return table
 
 

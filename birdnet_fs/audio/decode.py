@@ -86,10 +86,9 @@ def open_source(path: Path | str, *, seeking: bool = False) -> Iterator[OpenSour
             sound = soundfile.SoundFile(_source(file, header.kind, patches), closefd=False)
         except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
             why = str(getattr(error, "error_string", "") or error).strip().rstrip(".")
-            hint = ""
-            if Path(path).suffix.lower() in UNREADABLE:
-                hint = " Convert it first, as with: ffmpeg -i INPUT OUTPUT.flac"
-            raise AudioError(f"this is not audio that can be read ({why or 'unknown format'}).{hint}", path) from None
+            advice = UNREADABLE.get(Path(path).suffix.lower(), "")
+            end = f"; {advice}." if advice else "."
+            raise AudioError(f"this is not audio that can be read ({why or 'unknown format'}){end}", path) from None
         with contextlib.ExitStack() as closing:
             closing.enter_context(sound)
             low, high = RATE_RANGE_HZ

@@ -24,24 +24,51 @@ EXTENSIONS = {  # libsndfile's name of a format -> its file name extensions
     "W64": (".w64",),
     "FLAC": (".flac",),
     "OGG": (".ogg", ".oga", ".opus"),
-    "MP3": (".mp3",),
+    "MP3": (".mp3", ".mp2", ".mp1", ".mpga"),
     "AIFF": (".aif", ".aiff", ".aifc"),
-    "CAF": (".caf",),
+    "CAF": (".caf", ".caff"),
     "AU": (".au", ".snd"),
+    "NIST": (".nist", ".sph"),
+    "VOC": (".voc",),
+    "SVX": (".svx", ".8svx", ".iff"),
+    "PAF": (".paf", ".fap"),
+    "IRCAM": (".sf", ".ircam"),
+    "AVR": (".avr",),
+    "PVF": (".pvf",),
+    "SDS": (".sds",),
+    "HTK": (".htk",),
+    "WVE": (".wve",),
 }
-UNREADABLE = (".m4a", ".mp4", ".aac", ".wma", ".wv", ".ape", ".amr", ".webm", ".mka", ".ac3")
-FOREIGN = (  # (offset, magic number, format) of audio that libsndfile cannot decode
-    (4, b"ftyp", "MP4 audio (m4a, AAC or ALAC)"),
-    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media audio (wma)"),
-    (0, b"\xff\xf1", "AAC audio (ADTS)"),
-    (0, b"\xff\xf9", "AAC audio (ADTS)"),
-    (0, b"ADIF", "AAC audio (ADIF)"),
-    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM audio"),
-    (0, b"wvpk", "WavPack audio"),
-    (0, b"MAC ", "Monkey's Audio"),
-    (0, b"#!AMR", "AMR audio"),
-    (0, b"\x0b\x77", "AC-3 audio"),
+CONVERT = "convert it first, as with: ffmpeg -i INPUT OUTPUT.flac"
+WILDLIFE = "convert it to WAV first, with Kaleidoscope or wac2wavcmd of Wildlife Acoustics"
+FOREIGN = (  # (offset, magic number, format, advice) of audio that libsndfile cannot decode
+    (4, b"ftyp", "MP4 audio (m4a, m4b, 3gp; AAC or ALAC)", CONVERT),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media audio (wma)", CONVERT),
+    (0, b"\xff\xf1", "AAC audio (ADTS)", CONVERT),
+    (0, b"\xff\xf9", "AAC audio (ADTS)", CONVERT),
+    (0, b"ADIF", "AAC audio (ADIF)", CONVERT),
+    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM audio", CONVERT),
+    (0, b"wvpk", "WavPack audio", CONVERT),
+    (0, b"MAC ", "Monkey's Audio", CONVERT),
+    (0, b"#!AMR", "AMR audio", CONVERT),
+    (0, b"\x0b\x77", "AC-3 audio", CONVERT),
+    (0, b"DSD ", "DSD audio (dsf)", CONVERT),
+    (0, b"FRM8", "DSD audio (dff)", CONVERT),
+    (0, b"TTA1", "TTA audio", CONVERT),
+    (0, b"tBaK", "TAK audio", CONVERT),
+    (0, b"MPCK", "Musepack audio", CONVERT),
+    (0, b"MP+", "Musepack audio", CONVERT),
+    (0, b".RMF", "RealAudio", CONVERT),
+    (0, b"ajkg", "Shorten audio", CONVERT),
+    (8, b"AVI ", "AVI video", CONVERT),
+    (0, b"WAAC", "Wildlife Acoustics audio (wac)", WILDLIFE),
 )
+UNREADABLE = {  # extension of a sound format that cannot be decoded -> advice
+    **dict.fromkeys((".m4a", ".m4b", ".m4r", ".mp4", ".aac", ".3gp", ".3g2", ".amr", ".awb", ".mov", ".qt"), CONVERT),
+    **dict.fromkeys((".wma", ".asf", ".wv", ".ape", ".tta", ".tak", ".shn", ".mpc", ".ra", ".rm", ".spx"), CONVERT),
+    **dict.fromkeys((".webm", ".mka", ".mkv", ".avi", ".mts", ".ac3", ".eac3", ".dts", ".dsf", ".dff"), CONVERT),
+    **dict.fromkeys((".wac", ".w4v"), WILDLIFE),
+}
 NOT_AUDIO = (
     (b"<!doctype", "a web page"),
     (b"<html", "a web page"),
@@ -102,9 +129,9 @@ def inspect_header(file: BinaryIO, size: int, path: Path | str) -> Header:
         raise AudioError("the file is empty (0 bytes).", path)
     if not head.strip(b"\0"):
         raise AudioError("the file holds only zero bytes where its header should be.", path)
-    for offset, magic, what in FOREIGN:
+    for offset, magic, what, advice in FOREIGN:
         if head[offset : offset + len(magic)] == magic:
-            raise AudioError(f"{what} cannot be read; convert it first, as with: ffmpeg -i INPUT OUTPUT.flac", path)
+            raise AudioError(f"{what} cannot be read; {advice}.", path)
     text = head[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for magic, what in NOT_AUDIO:
         if text.startswith(magic):

@@ -7,7 +7,6 @@ header.
 """
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,19 @@ import numpy as np
 import soxr
 
 from birdnet_fs.audio.decode import OpenSource, assess, blocks, open_source
-from birdnet_fs.audio.headers import EXTENSIONS, UNREADABLE, AudioError
+from birdnet_fs.audio.headers import AudioError
 
-__all__ = ["Audio", "AudioCheck", "AudioError", "AudioStream", "check_audio", "duration_s", "find_audio", "read_audio"]
-__all__ += ["stream_audio"]
+__all__ = [
+    "Audio",
+    "AudioCheck",
+    "AudioError",
+    "AudioStream",
+    "check_audio",
+    "duration_s",
+    "read_audio",
+    "stream_audio",
+]
 
-READABLE = tuple(sorted({ext for extensions in EXTENSIONS.values() for ext in extensions}))
 MAX_PREALLOCATED = 1 << 24  # samples allocated before decoding, whatever length the header declares
 MAX_SAMPLES = 1 << 29  # longest waveform of one read_audio (2 GiB, 4.6 h at 32 kHz)
 FILTER_MARGIN = 1024  # samples of the lower rate decoded around a part for the resampling filter
@@ -248,35 +254,3 @@ def duration_s(path: Path | str) -> float:
         if sure and n > 0:
             return n / source.sample_rate_hz
     return check_audio(path).duration_s
-
-
-def find_audio(folder: Path | str) -> list[Path]:
-    """Find all files with an audio extension below a folder, at any depth.
-
-    Formats that cannot be decoded are included. Hidden files and folders are skipped; links to folders are not
-    followed.
-
-    Args:
-        folder: Folder to search.
-
-    Returns:
-        Sorted paths.
-
-    Raises:
-        AudioError: The folder does not exist or cannot be read.
-    """
-    wanted = READABLE + UNREADABLE
-    found, folders = [], [os.fspath(folder)]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    elif os.path.splitext(entry.name)[1].lower() in wanted:
-                        found.append(entry.path)
-        except OSError as error:
-            raise AudioError(f"the folder cannot be read ({error.strerror}).", folder) from None
-    return [Path(name) for name in sorted(found)]

@@ -8,6 +8,7 @@ import typer
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output
 from birdnet_fs.core.progress import say
+from birdnet_fs.core.text import escaped
 
 
 def enroll(
@@ -40,7 +41,7 @@ def enroll(
     that a run was trained on are not part of the new run.
     """
     from birdnet_fs import schema
-    from birdnet_fs.audio.read import find_audio
+    from birdnet_fs.audio.find import find_audio
     from birdnet_fs.core.settings import override
     from birdnet_fs.data.manifest import Clip, read_manifest
     from birdnet_fs.runs.run import CONFIG, load_run
@@ -67,7 +68,12 @@ def enroll(
             group_column=opened.experiment.data.group_column,
         )
         manifest = read_manifest(override(schema.Experiment(data=asked), settings or []).data)
-    noises = [Clip(path) for path in find_audio(background)] if background is not None else []
+    noises = []
+    if background is not None:
+        listed = find_audio(background)
+        noises = [Clip(path) for path in listed.paths]
+        for note in listed.notes + [f"{escaped(path)}: {reason}" for path, reason in listed.refused]:
+            say(f"--background: {note}")
     if background is not None and not noises:
         raise UserError(f"--background must be a folder with recordings; there are none in {background}.")
     from birdnet_fs.fewshot.enrollment import enroll

@@ -22,6 +22,7 @@ from birdnet_fs.data.label_formats import EVENT_LAYOUTS, FILE_LAYOUTS, LAYOUTS, 
 from birdnet_fs.data.label_formats.locate import locate_audio
 from birdnet_fs.data.label_formats.manifest_csv import COLUMNS, format_labels
 from birdnet_fs.data.label_formats.source import LabelRow, Source
+from birdnet_fs.data.label_formats.unused import account, other_files
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.row_filter import filter_rows, parse_row_filter
 from birdnet_fs.schema import Data
@@ -150,7 +151,7 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labeled: bool)
         if not layout:
             raise UserError(
                 f"No labeled recordings were found in {escaped(source.root)}: one folder of audio files per class, or "
-                "a table, was expected; set data.table or data.audio when they are elsewhere."
+                f"a table, was expected; set data.table or data.audio when they are elsewhere.{other_files(source)}"
             )
         if layout in FILE_LAYOUTS and data.table:
             raise UserError(
@@ -172,6 +173,7 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labeled: bool)
     places = [locate_audio(source, row) for row in rows]
     verdicts = _decode(sorted({path for path, reason in places if path and not reason})) if check else {}
     ledger, clips = Ledger(), list[Clip]()
+    account(source, ledger, whole=layout in FILE_LAYOUTS)
     seen: dict[tuple, str] = {}
     for row, (path, reason) in zip(rows, places, strict=True):
         clip, problems = _clip(source, row, path or Path(row.path or row.stem), labeled, classes, data.binary_label)

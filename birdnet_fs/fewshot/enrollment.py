@@ -181,6 +181,8 @@ def _background(embedder: Embedder, clips: Sequence[Clip], sample_rate_hz: int) 
     if not clips:
         return np.empty((0, 0), np.float32)
     waveforms = Waveforms(clips, sample_rate_hz)
+    if waveforms.ledger.counts()["quarantined"]:
+        say(f"background: {waveforms.ledger.summary()}")
     rule = clip_rule(embedder.spec.n_samples, sample_rate_hz)
     windows = (w for i in range(len(waveforms)) for w in rule.cut(waveforms[i]))
     return np.stack([embedder.mean(w[None]) for w in track(windows, "embedding the background", unit="window")])

@@ -1,5 +1,6 @@
 """Recordings of files and folders, and the names of their tables."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,13 @@ def files(root: Path, *names: str) -> list[Path]:
 
 def test_recordings_are_found_once_and_sorted_below_their_common_folder(tmp_path):
     paths = files(tmp_path, "x/b.wav", "x/deep/a.flac", "y/c.mp3", "y/notes.txt")
-    root, found = find_recordings([tmp_path / "y", tmp_path / "x", tmp_path / "x" / "b.wav"])
+    root, found, _ = find_recordings([tmp_path / "y", tmp_path / "x", tmp_path / "x" / "b.wav"])
     assert root == tmp_path and found == sorted(paths[:3])
 
 
 def test_root_of_a_file_is_its_folder_and_any_file_can_be_given(tmp_path):
     [path] = files(tmp_path, "x/notes.txt")
-    assert find_recordings([path]) == (tmp_path / "x", [path])
+    assert find_recordings([path]) == (tmp_path / "x", [path], [])
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,22 @@ def test_missing_recordings_are_refused(tmp_path, name, message):
     (tmp_path / "x").mkdir()
     with pytest.raises(UserError, match=message):
         find_recordings([tmp_path / name] if name else [])
+
+
+def test_what_cannot_be_read_is_returned_with_a_reason_and_other_kinds_are_counted(tmp_path, capsys):
+    paths = files(tmp_path, "x/a.wav", "x/b.xyz", "x/c.XYZ", "x/deep/d.txt")
+    (tmp_path / "x" / "elsewhere").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "x" / "pipe.wav")
+    root, found, refused = find_recordings([tmp_path / "x"])
+    assert (root, found) == (tmp_path / "x", paths[:1])
+    assert [path.name for path, _ in refused] == ["elsewhere", "pipe.wav"]
+    assert "2 .xyz files, 1 .txt file were not read" in capsys.readouterr().err
+    paths[0].unlink()
+    assert len(find_recordings([tmp_path / "x"]).refused) == 2  # they end in the ledger, as without any recording
+    for path, _ in refused:
+        path.unlink()
+    with pytest.raises(UserError, match=r"No recordings.*2 \.xyz files"):
+        find_recordings([tmp_path / "x"])
 
 
 def test_extension_is_kept_where_names_differ_in_nothing_else():

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from birdnet_fs.audio.read import find_audio
+from birdnet_fs.audio.find import FoundAudio, find_audio
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.text import escaped
+from birdnet_fs.core.walk import FolderFiles, list_files
 from birdnet_fs.data.label_formats.tables import Table, read_table
 from birdnet_fs.data.ledger import COLUMNS
 from birdnet_fs.schema import Data
@@ -25,6 +26,7 @@ ONSET_COLUMNS = ("onset_s", "onset", "start", "start_s", "start_time", "begin", 
 OFFSET_COLUMNS = ("offset_s", "offset", "end", "end_s", "end_time", "End Time (s)", "Endtime")
 LABEL_COLUMNS = ("label", "primary_label", "species", "class", "common_name", "Common Name", "ebird_code", "category")
 SECONDARY_COLUMNS = ("secondary_labels", "secondary")
+TABLES = (".txt", ".csv", ".tsv")  # extensions of tables
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Source:
     data: Data
     root: Path  # absolute
     notes: list[str] = field(default_factory=list)  # remarks for the user
+    unreadable: dict[Path, str] = field(default_factory=dict)  # tables that cannot be opened, with the reason
 
     @property
     def audio_root(self) -> Path:
@@ -60,9 +63,14 @@ class Source:
         return self.root / self.data.audio
 
     @functools.cached_property
-    def audio_files(self) -> list[Path]:
-        """All audio below `audio_root`."""
+    def found_audio(self) -> FoundAudio:
+        """The files below `audio_root`: recordings, and an account of everything else."""
         return find_audio(self.audio_root)
+
+    @property
+    def audio_files(self) -> tuple[Path, ...]:
+        """All audio below `audio_root`."""
+        return self.found_audio.paths
 
     @functools.cached_property
     def by_name(self) -> dict[str, list[Path]]:
@@ -111,10 +119,22 @@ class Source:
         if top.is_file():
             return [top]
         found = []
-        for folder, folders, names in os.walk(top):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            found += [Path(folder, name) for name in names if name.lower().endswith((".txt", ".csv", ".tsv"))]
-        return sorted(self._labels(found))
+        for path in (Path(name) for name in self.listed.files if name.lower().endswith(TABLES)):
+            try:
+                with open(path, "rb"):
+                    found.append(path)
+            except OSError as error:
+                self.unreadable[path] = f"the file cannot be opened ({error.strerror})."
+        return self._labels(found)
+
+    @functools.cached_property
+    def listed(self) -> FolderFiles:
+        """The files below data.table (or the root)."""
+        try:
+            return list_files(self.root / self.data.table)
+        except OSError as error:
+            where = escaped(self.root / self.data.table)
+            raise UserError(f"data.table or data.root must be a folder that can be read: {where}: {error}") from None
 
     def _labels(self, paths: list[Path]) -> list[Path]:
         """The paths without tables of detections: detections are not labels unless the layout is set."""

@@ -7,6 +7,7 @@ calibrated on other segments of the same recordings, so that no artifact is test
 
 import dataclasses
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,12 +143,13 @@ def _from_data(data: schema.Data, run: Run, n_segments: int) -> Segments | None:
 
 
 def _from_folder(folder: Path, run: Run, n_segments: int) -> Segments | None:
-    from birdnet_fs.audio.read import AudioError, find_audio, read_audio
+    from birdnet_fs.audio.find import find_audio
+    from birdnet_fs.audio.read import AudioError, read_audio
 
     spec = run.frontend
     if not Path(folder).is_dir():
         raise UserError(f"--audio must be a folder of recordings. Received: {folder}")
-    files = find_audio(folder)
+    files = find_audio(folder).paths
     rows: list[np.ndarray] = []
     each = -(-n_segments // max(1, min(len(files), n_segments)))
     for path in _spread(files, n_segments):
@@ -176,6 +178,6 @@ def _from_aviary(run: Run, n_segments: int) -> Segments:
     return found
 
 
-def _spread(items: list, n: int) -> list:
+def _spread(items: Sequence, n: int) -> list:
     """At most `n` items, evenly spaced."""
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, n).round().astype(int))] if items else []
