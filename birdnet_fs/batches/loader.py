@@ -4,6 +4,7 @@ The order of an epoch is drawn from (seed, epoch) and each item from (seed, epoc
 same with any number of workers and after a restart.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from birdnet_fs.frontend.in_numpy import network_input
 
 Batch = Sequence[torch.Tensor]  # features, targets, clip indices, then teacher features and teacher probabilities
 Keys = list[ItemKey]  # of the items of a batch
+MAX_CROPS_BY_LENGTH = 20  # with training.sampling.seconds_per_crop, times crops_per_clip
 
 
 class TrainingBatches:
@@ -32,7 +34,7 @@ class TrainingBatches:
 
     A batch holds features float32 [batch, n_frames, n_mels, n_channels], targets float32 [batch, n_classes] (soft where
     mixed) and indices of the clips int64 [batch]. Every clip occurs `training.sampling.crops_per_clip` times in an
-    epoch, unless `order` or another setting of `training.sampling` changes that. A last batch of one item is dropped,
+    epoch, unless `order`, another setting of `training.sampling` or the number of steps changes that. A last batch of one item is dropped,
     since batch normalization has no variance there.
 
     Args:
@@ -65,7 +67,10 @@ class TrainingBatches:
         both = targets if teacher_probabilities is None else np.concatenate([targets, teacher_probabilities], axis=1)
         pipeline = AugmentationPipeline(waveforms, both, experiment, noises, other_front_ends, pseudo_labels)
         self._items = _Items(pipeline, targets.shape[1])
-        self._order = order or _Order(targets, experiment, pseudo_labels)
+        seconds = experiment.training.sampling.seconds_per_crop
+        self._order = order or _Order(
+            targets, experiment, pseudo_labels, durations_s=waveforms.durations_s if seconds else None
+        )
         workers = experiment.training.workers
         self._loader = DataLoader(
             self._items,
@@ -148,7 +153,11 @@ class _Order(Sampler[Keys]):
     """Batch sampler of all clips, or of clips drawn by class balance, together with the pseudo-labeled ones."""
 
     def __init__(
-        self, targets: np.ndarray, experiment: schema.Experiment, pseudo_labels: PseudoLabelSampling | None = None
+        self,
+        targets: np.ndarray,
+        experiment: schema.Experiment,
+        pseudo_labels: PseudoLabelSampling | None = None,
+        durations_s: Sequence[float] | None = None,
     ) -> None:
         self.pseudo_labels, self.epoch = pseudo_labels, 0
         self.targets, self.seed = targets[: pseudo_labels.n_labeled] if pseudo_labels else targets, experiment.seed
@@ -156,24 +165,38 @@ class _Order(Sampler[Keys]):
         self._weights = clip_weights(
             self.targets, self.settings.sampling.name, rare_class_weight=self.settings.loss.rare_class_weight
         )
+        sampling = self.settings.sampling
+        counts = np.ones(len(self.targets)) if durations_s is None else np.divide(durations_s, sampling.seconds_per_crop)
+        counts = np.clip(np.rint(counts[: len(self.targets)]), 1, MAX_CROPS_BY_LENGTH).astype(int)
+        self._n_crops, self._n_most = sampling.crops_per_clip * counts, sys.maxsize
+        self._fit_steps(len(self._draw_clips()))
         self._bounds = self._batch_bounds(len(self._draw_clips()))
+
+    def _fit_steps(self, n_items: int) -> None:
+        """Repeat the clips of an epoch, or limit its items, so that all epochs have min_steps to max_steps batches."""
+        settings, size = self.settings, self.settings.batch_size
+        n_least = -(-settings.min_steps // settings.epochs) * size
+        self._n_crops = self._n_crops * max(1, -(-n_least // n_items))
+        if settings.max_steps:
+            self._n_most = settings.max_steps // settings.epochs * size
 
     def _draw_clips(self) -> np.ndarray:
         rng = generator(self.seed, Stream.ORDER, self.epoch)
         clips = self._labeled(rng)
-        return self.pseudo_labels.shuffled_with(clips, rng) if self.pseudo_labels else clips
+        clips = self.pseudo_labels.shuffled_with(clips, rng) if self.pseudo_labels else clips
+        return clips[: self._n_most]
 
     def _labeled(self, rng: np.random.Generator) -> np.ndarray:
-        n_crops = self.settings.sampling.crops_per_clip
         if self._weights is not None:
-            return rng.choice(len(self.targets), len(self.targets) * n_crops, p=self._weights)
+            return rng.choice(len(self.targets), int(self._n_crops.sum()), p=self._weights)
         pool = epoch_clips(
             self.targets,
             rng,
             min_clips_per_class=self.settings.sampling.min_clips_per_class,
             max_clips_per_class=self.settings.sampling.max_clips_per_class,
         )
-        return np.concatenate([rng.permutation(pool) for _ in range(n_crops)])
+        n_crops = self._n_crops[pool]
+        return np.concatenate([rng.permutation(pool[n_crops > i]) for i in range(n_crops.max())])
 
     def _batch_bounds(self, n_items: int) -> list[tuple[int, int]]:
         size = self.settings.batch_size

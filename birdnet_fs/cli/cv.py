@@ -111,7 +111,7 @@ def _collect(experiment: Any, rows: Sequence[dict[str, Any]], folder: Path) -> d
     """Write oof.csv, its metrics.json and report.html, and cv.json; returns the content of cv.json."""
     from birdnet_fs.data.score_table import read_scores, write_scores
     from birdnet_fs.reports.evaluate import SCORES, write_evaluation
-    from birdnet_fs.reports.out_of_fold import CV, OOF, never_scored, out_of_fold, summary
+    from birdnet_fs.reports.out_of_fold import CV, OOF, never_scored, out_of_fold, summary, undefined_in_folds
 
     seeds = list(dict.fromkeys(row["seed"] for row in rows))
     by_seed = {seed: [read_scores(Path(row["run"]) / SCORES) for row in rows if row["seed"] == seed] for seed in seeds}
@@ -119,6 +119,7 @@ def _collect(experiment: Any, rows: Sequence[dict[str, Any]], folder: Path) -> d
     write_scores(folder / OOF, table)
     whose = "the network" if len(seeds) == 1 else f"the networks of {len(seeds)} seeds (mean of their probabilities)"
     left = never_scored([Path(row["run"]) for row in rows], table)
+    undefined = undefined_in_folds(rows)
     said = write_evaluation(
         folder,
         table,
@@ -129,14 +130,15 @@ def _collect(experiment: Any, rows: Sequence[dict[str, Any]], folder: Path) -> d
             f"Every clip was scored by {whose} of the fold that held it out ({len(by_seed[seeds[0]])} folds); {CV} "
             "holds the differences between folds and seeds.",
             *([left] if left else []),
+            *undefined,
         ],
     )
     found = summary(rows, by_seed)
     found["oof"] = {name: value for name, value in said.items() if name not in ("per_class", "confusion", "seed")}
     found["folds"] = list(rows)
     write_json(folder / CV, found)
-    if left:
-        say(left)
+    for message in (*([left] if left else []), *undefined, *said["remarks"]):
+        say(message)
     return found
 
 

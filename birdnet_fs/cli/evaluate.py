@@ -46,6 +46,8 @@ def evaluate(
     else:
         metrics, folder = _on_new(run, source, settings or [], output, threads), output
     print(_table(metrics))
+    for remark in metrics["remarks"]:
+        say(remark)
     say(f"Report: {folder / 'report.html'}")
 
 

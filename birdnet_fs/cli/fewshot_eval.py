@@ -40,7 +40,7 @@ def fewshot_eval(
     """Measure the accuracy over many episodes of new classes, with 95 % intervals.
 
     A clip is a recording or, where INPUT has times, an event in a recording; rows with no class or with several are
-    skipped. Support and query clips are drawn from different recordings ("across") and, in a separate evaluation, from
+    skipped, and so are classes with fewer clips than an episode needs. Support and query clips are drawn from different recordings ("across") and, in a separate evaluation, from
     the same recording ("within"), where the data allows it. All methods classify the same queries.
     """
     from birdnet_fs import schema
@@ -72,7 +72,7 @@ def fewshot_eval(
         say(f"{left} of {len(manifest.clips)} rows have no class or several, and are skipped.")
     from birdnet_fs.fewshot.few_shot_evaluation import evaluate_few_shot, result_to_json
 
-    results, reasons = evaluate_few_shot(
+    found = evaluate_few_shot(
         opened,
         clips,
         n_way=ways,
@@ -84,11 +84,12 @@ def fewshot_eval(
         fill=fill,
         correlation=correlation,
     )
-    for recordings, why in reasons.items():
-        say(f"No episodes {recordings} recordings: {why}")
+    for message in found.messages:
+        say(message)
     print(f"{'recordings':10} {'episode':>14} {'method':20} accuracy (95 % interval of {episodes:,} episodes)")
-    for r in results:
+    for r in found.results:
         kind = f"{r.n_way}-way {r.n_shot}-shot"
         print(f"{r.recordings:10} {kind:>14} {r.method:20} {r.accuracy:.4f} ({r.low:.4f} to {r.high:.4f})")
     if output is not None:
-        write_json(output, {"run": str(run), "results": [result_to_json(r) for r in results]})
+        rows = [result_to_json(r) for r in found.results]
+        write_json(output, {"run": str(run), "results": rows, "messages": list(found.messages)})

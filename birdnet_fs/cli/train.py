@@ -150,6 +150,8 @@ def train_and_report(experiment: Any, folder: Path, overwrite: bool) -> None:
     metrics = report_on_held_out(run)
     if metrics:
         print(headline(metrics))
+        for remark in metrics["remarks"]:
+            say(remark)
         if hint := advice(metrics):
             say(hint)
     say(f"run folder: {folder}" + (f"; open {folder / 'report.html'}" if metrics else ""))

@@ -5,7 +5,8 @@ recording share its individual, its microphone and its background. By default no
 and query clips; otherwise the accuracy measures how well a recording is recognized, not a species.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,23 @@ class EpisodeIndices:
     support: Integers
     query: Integers
     recordings: str
+
+
+def listed(classes: Mapping[str, str], n_named: int) -> str:
+    """Write classes with their reasons (`undrawable_classes`) as part of a sentence.
+
+    Args:
+        classes: Class name -> reason.
+        n_named: Largest number of classes to name.
+
+    Returns:
+        The text; the number of further classes comes last.
+
+    >>> listed({"wren": "has 1 clip", "owl": "has 2 clips"}, 1)
+    'wren has 1 clip; and 1 more classes'
+    """
+    shown = "; ".join(f"{name} {why}" for name, why in list(classes.items())[:n_named])
+    return shown + (f"; and {len(classes) - n_named} more classes" if len(classes) > n_named else "")
 
 
 def draw_episodes(
@@ -84,18 +102,12 @@ def draw_episodes(
         UserError: A setting is out of range, there are fewer classes than `n_way`, or a class has too few clips or
             recordings (see `undrawable_classes`).
     """
-    if n_way < 2 or min(n_shot, n_query, n_episodes) < 1:
-        raise UserError(
-            "n_way must be 2 or more, n_shot, n_query and n_episodes 1 or more. "
-            f"Received: {n_way}, {n_shot}, {n_query}, {n_episodes}"
-        )
+    _check_sizes(n_way, n_shot, n_query, n_episodes)
     found = undrawable_classes(labels, groups, n_shot=n_shot, n_query=n_query, recordings=recordings)
     if found:
-        shown = "; ".join(f"{name} {why}" for name, why in list(found.items())[:3])
-        more = f"; and {len(found) - 3} more classes" if len(found) > 3 else ""
         raise UserError(
-            f"Episodes of n_shot={n_shot} and n_query={n_query} with recordings={recordings!r} cannot be drawn: {shown}"
-            f"{more}. Add clips, leave these classes out, use a smaller n_shot or n_query, or set recordings to "
+            f"Episodes of n_shot={n_shot} and n_query={n_query} with recordings={recordings!r} cannot be drawn: "
+            f"{listed(found, 3)}. Add clips, leave these classes out, use a smaller n_shot or n_query, or set recordings to "
             f"another of {', '.join(RECORDINGS)}."
         )
     items = Items(labels, groups)
@@ -116,10 +128,36 @@ def draw_episodes(
     return EpisodeIndices(items.names, classes, clips[..., :n_shot], clips[..., n_shot:], recordings)
 
 
+def _check_sizes(n_way: int, n_shot: int, n_query: int, n_episodes: int) -> None:
+    if n_way < 2 or min(n_shot, n_query, n_episodes) < 1:
+        raise UserError(
+            "n_way must be 2 or more, n_shot, n_query and n_episodes 1 or more. "
+            f"Received: {n_way}, {n_shot}, {n_query}, {n_episodes}"
+        )
+
+
+@dataclass(frozen=True)
+class EvaluationEpisodes:
+    """Evaluation episodes of one number of shots.
+
+    Attributes:
+        drawn: The kinds of episodes that can be drawn, "across" before "within".
+        reasons: For a kind that cannot be drawn, its name -> the error message.
+        left_out: For a drawn kind, its name -> the classes with too few clips or recordings, each with the reason as
+            the end of a sentence that starts with the name.
+    """
+
+    drawn: tuple[EpisodeIndices, ...]
+    reasons: dict[str, str]
+    left_out: dict[str, dict[str, str]]
+
+
 def draw_evaluation_episodes(
     labels: Sequence[str], groups: Sequence[str], *, n_way: int, n_shot: int, n_query: int, n_episodes: int, seed: int
-) -> tuple[list[EpisodeIndices], dict[str, str]]:
+) -> EvaluationEpisodes:
     """Draw evaluation episodes twice: with support and query across recordings, and within recordings.
+
+    Classes with too few clips or recordings for a kind are left out of it, as long as `n_way` classes remain.
 
     Args:
         labels: Class of each item.
@@ -131,33 +169,45 @@ def draw_evaluation_episodes(
         seed: Seed of the draw.
 
     Returns:
-        (episodes, reasons): the kinds of episodes that can be drawn, "across" before "within", and for a kind that
-        cannot be drawn its name -> the error message.
+        The episodes, the kinds that cannot be drawn, and the classes that are left out.
 
     Raises:
-        UserError: Neither kind can be drawn.
+        UserError: A setting is out of range, or `labels` and `groups` differ in length or are empty.
     """
-    drawn, reasons = [], {}
+    _check_sizes(n_way, n_shot, n_query, n_episodes)
+    drawn: list[EpisodeIndices] = []
+    reasons: dict[str, str] = {}
+    left_out: dict[str, dict[str, str]] = {}
+    n_classes = len(set(labels))
     for recordings in ("across", "within"):
+        rare = undrawable_classes(labels, groups, n_shot=n_shot, n_query=n_query, recordings=recordings)
+        if n_classes - len(rare) < n_way <= n_classes:
+            reasons[recordings] = (
+                f"n_way={n_way} needs {n_way} classes with enough clips, and {n_classes - len(rare)} of {n_classes} "
+                f"have them: {listed(rare, 3)}. Add clips, or use a smaller n_way, n_shot or n_query."
+            )
+            continue
+        rare = rare if n_way <= n_classes else {}
+        kept = np.array([i for i, label in enumerate(labels) if label not in rare])
         try:
-            drawn.append(
-                draw_episodes(
-                    labels,
-                    groups,
-                    n_way=n_way,
-                    n_shot=n_shot,
-                    n_query=n_query,
-                    n_episodes=n_episodes,
-                    seed=seed,
-                    stream=Stream.EVALUATION_EPISODES,
-                    recordings=recordings,
-                )
+            found = draw_episodes(
+                [labels[i] for i in kept],
+                [groups[i] for i in kept],
+                n_way=n_way,
+                n_shot=n_shot,
+                n_query=n_query,
+                n_episodes=n_episodes,
+                seed=seed,
+                stream=Stream.EVALUATION_EPISODES,
+                recordings=recordings,
             )
         except UserError as error:
             reasons[recordings] = str(error)
-    if not drawn:
-        raise UserError(" ".join(reasons.values()))
-    return drawn, reasons
+            continue
+        drawn.append(dataclasses.replace(found, support=kept[found.support], query=kept[found.query]))
+        if rare:
+            left_out[recordings] = rare
+    return EvaluationEpisodes(tuple(drawn), reasons, left_out)
 
 
 def undrawable_classes(

@@ -101,22 +101,31 @@ def partition(experiment: schema.Experiment) -> Partition:
 
 
 def fold_numbers(experiment: schema.Experiment) -> list[int]:
-    """Numbers of the folds: those of the table, else 0..data.n_folds-1.
+    """Numbers of the folds: those of the table, else 0..n-1 with as many folds as the classes can fill.
 
     Args:
         experiment: Settings.
 
     Returns:
-        Fold numbers, sorted.
+        Fold numbers, sorted; at most `data.n_folds` where they are drawn.
 
     Raises:
-        UserError: `data.split` is not "folds", or only some rows of the table have a fold.
+        UserError: `data.split` is not "folds", only some rows of the table have a fold, or no class can be divided.
     """
     if experiment.data.split != "folds":
         raise UserError(f"Cross-validation needs data.split=folds. Received: {experiment.data.split!r}")
+    experiment = schema.debugged(experiment)
     manifest = read_manifest(experiment.data)
-    own = _table_folds(clips_to_train_on(manifest, experiment))
-    return sorted(set(own)) if own else list(range(experiment.data.n_folds))
+    clips = _limited(clips_to_train_on(manifest, experiment), experiment)
+    if own := _table_folds(clips):
+        return sorted(set(own))
+    n = splits.possible_folds(*_labels_and_groups(clips, manifest), experiment.data.n_folds)
+    if n == 1:
+        raise UserError(
+            f"Cross-validation needs classes with two recordings (or groups) or more; none of the "
+            f"{len(manifest.classes)} classes has them. `birdnet-fs train` trains on all clips."
+        )
+    return list(range(n))
 
 
 def clips_to_train_on(manifest: Manifest, experiment: schema.Experiment) -> tuple[Clip, ...]:
@@ -154,9 +163,7 @@ def _parts(clips: Sequence[Clip], manifest: Manifest, experiment: schema.Experim
     data = experiment.data
     if data.fold < 0:
         return [TRAIN] * len(clips)
-    # windows of a recording have any mix of species: they are divided by recording, not stratified by a first label
-    labels = ["" if manifest.events or not clip.labels else clip.labels[0] for clip in clips]
-    groups = [clip.recording_group for clip in clips]
+    labels, groups = _labels_and_groups(clips, manifest)
     if data.split == "table":
         return _split_column(clips, data.split_column)
     if data.split == "classes":
@@ -165,8 +172,9 @@ def _parts(clips: Sequence[Clip], manifest: Manifest, experiment: schema.Experim
         fractions = (0.8, 0.0, 0.2) if data.split == "80/20" else (0.7, 0.15, 0.15)
         return _drawn(labels, groups, fractions, experiment.seed, Stream.SPLIT)
     folds = _table_folds(clips) or splits.assign_folds(labels, groups, data.n_folds, experiment.seed).tolist()
-    if data.fold not in folds:
-        raise UserError(f"data.fold must be one of the folds {sorted(set(folds))}. Received: {data.fold}")
+    none_held_out = set(folds) == {splits.PINNED}
+    if data.fold not in folds and not none_held_out:
+        raise UserError(f"data.fold must be one of the folds {sorted(set(folds) - {splits.PINNED})}. Received: {data.fold}")
     parts = [HELD_OUT if fold == data.fold else TRAIN for fold in folds]
     if data.val_fraction:
         left = [i for i, part in enumerate(parts) if part == TRAIN]
@@ -176,6 +184,13 @@ def _parts(clips: Sequence[Clip], manifest: Manifest, experiment: schema.Experim
         for i, part in zip(left, drawn, strict=True):
             parts[i] = part
     return parts
+
+
+def _labels_and_groups(clips: Sequence[Clip], manifest: Manifest) -> tuple[list[str], list[str]]:
+    """The label by which each clip is stratified, and its group."""
+    # windows of a recording have any mix of species: they are divided by recording, not stratified by a first label
+    labels = ["" if manifest.events or not clip.labels else clip.labels[0] for clip in clips]
+    return labels, [clip.recording_group for clip in clips]
 
 
 def _drawn(

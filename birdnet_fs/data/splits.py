@@ -1,9 +1,11 @@
 """Folds and splits in which every group (recording, site, recordist) is on one side, and a report of what crosses them.
 
 Splits are stratified by the primary label. A class with fewer groups than parts cannot be in every part; scikit-learn
-only warns, here its groups are assigned to training and a message lists these classes.
+only warns, here its groups are assigned to training and a message lists these classes. Where that would be most classes,
+the number of folds is lowered.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,39 +22,76 @@ PINNED = -1  # fold of items that are training items in every fold
 Labels = Sequence[str | Sequence[str]]
 
 
+def possible_folds(labels: Labels, groups: Sequence[str], n_folds: int) -> int:
+    """Number of folds that most classes can fill.
+
+    Args:
+        labels: Label of each item, or its labels (the first one counts; no label is a class of its own).
+        groups: Group of each item.
+        n_folds: Wanted number of folds, 2 or more.
+
+    Returns:
+        `n_folds`, or the largest smaller number for which more than half of the classes with two groups or more have a
+        group for every fold; 1 when no fold can be held out.
+
+    Raises:
+        UserError: Lengths differ, or `n_folds` is below 2.
+
+    >>> possible_folds(["wren"] * 4 + ["owl"] * 3 + ["rook"], list("abcdefgh"), n_folds=5)
+    3
+    """
+    primary = _primary(labels, groups)
+    if n_folds < 2:
+        raise UserError(f"n_folds must be 2 or more. Received: {n_folds}")
+    n_groups = sorted(len(own) for own in _groups_of(primary, groups).values() if len(own) > 1)
+    wanted = min(n_folds, n_groups[(len(n_groups) - 1) // 2]) if n_groups else 1
+    for n in range(wanted, 1, -1):
+        pinned = _pinned_groups(_groups_of(primary, groups), n)
+        left = {(name, group) for name, group in zip(primary, groups, strict=True) if group not in pinned}
+        if max(Counter(name for name, _ in left).values(), default=0) >= n:
+            return n
+    return 1
+
+
 def assign_folds(labels: Labels, groups: Sequence[str], n_folds: int, seed: int) -> np.ndarray:
-    """Draw grouped, stratified folds.
+    """Draw grouped, stratified folds; a message says when there are fewer than wanted.
 
     Args:
         labels: Label of each item, or its labels (the first one counts; no label is a class of its own).
         groups: Group of each item; groups are not divided.
-        n_folds: Number of folds, 2 or more.
+        n_folds: Number of folds, 2 or more; lowered to `possible_folds`.
         seed: Seed of the draw.
 
     Returns:
-        int64 [n_items]: fold 0..n_folds-1, or -1 (`PINNED`) for groups with a class that has fewer groups than folds:
-        these are training items in every fold.
+        int64 [n_items]: fold 0..n-1, or -1 (`PINNED`) for groups with a class that has fewer groups than folds: these
+        are training items in every fold. All items are when `possible_folds` is 1.
 
     Raises:
-        UserError: Lengths differ, `n_folds` is below 2, or no class has enough groups.
+        UserError: Lengths differ, or `n_folds` is below 2.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    primary = _primary(labels, groups)
-    if n_folds < 2:
-        raise UserError(f"n_folds must be 2 or more. Received: {n_folds}")
-    free = ~_pinned(primary, groups, n_folds, "folds")
+    primary, n = _primary(labels, groups), possible_folds(labels, groups, n_folds)
     folds = np.full(len(primary), PINNED)
-    left = {(name, group) for name, group, kept in zip(primary, groups, free, strict=True) if kept}
-    if max(Counter(name for name, _ in left).values(), default=0) < n_folds:
-        raise UserError(
-            f"No class has {n_folds} groups or more; use fewer folds (data.n_folds) or other groups "
-            "(data.group_column)."
+    if n == 1:
+        say(
+            f"Nothing is held out: none of the {len(set(primary))} classes has two recordings (or groups) or more, so "
+            f"all {len(primary)} clips are trained on and no metric can be computed."
         )
+        return folds
+    if n < n_folds:
+        say(
+            f"The number of folds is {n}, not {n_folds} (data.n_folds): most classes have fewer than {n_folds} "
+            "recordings (or groups)."
+        )
+    free = ~_pinned(primary, groups, n, "folds")
     places = np.flatnonzero(free)
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=integer_seed(seed, Stream.FOLDS))
+    splitter = StratifiedGroupKFold(n, shuffle=True, random_state=integer_seed(seed, Stream.FOLDS))
     kept, names = np.array(primary)[places], np.array(list(groups))[places]
-    for fold, (_, held) in enumerate(splitter.split(places, kept, names)):
+    with warnings.catch_warnings():  # of a class with few groups that are not pinned; it is in fewer folds
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        drawn = list(splitter.split(places, kept, names))
+    for fold, (_, held) in enumerate(drawn):
         folds[places[held]] = fold
     return folds
 
@@ -107,17 +146,28 @@ def _primary(labels: Labels, groups: Sequence[str]) -> list[str]:
     return [label if isinstance(label, str) else (label[0] if len(label) else "") for label in labels]
 
 
-def _pinned(primary: Sequence[str], groups: Sequence[str], n_parts: int, what: str) -> np.ndarray:
-    """Bool [n_items]: items whose group has a class with fewer groups than there are parts."""
+def _groups_of(primary: Sequence[str], groups: Sequence[str]) -> dict[str, set[str]]:
+    """The groups of each class."""
     of_class: dict[str, set[str]] = {}
     for name, group in zip(primary, groups, strict=True):
         of_class.setdefault(name, set()).add(group)
+    return of_class
+
+
+def _pinned_groups(of_class: Mapping[str, set[str]], n_parts: int) -> set[str]:
+    """Groups of the classes that have fewer groups than there are parts."""
+    return set().union(*(own for own in of_class.values() if len(own) < n_parts))
+
+
+def _pinned(primary: Sequence[str], groups: Sequence[str], n_parts: int, what: str) -> np.ndarray:
+    """Bool [n_items]: items whose group has a class with fewer groups than there are parts; these are named."""
+    of_class = _groups_of(primary, groups)
     rare = sorted(name for name, own in of_class.items() if len(own) < n_parts)
     if rare:
         shown = ", ".join(f"{name or 'no label'} ({len(of_class[name])})" for name in rare[:8])
         more = f" and {len(rare) - 8} more" if len(rare) > 8 else ""
         say(f"{len(rare)} classes have fewer groups than {n_parts} {what} and stay in training: {shown}{more}")
-    pinned = set().union(*(of_class[name] for name in rare))
+    pinned = _pinned_groups(of_class, n_parts)
     return np.array([group in pinned for group in groups])
 
 

@@ -22,6 +22,11 @@ class Waveforms:
         sample_rate_hz: Rate of the waveforms.
         memory_bytes: Memory for decoded waveforms; clips beyond it are decoded at every access. Default: 4 GB.
 
+    Attributes:
+        clips: The clips that could be read, in order.
+        durations_s: Their lengths as decoded, in seconds.
+        ledger: The status of every clip.
+
     Raises:
         UserError: None of the clips could be read.
     """
@@ -30,6 +35,7 @@ class Waveforms:
         self.sample_rate_hz = sample_rate_hz
         self.ledger = Ledger()
         kept: list[Clip] = []
+        durations_s: list[float] = []
         self._held: list[np.ndarray | None] = []
         room = memory_bytes
         for clip in track(clips, "reading clips", unit="clip"):
@@ -40,6 +46,7 @@ class Waveforms:
                 continue
             self.ledger.add(clip.path, audio.status, audio.reason, audio.flags, audio.duration_s)
             kept.append(clip)
+            durations_s.append(len(audio.waveform) / sample_rate_hz)
             fits = audio.waveform.nbytes <= room
             self._held.append(audio.waveform if fits else None)
             room -= audio.waveform.nbytes if fits else 0
@@ -47,6 +54,7 @@ class Waveforms:
             first = self.ledger.rows[0]
             raise UserError(f"None of the {len(clips)} clips could be read; the first, {first.path}: {first.reason}.")
         self.clips: tuple[Clip, ...] = tuple(kept)
+        self.durations_s = tuple(durations_s)
 
     def __len__(self) -> int:
         return len(self.clips)

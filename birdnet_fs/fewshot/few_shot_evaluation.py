@@ -3,8 +3,8 @@
 A clip is a recording, a part of one, or a timed event in it.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
@@ -12,7 +12,7 @@ import numpy as np
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
-from birdnet_fs.data.episodes import draw_evaluation_episodes
+from birdnet_fs.data.episodes import EvaluationEpisodes, draw_evaluation_episodes, listed
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.fewshot.correlation import correlations, spectrograms
@@ -31,7 +31,22 @@ from birdnet_fs.training.loop import device_of
 
 METHODS = ("euclidean", "cosine", "simpleshot", "logistic_regression")
 CORRELATION_METHOD = "cosine"  # the correlation is added to the scores of this method
+N_NAMED = 8  # classes in a message
 SHORT = 0.5  # fraction of the network's input; a median length below is reported
+
+
+@dataclass(frozen=True)
+class FewShotEvaluation:
+    """Accuracies over episodes, and what could not be evaluated.
+
+    Attributes:
+        results: Results by shots, recordings and method, on the same episodes for all methods.
+        messages: A sentence for each kind of episodes that could not be drawn, and for each that some classes are left
+            out of.
+    """
+
+    results: tuple[FewShotAccuracy, ...]
+    messages: tuple[str, ...]
 
 
 def evaluate_few_shot(
@@ -46,11 +61,12 @@ def evaluate_few_shot(
     known: bool = False,
     fill: str = "silence",
     correlation: bool = False,
-) -> tuple[list[FewShotAccuracy], dict[str, str]]:
+) -> FewShotEvaluation:
     """Compute the accuracy of a run over episodes of labeled clips.
 
-    A UserError is raised when no clip can be read or no episodes can be drawn, and when the run was trained on one of
-    the recordings or, without `known`, on one of the classes.
+    Classes with too few clips for an episode are left out and named. A UserError is raised when no clip can be read or
+    no episodes of any number of shots can be drawn, and when the run was trained on one of the recordings or, without
+    `known`, on one of the classes.
 
     Args:
         run: Any trained run with an embedding.
@@ -67,9 +83,21 @@ def evaluate_few_shot(
             False.
 
     Returns:
-        Results by shots, recordings and method, on the same episodes for all methods; and for recordings "across" or
-        "within" without episodes the reason.
+        The accuracies, and what could not be evaluated.
     """
+
+    def draw(clips: Sequence[Clip], n_drawn: int) -> dict[int, EvaluationEpisodes]:
+        """Draw episodes of each number of shots."""
+        labels = [clip.labels[0] for clip in clips]
+        groups = [clip.recording_group for clip in clips]
+        return {
+            n_shot: draw_evaluation_episodes(
+                labels, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, n_episodes=n_drawn, seed=seed
+            )
+            for n_shot in shots
+        }
+
+    _messages(draw(clips, 1))  # refuses episodes that cannot be drawn before anything is decoded
     _check_not_trained_on(run, clips, known)
     waveforms = Waveforms(clips, run.frontend.sample_rate_hz)
     _report_clips(waveforms, run.frontend.segment_s, fill)
@@ -78,24 +106,34 @@ def evaluate_few_shot(
     embeddings = embed_clips(Embedder(model, run.frontend), waveforms, "embedding clips", fill)
     center = training_mean_embedding(run, model)
     pair_correlations = correlations(spectrograms(waveforms, run.frontend)) if correlation else None
-    labels = [clip.labels[0] for clip in waveforms.clips]
-    groups = [clip.recording_group for clip in waveforms.clips]
     results: list[FewShotAccuracy] = []
-    reasons: dict[str, str] = {}
-    for n_shot in shots:
-        drawn, why = draw_evaluation_episodes(
-            labels, groups, n_way=n_way, n_shot=n_shot, n_query=n_query, n_episodes=n_episodes, seed=seed
-        )
-        reasons |= why
-        for episodes in drawn:
-            results += [few_shot_accuracy(embeddings, episodes, method, base_mean=center) for method in METHODS]
-            if pair_correlations is not None:
-                pairs = by_pairs("correlation", pair_correlations, episodes)
-                results += [
-                    summarize(pairs),
-                    summarize(combine_standardized(by_embedding(embeddings, episodes, CORRELATION_METHOD), pairs)),
-                ]
-    return results, reasons
+    every = draw(waveforms.clips, n_episodes)
+    messages = _messages(every)
+    for episodes in (one for drawn in every.values() for one in drawn.drawn):
+        results += [few_shot_accuracy(embeddings, episodes, method, base_mean=center) for method in METHODS]
+        if pair_correlations is not None:
+            pairs = by_pairs("correlation", pair_correlations, episodes)
+            results += [
+                summarize(pairs),
+                summarize(combine_standardized(by_embedding(embeddings, episodes, CORRELATION_METHOD), pairs)),
+            ]
+    return FewShotEvaluation(tuple(results), tuple(messages))
+
+
+def _messages(every: Mapping[int, EvaluationEpisodes]) -> list[str]:
+    """Sentences on episodes, by number of shots, that cannot be drawn or lack classes; UserError if none can be."""
+    messages = []
+    for n_shot, found in every.items():
+        for recordings, why in found.reasons.items():
+            messages.append(f"No {n_shot}-shot episodes {recordings} recordings: {why}")
+        for recordings, classes in found.left_out.items():
+            messages.append(
+                f"{len(classes)} classes are left out of the {n_shot}-shot episodes {recordings} recordings: "
+                f"{listed(classes, N_NAMED)}."
+            )
+    if not any(found.drawn for found in every.values()):
+        raise UserError(" ".join(messages))
+    return messages
 
 
 def result_to_json(result: FewShotAccuracy) -> dict[str, Any]:

@@ -34,13 +34,27 @@ def mel_matrix(
     Returns:
         float64 [n_mels, n_fft // 2 + 1].
     """
-    edges_mel = np.linspace(_hz_to_mel(fmin_hz, htk), _hz_to_mel(fmax_hz, htk), n_mels + 2)
-    edges = _mel_to_hz(edges_mel, htk)[:, None]
+    edges = mel_edges_hz(n_mels, fmin_hz, fmax_hz, htk=htk)[:, None]
     frequency = np.arange(n_fft // 2 + 1) * sample_rate_hz / n_fft
     rising = (frequency - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - frequency) / (edges[2:] - edges[1:-1])
     triangles = np.maximum(0.0, np.minimum(rising, falling))
     return triangles if htk else triangles * 2.0 / (edges[2:] - edges[:-2])
+
+
+def mel_edges_hz(n_mels: int, fmin_hz: float, fmax_hz: float, *, htk: bool = False) -> np.ndarray:
+    """Edges of triangular mel filters: filter i begins at edge i, has its peak at edge i + 1 and ends at edge i + 2.
+
+    Args:
+        n_mels: Number of filters.
+        fmin_hz: Lower edge of the first filter.
+        fmax_hz: Upper edge of the last filter.
+        htk: False for Slaney's scale, True for the HTK scale. Default: False.
+
+    Returns:
+        float64 [n_mels + 2] in Hz, equally spaced in mel.
+    """
+    return _mel_to_hz(np.linspace(_hz_to_mel(fmin_hz, htk), _hz_to_mel(fmax_hz, htk), n_mels + 2), htk)
 
 
 # Slaney's scale: 200/3 Hz per mel below 1 kHz, then 27 mels for every factor of 6.4.

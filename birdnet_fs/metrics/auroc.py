@@ -6,7 +6,7 @@ positives are looked up in it. A class without a positive or without a negative 
 the mean, and named.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +79,34 @@ def macro_auroc(targets: ArrayLike, scores: ArrayLike) -> AUROC:
     values = np.array(per_class)
     skipped = tuple(int(c) for c in np.flatnonzero(np.isnan(values)))
     return AUROC(mean_of_defined(values), values, len(values) - len(skipped), skipped)
+
+
+def undefined_because(targets: ArrayLike, classes: Sequence[str]) -> str:
+    """Say why the macro AUROC of these targets is undefined.
+
+    Args:
+        targets: [n, n_classes], 0 or 1.
+        classes: Names in column order.
+
+    Returns:
+        The reason, without a full stop; "" where at least one class has a positive and a negative.
+
+    >>> undefined_because([[1, 0], [1, 0]], ["wren", "owl"])
+    "all 2 clips have the label 'wren' only, and AUROC needs clips with a class and clips without it"
+    """
+    truth = np.asarray(targets) > 0
+    n = len(truth)
+    n_positives = truth.sum(axis=0) if n else np.zeros(len(classes), int)
+    if ((n_positives > 0) & (n_positives < n)).any():
+        return ""
+    everywhere = [name for name, count in zip(classes, n_positives, strict=True) if n and count == n]
+    found = "there is no clip"
+    if everywhere:
+        labels = f"label {everywhere[0]!r}" if len(everywhere) == 1 else f"same {len(everywhere)} labels"
+        found = f"{f'all {n} clips have' if n > 1 else 'the only clip has'} the {labels} only"
+    elif n:
+        found = f"{f'none of the {n} clips has' if n > 1 else 'the only clip does not have'} a label"
+    return f"{found}, and AUROC needs clips with a class and clips without it"
 
 
 def positive_ranks(targets: ArrayLike, scores: ArrayLike) -> Iterator[PositiveRanks]:

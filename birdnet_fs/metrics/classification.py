@@ -18,6 +18,7 @@ class PrecisionRecallF1:
 
     Attributes:
         n: int64 [n_classes], number of rows with the class.
+        n_predicted: int64 [n_classes], number of rows that are predicted as it.
         precision: float64 [n_classes]; nan where a class does not occur, 0 where it occurs and is never predicted.
         recall: float64 [n_classes], share of the rows of a class that are predicted as it (the accuracy of the class);
             nan where it does not occur.
@@ -25,6 +26,7 @@ class PrecisionRecallF1:
     """
 
     n: NDArray[np.int64]
+    n_predicted: NDArray[np.int64]
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
     f1: NDArray[np.float64]
@@ -66,7 +68,7 @@ def precision_recall_f1(
         precision = np.where(n > 0, true_positive / np.maximum(true_positive + false_positive, 1), np.nan)
         recall = np.where(n > 0, true_positive / n, np.nan)
         f1 = np.where(n > 0, 2 * true_positive / (n + true_positive + false_positive), np.nan)
-    return PrecisionRecallF1(n, precision, recall, f1)
+    return PrecisionRecallF1(n, true_positive + false_positive, precision, recall, f1)
 
 
 def precision_recall_f1_from_confusion(confusion: ArrayLike) -> PrecisionRecallF1:

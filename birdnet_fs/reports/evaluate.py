@@ -17,6 +17,7 @@ from birdnet_fs.data.score_table import ScoreTable, read_scores
 from birdnet_fs.metrics import classification
 from birdnet_fs.metrics.auroc import macro_auroc
 from birdnet_fs.metrics.bootstrap import bootstrap
+from birdnet_fs.reports.remarks import remarks
 from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.run import CLASSES, VERSIONS, load_run
 
@@ -51,8 +52,8 @@ def evaluate_scores(
         log_loss, precision, recall, f1 (means over the classes that occur), weighted_precision, weighted_recall,
         weighted_f1 (every class weighing its rows), cmap, no_call_average_precision (of rows without a label by how low
         the highest score is; multi-label), n_segments, n_groups, n_bootstrap, seed, per_class (a list of
-        name, n_positives, auroc, average_precision, precision, recall, f1, best_f1 and threshold, the one of the best
-        f1) and confusion ([true][called], rows with one label only). Precision, recall and f1 are of classes called
+        name, n_positives, n_predicted, auroc, average_precision, precision, recall, f1, best_f1 and threshold, the one of the best
+        f1), confusion ([true][called], rows with one label only) and remarks (reports/remarks.py). Precision, recall and f1 are of classes called
         as `accuracy` has them called.
 
     Raises:
@@ -75,6 +76,7 @@ def evaluate_scores(
         {
             "name": name,
             "n_positives": int(n_positives[c]),
+            "n_predicted": int(called.n_predicted[c]),
             "auroc": _plain(area.per_class[c]),
             "average_precision": _plain(precision[c]),
             **{key: _plain(getattr(called, key)[c]) for key in ("precision", "recall", "f1")},
@@ -85,7 +87,7 @@ def evaluate_scores(
     ]
     right = classification.exact_match(targets, scores) if multi_label else classification.accuracy(targets, scores)
     share = "set of labels is exactly right at a threshold of 0.5" if multi_label else "highest score is a true class"
-    return {
+    metrics = {
         "macro_auroc": _plain(area.value),
         "macro_auroc_ci": [_plain(interval.low), _plain(interval.high)],
         "n_scored_classes": area.n_scored_classes,
@@ -104,6 +106,7 @@ def evaluate_scores(
         "per_class": per_class,
         "confusion": classification.confusion(targets, scores).tolist(),
     }
+    return {**metrics, "remarks": remarks(metrics, multi_label=multi_label)}
 
 
 def write_evaluation(
@@ -156,7 +159,7 @@ def write_evaluation(
         confusion=None if multi_label else found["confusion"],
         experiment=experiment,
         versions=versions,
-        notes=notes,
+        notes=(*notes, *found["remarks"]),
     )
     return found
 

@@ -19,6 +19,7 @@ from birdnet_fs.metrics.few_shot import FewShotAccuracy
 from birdnet_fs.reports.evaluate import METRICS, REPORT, stored_json
 from birdnet_fs.reports.figures import confusion_figure, history_figure
 from birdnet_fs.reports.page import render
+from birdnet_fs.reports.remarks import episode_remarks
 from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.provenance import held_out_clips
 from birdnet_fs.runs.run import VERSIONS, Run
@@ -39,8 +40,8 @@ def report_on_episodes(run: Run, output: Path | None = None) -> dict[str, Any]:
         What `metrics.json` holds: test_acc with its 95 % interval test_acc_ci, test_loss (cross-entropy of the
         queries), macro test_precision, test_recall, test_f1, n_way, n_shot, n_query, n_test, recordings (of support
         and query: "across", "within" or "any"), distance, methods (accuracy of others on the same episodes), n_clips,
-        seed, per_class (a list of name, n_queries, precision, recall, f1; the recall is the accuracy of the class) and
-        confusion ([true][predicted]). Empty when the experiment has no test episodes.
+        seed, per_class (a list of name, n_queries, precision, recall, f1; the recall is the accuracy of the class),
+        confusion ([true][predicted]) and remarks (reports/remarks.py). Empty when the experiment has no test episodes.
 
     Raises:
         UserError: The run has no episodes, its clips cannot be read, or no episodes can be drawn from them.
@@ -62,6 +63,7 @@ def report_on_episodes(run: Run, output: Path | None = None) -> dict[str, Any]:
         model = run.build_model()
     results, loss = held_out_accuracies(model, waveforms, experiment.frontend, settings, experiment.seed)
     metrics = {**_numbers(results, loss), "n_clips": len(waveforms), "seed": experiment.seed}
+    metrics["remarks"] = episode_remarks(metrics)
     write_json(folder / METRICS, metrics)
     history = read_history(run.path / HISTORY)
     rows = [{**row, "name": escaped(row["name"])} for row in metrics["per_class"]]

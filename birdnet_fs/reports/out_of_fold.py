@@ -122,6 +122,28 @@ def summary(folds: Sequence[Mapping[str, Any]], by_seed: Mapping[int, Sequence[S
     return found
 
 
+def undefined_in_folds(folds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Sentences on the numbers of HEADLINE that are undefined in some folds and therefore not in the mean.
+
+    Args:
+        folds: For each: seed, fold and the numbers of HEADLINE.
+
+    Returns:
+        A sentence for each such number.
+
+    >>> undefined_in_folds([{"accuracy": 1.0, "macro_auroc": None, "cmap": 1.0, "f1": 1.0, "seed": 0, "fold": 2}])
+    ['macro_auroc is undefined in 1 of 1 folds (seed 0 fold 2) and not in its mean.']
+    """
+    found = []
+    for name in HEADLINE:
+        lacking = [f"seed {row['seed']} fold {row['fold']}" for row in folds if row[name] is None]
+        if lacking:
+            found.append(
+                f"{name} is undefined in {len(lacking)} of {len(folds)} folds ({', '.join(lacking)}) and not in its mean."
+            )
+    return found
+
+
 def _spread(by_seed: Mapping[int, float | None], over: Sequence[float | None]) -> dict[str, Any]:
     held = [value for value in over if value is not None]
     return {

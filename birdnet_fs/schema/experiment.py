@@ -95,6 +95,13 @@ class Experiment:
             "training.sampling.max_clips_per_class=0",
             (loss.class_weights, loss.frame_loss, sampling.name, *limits),
         )
+        lengths = (self.training.min_steps, self.training.max_steps, sampling.seconds_per_crop)
+        check(
+            lengths == (0, 0, 0.0),
+            "The length of an epoch is episodes.n_train; set training.min_steps=0, training.max_steps=0 and "
+            "training.sampling.seconds_per_crop=0",
+            lengths,
+        )
         check(
             not (self.episodes.n_val or self.episodes.n_test) or self.data.split in ("classes", "table"),
             "Episodes are validated and tested on classes that are not trained on; set data.split=classes or table, or "
@@ -218,7 +225,7 @@ def debugged(experiment: Experiment) -> Experiment:
     return dataclasses.replace(
         experiment,
         data=dataclasses.replace(experiment.data, limit=experiment.data.limit or 1000),
-        training=dataclasses.replace(experiment.training, epochs=min(2, experiment.training.epochs)),
+        training=dataclasses.replace(experiment.training, epochs=min(2, experiment.training.epochs), min_steps=0),
         episodes=experiment.episodes and _few(experiment.episodes),
         pretrain=experiment.pretrain and debugged(dataclasses.replace(experiment.pretrain, debug=True)),
     )

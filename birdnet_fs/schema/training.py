@@ -56,6 +56,8 @@ class Training:
 
     epochs: int = 30  # number of epochs, 1 or more
     batch_size: int = 32  # segments per batch, 1 or more
+    min_steps: int = 0  # with fewer batches in all epochs together, every epoch repeats its clips; 0 = off
+    max_steps: int = 0  # with more batches in all epochs together, every epoch draws a part of its crops; 0 = no limit
     learning_rate: float = 1e-3  # maximum of the schedule, above 0
     loss: Loss = field(default_factory=Loss)
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -77,6 +79,14 @@ class Training:
             check(getattr(self, name) >= 1, f"training.{name} must be 1 or more", getattr(self, name))
         for name in ("threads", "workers"):
             check(getattr(self, name) >= 0, f"training.{name} must be 0 or more", getattr(self, name))
+        for name in ("min_steps", "max_steps"):
+            check(getattr(self, name) >= 0, f"training.{name} must be 0 (off) or more batches", getattr(self, name))
+        check(
+            not self.max_steps or self.max_steps >= max(self.epochs, self.min_steps),
+            f"training.max_steps must be 0 (no limit), or at least training.epochs ({self.epochs}) and "
+            f"training.min_steps ({self.min_steps})",
+            self.max_steps,
+        )
         check(self.learning_rate > 0, "training.learning_rate must be above 0", self.learning_rate)
         check(
             self.schedule.min_learning_rate <= self.learning_rate,

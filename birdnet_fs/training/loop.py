@@ -90,6 +90,7 @@ def run_epochs(
     objective: Objective | None = None,
     validate: Validate | None = None,
     after_epoch: AfterEpoch | None = None,
+    undefined_because: str = "",
 ) -> TrainedWeights:
     """Train `model` in place and return the weights to keep.
 
@@ -109,6 +110,9 @@ def run_epochs(
             without improvement. None: no validation.
         after_epoch: Called with the rows of all finished epochs and the present weights, which the model holds during
             the call. None: nothing is called.
+        undefined_because: Why the monitored metric is undefined, where that is known. It is printed once, in the first
+            epoch without a value; such an epoch neither counts for `patience` or the plateau schedule nor is ranked.
+            Default: "".
 
     Returns:
         The weights to keep and the history.
@@ -122,16 +126,11 @@ def run_epochs(
     state = TrainingState(model, batches, settings, objective)
     trained = TrainedWeights(weights={})
     try:
-        _epochs(state, trained, validate, after_epoch, objective.monitor)
+        _epochs(state, trained, validate, after_epoch, objective.monitor, undefined_because)
         if settings.optimizer.swa_epochs:
             state.update_statistics()
     except KeyboardInterrupt:
         raise Interrupted(trained.weights or state.last_good, trained.history) from None
-    if settings.checkpoints.select == "best" and not trained.weights:
-        say(
-            f"{objective.monitor} was undefined in every epoch (no class has positives and negatives); the weights of "
-            "the last epoch are kept."
-        )
     trained.weights = trained.weights or state.last_good
     return trained
 
@@ -142,27 +141,32 @@ def _epochs(
     validate: Validate | None,
     after_epoch: AfterEpoch | None,
     monitor: str,
+    undefined_because: str,
 ) -> None:
     """Run all epochs; append their rows to the history and keep the weights of the epoch with the largest `monitor`."""
     settings, n_batches = state.settings, len(state.batches)
-    best, n_waited, started = -math.inf, 0, time.monotonic()
+    best, n_waited, n_undefined, stopped, started = -math.inf, 0, 0, False, time.monotonic()
     for step, epoch, batch in state.steps():
         try:
             state.losses.append(state.step(step, batch))
             if (step + 1) % n_batches:
                 continue
             state.finish_epoch(epoch)
+            row = {"epoch": epoch + 1, **state.pop_metrics(), "learning_rate": state.rate}
+            if validate is not None:
+                with state.averaged():
+                    row |= validate()
         except FloatingPointError as error:
             message = state.diverged_message(str(error), epoch, batch)
             raise DivergedError(message, trained.weights or state.last_good, trained.history) from None
-        row = {"epoch": epoch + 1, **state.pop_metrics(), "learning_rate": state.rate}
         state.last_good = state.averaged_weights()
-        if validate is not None:
-            with state.averaged():
-                row |= validate()
         row["seconds"] = round(time.monotonic() - started, 3)
         trained.history.append(row)
-        if validate is not None and not math.isnan(row[monitor]):  # an undefined metric is neither better nor worse
+        if validate is not None and math.isnan(row[monitor]):  # an undefined metric is neither better nor worse
+            n_undefined += 1
+            if n_undefined == 1:
+                say(_undefined(monitor, epoch, undefined_because, settings))
+        elif validate is not None:
             n_waited += 1
             if settings.schedule.name == "plateau":
                 state.plateau.update(row[monitor])
@@ -176,9 +180,32 @@ def _epochs(
         if after_epoch is not None:
             with state.averaged():
                 after_epoch(trained.history, state.last_good)
-        if settings.checkpoints.patience and n_waited >= settings.checkpoints.patience:
+        if settings.checkpoints.patience and n_waited >= settings.checkpoints.patience and not stopped:
+            stopped = True
+            state.stop_early(epoch)
             say(
                 f"{monitor} did not improve for {settings.checkpoints.patience} epochs "
-                "(training.checkpoints.patience); training stops."
+                f"(training.checkpoints.patience); {_end(state.n_epochs - epoch - 1)}."
             )
+        if epoch + 1 == state.n_epochs:
             return
+
+
+def _end(n_left: int) -> str:
+    if not n_left:
+        return "training stops"
+    return f"training stops after {n_left} more epochs, whose weights are averaged (training.optimizer.swa_epochs)"
+
+
+def _undefined(monitor: str, epoch: int, because: str, settings: schema.Training) -> str:
+    """A sentence on a monitored metric without a value and on the settings that have no effect by it."""
+    chosen = settings.checkpoints
+    idle = [
+        *(["training.checkpoints.select=best"] if chosen.select == "best" else []),
+        *(["training.checkpoints.patience"] if chosen.patience else []),
+        *(["training.checkpoints.n_best"] if chosen.n_best else []),
+        *(["training.schedule=plateau"] if settings.schedule.name == "plateau" else []),
+    ]
+    effect = f"; an epoch without it does not count for {', '.join(idle)}" if idle else ""
+    last = " (if no epoch has a value, the weights of the last epoch are kept)" if chosen.select == "best" else ""
+    return f"{monitor} is undefined in epoch {epoch + 1}{f': {because}' if because else ''}{effect}{last}."

@@ -19,6 +19,7 @@ from birdnet_fs.data.manifest import Clip, read_background
 from birdnet_fs.data.partition import Partition
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.metrics.auroc import undefined_because
 from birdnet_fs.runs.initial_weights import load_initial_weights
 from birdnet_fs.runs.run import build_network, check_classes
 from birdnet_fs.training.episodic.evaluation import episodic_validation
@@ -121,7 +122,7 @@ def build_episode_order(waveforms: Waveforms, experiment: schema.Experiment, par
 
 def build_validation(
     model: keras.Model, experiment: schema.Experiment, parts: Partition, read: Read
-) -> Validate | None:
+) -> tuple[Validate | None, str]:
     """Read the validation clips and build the function that validates a model after each epoch.
 
     Args:
@@ -131,17 +132,35 @@ def build_validation(
         read: Decodes clips.
 
     Returns:
-        The function, or None for an experiment without validation episodes.
+        The function, or None where there are no validation clips or episodes; and why the metric that ranks epochs is
+        undefined on these clips, "" where it is defined.
     """
     spec = experiment.frontend
-    if experiment.episodes and not experiment.episodes.n_val:
-        return None
+    if not parts.val or (experiment.episodes and not experiment.episodes.n_val):
+        return None, ""
     waveforms = read(parts.val, spec.sample_rate_hz)
     report_left_out(waveforms)
-    if experiment.episodes:
-        return episodic_validation(model, waveforms, spec, experiment.episodes, experiment.seed)
+    if experiment.episodes:  # check_episodes has drawn them: their accuracy is defined
+        return episodic_validation(model, waveforms, spec, experiment.episodes, experiment.seed), ""
     targets = clip_targets(waveforms.clips, parts.classes, multi_label=experiment.data.multi_label)
-    return supervised_validation(model, waveforms, targets, experiment, parts.classes)
+    validate = supervised_validation(model, waveforms, targets, experiment, parts.classes)
+    return validate, undefined_because(targets, parts.classes)
+
+
+def undefined_validation(experiment: schema.Experiment, parts: Partition) -> str:
+    """Say why the metric that ranks epochs will be undefined on the validation clips, before any is decoded.
+
+    Args:
+        experiment: The resolved settings.
+        parts: The divided clips.
+
+    Returns:
+        The reason, without a full stop; "" where the metric is defined.
+    """
+    if experiment.episodes:
+        return ""
+    targets = clip_targets(parts.val, parts.classes, multi_label=experiment.data.multi_label)
+    return undefined_because(targets, parts.classes)
 
 
 def read_background_noise(experiment: schema.Experiment, parts: Partition, read: Read) -> Waveforms | tuple[()]:

@@ -17,6 +17,7 @@ from birdnet_fs.core.random_streams import Stream, integer_seed
 from birdnet_fs.data.partition import PARTITION, Partition, partition, write_partition
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.frontend.empty_bands import check_bands
 from birdnet_fs.runs import provenance, teachers
 from birdnet_fs.runs.history import HISTORY, Row, Weights, write_history
 from birdnet_fs.runs.resolve import is_finished, resolved, with_neutral_settings
@@ -67,6 +68,7 @@ def train(
     """
     models.check_model(experiment.model)
     experiment = resolved(experiment)
+    check_bands(experiment.frontend)
     parts = partition(experiment)
     device = device_of(experiment.training.device)
     prepare.check_clips(experiment, parts)
@@ -126,8 +128,11 @@ def train(
         pseudo_labels=windows.drawn_as(experiment.pseudo_labels, n_labeled) if windows and windows.clips else None,
     )
     model = prepare.build_initial_network(experiment, parts, device, pretrained, report=True)
-    say(f"{experiment.name}: {n_labeled} clips, {len(parts.classes)} classes, {model.count_params():,} parameters")
-    validate = prepare.build_validation(model, experiment, parts, read) if parts.val else None
+    say(
+        f"{experiment.name}: {n_labeled} clips, {len(parts.classes)} classes, {model.count_params():,} parameters, "
+        f"{experiment.training.epochs} epochs of {len(batches)} steps"
+    )
+    validate, undefined = prepare.build_validation(model, experiment, parts, read)
     objective = dataclasses.replace(prepare.build_objective(model, experiment, targets), classes=parts.classes)
     if teacher:
         objective = distillation.with_distillation(objective, model, teacher, experiment.distillation)
@@ -154,7 +159,13 @@ def train(
     with callbacks.tracking:
         try:
             trained = run_epochs(
-                model, batches, experiment.training, objective=objective, validate=validate, after_epoch=after_epoch
+                model,
+                batches,
+                experiment.training,
+                objective=objective,
+                validate=validate,
+                after_epoch=after_epoch,
+                undefined_because=undefined,
             )
         except (DivergedError, Interrupted) as error:
             if error.history:

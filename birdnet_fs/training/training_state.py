@@ -46,6 +46,7 @@ class TrainingState:
         losses: Losses of the steps since the last call of `pop_metrics`.
         plateau: Factor of the learning rate that depends on the validation.
         rate: Learning rate of the last step.
+        n_epochs: Number of epochs that are trained; `settings.epochs`, or fewer after `stop_early`.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class TrainingState:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.average = [v.value.detach().clone() for v in _state(model)] if settings.optimizer.ema else []
         self.swa = optimizer.WeightAverage()
+        self.n_epochs = settings.epochs
         self.statistics = [v.value.detach() for v in _state(model) if not v.trainable]
         self.skipped = 0
         self.last_good = self.averaged_weights()
@@ -106,11 +108,21 @@ class TrainingState:
             FloatingPointError: A moving statistic is not finite.
         """
         self._check_statistics()
-        if self.settings.optimizer.swa_epochs and epoch >= self.settings.epochs - self.settings.optimizer.swa_epochs:
+        if epoch >= self.n_epochs - self.settings.optimizer.swa_epochs:
             self.swa.update([v.value for v in _state(self.model)])
             self.average = self.swa.tensors
         if epoch + 1 == self.settings.finetuning.unfreeze_epoch < self.settings.epochs:
             self._unfreeze()
+
+    def stop_early(self, epoch: int) -> None:
+        """End the training after this epoch; with SWA, after the epochs that its average still lacks.
+
+        Args:
+            epoch: Index of the finished epoch, from 0.
+        """
+        n_averaged = self.settings.optimizer.swa_epochs
+        if epoch < self.n_epochs - n_averaged:  # the average has not begun
+            self.n_epochs = epoch + 1 + n_averaged
 
     def update_statistics(self) -> None:
         """Recompute the statistics of BatchNorm under the averaged weights by a pass over the training data (SWA)."""

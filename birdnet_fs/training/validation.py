@@ -36,7 +36,7 @@ def supervised_validation(
     Returns:
         A function that returns val_loss (cross-entropy of the probabilities), val_acc, val_precision, val_recall,
         val_f1 (means over the classes that occur), val_macro_auroc and the accuracy of each class; undefined metrics
-        are NaN.
+        are NaN. It raises FloatingPointError when a score is not finite.
     """
     spec, data = experiment.frontend, experiment.data
     multi_label = data.multi_label
@@ -50,6 +50,8 @@ def supervised_validation(
 
         each = (waveforms[i] for i in range(len(waveforms)))
         scores = score_waveforms(logits_of, each, rule=rule, activation=data.activation)
+        if not np.isfinite(scores).all():
+            raise FloatingPointError("A score of a validation clip")
         report = classification.classification_report(targets, scores, multi_label=multi_label)
         accuracy = classification.exact_match if multi_label else classification.accuracy
         return {

@@ -29,7 +29,7 @@ from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.runs.history import Row
 from birdnet_fs.runs.resolve import resolved
 from birdnet_fs.training.loop import DivergedError, device_of
-from birdnet_fs.training.prepare import Read
+from birdnet_fs.training.prepare import Read, undefined_validation
 from birdnet_fs.training.tracking import tracker
 from birdnet_fs.training.trainer import PRETRAIN, pretrain, train
 from birdnet_fs.tuning.liveness import exclusive
@@ -53,7 +53,7 @@ def check_tuning(base: schema.Experiment, space: schema.Space) -> schema.Experim
         The experiment with resolved settings.
 
     Raises:
-        UserError: There is nothing to validate on. Errors of the space and of the settings are passed on.
+        UserError: There is nothing to validate on, or the metric that compares trials is undefined there. Errors of the space and of the settings are passed on.
     """
     check_space(space, base)
     base = resolved(base)
@@ -61,10 +61,16 @@ def check_tuning(base: schema.Experiment, space: schema.Space) -> schema.Experim
     tracker.check_tracking(base.training)
     if base.episodes and not base.episodes.n_val:
         raise UserError("Tuning needs validation episodes, and episodes.n_val is 0; set it (for example 200).")
-    if not partition(base).val:
+    parts = partition(base)
+    if not parts.val:
         raise UserError(
             "Tuning needs validation clips, and there are none; set data.val_fraction (for example 0.2) or "
             "data.split=70/15/15."
+        )
+    if because := undefined_validation(base, parts):
+        raise UserError(
+            f"Tuning compares trials by val_macro_auroc, which is undefined on the {len(parts.val)} validation clips: "
+            f"{because}. Set a larger data.val_fraction, or another data.split."
         )
     return base
 

@@ -35,6 +35,19 @@ def test_accuracies_are_printed_and_written(untrained: Path, clips: Path, tmp_pa
     assert all(0 <= row["accuracy"] <= 1 for row in found["results"])
 
 
+def test_classes_and_shots_without_enough_clips_are_named(untrained: Path, clips: Path, tmp_path: Path) -> None:
+    (clips / "tit" / "3.wav").unlink()
+    options = ["--ways", 2, "--shots", "1,2,9", "--queries", 2, "--episodes", 20, "-o", tmp_path / "found.json"]
+    out = CliRunner().invoke(app, ["fewshot-eval", *map(str, [untrained, clips, *options])], catch_exceptions=False)
+    assert "left out of the 2-shot episodes across recordings: tit has 3 clips, fewer than the 4" in out.stderr
+    assert "No 9-shot episodes across recordings" in out.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert {row["n_shot"] for row in found["results"]} == {1, 2}
+    assert any("tit has 3 clips" in message for message in found["messages"])
+    with pytest.raises(UserError, match="No 9-shot episodes across recordings"):
+        fewshot_eval(untrained, clips, "--ways", 2, "--shots", 9)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

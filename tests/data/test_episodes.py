@@ -120,9 +120,9 @@ def test_undrawable_classes_have_a_reason():
 def test_evaluation_episodes_equal_those_drawn_separately():
     labels, groups = items(5, 20, 500)
     asked = {"n_way": 3, "n_shot": 1, "n_query": 2, "n_episodes": 10, "seed": 4}
-    drawn, reasons = draw_evaluation_episodes(labels, groups, **asked)
-    assert not reasons
-    for episodes, recordings in zip(drawn, ("across", "within"), strict=True):
+    found = draw_evaluation_episodes(labels, groups, **asked)
+    assert not found.reasons and not found.left_out
+    for episodes, recordings in zip(found.drawn, ("across", "within"), strict=True):
         alone = draw_episodes(labels, groups, recordings=recordings, stream=Stream.EVALUATION_EPISODES, **asked)
         assert np.array_equal(episodes.support, alone.support) and np.array_equal(episodes.query, alone.query)
 
@@ -137,14 +137,34 @@ def test_episodes_of_training_validation_and_test_differ():
 
 def test_evaluation_without_one_kind_of_episodes_gives_the_reason():
     asked = {"n_way": 2, "n_shot": 1, "n_query": 1, "n_episodes": 10, "seed": 0}
-    drawn, reasons = draw_evaluation_episodes(list("aabb"), list("1234"), **asked)
-    assert [episodes.recordings for episodes in drawn] == ["across"]
-    assert "at most 1 clips in a recording" in reasons["within"]
-    drawn, reasons = draw_evaluation_episodes(list("aabb"), list("1111"), **asked)
-    assert [episodes.recordings for episodes in drawn] == ["within"]
-    assert "a has one recording only" in reasons["across"]
-    with pytest.raises(UserError, match="needs at least 3 classes"):
-        draw_evaluation_episodes(list("aabb"), list("1234"), **{**asked, "n_way": 3})
+    found = draw_evaluation_episodes(list("aabb"), list("1234"), **asked)
+    assert [episodes.recordings for episodes in found.drawn] == ["across"]
+    assert "at most 1 clips in a recording" in found.reasons["within"]
+    found = draw_evaluation_episodes(list("aabb"), list("1111"), **asked)
+    assert [episodes.recordings for episodes in found.drawn] == ["within"]
+    assert "a has one recording only" in found.reasons["across"]
+    found = draw_evaluation_episodes(list("aabb"), list("1234"), **{**asked, "n_way": 3})
+    assert not found.drawn and "needs at least 3 classes" in found.reasons["across"]
+    with pytest.raises(UserError, match="n_way must be 2 or more"):
+        draw_evaluation_episodes(list("aabb"), list("1234"), **{**asked, "n_way": 1})
+
+
+def test_evaluation_leaves_out_classes_with_too_few_clips():
+    """Three classes of four clips, one of a single clip and one with all clips of one recording."""
+    labels = [*("owl", "tit", "wren") * 4, "rook", *["robin"] * 4]
+    groups = [f"{label}{i}" for i, label in enumerate(labels[:13])] + ["robin"] * 4
+    asked = {"n_way": 3, "n_shot": 1, "n_query": 2, "n_episodes": 50, "seed": 0}
+    found = draw_evaluation_episodes(labels, groups, **asked)
+    (episodes,) = found.drawn
+    assert found.left_out == {
+        "across": {"robin": "has one recording only", "rook": "has 1 clips, fewer than the 3 of an episode"}
+    }
+    assert episodes.names == ("owl", "tit", "wren")
+    for clips in (episodes.support, episodes.query):
+        assert (np.array(labels)[clips] == np.array(episodes.names)[episodes.classes][..., None]).all()
+    assert "1 of 5 have them" in found.reasons["within"]
+    more = draw_evaluation_episodes(labels, groups, **{**asked, "n_way": 4})
+    assert not more.drawn and "n_way=4 needs 4 classes with enough clips, and 3 of 5" in more.reasons["across"]
 
 
 @pytest.mark.parametrize(

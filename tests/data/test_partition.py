@@ -70,6 +70,23 @@ def test_drawn_folds_hold_out_every_clip_once_and_divide_no_group(table) -> None
         assert {clip.labels[0] for clip in part.held_out} == {f"species{k}" for k in range(4)}
 
 
+@pytest.mark.parametrize(("n", "n_folds"), [(3, 3), (2, 2), (1, 0)])
+def test_few_recordings_have_fewer_folds(table, n: int, n_folds: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four species of n recordings each: the table has 40 rows, of which the first 4 n are used."""
+    root = table(group=lambda i: str(i), label=lambda i: f"species{i % 4}", split=lambda i: "in" if i < 4 * n else "out")
+    asked = experiment(root, where="split=in")
+    part = partition(asked)
+    assert (len(part.train), len(part.held_out)) == ((4 * (n - 1), 4) if n_folds else (4, 0))
+    assert ("The number of folds is" if n_folds else "Nothing is held out") in capsys.readouterr().err
+    if not n_folds:
+        with pytest.raises(UserError, match="needs classes with two recordings"):
+            fold_numbers(asked)
+        return
+    assert fold_numbers(asked) == list(range(n_folds))
+    with pytest.raises(UserError, match=r"data\.fold must be one of the folds \[0, 1.*Received: 4"):
+        partition(experiment(root, where="split=in", fold=4))
+
+
 def test_folds_of_the_table_are_used_with_any_numbers(table) -> None:
     root = table(fold=lambda i: i % 20 % 3 + 1)
     assert fold_numbers(experiment(root)) == [1, 2, 3]

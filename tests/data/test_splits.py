@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.copies import fingerprints
 from birdnet_fs.data.manifest import Clip, read_manifest
-from birdnet_fs.data.splits import PINNED, assign_folds, leak_report, split_by_groups
+from birdnet_fs.data.splits import PINNED, assign_folds, leak_report, possible_folds, split_by_groups
 from birdnet_fs.schema import Data
 
 
@@ -77,12 +77,28 @@ def test_rare_class_is_pinned_with_a_message(capsys):
     assert (folds[20:] == PINNED).all() and folds[0] == PINNED and (folds[1:20] >= 0).all()
     said = capsys.readouterr().err
     assert "1 classes have fewer groups than 5 folds" in said and "rare (3)" in said
-    with pytest.raises(UserError, match="No class has 5 groups"):
-        assign_folds(["x"] * 4, ["1", "2", "3", "4"], 5, 0)
     with pytest.raises(UserError, match="same length"):
         assign_folds(["x"], ["1", "2"], 5, 0)
     with pytest.raises(UserError, match="sum to 1"):
         split_by_groups(labels, groups, (0.5, 0.2), 0)
+
+
+@pytest.mark.parametrize(
+    ("n_groups", "n_folds"),
+    [((3, 3, 3), 3), ((4, 3, 3), 3), ((3, 3, 20), 3), ((3, 20, 20), 5), ((2, 2), 2), ((2, 1, 1), 2), ((1, 1), 1)],
+)
+def test_number_of_folds_is_lowered_to_what_most_classes_can_fill(n_groups, n_folds, capsys):
+    labels = [f"species{c}" for c, n in enumerate(n_groups) for _ in range(n)]
+    groups = [f"recording{i}" for i in range(len(labels))]
+    folds = assign_folds(labels, groups, 5, 0)
+    said = capsys.readouterr().err
+    assert possible_folds(labels, groups, 5) == n_folds
+    assert set(folds.tolist()) - {PINNED} == (set(range(n_folds)) if n_folds > 1 else set())
+    for c, n in enumerate(n_groups):
+        held = {fold for fold, label in zip(folds.tolist(), labels, strict=True) if label == f"species{c}"}
+        assert held == (set(range(n_folds)) if n >= n_folds > 1 else {PINNED})
+    assert (f"The number of folds is {n_folds}, not 5 (data.n_folds)" in said) == (1 < n_folds < 5)
+    assert ("Nothing is held out: none of the 2 classes has two recordings" in said) == (n_folds == 1)
 
 
 def test_leak_report_finds_groups_columns_and_identical_recordings(tmp_path):

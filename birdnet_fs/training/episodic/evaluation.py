@@ -92,13 +92,17 @@ def episodic_validation(
         seed: Seed of the experiment.
 
     Returns:
-        A function that returns the columns `val_...` of history.csv for the present weights.
+        A function that returns the columns `val_...` of history.csv for the present weights, or raises
+        FloatingPointError when an embedding is not finite.
     """
     items, episodes = draw_items(waveforms.clips, settings, settings.n_val, seed, Stream.VALIDATION_EPISODES)
     embedder = Embedder(model, spec)
 
     def validate() -> dict[str, float]:
-        result, loss = episode_result(model, embedder.items(waveforms, items), episodes)
+        embeddings = embedder.items(waveforms, items)
+        if not np.isfinite(embeddings).all():
+            raise FloatingPointError("An embedding of a validation clip")
+        result, loss = episode_result(model, embeddings, episodes)
         report = result.precision_recall_f1
         return {
             "val_loss": loss,
