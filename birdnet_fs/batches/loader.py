@@ -34,8 +34,8 @@ class TrainingBatches:
 
     A batch holds features float32 [batch, n_frames, n_mels, n_channels], targets float32 [batch, n_classes] (soft where
     mixed) and indices of the clips int64 [batch]. Every clip occurs `training.sampling.crops_per_clip` times in an
-    epoch, unless `order`, another setting of `training.sampling` or the number of steps changes that. A last batch of one item is dropped,
-    since batch normalization has no variance there.
+    epoch, unless `order`, another setting of `training.sampling`, `training.min_steps` or `training.max_steps` changes
+    that. A last batch of one item is dropped, since batch normalization has no variance there.
 
     Args:
         waveforms: The training clips.
@@ -166,7 +166,9 @@ class _Order(Sampler[Keys]):
             self.targets, self.settings.sampling.name, rare_class_weight=self.settings.loss.rare_class_weight
         )
         sampling = self.settings.sampling
-        counts = np.ones(len(self.targets)) if durations_s is None else np.divide(durations_s, sampling.seconds_per_crop)
+        counts = (
+            np.ones(len(self.targets)) if durations_s is None else np.divide(durations_s, sampling.seconds_per_crop)
+        )
         counts = np.clip(np.rint(counts[: len(self.targets)]), 1, MAX_CROPS_BY_LENGTH).astype(int)
         self._n_crops, self._n_most = sampling.crops_per_clip * counts, sys.maxsize
         self._fit_steps(len(self._draw_clips()))

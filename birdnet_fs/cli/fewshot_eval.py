@@ -40,8 +40,9 @@ def fewshot_eval(
     """Measure the accuracy over many episodes of new classes, with 95 % intervals.
 
     A clip is a recording or, where INPUT has times, an event in a recording; rows with no class or with several are
-    skipped, and so are classes with fewer clips than an episode needs. Support and query clips are drawn from different recordings ("across") and, in a separate evaluation, from
-    the same recording ("within"), where the data allows it. All methods classify the same queries.
+    skipped, and so are classes with fewer clips than an episode needs. Support and query clips are drawn from different
+    recordings ("across") and, in a separate evaluation, from the same recording ("within"), where the data allows it.
+    All methods classify the same queries.
     """
     from birdnet_fs import schema
     from birdnet_fs.core.files import write_json

@@ -174,7 +174,9 @@ def _parts(clips: Sequence[Clip], manifest: Manifest, experiment: schema.Experim
     folds = _table_folds(clips) or splits.assign_folds(labels, groups, data.n_folds, experiment.seed).tolist()
     none_held_out = set(folds) == {splits.PINNED}
     if data.fold not in folds and not none_held_out:
-        raise UserError(f"data.fold must be one of the folds {sorted(set(folds) - {splits.PINNED})}. Received: {data.fold}")
+        raise UserError(
+            f"data.fold must be one of the folds {sorted(set(folds) - {splits.PINNED})}. Received: {data.fold}"
+        )
     parts = [HELD_OUT if fold == data.fold else TRAIN for fold in folds]
     if data.val_fraction:
         left = [i for i, part in enumerate(parts) if part == TRAIN]

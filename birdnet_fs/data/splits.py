@@ -1,8 +1,8 @@
 """Folds and splits in which every group (recording, site, recordist) is on one side, and a report of what crosses them.
 
 Splits are stratified by the primary label. A class with fewer groups than parts cannot be in every part; scikit-learn
-only warns, here its groups are assigned to training and a message lists these classes. Where that would be most classes,
-the number of folds is lowered.
+only warns, here its groups are assigned to training and a message lists these classes. Where that would be most
+classes, the number of folds is lowered.
 """
 
 import warnings

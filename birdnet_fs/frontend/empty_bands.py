@@ -1,7 +1,7 @@
 """Mel bands that contain no FFT bin: their energy is 0 in every frame, whatever the sound.
 
-librosa.filters.mel and torchaudio warn about such bands, too. They appear where the bands are narrower than the distance
-of the FFT bins, sample rate / n_fft: at low frequencies, with many bands, and at high sample rates.
+librosa.filters.mel and torchaudio warn about such bands, too. They appear where bands are narrower than the distance of
+the FFT bins, sample rate / n_fft: at low frequencies, with many bands, and at high sample rates.
 """
 
 import numpy as np

@@ -52,9 +52,9 @@ def evaluate_scores(
         log_loss, precision, recall, f1 (means over the classes that occur), weighted_precision, weighted_recall,
         weighted_f1 (every class weighing its rows), cmap, no_call_average_precision (of rows without a label by how low
         the highest score is; multi-label), n_segments, n_groups, n_bootstrap, seed, per_class (a list of
-        name, n_positives, n_predicted, auroc, average_precision, precision, recall, f1, best_f1 and threshold, the one of the best
-        f1), confusion ([true][called], rows with one label only) and remarks (reports/remarks.py). Precision, recall and f1 are of classes called
-        as `accuracy` has them called.
+        name, n_positives, n_predicted, auroc, average_precision, precision, recall, f1, best_f1 and threshold, the one
+        of the best f1), confusion ([true][called], rows with one label only) and remarks (reports/remarks.py).
+        Precision, recall and f1 are of classes called as `accuracy` has them called.
 
     Raises:
         UserError: Shapes do not fit, or a score is NaN.

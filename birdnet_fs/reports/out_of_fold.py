@@ -138,9 +138,8 @@ def undefined_in_folds(folds: Sequence[Mapping[str, Any]]) -> list[str]:
     for name in HEADLINE:
         lacking = [f"seed {row['seed']} fold {row['fold']}" for row in folds if row[name] is None]
         if lacking:
-            found.append(
-                f"{name} is undefined in {len(lacking)} of {len(folds)} folds ({', '.join(lacking)}) and not in its mean."
-            )
+            where = f"{len(lacking)} of {len(folds)} folds ({', '.join(lacking)})"
+            found.append(f"{name} is undefined in {where} and not in its mean.")
     return found
 
 

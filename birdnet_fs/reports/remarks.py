@@ -57,7 +57,9 @@ def _on_size(metrics: Mapping[str, Any]) -> str:
         return "Every class has one clip here (n = 1), so the recall of a class can only be 0 or 1."
     if single:
         more = f" and {len(single) - N_NAMED} more" if len(single) > N_NAMED else ""
-        return f"{len(single)} of {len(present)} classes have one clip here (n = 1): {', '.join(single[:N_NAMED])}{more}."
+        return (
+            f"{len(single)} of {len(present)} classes have one clip here (n = 1): {', '.join(single[:N_NAMED])}{more}."
+        )
     return ""
 
 

@@ -53,7 +53,8 @@ def check_tuning(base: schema.Experiment, space: schema.Space) -> schema.Experim
         The experiment with resolved settings.
 
     Raises:
-        UserError: There is nothing to validate on, or the metric that compares trials is undefined there. Errors of the space and of the settings are passed on.
+        UserError: There is nothing to validate on, or the metric that compares trials is undefined there. Errors of the
+            space and of the settings are passed on.
     """
     check_space(space, base)
     base = resolved(base)

@@ -200,6 +200,33 @@ def test_inverse_sampling_balances_classes() -> None:
     assert clips_of(drawn, 5) == clips_of(order(name="inverse", crops_per_clip=4), 5) != clips_of(drawn, 6)
 
 
+def test_epochs_are_repeated_up_to_the_least_number_of_steps() -> None:
+    few = np.eye(2, dtype=np.float32)[[0, 0, 1, 1, 1]]
+    for batch_size, epochs, min_steps in ((4, 3, 20), (16, 10, 95), (2, 1, 1)):
+        training = Training(batch_size=batch_size, epochs=epochs, min_steps=min_steps)
+        drawn = _Order(few, Experiment(seed=3, training=training))
+        assert min_steps <= epochs * len(drawn) <= max(min_steps + 3 * epochs, epochs * 3)
+        counts = Counter(clips_of(drawn))
+        assert max(counts.values()) == min(counts.values())
+
+
+def test_epochs_are_parts_up_to_the_largest_number_of_steps() -> None:
+    training = Training(batch_size=10, epochs=4, max_steps=30)
+    drawn = _Order(TARGETS, Experiment(seed=3, training=training))
+    assert len(drawn) == 7
+    epochs = [clips_of(drawn, epoch) for epoch in range(4)]
+    assert all(len(set(epoch)) == 70 for epoch in epochs) and len(set.union(*map(set, epochs))) > 120
+
+
+def test_crops_by_length_give_long_clips_more() -> None:
+    few = np.eye(2, dtype=np.float32)[[0, 0, 1, 1]]
+    training = Training(batch_size=10, sampling=Sampling(seconds_per_crop=3.0, crops_per_clip=2))
+    drawn = _Order(few, Experiment(seed=3, training=training), durations_s=(1.0, 6.4, 9.0, 3600.0))
+    assert Counter(clips_of(drawn)) == {0: 2, 1: 4, 2: 6, 3: 40}
+    with pytest.raises(UserError, match=r"training\.sampling\.seconds_per_crop and min_clips_per_class"):
+        Sampling(seconds_per_crop=3.0, min_clips_per_class=4)
+
+
 def test_over_and_undersampling_reach_their_limits() -> None:
     drawn = order(min_clips_per_class=20, max_clips_per_class=60)
     counts = Counter(clips_of(drawn))

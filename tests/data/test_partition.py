@@ -73,7 +73,7 @@ def test_drawn_folds_hold_out_every_clip_once_and_divide_no_group(table) -> None
 @pytest.mark.parametrize(("n", "n_folds"), [(3, 3), (2, 2), (1, 0)])
 def test_few_recordings_have_fewer_folds(table, n: int, n_folds: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Four species of n recordings each: the table has 40 rows, of which the first 4 n are used."""
-    root = table(group=lambda i: str(i), label=lambda i: f"species{i % 4}", split=lambda i: "in" if i < 4 * n else "out")
+    root = table(group=str, label=lambda i: f"species{i % 4}", split=lambda i: "in" if i < 4 * n else "out")
     asked = experiment(root, where="split=in")
     part = partition(asked)
     assert (len(part.train), len(part.held_out)) == ((4 * (n - 1), 4) if n_folds else (4, 0))

@@ -144,6 +144,52 @@ def test_undefined_validation_metric_neither_stops_training_nor_lowers_rate(sche
     assert [row["learning_rate"] for row in fitted.history] == [settings.learning_rate] * 5
 
 
+def test_undefined_validation_metric_is_said_once_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoints = Checkpoints(select="best", patience=1, n_best=1)
+    settings = Training(epochs=3, schedule=Schedule("plateau"), checkpoints=checkpoints)
+    fitted = run_epochs(
+        network(),
+        FixedBatches(),
+        settings,
+        validate=lambda: {"val_macro_auroc": math.nan},
+        undefined_because="all 4 clips are owls",
+    )
+    said = [line for line in capsys.readouterr().err.splitlines() if "undefined" in line]
+    assert len(said) == 1 and said[0].startswith("val_macro_auroc is undefined in epoch 1: all 4 clips are owls")
+    for name in ("select=best", "patience", "n_best", "schedule=plateau", "the last epoch are kept"):
+        assert name in said[0]
+    assert len(fitted.history) == 3
+
+
+def test_validation_that_is_not_finite_keeps_the_last_good_epoch() -> None:
+    model, seen = network(), []
+
+    def validate() -> dict[str, float]:
+        seen.append(model_weights(model))
+        if len(seen) == 2:
+            raise FloatingPointError("A score of a validation clip")
+        return {"val_macro_auroc": 0.5}
+
+    with pytest.raises(DivergedError, match="A score of a validation clip became NaN or infinite in epoch 2") as caught:
+        run_epochs(model, FixedBatches(), Training(epochs=3), validate=validate)
+    assert len(caught.value.history) == 1
+    for name, value in seen[0].items():
+        np.testing.assert_array_equal(caught.value.weights[name], value)
+
+
+def test_early_stopping_with_swa_averages_the_epochs_after_the_stop(capsys: pytest.CaptureFixture[str]) -> None:
+    """Patience 2 ends after epoch 3 of 20; the weights are those of a training of 5 epochs that averages its last 2."""
+    scores = iter([0.9, 0.8, 0.8, 0.95, 0.8])
+    options = {"schedule": Schedule("constant", warmup_epochs=0), "optimizer": Optimizer(swa_epochs=2)}
+    settings = Training(epochs=20, checkpoints=Checkpoints(patience=2), **options)
+    fitted = run_epochs(network(), FixedBatches(), settings, validate=lambda: {"val_macro_auroc": next(scores)})
+    assert "training stops after 2 more epochs, whose weights are averaged" in capsys.readouterr().err
+    assert len(fitted.history) == 5
+    expected = run_epochs(network(), FixedBatches(), Training(epochs=5, **options))
+    for name, value in expected.weights.items():
+        np.testing.assert_array_equal(fitted.weights[name], value, err_msg=name)
+
+
 def test_custom_objective_uses_its_network_loss_and_monitor() -> None:
     """Half the squared mean of the pooled maps: nothing that the logits' weights have a part in."""
     model = network()
