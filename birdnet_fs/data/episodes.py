@@ -107,8 +107,8 @@ def draw_episodes(
     if found:
         raise UserError(
             f"Episodes of n_shot={n_shot} and n_query={n_query} with recordings={recordings!r} cannot be drawn: "
-            f"{listed(found, 3)}. Add clips, leave these classes out, use a smaller n_shot or n_query, or set recordings "
-            f"to another of {', '.join(RECORDINGS)}."
+            f"{listed(found, 3)}. Add clips, leave these classes out, use a smaller n_shot or n_query, or set "
+            f"recordings to another of {', '.join(RECORDINGS)}."
         )
     items = Items(labels, groups)
     if len(items.names) < n_way:
