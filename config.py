@@ -408,7 +408,7 @@ def animal_spot(*, quick: bool = False) -> Experiment:
     """
     return Experiment(
         name="animal_spot",
-        data=Data(root="clips", layout="animal_spot", split="70/15/15"),
+        data=Data(root="clips", layout="animal_spot", split="70/15/15", noise_label="class"),
         frontend=preset("animal_spot"),
         model=Model("resnet/18", dropout=0.0),
         augmentation=Augmentation(animal_spot=AnimalSpot(p=1.0)),

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from reading import (
     cut_windows,
     outputs_of,
     pad_to,
+    printable,
     read_audio,
 )
 from run_tflite import load
@@ -80,7 +82,7 @@ def enroll(given: argparse.Namespace) -> int:
         noises = embed_background(network, given.background)
     new = fit_prototypes(known, noises, network.comparison, network.encoder, unknown=given.unknown)
     save_prototypes(given.output, new)
-    print(f"{len(new.names)} classes: {', '.join(new.names)}")
+    print(f"{len(new.names)} classes: {printable(', '.join(new.names))}")
     return 0
 
 
@@ -95,7 +97,7 @@ def score(given: argparse.Namespace) -> int:
     """
     network = open_network(given.model)
     known = network.prototypes(given.prototypes)
-    labels = [name if "_" in name else f"{name}_{name}" for name in known.names]
+    names = list(known.names)
     n_refused = 0
     for path in given.audio:
         try:
@@ -108,11 +110,11 @@ def score(given: argparse.Namespace) -> int:
         logits = known.logits(np.stack([network.embedding(part) for _, _, part in parts]), network.comparison)
         rows = [(start, end, logits[i]) for i, (start, end, _) in enumerate(parts)]
         if given.json:
-            print(json.dumps({"file": str(path), **as_json(labels, rows)}))
+            print(json.dumps({"file": str(path), **as_json(names, rows)}))
             continue
         if len(given.audio) > 1:
             print(path)
-        for line in as_text(labels, rows, "softmax", given.top):
+        for line in as_text(names, rows, "softmax", given.top):
             print(line)
     return 2 if n_refused == len(given.audio) else int(n_refused > 0)
 
@@ -251,7 +253,7 @@ def embed_clips(network: Network, folder: Path, known: Support, extend: bool, n_
 
 
 def class_label(name: str, folder: Path) -> str:
-    """The class that a folder's name stands for: the part before a comma.
+    """The class that a folder's name stands for: the whole name, as `birdnet-fs enroll` reads it.
 
     Args:
         name: Name of the folder.
@@ -261,12 +263,19 @@ def class_label(name: str, folder: Path) -> str:
         The class.
 
     Raises:
-        InputError: The name is empty, starts with "-" or stands for no class, such as "noise".
+        InputError: The name is empty, starts with "-" (but for a number), stands for no class, such as "noise", or
+            contains a line break or another control character.
     """
-    label = name.split(",")[0].strip()
-    if not label or label.startswith("-") or label.lower() in (*NO_CLASS, UNKNOWN):
-        raise InputError(f"{folder / name} is not the name of a class; rename it, or give it as --background.")
+    label = name.strip()
+    absent = label.startswith("-") and not label[1:].strip().isdecimal()
+    if not label or absent or label.lower() in (*NO_CLASS, UNKNOWN) or ";" in label or any(map(_is_control, label)):
+        shown = printable(str(folder / name))
+        raise InputError(f"{shown} is not the name of a class; rename it, or give it as --background.")
     return label
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def embed_clip(network: Network, path: Path) -> np.ndarray | None:
@@ -345,7 +354,7 @@ def audio_files(folder: Path) -> list[Path]:
 
 def warn(text: str) -> None:
     """Print a message to standard error."""
-    print(f"enroll_tflite.py: {text}", file=sys.stderr)
+    print(f"enroll_tflite.py: {printable(text)}", file=sys.stderr)
 
 
 def main() -> int:

@@ -43,9 +43,23 @@ class Artifact:
     """An exported network with its sidecars, ready to run."""
 
     sidecar: dict[str, Any]
-    labels: list[str]
+    labels: list[str]  # lines of the labels file, in the form that other programs read
     constants: dict[str, np.ndarray]
     network: Network
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names as they were trained."""
+        return [str(name) for name in self.sidecar["classes"]]
+
+    @property
+    def names(self) -> list[str]:
+        """Names to show: the common name where the labels file has a scientific one too, else the whole class name."""
+        pairs = [line.partition("_")[::2] for line in self.labels]
+        return [
+            second if " " in first and second not in ("", first) and "_" not in second else name
+            for name, (first, second) in zip(self.classes, pairs, strict=True)
+        ]
 
 
 def open_artifact(model: Path, suffix: str, open_runtime: Callable[[Path], Network], *, verify: bool) -> Artifact:
@@ -366,11 +380,11 @@ def pad_to(waveform: np.ndarray, n_samples: int) -> np.ndarray:
     return np.pad(waveform, (0, n_samples - len(waveform)))
 
 
-def as_json(labels: list[str], rows: list[tuple[float, float, np.ndarray]], kind: str = "logits") -> dict[str, Any]:
+def as_json(classes: list[str], rows: list[tuple[float, float, np.ndarray]], kind: str = "logits") -> dict[str, Any]:
     """All scores as JSON values.
 
     Args:
-        labels: Labels of the classes.
+        classes: Class names.
         rows: (start_s, end_s, scores [n_classes]) of every segment.
         kind: Key of the scores, "logits" or "probabilities". Default: "logits".
 
@@ -378,14 +392,14 @@ def as_json(labels: list[str], rows: list[tuple[float, float, np.ndarray]], kind
         {"labels": [...], "segments": [{"start_s", "end_s", kind}, ...]}.
     """
     found = [{"start_s": a, "end_s": b, kind: [float(v) for v in row]} for a, b, row in rows]
-    return {"labels": labels, "segments": found}
+    return {"labels": classes, "segments": found}
 
 
-def as_text(labels: list[str], rows: list[tuple[float, float, np.ndarray]], activation: str, top: int) -> Iterator[str]:
+def as_text(names: list[str], rows: list[tuple[float, float, np.ndarray]], activation: str, top: int) -> Iterator[str]:
     """One line per segment with its times and best classes.
 
     Args:
-        labels: Labels of the classes.
+        names: Names of the classes; control characters in them are escaped.
         rows: (start_s, end_s, scores [n_classes]) of every segment.
         activation: "sigmoid" or "softmax"; "" where the scores are probabilities.
         top: Number of classes per segment.
@@ -396,8 +410,13 @@ def as_text(labels: list[str], rows: list[tuple[float, float, np.ndarray]], acti
     for start, end, row in rows:
         scores = probabilities(row, activation) if activation else row
         best = np.argsort(-scores, kind="stable")[: max(1, top)]
-        names = ", ".join(f"{labels[i].partition('_')[2]} {scores[i]:.3f}" for i in best)
-        yield f"{start:8.2f} {end:8.2f}  {names}"
+        shown = ", ".join(f"{printable(names[i])} {scores[i]:.3f}" for i in best)
+        yield f"{start:8.2f} {end:8.2f}  {shown}"
+
+
+def printable(text: str) -> str:
+    """The text with control characters and line breaks as backslash escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def companion_file(stem: Path, ending: str) -> Path:
@@ -421,9 +440,9 @@ def score_command(script: str, load: Callable[[Path], Artifact]) -> int:
         return 2
     kind = artifact.sidecar["output"]
     if given.json:
-        print(json.dumps(as_json(artifact.labels, rows, kind)))
+        print(json.dumps(as_json(artifact.classes, rows, kind)))
         return 0
     activation = artifact.sidecar["activation"] if kind == "logits" else ""
-    for line in as_text(artifact.labels, rows, activation, given.top):
+    for line in as_text(artifact.names, rows, activation, given.top):
         print(line)
     return 0

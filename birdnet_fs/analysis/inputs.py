@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -69,15 +70,40 @@ def find_recordings(inputs: Sequence[Path | str]) -> Inputs:
 def table_stems(recordings: Iterable[Path], root: Path) -> dict[Path, str]:
     """Names of the tables of each recording, without the suffix of the format.
 
-    The name of the recording without its extension, as in BirdNET-Analyzer, or with it where recordings of a folder
-    differ in nothing else (`a.wav`, `a.flac`). Names are compared case-insensitively, as some file systems do.
+    The name of the recording without its extension, as in BirdNET-Analyzer, or with it where the table of another
+    recording would have the same name (`a.wav`, `a.flac`); a name that still occurs twice has a number. Names are
+    compared without case and Unicode normalization, as some file systems do.
 
-    >>> list(table_stems([Path("/r/a.wav"), Path("/r/a.flac"), Path("/r/b.wav")], Path("/r")).values())
-    ['a.wav', 'a.flac', 'b']
+    Args:
+        recordings: The recordings; a name does not depend on their order.
+        root: Folder that holds them.
+
+    Returns:
+        The name for each recording.
+
+    >>> paths = [Path("/r/a.wav"), Path("/r/a.flac"), Path("/r/a.wav.ogg"), Path("/r/b.wav")]
+    >>> list(table_stems(paths, Path("/r")).values())
+    ['a.wav', 'a.flac', 'a.wav.ogg', 'b']
     """
-    bare = {path: str(path.relative_to(root).with_suffix("")).casefold() for path in recordings}
-    times = Counter(bare.values())
-    return {path: _short(path.stem if times[bare[path]] == 1 else path.name) for path in bare}
+    paths = list(dict.fromkeys(recordings))
+    names = {path: path.stem for path in paths}
+    places = {path: str(path.parent.relative_to(root)) for path in paths}
+    while True:  # a whole name may be that of another recording without its extension
+        times = Counter(_folded(places[path], names[path]) for path in paths)
+        twice = [p for p in paths if times[_folded(places[p], names[p])] > 1 and names[p] != p.name]
+        if not twice:
+            break
+        names.update({path: path.name for path in twice})
+    used, found = Counter[tuple[str, str]](), dict[Path, str]()
+    for path in sorted(paths, key=os.fsencode):
+        key = _folded(places[path], names[path])
+        used[key] += 1
+        found[path] = _short(names[path] if used[key] == 1 else f"{names[path]}-{used[key]}")
+    return {path: found[path] for path in paths}
+
+
+def _folded(folder: str, name: str) -> tuple[str, str]:
+    return folder.casefold(), unicodedata.normalize("NFC", name).casefold()
 
 
 def _short(name: str) -> str:

@@ -1,12 +1,13 @@
 """Options that decide which scores are written: cutting rule, thresholds and species list, checked in one place."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from birdnet_fs.analysis.table_formats.text import split_label
+from birdnet_fs.core.class_names import folded_name, scientific_and_common
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.progress import say
+from birdnet_fs.core.text import escaped
 from birdnet_fs.data.windows import WindowRule, overlap_rule
 from birdnet_fs.inference.engine import Engine
 
@@ -71,7 +72,10 @@ def check_options(
 def allowed_classes(classes: Sequence[str], species: Collection[str]) -> tuple[int, ...]:
     """Indices of the classes in a species list.
 
-    Names that are no class are ignored and counted on stderr, because lists are made for regions, not for models.
+    A name selects the class of that name, else all classes of that scientific name (`Turdus merula`, with any common
+    name), both compared without case, Unicode normalization and the difference of `_` and space where nothing is equal.
+    It never selects another species of the genus. Names that are no class are ignored and counted on stderr, because
+    lists are made for regions, not for models.
 
     Args:
         classes: Class names of the model.
@@ -88,20 +92,35 @@ def allowed_classes(classes: Sequence[str], species: Collection[str]) -> tuple[i
     """
     if not species:
         return tuple(range(len(classes)))
-    full = {label: {index} for index, label in enumerate(classes)}
-    scientific: dict[str, set[int]] = {}
-    for index, label in enumerate(classes):
-        scientific.setdefault(split_label(label)[0], set()).add(index)
-    fits = {line: full.get(line) or scientific.get(split_label(line)[0], set()) for line in species}
+    places = [_places(classes, str), _places(classes, folded_name)]
+    places += [_places(classes, _scientific), _places(classes, lambda name: folded_name(_scientific(name)))]
+    fits = {line: _selected(line, places) for line in species}
     unknown = [line for line, found in fits.items() if not found]
     if len(unknown) == len(fits):
         raise UserError(
             f"None of the {len(fits)} names in the species list is a class of the model."
-            f"{nearest(unknown[0], classes)} First name received: {unknown[0]!r}"
+            f"{nearest(unknown[0], classes)} First name received: {escaped(unknown[0])!r}"
         )
     if unknown:
-        say(f"species list: {len(unknown)} of {len(fits)} names are not classes of the model, first {unknown[0]!r}")
+        first = escaped(unknown[0])
+        say(f"species list: {len(unknown)} of {len(fits)} names are not classes of the model, first {first!r}")
     return tuple(sorted(set().union(*fits.values())))
+
+
+def _scientific(name: str) -> str:
+    return scientific_and_common(name)[0]
+
+
+def _places(classes: Sequence[str], key: Callable[[str], str]) -> tuple[Callable[[str], str], dict[str, set[int]]]:
+    """The function and the indices of the classes by its value."""
+    found: dict[str, set[int]] = {}
+    for index, label in enumerate(classes):
+        found.setdefault(key(label), set()).add(index)
+    return key, found
+
+
+def _selected(line: str, places: Sequence[tuple[Callable[[str], str], dict[str, set[int]]]]) -> set[int]:
+    return next((found[key(line)] for key, found in places if key(line) in found), set())
 
 
 def read_species(path: Path | str) -> list[str]:

@@ -1,5 +1,6 @@
 """`birdnet-fs manifest`: read a labeled data set of any layout, check every file and write one table."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -22,13 +23,15 @@ def manifest(
 ) -> None:
     """Summarize a data set, list its faults and write it as one table.
 
-    Every recording is decoded once. The table and its ledger (manifest.ledger.csv: status and reason of every row, ok,
-    partial or quarantined) are written even when rows were refused; the exit status is then 1.
+    Every recording is decoded once, and recordings that are there under two names are listed. The table and its ledger
+    (manifest.ledger.csv: status and reason of every row, ok, partial or quarantined) are written even when rows were
+    refused; the exit status is then 1.
     """
     from birdnet_fs.core.errors import UserError
     from birdnet_fs.core.files import check_output
     from birdnet_fs.core.settings import override
     from birdnet_fs.core.text import escaped
+    from birdnet_fs.data.copies import same_sounds, with_fingerprints
     from birdnet_fs.data.manifest import read_manifest, write_manifest
     from birdnet_fs.schema import Experiment
 
@@ -48,17 +51,20 @@ def manifest(
 
     for note in found.notes:
         say(f"Note: {note}")
+    for same in same_sounds(with_fingerprints(found.clips)):
+        how = "with different labels" if same.labels else "more than once"
+        say(f"Note: the same recording is there {how}: {same}")
     recordings = {clip.path for clip in found.clips}
     hours = sum(found.durations.get(path, 0.0) for path in recordings) / 3600
     what = "timed events" if found.events else "clips"
     print(f"layout {found.layout}: {len(found.clips)} {what} in {len(recordings)} recordings ({hours:.2f} h)")
     counts = found.ledger.counts()
     print("rows: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
-    n_clips = {name: sum(name in clip.labels for clip in found.clips) for name in found.classes}
+    n_clips = Counter(label for clip in found.clips for label in clip.labels)
     print(f"\n{'class':40} {'clips':>7} {'hours':>8}")
     per_class = found.hours_per_class()
     for name in found.classes:
-        print(f"{name[:40]:40} {n_clips[name]:7d} {per_class.get(name, 0.0):8.3f}")
+        print(f"{escaped(name)[:40]:40} {n_clips[name]:7d} {per_class.get(name, 0.0):8.3f}")
     if "" in per_class:
         n_quiet = sum(not clip.labels for clip in found.clips)
         print(f"{'(no label)':40} {n_quiet:7d} {per_class['']:8.3f}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 Item = TypeVar("Item")
+_said: set[str] = set()
 
 
 def track(items: Iterable[Item], what: str, *, total: int | None = None, unit: str = "it") -> Iterator[Item]:
@@ -36,6 +37,13 @@ def say(message: str) -> None:
         sys.modules["tqdm"].tqdm.write(message, file=sys.stderr)
     else:
         print(message, file=sys.stderr, flush=True)
+
+
+def say_once(message: str) -> None:
+    """Print one line on stderr, unless this process has printed the same one before."""
+    if message not in _said:
+        _said.add(message)
+        say(message)
 
 
 def _lines(items: Iterable[Item], what: str, total: int | None, unit: str, every_s: float = 10.0) -> Iterator[Item]:

@@ -8,13 +8,17 @@ that is read back, such as a path in scores.csv or partition.csv, keeps its byte
 import re
 
 _MARKDOWN = re.compile(r"[\\`*_\[\]|]")
+_FORMULA = re.compile("'*[=+\\-@\uff1d\uff0b\uff0d\uff20]")  # the last four: full-width forms of the first
+_JOINERS = "\u200c\u200d"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def escaped(value: object) -> str:
     r"""Convert a value to one line of printable text.
 
     Control characters (line breaks, tabs, terminal escape sequences), invisible and direction-changing characters, and
-    bytes that are not UTF-8 are replaced by backslash escapes; all other characters are kept, in any script.
+    bytes that are not UTF-8 are replaced by backslash escapes; all other characters are kept, in any script, and so are
+    the two joiners (U+200C, U+200D) that Persian and Hindi words and some emoji consist of.
 
     Args:
         value: A name, path or number; a string or path may hold surrogate escapes (bytes that are not UTF-8).
@@ -30,7 +34,7 @@ def escaped(value: object) -> str:
     text = str(value)
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def escaped_lines(text: str) -> str:
@@ -62,3 +66,36 @@ def markdown(value: object) -> str:
     """
     text = _MARKDOWN.sub(lambda found: "\\" + found.group(), escaped(value))
     return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def mark_formula(value: object) -> str:
+    """Put an apostrophe in front of a cell that a spreadsheet program would calculate as a formula.
+
+    All CSV tables of this package that hold names are written with it. Numbers are not changed. Tab-separated tables
+    and the labels files of other programs (Raven, Audacity, BirdNET) are not marked, because those programs read names
+    as they are.
+
+    Args:
+        value: A cell.
+
+    Returns:
+        Its text, with an apostrophe in front where it begins with `=`, `+`, `-` or `@` and is not a number.
+
+    >>> mark_formula("=cmd()"), mark_formula("-1"), mark_formula("Turdus merula")
+    ("'=cmd()", '-1', 'Turdus merula')
+    """
+    text = str(value)
+    return f"'{text}" if _is_formula(text) else text
+
+
+def unmark_formula(text: str) -> str:
+    """Undo `mark_formula`.
+
+    >>> unmark_formula(mark_formula("=cmd()")), unmark_formula(mark_formula("'=x"))
+    ('=cmd()', "'=x")
+    """
+    return text[1:] if text[:1] == "'" and _is_formula(text[1:]) else text
+
+
+def _is_formula(text: str) -> bool:
+    return bool(_FORMULA.match(text)) and not _NUMBER.fullmatch(text)

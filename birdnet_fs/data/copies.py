@@ -18,7 +18,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ import numpy as np
 from birdnet_fs.audio.decode import OpenSource, channel_blocks, open_source
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import track
+from birdnet_fs.core.text import escaped
 from birdnet_fs.data.manifest import Clip
 
 N_FRAMES = 1 << 20  # hashed frames (one sample of every channel) that differ from the frame before them
@@ -104,6 +105,57 @@ def match_recordings(clips: Sequence[Clip], known: Iterable[Clip]) -> list[bool]
         return bool(candidates) and os.path.realpath(clip.path) in candidates
 
     return [same(clip) for clip in looked_up]
+
+
+@dataclass(frozen=True)
+class SameSound:
+    """Recordings under several names that are the same sound.
+
+    Attributes:
+        paths: The files, two or more, in the order of the clips.
+        labels: Labels of the clips of each file, in the order of `paths`, for an excerpt that several files have and
+            that has other labels in one of them; empty where the labels agree.
+    """
+
+    paths: tuple[Path, ...]
+    labels: tuple[tuple[str, ...], ...] = ()
+
+    def __str__(self) -> str:
+        shown = [escaped(path) for path in self.paths]
+        if self.labels:
+            named = (", ".join(map(escaped, names)) or "no label" for names in self.labels)
+            shown = [f"{path} ({names})" for path, names in zip(shown, named, strict=True)]
+        return " = ".join(shown)
+
+
+def same_sounds(clips: Iterable[Clip]) -> tuple[SameSound, ...]:
+    """Find recordings that are the same sound under several names, by their fingerprints.
+
+    Args:
+        clips: Clips with fingerprints (`with_fingerprints`); those without are not compared.
+
+    Returns:
+        One entry per sound, those with different labels first.
+    """
+    by_sound: dict[str, dict[Path, dict[tuple[float, float | None], set[str]]]] = {}
+    for clip in clips:
+        if clip.fingerprint:
+            excerpts = by_sound.setdefault(clip.fingerprint, {}).setdefault(clip.path, {})
+            excerpts.setdefault((clip.onset_s, clip.offset_s), set()).update(clip.labels)
+    found = []
+    for files in by_sound.values():
+        if len(files) > 1:
+            found.append(SameSound(tuple(files), _different_labels(list(files.values()))))
+    return tuple(sorted(found, key=lambda same: not same.labels))
+
+
+def _different_labels(files: list[dict[tuple[float, float | None], set[str]]]) -> tuple[tuple[str, ...], ...]:
+    """Labels of the first excerpt that two files have with other labels, for each file; () where there is none."""
+    for place in dict.fromkeys(place for excerpts in files for place in excerpts):
+        labels = [tuple(sorted(excerpts[place])) for excerpts in files if place in excerpts]
+        if len(set(labels)) > 1:
+            return tuple(tuple(sorted(excerpts.get(place, ()))) for excerpts in files)
+    return ()
 
 
 def _fingerprint(path: Path | str) -> str:

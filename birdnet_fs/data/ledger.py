@@ -8,7 +8,7 @@ from pathlib import Path
 
 from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.files import atomic_path
-from birdnet_fs.core.text import escaped
+from birdnet_fs.core.text import escaped, mark_formula
 
 STATUSES = ("ok", "partial", "quarantined")
 COLUMNS = ("path", "status", "reason", "flags", "duration_s", "source")
@@ -102,4 +102,4 @@ class Ledger:
             writer.writerow(COLUMNS)
             for row in self.rows:
                 cells = (row.path, row.status, row.reason, ";".join(row.flags), f"{row.duration_s:.3f}", row.source)
-                writer.writerow([escaped(cell) for cell in cells])
+                writer.writerow([mark_formula(escaped(cell)) for cell in cells])

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from birdnet_fs.audio.read import AudioCheck, AudioError, check_audio, duration_s
-from birdnet_fs.core.csv_files import csv_writer
+from birdnet_fs.core.class_names import class_name_problem
 from birdnet_fs.core.errors import UserError, nearest
-from birdnet_fs.core.files import atomic_path
-from birdnet_fs.core.progress import say, track
+from birdnet_fs.core.progress import say, say_once, track
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.label_formats import EVENT_LAYOUTS, FILE_LAYOUTS, LAYOUTS, OWN_LABELS
+from birdnet_fs.data.label_formats.cells import label_notes
 from birdnet_fs.data.label_formats.locate import locate_audio
-from birdnet_fs.data.label_formats.manifest_csv import COLUMNS, format_labels
+from birdnet_fs.data.label_formats.manifest_csv import write_clips
 from birdnet_fs.data.label_formats.source import LabelRow, Source
 from birdnet_fs.data.label_formats.unused import account, other_files
 from birdnet_fs.data.ledger import Ledger
@@ -42,6 +42,7 @@ class Clip:
     split: str = ""
     row: Mapping[str, str] = field(default_factory=dict)  # column -> cell of the table, empty cells left out
     fingerprint: str = ""  # of the recording (copies.py); "" = not computed, or unknown
+    unknown: tuple[str, ...] = ()  # classes that may be present or absent: neither positive nor negative examples
 
     @property
     def recording_group(self) -> str:
@@ -104,6 +105,8 @@ def read_manifest(data: Data, *, check: bool = False, classes: Sequence[str] | N
         The clips and the ledger of all rows.
     """
     manifest = _read(data, check, classes, labeled=True)
+    for note in () if check else manifest.notes:
+        say_once(f"Note: {note}")
     if manifest.ledger.counts()["quarantined"]:
         say(manifest.ledger.summary())
     if data.binary_label and all(clip.labels for clip in manifest.clips):
@@ -178,6 +181,9 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labeled: bool)
     for row, (path, reason) in zip(rows, places, strict=True):
         clip, problems = _clip(source, row, path or Path(row.path or row.stem), labeled, classes, data.binary_label)
         problems = [reason, *problems] if reason else problems
+        if check:  # training refuses such names, so that no class is left out unseen
+            wrong = {name: class_name_problem(name) for name in clip.labels}
+            problems += [f"its label {name!a} cannot be a class name: it {why}." for name, why in wrong.items() if why]
         verdict = verdicts.get(clip.path) if not reason else None
         if isinstance(verdict, AudioError):
             problems.insert(0, verdict.reason)
@@ -201,6 +207,9 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labeled: bool)
     events = data.multi_label and (layout in EVENT_LAYOUTS or any(n > 1 for n in times.values()))
     lengths = {path: v.duration_s for path, v in verdicts.items() if isinstance(v, AudioCheck)}
     names = tuple(classes) if classes is not None else tuple(found)
+    if labeled:
+        counts = Counter(label for clip in clips for label in clip.labels)
+        source.notes.extend(label_notes(counts, table=layout not in FILE_LAYOUTS))
     return Manifest(tuple(clips), names, ledger, source.root, events, lengths, layout, tuple(source.notes))
 
 
@@ -233,17 +242,19 @@ def _clip(
             problems.append(f"its fold must be a whole number. Received: {row.fold!r}.")
     labels = row.labels if labeled else ()
     if labeled and row.labeled and not labels:
-        problems.append("its label is empty.")
+        problems.append(row.problem or "its label is empty.")
     secondary = row.secondary
+    unknown = tuple(label for label in row.unknown if label not in labels)
     if binary_label:
         labels, secondary = (binary_label,) if labels else (), ()
+        unknown = (binary_label,) if unknown and not labels else ()
     if classes is not None:
-        unknown = [label for label in labels if label not in classes]
-        problems += [f"label {label!r} is not one of the classes.{nearest(label, classes)}" for label in unknown]
+        others = [label for label in labels if label not in classes]
+        problems += [f"label {label!r} is not one of the classes.{nearest(label, classes)}" for label in others]
     absolute = os.path.abspath(path) if path.is_absolute() else os.path.join(source.audio_root, path)
     group = row.group or os.path.relpath(absolute, source.root).replace(os.sep, "/")
     extra = {name: value for name, value in row.cells.items() if value}
-    clip = Clip(Path(absolute), onset or 0.0, offset, labels, secondary, group, fold, row.split, extra)
+    clip = Clip(Path(absolute), onset or 0.0, offset, labels, secondary, group, fold, row.split, extra, unknown=unknown)
     return clip, problems
 
 
@@ -278,22 +289,4 @@ def write_manifest(manifest: Manifest, path: Path | str) -> None:
 
     Paths of audio below the table's folder are relative to it, other paths are absolute.
     """
-    path = Path(os.path.abspath(path))
-    extra = list(dict.fromkeys(name for clip in manifest.clips for name in clip.row))
-    with atomic_path(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv_writer(file)
-        writer.writerow([*COLUMNS, *(f"row.{name}" for name in extra)])
-        for clip in manifest.clips:
-            inside = clip.path.is_relative_to(path.parent)
-            writer.writerow(
-                [
-                    (clip.path.relative_to(path.parent) if inside else clip.path).as_posix(),
-                    repr(clip.onset_s),
-                    "" if clip.offset_s is None else repr(clip.offset_s),
-                    *(format_labels(labels) for labels in (clip.labels, clip.secondary)),
-                    clip.group,
-                    "" if clip.fold is None else clip.fold,
-                    clip.split,
-                    *(clip.row.get(name, "") for name in extra),
-                ]
-            )
+    write_clips(manifest.clips, Path(os.path.abspath(path)))

@@ -15,7 +15,9 @@ from birdnet_fs import schema
 from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path
+from birdnet_fs.core.progress import say_once
 from birdnet_fs.core.random_streams import Stream, generator
+from birdnet_fs.core.text import mark_formula, unmark_formula
 from birdnet_fs.data import copies, splits
 from birdnet_fs.data.manifest import Clip, Manifest, read_manifest
 from birdnet_fs.data.segments import cut_segments
@@ -27,7 +29,8 @@ INHERITED = "inherited"  # part in partition.csv: recordings that base runs and 
 SPLIT_NAMES = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": HELD_OUT}
 SPLIT_NAMES |= {"base": TRAIN, "novel": HELD_OUT}  # names in few-shot data sets
 FINGERPRINT = "fingerprint"  # column with the fingerprint of the clip's recording (copies.py); empty = unknown
-COLUMNS = ("part", "path", "onset_s", "offset_s", "group", "labels", "secondary", FINGERPRINT)
+UNKNOWN = "unknown"  # column of classes that may be present or absent; older files do not have it
+COLUMNS = ("part", "path", "onset_s", "offset_s", "group", "labels", "secondary", FINGERPRINT, UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def partition(experiment: schema.Experiment) -> Partition:
     train, val, held_out = (
         tuple(clip for clip, part in zip(clips, parts, strict=True) if part == name) for name in (TRAIN, VAL, HELD_OUT)
     )
+    val, held_out = _certain(val), _certain(held_out)
     if not train:
         raise UserError(
             f"No clip is left to train on: of {len(clips)} clips {len(held_out)} are held out and {len(val)} are for "
@@ -145,10 +149,23 @@ def clips_to_train_on(manifest: Manifest, experiment: schema.Experiment) -> tupl
         first.setdefault(clip.path, clip)
     return tuple(
         dataclasses.replace(
-            first[w.path], onset_s=w.onset_s, offset_s=w.onset_s + w.duration_s, labels=w.labels, secondary=()
+            first[w.path],
+            onset_s=w.onset_s,
+            offset_s=w.onset_s + w.duration_s,
+            labels=w.labels,
+            secondary=(),
+            unknown=w.unknown,
         )
         for w in windows
+        if w.labels or not set(manifest.classes) <= set(w.unknown)  # a window of which nothing is known
     )
+
+
+def _certain(clips: tuple[Clip, ...]) -> tuple[Clip, ...]:
+    """The clips without unknown classes, which cannot be scored."""
+    if n := sum(bool(clip.unknown) for clip in clips):
+        say_once(f"{n} of {len(clips)} windows for validation or test overlap unknown events (UNK) and are left out.")
+    return tuple(clip for clip in clips if not clip.unknown)
 
 
 def _limited(clips: Sequence[Clip], experiment: schema.Experiment) -> list[Clip]:
@@ -248,9 +265,10 @@ def write_partition(path: Path, parts: Partition) -> None:
         for name in (TRAIN, VAL, HELD_OUT, PSEUDO_LABELS, INHERITED):
             for clip in parts.pseudo_labels if name == PSEUDO_LABELS else getattr(parts, name):
                 end = "" if clip.offset_s is None else repr(clip.offset_s)
-                labels, secondary = ";".join(clip.labels), ";".join(clip.secondary)
+                labels, secondary, unknown = map(";".join, (clip.labels, clip.secondary, clip.unknown))
                 place = (str(clip.path), repr(clip.onset_s), end)
-                writer.writerow([name, *place, clip.group, labels, secondary, clip.fingerprint])
+                cells = [name, *place, clip.group, labels, secondary, clip.fingerprint, unknown]
+                writer.writerow(map(mark_formula, cells))
 
 
 def read_partition(path: Path, *parts: str) -> tuple[Clip, ...]:
@@ -275,16 +293,21 @@ def read_partition(path: Path, *parts: str) -> tuple[Clip, ...]:
                     path=Path(row["path"]),
                     onset_s=float(row["onset_s"]),
                     offset_s=float(row["offset_s"]) if row["offset_s"] else None,
-                    labels=tuple(filter(None, row["labels"].split(";"))),
-                    secondary=tuple(filter(None, row["secondary"].split(";"))),
-                    group=row["group"],
+                    labels=_names(row["labels"]),
+                    secondary=_names(row["secondary"]),
+                    group=unmark_formula(row["group"]),
                     fingerprint=row.get(FINGERPRINT) or "",
+                    unknown=_names(row.get(UNKNOWN) or ""),
                 )
                 for row in csv.DictReader(file)
                 if row["part"] in parts
             )
         except (KeyError, ValueError, AttributeError) as error:
             raise UserError(f"{path} is damaged ({error!r}); train the run again.") from None
+
+
+def _names(cell: str) -> tuple[str, ...]:
+    return tuple(filter(None, unmark_formula(cell).split(";")))
 
 
 def has_fingerprints(path: Path) -> bool:

@@ -2,7 +2,8 @@
 
 Columns are `path, onset_s, duration_s, group, labels`, then one per class with its score; `labels` holds the true
 classes, separated by `;`. Scores have nine significant digits and times as many as they need, so that every float32
-score and every float64 time is read back exactly. Bytes of paths that are not UTF-8 are preserved.
+score and every float64 time is read back exactly. Bytes of paths that are not UTF-8 are preserved. A name that a
+spreadsheet program would calculate as a formula has an apostrophe in front (`core.text.mark_formula`).
 
 The columns of a table that another program wrote may be in any order, and `group` and `labels` may be missing when
 only its probabilities are read (`read_probabilities`).
@@ -19,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdnet_fs.audio.read import duration_s
+from birdnet_fs.core.class_names import check_class_names
 from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path
-from birdnet_fs.core.text import escaped
+from birdnet_fs.core.text import escaped, mark_formula, unmark_formula
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.targets import check_same_classes
 
@@ -132,7 +134,7 @@ def score_table(rows: Iterable[ScoreRowLike], scores: np.ndarray, classes: Seque
         The table.
 
     Raises:
-        UserError: Shapes do not match, a class occurs twice, a label contains `;`, or a score is NaN.
+        UserError: Shapes do not match, a class name cannot be stored, a label contains `;`, or a score is NaN.
     """
     kept = tuple(
         ScoreRow(str(row.path), float(row.onset_s), float(row.duration_s), row.group, tuple(row.labels)) for row in rows
@@ -143,9 +145,8 @@ def score_table(rows: Iterable[ScoreRowLike], scores: np.ndarray, classes: Seque
     if np.isnan(scores).any():
         first = kept[int(np.flatnonzero(np.isnan(scores).any(axis=1))[0])]
         raise UserError(f"scores must be numbers. Received: NaN for {first.path} at {first.onset_s:g} s")
+    check_class_names(classes)
     place = {name: c for c, name in enumerate(classes)}
-    if len(place) != len(classes):
-        raise UserError("Class names of a score table must be unique; two have the same name.")
     targets = np.zeros(scores.shape, np.float32)
     for i, row in enumerate(kept):
         for label in row.labels:
@@ -170,15 +171,16 @@ def writing_scores(path: Path | str, classes: Sequence[str]) -> Iterator[AddRows
     Yields:
         A function add(rows, scores) that appends n rows with their scores, float32 [n, n_classes].
     """
+    check_class_names(classes)
     digits = ",".join(["%.9g"] * len(classes))  # nine digits distinguish every two float32 numbers
     with atomic_path(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         out = csv_writer(file)
-        out.writerow([*COLUMNS, *classes])
+        out.writerow([*COLUMNS, *map(mark_formula, classes)])
 
         def add(rows: Iterable[ScoreRowLike], scores: np.ndarray) -> None:
             for row, values in zip(rows, np.asarray(scores, np.float32).tolist(), strict=True):
                 times = [repr(float(row.onset_s)), repr(float(row.duration_s))]
-                about = [row.path, *times, row.group, ";".join(row.labels)]
+                about = [mark_formula(row.path), *times, *map(mark_formula, (row.group, ";".join(row.labels)))]
                 out.writerow(about + ((digits % tuple(values)).split(",") if values else []))
 
         yield add
@@ -266,13 +268,13 @@ def _opened(path: Path | str, required: Sequence[str]) -> Iterator[tuple[tuple[s
             header = next(lines, [])
         except csv.Error as error:
             raise UserError(f"{escaped(path)}, line {lines.line_num}: {error}; write the table again.") from None
-        # a class may have the name of one of these columns, which then precedes it: the first one counts
+        header = [unmark_formula(cell) for cell in header]
         place = {name: header.index(name) for name in COLUMNS if name in header}
         columns = [i for i in range(len(header)) if i not in place.values()]
         classes = tuple(header[i] for i in columns)
         if not set(required) <= place.keys() or not classes:
             raise UserError(f"{escaped(path)} must have the columns {', '.join(required)} and one column per class.")
-        if len(set(classes)) < len(classes):
+        if len(set(header)) < len(header):
             raise UserError(f"{escaped(path)} has two columns of the same name; class names must be unique.")
         yield classes, _rows(lines, len(header), place, columns, path)
 
@@ -282,7 +284,8 @@ def _rows(lines: Any, n_cells: int, place: dict[str, int], columns: Sequence[int
         for line in lines:
             if len(line) != n_cells:
                 raise ValueError(f"expected {n_cells} cells, received {len(line)}")
-            name, onset, duration, group, labels = (line[place[key]] if key in place else "" for key in COLUMNS)
+            cells = (unmark_formula(line[place[key]]) if key in place else "" for key in COLUMNS)
+            name, onset, duration, group, labels = cells
             row = ScoreRow(name, float(onset), float(duration), group, tuple(filter(None, labels.split(";"))))
             yield lines.line_num, row, np.array([float(line[i]) for i in columns], np.float32)
     except (ValueError, csv.Error) as error:

@@ -32,6 +32,7 @@ class Segment:
     group: str
     fold: int | None
     split: str
+    unknown: tuple[str, ...] = ()  # classes that may be present or absent
 
 
 def cut_segments(
@@ -72,7 +73,7 @@ def cut_segments(
             if end is None:
                 continue
             for onset, duration in _places(max(0.0, end - clip.onset_s), rule):
-                segments.append(_segment(clip, index, clip.onset_s + onset, duration, clip.labels))
+                segments.append(_segment(clip, index, clip.onset_s + onset, duration, clip.labels, clip.unknown))
     if not segments:
         raise UserError(f"No segment can be cut from {len(manifest.clips)} clips. {manifest.ledger.summary()}")
     return segments
@@ -107,13 +108,16 @@ def _cut_recording(
         shared = np.minimum(offsets, onset + duration) - np.maximum(onsets, onset)
         inside = [indices[i] for i in np.flatnonzero(shared >= wanted)]
         labels = tuple(dict.fromkeys(label for i in inside for label in clips[i].labels))
+        unknown = tuple(dict.fromkeys(name for i in inside for name in clips[i].unknown if name not in labels))
         first = inside[0] if inside else indices[0]
-        found.append(_segment(clips[first], first, onset, duration, labels))
+        found.append(_segment(clips[first], first, onset, duration, labels, unknown))
     return found
 
 
-def _segment(clip: Clip, index: int, onset: float, duration: float, labels: tuple[str, ...]) -> Segment:
-    return Segment(index, clip.path, onset, duration, labels, clip.group, clip.fold, clip.split)
+def _segment(
+    clip: Clip, index: int, onset: float, duration: float, labels: tuple[str, ...], unknown: tuple[str, ...]
+) -> Segment:
+    return Segment(index, clip.path, onset, duration, labels, clip.group, clip.fold, clip.split, unknown)
 
 
 def segment_targets(segments: Sequence[Segment], classes: Sequence[str]) -> np.ndarray:

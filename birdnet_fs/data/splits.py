@@ -8,7 +8,7 @@ classes, the number of folds is lowered.
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ import numpy as np
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.random_streams import Stream, generator, integer_seed
+from birdnet_fs.core.text import escaped
+from birdnet_fs.data.copies import SameSound, same_sounds
 from birdnet_fs.data.manifest import Clip
 
 PINNED = -1  # fold of items that are training items in every fold
@@ -173,11 +175,12 @@ def _pinned(primary: Sequence[str], groups: Sequence[str], n_parts: int, what: s
 
 @dataclass(frozen=True)
 class Leaks:
-    """What is on more than one side of a split; true when anything is."""
+    """What is on more than one side of a split, true when anything is; and recordings that are there twice."""
 
     groups: tuple[str, ...]
     identical: tuple[tuple[Path, ...], ...]  # files that hold the same recording, on different sides
     columns: Mapping[str, tuple[str, ...]]  # column of the table -> values on more than one side
+    repeated: tuple[SameSound, ...] = ()  # files that hold the same recording, on any side
 
     def __bool__(self) -> bool:
         return bool(self.groups or self.identical or any(self.columns.values()))
@@ -186,8 +189,15 @@ class Leaks:
         found = [("groups", self.groups), *self.columns.items()]
         found.append(("identical recordings", tuple(" = ".join(p.name for p in paths) for paths in self.identical)))
         lines = [
-            f"{len(v)} {name} on both sides: {', '.join(v[:5])}{' ...' if len(v) > 5 else ''}" for name, v in found if v
+            f"{len(v)} {name} on both sides: {escaped(', '.join(v[:5]))}{' ...' if len(v) > 5 else ''}"
+            for name, v in found
+            if v
         ]
+        for labels, what in ((True, "with different labels"), (False, "with the same labels")):
+            same = [one for one in self.repeated if bool(one.labels) == labels]
+            if same:
+                shown = "; ".join(map(str, same[:3])) + (" ..." if len(same) > 3 else "")
+                lines.append(f"{len(same)} recordings are there more than once {what}: {shown}")
         return "\n".join(lines) or "nothing crosses the split"
 
 
@@ -208,7 +218,7 @@ def leak_report(
             under two names. Default: not compared.
 
     Returns:
-        Groups, recordings and values that are on more than one side.
+        Groups, recordings and values that are on more than one side, and recordings that are there twice.
 
     Raises:
         UserError: `sides` and `clips` differ in length, or no clip has a value in one of the columns.
@@ -227,7 +237,9 @@ def leak_report(
         found_of = [fingerprints.get(clip.path, "") for clip in clips]
         for shared in _crossing(found_of, sides):
             identical.append(tuple(dict.fromkeys(c.path for c, f in zip(clips, found_of, strict=True) if f == shared)))
-    return Leaks(_crossing([clip.group for clip in clips], sides), tuple(identical), found)
+    groups = _crossing([clip.group for clip in clips], sides)
+    compared = [replace(clip, fingerprint=(fingerprints or {}).get(clip.path, clip.fingerprint)) for clip in clips]
+    return Leaks(groups, tuple(identical), found, same_sounds(compared) if fingerprints else ())
 
 
 def _crossing(values: Sequence[str], sides: Sequence[int]) -> tuple[str, ...]:

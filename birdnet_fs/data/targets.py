@@ -23,7 +23,8 @@ def clip_targets(
             `secondary_target` ("soft"), -1 for unknown ("mask") or 0 ("ignore"). Default: 1.
 
     Returns:
-        float32 [n_clips, n_classes], 1 for a label of the clip, else 0 or as above.
+        float32 [n_clips, n_classes], 1 for a label of the clip, else 0 or as above; -1 for classes that are unknown in
+        the clip, with settings for training.
     """
     how = data.secondary if data else "label"
     second = {"label": 1.0, "soft": data.secondary_target if data else 1.0, "mask": -1.0, "ignore": 0.0}[how]
@@ -32,6 +33,8 @@ def clip_targets(
     for row, clip in enumerate(clips):
         if multi_label:
             targets[row, [column[label] for label in clip.secondary if label in column]] = second
+            if data:
+                targets[row, [column[label] for label in clip.unknown if label in column]] = -1
         for label in clip.labels if multi_label else clip.labels[:1]:
             if label in column:
                 targets[row, column[label]] = 1

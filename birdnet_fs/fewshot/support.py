@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save
 from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path
+from birdnet_fs.core.text import mark_formula, unmark_formula
 from birdnet_fs.data.copies import recording_key, with_fingerprints
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import PARTITION, TRAIN, read_partition
@@ -99,7 +100,7 @@ def read_support(run: Run, width: int) -> Support:
 
 def _clip(row: dict[str, str]) -> Clip:
     end = float(row["offset_s"]) if row["offset_s"] else None
-    return Clip(Path(row["path"]), float(row["onset_s"]), end, (row["label"],))
+    return Clip(Path(unmark_formula(row["path"])), float(row["onset_s"]), end, (unmark_formula(row["label"]),))
 
 
 def write_support(folder: Path, support: Support) -> None:
@@ -114,4 +115,4 @@ def write_support(folder: Path, support: Support) -> None:
         writer.writerow(COLUMNS)
         for clip in support.clips:
             end = "" if clip.offset_s is None else repr(clip.offset_s)
-            writer.writerow([clip.labels[0], str(clip.path), repr(clip.onset_s), end])
+            writer.writerow(map(mark_formula, (clip.labels[0], clip.path, repr(clip.onset_s), end)))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from birdnet_fs import schema
+from birdnet_fs.core.class_names import check_class_names
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import sha256
 from birdnet_fs.inference.activations import ACTIVATIONS, to_logits
@@ -169,6 +170,7 @@ def _read_sidecar(model: Path) -> dict[str, Any]:
     names = sidecar["classes"]
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
         raise UserError(f"{path}: 'classes' must name one or more classes, each once.")
+    check_class_names(names, str(path))
     return sidecar
 
 

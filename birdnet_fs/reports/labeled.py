@@ -62,6 +62,11 @@ def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[Sc
         min_overlap_s=data.min_overlap_s,
         sample_rate_hz=engine.sample_rate_hz,
     )
+    certain = [segment for segment in segments if not set(segment.unknown) & set(engine.classes)]
+    if len(certain) < len(segments):
+        n = len(segments) - len(certain)
+        say(f"{n} of {len(segments)} segments overlap events that are marked as unknown (UNK) and are left out.")
+        segments = certain
     kept: list[Segment] = []
     scores = []
     starts = range(0, len(segments), _BATCH)
@@ -110,6 +115,7 @@ def guess_data(source: Path, experiment_data: schema.Data) -> schema.Data:
         group_column=experiment_data.group_column,
         multi_label=experiment_data.multi_label,
         binary_label=experiment_data.binary_label,
+        noise_label=experiment_data.noise_label,
         segment_hop_s=experiment_data.segment_hop_s,
         min_overlap_s=experiment_data.min_overlap_s,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from birdnet_fs import __version__, schema
+from birdnet_fs.core.class_names import check_class_names
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path, write_json, write_text
 from birdnet_fs.core.settings import to_dict
@@ -135,29 +136,8 @@ def load_run(path: Path | str) -> Run:
     classes = tuple((path / CLASSES).read_text(encoding="utf-8").splitlines())
     if not classes or len(set(classes)) != len(classes):
         raise UserError(f"{path / CLASSES} must name one or more classes, one per line, each once.")
+    check_class_names(classes, str(path / CLASSES))
     return Run(path=path, experiment=experiment, classes=classes)
-
-
-def check_classes(classes: Sequence[str]) -> None:
-    """Refuse class names that cannot be stored.
-
-    Args:
-        classes: Class names.
-
-    Raises:
-        UserError: A name is empty, contains a line break or `;` (the separator of labels), or is not UTF-8.
-    """
-    for name in classes:
-        if name.splitlines() != [name] or not name.strip() or ";" in name or not _is_utf8(name):
-            raise UserError(f"Class names must be one line of UTF-8 text without ';'; rename the label {name!a}.")
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def save_run(
@@ -190,7 +170,7 @@ def save_run(
     from safetensors.numpy import save
 
     path = Path(path)
-    check_classes(classes)
+    check_class_names(classes)
     bad = [name for name, value in weights.items() if not np.isfinite(value).all()]
     if bad:
         raise UserError(f"Weights must be finite; {bad[0]!r} (and {len(bad) - 1} more) contains NaN or infinity.")

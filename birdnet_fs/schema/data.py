@@ -30,6 +30,8 @@ class Data:
     secondary: Literal["label", "soft", "mask", "ignore"] = "label"  # training target of secondary labels (multi_label)
     # label: 1, as for primary labels; soft: secondary_target; mask: excluded from the loss; ignore: 0
     secondary_target: float = 0.5  # target for secondary=soft, above 0, up to 1
+    noise_label: Literal["negative", "class"] = "negative"  # clips labeled noise, nocall, background, nothing, empty
+    # negative: no class is present in them (with multi_label); class: noise is a class like any other
     binary_label: str = ""  # name of the single class that replaces every label, as "call"; needs multi_label
     # negatives are clips labeled as noise (noise, nocall, ...) and segments without an event; empty = off
     segment_hop_s: float = 0.0  # seconds between window starts in recordings with timed events; 0 = segment_s
@@ -53,6 +55,11 @@ class Data:
             not self.binary_label or self.multi_label,
             f"data.binary_label={self.binary_label} needs data.multi_label=true (one class, present or absent)",
             self.multi_label,
+        )
+        check(
+            not self.binary_label or self.noise_label == "negative",
+            f"data.binary_label={self.binary_label} needs data.noise_label=negative (noise is not a call)",
+            self.noise_label,
         )
         check(0 <= self.val_fraction < 1, "data.val_fraction must be in [0, 1)", self.val_fraction)
         check(self.segment_hop_s >= 0, "data.segment_hop_s must be 0 or more seconds", self.segment_hop_s)

@@ -11,6 +11,7 @@ import numpy as np
 from birdnet_fs import schema
 from birdnet_fs.batches.class_balance import loss_weights
 from birdnet_fs.batches.loader import EpisodeOrder
+from birdnet_fs.core.class_names import check_class_names
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.data.copies import match_recordings
@@ -21,7 +22,7 @@ from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.metrics.auroc import undefined_because
 from birdnet_fs.runs.initial_weights import load_initial_weights
-from birdnet_fs.runs.run import build_network, check_classes
+from birdnet_fs.runs.run import build_network
 from birdnet_fs.training.episodic.evaluation import episodic_validation
 from birdnet_fs.training.episodic.items import episode_order
 from birdnet_fs.training.episodic.objective import episodic_objective
@@ -43,13 +44,14 @@ def check_clips(experiment: schema.Experiment, parts: Partition) -> None:
         UserError: There are too few classes, a clip without exactly one label in single-label training, or no trained
             class among those of validation and test.
     """
-    check_classes(parts.classes)
+    check_class_names(parts.classes)
     if not experiment.data.multi_label:
         several = [clip for clip in (*parts.train, *parts.val, *parts.held_out) if len(clip.labels) != 1]
         if several:
             raise UserError(
                 f"{len(several)} clips have no label or more than one (the first: {several[0].path}, "
-                f"{';'.join(several[0].labels) or 'none'}); set data.multi_label=true for those."
+                f"{';'.join(several[0].labels) or 'none'}); set data.multi_label=true for those, or "
+                "data.noise_label=class where the clips without a label are labeled noise."
             )
     if parts.classes_unseen_in_training and experiment.episodes is None:
         raise UserError(

@@ -88,6 +88,8 @@ def train(
     leaks = parts.leaks()
     if leaks:
         say(f"The split leaks: {leaks}")
+    elif leaks.repeated:
+        say(f"Note: {leaks}")
     for run in runs:
         provenance.refuse_trained_on(
             run.path, parts, "choose another distillation.teacher, for a fold one of the same fold"

@@ -30,6 +30,26 @@ def test_species_list_selects_classes(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("species", "selected"),
+    [
+        (["Turdus_merula", "Parus_major"], ["Parus_major"]),
+        (["Turdus iliacus"], ["Turdus_iliacus"]),
+        (["turdus iliacus", "Turdus_philomelos"], ["Turdus_iliacus", "Turdus_philomelos"]),
+        (["Strix aluco"], ["Strix aluco_call", "Strix aluco_song"]),
+        (["Strix aluco_song"], ["Strix aluco_song"]),
+        (["Strix aluco_Waldkauz"], ["Strix aluco_call", "Strix aluco_song"]),
+        (["amro_call"], ["amro_call"]),
+        (["Owl, Barn", "Parus_major"], ["Parus_major"]),
+        (["Turdus", "amro", "Parus_major"], ["Parus_major"]),
+    ],
+)
+def test_species_list_selects_the_named_species_only(species, selected):
+    classes = ["Turdus_iliacus", "Turdus_philomelos", "Parus_major", "Strix aluco_call", "Strix aluco_song"]
+    classes += ["amro_call", "amro_song", "Owl, Tawny"]
+    assert [classes[i] for i in allowed_classes(classes, species)] == selected
+
+
+@pytest.mark.parametrize(
     ("given", "threshold"),
     [
         ({}, MIN_CONFIDENCE),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.data.copies import fingerprints
+from birdnet_fs.data.copies import SameSound, fingerprints
 from birdnet_fs.data.manifest import Clip, read_manifest
 from birdnet_fs.data.splits import PINNED, assign_folds, leak_report, possible_folds, split_by_groups
 from birdnet_fs.schema import Data
@@ -121,7 +121,9 @@ def test_leak_report_finds_groups_columns_and_identical_recordings(tmp_path):
     assert by_sound.identical == ((paths[0], paths[1], paths[2]),) and by_sound.columns == {"author": ("N",)}
     assert by_sound.groups == () and "a.wav = b.wav = copy.flac" in str(by_sound)
     clean = leak_report(clips, [0, 0, 0, 0], columns=("author",), fingerprints=fingerprints(paths))
-    assert not clean and str(clean) == "nothing crosses the split"
+    assert not clean and clean.repeated == (SameSound((paths[0], paths[1], paths[2])),)
+    assert str(clean).startswith("1 recordings are there more than once with the same labels: ")
+    assert str(leak_report(clips[2:], [0, 0], columns=("author",))) == "nothing crosses the split"
     with pytest.raises(UserError, match=r"no clip has 'site'\. Columns: author"):
         leak_report(clips, [0, 0, 0, 0], columns=("site",))
 

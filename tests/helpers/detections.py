@@ -12,6 +12,6 @@ RECORDING = RecordingDetections(
     detections=(
         Detection(0.0, 5.0, "Turdus merula_Eurasian Blackbird", 0.98765),
         Detection(2.5, 7.5, "nocall", 0.25),
-        Detection(3600.0, 3601.234567, 'Odd, "name"_Some, bird', 1.0),
+        Detection(3600.0, 3601.234567, 'Avis fictiva_Some, "odd" bird', 1.0),
     ),
 )

@@ -1,7 +1,8 @@
 """The CSV of BirdNET-Analyzer."""
 
 from birdnet_fs.analysis.detections import RecordingDetections
-from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds, split_label
+from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds
+from birdnet_fs.core.class_names import scientific_and_common
 
 HEADER = ("Start (s)", "End (s)", "Scientific name", "Common name", "Confidence", "File")
 
@@ -14,7 +15,7 @@ def render(recording: RecordingDetections) -> str:
             (
                 seconds(found.onset_s),
                 seconds(found.offset_s),
-                *split_label(found.label),
+                *scientific_and_common(found.label),
                 f"{found.confidence:.4f}",
                 full_path(recording.path),
             )

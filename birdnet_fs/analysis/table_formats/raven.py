@@ -1,7 +1,8 @@
 """Raven selection table with the columns of BirdNET-Analyzer; without detections it has the header only."""
 
 from birdnet_fs.analysis.detections import RecordingDetections
-from birdnet_fs.analysis.table_formats.text import full_path, seconds, split_label, tab_table
+from birdnet_fs.analysis.table_formats.text import full_path, seconds, tab_table
+from birdnet_fs.core.class_names import scientific_and_common
 
 HEADER = (
     "Selection",
@@ -32,7 +33,7 @@ def render(recording: RecordingDetections) -> str:
                 seconds(found.offset_s),
                 f"{recording.low_hz:g}",
                 f"{recording.high_hz:g}",
-                split_label(found.label)[1],
+                scientific_and_common(found.label)[1],
                 found.label,
                 f"{found.confidence:.4f}",
                 full_path(recording.path),

@@ -6,26 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from birdnet_fs.core.csv_files import csv_writer
-from birdnet_fs.core.text import escaped
+from birdnet_fs.core.text import escaped, mark_formula
 
 TOLERANCE_UNITS = 1e-3  # of a unit: 4.35 s in binary is a little less than 435 hundredths
-
-
-def split_label(label: str) -> tuple[str, str]:
-    """Split a class name into (scientific name, common name).
-
-    `Scientific name_Common name` is split at its first underscore. A name without one, or one that does not start with
-    a capital letter as scientific names do, is returned as both.
-
-    >>> split_label("Turdus merula_Eurasian Blackbird")
-    ('Turdus merula', 'Eurasian Blackbird')
-    >>> split_label("bird0_8")
-    ('bird0_8', 'bird0_8')
-    """
-    scientific, _, common = label.partition("_")
-    if scientific and common and scientific[0].isupper():
-        return scientific, common
-    return label, label
 
 
 def whole_units(value: float, per_second: int) -> int:
@@ -53,15 +36,18 @@ def full_path(path: Path) -> str:
 
 
 def tab_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Tab-separated text without quoting, which Raven and Audacity do not support; an empty header is left out."""
+    """Tab-separated text without quoting, which Raven and Audacity do not support; an empty header is left out.
+
+    Names that begin as a formula are not marked, because these programs and ANIMAL-SPOT read them as they are.
+    """
     lines = [*([header] if header else []), *rows]
     return "".join("\t".join(escaped(value) for value in line) + "\n" for line in lines)
 
 
 def comma_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Comma-separated text, quoted where needed (RFC 4180), with line feeds as line ends."""
+    """Comma-separated text, quoted where needed (RFC 4180), with line feeds as line ends; formulas are marked."""
     text = io.StringIO()
     writer = csv_writer(text)
     writer.writerow(header)
-    writer.writerows([escaped(value) for value in row] for row in rows)
+    writer.writerows([mark_formula(escaped(value)) for value in row] for row in rows)
     return text.getvalue()

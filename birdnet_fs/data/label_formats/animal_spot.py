@@ -6,7 +6,8 @@ Each file is a clip; start and end are its place on the tape. Clips of one tape 
 import re
 from collections.abc import Iterator
 
-from birdnet_fs.data.label_formats.source import NO_CALL, LabelRow, Source
+from birdnet_fs.data.label_formats.cells import is_no_call
+from birdnet_fs.data.label_formats.source import LabelRow, Source
 
 NAME = re.compile(
     r"(?P<label>[^_]+?)-(?P<info>.*)_(?P<id>[^_]+)_(?P<year>\d{4})_(?P<tape>[^_]+)_(?P<start>\d+)_(?P<end>\d+)"
@@ -24,11 +25,12 @@ def read(source: Source) -> Iterator[LabelRow]:
         parts = NAME.fullmatch(path.stem)
         cells = parts.groupdict() if parts else {}
         label = cells.get("label", "")
+        absent = is_no_call(label, source.data)
         yield LabelRow(
             path.name,
             str(path),
-            (label,) if label and label.lower() not in NO_CALL else (),
+            (label,) if label and not absent else (),
             group=f"{cells['year']}_{cells['tape']}" if cells else "",
-            labeled=label.lower() not in NO_CALL,
+            labeled=not absent,
             cells=cells,
         )

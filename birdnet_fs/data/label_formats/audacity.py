@@ -7,7 +7,8 @@ hold the frequency range of the line above them. An empty file belongs to a reco
 from collections.abc import Iterator
 from pathlib import Path
 
-from birdnet_fs.data.label_formats.source import LabelRow, Source, is_no_call, parse_labels
+from birdnet_fs.data.label_formats.cells import cell_labels
+from birdnet_fs.data.label_formats.source import LabelRow, Source
 from birdnet_fs.data.label_formats.tables import read_text
 
 
@@ -28,15 +29,17 @@ def read(source: Source) -> Iterator[LabelRow]:
                 if line.startswith("\\") or not line.strip():
                     continue
                 start, end, text = (*cells, "", "")[:3] if len(cells) < 3 else (cells[0], cells[1], cells[2])
+                found = cell_labels(text, source.data)
                 yield LabelRow(
                     f"{path.name} row {number}",
                     "",
-                    parse_labels(text) if source.data.multi_label else ((text.strip(),) if parse_labels(text) else ()),
+                    found.labels,
                     onset=start,
                     offset=end,
                     stem=path.stem,
                     beside=str(path.parent),
-                    labeled=not is_no_call(text),
+                    labeled=found.labeled,
+                    problem=found.problem,
                 )
 
 

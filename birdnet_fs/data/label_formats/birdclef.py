@@ -1,11 +1,16 @@
 """The train.csv of BirdCLEF: primary_label, secondary_labels as a Python list, audio in train_audio/.
 
+Secondary labels without brackets are divided at `;`, `,` and `|`, and at spaces where the primary labels are codes
+without spaces, as those of the competitions are.
+
 Source: https://www.kaggle.com/competitions/birdclef-2025/data
 """
 
+import re
 from collections.abc import Iterator
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.data.label_formats.cells import SEPARATOR
 from birdnet_fs.data.label_formats.source import PATH_COLUMNS, LabelRow, Source, rows_of_table
 
 
@@ -33,4 +38,6 @@ def read(source: Source) -> Iterator[LabelRow]:
             f"Received: {columns}"
         )
     label = source.data.label_column if source.data.label_column in source.table.columns else "primary_label"
-    yield from rows_of_table(source, source.table.column(("filename", *PATH_COLUMNS)), label)
+    codes = not any(re.search(r"[\s,|]", cells[label]) for _, cells in source.table.rows)
+    separators = f"{SEPARATOR},| " if codes else SEPARATOR
+    yield from rows_of_table(source, source.table.column(("filename", *PATH_COLUMNS)), label, separators=separators)

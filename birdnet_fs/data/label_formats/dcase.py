@@ -1,9 +1,11 @@
 """DCASE few-shot bioacoustic event detection: one CSV per recording with POS, NEG or UNK for each event and class.
 
 Source: https://dcase.community/challenge2024/task-few-shot-bioacoustic-event-detection. Columns are Audiofilename,
-Starttime, Endtime and one per class. POS labels the event; NEG and UNK do not, and times without a labeled event count
-as without the class. If there is one class, its column may be named CALL; the class then has the name of the table's
-folder, as in the code of the organizers (https://github.com/c4dm/dcase-few-shot-bioacoustic).
+Starttime, Endtime and one per class. POS labels the event; NEG does not, and times without a labeled event count as
+without the class. UNK is unknown, neither present nor absent: such windows are neither positive nor negative examples
+of the class in training, and are left out of validation and evaluation. If there is one class, its column may be named
+CALL; the class then has the name of the table's folder, as in the code of the organizers
+(https://github.com/c4dm/dcase-few-shot-bioacoustic).
 """
 
 from collections.abc import Iterator
@@ -38,6 +40,7 @@ def read(source: Source) -> Iterator[LabelRow]:
                 offset=cells["Endtime"],
                 beside=str(path.parent),
                 labeled="POS" in values.values(),
+                unknown=tuple(name for name in values if values[name] == "UNK"),
                 cells=cells,
             )
 

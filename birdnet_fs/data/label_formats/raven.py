@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from birdnet_fs.data.label_formats.source import LabelRow, Source, choose_column, is_no_call, parse_labels
+from birdnet_fs.data.label_formats.cells import cell_labels
+from birdnet_fs.data.label_formats.source import LabelRow, Source, choose_column
 from birdnet_fs.data.label_formats.tables import Table, read_table
 
 LABELS = ("Annotation", "Common Name", "Species Code", "Species", "Label")
@@ -43,16 +44,17 @@ def _one(source: Source, path: Path, table: Table) -> Iterator[LabelRow]:
         onset, offset = cells["Begin Time (s)"], cells.get("End Time (s)", "")
         if named and cells.get("File Offset (s)"):
             onset, offset = _within_file(cells["File Offset (s)"], onset, offset)
-        text = cells.get(label, "") if label else ""
+        found = cell_labels(cells.get(label, "") if label else "", source.data)
         yield LabelRow(
             f"{path.name} row {number}",
             PurePosixPath(named.replace("\\", "/")).name,
-            parse_labels(text) if source.data.multi_label else ((text,) if text and not is_no_call(text) else ()),
+            found.labels,
             onset=onset,
             offset=offset,
             stem="" if named else stem,
             beside=str(path.parent),
-            labeled=not is_no_call(text),
+            labeled=found.labeled,
+            problem=found.problem,
             cells=cells,
         )
 

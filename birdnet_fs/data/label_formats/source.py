@@ -1,6 +1,5 @@
 """The data folder that layouts read from (`Source`), the rows that they return (`LabelRow`), and parsing of cells."""
 
-import ast
 import functools
 import os
 import re
@@ -11,8 +10,9 @@ from typing import Any
 
 from birdnet_fs.audio.find import FoundAudio, find_audio
 from birdnet_fs.core.errors import UserError, nearest
-from birdnet_fs.core.text import escaped
+from birdnet_fs.core.text import escaped, unmark_formula
 from birdnet_fs.core.walk import FolderFiles, list_files
+from birdnet_fs.data.label_formats.cells import MISSING, SEPARATOR, cell_labels, list_labels
 from birdnet_fs.data.label_formats.tables import Table, read_table
 from birdnet_fs.data.ledger import COLUMNS
 from birdnet_fs.schema import Data
@@ -20,7 +20,6 @@ from birdnet_fs.schema import Data
 # names of the Raven, text, CSV and ANIMAL-SPOT tables that detectors write
 OUTPUT = re.compile(r"\.birdnet\.|\.annotation\.result\.txt$|\.kaleidoscope\.csv$", re.IGNORECASE)
 LEDGER_HEADER = ",".join(COLUMNS)
-NO_CALL = frozenset({"noise", "nocall", "no_call", "no call", "no-call", "background", "nothing", "empty"})
 PATH_COLUMNS = ("path", "filename", "file", "filepath", "file_path", "file_name", "audio", "Begin Path", "Begin File")
 ONSET_COLUMNS = ("onset_s", "onset", "start", "start_s", "start_time", "begin", "Begin Time (s)", "Starttime")
 OFFSET_COLUMNS = ("offset_s", "offset", "end", "end_s", "end_time", "End Time (s)", "Endtime")
@@ -45,6 +44,8 @@ class LabelRow:
     stem: str = ""  # name of the audio file without folder and extension
     beside: str = ""  # folder that is searched first
     labeled: bool = True  # False: the row has no label on purpose (no class is present)
+    unknown: tuple[str, ...] = ()  # classes that may be present or absent (UNK of DCASE)
+    problem: str = ""  # why its labels cannot be used, one sentence
     cells: Mapping[str, str] = field(default_factory=dict)  # all columns of the table
 
 
@@ -159,29 +160,6 @@ def is_output(path: Path) -> bool:
         return path.suffix.lower() == ".csv" and file.readline().decode("utf-8", "replace").strip() == LEDGER_HEADER
 
 
-def parse_labels(cell: str) -> tuple[str, ...]:
-    """Labels of one cell: a Python list, or text separated by `;`. The words of NO_CALL are left out.
-
-    >>> parse_labels("a;b"), parse_labels("['a', 'b']"), parse_labels("nocall"), parse_labels("")
-    (('a', 'b'), ('a', 'b'), (), ())
-    """
-    cell = cell.strip()
-    values: Sequence[object] = cell.split(";")
-    if cell.startswith("[") and cell.endswith("]"):
-        try:
-            found = ast.literal_eval(cell)
-            values = found if isinstance(found, list) else values
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            pass
-    named = [str(value).strip() for value in values]
-    return tuple(dict.fromkeys(name for name in named if name and name.lower() not in NO_CALL))
-
-
-def is_no_call(cell: str) -> bool:
-    """Whether the cell holds only words of NO_CALL: no class is present."""
-    return bool(cell.strip()) and not parse_labels(cell)
-
-
 def choose_column(source: Source, table: Table, setting: str, wanted: str, others: Sequence[str]) -> str:
     """The column that a setting names; with the default of the setting also the first known name that the table has.
 
@@ -229,7 +207,9 @@ def group_fold_split(source: Source, table: Table, cells: Mapping[str, str]) -> 
     }
 
 
-def rows_of_table(source: Source, path_column: str, label_column: str, labels_column: str = "") -> Iterator[LabelRow]:
+def rows_of_table(
+    source: Source, path_column: str, label_column: str, labels_column: str = "", *, separators: str = SEPARATOR
+) -> Iterator[LabelRow]:
     """Rows of the table of a data folder.
 
     Args:
@@ -237,6 +217,7 @@ def rows_of_table(source: Source, path_column: str, label_column: str, labels_co
         path_column: Column of audio paths.
         label_column: Column of the primary label, or "".
         labels_column: Column of all labels, used with data.multi_label. Default: none.
+        separators: Characters between secondary labels. Default: ";".
 
     Yields:
         One row per line.
@@ -250,14 +231,16 @@ def rows_of_table(source: Source, path_column: str, label_column: str, labels_co
     onset, offset = table.column(ONSET_COLUMNS), table.column(OFFSET_COLUMNS)
     second = table.column(SECONDARY_COLUMNS)
     for number, cells in table.rows:
-        cell = cells[label_column] if label_column else ""
-        labels = parse_labels(cell) if source.data.multi_label else _one(cell)
-        secondary = parse_labels(cells[second]) if second else ()
-        quiet = is_no_call(cell)
+        cell = unmark_formula(cells[label_column]) if label_column else ""
+        found = cell_labels(cell, source.data)
+        second_found = list_labels(
+            unmark_formula(cells[second]) if second else "", source.data, separators, missing=MISSING
+        )
+        labels, secondary = found.labels, second_found.labels
         if source.data.multi_label:
             if labels_column and cells[labels_column]:
-                labels, quiet = parse_labels(cells[labels_column]), is_no_call(cells[labels_column])
-            labels = tuple(dict.fromkeys(labels + secondary))
+                found = cell_labels(unmark_formula(cells[labels_column]), source.data)
+            labels = tuple(dict.fromkeys(found.labels + secondary))
         yield LabelRow(
             f"{table.name} row {number}",
             cells[path_column],
@@ -265,12 +248,8 @@ def rows_of_table(source: Source, path_column: str, label_column: str, labels_co
             secondary,
             onset=cells[onset] if onset else "",
             offset=cells[offset] if offset else "",
-            labeled=not quiet,
+            labeled=found.labeled,
+            problem=found.problem or second_found.problem,
             cells=cells,
             **group_fold_split(source, table, cells),
         )
-
-
-def _one(cell: str) -> tuple[str, ...]:
-    name = cell.strip()
-    return (name,) if name and name.lower() not in NO_CALL else ()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from birdnet_fs import models, schema
 from birdnet_fs.core.errors import UserError, nearest
+from birdnet_fs.core.text import escaped
 from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.export.targets.table import BIRDNET_30, TARGETS, InputContract, Target
 
@@ -117,13 +118,21 @@ def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str
         _check_width(name, contract, run)
     if row.by_scientific_name:
         _check_names(name, run)
+    warnings = []
+    commas = [one for one in run.classes if "," in one or '"' in one]
+    if row.plain_commas and commas:
+        warnings.append(
+            f"{name} writes names into its CSV and Kaleidoscope tables without quotes, so that those of "
+            f"{len(commas)} classes have more columns than the header (the first: {escaped(commas[0])!r}); use its "
+            "Raven tables, or rename those classes."
+        )
     if contract.applies_sigmoid and run.activation == "softmax":
-        return [
+        warnings.append(
             f"{name} compares every class with a threshold separately, but this run was trained with one label per "
             "clip: its confidences in a segment add up to 1, so that species calling at once share it. Train with "
             "data.multi_label=true where several species call at once."
-        ]
-    return []
+        )
+    return warnings
 
 
 def input_contract(row: Target, frontend: schema.FrontEnd) -> InputContract | None:
@@ -209,13 +218,7 @@ def _check_width(name: str, contract: InputContract, run: "Run") -> None:
 def _check_names(name: str, run: "Run") -> None:
     from birdnet_fs.export.targets.labels import label_lines
 
-    lines = label_lines(run.classes)
-    if lines[0].count("_") != 1:
-        raise UserError(
-            f"{name} splits its labels into scientific and common names only where the first label holds one '_', "
-            f"between the two. Received: {lines[0]!r}; rename that class."
-        )
-    names = [line.partition("_")[0] for line in lines]
+    names = [line.partition("_")[0] for line in label_lines(run.classes)]
     human = next(
         (one for one in names if one.startswith("Yell" if len(names) > N_PRIVACY_CHECKED else HUMAN_NAMES)), None
     )

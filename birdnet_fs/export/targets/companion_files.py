@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from birdnet_fs.core.class_names import scientific_and_common
 from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.files import write_json, write_text
+from birdnet_fs.core.text import mark_formula
 from birdnet_fs.data.partition import PARTITION, PSEUDO_LABELS, TRAIN, read_partition
 from birdnet_fs.data.score_table import read_scores
 from birdnet_fs.export.targets.check import target_by_name
@@ -132,7 +134,7 @@ def birdnet_pi(artifact: Path, run: Run) -> list[Path]:
 
 def echo(artifact: Path, run: Run) -> list[Path]:
     """Write the classes (scientific names where unique) and the feature settings of the client; return the files."""
-    names = [line.partition("_")[0] for line in label_lines(run.classes)]
+    names = [scientific_and_common(name)[0] for name in run.classes]
     if len(set(names)) < len(names):
         names = list(run.classes)
     spec = run.frontend
@@ -223,7 +225,7 @@ def _digits(value: float) -> str:
 
 def _table(stem: Path, ending: str, rows: Sequence[Sequence[object]]) -> Path:
     text = io.StringIO()
-    csv_writer(text).writerows(rows)
+    csv_writer(text).writerows(list(map(mark_formula, row)) for row in rows)
     file = stem.with_name(stem.name + ending)
     write_text(file, text.getvalue())
     return file

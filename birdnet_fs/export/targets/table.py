@@ -81,8 +81,8 @@ class Target:
         precisions: Allowed precisions, the most exact first.
         inputs_accepted: Input formats of the program; the first one that fits the run is used.
         companion_files: Files beside the artifact, keys of `companion_files.WRITERS`.
-        by_scientific_name: Whether the program identifies a class by the part of its label before `_` alone, and splits
-            labels only where the first label holds one `_`.
+        by_scientific_name: Whether the program identifies a class by the part of its label before `_` alone.
+        plain_commas: Whether the program writes class names into CSV tables without quotes.
         for_birdnet: Whether the `birdnet` package loads the file, and is used to verify it where an environment has it.
         source: Where the requirements were read or tested.
     """
@@ -94,6 +94,7 @@ class Target:
     inputs_accepted: tuple[InputContract, ...] = (InputContract(),)
     companion_files: tuple[str, ...] = ()
     by_scientific_name: bool = False
+    plain_commas: bool = False
     for_birdnet: bool = False
     source: str = ""
 
@@ -131,6 +132,7 @@ TARGETS: dict[str, Target] = {
         inputs=("waveform",),
         inputs_accepted=(BIRDNET_24,),
         companion_files=("analyzer",),
+        plain_commas=True,
         for_birdnet=True,
         source="BirdNET-Analyzer 2.4.0, run and read: any batch, without the default delegate, 48 kHz and 3 s",
     ),

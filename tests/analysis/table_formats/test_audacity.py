@@ -7,7 +7,9 @@ from detections import RECORDING
 
 from birdnet_fs.analysis.table_formats.audacity import render
 
-EXPECTED = '0.0\t5.0\tTurdus merula_Eurasian Blackbird\n2.5\t7.5\tnocall\n3600.0\t3601.234567\tOdd, "name"_Some, bird\n'
+EXPECTED = (
+    '0.0\t5.0\tTurdus merula_Eurasian Blackbird\n2.5\t7.5\tnocall\n3600.0\t3601.234567\tAvis fictiva_Some, "odd" bird\n'
+)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the expected paths are POSIX")

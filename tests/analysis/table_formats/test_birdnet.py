@@ -11,7 +11,7 @@ EXPECTED = (
     "input,start_time,end_time,species_name,confidence\n"
     "/rec/site 1/a.wav,00:00:00.00,00:00:05.00,Turdus merula_Eurasian Blackbird,0.9877\n"
     "/rec/site 1/a.wav,00:00:02.50,00:00:07.50,nocall,0.2500\n"
-    '/rec/site 1/a.wav,01:00:00.00,01:00:01.23,"Odd, ""name""_Some, bird",1.0000\n'
+    '/rec/site 1/a.wav,01:00:00.00,01:00:01.23,"Avis fictiva_Some, ""odd"" bird",1.0000\n'
 )
 
 

@@ -11,7 +11,7 @@ EXPECTED = (
     "INDIR,FOLDER,IN FILE,OFFSET,DURATION,TOP1MATCH,TOP1DIST\n"
     "/rec,site 1,a.wav,0.0,5.0,Turdus merula_Eurasian Blackbird,0.0123\n"
     "/rec,site 1,a.wav,2.5,5.0,nocall,0.7500\n"
-    '/rec,site 1,a.wav,3600.0,1.234567,"Odd, ""name""_Some, bird",0.0000\n'
+    '/rec,site 1,a.wav,3600.0,1.234567,"Avis fictiva_Some, ""odd"" bird",0.0000\n'
 )
 
 

@@ -15,8 +15,8 @@ EXPECTED = (
     "1\tSpectrogram 1\t1\t0.0\t5.0\t50\t14000\tEurasian Blackbird\t"
     "Turdus merula_Eurasian Blackbird\t0.9877\t/rec/site 1/a.wav\t0.0\n"
     "2\tSpectrogram 1\t1\t2.5\t7.5\t50\t14000\tnocall\tnocall\t0.2500\t/rec/site 1/a.wav\t2.5\n"
-    "3\tSpectrogram 1\t1\t3600.0\t3601.234567\t50\t14000\tSome, bird\t"
-    'Odd, "name"_Some, bird\t1.0000\t/rec/site 1/a.wav\t3600.0\n'
+    '3\tSpectrogram 1\t1\t3600.0\t3601.234567\t50\t14000\tSome, "odd" bird\t'
+    'Avis fictiva_Some, "odd" bird\t1.0000\t/rec/site 1/a.wav\t3600.0\n'
 )
 
 

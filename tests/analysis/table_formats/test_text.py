@@ -2,14 +2,10 @@
 
 from pathlib import Path
 
-from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds, split_label, tab_table, whole_units
+from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds, tab_table, whole_units
 
 
-def test_split_label_and_seconds():
-    assert split_label("Turdus merula_Eurasian Blackbird") == ("Turdus merula", "Eurasian Blackbird")
-    assert split_label("Genus species_name_with_more") == ("Genus species", "name_with_more")
-    for plain in ("nocall", "bird0_0", "_x", "X_", ""):
-        assert split_label(plain) == (plain, plain)
+def test_seconds():
     assert [seconds(v) for v in (0, 3, 2.5, 1 / 3, 86_399.999999)] == ["0.0", "3.0", "2.5", "0.333333", "86399.999999"]
 
 
@@ -22,6 +18,12 @@ def test_tables_escape_control_characters_and_quote_commas():
     assert tab_table(("x", "y"), rows) == 'x\ty\na\\tb\t1\nc,"d"\t2\n'
     assert tab_table((), rows[:1]) == "a\\tb\t1\n"
     assert comma_table(("x", "y"), rows) == 'x,y\na\\tb,1\n"c,""d""",2\n'
+
+
+def test_only_comma_tables_mark_formulas():
+    rows = [("=cmd()", "-1", "@x", "a=b")]
+    assert comma_table(("w", "x", "y", "z"), rows) == "w,x,y,z\n'=cmd(),-1,'@x,a=b\n"
+    assert tab_table((), rows) == "=cmd()\t-1\t@x\ta=b\n"
 
 
 def test_full_path_is_absolute():

@@ -13,6 +13,12 @@ def test_clips_of_one_tape_are_a_group(tmp_path):
     assert found.clips[0].row["info"] == "N4_x" and found.clips[0].row["start"] == "100"
 
 
+def test_noise_is_a_class_where_the_settings_say_so(tmp_path):
+    as_animal_spot(tmp_path)
+    found = read_manifest(Data(str(tmp_path), noise_label="class"))
+    assert found.classes == ("call", "noise") and all(len(clip.labels) == 1 for clip in found.clips)
+
+
 def test_file_with_another_name_is_quarantined_when_the_layout_is_set(tmp_path):
     as_animal_spot(tmp_path)
     tone(tmp_path / "a.wav")

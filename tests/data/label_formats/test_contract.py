@@ -10,13 +10,13 @@ from birdnet_fs.schema import Data
 EXPECTED = {
     "folders": [
         ("4", 0.0, None, (), ()),
-        ("3", 0.0, None, ("A",), ("B",)),
+        ("3", 0.0, None, ("A,B",), ()),
         ("1", 0.0, None, ("Parus major",), ()),
         ("2", 0.0, None, ("Parus major",), ()),
         ("5", 0.0, None, (), ()),
     ],
     "csv": [
-        ("a", 0.0, None, ("Turdus, merula",), ("['x'", "'y']")),
+        ("a", 0.0, None, ("Turdus, merula",), ("x", "y")),
         ("b", 0.0, None, ("Pica pica",), ("x", "z")),
         ("c", 0.0, None, (), ()),
     ],

@@ -2,11 +2,9 @@
 
 import csv
 
-import pytest
 from label_layouts import as_folders, text, tone
 
-from birdnet_fs.data.label_formats.manifest_csv import COLUMNS, format_labels
-from birdnet_fs.data.label_formats.source import parse_labels
+from birdnet_fs.data.label_formats.manifest_csv import COLUMNS
 from birdnet_fs.data.manifest import read_manifest, write_manifest
 from birdnet_fs.schema import Data
 
@@ -37,11 +35,6 @@ def test_labels_with_semicolons_brackets_and_quotes_are_written_back(tmp_path):
     again = read_manifest(Data(str(tmp_path / "m")))
     assert [clip.labels for clip in again.clips] == [clip.labels for clip in found.clips]
     assert [clip.path for clip in again.clips] == [clip.path for clip in found.clips]
-
-
-@pytest.mark.parametrize("labels", [(), ("a",), ("a", "b"), ("a;b",), ("[a]", "b"), ('"a"', "b;c"), ("noise;a",)])
-def test_format_labels_is_the_inverse_of_parse_labels(labels):
-    assert parse_labels(format_labels(labels)) == labels
 
 
 def test_other_columns_of_the_table_are_written_back(tmp_path):

@@ -1,10 +1,10 @@
-"""The data folder: which table is read, tables of detections, and labels in one cell."""
+"""The data folder: which table is read and tables of detections."""
 
 import pytest
 from label_layouts import text, tone
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.data.label_formats.source import Source, is_no_call, is_output, parse_labels
+from birdnet_fs.data.label_formats.source import Source, is_output
 from birdnet_fs.data.manifest import read_manifest
 from birdnet_fs.schema import Data
 
@@ -46,19 +46,3 @@ def test_outputs_of_analyze_are_recognized_by_name_or_header(tmp_path):
     text(tmp_path / "ledger.csv", "path,status,reason,flags,duration_s,source\n")
     text(tmp_path / "labels.csv", "path,label\n")
     assert is_output(tmp_path / "ledger.csv") and not is_output(tmp_path / "labels.csv")
-
-
-@pytest.mark.parametrize(
-    ("cell", "labels"),
-    [
-        ("a;b", ("a", "b")),
-        ("a; a ;b", ("a", "b")),
-        ("['a', 'b']", ("a", "b")),
-        ("[odd]", ("[odd]",)),
-        ("", ()),
-        ("NoCall", ()),
-    ],
-)
-def test_labels_of_one_cell(cell, labels):
-    assert parse_labels(cell) == labels
-    assert is_no_call(cell) == (cell == "NoCall")

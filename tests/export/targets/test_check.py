@@ -118,10 +118,17 @@ def test_more_classes_than_the_program_supports_are_refused() -> None:
 def test_birdnet_pi_needs_unique_scientific_names() -> None:
     run = make()
     export_spec("birdnet-pi", dataclasses.replace(run, classes=("Turdus merula_Blackbird", "noise")))
-    with pytest.raises(UserError, match=r"holds one '_'.*'my_own_class'; rename"):
-        export_spec("birdnet-pi", dataclasses.replace(run, classes=("my_own_class", "noise")))
-    with pytest.raises(UserError, match="'call' occurs more than once"):
-        export_spec("birdnet-pi", dataclasses.replace(run, classes=("Turdus merula_Blackbird", "call_a", "call_b")))
+    export_spec("birdnet-pi", dataclasses.replace(run, classes=("call_a", "call_b", "my_own_class")))
+    with pytest.raises(UserError, match="'Strix aluco' occurs more than once"):
+        export_spec("birdnet-pi", dataclasses.replace(run, classes=("Strix aluco_call", "Strix aluco_song")))
+
+
+def test_analyzer_warns_of_names_that_its_tables_do_not_quote() -> None:
+    run = make()
+    assert check_target("analyzer", dataclasses.replace(run, classes=("a", "b"))) == []
+    [warning] = check_target("analyzer", dataclasses.replace(run, classes=("Owl, Barn", "b")))
+    assert "without quotes" in warning and "1 classes" in warning and "'Owl, Barn'" in warning
+    assert check_target("birdnet", dataclasses.replace(run, classes=("Owl, Barn", "b"))) == []
 
 
 def test_birdnet_pi_refuses_classes_it_treats_as_human_voices() -> None:
