@@ -48,7 +48,7 @@ def class_name_problem(name: str) -> str:
 
 
 def check_class_names(names: Sequence[str], where: str = "") -> None:
-    """Refuse class names that cannot be stored or told apart.
+    """Refuse class names that cannot be stored or distinguished.
 
     Args:
         names: Class names.
