@@ -141,14 +141,18 @@ def test_interrupted_write_keeps_the_old_table(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["s.csv"]
 
 
-def test_columns_may_have_any_order_and_classes_any_name(tmp_path):
+def test_columns_may_have_any_order_and_classes_other_names_than_theirs(tmp_path):
     path = tmp_path / "s.csv"
     path.write_text("x,labels,duration_s,y,path,group,onset_s\n.5,y,2,.25,a.wav,g,1\n", encoding="utf-8")
     table = read_scores(path)
     assert (table.rows, table.classes) == ((ScoreRow("a.wav", 1.0, 2.0, "g", ("y",)),), ("x", "y"))
     assert (table.scores.tolist(), table.targets.tolist()) == ([[0.5, 0.25]], [[0, 1]])
-    write_scores(path, score_table(ROWS[:1], np.ones((1, 2)), ("group", "path")))
-    assert read_scores(path).classes == ("group", "path")
+    for names in (("group", "a"), ("a", "path"), ("start_s",), ("a;b",), ("a\tb",), ("a", "a")):
+        with pytest.raises(UserError, match="Class names must be"):
+            score_table(ROWS[:1], np.ones((1, len(names))), names)
+    path.write_text("path,onset_s,duration_s,group,labels,path\na.wav,0,1,g,,1\n", encoding="utf-8")
+    with pytest.raises(UserError, match="two columns of the same name"):
+        read_scores(path)
     path.write_text("y,path,onset_s,duration_s\n1,a.wav,0,1\n", encoding="utf-8")
     assert read_probabilities(path, ("y",), multi_label=True).values.tolist() == [[1.0]]
     with pytest.raises(UserError, match="group, labels and one column"):
