@@ -10,6 +10,7 @@ import re
 _MARKDOWN = re.compile(r"[\\`*_\[\]|]")
 _FORMULA = re.compile("'*[=+\\-@\uff1d\uff0b\uff0d\uff20]")  # the last four: full-width forms of the first
 _JOINERS = "\u200c\u200d"
+_FIRST = frozenset("'=+-@\uff1d\uff0b\uff0d\uff20")  # first characters of what _FORMULA matches
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -85,7 +86,7 @@ def mark_formula(value: object) -> str:
     ("'=cmd()", '-1', 'Turdus merula')
     """
     text = str(value)
-    return f"'{text}" if _is_formula(text) else text
+    return f"'{text}" if text[:1] in _FIRST and _is_formula(text) else text
 
 
 def unmark_formula(text: str) -> str:

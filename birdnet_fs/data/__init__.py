@@ -3,6 +3,8 @@
 label_formats/         one file per layout of labels; the table of layouts is in its __init__
 manifest.py            `read_manifest`: rows of any layout -> checked `Clip`s; `write_manifest`
 ledger.py              the outcome of every input: ok, partial or quarantined, with the reason
+tables/                text tables of any encoding and separator: rows, columns, times
+row_checks.py          the clip of each row of labels and what is wrong with it
 row_filter.py          `data.where`: which rows of a table are used
 windows.py             how recordings and clips are cut: start, length, padding and the rest at the end
 segments.py            clips -> fixed-length segments and their multi-hot targets

@@ -4,31 +4,34 @@ All faults of all rows are found in one pass and listed in the ledger with their
 left out, the others are used.
 """
 
-import math
+import functools
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from birdnet_fs.audio.read import AudioCheck, AudioError, check_audio, duration_s
-from birdnet_fs.core.class_names import class_name_problem
+from birdnet_fs.audio.recording_end import PAST_END, cut_at_end, past_end_message
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.progress import say, say_once, track
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.label_formats import EVENT_LAYOUTS, FILE_LAYOUTS, LAYOUTS, OWN_LABELS
 from birdnet_fs.data.label_formats.cells import label_notes
-from birdnet_fs.data.label_formats.locate import locate_audio
+from birdnet_fs.data.label_formats.detection import detect_layout
+from birdnet_fs.data.label_formats.locate import Locator, Place
 from birdnet_fs.data.label_formats.manifest_csv import write_clips
-from birdnet_fs.data.label_formats.source import LabelRow, Source
-from birdnet_fs.data.label_formats.unused import account, other_files
+from birdnet_fs.data.label_formats.source import Source
+from birdnet_fs.data.label_formats.unused import account
 from birdnet_fs.data.ledger import Ledger
+from birdnet_fs.data.row_checks import RowChecker
 from birdnet_fs.data.row_filter import filter_rows, parse_row_filter
 from birdnet_fs.schema import Data
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """A labeled excerpt of a recording, or a whole recording."""
 
@@ -43,6 +46,7 @@ class Clip:
     row: Mapping[str, str] = field(default_factory=dict)  # column -> cell of the table, empty cells left out
     fingerprint: str = ""  # of the recording (copies.py); "" = not computed, or unknown
     unknown: tuple[str, ...] = ()  # classes that may be present or absent: neither positive nor negative examples
+    source: str = field(default="", compare=False)  # table and row, as "metadata.csv row 12"
 
     @property
     def recording_group(self) -> str:
@@ -150,17 +154,7 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labeled: bool)
     source = Source(data, _root(data))
     layout: str = data.layout
     if layout == "auto":
-        layout = next((name for name, module in LAYOUTS.items() if module.matches(source)), "")
-        if not layout:
-            raise UserError(
-                f"No labeled recordings were found in {escaped(source.root)}: one folder of audio files per class, or "
-                f"a table, was expected; set data.table or data.audio when they are elsewhere.{other_files(source)}"
-            )
-        if layout in FILE_LAYOUTS and data.table:
-            raise UserError(
-                f"data.table must be a table of labels or a folder of such tables (CSV with a column that names the "
-                f"audio, Raven, Audacity). Received: {escaped(data.table)!r}"
-            )
+        layout = detect_layout(source)
     if layout in OWN_LABELS and data.label_column != Data.label_column:
         source.notes.append(
             f"data.label_column={data.label_column} is not used: in layout {layout} labels have a fixed place."
@@ -173,44 +167,63 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labeled: bool)
         )
     table = source.table_path if source.table_path and layout not in EVENT_LAYOUTS else None
     rows = filter_rows(rows, data.where, escaped(table.name if table else source.root))
-    places = [locate_audio(source, row) for row in rows]
-    verdicts = _decode(sorted({path for path, reason in places if path and not reason})) if check else {}
+    locator = Locator(source)
+    places = [Place(None) if row.refused else locator.locate(row) for row in rows]
+    locator.finish()
+    if layout not in FILE_LAYOUTS and not data.where:
+        source.notes.extend(_unnamed(source, places))
+    checker = RowChecker(source, labeled, classes, data.binary_label, class_names=check)
+    found = [checker.check(row, place) for row, place in zip(rows, places, strict=True)]
+    n_rows, usable = len(rows), {values.path for values, problems in found if not problems}
+    del rows, places
+    times = Counter(values.path for values, problems in found if not problems and values.offset_s is not None)
+    events = data.multi_label and (layout in EVENT_LAYOUTS or any(n > 1 for n in times.values()))
+    verdicts = _decode(sorted(usable)) if check else {}
+    lengths = {path: v.duration_s for path, v in verdicts.items() if isinstance(v, AudioCheck)}
+    if events and not check:
+        lengths = _lengths(times)
     ledger, clips = Ledger(), list[Clip]()
     account(source, ledger, whole=layout in FILE_LAYOUTS)
-    seen: dict[tuple, str] = {}
-    for row, (path, reason) in zip(rows, places, strict=True):
-        clip, problems = _clip(source, row, path or Path(row.path or row.stem), labeled, classes, data.binary_label)
-        problems = [reason, *problems] if reason else problems
-        if check:  # training refuses such names, so that no class is left out unseen
-            wrong = {name: class_name_problem(name) for name in clip.labels}
-            problems += [f"its label {name!a} cannot be a class name: it {why}." for name, why in wrong.items() if why]
-        verdict = verdicts.get(clip.path) if not reason else None
+    seen: dict[tuple, Any] = {}
+    cut: list[tuple[str, str]] = []
+    for values, problems in found:
+        clip, verdict = Clip(*values), verdicts.get(values.path) if not problems else None
+        status, why, seconds, flags = "ok", "", 0.0, ()  # type: tuple[str, str, float, tuple[str, ...]]
         if isinstance(verdict, AudioError):
-            problems.insert(0, verdict.reason)
-        elif isinstance(verdict, AudioCheck) and clip.onset_s >= verdict.duration_s:
-            problems.append(f"it starts at {clip.onset_s:g} s, but the recording ends at {verdict.duration_s:.3f} s.")
-        if not problems:
-            problems += _repeated(clip, row, seen, data.multi_label)
-        status, why, seconds = "ok", "", 0.0
-        flags: tuple[str, ...] = ()
-        if isinstance(verdict, AudioCheck):
+            problems = (verdict.reason,)
+        elif isinstance(verdict, AudioCheck):
             status, why, flags, seconds = verdict.status, verdict.reason, verdict.flags, verdict.duration_s
+        length = lengths.get(clip.path) if not problems else None
+        if length is not None and (clip.offset_s is not None or clip.onset_s):
+            end = cut_at_end(clip.onset_s, clip.offset_s, length)
+            problems = (end.problem,) if end.problem else ()
+            if end.offset_s != clip.offset_s:
+                clip = replace(clip, offset_s=end.offset_s)
+            if end.reason and not end.problem:
+                status, why, flags = "partial", f"{why} {end.reason}".strip(), (*flags, PAST_END)
+                cut.append((clip.source, end.reason))
+        problems = problems or _repeated(clip, seen, data.multi_label)
         if problems:
             status, why = "quarantined", " ".join(problems)
         else:
             clips.append(clip)
-        ledger.add(clip.path, status, why, flags, seconds, row.source)
+        ledger.add(clip.path, status, why, flags, seconds, clip.source)
     if not clips:
-        raise UserError(f"None of the {len(rows)} rows can be used. {ledger.summary()}")
-    found = sorted({label for clip in clips for label in clip.labels})
-    times = Counter(clip.path for clip in clips if clip.offset_s is not None)
-    events = data.multi_label and (layout in EVENT_LAYOUTS or any(n > 1 for n in times.values()))
-    lengths = {path: v.duration_s for path, v in verdicts.items() if isinstance(v, AudioCheck)}
-    names = tuple(classes) if classes is not None else tuple(found)
+        raise UserError(f"None of the {n_rows} rows can be used. {ledger.summary()}")
+    source.notes.extend(filter(None, [past_end_message(cut)]))
+    counts = Counter(label for clip in clips for label in clip.labels)
+    names = tuple(classes) if classes is not None else tuple(sorted(counts))
     if labeled:
-        counts = Counter(label for clip in clips for label in clip.labels)
         source.notes.extend(label_notes(counts, table=layout not in FILE_LAYOUTS))
     return Manifest(tuple(clips), names, ledger, source.root, events, lengths, layout, tuple(source.notes))
+
+
+def _unnamed(source: Source, places: Sequence[Place]) -> list[str]:
+    """A remark on audio files that no row names."""
+    named = {place.path for place in places}
+    left = [path for path in source.audio_files if path not in named]
+    shown = escaped(source.index.relative(str(left[0]))) if left else ""
+    return [f"Audio files that no row names: {len(left)} (the first: {shown})."] if left else []
 
 
 def _decode(paths: list[Path]) -> dict[Path, AudioCheck | AudioError]:
@@ -225,63 +238,37 @@ def _decode(paths: list[Path]) -> dict[Path, AudioCheck | AudioError]:
         return dict(zip(paths, results, strict=True))
 
 
-def _clip(
-    source: Source, row: LabelRow, path: Path, labeled: bool, classes: Sequence[str] | None, binary_label: str = ""
-) -> tuple[Clip, list[str]]:
-    """The clip of a row and all problems of the row."""
-    problems: list[str] = []
-    onset = _seconds(row.onset, "onset", problems)
-    offset = _seconds(row.offset, "offset", problems)
-    if offset is not None and not problems and offset <= (onset or 0.0):
-        problems.append(f"its end ({row.offset} s) must be later than its start ({row.onset or 0} s).")
-    fold = None
-    if row.fold:
+def _lengths(paths: Iterable[Path]) -> dict[Path, float]:
+    """Lengths in seconds from verified headers; recordings that cannot be read are left to their reader."""
+    found = {}
+    for path in paths:
         try:
-            fold = int(float(row.fold))
-        except (ValueError, OverflowError):
-            problems.append(f"its fold must be a whole number. Received: {row.fold!r}.")
-    labels = row.labels if labeled else ()
-    if labeled and row.labeled and not labels:
-        problems.append(row.problem or "its label is empty.")
-    secondary = row.secondary
-    unknown = tuple(label for label in row.unknown if label not in labels)
-    if binary_label:
-        labels, secondary = (binary_label,) if labels else (), ()
-        unknown = (binary_label,) if unknown and not labels else ()
-    if classes is not None:
-        others = [label for label in labels if label not in classes]
-        problems += [f"label {label!r} is not one of the classes.{nearest(label, classes)}" for label in others]
-    absolute = os.path.abspath(path) if path.is_absolute() else os.path.join(source.audio_root, path)
-    group = row.group or os.path.relpath(absolute, source.root).replace(os.sep, "/")
-    extra = {name: value for name, value in row.cells.items() if value}
-    clip = Clip(Path(absolute), onset or 0.0, offset, labels, secondary, group, fold, row.split, extra, unknown=unknown)
-    return clip, problems
+            found[path] = _length(path, path.stat().st_size, path.stat().st_mtime_ns)
+        except (AudioError, OSError):
+            continue
+    return found
 
 
-def _seconds(text: str, name: str, problems: list[str]) -> float | None:
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        problems.append(f"its {name} must be seconds, 0 or more. Received: {text!r}.")
-        return None
-    return value
+@functools.lru_cache(1 << 16)
+def _length(path: Path, size: int, changed_ns: int) -> float:
+    """Length of a recording, kept while the file does not change."""
+    return duration_s(path)
 
 
-def _repeated(clip: Clip, row: LabelRow, seen: dict, multi_label: bool) -> list[str]:
+def _repeated(clip: Clip, seen: dict, multi_label: bool) -> tuple[str, ...]:
     """The problem of a clip that occurred before, if any; the first of them is used."""
     key = (clip.path, clip.onset_s, clip.offset_s)
-    same = (*key, clip.labels)
-    if same in seen:
-        return [f"it repeats {seen[same]}."]
-    if not multi_label and key in seen:
-        return [f"it gives the clip of {seen[key]} another label; set data.multi_label=true for several labels."]
-    seen.setdefault(key, row.source)
-    seen[same] = row.source
-    return []
+    first = seen.setdefault(key, clip)
+    if first is clip:
+        return ()
+    others: list[Clip] = seen.setdefault((key, ""), [first])
+    same = next((other for other in others if other.labels == clip.labels), None)
+    if same is not None:
+        return (f"it repeats {same.source}.",)
+    if not multi_label:
+        return (f"it gives the clip of {first.source} another label; set data.multi_label=true for several labels.",)
+    others.append(clip)
+    return ()
 
 
 def write_manifest(manifest: Manifest, path: Path | str) -> None:

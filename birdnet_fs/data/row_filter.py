@@ -3,10 +3,15 @@
 Conditions are separated by commas and must all be met; `|` separates the values that a column may have.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from birdnet_fs.core.errors import UserError, nearest
+from birdnet_fs.core.text import escaped
 from birdnet_fs.data.label_formats.source import LabelRow
+from birdnet_fs.data.tables.columns import key_of
+from birdnet_fs.data.tables.reading import Cells
+
+OWN_COLUMNS = ("label", "group", "fold", "split")  # of every layout
 
 
 def parse_row_filter(text: str, setting: str = "data.where") -> dict[str, tuple[str, ...]]:
@@ -34,27 +39,31 @@ def parse_row_filter(text: str, setting: str = "data.where") -> dict[str, tuple[
     return conditions
 
 
-def check_columns(conditions: Mapping[str, tuple[str, ...]], columns: Iterable[str], name: str) -> None:
-    """Check that the table has the columns of all conditions.
+def find_columns(conditions: Iterable[str], columns: Iterable[str], name: str) -> dict[str, str]:
+    """Find the columns of conditions; case, spaces and underscores do not matter where no column has just that name.
 
     Args:
-        conditions: Column -> accepted values, from `parse_row_filter`.
+        conditions: Columns that conditions name.
         columns: Columns of the table.
         name: Name of the table for the message.
 
+    Returns:
+        Column of a condition -> column of the table.
+
     Raises:
-        UserError: A column is unknown; the message suggests the nearest one.
+        UserError: A column is unknown, the message suggests the nearest one; or it may be one of two.
     """
     columns = list(columns)
-    for column in conditions:
-        if column not in columns:
-            known = ", ".join(columns) or "none"
-            raise UserError(f"data.where: {name} has no column {column!r}.{nearest(column, columns)} Columns: {known}")
-
-
-def row_matches(conditions: Mapping[str, tuple[str, ...]], cells: Mapping[str, str]) -> bool:
-    """Whether the cells of a row meet every condition."""
-    return all(cells.get(column, "") in values for column, values in conditions.items())
+    found = {}
+    for wanted in conditions:
+        same = [wanted] if wanted in columns else [column for column in columns if key_of(column) == key_of(wanted)]
+        if len(same) > 1:
+            raise UserError(f"data.where: {wanted!r} may be the column {' or '.join(map(repr, same))} of {name}.")
+        if not same:
+            known = ", ".join(map(escaped, columns)) or "none"
+            raise UserError(f"data.where: {name} has no column {wanted!r}.{nearest(wanted, columns)} Columns: {known}")
+        found[wanted] = same[0]
+    return found
 
 
 def filter_rows(rows: list[LabelRow], text: str, name: str) -> list[LabelRow]:
@@ -74,17 +83,34 @@ def filter_rows(rows: list[LabelRow], text: str, name: str) -> list[LabelRow]:
     conditions = parse_row_filter(text)
     if not conditions:
         return rows
-    cells = [_cells(row) for row in rows]
-    check_columns(conditions, dict.fromkeys(column for each in cells for column in each), name)
-    selected = [row for row, each in zip(rows, cells, strict=True) if row_matches(conditions, each)]
-    if not selected:
+    columns: dict[str, None] = dict.fromkeys(OWN_COLUMNS)
+    tables: set[int] = set()
+    for row in rows:
+        names = row.cells.places if isinstance(row.cells, Cells) else row.cells
+        if id(names) not in tables:  # the rows of a table share one mapping
+            tables.add(id(names)) if isinstance(row.cells, Cells) else None
+            columns.update(dict.fromkeys(names))
+    place = find_columns(conditions, columns, name)
+    selected = [
+        row for row in rows if _is_table(row) or all(_cell(row, place[c]) in values for c, values in conditions.items())
+    ]
+    if all(map(_is_table, selected)):
         values = "; ".join(
-            f"{column} has {', '.join(sorted({each.get(column, '') for each in cells})[:12])}" for column in conditions
+            f"{c} has {', '.join(map(escaped, sorted({_cell(row, place[c]) for row in rows})[:12]))}"
+            for c in conditions
         )
         raise UserError(f"data.where={text} selects none of the {len(rows)} rows of {name}: {values}.")
     return selected
 
 
-def _cells(row: LabelRow) -> dict[str, str]:
-    primary = row.labels[0] if row.labels else ""
-    return {"label": primary, "group": row.group, "fold": row.fold, "split": row.split, **row.cells}
+def _is_table(row: LabelRow) -> bool:
+    """Whether the row stands for a whole table that cannot be read."""
+    return bool(row.refused) and not row.cells
+
+
+def _cell(row: LabelRow, column: str) -> str:
+    """The cell of a column of the table, else of one of OWN_COLUMNS."""
+    text = row.cells.get(column, "")
+    if text or column not in OWN_COLUMNS:
+        return text
+    return (row.labels[0] if row.labels else "") if column == "label" else getattr(row, column)

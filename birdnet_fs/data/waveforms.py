@@ -1,13 +1,15 @@
 """Clips as waveforms: decoded once and kept in memory up to a limit, beyond it decoded at every access."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from birdnet_fs.audio.read import Audio, AudioError, read_audio
+from birdnet_fs.audio.recording_end import PAST_END, cut_at_end, past_end_message
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.progress import track
+from birdnet_fs.core.progress import say, track
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import Clip
 
@@ -18,7 +20,8 @@ class Waveforms:
     """Sequence of the waveforms of clips, in the order of the clips that could be read.
 
     Args:
-        clips: Clips to read. A clip that cannot be read is left out of the attribute `clips` and listed in `ledger`.
+        clips: Clips to read. A clip that cannot be read is left out of the attribute `clips` and listed in `ledger`;
+            one that ends past its recording is cut there (recording_end.py).
         sample_rate_hz: Rate of the waveforms.
         memory_bytes: Memory for decoded waveforms; clips beyond it are decoded at every access. Default: 4 GB.
 
@@ -38,13 +41,21 @@ class Waveforms:
         durations_s: list[float] = []
         self._held: list[np.ndarray | None] = []
         room = memory_bytes
+        past_end: list[tuple[object, str]] = []
         for clip in track(clips, "reading clips", unit="clip"):
             try:
                 audio = _read(clip, sample_rate_hz)
             except AudioError as error:
-                self.ledger.add(clip.path, "quarantined", error.reason)
+                self.ledger.add(clip.path, "quarantined", error.reason, source=clip.source)
                 continue
-            self.ledger.add(clip.path, audio.status, audio.reason, audio.flags, audio.duration_s)
+            status, reason, flags = audio.status, audio.reason, audio.flags
+            if clip.offset_s is not None and "short" in flags:
+                end = cut_at_end(clip.onset_s, clip.offset_s, clip.onset_s + audio.duration_s)
+                clip = replace(clip, offset_s=end.offset_s)
+                if end.reason:
+                    past_end.append((clip.source or clip.path, end.reason))
+                    status, reason, flags = "partial", f"{reason} {end.reason}".strip(), (*flags, PAST_END)
+            self.ledger.add(clip.path, status, reason, flags, audio.duration_s, clip.source)
             kept.append(clip)
             durations_s.append(len(audio.waveform) / sample_rate_hz)
             fits = audio.waveform.nbytes <= room
@@ -53,6 +64,8 @@ class Waveforms:
         if clips and not kept:
             first = self.ledger.rows[0]
             raise UserError(f"None of the {len(clips)} clips could be read; the first, {first.path}: {first.reason}.")
+        if past_end:
+            say(past_end_message(past_end))
         self.clips: tuple[Clip, ...] = tuple(kept)
         self.durations_s = tuple(durations_s)
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from birdnet_fs import schema
+from birdnet_fs.audio.recording_end import PAST_END
 from birdnet_fs.batches.class_balance import loss_weights
 from birdnet_fs.batches.loader import EpisodeOrder
 from birdnet_fs.core.class_names import check_class_names
@@ -204,10 +205,12 @@ def training_ledger(parts: Partition, waveforms: Waveforms) -> Ledger:
     Returns:
         The ledger, with one row for each recording with pseudo-labels as well.
     """
-    read = {os.fspath(row.path): row for row in waveforms.ledger.rows if row.status != "ok"}
+    found = [row for row in waveforms.ledger.rows if row.status != "ok"]
+    read = {os.fspath(row.path): row for row in found if PAST_END not in row.flags}
+    cut = {(os.fspath(row.path), row.source): row for row in found if PAST_END in row.flags}
     ledger = Ledger()
     for row in parts.manifest.ledger.rows:
-        worse = read.get(row.path) if row.status == "ok" else None
+        worse = (read.get(row.path) or cut.get((row.path, row.source))) if row.status == "ok" else None
         kept = dataclasses.replace(worse, source=row.source) if worse else row
         ledger.add(kept.path, kept.status, kept.reason, kept.flags, kept.duration_s, kept.source)
     known = {row.path for row in ledger.rows}

@@ -4,7 +4,7 @@ import pytest
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.label_formats.source import LabelRow
-from birdnet_fs.data.row_filter import check_columns, filter_rows, parse_row_filter, row_matches
+from birdnet_fs.data.row_filter import filter_rows, find_columns, parse_row_filter
 
 ROWS = [
     LabelRow("t.csv row 2", "a.wav", ("wren",), group="g1", cells={"site": "pond"}),
@@ -25,12 +25,20 @@ def test_malformed_condition_is_refused_with_its_setting(text):
 
 def test_unknown_column_is_refused_with_the_nearest_one():
     with pytest.raises(UserError, match=r"t\.csv has no column 'sites'. Did you mean 'site'\? Columns: site, label"):
-        check_columns({"sites": ("x",)}, ["site", "label"], "t.csv")
+        find_columns(["sites"], ["site", "label"], "t.csv")
 
 
-def test_row_must_meet_every_condition():
-    conditions = {"site": ("pond", "wood"), "role": ("",)}
-    assert row_matches(conditions, {"site": "wood"}) and not row_matches(conditions, {"site": "pond", "role": "x"})
+def test_column_is_found_without_case_and_underscores_unless_two_fit():
+    assert find_columns(["Site Name", "b"], ["site_name", "b", "B"], "t.csv") == {"Site Name": "site_name", "b": "b"}
+    with pytest.raises(UserError, match=r"'SITE' may be the column 'Site' or 'site' of t\.csv"):
+        find_columns(["SITE"], ["Site", "site"], "t.csv")
+
+
+def test_table_that_cannot_be_read_is_not_filtered_out():
+    table = LabelRow("u.txt", "u.txt", refused="it cannot be read.")
+    assert filter_rows([*ROWS, table], "site=pond", "t.csv") == [ROWS[0], table]
+    with pytest.raises(UserError, match="selects none of the 3 rows"):
+        filter_rows([*ROWS, table], "site=sea", "t.csv")
 
 
 @pytest.mark.parametrize(

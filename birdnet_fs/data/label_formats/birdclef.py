@@ -1,5 +1,7 @@
-"""The train.csv of BirdCLEF: primary_label, secondary_labels as a Python list, audio in train_audio/.
+"""The table of BirdCLEF: primary_label, secondary_labels as a Python list, audio in a folder per species.
 
+train.csv of 2020 and 2025 and train_metadata.csv of 2021 to 2024. `filename` holds the folder (`abc/XC1.ogg`), or the
+name alone (2020, 2021); the file is then in the folder of its label, in train_audio/ or train_short_audio/.
 Secondary labels without brackets are divided at `;`, `,` and `|`, and at spaces where the primary labels are codes
 without spaces, as those of the competitions are.
 
@@ -10,13 +12,16 @@ import re
 from collections.abc import Iterator
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.text import escaped
 from birdnet_fs.data.label_formats.cells import SEPARATOR
-from birdnet_fs.data.label_formats.source import PATH_COLUMNS, LabelRow, Source, rows_of_table
+from birdnet_fs.data.label_formats.source import LabelRow, Source
+from birdnet_fs.data.label_formats.table_rows import choose_column, rows_of_table
 
 
 def matches(source: Source) -> bool:
     """Whether the table has the columns primary_label and filename."""
-    return source.table is not None and {"primary_label", "filename"} <= set(source.table.columns)
+    table = source.table
+    return table is not None and bool(table.column(("primarylabel",)) and table.column(("filename",)))
 
 
 def read(source: Source) -> Iterator[LabelRow]:
@@ -26,18 +31,23 @@ def read(source: Source) -> Iterator[LabelRow]:
         source: The data folder.
 
     Yields:
-        The rows of train.csv.
+        The rows of the table.
 
     Raises:
         UserError: There is no table with the columns primary_label and filename.
     """
     if not matches(source) or source.table is None:
-        columns = ", ".join(source.table.columns) if source.table else "no table"
+        columns = ", ".join(map(escaped, source.table.columns)) if source.table else "no table"
         raise UserError(
             "data.layout=birdclef needs a table with the columns primary_label and filename; set data.table. "
             f"Received: {columns}"
         )
-    label = source.data.label_column if source.data.label_column in source.table.columns else "primary_label"
-    codes = not any(re.search(r"[\s,|]", cells[label]) for _, cells in source.table.rows)
+    table = source.table
+    label = choose_column(table, "label_column", source.data.label_column, ("primarylabel",))
+    label = table.column(("primarylabel",)) if label == table.column(("label",)) else label
+    names = {cells.get(label) for _, cells, _ in table.rows()}
+    codes = not any(re.search(r"[\s,|]", name) for name in names)
     separators = f"{SEPARATOR},| " if codes else SEPARATOR
-    yield from rows_of_table(source, source.table.column(("filename", *PATH_COLUMNS)), label, separators=separators)
+    yield from rows_of_table(
+        source, table.column(("filename",)), label, separators=separators, folders=frozenset(names - {""})
+    )

@@ -11,43 +11,78 @@ CALL; the class then has the name of the table's folder, as in the code of the o
 from collections.abc import Iterator
 from pathlib import Path
 
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.text import escaped
 from birdnet_fs.data.label_formats.source import LabelRow, Source
-from birdnet_fs.data.label_formats.tables import read_table
+from birdnet_fs.data.tables import columns as names
+from birdnet_fs.data.tables.reading import Table, open_table
+from birdnet_fs.data.tables.times import TimeReader
 
-TIMES = ("Audiofilename", "Starttime", "Endtime")
+PATH = ("audiofilename",)
 ONE_CLASS = "CALL"
 
 
 def matches(source: Source) -> bool:
     """Whether the table, or any CSV below the root when there is no single table, has these columns."""
     if source.table is not None:
-        return set(TIMES) <= set(source.table.columns)
+        return _is_dcase(source.table)
     return next(_tables(source), None) is not None
 
 
 def read(source: Source) -> Iterator[LabelRow]:
-    """One row per event."""
+    """One row per event, and one for a table that cannot be read."""
     for path in [source.table_path] if source.table_path else _tables(source):
-        table = read_table(path, source.notes)
-        classes = [name for name in table.columns if name and name not in TIMES]
-        for number, cells in table.rows:
-            values = {path.parent.name if name == ONE_CLASS else name: cells[name].upper() for name in classes}
-            yield LabelRow(
-                f"{path.name} row {number}",
-                cells["Audiofilename"],
-                tuple(name for name in values if values[name] == "POS"),
-                onset=cells["Starttime"],
-                offset=cells["Endtime"],
-                beside=str(path.parent),
-                labeled="POS" in values.values(),
-                unknown=tuple(name for name in values if values[name] == "UNK"),
-                cells=cells,
-            )
+        try:
+            yield from _one(path, open_table(path, source.notes))
+        except UserError as error:
+            yield LabelRow(path.name, str(path), refused=str(error))
+
+
+def _one(path: Path, table: Table) -> Iterator[LabelRow]:
+    reader = TimeReader(names.time_columns(table.columns, table.name), table.delimiter)
+    audio = table.column(PATH)
+    if not audio or not reader.columns.onset:
+        columns = ", ".join(map(escaped, table.columns))
+        raise UserError(
+            f"{escaped(table.name)} must have the columns Audiofilename, Starttime and Endtime. Columns: {columns}"
+        )
+    classes = [name for name in table.columns if name and name not in (audio, *reader.columns.used)]
+    labels = [path.parent.name if name == ONE_CLASS else name for name in classes]
+    for number, cells, refused in table.rows():
+        values = {label: cells.get(name).upper() for label, name in zip(labels, classes, strict=True)}
+        times = reader.read(cells)
+        yield LabelRow(
+            f"{table.name} row {number}",
+            cells.get(audio),
+            tuple(name for name in values if values[name] == "POS"),
+            onset=times.onset,
+            offset=times.offset,
+            in_samples=reader.in_samples,
+            beside=str(path.parent),
+            labeled="POS" in values.values(),
+            unknown=tuple(name for name in values if values[name] == "UNK"),
+            problems=times.problems,
+            refused=refused,
+            cells=cells,
+        )
+
+
+def _is_dcase(table: Table) -> bool:
+    keys = {names.key_of(name) for name in table.columns}
+    return {*PATH, "starttime", "endtime"} <= keys
 
 
 def _tables(source: Source) -> Iterator[Path]:
     for path in source.text_files:
         if path.suffix.lower() == ".csv":
             with open(path, "rb") as file:
-                if file.readline().lstrip(b"\xef\xbb\xbf").startswith(b"Audiofilename"):
-                    yield path
+                head = file.readline(4096).replace(b"\0", b"").lower()
+            if b"audio" in head and _is_dcase_file(path):
+                yield path
+
+
+def _is_dcase_file(path: Path) -> bool:
+    try:
+        return _is_dcase(open_table(path, []))
+    except UserError:
+        return False

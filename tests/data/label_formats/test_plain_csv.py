@@ -30,10 +30,10 @@ def test_missing_path_and_label_columns_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"data\.layout=csv needs a CSV table; set data\.table"):
         read_manifest(Data(str(tmp_path), layout="csv"))
     text(tmp_path / "t.csv", "name,label\na.wav,A\n")
-    with pytest.raises(UserError, match=r"t\.csv must have a column of audio paths .*Columns: name, label"):
+    with pytest.raises(UserError, match=r"t\.csv in .* has no column of audio files .*Columns: name, label"):
         read_manifest(Data(str(tmp_path), layout="csv"))
-    text(tmp_path / "t.csv", "path,bird\na.wav,A\n")
-    with pytest.raises(UserError, match=r"t\.csv must have a label column; set data\.label_column.*path, bird"):
+    text(tmp_path / "t.csv", "path,tit\na.wav,A\n")
+    with pytest.raises(UserError, match=r"t\.csv in .* has no column of labels .*data\.label_column.*path, tit"):
         read_manifest(Data(str(tmp_path), layout="csv"))
 
 

@@ -4,7 +4,8 @@ import pytest
 from label_layouts import text, tone
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.data.label_formats.source import Source, is_output
+from birdnet_fs.data.label_formats.source import Source
+from birdnet_fs.data.label_formats.table_choice import is_output
 from birdnet_fs.data.manifest import read_manifest
 from birdnet_fs.schema import Data
 
@@ -32,7 +33,8 @@ def test_table_is_the_one_set_else_the_usual_name_else_the_only_one(tmp_path):
     text(tmp_path / "birds.csv", "path,label\n")
     assert table() == "birds.csv"
     text(tmp_path / "other.csv", "path,label\n")
-    assert table() is None
+    with pytest.raises(UserError, match=r"has 2 tables of labels \(birds\.csv, other\.csv\); set data\.table"):
+        table()
     text(tmp_path / "labels.csv", "path,label\n")
     assert table() == "labels.csv" and table(table="other.csv") == "other.csv"
     with pytest.raises(UserError, match=r"data\.table must be a file in .*Did you mean 'other\.csv'"):
