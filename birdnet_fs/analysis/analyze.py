@@ -1,21 +1,19 @@
 """Analysis of any number of recordings: one table per recording and output format, and a ledger of all recordings.
 
 Every recording has one row in `ledger.csv`. A broken recording is quarantined with its reason; it neither stops the
-others nor changes their tables, because a batch of windows never mixes two recordings. Tables are written atomically,
-and a finished recording is not analyzed again (resume.py).
+others nor changes their tables, because a batch of windows never mixes two recordings. Tables are written atomically, a
+finished recording is not analyzed again, and tables that a person has edited are kept (output.py).
 """
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from birdnet_fs.analysis import resume
 from birdnet_fs.analysis import table_formats as tables
 from birdnet_fs.analysis.detections import (
     Detection,
@@ -24,18 +22,21 @@ from birdnet_fs.analysis.detections import (
     merge_detections,
     pick_detections,
 )
-from birdnet_fs.analysis.inputs import find_recordings, table_stems
+from birdnet_fs.analysis.inputs import find_recordings
 from birdnet_fs.analysis.options import ScoringOptions, check_options
+from birdnet_fs.analysis.output import OutputFolder, Place
+from birdnet_fs.analysis.resume import Outcome, settings_key
 from birdnet_fs.audio import read as audio
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.files import write_text
+from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.windows import Window, batched
 from birdnet_fs.inference.engine import Engine
+from birdnet_fs.runs.folder_kind import refuse_other_results
 
-LEDGER = "ledger.csv"
 _PROGRESS_EVERY_S = 10.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,24 +45,19 @@ class _Batch:
 
     engine: Engine
     root: Path
-    output: Path
-    formats: tuple[str, ...]
     options: ScoringOptions
     batch_size: int
-    overwrite: bool
 
     def settings(self) -> dict[str, Any]:
-        """Everything but the recording that a table depends on, as JSON; part of the key of a stamp."""
+        """Everything but the recordings that a table depends on, as JSON."""
         return {
-            "format": 1,
             "model": self.engine.identity,
             "classes": hashlib.sha256("\n".join(self.engine.classes).encode()).hexdigest(),
-            "root": os.fsencode(self.root).hex(),
-            "formats": sorted(self.formats),
             "choice": asdict(self.options),
         }
 
 
+@locked("output")
 def analyze(
     engine: Engine,
     inputs: Sequence[Path | str],
@@ -90,14 +86,18 @@ def analyze(
         merge_consecutive: Highest number of consecutive windows of a class that are merged to one detection, with the
             highest of their confidences; 1 (default) = none, 0 = no limit.
         species: Class names or scientific names that are written. Default: all.
-        overwrite: Whether to analyze recordings again that were finished with the same model and settings.
+        overwrite: Whether to analyze recordings again that were finished with the same model and settings, and to
+            replace tables that were edited, or are of another recording or program. Default: False.
 
     Returns:
-        The ledger, which is also written to `output/ledger.csv`, even after an interrupt.
+        The ledger, which is also written to `output/ledger.csv`, even after an interrupt, followed there by the rows of
+        earlier recordings. The flag `table_not_replaced` marks recordings whose tables were not written, because a
+        table that was edited or that another program wrote is in the way.
 
     Raises:
-        UserError: An argument is out of range, an input does not exist, no recording was found, or the output cannot
-            be written. A broken recording raises no error.
+        UserError: An argument is out of range, an input does not exist, no recording was found, the output cannot be
+            written, holds tables of other recordings of the same names, or another process writes it. A broken
+            recording raises no error.
     """
     names = tables.check_formats(formats)
     options = check_options(
@@ -111,51 +111,43 @@ def analyze(
     if batch_size < 1:
         raise UserError(f"batch_size must be 1 or more. Received: {batch_size}")
     root, recordings, refused = find_recordings(inputs)
-    batch = _Batch(engine, root, Path(output), names, options, batch_size, overwrite)
-    stems = table_stems(recordings, root)
-    _write(lambda: batch.output.mkdir(parents=True, exist_ok=True), batch.output)
+    batch = _Batch(engine, root, options, batch_size)
+    folder = OutputFolder(Path(output), root, names, settings_key(batch.settings()), overwrite)
+    refuse_other_results(folder.folder, "an analysis")
+    places = folder.places(recordings)
+    _write(lambda: folder.folder.mkdir(parents=True, exist_ok=True), folder.folder)
     ledger = Ledger()
     for path, reason in refused:
         ledger.add(path, "quarantined", reason)
     progress = _Progress(len(recordings))
     try:
-        for recording in recordings:
-            done = _one(batch, recording, stems[recording], progress)
-            ledger.add(recording, done.status, reason=done.reason, flags=done.flags, duration_s=done.duration_s)
+        for place in places:
+            done = _one(batch, folder, place, progress)
+            ledger.add(place.recording, done.status, done.reason, done.flags, done.duration_s)
             progress.recording(done.n_detections)
     finally:
-        _write(lambda: ledger.write(batch.output / LEDGER), batch.output)
+        _write(lambda: folder.write_ledger(ledger), folder.folder)
     progress.line()
+    folder.report(places)
     return ledger
 
 
-def _one(batch: _Batch, recording: Path, stem: str, progress: "_Progress") -> resume.Stamp:
-    """Analyze one recording, unless its stamp shows that it is finished."""
-    relative = recording.relative_to(batch.root)
-    files = [batch.output / relative.parent / (stem + tables.FORMATS[name].suffix) for name in batch.formats]
-    place = resume.stamp_path(batch.output, relative)
+def _one(batch: _Batch, folder: OutputFolder, place: Place, progress: "_Progress") -> Outcome:
+    """Analyze one recording, unless it is finished."""
+    if place.problem:
+        return Outcome("quarantined", place.problem, (), 0.0, 0)
+    if found := folder.finished(place):
+        return found
     try:
-        key = resume.stamp_key(recording, batch.settings())
-        found = None if batch.overwrite else resume.read_stamp(place, key, files)
-        if found:
-            return found
-        scored, done = _score(batch, recording, progress)
+        scored, done = _score(batch, place.recording, progress)
     except UserError as error:
-        return resume.Stamp("quarantined", getattr(error, "reason", "") or str(error), (), 0.0, 0)
+        return Outcome("quarantined", getattr(error, "reason", "") or str(error), (), 0.0, 0)
     except OSError as error:
-        return resume.Stamp("quarantined", f"cannot be read ({error.strerror or error})", (), 0.0, 0)
-
-    def write() -> None:
-        place.unlink(missing_ok=True)  # no stamp may exist while its tables are incomplete
-        for file, name in zip(files, batch.formats, strict=True):
-            write_text(file, tables.FORMATS[name].render(scored))
-        resume.write_stamp(place, key, done)
-
-    _write(write, batch.output)
-    return done
+        return Outcome("quarantined", f"cannot be read ({error.strerror or error})", (), 0.0, 0)
+    return _write(lambda: folder.write(place, scored, done), folder.folder)
 
 
-def _score(batch: _Batch, recording: Path, progress: "_Progress") -> tuple[RecordingDetections, resume.Stamp]:
+def _score(batch: _Batch, recording: Path, progress: "_Progress") -> tuple[RecordingDetections, Outcome]:
     """Stream one recording through the model."""
     engine, options = batch.engine, batch.options
     rate = engine.sample_rate_hz
@@ -181,13 +173,13 @@ def _score(batch: _Batch, recording: Path, progress: "_Progress") -> tuple[Recor
         for each in merge_detections(found, options.merge_consecutive)
     )
     scored = RecordingDetections(recording, batch.root, engine.frontend.fmin_hz, engine.frontend.fmax_hz, detections)
-    done = resume.Stamp(stream.status, stream.reason, tuple(stream.flags), float(stream.duration_s), len(detections))
+    done = Outcome(stream.status, stream.reason, tuple(stream.flags), float(stream.duration_s), len(detections))
     return scored, done
 
 
-def _write(action: Callable[[], object], output: Path) -> None:
+def _write(action: Callable[[], T], output: Path) -> T:
     try:
-        action()
+        return action()
     except OSError as error:
         raise UserError(
             f"Results cannot be written to {output} ({error.strerror or error}); free disk space or choose another "

@@ -68,7 +68,7 @@ def find_recordings(inputs: Sequence[Path | str]) -> Inputs:
 
 
 def table_stems(recordings: Iterable[Path], root: Path) -> dict[Path, str]:
-    """Names of the tables of each recording, without the suffix of the format.
+    """Names of the tables of each recording, without the suffix of the format; no two are equal in one folder.
 
     The name of the recording without its extension, as in BirdNET-Analyzer, or with it where the table of another
     recording would have the same name (`a.wav`, `a.flac`); a name that still occurs twice has a number. Names are
@@ -103,7 +103,12 @@ def table_stems(recordings: Iterable[Path], root: Path) -> dict[Path, str]:
 
 
 def _folded(folder: str, name: str) -> tuple[str, str]:
-    return folder.casefold(), unicodedata.normalize("NFC", name).casefold()
+    return comparable_name(folder), comparable_name(name)
+
+
+def comparable_name(path: str) -> str:
+    """A path as file systems compare it that ignore case and Unicode normalization."""
+    return unicodedata.normalize("NFC", path).casefold()
 
 
 def _short(name: str) -> str:

@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
+from birdnet_fs.core.lock import locked
 
+
+@locked("output")
 def analyze(
     model: Annotated[
         Path, typer.Argument(help="Run folder, ensemble, or .tflite file with its .json in the same folder.")
@@ -40,16 +43,24 @@ def analyze(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch_size", help="Windows per batch.")] = 32,
     threads: Annotated[int, typer.Option(help="CPU threads of the model; 0 = default of the runtime.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Analyze finished recordings again.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Analyze finished recordings again, and replace tables that were edited or that something else wrote.",
+        ),
+    ] = False,
 ) -> None:
     """Score recordings with a sliding window and write tables of detections.
 
-    A second run with the same model and settings skips finished recordings. A damaged recording does not stop the
-    analysis: it is listed with the reason in OUTPUT/ledger.csv. The exit status is 1 when no recording could be scored.
+    A second run with the same model and settings skips finished recordings; with others, it replaces its earlier
+    tables. A table that was edited since, or that something else wrote, is kept and named. A damaged recording does not
+    stop the analysis: it is listed with the reason in OUTPUT/ledger.csv. The exit status is 1 when no recording could
+    be scored, and 3 when a table was not written because one that is kept is in the way.
     """
-    from birdnet_fs.analysis.analyze import LEDGER
     from birdnet_fs.analysis.analyze import analyze as run
     from birdnet_fs.analysis.options import read_species
+    from birdnet_fs.analysis.output import LEDGER, NOT_REPLACED
     from birdnet_fs.core.progress import say
     from birdnet_fs.inference.open import open_engine
 
@@ -73,3 +84,5 @@ def analyze(
     print(f"{ok} ok, {partial} partial, {quarantined} quarantined; {output / LEDGER}")
     if not ok + partial:
         raise typer.Exit(1)
+    if any(NOT_REPLACED in row.flags for row in ledger.rows):
+        raise typer.Exit(3)

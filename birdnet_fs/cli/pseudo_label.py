@@ -9,12 +9,14 @@ import typer
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output
+from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
 
 if TYPE_CHECKING:
     from birdnet_fs import schema
 
 
+@locked("output")
 def pseudo_label(
     model: Annotated[Path, typer.Argument(help="Run folder, ensemble or exported .tflite file.")],
     inputs: Annotated[
@@ -34,7 +36,9 @@ def pseudo_label(
     overlap: Annotated[float, typer.Option(help="Overlap of consecutive windows in seconds.")] = 0.0,
     batch_size: Annotated[int, typer.Option("--batch_size", help="Windows per batch.")] = 32,
     threads: Annotated[int, typer.Option(help="CPU threads of the model; 0 = default of the runtime.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace runs trained with other settings.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace tables and runs of other settings, recordings or models.")
+    ] = False,
 ) -> None:
     """Label the windows of recordings with the probabilities of a model, for training.
 
@@ -51,7 +55,7 @@ def pseudo_label(
             raise UserError(
                 f"{settings[0]} is a setting of the training; add --rounds 1 to train on the labeled windows."
             )
-        table = _label(model, recordings, output, overlap, batch_size, threads)
+        table = _label(model, recordings, output, overlap, batch_size, threads, overwrite)
         print(f"{table}; train on it with pseudo_labels.table={output}")
         return
     from birdnet_fs.cli.train import headline, holds_run, refuse_unfinished
@@ -62,7 +66,7 @@ def pseudo_label(
     base = _experiment(model, settings)
     for number in range(1, rounds + 1):
         folder = output / f"round{number}"
-        table = _label(model, recordings, folder, overlap, batch_size, threads)
+        table = _label(model, recordings, folder, overlap, batch_size, threads, overwrite)
         chosen = dataclasses.replace(base, pseudo_labels=dataclasses.replace(base.pseudo_labels, table=str(table)))
         model = folder / "run"
         older = (model / CONFIG).is_file() and (model / CONFIG).stat().st_mtime < table.stat().st_mtime
@@ -78,7 +82,13 @@ def pseudo_label(
 
 
 def _label(
-    model: Path, recordings: Sequence[Path], output: Path, overlap_s: float, batch_size: int, threads: int
+    model: Path,
+    recordings: Sequence[Path],
+    output: Path,
+    overlap_s: float,
+    batch_size: int,
+    threads: int,
+    overwrite: bool,
 ) -> Path:
     from birdnet_fs.analysis.pseudo_labels import label_recordings
     from birdnet_fs.inference.open import open_engine
@@ -87,7 +97,9 @@ def _label(
     engine = open_engine(model, threads=threads)
     runs = [member.path for member in load_ensemble(model).members] if is_ensemble(model) else [model]
     runs = runs if model.is_dir() else []
-    return label_recordings(engine, recordings, output, runs=runs, overlap_s=overlap_s, batch_size=batch_size)
+    return label_recordings(
+        engine, recordings, output, runs=runs, overlap_s=overlap_s, batch_size=batch_size, overwrite=overwrite
+    )
 
 
 def _experiment(model: Path, settings: Sequence[str]) -> "schema.Experiment":

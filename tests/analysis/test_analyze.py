@@ -13,7 +13,9 @@ import typer
 from level_model import CLASSES, RATE, SPEC, LevelModel, square, write_wav
 from typer.testing import CliRunner
 
+from birdnet_fs.analysis import resume
 from birdnet_fs.analysis.analyze import analyze
+from birdnet_fs.analysis.output import NOT_REPLACED
 from birdnet_fs.analysis.table_formats import FORMATS
 from birdnet_fs.cli.analyze import analyze as command
 from birdnet_fs.core.errors import UserError
@@ -144,35 +146,147 @@ def test_recordings_are_analyzed_again_when_something_changed(tmp_path):
     assert n_done(overwrite=True) == 2
     assert n_done(min_confidence=0.3) == 2
     assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 2
-    (tmp_path / "out" / "a.BirdNET.results.csv").write_text("corrected by hand")
-    assert n_done(min_confidence=0.3, formats=["raven", "csv"]) == 0
-    assert (tmp_path / "out" / "a.BirdNET.results.csv").read_text() == "corrected by hand"
     (tmp_path / "out" / "a.BirdNET.results.csv").unlink()
     assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 1
     write_wav(tmp_path / "rec" / "b.wav", 5, seed=2)
     os.utime(tmp_path / "rec" / "b.wav", (1, 1))
     assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 1
+    write_wav(tmp_path / "rec" / "b.wav", 5, seed=3)  # another recording of the same size and time, as of another card
+    os.utime(tmp_path / "rec" / "b.wav", (1, 1))
+    assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 1
     for stamp in (tmp_path / "out" / ".done").iterdir():
         stamp.write_text("{")
-    assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 2
+    assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 2  # the same tables, which are taken
+    assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 0
     other = LevelModel()
     changed = Engine(CLASSES, SPEC, "sigmoid", "fake 2", other.forward)
     analyze(changed, [tmp_path / "rec"], tmp_path / "out", min_confidence=0.3, formats=["csv", "raven"])
     assert other.n_windows == 10
 
 
-def test_table_without_a_stamp_is_written_again(tmp_path, monkeypatch):
-    """After a stop between new tables and their stamp, the stamp of the old settings must not be valid."""
+def test_edited_table_is_kept_and_named(tmp_path, capsys):
     write_wav(tmp_path / "rec" / "a.wav", 5)
-    analyze(LevelModel().engine, [tmp_path / "rec"], tmp_path / "out", min_confidence=0.0)
+    write_wav(tmp_path / "rec" / "b.wav", 5, seed=1)
+
+    def run(**changes):
+        ledger = analyze(LevelModel().engine, [tmp_path / "rec"], tmp_path / "out", **changes)
+        return [NOT_REPLACED in row.flags for row in ledger.rows], capsys.readouterr().err
+
+    run()
+    edited = tmp_path / "out" / "a.BirdNET.results.csv"
+    edited.write_text("corrected by hand")
+    flags, said = run()  # finished: nothing is missing
+    assert flags == [False, False] and "1 tables were changed since" in said and edited.name in said
+    flags, said = run(min_confidence=0.3)
+    assert flags == [True, False]
+    assert "1 tables were not replaced, because they were changed since they were written, or were not" in said
+    assert edited.name in said and "--overwrite" in said
+    assert "table_not_replaced" in ledger_rows(tmp_path / "out")[str(tmp_path / "rec" / "a.wav")]["flags"]
+    assert edited.read_text() == "corrected by hand"
+    run(min_confidence=0.3, overwrite=True)
+    assert edited.read_text().startswith("Start (s)")
+    foreign = tmp_path / "new" / "a.BirdNET.results.csv"
+    foreign.parent.mkdir()
+    foreign.write_text("of another program")
+    flags = [NOT_REPLACED in r.flags for r in analyze(LevelModel().engine, [tmp_path / "rec"], foreign.parent).rows]
+    assert flags == [True, False] and foreign.read_text() == "of another program"
+
+
+def test_earlier_tables_do_not_stay_beside_new_ones_unsaid(tmp_path, capsys):
+    for name in ("a.wav", "b.wav", "sub/c.wav"):
+        write_wav(tmp_path / "rec" / name, 5)
+
+    def run(what="rec", **changes):
+        analyze(LevelModel().engine, [tmp_path / what], tmp_path / "out", **changes)
+        return capsys.readouterr().err
+
+    run(formats=["csv", "audacity"])
+    run(formats=["raven"])  # of the same settings: all tables are true
+    assert len(tables(tmp_path / "out")) == 9
+    (tmp_path / "out" / "b.BirdNET.results.txt").write_text("corrected by hand")
+    said = run(formats=["csv"], min_confidence=0.3)
+    assert sorted(tables(tmp_path / "out")) == [
+        "a.BirdNET.results.csv",
+        "b.BirdNET.results.csv",
+        "b.BirdNET.results.txt",
+        "sub/c.BirdNET.results.csv",
+    ]
+    assert "5 tables of earlier formats, names or settings were removed: " in said
+    assert "1 tables of earlier formats, names or settings were changed since, and stay: b.BirdNET.results.txt." in said
+    said = run("rec/a.wav", formats=["csv"], min_confidence=0.4)
+    assert "also holds the tables of 2 recordings that were not among these, of other settings" in said
+    assert "also holds" not in run(formats=["csv"], min_confidence=0.4)
+
+
+def test_tables_of_other_recordings_with_the_same_names_are_not_replaced(tmp_path, capsys):
+    write_wav(tmp_path / "card1" / "0001.wav", 5)
+    write_wav(tmp_path / "card2" / "0001.wav", 3, seed=1)
+    write_wav(tmp_path / "card2" / "0002.wav", 3, seed=2)
+
+    def run(*names, to="out", **changes):
+        return analyze(LevelModel().engine, [tmp_path / name for name in names], tmp_path / to, **changes)
+
+    run("card1")
+    first = tables(tmp_path / "out")
+    with pytest.raises(UserError, match=r"holds the tables of 1 other recordings .*card2/0001.wav.*card1/0001.wav"):
+        run("card2")
+    assert tables(tmp_path / "out") == first
+    run("card2/0002.wav")
+    paths = [Path(path) for path in ledger_rows(tmp_path / "out")]
+    assert paths == [tmp_path / "card2" / "0002.wav", tmp_path / "card1" / "0001.wav"]
+    run("card1", "card2", to="both")
+    assert len(tables(tmp_path / "both")) == 3
+    shutil.copytree(tmp_path / "card1", tmp_path / "copy")  # the same recording elsewhere
+    run("copy")
+    assert str(tmp_path / "copy") in tables(tmp_path / "out")["0001.BirdNET.results.csv"].decode()
+    run("card2", overwrite=True)
+    assert str(tmp_path / "card2") in tables(tmp_path / "out")["0001.BirdNET.results.csv"].decode()
+
+
+def test_recordings_that_differ_in_their_extension_have_different_tables(tmp_path, capsys):
+    for number, name in enumerate(("a.wav", "a.flac", "a.wav.ogg")):
+        write_wav(tmp_path / "whole.wav", 3, seed=number)
+        sound, rate = soundfile.read(tmp_path / "whole.wav")
+        (tmp_path / "rec").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "rec" / name, sound, rate)
+
+    def run(*names, to="out"):
+        analyze(LevelModel().engine, [tmp_path / name for name in names], tmp_path / to, top_n=1)
+        found = {}
+        for name, text in tables(tmp_path / to).items():
+            paths = {row["File"] for row in csv.DictReader(text.decode().splitlines())}
+            assert len(paths) == 1
+            found[name.removesuffix(".BirdNET.results.csv")] = Path(paths.pop()).name
+        return found
+
+    three = {"a.wav": "a.wav", "a.flac": "a.flac", "a.wav.ogg": "a.wav.ogg"}
+    assert run("rec") == three
+    assert run("rec/a.wav", to="turns") == {"a": "a.wav"}
+    assert run("rec/a.flac", to="turns") == {"a": "a.wav", "a.flac": "a.flac"}
+    assert run("rec", to="turns") == three
+    assert "were removed: a.BirdNET.results.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+def test_killed_analysis_goes_on_between_tables_and_stamps(tmp_path, monkeypatch, stop):
+    write_wav(tmp_path / "rec" / "a.wav", 5)
+    whole = {"formats": ["csv", "raven"]}
+    analyze(LevelModel().engine, [tmp_path / "rec"], tmp_path / "out", min_confidence=0.0, **whole)
     wanted = tables(tmp_path / "out")
-    monkeypatch.setattr("birdnet_fs.analysis.resume.write_stamp", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    true, n_writes = resume.write_text, []
+
+    def killed(path, text):
+        n_writes.append(path)
+        if len(n_writes) == stop:
+            raise KeyboardInterrupt
+        true(path, text)
+
+    monkeypatch.setattr(resume, "write_text", killed)
     with pytest.raises(KeyboardInterrupt):
-        analyze(LevelModel().engine, [tmp_path / "rec"], tmp_path / "out", min_confidence=0.9)
+        analyze(LevelModel().engine, [tmp_path / "rec"], tmp_path / "out", min_confidence=0.9, **whole)
     monkeypatch.undo()
-    assert tables(tmp_path / "out") != wanted
-    analyze(LevelModel().engine, [tmp_path / "rec"], tmp_path / "out", min_confidence=0.0)
-    assert tables(tmp_path / "out") == wanted
+    ledger = analyze(LevelModel().engine, [tmp_path / "rec"], tmp_path / "out", min_confidence=0.0, **whole)
+    assert tables(tmp_path / "out") == wanted and ledger.rows[0].flags == ()
 
 
 def test_tables_are_in_the_folders_of_the_inputs(tmp_path):

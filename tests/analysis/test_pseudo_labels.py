@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -53,8 +54,38 @@ def test_table_of_the_same_model_and_recordings_is_kept(recordings, tmp_path, ca
     same, other = LevelModel(), LevelModel()
     label_recordings(same.engine, [recordings], tmp_path / "out")
     assert same.n_windows == 0 and "already holds these recordings" in capsys.readouterr().err
-    label_recordings(dataclasses.replace(other.engine, identity="fake 2"), [recordings], tmp_path / "out")
+    model = dataclasses.replace(other.engine, identity="fake 2")
+    with pytest.raises(UserError, match=r"of other recordings \(the model or the overlap changed\); .*--overwrite"):
+        label_recordings(model, [recordings], tmp_path / "out")
+    label_recordings(model, [recordings], tmp_path / "out", overwrite=True)
     assert other.n_windows == 5
+
+
+def test_table_of_other_recordings_is_not_replaced(recordings, tmp_path, capsys):
+    def label(**named):
+        return label_recordings(LevelModel().engine, [recordings], tmp_path / "out", **named)
+
+    table = label()
+    before = table.read_bytes()
+    os.utime(recordings / "a.wav", (1, 1))  # a copied file has another time
+    label()
+    (recordings / "a.wav").rename(recordings / "moved.wav")
+    write_wav(recordings / "c.wav", 2, seed=1)
+    write_wav(recordings / "b.wav", 3)
+    with pytest.raises(UserError, match=r"\(1 file moved, 1 recording replaced, 1 recording added\)"):
+        label()
+    assert table.read_bytes() == before
+    label(overwrite=True)
+    edited = table.read_bytes().replace(b"c.wav", b"d.wav")
+    table.write_bytes(edited)
+    capsys.readouterr()
+    label()
+    assert table.read_bytes() == edited and "was edited since, and is kept" in capsys.readouterr().err
+    label(overwrite=True)
+    assert table.read_bytes() != edited
+    (tmp_path / "out" / "pseudo.json").unlink()
+    with pytest.raises(UserError, match=r"pseudo\.json does not say what it was made from"):
+        label()
 
 
 def test_what_gives_no_table_is_refused(recordings, tmp_path):

@@ -1,0 +1,231 @@
+"""The output folder of an analysis: the tables of every recording, which are finished, and which may be replaced.
+
+The folder may hold the tables of earlier calls. What their stamps (resume.py) prove to be written by this program
+and unchanged is replaced or removed; everything else stays and is named.
+"""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from birdnet_fs.analysis import resume
+from birdnet_fs.analysis import table_formats as formats
+from birdnet_fs.analysis.detections import RecordingDetections
+from birdnet_fs.analysis.inputs import table_stems
+from birdnet_fs.analysis.resume import Content, NotOursError, Outcome, Stamp
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.progress import say
+from birdnet_fs.core.text import escaped
+from birdnet_fs.data.ledger import COLUMNS, Ledger
+
+LEDGER = "ledger.csv"
+NOT_REPLACED = "table_not_replaced"  # flag in the ledger: a table that is not ours is in the way of a new one
+_MAX_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the tables of one recording are written.
+
+    Attributes:
+        recording: The recording.
+        content: What it is compared by; None when it cannot be read.
+        problem: Why it cannot be read; "" otherwise.
+        stamp: File of its stamp.
+        tables: Key of the format -> path in the output folder.
+        superseded: Stamps of its tables under another name.
+    """
+
+    recording: Path
+    content: Content | None
+    problem: str
+    stamp: Path
+    tables: Mapping[str, str]
+    superseded: tuple[Path, ...] = ()
+
+
+@dataclass
+class OutputFolder:
+    """The output folder.
+
+    Args:
+        folder: The folder, which need not exist.
+        root: Folder of the recordings.
+        formats: Keys of `table_formats.FORMATS`.
+        settings: Hash of the settings and the model.
+        overwrite: Whether tables are replaced whoever has written them.
+    """
+
+    folder: Path
+    root: Path
+    formats: Sequence[str]
+    settings: str
+    overwrite: bool
+    changed: list[str] = field(default_factory=list)
+    edited: list[str] = field(default_factory=list)
+    not_replaced: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    outdated: list[str] = field(default_factory=list)
+
+    def places(self, recordings: Sequence[Path]) -> list[Place]:
+        """Find the places of the tables of recordings.
+
+        Args:
+            recordings: Absolute paths below the root.
+
+        Returns:
+            One place for each recording, in their order.
+
+        Raises:
+            UserError: The folder holds tables of other recordings of the same names.
+        """
+        stems = table_stems(recordings, self.root)
+        found, taken = [], []
+        for recording in recordings:
+            place = self._place(recording, stems[recording])
+            owner = self._other_owner(place)
+            if owner and Path(owner).name != recording.name:
+                place = self._place(recording, recording.name)  # a.flac beside the table of a.wav
+                owner = self._other_owner(place)
+            if owner:
+                taken.append((owner, recording))
+            found.append(place)
+        if taken and not self.overwrite:
+            old, new = taken[0]
+            raise UserError(
+                f"{escaped(self.folder)} holds the tables of {len(taken)} other recordings with the names of these "
+                f"(the first: the table of {escaped(new)} would replace that of {escaped(old)}); give another folder "
+                "with -o, give all folders of recordings in one command, or replace the tables with --overwrite."
+            )
+        return found
+
+    def _place(self, recording: Path, stem: str) -> Place:
+        try:
+            content, problem = Content.of(recording), ""
+        except OSError as error:
+            content, problem = None, f"cannot be read ({error.strerror or error})"
+        parent = recording.relative_to(self.root).parent
+        others = {recording.stem, recording.name} - {stem}
+        old = [resume.stamp_path(self.folder, os.fspath(parent / other)) for other in others]
+        return Place(
+            recording,
+            content,
+            problem,
+            resume.stamp_path(self.folder, os.fspath(parent / stem)),
+            {name: os.fspath(parent / (stem + formats.FORMATS[name].suffix)) for name in self.formats},
+            tuple(path for path in old if path.is_file()),
+        )
+
+    def _other_owner(self, place: Place) -> str:
+        """The path of another recording whose tables exist at a place; "" when there is none."""
+        stamp = resume.read_stamp(place.stamp)
+        if stamp is None or place.content is None or stamp.content.is_of(place.content):
+            return ""
+        return stamp.content.path if any((self.folder / table).is_file() for table in stamp.tables) else ""
+
+    def finished(self, place: Place) -> Outcome | None:
+        """The outcome of a recording that needs no scores.
+
+        Args:
+            place: Its place.
+
+        Returns:
+            The outcome, with the flag NOT_REPLACED when its tables are known not to be ours; None when it must be
+            scored.
+        """
+        stamp = resume.read_stamp(place.stamp)
+        if self.overwrite or stamp is None or place.content is None:
+            return None
+        tables = list(place.tables.values())
+        changed = [t for t in tables if (self.folder / t).is_file() and not stamp.wrote(self.folder, t)]
+        if stamp.is_finished(place.content, os.fspath(self.root), self.settings, tables, self.folder):
+            self.edited += changed
+            return stamp.outcome
+        if changed:
+            self.not_replaced += changed
+            return replace(stamp.outcome, flags=(*stamp.outcome.flags, NOT_REPLACED))
+        if stamp.content.samples != place.content.samples:
+            self.changed.append(os.fspath(place.recording))
+        return None
+
+    def write(self, place: Place, scored: RecordingDetections, outcome: Outcome) -> Outcome:
+        """Write the tables of a recording.
+
+        Args:
+            place: Its place; its content was read.
+            scored: Its detections.
+            outcome: Its outcome.
+
+        Returns:
+            The outcome, with the flag NOT_REPLACED when a table that is not ours is in the way.
+        """
+        if place.content is None:
+            raise ValueError("the recording of the place was not read")
+        texts = {table: formats.FORMATS[name].render(scored) for name, table in place.tables.items()}
+        stamp = Stamp(place.content, os.fspath(self.root), self.settings, outcome, {})
+        try:
+            done = resume.write_tables(self.folder, place.stamp, stamp, texts, overwrite=self.overwrite)
+        except NotOursError as error:
+            self.not_replaced.append(error.table)
+            return replace(outcome, flags=(*outcome.flags, NOT_REPLACED))
+        self._count(*done)
+        for old in place.superseded:
+            before = resume.read_stamp(old)
+            if before and before.content.path == place.content.path:
+                self._count(*resume.remove_tables(self.folder, before.tables))
+                old.unlink()
+        return outcome
+
+    def _count(self, removed: Sequence[str], outdated: Sequence[str]) -> None:
+        self.removed += removed
+        self.outdated += outdated
+
+    def write_ledger(self, ledger: Ledger) -> None:
+        """Write ledger.csv: the rows of this call, then those of earlier recordings, whose tables are still there."""
+        whole = Ledger()
+        whole.rows = [*ledger.rows]
+        known = {escaped(row.path) for row in ledger.rows}
+        for row in _rows(self.folder / LEDGER):
+            if row["path"] not in known:
+                flags = [flag for flag in row["flags"].split(";") if flag]
+                whole.add(row["path"], row["status"], row["reason"], flags, float(row["duration_s"]), row["source"])
+        whole.write(self.folder / LEDGER)
+
+    def report(self, places: Sequence[Place]) -> None:
+        """Print what was kept, removed and not replaced, by name."""
+        folder = escaped(self.folder)
+        for tables, sentence in (
+            (self.changed, "recordings have changed since their tables were written, which were replaced: {}."),
+            (self.edited, "tables were changed since they were written, and are kept as they are: {}."),
+            (self.removed, "tables of earlier formats, names or settings were removed: {}."),
+            (self.outdated, "tables of earlier formats, names or settings were changed since, and stay: {}."),
+            (
+                self.not_replaced,
+                "tables were not replaced, because they were changed since they were written, or were not written by "
+                "this command: {}; give another folder with -o, or replace them with --overwrite.",
+            ),
+        ):
+            if tables:
+                more = f" and {len(tables) - _MAX_NAMED} more" if len(tables) > _MAX_NAMED else ""
+                say(f"{folder}: {len(tables)} {sentence.format(', '.join(map(escaped, tables[:_MAX_NAMED])) + more)}")
+        visited = {place.stamp.name for place in places}
+        stamps = self.folder / resume.DONE
+        others = [Path(entry) for entry in os.scandir(stamps) if entry.name not in visited] if stamps.is_dir() else []
+        read = [stamp for stamp in map(resume.read_stamp, sorted(others)) if stamp and stamp.settings != self.settings]
+        if read:
+            say(
+                f"{folder} also holds the tables of {len(read)} recordings that were not among these, of other "
+                f"settings or another model (the first: {escaped(read[0].content.path)})."
+            )
+
+
+def _rows(ledger: Path) -> list[dict[str, str]]:
+    """The rows of an earlier ledger; none when there is none, or it is of something else."""
+    try:
+        with open(ledger, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+    return [row for row in rows if set(COLUMNS) <= {name for name, cell in row.items() if cell is not None}]
