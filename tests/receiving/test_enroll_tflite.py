@@ -17,6 +17,7 @@ from receiving import receive
 from birdnet_fs import schema
 from birdnet_fs.data.manifest import Clip, Manifest, read_manifest
 from birdnet_fs.data.partition import PARTITION, Partition, write_partition
+from birdnet_fs.encoders.tflite_graph import read_model
 from birdnet_fs.export import export as exporter
 from birdnet_fs.export.tflite import edit as flatbuffer
 from birdnet_fs.fewshot.enrollment import enroll
@@ -181,7 +182,7 @@ def test_both_outputs_are_named_ordered_and_verified(shipped: Shipped) -> None:
     width = shipped.run.build_model().get_layer("embedding").output.shape[-1]
     proof = json.loads((shipped.folder / "parity.json").read_text())
     for name in ("run", "run_fp16", "enrolled"):
-        model = flatbuffer.read_model(shipped.folder / f"{name}.tflite")
+        model = read_model(shipped.folder / f"{name}.tflite")
         (signature,) = model.signatureDefs
         by_name = {bytes(output.name).decode(): output.tensorIndex for output in signature.outputs}
         graph = model.subgraphs[0]
@@ -208,9 +209,9 @@ def test_both_outputs_are_named_ordered_and_verified(shipped: Shipped) -> None:
 def test_order_outputs_sorts_the_outputs(shipped: Shipped, tmp_path: Path) -> None:
     file = tmp_path / "run.tflite"
     file.write_bytes((shipped.folder / "run.tflite").read_bytes())
-    before = list(flatbuffer.read_model(file).subgraphs[0].outputs)
+    before = list(read_model(file).subgraphs[0].outputs)
     flatbuffer.order_outputs(file, ["embeddings", "predictions"])
-    assert list(flatbuffer.read_model(file).subgraphs[0].outputs) == before[::-1]
+    assert list(read_model(file).subgraphs[0].outputs) == before[::-1]
     with pytest.raises(ValueError, match="must be called predictions"):
         flatbuffer.order_outputs(file, ["predictions"])
 

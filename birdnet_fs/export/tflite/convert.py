@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from birdnet_fs import schema
+from birdnet_fs.encoders.tflite_graph import SIGNATURE
 from birdnet_fs.export.spec import OUTPUTS, PRECISIONS
 from birdnet_fs.export.tflite import edit as flatbuffer
 from birdnet_fs.export.tflite import float16, int8, wrappers
@@ -151,7 +152,7 @@ def _save(model: "keras.Model", shape: tuple[int | None, ...], name: str, folder
     archive = keras.export.ExportArchive()
     archive.track(portable)
     archive.add_endpoint(
-        flatbuffer.SIGNATURE,
+        SIGNATURE,
         functools.partial(portable.__call__, training=False),
         input_signature=[keras.InputSpec(shape=shape, dtype="float32", name=name)],
     )
@@ -162,7 +163,7 @@ def _save(model: "keras.Model", shape: tuple[int | None, ...], name: str, folder
 def _convert(saved: Path, path: Path, name: str, settings: Mapping[str, Any] | None = None) -> None:
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=[flatbuffer.SIGNATURE])
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=[SIGNATURE])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     converter.experimental_enable_resource_variables = True
     for key, value in (settings or {}).items():

@@ -1,9 +1,4 @@
-"""Read, write, join and inspect TFLite files.
-
-Source of the layout: https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema/schema.fbs. A model has
-operator codes, buffers and subgraphs; the first subgraph is the network, the others are the bodies of its loops;
-tensors and operators refer to these by index.
-"""
+"""Join and inspect TFLite files (read and written in encoders/tflite_graph.py)."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,25 +6,10 @@ from typing import Any
 
 import numpy as np
 
-SIGNATURE = "serving_default"
+from birdnet_fs.encoders.tflite_graph import SIGNATURE, read_model, tensor_shape, write_model
+
 _RUNTIME_VERSION = b"min_runtime_version"
 _CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D"}
-
-
-def read_model(path: Path) -> Any:
-    """The model of a TFLite file, as the `ModelT` of the runtime's schema."""
-    from ai_edge_litert import schema_py_generated as fb
-
-    return fb.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-
-
-def write_model(model: Any, path: Path) -> None:
-    """Write a `ModelT` of `read_model` to a file."""
-    import flatbuffers
-
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    path.write_bytes(bytes(builder.Output()))
 
 
 def order_outputs(path: Path, names: Sequence[str]) -> None:
@@ -66,7 +46,9 @@ def join_models(first: Path, second: Path, path: Path) -> None:
     model, after = read_model(first), read_model(second)
     graph, behind = model.subgraphs[0], after.subgraphs[0]
     (bridge, *kept), (given,) = graph.outputs, behind.inputs
-    written, read = _tensor_shape(graph.tensors[bridge]), _tensor_shape(behind.tensors[given])
+    written, read = (
+        (tensor_shape(tensor), int(tensor.type)) for tensor in (graph.tensors[bridge], behind.tensors[given])
+    )
     if written != read:
         raise ValueError(
             f"{second.name} must read what {first.name} writes. Received: {read} for {written} "
@@ -165,11 +147,6 @@ def _every_operator(model: Any) -> Iterator[tuple[str, Any, Any]]:
             code = model.operatorCodes[operator.opcodeIndex]
             name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
             yield (bytes(code.customCode).decode() if name == "CUSTOM" else name), operator, graph
-
-
-def _tensor_shape(tensor: Any) -> tuple[tuple[int, ...], int]:
-    shape = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
-    return tuple(int(n) for n in shape), int(tensor.type)
 
 
 def _move_bodies(operator: Any, n_bodies: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from birdnet_fs.export.tflite import edit as flatbuffer
+from birdnet_fs.encoders.tflite_graph import read_model, write_model
 
 MIN_ELEMENTS = 256  # smaller constants (biases, floors, scales) stay float32
 _DEQUANTIZE_VERSION = 3  # the first version of the operator that reads float16
@@ -30,7 +30,7 @@ def store_as_float16(source: Path, target: Path) -> int:
     """
     from ai_edge_litert import schema_py_generated as fb
 
-    model = flatbuffer.read_model(source)
+    model = read_model(source)
     opcode = len(model.operatorCodes)
     code = int(fb.BuiltinOperator.DEQUANTIZE)
     model.operatorCodes.append(
@@ -65,7 +65,7 @@ def store_as_float16(source: Path, target: Path) -> int:
         graph.operators = new + list(graph.operators)
         n_stored += len(new)
     _drop_unused(model)
-    flatbuffer.write_model(model, target)
+    write_model(model, target)
     return n_stored
 
 

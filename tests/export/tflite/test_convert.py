@@ -18,6 +18,7 @@ from on_runtime import run_tflite
 from other_pythons import python_with
 
 from birdnet_fs import models, schema
+from birdnet_fs.encoders.tflite_graph import read_model
 from birdnet_fs.export.runtimes import subprocesses
 from birdnet_fs.export.tflite import edit as flatbuffer
 from birdnet_fs.frontend.in_numpy import log_mel
@@ -240,7 +241,7 @@ def operand_types(file: Path) -> list[str]:
     from ai_edge_litert import schema_py_generated as fb
 
     names = {value: name for name, value in vars(fb.TensorType).items() if isinstance(value, int)}
-    (graph,) = flatbuffer.read_model(file).subgraphs
+    (graph,) = read_model(file).subgraphs
     return [names[graph.tensors[operator.outputs[0]].type] for operator in graph.operators]
 
 

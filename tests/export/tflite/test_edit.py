@@ -11,6 +11,7 @@ import tolerances
 from installed import need
 from on_runtime import run_tflite
 
+from birdnet_fs.encoders.tflite_graph import read_model
 from birdnet_fs.export.tflite import edit as flatbuffer
 
 # written once on the TensorFlow backend: two halves of a network, a loop among them, a convolution that is computed
@@ -103,7 +104,7 @@ def test_join_models_gives_one_signature_and_unique_names(folder):
     assert runtime.get_signature_list() == {"serving_default": {"inputs": ["x"], "outputs": ["a", "b"]}}
     assert list(runtime.get_input_details()[0]["shape_signature"]) == [-1, 12, 6]
     assert [list(output["shape_signature"]) for output in runtime.get_output_details()] == [[-1, 4], [-1, 3]]
-    model = flatbuffer.read_model(folder / "open.tflite")
+    model = read_model(folder / "open.tflite")
     names = [bytes(tensor.name) for tensor in model.subgraphs[0].tensors]
     assert len(set(names)) == len(names)
     parts = [flatbuffer.operators(folder / f"open_{part}.tflite") for part in ("first", "second")]

@@ -1,0 +1,164 @@
+"""Small stand-ins for encoders of other projects: the shapes of their files, none of their weights.
+
+A stand-in averages each of N_BANDS pieces of the window and applies random weights; `embedding` repeats this in NumPy.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+N_BANDS = 32
+
+
+def weights(width: int, seed: int = 0) -> np.ndarray:
+    """Random weights [N_BANDS, width] of a stand-in."""
+    return np.random.default_rng(seed).normal(size=(N_BANDS, width)).astype(np.float32)
+
+
+def embedding(waveforms: np.ndarray, width: int, seed: int = 0) -> np.ndarray:
+    """The embeddings of a stand-in in float64: [n, n_samples] -> [n, width]."""
+    bands = waveforms.astype(np.float64).reshape(len(waveforms), N_BANDS, -1).mean(2)
+    return np.maximum(bands @ weights(width, seed), 0)
+
+
+def scores_of(embeddings: np.ndarray, n_scores: int) -> np.ndarray:
+    """The scores of an ONNX stand-in: columns of the embedding again and again, [n, width] -> [n, n_scores]."""
+    return embeddings[:, np.arange(n_scores) % embeddings.shape[1]]
+
+
+def write_onnx(
+    path: Path,
+    n_samples: int,
+    width: int,
+    *,
+    outputs: tuple[str, ...] = ("embedding", "label"),
+    n_scores: int = 50,
+    tokens: tuple[int, ...] = (),
+    open_length: bool = False,
+    batch: int | None = None,
+    answer_rows: int | None = None,
+) -> Path:
+    """Write an ONNX stand-in; `outputs` names embedding, scores and, with `tokens`, the tokens in the file's order."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    named = {"embedding": "_e", "label": "_s", "tokens": "_t"}
+    size = "batch" if batch is None else batch
+    constants = {
+        "_to_bands": np.array([-1, N_BANDS, n_samples // N_BANDS], np.int64),
+        "_w": weights(width),
+        "_columns": np.arange(n_scores, dtype=np.int64) % width,
+        "_first": np.array([0], np.int64),
+        "_axis": np.array([2], np.int64),
+        "_places": np.array([1, int(np.prod(tokens[:-1], dtype=int)) if tokens else 1, 1], np.int64),
+        "_to_tokens": np.array([-1, *(tokens or (1, width))], np.int64),
+        "_middle": np.array([1], np.int64),
+    }
+    nodes = [
+        helper.make_node("Reshape", ["in_", "_to_bands"], ["_bands"]),
+        helper.make_node("ReduceMean", ["_bands", "_axis"], ["_means"], keepdims=0),
+        helper.make_node("MatMul", ["_means", "_w"], ["_product"]),
+        helper.make_node("Relu", ["_product"], ["_all"]),
+        helper.make_node("Gather", ["_all", "_first"], ["_e"], axis=0)
+        if answer_rows
+        else helper.make_node("Identity", ["_all"], ["_e"]),
+        helper.make_node("Gather", ["_e", "_columns"], ["_s"], axis=1),
+        helper.make_node("Unsqueeze", ["_e", "_middle"], ["_one"]),
+        helper.make_node("Tile", ["_one", "_places"], ["_many"]),
+        helper.make_node("Reshape", ["_many", "_to_tokens"], ["_t"]),
+    ]
+    shapes = {"_e": [size, width], "_s": [size, n_scores], "_t": [size, *(tokens or (1, width))]}
+    wanted, renamed = [], []
+    for name in outputs:
+        source = named.get(name.split(":")[0])
+        shown = name.split(":")[-1]
+        nodes.append(helper.make_node("Identity", [source], [f"out_{shown}"]))
+        wanted.append(helper.make_tensor_value_info(f"out_{shown}", TensorProto.FLOAT, shapes[source]))
+        renamed.append(shown)
+    length = "samples" if open_length else n_samples
+    graph = helper.make_graph(
+        nodes,
+        "stand_in",
+        [helper.make_tensor_value_info("in_", TensorProto.FLOAT, [size, length])],
+        wanted,
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    for node in graph.node:
+        for places in (node.input, node.output):
+            for index, name in enumerate(places):
+                if name.startswith("out_"):
+                    places[index] = name[4:]
+    for output in graph.output:
+        output.name = output.name[4:]
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    onnx.save(model, path)
+    return path
+
+
+def write_tflite(path: Path, n_samples: int, width: int, n_scores: int, *, batch: int = -1) -> Path:
+    """Write a TFLite stand-in: the embedding is inside, the scores are the only output, as in BirdNET 2.4."""
+    from ai_edge_litert import schema_py_generated as fb
+
+    from birdnet_fs.encoders.tflite_graph import write_model
+
+    operators = fb.BuiltinOperator
+    model, graph = fb.ModelT(), fb.SubGraphT()
+    model.version, model.description = 3, "stand-in"
+    model.buffers, graph.tensors, graph.operators = [fb.BufferT()], [], []
+
+    def tensor(name: str, shape: list[int], data: np.ndarray | None = None) -> int:
+        one = fb.TensorT()
+        one.name, one.shape = name, np.array([1 if size < 0 else size for size in shape], np.int32)
+        one.type = fb.TensorType.FLOAT32 if data is None or data.dtype == np.float32 else fb.TensorType.INT32
+        if data is None:
+            one.shapeSignature, one.buffer = np.array(shape, np.int32), 0
+        else:
+            one.buffer = len(model.buffers)
+            buffer = fb.BufferT()
+            buffer.data = np.frombuffer(data.tobytes(), np.uint8)
+            model.buffers.append(buffer)
+        graph.tensors.append(one)
+        return len(graph.tensors) - 1
+
+    codes = [operators.RESHAPE, operators.MEAN, operators.FULLY_CONNECTED]
+    model.operatorCodes = []
+    for code in codes:
+        one = fb.OperatorCodeT()
+        one.builtinCode = one.deprecatedBuiltinCode = code
+        one.version = 1
+        model.operatorCodes.append(one)
+
+    def operator(code: int, inputs: list[int], output: int, kind: int, options: object) -> None:
+        one = fb.OperatorT()
+        one.opcodeIndex, one.inputs, one.outputs = codes.index(code), inputs, [output]
+        one.builtinOptionsType, one.builtinOptions = kind, options
+        graph.operators.append(one)
+
+    def dense(inputs: list[int], output: int, *, relu: bool) -> None:
+        options = fb.FullyConnectedOptionsT()
+        options.fusedActivationFunction = int(relu)
+        operator(operators.FULLY_CONNECTED, inputs, output, fb.BuiltinOptions.FullyConnectedOptions, options)
+
+    head = np.random.default_rng(1).normal(size=(n_scores, width)).astype(np.float32)
+    given = tensor("INPUT", [batch, n_samples])
+    shape = np.array([batch, N_BANDS, n_samples // N_BANDS], np.int32)
+    bands, means = tensor("bands", list(shape)), tensor("means", [batch, N_BANDS])
+    inner, scores = tensor("model/GLOBAL_AVG_POOL/Mean", [batch, width]), tensor("Identity", [batch, n_scores])
+    reshape, mean = fb.ReshapeOptionsT(), fb.ReducerOptionsT()
+    reshape.newShape = shape
+    operator(operators.RESHAPE, [given, tensor("to", [3], shape)], bands, fb.BuiltinOptions.ReshapeOptions, reshape)
+    axis = tensor("axis", [1], np.array([2], np.int32))
+    operator(operators.MEAN, [bands, axis], means, fb.BuiltinOptions.ReducerOptions, mean)
+    dense([means, tensor("w", [width, N_BANDS], np.ascontiguousarray(weights(width).T)), -1], inner, relu=True)
+    dense([inner, tensor("head", [n_scores, width], head), -1], scores, relu=False)
+    graph.inputs, graph.outputs, graph.name = [given], [scores], "main"
+    model.subgraphs = [graph]
+    write_model(model, path)
+    return path
+
+
+def tflite_scores(waveforms: np.ndarray, width: int, n_scores: int) -> np.ndarray:
+    """The scores of a TFLite stand-in in float64: [n, n_samples] -> [n, n_scores]."""
+    head = np.random.default_rng(1).normal(size=(n_scores, width)).astype(np.float32)
+    return embedding(waveforms, width) @ head.T.astype(np.float64)
