@@ -14,6 +14,8 @@ from birdnet_fs import __version__
 from birdnet_fs.cli.analyze import analyze
 from birdnet_fs.cli.bench import bench
 from birdnet_fs.cli.cv import cv
+from birdnet_fs.cli.embed import embed
+from birdnet_fs.cli.encoders import encoders
 from birdnet_fs.cli.enroll import enroll
 from birdnet_fs.cli.ensemble import ensemble
 from birdnet_fs.cli.evaluate import evaluate
@@ -25,6 +27,7 @@ from birdnet_fs.cli.models import models
 from birdnet_fs.cli.pseudo_label import pseudo_label
 from birdnet_fs.cli.quantize import quantize
 from birdnet_fs.cli.quickstart import quickstart
+from birdnet_fs.cli.search import search
 from birdnet_fs.cli.show import show
 from birdnet_fs.cli.train import train
 from birdnet_fs.cli.tune import tune
@@ -67,6 +70,7 @@ for verb in (
     init,
     manifest,
     models,
+    encoders,
     show,
     train,
     tune,
@@ -78,6 +82,8 @@ for verb in (
     quantize,
     evaluate,
     analyze,
+    embed,
+    search,
     export,
     bench,
 ):

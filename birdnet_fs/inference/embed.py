@@ -58,10 +58,18 @@ class Embedder:
         """The mean embedding [width] of windows [n, n_samples]."""
         total: Any = 0.0
         for start in range(0, len(windows), BATCH):
-            features = network_input(log_mel(windows[start : start + BATCH], self.spec), self.spec)
-            with torch.inference_mode():
-                total += self._forward(torch.from_numpy(features).to(self._device)).float().sum(0).cpu().numpy()
+            total += self._batch(windows[start : start + BATCH]).sum(0).cpu().numpy()
         return total / len(windows)
+
+    def each(self, windows: np.ndarray) -> np.ndarray:
+        """The embeddings [n, width] of windows [n, n_samples]."""
+        starts = range(0, len(windows), BATCH)
+        return np.concatenate([self._batch(windows[start : start + BATCH]).cpu().numpy() for start in starts])
+
+    def _batch(self, windows: np.ndarray) -> torch.Tensor:
+        features = network_input(log_mel(windows, self.spec), self.spec)
+        with torch.inference_mode():
+            return self._forward(torch.from_numpy(features).to(self._device)).float()
 
     def items(self, waveforms: Waveforms, items: Sequence[Item]) -> np.ndarray:
         """Embeddings of items [n_items, width]: of one window, or the mean over the windows that cover a whole clip."""

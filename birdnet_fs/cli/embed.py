@@ -1,0 +1,59 @@
+"""`birdnet-fs embed`: embeddings of recordings, kept in a store."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birdnet_fs.core.errors import UserError
+
+
+def embed(
+    encoder: Annotated[
+        Path,
+        typer.Argument(metavar="ENCODER", help="A foreign .tflite or .onnx encoder, a run, or an exported file."),
+    ],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Recordings, or folders searched at any depth.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the store; added to when it exists.")],
+    card: Annotated[
+        str, typer.Option(help="Card of the encoder (birdnet-fs encoders); default: found by content.")
+    ] = "",
+    overlap: Annotated[float, typer.Option(help="Overlap of consecutive windows in seconds.")] = 0.0,
+    dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
+    shard: Annotated[
+        str, typer.Option(help="k/n: embed every n-th recording from number k on, k in 0..n-1 (cluster arrays).")
+    ] = "0/1",
+    batch_size: Annotated[int, typer.Option("--batch_size", help="Windows per call.")] = 16,
+    threads: Annotated[int, typer.Option(help="CPU threads of the encoder; 0 = default of the runtime.")] = 0,
+) -> None:
+    """Embed the windows of recordings and add them to a store.
+
+    The same command again embeds only what is missing or changed. A damaged recording does not stop it: it is listed
+    with the reason in OUTPUT/ledger.csv. The exit status is 1 when no recording could be embedded.
+    """
+    place, of = _shard(shard)
+    from birdnet_fs.core.progress import say
+    from birdnet_fs.inference.embedder import open_embedder
+    from birdnet_fs.search.embed_recordings import embed_recordings
+
+    embedder = open_embedder(encoder, card, threads=threads)
+    if embedder.license:
+        say(f"{embedder.name}: license {embedder.license}.")
+    ledger = embed_recordings(
+        embedder, inputs, output, overlap_s=overlap, dtype=dtype, batch_size=batch_size, shard=(place, of)
+    )
+    counts = ledger.counts()
+    if counts["partial"] or counts["quarantined"]:
+        say(ledger.summary())
+    print(f"{counts['ok']} ok, {counts['partial']} partial, {counts['quarantined']} quarantined; {output}")
+    if not counts["ok"] + counts["partial"]:
+        raise typer.Exit(1)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    place, slash, of = text.partition("/")
+    if not (slash and place.isdecimal() and of.isdecimal() and int(place) < int(of)):
+        raise UserError(f"--shard must be k/n with k in 0..n-1, as 0/4. Received: {text!r}")
+    return int(place), int(of)

@@ -1,0 +1,337 @@
+"""The embedding store: a folder with the embeddings of the windows of any number of recordings.
+
+STORE/store.json says which encoder made it. STORE/parts holds pairs of files: `NAME.parquet` has one row per window
+(recording, start_s, end_s) and, in its metadata, the ledger of the recordings it covers; `NAME.bin` holds the
+embeddings [n_windows, width] in the same order, float16 or float32, little endian, and is mapped into memory. A part
+is valid once its Parquet file exists, which is written last, so that an interrupt loses no more than the part in work.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from birdnet_fs import __version__
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import atomic_path, write_json
+from birdnet_fs.core.text import escaped
+
+STORE, PARTS = "store.json", "parts"
+FORMAT = 1
+DTYPES = ("float16", "float32")
+_LEDGER = b"birdnet_fs_ledger"
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What a store is made with; the content of store.json.
+
+    Attributes:
+        encoder: Name of the encoder's card, or of a run.
+        path: Path of the encoder or run when the store was created.
+        card: Card that was named for it; "" = found by its content.
+        identity: Identity of the encoder (file and card).
+        license: License of the encoder; "" for a run.
+        sample_rate_hz: Sample rate of the encoder, Hz.
+        segment_s: Length of a window, seconds.
+        hop_s: Seconds from one window to the next.
+        width: Number of values of an embedding.
+        dtype: "float16" or "float32".
+    """
+
+    encoder: str
+    path: str
+    card: str
+    identity: str
+    license: str
+    sample_rate_hz: int
+    segment_s: float
+    hop_s: float
+    width: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class EmbeddedRecording:
+    """The outcome of one recording: its row of the ledger, its size and modification time, its number of windows."""
+
+    path: str  # relative to the folder of the inputs where it lies in one, else absolute; POSIX separators
+    status: str
+    reason: str
+    flags: tuple[str, ...]
+    duration_s: float
+    n_bytes: int
+    mtime_ns: int
+    n_windows: int
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """An opened store.
+
+    Attributes:
+        path: The folder.
+        header: What it is made with.
+        recordings: Outcome of every recording, in the order of the parts.
+        recording: int32 [n_windows], index into `recordings` of each window; -1 for a window of a recording that was
+            embedded again in a later part, after the file had changed.
+        start_s: float64 [n_windows], start of each window.
+        end_s: float64 [n_windows], end of each window.
+        blocks: The embeddings in consecutive pieces, [n, width] each, mapped into memory.
+    """
+
+    path: Path
+    header: StoreHeader
+    recordings: tuple[EmbeddedRecording, ...]
+    recording: np.ndarray
+    start_s: np.ndarray
+    end_s: np.ndarray
+    blocks: tuple[np.ndarray, ...]
+
+    def __len__(self) -> int:
+        return len(self.start_s)
+
+    def embeddings(self, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        """Copies of embeddings.
+
+        Args:
+            rows: Window numbers [n]. Default: None, all.
+
+        Returns:
+            float32 [n, width].
+        """
+        firsts = np.cumsum([0, *(len(block) for block in self.blocks)])
+        wanted = np.arange(len(self)) if rows is None else np.asarray(rows)
+        found = np.empty((len(wanted), self.header.width), np.float32)
+        which = np.searchsorted(firsts, wanted, side="right") - 1
+        for index in np.unique(which):
+            here = which == index
+            found[here] = self.blocks[index][wanted[here] - firsts[index]]
+        return found
+
+
+def create_store(path: Path, header: StoreHeader) -> None:
+    """Create a store, or check that an existing one is made with the same encoder and settings.
+
+    Args:
+        path: The folder.
+        header: What it is made with.
+
+    Raises:
+        UserError: The folder holds a store of another encoder or other settings, or something else.
+    """
+    if (path / STORE).is_file():
+        there = read_header(path)
+        for key, wanted in asdict(header).items():
+            found = getattr(there, key)
+            if found != wanted and key not in ("encoder", "path", "card", "license"):  # the identity covers them
+                raise UserError(
+                    f"{escaped(path)} is a store with {key} {escaped(found)}, and {escaped(wanted)} was asked for; "
+                    "give another folder with -o."
+                )
+        return
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f"A store or an empty folder was expected; {escaped(path)} holds other files.")
+    (path / PARTS).mkdir(parents=True, exist_ok=True)
+    write_json(path / STORE, {"format": FORMAT, "birdnet_fs": __version__, **asdict(header)})
+
+
+def read_header(path: Path) -> StoreHeader:
+    """Read store.json.
+
+    Args:
+        path: Folder of the store.
+
+    Returns:
+        What the store is made with.
+
+    Raises:
+        UserError: The folder is no store, or store.json is damaged or of a newer format.
+    """
+    shown = escaped(path / STORE)
+    try:
+        found = json.loads((path / STORE).read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError(
+            f"An embedding store (birdnet-fs embed) with {STORE} was expected. Received: {escaped(path)}"
+        ) from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{shown} is not readable JSON; embed the recordings again.") from None
+    if not isinstance(found, dict) or not isinstance(found.get("format"), int):
+        raise UserError(f"{shown} does not describe a store; embed the recordings again.")
+    if found["format"] > FORMAT:
+        raise UserError(
+            f"{shown} has format {found['format']}, written by birdnet_fs {escaped(found.get('birdnet_fs'))}; this "
+            f"version reads up to {FORMAT}; update birdnet_fs."
+        )
+    kinds = dict(StoreHeader.__annotations__)
+    for key, kind in kinds.items():
+        value = found.get(key)
+        right = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+        if not right or (isinstance(value, (int, float)) and not 0 < value < 1e9):
+            raise UserError(f"{shown}: {key!r} is missing or wrong; embed the recordings again.")
+    if found["dtype"] not in DTYPES:
+        raise UserError(f"{shown}: 'dtype' must be {' or '.join(DTYPES)}. Received: {escaped(found['dtype'])}")
+    return StoreHeader(**{key: found[key] for key in kinds})
+
+
+def open_store(path: Path | str) -> Store:
+    """Open a store; parts that are incomplete are left out, embeddings are not read yet.
+
+    A recording that was embedded again after it had changed counts with its newest part only.
+
+    Args:
+        path: Folder of the store.
+
+    Returns:
+        The store.
+
+    Raises:
+        UserError: The folder is no store, a part is damaged, or nothing is embedded yet.
+    """
+    path = Path(path)
+    header = read_header(path)
+    recordings: list[EmbeddedRecording] = []
+    indices: list[int] = []
+    parts = [_read_part(path, name, header) for name in _part_names(path)]
+    newest = {each.path: number for number, part in enumerate(parts) for each in part.recordings}
+    for number, part in enumerate(parts):
+        for each in part.recordings:
+            valid = newest[each.path] == number
+            indices.append(len(recordings) if valid else -1)
+            recordings += [each] if valid else []
+    if not recordings:
+        raise UserError(f"{escaped(path)} holds no embeddings yet; run birdnet-fs embed.")
+    counts = [each.n_windows for part in parts for each in part.recordings]
+    spans = np.concatenate([part.times for part in parts])
+    recording = np.repeat(np.array(indices, np.int32), counts)
+    blocks = tuple(part.embeddings for part in parts)
+    return Store(path, header, tuple(recordings), recording, spans[:, 0], spans[:, 1], blocks)
+
+
+def embedded_recordings(path: Path) -> dict[str, EmbeddedRecording]:
+    """The newest outcome of every recording in a store, by path; empty for a store without parts."""
+    header = read_header(path)
+    return {each.path: each for name in _part_names(path) for each in _read_part(path, name, header).recordings}
+
+
+class PartWriter:
+    """Collects one part: windows are appended to a file, so that memory does not grow with a recording.
+
+    Args:
+        file: The open file of embeddings.
+        header: What the store is made with.
+    """
+
+    def __init__(self, file: BinaryIO, header: StoreHeader) -> None:
+        self._file, self._header = file, header
+        self.recordings: list[EmbeddedRecording] = []
+        self.times: list[tuple[float, float]] = []
+
+    def append(self, embeddings: np.ndarray) -> None:
+        """Append windows [n, width] of the recording in work."""
+        limit = np.finfo(self._header.dtype).max
+        self._file.write(np.clip(embeddings, -limit, limit).astype(_stored(self._header)).tobytes())
+
+    def end_recording(self, recording: EmbeddedRecording, spans: Sequence[tuple[float, float]]) -> None:
+        """Complete a recording; windows that were appended beyond its spans are dropped.
+
+        Args:
+            recording: Its outcome.
+            spans: (start, end) of each window in seconds.
+        """
+        self.times += spans
+        self.recordings.append(recording)
+        self.drop_rest()
+
+    def drop_rest(self) -> None:
+        """Drop windows of a recording that is not complete."""
+        self._file.flush()
+        self._file.truncate(len(self.times) * self._header.width * _stored(self._header).itemsize)
+        self._file.seek(0, os.SEEK_END)
+
+
+@contextlib.contextmanager
+def write_part(path: Path, shard: str, header: StoreHeader) -> Iterator[PartWriter]:
+    """Context manager for one part of a store, which is valid when the block ends and removed on an exception.
+
+    Args:
+        path: Folder of the store.
+        shard: First word of the name of the part, the same for all parts that one process writes.
+        header: What the store is made with.
+
+    Yields:
+        The writer.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = path / PARTS
+    taken = [int(name.rsplit("-", 1)[1]) for name in _part_names(path) if name.startswith(f"{shard}-")]
+    name = f"{shard}-{max(taken, default=-1) + 1:06d}"
+    with atomic_path(folder / f"{name}.bin") as part, open(part, "wb") as file:
+        writer = PartWriter(file, header)
+        yield writer
+        writer.drop_rest()
+    counts = np.array([each.n_windows for each in writer.recordings], np.int64)
+    times = np.array(writer.times, np.float64).reshape(-1, 2)
+    numbers = [np.arange(n, dtype=np.int32) for n in counts]
+    # bytes that are not UTF-8 are shown as escapes here; the ledger keeps the name
+    shown = [each.path.encode("utf-8", "backslashreplace").decode("utf-8") for each in writer.recordings]
+    names = pa.array(shown, pa.string())
+    columns = {
+        "recording": pa.DictionaryArray.from_arrays(
+            pa.array(np.repeat(np.arange(len(counts), dtype=np.int32), counts)), names
+        ),
+        "window": np.concatenate(numbers) if numbers else np.empty(0, np.int32),
+        "start_s": times[:, 0],
+        "end_s": times[:, 1],
+    }
+    ledger = json.dumps([asdict(each) for each in writer.recordings])
+    with atomic_path(folder / f"{name}.parquet") as part:
+        pq.write_table(pa.table(columns).replace_schema_metadata({_LEDGER: ledger.encode()}), part)
+
+
+def _stored(header: StoreHeader) -> np.dtype:
+    return np.dtype(header.dtype).newbyteorder("<")
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    recordings: tuple[EmbeddedRecording, ...]
+    times: np.ndarray
+    embeddings: np.ndarray
+
+
+def _part_names(path: Path) -> Iterator[str]:
+    """Names of the valid parts, sorted."""
+    folder = path / PARTS
+    found = [entry.name for entry in os.scandir(folder)] if folder.is_dir() else []
+    yield from sorted(name.removesuffix(".parquet") for name in found if name.endswith(".parquet") and name[0] != ".")
+
+
+def _read_part(path: Path, name: str, header: StoreHeader) -> _Part:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file, data = path / PARTS / f"{name}.parquet", path / PARTS / f"{name}.bin"
+    damaged = UserError(f"{escaped(file)} is damaged; remove this file and its .bin, and run the command again.")
+    try:
+        table = pq.read_table(file)
+        rows: list[dict[str, Any]] = json.loads((table.schema.metadata or {})[_LEDGER])
+        recordings = tuple(EmbeddedRecording(**{**row, "flags": tuple(row["flags"])}) for row in rows)
+        times = np.stack([table[column].to_numpy() for column in ("start_s", "end_s")], axis=1)
+        if sum(each.n_windows for each in recordings) != len(times):
+            raise damaged
+        shape, dtype = (len(times), header.width), _stored(header)
+        if data.stat().st_size != len(times) * header.width * dtype.itemsize:
+            raise damaged
+        embeddings = np.memmap(data, dtype, "r", shape=shape) if len(times) else np.empty(shape, dtype)
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
+        raise damaged from None
+    return _Part(recordings, times, embeddings)

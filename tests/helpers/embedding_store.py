@@ -1,0 +1,44 @@
+"""A small encoder with a card of its own, recordings, and their embeddings in NumPy."""
+
+import json
+from pathlib import Path
+
+import foreign_encoders
+import numpy as np
+import soundfile
+
+RATE_HZ, SEGMENT_S, WIDTH = 16_000, 0.2, 24
+N_SAMPLES = 3200
+
+
+def write_encoder(folder: Path) -> tuple[Path, Path]:
+    """(file, card) of an ONNX encoder for windows of 0.2 s at 16 kHz."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = foreign_encoders.write_onnx(folder / "small.onnx", N_SAMPLES, WIDTH, outputs=("label:y", "embedding:x"))
+    card = folder / "small.json"
+    about = {"name": "small", "title": "Small", "formats": ["onnx"], "license": "CC0", "embedding": "x"}
+    card.write_text(
+        json.dumps({**about, "sample_rate_hz": RATE_HZ, "segment_s": SEGMENT_S, "width": WIDTH}), encoding="utf-8"
+    )
+    return file, card
+
+
+def write_recordings(folder: Path, n: int, *, seconds: float = 1.1) -> dict[str, np.ndarray]:
+    """Noise with an offset that differs between windows, as 16-bit WAV; the waveforms by file name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for index in range(n):
+        rng = np.random.default_rng(index)
+        level = np.repeat(rng.uniform(-0.3, 0.3, 20), round(seconds * RATE_HZ) // 20)
+        integers = np.round((level + 0.05 * rng.normal(size=len(level))) * 32767).astype(np.int16)
+        soundfile.write(folder / f"r{index:02d}.wav", integers, RATE_HZ)
+        found[f"r{index:02d}.wav"] = integers.astype(np.float32) / 32768
+    return found
+
+
+def embeddings(waveform: np.ndarray) -> np.ndarray:
+    """Embeddings in float64 of the windows of a recording, cut by hand: whole windows, then a rest of .1 s or more."""
+    windows = [waveform[i : i + N_SAMPLES] for i in range(0, len(waveform), N_SAMPLES)]
+    windows = [w for w in windows if len(w) >= N_SAMPLES // 2]
+    padded = np.stack([np.pad(w, (0, N_SAMPLES - len(w))) for w in windows])
+    return foreign_encoders.embedding(padded, WIDTH)
