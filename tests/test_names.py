@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted([*(ROOT / "birdnet_fs").rglob("*.py"), *(ROOT / "export").glob("*.py"), ROOT / "config.py"])
+EXPERIMENTS = [ROOT / "config.py", *(ROOT / "experiments").glob("*.py")]
+FILES = sorted([*(ROOT / "birdnet_fs").rglob("*.py"), *(ROOT / "export").glob("*.py"), *EXPERIMENTS])
 
 # names that say nothing to a reader from the field, or something else than what they stood for
 BARRED = {

@@ -1,9 +1,12 @@
 """Loading of experiments and search spaces from a config file, with `key=value` settings applied."""
 
+import contextlib
 import dataclasses
+import importlib
 import inspect
 import runpy
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ def load_experiment(reference: str, settings: Sequence[str] = ()) -> schema.Expe
     """Load a named experiment from a config file and apply settings.
 
     Args:
-        reference: `config.py:name`: a Python file and a function in it that returns an `Experiment`.
+        reference: `config.py:name`: a Python file and a function in it that returns an `Experiment`. The file can
+            import modules of its folder.
         settings: `key=value` each; `quick=true` is passed to the function.
 
     Returns:
@@ -106,7 +110,8 @@ def load_space(reference: str, experiment: str) -> schema.Space:
 def _functions(path: Path, kind: str) -> dict[str, Callable[..., Any]]:
     """Find the functions of a file whose annotated return type is `kind` of the schema."""
     try:
-        names = runpy.run_path(str(path))
+        with _modules_beside(path):
+            names = runpy.run_path(str(path))
     except UserError:
         raise
     except Exception as error:
@@ -117,6 +122,23 @@ def _functions(path: Path, kind: str) -> dict[str, Callable[..., Any]]:
         for name, value in names.items()
         if inspect.isfunction(value) and not name.startswith("_") and _gives(value, kind)
     }
+
+
+@contextlib.contextmanager
+def _modules_beside(path: Path) -> Iterator[None]:
+    """Let a config file import modules of its own folder, as a script does; other config files do not get them."""
+    folder, before = path.resolve().parent, set(sys.modules)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the file removed it
+            sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            top = name.partition(".")[0]
+            if top != "birdnet_fs" and any((folder / part).exists() for part in (top, f"{top}.py")):
+                del sys.modules[name]
 
 
 def _made(function: Callable[..., Any], path: str, options: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 import operator
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,8 @@ def test_data_root_applies_to_pretraining() -> None:
     assert apart.pretrain.data.root == "/other" and apart.pretrain.pretrain.data.root == "/elsewhere"
 
 
-EXPERIMENTS = re.findall(r"^def ([a-z]\w*)\(.*-> Experiment:", CONFIG.read_text("utf-8"), re.MULTILINE)
+SOURCES = "\n".join(path.read_text("utf-8") for path in (CONFIG, *CONFIG.with_name("experiments").glob("*.py")))
+EXPERIMENTS = re.findall(r"^def ([a-z]\w*)\(.*-> Experiment:", SOURCES, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -92,7 +94,7 @@ def test_every_experiment_of_config_loads(name: str) -> None:
     assert load_experiment(f"{CONFIG}:{name}", ["quick=true"]).training.epochs <= 2
 
 
-LAUNCHES = re.findall(r"birdnet-fs (train|cv|tune) config\.py:(\w+) *(.*)", CONFIG.read_text("utf-8"))
+LAUNCHES = re.findall(r"birdnet-fs (train|cv|tune) config\.py:(\w+) *(.*)", SOURCES)
 
 
 @pytest.mark.parametrize(("verb", "name", "rest"), LAUNCHES)
@@ -112,3 +114,18 @@ def test_every_experiment_of_config_has_a_launch_command() -> None:
 def test_load_space_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no search space 'space_birds10_cn'.* Did you mean 'space_birds10_cnn'"):
         load_space("space_birds10_cn", f"{CONFIG}:birds10_cnn")
+
+
+def test_config_files_import_modules_of_their_own_folder(tmp_path: Path) -> None:
+    for name, epochs in (("one", 3), ("two", 4)):
+        (tmp_path / name / "experiments").mkdir(parents=True)
+        (tmp_path / name / "experiments" / "__init__.py").write_text("")
+        made = f"from birdnet_fs.schema import Experiment, Training\nMADE = Experiment(training=Training({epochs}))\n"
+        (tmp_path / name / "experiments" / "sizes.py").write_text(made)
+        text = "from birdnet_fs.schema import Experiment\nfrom experiments.sizes import MADE\n"
+        (tmp_path / name / "config.py").write_text(f"{text}def mine() -> Experiment:\n    return MADE\n")
+    before = list(sys.path)
+    found = [load_experiment(f"{tmp_path / name / 'config.py'}:mine").training.epochs for name in ("one", "two", "one")]
+    assert found == [3, 4, 3]
+    assert load_experiment(f"{CONFIG}:birds10").name == "birds10"
+    assert sys.path == before and not any(name.partition(".")[0] == "experiments" for name in sys.modules)

@@ -1,0 +1,1 @@
+"""Named experiments by subject; config.py lists them."""
