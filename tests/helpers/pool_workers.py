@@ -16,6 +16,12 @@ def mark(folder: Path) -> int:
     return len(list(folder.iterdir()))
 
 
+def sleep_a_minute() -> None:
+    """Sleep in short parts: a signal that arrives just before a sleep begins does not end it."""
+    for _ in range(1200):
+        time.sleep(0.05)
+
+
 def do_nothing(folder: Path, stop: threading.Event) -> None:
     mark(folder)
 
@@ -28,14 +34,14 @@ def die(folder: Path, stop: threading.Event) -> None:
 def second_fails(folder: Path, stop: threading.Event) -> None:
     if mark(folder) == 2:
         raise UserError("The disk is too small.")
-    time.sleep(60)
+    sleep_a_minute()
 
 
 def wait_for_stop(folder: Path, stop: threading.Event) -> None:
     """A process that drops KeyboardInterrupt, as callbacks from C do."""
-    mark(folder)
     try:
-        time.sleep(60)
+        mark(folder)
+        sleep_a_minute()
     except KeyboardInterrupt:
         assert stop.is_set()
         (folder / f"stopped{os.getpid()}").touch()
