@@ -1,8 +1,12 @@
 """Fixtures that every room's tests share."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import preloaded
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # some tests import keras before the package, which would set it
@@ -23,6 +27,27 @@ def shared_data() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return SHARED / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _preloaded_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let processes of tests, and of the exports in them, start with Keras imported (helpers/preloaded.py)."""
+    from birdnet_fs.export.runtimes import subprocesses
+
+    def run_module(
+        module: str, arguments: Sequence[object], *, backend: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        command = ["-m", module, *arguments]
+        return preloaded.run_python(command, backend=backend or "torch", environment=subprocesses._QUIET)
+
+    if not sys.platform.startswith("linux"):  # elsewhere a fork after imports is not safe
+        yield
+        return
+    base = tmp_path_factory.getbasetemp()
+    preloaded.folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocesses, "run_module", run_module)
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

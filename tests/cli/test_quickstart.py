@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from command_line import birdnet_fs
+from command_line import in_new_process
 
 from birdnet_fs.cli.quickstart import quickstart
 from birdnet_fs.core.errors import UserError
 
 
 def test_quickstart_writes_report_artifact_and_tables(tmp_path: Path) -> None:
-    result = birdnet_fs("quickstart", "--quick", cwd=tmp_path)
+    result = in_new_process("quickstart", "--quick", cwd=tmp_path)
     folder = tmp_path / "quickstart"
     assert "report.html" in result.stdout
     assert json.loads((folder / "artifact" / "parity.json").read_text())

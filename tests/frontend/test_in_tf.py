@@ -2,12 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
+import preloaded
 import pytest
 import tolerances
 from signals import TFLITE_PRESETS, sounds
@@ -31,15 +30,8 @@ def folder(waveforms, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tensorflow")
     np.savez(folder / "waveforms.npz", **waveforms)
     layer_model().save(folder / "torch.keras")
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": "tensorflow",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "",
-        "PYTHONPATH": os.pathsep.join([str(HELPERS.parents[1]), str(HELPERS)]),
-    }
-    command = [sys.executable, str(HELPERS / "on_tensorflow.py"), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    environment = {"PYTHONPATH": os.pathsep.join([str(HELPERS.parents[1]), str(HELPERS)])}
+    done = preloaded.run_python([HELPERS / "on_tensorflow.py", folder], environment=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 

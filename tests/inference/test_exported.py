@@ -3,11 +3,9 @@
 import hashlib
 import importlib
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
+import preloaded
 import pytest
 import tolerances
 from installed import need
@@ -50,9 +48,7 @@ def artifacts(tmp_path_factory):
     """`waveform.tflite` of any batch, `features.tflite` of a fixed batch of 2; their matrices as .npy."""
     need("tensorflow")
     folder = tmp_path_factory.mktemp("artifacts")
-    sizes = [str(n) for n in (SPEC.n_samples, *SPEC.shape)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run([sys.executable, "-c", _BUILD, str(folder), *sizes], check=True, env=environment, timeout=300)
+    preloaded.run_python(["-c", _BUILD, folder, SPEC.n_samples, *SPEC.shape]).check_returncode()
     for name in ("waveform", "features"):
         (folder / f"{name}.json").write_text(json.dumps(sidecar(folder / f"{name}.tflite", name)))
     return folder

@@ -1,13 +1,11 @@
 """ClassWiseAUC inside and outside `fit`, on both backends, against scikit-learn."""
 
 import json
-import os
-import subprocess
-import sys
 import warnings
 
 import keras
 import numpy as np
+import preloaded
 import pytest
 import tolerances
 import torch
@@ -87,8 +85,7 @@ assert [evaluated(model, rows, np.array(labels)) for labels in ([0.0, 1.0], [1.0
 def run_with(backend: str, code: str) -> None:
     """Run SET_UP and `code` in a process of its own, since a process has one Keras backend."""
     code = SET_UP.format(backend=backend, tolerance=tolerances.FLOAT32_LOG) + code
-    environment = {**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    done = preloaded.run_python(["-c", code], backend=backend)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -6,14 +6,12 @@ Every variant is tested at a fraction of its width (reduced.py); behind the slow
 import contextlib
 import functools
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import onnxruntime
+import preloaded
 import pytest
 import tolerances
 import torch
@@ -160,10 +158,7 @@ def elsewhere(names: list[str], folder: Path) -> dict[str, Exact]:
         file = folder / f"{name.replace('/', '_')}.keras"
         model.save(file)
         np.save(file.with_suffix(".x.npy"), x.numpy())
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    run = subprocess.run(
-        [sys.executable, "-c", TENSORFLOW, str(folder)], env=environment, capture_output=True, text=True
-    )
+    run = preloaded.run_python(["-c", TENSORFLOW, folder])
     assert run.returncode == 0, run.stderr
     return expected
 
@@ -215,13 +210,7 @@ def test_names_are_the_same_in_another_process_and_backend():
         "for name in t.code_paths(): print('paths', *[w.path for w in t.build(name).weights])"
     )
     here = Path(__file__).parent
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(here), str(here.parent), str(here.parent / "helpers")],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    run = preloaded.run_python(["-c", code, here, here.parent, here.parent / "helpers"])
     assert run.returncode == 0, run.stderr
     lines = [line.split()[1:] for line in run.stdout.splitlines() if line.startswith("paths")]
     assert lines == [[weight.path for weight in build(name).weights] for name in code_paths()]

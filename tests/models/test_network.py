@@ -1,14 +1,12 @@
 """Building a network by name, its outputs, and `.keras` files in another process and from strangers."""
 
 import json
-import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
+import preloaded
 import pytest
 import tolerances
 import torch
@@ -83,9 +81,7 @@ for file in sorted(Path(sys.argv[1]).glob("*.keras")):
 
 
 def score_in_a_fresh_process(folder: Path, backend: str, function: str) -> None:
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", FRESH, str(folder), function]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    run = preloaded.run_python(["-c", FRESH, folder, function], backend=backend)
     assert run.returncode == 0, run.stderr
 
 
@@ -144,7 +140,7 @@ def test_load_keras_returns_a_network_that_is_not_compiled(tmp_path):
     )
     model.compile("adam", "binary_crossentropy", metrics=[birdnet_fs.ClassWiseAUC(["a", "b", "c"])])
     model.save(tmp_path / "compiled.keras")
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "compiled.keras")], check=True)
+    preloaded.run_python(["-c", code, tmp_path / "compiled.keras"], backend="torch").check_returncode()
 
 
 def changed(file: Path, new: Path, **entries: bytes | None) -> Path:

@@ -1,10 +1,7 @@
 """SpecAugment against the random law of torchlibrosa, on torch and TensorFlow."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
+import preloaded
 import tolerances
 import torch
 from installed import need
@@ -107,11 +104,6 @@ def test_stripes_on_tensorflow(tmp_path):
     need("tensorflow")
     x = np.random.default_rng(0).random((2000, 256, 32, 1), np.float32) + 1
     np.save(tmp_path / "x.npy", x)
-    run = subprocess.run(
-        [sys.executable, "-c", TENSORFLOW, str(tmp_path / "x.npy"), str(tmp_path / "y.npy")],
-        env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-    )
+    run = preloaded.run_python(["-c", TENSORFLOW, tmp_path / "x.npy", tmp_path / "y.npy"])
     assert run.returncode == 0, run.stderr
     check_law(x, np.load(tmp_path / "y.npy"))

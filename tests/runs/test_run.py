@@ -1,12 +1,11 @@
 import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
+import preloaded
 import pytest
 
 from birdnet_fs.core.errors import UserError
@@ -51,8 +50,7 @@ def test_tensorflow_builds_the_same_network(run) -> None:
         "assert keras.backend.backend() == 'tensorflow'; run = load_run(sys.argv[1]); "
         "np.save(sys.argv[1] + '/y.npy', run.build_model()(np.load(sys.argv[1] + '/x.npy')).numpy())"
     )
-    env = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run([sys.executable, "-c", code, str(run.path)], check=True, env=env, capture_output=True)
+    preloaded.run_python(["-c", code, run.path]).check_returncode()
     import tolerances
 
     ours = run.build_model().predict(x, verbose=0)

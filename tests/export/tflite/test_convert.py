@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
+import preloaded
 import pytest
 import scipy.special
 import tolerances
@@ -143,9 +141,7 @@ def several(folder, run) -> Path:
     ]
     (folder / "rounded" / "calibration.npy").unlink()
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", SEVERAL, str(folder / "jobs.json")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = preloaded.run_python(["-c", SEVERAL, folder / "jobs.json"])
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -1,11 +1,9 @@
 """TFLite files changed from outside: joined, looked through."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import preloaded
 import pytest
 import tolerances
 from installed import need
@@ -64,8 +62,7 @@ def folder(tmp_path_factory) -> Path:
     random = np.random.default_rng(0)
     np.save(place / "x.npy", random.normal(0, 1, (8, 12, 6)).astype("float32"))
     np.save(place / "image.npy", random.normal(0, 1, (4, 23, 18, 2)).astype("float32"))
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    run = subprocess.run([sys.executable, "-c", WORK, str(place)], env=environment, capture_output=True, text=True)
+    run = preloaded.run_python(["-c", WORK, place])
     assert run.returncode == 0, run.stderr
     for name in ("open", "one"):
         flatbuffer.order_outputs(place / f"{name}_second.tflite", ["b", "a"])

@@ -1,11 +1,9 @@
 """Recurrent layers in their exported form match Keras, in every run of a file."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import preloaded
 import pytest
 import tolerances
 from installed import need
@@ -51,9 +49,7 @@ def folder(tmp_path_factory) -> Path:
     need("tensorflow")
     place = tmp_path_factory.mktemp("recurrent")
     np.save(place / "x.npy", np.random.default_rng(0).normal(-40, 20, (5, 48, 40, 1)).astype("float32"))
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", WORK, str(place), repr(SIZES)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    run = preloaded.run_python(["-c", WORK, place, repr(SIZES)])
     assert run.returncode == 0, run.stderr
     return place
 

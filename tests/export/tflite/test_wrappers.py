@@ -1,11 +1,9 @@
 """Models joined behind the network in a TFLite file, against their definitions in long doubles."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import preloaded
 import pytest
 import tolerances
 from installed import need
@@ -46,9 +44,7 @@ def folder(tmp_path_factory) -> Path:
     logits[2] = [300, -300, 20, 10]  # as silence drives some networks
     logits[3] = [18, 0, 0, 0]  # 1 - p has no digit left in float32
     np.save(place / "x.npy", logits.astype(np.float32))
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", WORK, str(place), *(",".join(way) for way in WAYS)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    run = preloaded.run_python(["-c", WORK, place, *(",".join(way) for way in WAYS)])
     assert run.returncode == 0, run.stderr
     flatbuffer.order_outputs(place / "network.tflite", ["predictions", "embeddings"])
     return place

@@ -1,13 +1,11 @@
 """Every head: shapes, names, gradients, learning, and equal scores on both backends and in TFLite."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
+import preloaded
 import pytest
 import tolerances
 import torch
@@ -173,9 +171,7 @@ def test_saved_heads_answer_alike_on_both_backends_and_in_tflite(tmp_path):
             alone = np.concatenate([model(x[i : i + 1]).numpy() for i in range(4)])
         assert np.abs(alone - expected[head]).max() <= tolerances.BATCH_NEIGHBORS * np.abs(expected[head]).max()
         paths.append([weight.path for weight in model.weights])
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", TENSORFLOW, str(tmp_path), *names]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    run = preloaded.run_python(["-c", TENSORFLOW, tmp_path, *names])
     assert run.returncode == 0, run.stderr
     assert [line.split()[1:] for line in run.stdout.splitlines() if line.startswith("tensorflow")] == paths
     for head in names:

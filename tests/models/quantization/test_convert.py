@@ -1,12 +1,10 @@
 """8-bit networks: names of their outputs, both backends, and the TFLite file."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
+import preloaded
 import pytest
 import tolerances
 import torch
@@ -48,8 +46,7 @@ def elsewhere(tmp_path_factory):
     values = {f"weights/{v.path}": v.numpy() for v in made.weights if "seed_generator" not in v.path}
     np.savez(folder / "given.npz", **given, **values)
     script = Path(__file__).parents[2] / "helpers" / "quantized_on_tensorflow.py"
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, env=environment, capture_output=True)
+    preloaded.run_python([script, folder]).check_returncode()
     with torch.no_grad():
         logits = lower(made, fold=True)(torch.from_numpy(x)).numpy()
     return made, given, logits, np.load(folder / "tensorflow.npz"), folder / "int8.tflite"

@@ -1,0 +1,169 @@
+"""Run Python in processes that start with Keras and its backend imported, which takes 5-12 s of CPU in a new one.
+
+A server for each backend imports packages of others, nothing of this package, and forks a process per request; the
+processes of pytest-xdist share it. A forked process has its own environment, folder, arguments and output.
+tests/cli/test_quickstart.py and tests/export/runtimes/test_subprocesses.py do without it.
+"""
+
+import atexit
+import contextlib
+import fcntl
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+MODULES = {
+    "torch": ("keras", "numba", "soundfile", "matplotlib.pyplot", "jinja2", "typer"),
+    "tensorflow": ("tensorflow.lite.python.lite", "keras"),
+}
+POLL_S = 2.0  # how often a server looks whether its tests are still running
+folder: Path | None = None  # of the servers' sockets, set by conftest.py; without it every process is a new one
+
+
+def run_python(
+    arguments: Sequence[object],
+    *,
+    backend: str = "tensorflow",
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout_s: int = 500,
+) -> subprocess.CompletedProcess[str]:
+    """Run `python ARGUMENTS` as subprocess.run does, with text output.
+
+    Args:
+        arguments: `-m MODULE`, `-c CODE` or a script, and its own arguments.
+        backend: Keras backend: "torch" or "tensorflow". Default: "tensorflow".
+        environment: Variables that are added to the environment. Default: none.
+        cwd: Folder. Default: that of this process.
+        timeout_s: Time limit in seconds; the process ends with -SIGALRM.
+
+    Returns:
+        The finished process.
+    """
+    given = [str(argument) for argument in arguments]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {}), "KERAS_BACKEND": backend}
+    if folder is None:
+        return subprocess.run(
+            [sys.executable, *given], env=environment, cwd=cwd, capture_output=True, encoding="utf-8", timeout=timeout_s
+        )
+    with contextlib.ExitStack() as stack:
+        stdout, stderr = (stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in range(2))
+        connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+        connection.connect(_server(folder, backend))
+        job = {"arguments": given, "environment": environment, "cwd": str(cwd or Path.cwd()), "timeout_s": timeout_s}
+        socket.send_fds(connection, [b"\n"], [stdout.fileno(), stderr.fileno()])
+        connection.sendall(json.dumps(job).encode() + b"\n")
+        status = int(connection.makefile().readline())
+        outputs = []
+        for file in (stdout, stderr):
+            file.seek(0)
+            outputs.append(file.read())
+    return subprocess.CompletedProcess([sys.executable, *given], status, *outputs)
+
+
+def _server(folder: Path, backend: str) -> str:
+    """Path of the socket of a running server, which the first caller starts."""
+    path = folder / f"{backend}.socket"
+    with (folder / f"{backend}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            environment = {**os.environ, "KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+            environment |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parents[2])}
+            tests = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+            command = [sys.executable, __file__, str(path), backend, str(tests)]
+            server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+            assert server.stdout is not None
+            assert server.stdout.readline() == b"ready\n", "the server of preloaded processes did not start"
+    return str(path)
+
+
+def _serve(path: str, backend: str, tests: int) -> None:
+    """Fork a process for every connection while the process `tests` runs."""
+    for module in MODULES[backend]:
+        importlib.import_module(module)
+    assert threading.active_count() == 1 and len(os.listdir("/proc/self/task")) == 1, "threads do not survive a fork"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        server.settimeout(POLL_S)
+        print("ready", flush=True)
+        while Path(f"/proc/{tests}").exists():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(-1, os.WNOHANG)
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                continue
+            if os.fork() == 0:
+                server.close()
+                _answer(connection)
+            connection.close()
+    Path(path).unlink()
+
+
+def _answer(connection: socket.socket) -> NoReturn:
+    """Run the job of a connection in another process and send its exit status."""
+    connection.settimeout(None)
+    _, outputs, _, _ = socket.recv_fds(connection, 1, 2)
+    with connection.makefile() as lines:
+        job = json.loads(lines.readline())
+    if (pid := os.fork()) == 0:
+        connection.close()
+        _become(job, outputs)
+    _, status = os.waitpid(pid, 0)
+    connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os._exit(0)
+
+
+def _become(job: dict[str, Any], outputs: Sequence[int]) -> NoReturn:
+    """Turn this process into `python ARGUMENTS` and end it."""
+    signal.alarm(job["timeout_s"])
+    for fd, target in zip((os.open(os.devnull, os.O_RDONLY), *outputs), (0, 1, 2), strict=True):
+        os.dup2(fd, target)
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    os.chdir(job["cwd"])
+    how, *rest = job["arguments"]
+    sys.path[:1] = filter(None, job["environment"].get("PYTHONPATH", "").split(os.pathsep))
+    status: object = 0
+    try:
+        if how == "-m":
+            sys.path.insert(0, job["cwd"])
+            sys.argv = rest
+            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+        elif how == "-c":
+            sys.path.insert(0, "")
+            sys.argv = ["-c", *rest[1:]]
+            exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
+        else:
+            sys.path.insert(0, str(Path(how).parent))
+            sys.argv = [how, *rest]
+            runpy.run_path(how, run_name="__main__")
+    except SystemExit as error:
+        status = error.code
+        if status is not None and not isinstance(status, int):
+            print(status, file=sys.stderr)
+            status = 1
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(status or 0))
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
