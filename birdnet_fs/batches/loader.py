@@ -18,7 +18,7 @@ from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
 from birdnet_fs.batches.augment.pseudo_label_sampling import PseudoLabelSampling
 from birdnet_fs.batches.augment.teacher_features import OtherFrontEnd
 from birdnet_fs.batches.class_balance import clip_weights, epoch_clips
-from birdnet_fs.core.random_streams import Stream, generator, integer_seed
+from birdnet_fs.core.random_streams import Stream, generator
 from birdnet_fs.data.episodes import draw_episodes
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
@@ -78,8 +78,9 @@ class TrainingBatches:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available() and experiment.training.device != "cpu",
-            # without a generator, the loader draws from torch's global one, once per worker, which changes dropout
-            generator=torch.Generator().manual_seed(integer_seed(experiment.seed, Stream.WORKERS)),
+            # without a generator, the loader draws from torch's global one, once per worker, which changes dropout;
+            # no item draws from the seeds that it gives its workers
+            generator=torch.Generator(),
         )
 
     def __len__(self) -> int:

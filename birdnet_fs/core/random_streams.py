@@ -33,8 +33,7 @@ class Stream(enum.IntEnum):
     # training
     INITIAL_WEIGHTS = 6  # Keras initializers; key: generation of self-distillation
     TORCH = 7  # torch's global generator: dropout, noise and masks inside a network; key: generation
-    NUMPY = 8  # NumPy's global generator, from which nothing in the package draws; key: generation
-    WORKERS = 9  # torch's DataLoader seeds its processes with it; no item draws from those seeds
+    # 8 and 9 were streams of earlier versions, from which nothing was drawn
     ORDER = 10  # clips of an epoch and their order; key: epoch
     AUGMENTATION = 11  # crop and changes of one item; keys: epoch, place in the epoch
     BATCH_MIXUP = 12  # mixup that a batch shares; keys: epoch, number of the batch

@@ -220,17 +220,15 @@ def _train_generations(experiment: schema.Experiment, output: Path, pretrained: 
 
 
 def seed_everything(seed: int, generation: int = 0) -> None:
-    """Seed the global random generators: Python's (Keras initializers), NumPy's and torch's.
+    """Seed the global random generators that are drawn from: Python's (Keras initializers) and torch's.
 
-    `keras.utils.set_random_seed` is not used: it gives all three one seed, so that NumPy and torch, which both are a
-    Mersenne Twister, draw the same numbers, and it loads TensorFlow where that is installed.
+    `keras.utils.set_random_seed` is not used: it gives both one seed, and it loads TensorFlow where that is installed.
 
     Args:
         seed: Seed of the experiment, 0 or more.
         generation: Number of generations of self-distillation before this one, 0 or more. Default: 0.
     """
     random.seed(integer_seed(seed, Stream.INITIAL_WEIGHTS, generation))
-    np.random.seed(integer_seed(seed, Stream.NUMPY, generation))
     torch.manual_seed(integer_seed(seed, Stream.TORCH, generation))
 
 
