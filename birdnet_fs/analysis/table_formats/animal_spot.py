@@ -1,7 +1,8 @@
 """Raven selection table with the columns of ANIMAL-SPOT; the comment is the confidence."""
 
 from birdnet_fs.analysis.detections import RecordingDetections
-from birdnet_fs.analysis.table_formats.text import seconds, tab_table
+from birdnet_fs.analysis.table_formats.raven import selection
+from birdnet_fs.analysis.table_formats.text import tab_table
 
 HEADER = (
     "Selection",
@@ -21,17 +22,7 @@ def render(recording: RecordingDetections) -> str:
     return tab_table(
         HEADER,
         (
-            (
-                number,
-                "Spectrogram 1",
-                1,
-                seconds(found.onset_s),
-                seconds(found.offset_s),
-                f"{recording.low_hz:g}",
-                f"{recording.high_hz:g}",
-                found.label,
-                f"{found.confidence:.4f}",
-            )
+            (*selection(number, found, recording), found.label, f"{found.confidence:.4f}")
             for number, found in enumerate(recording.detections, 1)
         ),
     )

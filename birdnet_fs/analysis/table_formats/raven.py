@@ -1,6 +1,6 @@
 """Raven selection table with the columns of BirdNET-Analyzer; without detections it has the header only."""
 
-from birdnet_fs.analysis.detections import RecordingDetections
+from birdnet_fs.analysis.detections import Detection, RecordingDetections
 from birdnet_fs.analysis.table_formats.text import full_path, seconds, tab_table
 from birdnet_fs.core.class_names import scientific_and_common
 
@@ -26,13 +26,7 @@ def render(recording: RecordingDetections) -> str:
         HEADER,
         (
             (
-                number,
-                "Spectrogram 1",
-                1,
-                seconds(found.onset_s),
-                seconds(found.offset_s),
-                f"{recording.low_hz:g}",
-                f"{recording.high_hz:g}",
+                *selection(number, found, recording),
                 scientific_and_common(found.label)[1],
                 found.label,
                 f"{found.confidence:.4f}",
@@ -42,3 +36,9 @@ def render(recording: RecordingDetections) -> str:
             for number, found in enumerate(recording.detections, 1)
         ),
     )
+
+
+def selection(number: int, found: Detection, recording: RecordingDetections) -> tuple[int | str, ...]:
+    """The first seven cells of a row, from the number of the selection to its upper frequency."""
+    times, limits = (found.onset_s, found.offset_s), (recording.low_hz, recording.high_hz)
+    return (number, "Spectrogram 1", 1, *map(seconds, times), *(f"{limit:g}" for limit in limits))
