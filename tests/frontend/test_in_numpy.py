@@ -11,7 +11,7 @@ from signals import sounds
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend import PRESETS, preset
-from birdnet_fs.frontend.in_numpy import log_mel, network_input
+from birdnet_fs.frontend.in_numpy import log_mel, log_mel_reference, network_input
 
 ALL = pytest.mark.parametrize("spec", PRESETS.values(), ids=PRESETS)
 
@@ -36,6 +36,20 @@ def test_loud_tone_leaves_quiet_bands_accurate(depth_db):
     noise = rng.standard_normal(spec.n_samples) * 10 ** (-(depth_db - 25) / 20)  # noise is 25 dB lower in a bin
     x = (np.sin(2 * np.pi * 1000 * t) + noise).astype(np.float32)
     assert np.abs(log_mel(x, bare)[0] - reference.decibels(x, bare)).max() <= tolerances.FRONTEND_BLUR_DB
+
+
+def test_errors_of_loud_tones_near_the_nyquist_frequency_are_bounded():
+    """Rounding errors of a tone repeat with it and add up in a few bins, twenty times their root mean square."""
+    spec, rng, errors = preset("cnn_32k"), np.random.default_rng(0), []
+    bare, _ = only_decibels(spec)
+    t = np.arange(8_000) / spec.sample_rate_hz
+    for clipped in (False, True) * 40:
+        tone = np.sin(np.pi * spec.sample_rate_hz * rng.uniform(0.93, 0.999) * t)
+        noise = rng.standard_normal(len(t)) * 0.7 * 10 ** (-rng.uniform(15, 35) / 20)
+        x = (0.3 * ((np.clip(3 * tone, -1, 1) if clipped else tone) + noise)).astype(np.float32)
+        errors.append(log_mel(x, bare)[0] - log_mel_reference(x, bare)[0])
+    assert np.sqrt(np.square(errors).mean()) <= tolerances.FRONTEND_RMS_DB
+    assert np.abs(errors).max() <= tolerances.FRONTEND_TONES_DB
 
 
 @ALL
