@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import ROOT, birdnet_fs
 
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.runs.history import read_history
 
-ROOT = Path(__file__).parents[2]
 CONFIG = """
 from birdnet_fs.schema import (
     Categorical, Checkpoints, Data, Experiment, Float, FrontEnd, Model, Schedule, Space, Training
@@ -60,11 +60,8 @@ def start_command(*arguments: object, cwd: Path, ignore_sigint: bool = False) ->
 
 
 def tune(*arguments: object, cwd: Path, check: bool = True) -> tuple[int, str, str]:
-    process = start_command("tune", *arguments, cwd=cwd)
-    out, err = process.communicate(timeout=500)
-    assert "Traceback" not in err, err
-    assert not check or process.returncode == 0, err
-    return process.returncode, out, err
+    done = birdnet_fs("tune", *arguments, cwd=cwd, check=check)
+    return done.returncode, done.stdout, done.stderr
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -120,9 +117,7 @@ def test_best_trial_is_reproduced_by_train(tuned: tuple[Path, str, str], place: 
     assert f"training.learning_rate={best['training.learning_rate']}" in out
     assert "birdnet-fs train study/best.py:tiny" in err
     assert (folder / "study.html").is_file()
-    process = start_command("train", "study/best.py:tiny", "-o", "again", cwd=place)
-    process.communicate(timeout=500)
-    assert process.returncode == 0
+    birdnet_fs("train", "study/best.py:tiny", "-o", "again", cwd=place)
     columns = [
         [row["val_macro_auroc"] for row in read_history(path / "history.csv")]
         for path in (place / "again", folder / "trials" / f"{int(best['trial']):04d}")
