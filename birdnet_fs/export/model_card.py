@@ -16,6 +16,7 @@ from birdnet_fs.core.text import markdown
 from birdnet_fs.data.manifest import read_manifest
 from birdnet_fs.data.partition import INHERITED, PARTITION
 from birdnet_fs.export.convert_and_verify import ParityReport
+from birdnet_fs.export.parity.tolerances import USUAL_LOGITS, USUAL_UNCERTAINTY
 from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.runs.run import Run, library_versions
 
@@ -148,7 +149,9 @@ def _parity(parity_report: ParityReport) -> list[str]:
         *(f"- {name}: {numbers}" for name, numbers in parity_report.by_runtime.items()),
         *(f"- {name}, converted through onnx2tf: {numbers}" for name, numbers in parity_report.second_route.items()),
         "",
-        f"Tolerance for {first.precision}: {limits.max_abs:.3g} in a {thing} ({limits.reason}).",
+        f"Tolerance for {first.precision}: {limits.max_abs:.3g} in a {thing} ({limits.reason}). It grows in proportion "
+        f"for a segment with logits above {USUAL_LOGITS:g}, and for a synthetic one whose logits change by more than "
+        f"{USUAL_UNCERTAINTY:g} when the run itself sums in another order.",
     ]
     if second:
         lines.append(f"Tolerance for embeddings: {second.limits.max_error:g} of their spread ({second.limits.reason}).")

@@ -147,7 +147,11 @@ def test_tolerance_grows_for_segments_with_larger_logits_only(asked) -> None:
     for row, allowed in ((0, True), (7, False)):
         other = logits.astype(np.float64)
         other[row, 2] += 9 * budget
-        assert bool(compare_outputs(logits, other, probe, "fp32", "softmax").failures) is not allowed
+        result = compare_outputs(logits, other, probe, "fp32", "softmax")
+        assert bool(result.failures) is not allowed
+        assert result.to_json()["max_abs_at"] == result.max_abs_at == ("silence" if row == 0 else "real segment 4")
+        assert result.max_abs_tolerance == pytest.approx(budget * (30 if allowed else 1), rel=1e-6)
+        assert ("(silence; tolerance there 9.0e-03)" in str(result)) is allowed
 
 
 def test_tolerance_is_at_least_the_numerical_uncertainty_of_the_run(asked) -> None:
