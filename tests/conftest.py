@@ -56,6 +56,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # by default pytest-xdist begins with the files of the most tests and leaves the longest, of few tests, for the end;
+    # in order of collection the examples of docstrings are last, which take little time
+    config.option.loadscopereorder = False
     if (margin := config.getoption("--tolerance-margin")) != 1:
         import tolerances
 
