@@ -1,6 +1,7 @@
 """One contract for every network: shapes, names, gradients, learning, saving, batches, backends, TFLite, ONNX.
 
-Every variant is tested at a fraction of its width (reduced.py); behind the slow marker at its own.
+Variants are tested at a fraction of their width (reduced.py), behind the slow marker at their own. The shapes of every
+variant are tested, the rest for one variant of each path through the code, and for the others behind the slow marker.
 """
 
 import contextlib
@@ -27,7 +28,11 @@ SHAPE, N_CLASSES = (48, 40, 1), 4
 MOST_STEPS = 150  # narrow recurrent networks and bounded logits learn slowly; most networks need ten
 RATE, RATES = 2e-3, {"full convnext/tiny": 1e-4}  # ConvNeXt at its own width diverges at 2e-3 without warm-up
 FULL = "full "  # in front of a name: not reduced
-EVERY = [*models.names(), *(pytest.param(FULL + name, marks=pytest.mark.slow) for name in models.names())]
+FULL_SIZE = [pytest.param(FULL + name, marks=pytest.mark.slow) for name in models.names()]
+EVERY = [*models.names(), *FULL_SIZE]
+# one variant for each path through the code; behind the slow marker those that differ from it in sizes only
+PATHS = [name if name in code_paths() else pytest.param(name, marks=pytest.mark.slow) for name in models.names()]
+PATHS += FULL_SIZE
 
 
 def build(name: str, *, seed: int = 0, **settings) -> keras.Model:
@@ -86,7 +91,7 @@ def test_shapes_names_and_dtype(name):
     assert lowered.fallback == "" and lowered.slow_layers == []
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", PATHS)
 def test_every_trainable_variable_gets_a_finite_gradient_and_16_segments_are_learned(name):
     model = build(name, dropout=0.0)
     lowered = lower(model)
@@ -108,7 +113,7 @@ def test_every_trainable_variable_gets_a_finite_gradient_and_16_segments_are_lea
     assert losses[-1] <= 0.5 * losses[0], losses
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", PATHS)
 def test_a_segment_scores_the_same_in_any_batch(name):
     model, x, reference = with_exact(name)
     with torch.no_grad():
@@ -119,7 +124,7 @@ def test_a_segment_scores_the_same_in_any_batch(name):
     assert tolerances.ROUNDINGS * reference.rounding <= tolerances.ROUNDED_AWAY * np.abs(reference.logits).max()
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", PATHS)
 def test_weights_carry_a_network_into_a_fresh_build_and_through_a_file(name, tmp_path):
     model = with_fitting_statistics(build(name))
     fresh = build(name, seed=1)
@@ -190,9 +195,7 @@ def test_tensorflow_and_tflite_give_the_logits_of_torch_at_full_size(name, tmp_p
     check_tensorflow_and_tflite(name, tmp_path, elsewhere([name], tmp_path)[name])
 
 
-@pytest.mark.parametrize(
-    "name", [*code_paths(), *(pytest.param(FULL + name, marks=pytest.mark.slow) for name in models.names())]
-)
+@pytest.mark.parametrize("name", PATHS)
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_gives_the_logits_of_torch_for_any_batch(name):
     (model, x, reference), file = with_exact(name), io.BytesIO()
