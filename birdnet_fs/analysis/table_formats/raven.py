@@ -39,6 +39,15 @@ def render(recording: RecordingDetections) -> str:
 
 
 def selection(number: int, found: Detection, recording: RecordingDetections) -> tuple[int | str, ...]:
-    """The first seven cells of a row, from the number of the selection to its upper frequency."""
+    """The first seven cells of a row, which ANIMAL-SPOT's table has as well.
+
+    Args:
+        number: Number of the selection, 1 or more.
+        found: The detection.
+        recording: Its recording.
+
+    Returns:
+        Selection, view, channel, begin and end in seconds, lowest and highest frequency in Hz.
+    """
     times, limits = (found.onset_s, found.offset_s), (recording.low_hz, recording.high_hz)
     return (number, "Spectrogram 1", 1, *map(seconds, times), *(f"{limit:g}" for limit in limits))
