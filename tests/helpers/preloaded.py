@@ -11,8 +11,8 @@ import fcntl
 import importlib
 import json
 import os
+import resource
 import runpy
-import signal
 import socket
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def run_python(
     backend: str = "tensorflow",
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    timeout_s: int = 500,
+    cpu_limit_s: int = 500,
 ) -> subprocess.CompletedProcess[str]:
     """Run `python ARGUMENTS` as subprocess.run does, with text output.
 
@@ -48,7 +48,8 @@ def run_python(
         backend: Keras backend: "torch" or "tensorflow". Default: "tensorflow".
         environment: Variables that are added to the environment. Default: none.
         cwd: Folder. Default: that of this process.
-        timeout_s: Time limit in seconds; the process ends with -SIGALRM.
+        cpu_limit_s: Limit of CPU time in seconds, since a busy machine may take any time; the process ends with
+            -SIGXCPU.
 
     Returns:
         The finished process.
@@ -58,13 +59,18 @@ def run_python(
     path = _server(folder, backend) if folder else ""
     if not path:
         return subprocess.run(
-            [sys.executable, *given], env=environment, cwd=cwd, capture_output=True, encoding="utf-8", timeout=timeout_s
+            [sys.executable, *given], env=environment, cwd=cwd, capture_output=True, encoding="utf-8", check=False
         )
     with contextlib.ExitStack() as stack:
         stdout, stderr = (stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in range(2))
         connection = stack.enter_context(socket.socket(socket.AF_UNIX))
         connection.connect(path)
-        job = {"arguments": given, "environment": environment, "cwd": str(cwd or Path.cwd()), "timeout_s": timeout_s}
+        job = {
+            "arguments": given,
+            "environment": environment,
+            "cwd": str(cwd or Path.cwd()),
+            "cpu_limit_s": cpu_limit_s,
+        }
         socket.send_fds(connection, [b"\n"], [stdout.fileno(), stderr.fileno()])
         connection.sendall(json.dumps(job).encode() + b"\n")
         status = int(connection.makefile().readline())
@@ -134,7 +140,7 @@ def _answer(connection: socket.socket) -> NoReturn:
 
 def _become(job: dict[str, Any], outputs: Sequence[int]) -> NoReturn:
     """Turn this process into `python ARGUMENTS` and end it."""
-    signal.alarm(job["timeout_s"])
+    resource.setrlimit(resource.RLIMIT_CPU, (job["cpu_limit_s"], resource.getrlimit(resource.RLIMIT_CPU)[1]))
     for fd, target in zip((os.open(os.devnull, os.O_RDONLY), *outputs), (0, 1, 2), strict=True):
         os.dup2(fd, target)
     os.environ.clear()
