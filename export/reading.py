@@ -2,6 +2,9 @@
 
 Shared by run_tflite.py and run_onnx.py, which add their runtime; this file must be in the same folder. WAV is read with
 the standard library; other formats need soundfile, another sample rate needs soxr.
+
+It is one file, though longer than those of the package may be, because it is copied by hand: a device that has it has
+everything, and of one version. For the same reason enroll_tflite.py holds all of its command.
 """
 
 import argparse

@@ -34,15 +34,15 @@ for batch, name in ((None, "open"), (1, "one")):
 convert.convert_model(loop, (1, 12, 6), "x", folder / "loop_first.tflite")
 convert.convert_model(after, (1, 12, 5), "y", folder / "loop_second.tflite")
 given = np.load(folder / "x.npy")
-np.savez(folder / "keras.npz", **two.predict(dense.predict(given, verbose=0)["middle"], verbose=0))
-np.save(folder / "keras_loop.npy", after.predict(loop.predict(given, verbose=0)["middle"], verbose=0)["a"])
+np.savez(folder / "keras.npz", **two(dense(given)["middle"]))
+np.save(folder / "keras_loop.npy", after(loop(given)["middle"])["a"])
 
 image = keras.Input((23, 18, 2), name="image")
 z = layers.Conv2D(4, 3, strides=4, padding="same", name="skips")(image)
 z = layers.DepthwiseConv2D((2, 3), strides=3, padding="same", name="deep")(z)
 skips = keras.Model(image, {"answer": layers.Conv2D(3, 1, strides=2, padding="same")(z)})
 pictures = np.load(folder / "image.npy")
-np.save(folder / "skips.npy", skips.predict(pictures, verbose=0)["answer"])
+np.save(folder / "skips.npy", skips(pictures)["answer"])
 convert.convert_model(skips, (1, 23, 18, 2), "image", folder / "skips.tflite")
 skips.export(str(folder / "as_it_is.tflite"), format="litert", verbose=False)
 loop.export(str(folder / "odd.tflite"), format="litert", verbose=False)  # a loop and an open batch: no builtins

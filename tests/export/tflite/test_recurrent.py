@@ -31,10 +31,10 @@ for name, size in sizes.items():
     model = models.build("rnn/lstm", input_shape=(48, 40, 1), n_classes=3)
     rng = np.random.default_rng(1)
     model.set_weights([w + rng.uniform(-0.05, 0.05, w.shape) for w in model.get_weights()])  # no bias is zero
-    np.save(folder / f"{name}.keras.npy", model.predict(x, verbose=0))
-    np.save(folder / f"{name}.hoisted.npy", with_hoisted_inputs(model).predict(x, verbose=0))
+    np.save(folder / f"{name}.keras.npy", model(x, training=False))
+    np.save(folder / f"{name}.hoisted.npy", with_hoisted_inputs(model)(x, training=False))
     inside = keras.Model(model.input, model(model.input))  # behind a front-end it is a layer of a model
-    np.save(folder / f"{name}.inside.npy", with_hoisted_inputs(inside).predict(x, verbose=0))
+    np.save(folder / f"{name}.inside.npy", with_hoisted_inputs(inside)(x, training=False))
     convert_model(inside, (1, 48, 40, 1), "features", folder / f"{name}.tflite")
 odd = keras.Sequential([keras.Input((4, 3)), keras.layers.LSTM(2, activation="relu", name="odd")])
 try:

@@ -141,7 +141,7 @@ folder, names = Path(sys.argv[1]), sys.argv[2:]
 x = np.load(folder / "x.npy")
 for head in names:
     model = keras.models.load_model(folder / f"{head}.keras")
-    np.save(folder / f"{head}_keras.npy", model.predict(x, verbose=0))
+    np.save(folder / f"{head}_keras.npy", model(x, training=False))
     convert_model(model, (1, *x.shape[1:]), "features", folder / f"{head}.tflite")
     runtime = Interpreter(model_path=str(folder / f"{head}.tflite"))
     runtime.allocate_tensors()
