@@ -1,4 +1,4 @@
-"""Run Python in processes that start with Keras and its backend imported, which takes 5-12 s of CPU in a new one.
+"""Run Python in processes that start with large packages imported: Keras and its backend take 5-12 s of CPU each time.
 
 A server for each backend imports packages of others, nothing of this package, and forks a process per request; the
 processes of pytest-xdist share it. A forked process has its own environment, folder, arguments and output.
@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 MODULES = {
     "torch": ("keras", "numba", "soundfile", "matplotlib.pyplot", "jinja2", "typer"),
     "tensorflow": ("tensorflow.lite.python.lite", "keras"),
+    "": ("numpy", "soundfile", "soxr", "ai_edge_litert.interpreter"),  # onnxruntime would start a thread
 }
 SURVIVING = ("jemalloc_bg_thd",)  # threads that a library starts again in a forked process
 POLL_S = 2.0  # how often a server looks whether its tests are still running
@@ -45,7 +46,7 @@ def run_python(
 
     Args:
         arguments: `-m MODULE`, `-c CODE` or a script, and its own arguments.
-        backend: Keras backend: "torch" or "tensorflow". Default: "tensorflow".
+        backend: Keras backend: "torch" or "tensorflow"; "" for a process without Keras. Default: "tensorflow".
         environment: Variables that are added to the environment. Default: none.
         cwd: Folder. Default: that of this process.
         cpu_limit_s: Limit of CPU time in seconds, since a busy machine may take any time; the process ends with
@@ -83,8 +84,8 @@ def run_python(
 
 def _server(folder: Path, backend: str) -> str:
     """Path of the socket of a running server, which the first caller starts; "" where it could not be started."""
-    path, failed = folder / f"{backend}.socket", folder / f"{backend}.failed"
-    with (folder / f"{backend}.lock").open("w") as lock:
+    path, failed, lock_file = (folder / f"preloaded_{backend}.{ending}" for ending in ("socket", "failed", "lock"))
+    with lock_file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists() and not failed.exists():
             environment = {**os.environ, "KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}

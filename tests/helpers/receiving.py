@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import preloaded
+
 RECEIVER = Path(__file__).parents[2] / "export"
 FRAMEWORKS = ("torch", "keras", "tensorflow", "birdnet_fs", "librosa", "scipy", "jax")
 BLOCKER = f"""
@@ -24,4 +26,6 @@ sys.path.insert(0, {str(RECEIVER)!r})
 sys.argv = {[script, *map(str, arguments)]!r}
 runpy.run_path({str(RECEIVER / script)!r}, run_name="__main__")
 """
+    if sound:
+        return preloaded.run_python(["-c", code], backend="")
     return subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, encoding="utf-8", check=False)
