@@ -132,7 +132,7 @@ def _without_sequences(rows: list[LabelRow], selection: str) -> Iterator[LabelRo
         bool(changes and selection)
         and len({row.cells.get(selection) for row in rows}) == len(rows)
         and len({row.path for row in rows}) == len(changes) + 1
-        and all(a.onset is not None and b.onset is not None and a.onset <= b.onset for a, b in changes)
+        and all(a.onset is not None and b.onset is not None and a.onset < b.onset for a, b in changes)
     )
     for row in rows:
         if is_sequence and row.path != rows[0].path and not row.refused:
