@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from birdnet_fs.audio.headers import EXTENSIONS, UNREADABLE, AudioError
+from birdnet_fs.audio.files import EXTENSIONS, UNREADABLE, AudioError
 from birdnet_fs.core.text import escaped
 from birdnet_fs.core.walk import list_files
 

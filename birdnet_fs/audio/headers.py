@@ -1,291 +1,192 @@
-"""Inspection and repair of audio file headers, before decoding.
+"""Inspection of audio files before decoding: what a header states is compared with what the file holds.
 
-Sources: the RIFF, RF64 (EBU Tech 3306), AIFF-C and Ogg (RFC 3533) layouts, FLAC (RFC 9639), the Xing/Info header of
-MP3. libsndfile opens truncated files and files with a wrong header without an error and returns a short array, so the
-sizes in the header are compared with the size of the file here. Wrong sizes are repaired in a view of the file
-(`PatchedFile`); the file itself is never modified.
+libsndfile opens truncated, joined and damaged files without an error and returns a short array. Wrong sizes are
+repaired, tags and damaged bytes left out, in a view of the file (file_view.py); the file itself is never modified. FLAC
+is RFC 9639; containers.py, ogg.py and mpeg.py name the sources of the other formats.
 """
 
-import io
 import os
-import stat
-import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.text import escaped
+from birdnet_fs.audio.containers import chunks_follow, find_samples, next_container
+from birdnet_fs.audio.file_view import Piece, patched
+from birdnet_fs.audio.files import EXTENSIONS, refuse_other_formats
+from birdnet_fs.audio.mpeg import Stream, scan
+from birdnet_fs.audio.ogg import Chain, scan_pages
+from birdnet_fs.audio.samples import Samples
 
-EXTENSIONS = {  # libsndfile's name of a format -> its file name extensions
-    "WAV": (".wav", ".wave"),
-    "RF64": (".rf64", ".wav", ".wave", ".bw64"),
-    "W64": (".w64",),
-    "FLAC": (".flac",),
-    "OGG": (".ogg", ".oga", ".opus"),
-    "MP3": (".mp3", ".mp2", ".mp1", ".mpga"),
-    "AIFF": (".aif", ".aiff", ".aifc"),
-    "CAF": (".caf", ".caff"),
-    "AU": (".au", ".snd"),
-    "NIST": (".nist", ".sph"),
-    "VOC": (".voc",),
-    "SVX": (".svx", ".8svx", ".iff"),
-    "PAF": (".paf", ".fap"),
-    "IRCAM": (".sf", ".ircam"),
-    "AVR": (".avr",),
-    "PVF": (".pvf",),
-    "SDS": (".sds",),
-    "HTK": (".htk",),
-    "WVE": (".wve",),
-}
-CONVERT = "convert it first, as with: ffmpeg -i INPUT OUTPUT.flac"
-WILDLIFE = "convert it to WAV first, with Kaleidoscope or wac2wavcmd of Wildlife Acoustics"
-FOREIGN = (  # (offset, magic number, format, advice) of audio that libsndfile cannot decode
-    (4, b"ftyp", "MP4 audio (m4a, m4b, 3gp; AAC or ALAC)", CONVERT),
-    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media audio (wma)", CONVERT),
-    (0, b"\xff\xf1", "AAC audio (ADTS)", CONVERT),
-    (0, b"\xff\xf9", "AAC audio (ADTS)", CONVERT),
-    (0, b"ADIF", "AAC audio (ADIF)", CONVERT),
-    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM audio", CONVERT),
-    (0, b"wvpk", "WavPack audio", CONVERT),
-    (0, b"MAC ", "Monkey's Audio", CONVERT),
-    (0, b"#!AMR", "AMR audio", CONVERT),
-    (0, b"\x0b\x77", "AC-3 audio", CONVERT),
-    (0, b"DSD ", "DSD audio (dsf)", CONVERT),
-    (0, b"FRM8", "DSD audio (dff)", CONVERT),
-    (0, b"TTA1", "TTA audio", CONVERT),
-    (0, b"tBaK", "TAK audio", CONVERT),
-    (0, b"MPCK", "Musepack audio", CONVERT),
-    (0, b"MP+", "Musepack audio", CONVERT),
-    (0, b".RMF", "RealAudio", CONVERT),
-    (0, b"ajkg", "Shorten audio", CONVERT),
-    (8, b"AVI ", "AVI video", CONVERT),
-    (0, b"WAAC", "Wildlife Acoustics audio (wac)", WILDLIFE),
-)
-UNREADABLE = {  # extension of a sound format that cannot be decoded -> advice
-    **dict.fromkeys((".m4a", ".m4b", ".m4r", ".mp4", ".aac", ".3gp", ".3g2", ".amr", ".awb", ".mov", ".qt"), CONVERT),
-    **dict.fromkeys((".wma", ".asf", ".wv", ".ape", ".tta", ".tak", ".shn", ".mpc", ".ra", ".rm", ".spx"), CONVERT),
-    **dict.fromkeys((".webm", ".mka", ".mkv", ".avi", ".mts", ".ac3", ".eac3", ".dts", ".dsf", ".dff"), CONVERT),
-    **dict.fromkeys((".wac", ".w4v"), WILDLIFE),
-}
-NOT_AUDIO = (
-    (b"<!doctype", "a web page"),
-    (b"<html", "a web page"),
-    (b"<?xml", "XML"),
-    (b"%pdf", "a PDF"),
-    (b"pk\x03\x04", "a zip archive"),
-)
-STREAMED_SIZE = 0x7FFFF000  # a data size of this or more is a placeholder of programs that write to a pipe
 HEAD = 1 << 16  # bytes inspected at the start of a file
-BUFFER = 1 << 17  # bytes per read from disk
-
-
-class AudioError(UserError):
-    """A file that cannot be used as audio.
-
-    Args:
-        reason: The cause in one sentence.
-        path: The file.
-    """
-
-    def __init__(self, reason: str, path: Path | str = "") -> None:
-        super().__init__(reason, os.fspath(path))
-        self.reason = reason
-        self.path = path
-
-    def __str__(self) -> str:
-        return f"{escaped(self.path)}: {self.reason}"
+MAX_JOINED = 10_000  # recordings in one file
+NOT_STATED = "length_not_stated"
 
 
 @dataclass(frozen=True)
 class Header:
-    """Result of the inspection of a header."""
+    """Result of the inspection of one recording in a file; there are several in a file that was joined from others."""
 
-    kind: str  # "wav", "aiff", "flac", "ogg", "mp3" or "" (detected by libsndfile)
-    patches: Mapping[int, bytes] = field(default_factory=dict)  # byte offset -> bytes that repair the header
-    declared: int | None = None  # samples per channel in a FLAC header; 0 = unknown
-    flags: tuple[str, ...] = ()  # "header_repaired", "length_unknown"
-    truncated: str = ""  # reason why the file is known to be incomplete; "" = complete as far as known
-    vorbis: bool = False  # whether an Ogg file holds Vorbis audio
+    kind: str  # a key of containers.KINDS, "flac", "ogg", "mp3", or "" (detected by libsndfile)
+    pieces: tuple[Piece, ...] = ()  # the view that libsndfile decodes; () = the file as it is
+    fallback: tuple[Piece, ...] = ()  # the view for MP3 of which libsndfile underestimates the length
+    n_samples: int | None = None  # per channel, in FLAC (0 = not stated) and MP3 (at most); None = from libsndfile
+    n_lost: int = 0  # samples at the end that an Ogg page states, but that are damaged
+    flags: tuple[str, ...] = ()  # "header_repaired", "length_not_stated", "time_axis_unreliable"
+    damage: str = ""  # why the recording is known to be incomplete; "" = complete as far as known
+    codec: str = ""  # of an Ogg file: a value of ogg.CODECS
+    joined: tuple["Header", ...] = ()  # the recordings behind this one in the same file
 
 
 def inspect_header(file: BinaryIO, size: int, path: Path | str) -> Header:
-    """Inspect the first and last bytes of an open file and compare the sizes in them with the size of the file.
+    """Inspect an open file, and compare what its header states with what it holds.
 
     Args:
         file: File opened for reading, at its start.
         size: Size of the file, bytes.
-        path: Path used in errors.
+        path: Used in messages, and to detect the format.
 
     Returns:
-        The format, repairs of the header, and signs of damage.
+        The format, views that repair it, and signs of damage.
 
     Raises:
         AudioError: The file is empty, has a format that cannot be decoded, or is not audio.
     """
     head = file.read(HEAD)
-    if size == 0 or not head:
-        raise AudioError("the file is empty (0 bytes).", path)
-    if not head.strip(b"\0"):
-        raise AudioError("the file holds only zero bytes where its header should be.", path)
-    for offset, magic, what, advice in FOREIGN:
-        if head[offset : offset + len(magic)] == magic:
-            raise AudioError(f"{what} cannot be read; {advice}.", path)
-    text = head[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for magic, what in NOT_AUDIO:
-        if text.startswith(magic):
-            raise AudioError(f"this is {what}, not audio.", path)
-    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
-        return _chunked(file, size, "wav", ">" if head[:4] == b"RIFX" else "<", b"data")
-    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        return _chunked(file, size, "aiff", ">", b"SSND")
+    refuse_other_formats(head, path)
     if head[:4] == b"OggS":
-        return _ogg(file, size, head)
-    start = 0
-    if head[:3] == b"ID3" and len(head) > 10:
-        start = 10 + sum(b << s for b, s in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        found = [_ogg(chain) for chain in scan_pages(file, 0, size)]
+        return _joined(found) if found else Header("ogg", damage="its first page is damaged.")
+    start = _id3_bytes(file, head)
+    if start:
         file.seek(start)
         head = file.read(HEAD)
     if head[:4] == b"fLaC" and len(head) >= 42:
-        return _flac(head, start)
-    if len(head) > 4 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
-        return _mp3(head, size - start)
-    return Header("mp3" if start else "")
+        return _flac(head, start, size)
+    if found := _containers(file, size):
+        return _joined(found)
+    if start or (len(head) > 4 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0) or _is_mpeg_name(path):
+        found = [_mpeg(stream) for stream in scan(file, 0, size)]
+        if found:
+            return _joined(found)
+        if start or not _is_mpeg_name(path):
+            return Header("mp3", flags=(NOT_STATED,))
+    return Header("", flags=(NOT_STATED,))
 
 
-def _chunked(file: BinaryIO, size: int, kind: str, end: str, wanted: bytes) -> Header:
-    """Inspect WAV, RF64 and AIFF: find the chunk of samples and compare its size with that of the file."""
-    offset, long_size, long_at, align = 12, None, 0, 1
-    while offset + 8 <= size:
-        file.seek(offset)
-        name, length = struct.unpack(end + "4sI", file.read(8))
-        if name == b"fmt ":
-            fmt = file.read(16)
-            align = max(1, struct.unpack(end + "H", fmt[12:14])[0]) if len(fmt) == 16 else 1
-        elif name == b"ds64":
-            long_at, long_size = offset + 16, struct.unpack("<Q", file.read(16)[8:].ljust(8, b"\0"))[0]
-        elif name == wanted:
-            begin = offset + 8
-            left = size - begin
-            if length == 0xFFFFFFFF and long_size is not None:
-                length = long_size
-            elif kind == "wav" and length >= STREAMED_SIZE and length > left:
-                return Header(kind, flags=("length_unknown",))
-            if length > left:
-                return Header(kind, truncated=f"the header declares {length} bytes of samples, the file holds {left}.")
-            if kind == "wav" and left - length >= align and not _chunks_follow(file, begin + length, size, end):
-                whole = left - left % align
-                small = struct.pack(end + "I", min(whole, 0xFFFFFFFF))
-                patch = {long_at: struct.pack("<Q", whole)} if long_at else {offset + 4: small}
-                reason = f"the header declares {length} bytes of samples, the file holds {left}; all were read."
-                return Header(kind, patch, flags=("header_repaired",), truncated=reason)
-            return Header(kind)
-        offset += 8 + length + length % 2
+def _joined(found: list[Header]) -> Header:
+    """The first of several recordings, which holds the others."""
+    if len(found) == 1:
+        return replace(found[0], pieces=()) if found[0].kind == "ogg" else found[0]  # sought in the file itself
+    first, *others = [replace(each, pieces=each.fallback or each.pieces) for each in found[:MAX_JOINED]]
+    return replace(first, joined=tuple(others))
+
+
+def _is_mpeg_name(path: Path | str) -> bool:
+    return os.path.splitext(os.fspath(path))[1].lower() in EXTENSIONS["MP3"]
+
+
+def _id3_bytes(file: BinaryIO, head: bytes) -> int:
+    """Length of the ID3 tags at the start of a file."""
+    start = 0
+    while head[:3] == b"ID3" and len(head) > 10:
+        start += 10 + sum(b << s for b, s in zip(head[6:10], (21, 14, 7, 0), strict=True)) + (head[5] >> 4 & 1) * 10
+        file.seek(start)
+        head = file.read(16)
+    return start
+
+
+def _containers(file: BinaryIO, size: int) -> list[Header]:
+    """The recordings of a file of WAV, AIFF or another container that states the size of its samples; [] = none."""
+    found: list[Header] = []
+    begin: int | None = 0
+    while begin is not None and len(found) < MAX_JOINED:
+        kind, samples = find_samples(file, begin, size)
+        if not kind:
+            return found
+        if samples is None or samples.n_bytes is None:
+            pieces: tuple[Piece, ...] = ((begin, size),) if begin else ()
+            if samples is not None and kind == "caf":  # libsndfile refuses an unknown length
+                pieces = patched(begin, size, {samples.size_at: samples.size_field(size - samples.begin)})
+            return [*found, Header(kind, pieces, flags=(NOT_STATED,))]
+        following = next_container(file, kind, samples, size)
+        found.append(_sized(file, kind, begin, samples, size, following))
+        begin = following
+    return found
+
+
+def _sized(file: BinaryIO, kind: str, begin: int, samples: Samples, size: int, following: int | None) -> Header:
+    """Compare the stated size of the samples with the file: the container begins at byte `begin`."""
+    n_bytes, left = samples.n_bytes or 0, size - samples.begin
+    end = samples.begin + n_bytes
+    if following is not None:
+        return Header(kind, ((begin, end if samples.reads_on else following),))
+    if n_bytes > left:
+        damage = f"the header states {n_bytes} bytes of samples, the file holds {left}."
+        patches = {samples.size_at: samples.size_field(left)} if kind == "caf" else {}
+        return Header(kind, patched(begin, size, patches) if patches or begin else (), damage=damage)
+    if left - n_bytes >= samples.align and not chunks_follow(file, samples, end, size):
+        damage = f"the header states {n_bytes} bytes of samples, the file holds {left}"
+        if not samples.size_at and not samples.reads_on:
+            return Header(kind, ((begin, size),) if begin else (), damage=damage + "; the stated ones were read.")
+        whole = left - left % samples.align
+        pieces = () if samples.reads_on else patched(begin, size, {samples.size_at: samples.size_field(whole)})
+        return Header(kind, pieces, flags=("header_repaired",), damage=damage + "; all were read.")
+    if begin or (samples.reads_on and end < size):
+        return Header(kind, ((begin, end if samples.reads_on else size),))
     return Header(kind)
 
 
-def _chunks_follow(file: BinaryIO, offset: int, size: int, end: str) -> bool:
-    """Whether the bytes after the samples are further chunks or a short padding."""
-    offset += offset % 2
-    if size - offset < 8:
-        return True
-    file.seek(offset)
-    first = file.read(8)
-    name, length = struct.unpack(end + "4sI", first)
-    if all(32 <= c < 127 for c in name) and offset + 8 + length <= size + 1:
-        return True
-    file.seek(offset)
-    return size - offset <= 4096 and not file.read().strip(b"\0")
-
-
-def _flac(head: bytes, start: int) -> Header:
-    """Inspect FLAC: the patch sets the length in STREAMINFO (36 bits) to 0, unknown, to decode up to the true end."""
+def _flac(head: bytes, start: int, size: int) -> Header:
+    """Inspect FLAC: the view has the length 0, unknown, in STREAMINFO (36 bits), to decode up to the true end."""
     value = int.from_bytes(head[18:26], "big")
     mended = (value >> 36 << 36).to_bytes(8, "big")
-    return Header("flac", {start + 18: mended}, declared=value & (1 << 36) - 1)
-
-
-def _ogg(file: BinaryIO, size: int, head: bytes) -> Header:
-    """Inspect Ogg: a complete stream ends with a complete page that has the end-of-stream flag."""
-    file.seek(max(0, size - 2 * HEAD))
-    tail = file.read()
-    at = tail.rfind(b"OggS")
-    page = tail[at:] if at >= 0 else b""
-    whole = (
-        len(page) >= 27 and len(page) >= 27 + page[26] and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
+    stated = value & (1 << 36) - 1
+    return Header(
+        "flac", patched(0, size, {start + 18: mended}), n_samples=stated, flags=() if stated else (NOT_STATED,)
     )
-    reason = "" if whole and page[5] & 4 else "the file ends before the end-of-stream mark."
-    return Header("ogg", truncated=reason, vorbis=b"\x01vorbis" in head[:128])
 
 
-def _mp3(head: bytes, size: int) -> Header:
-    """Inspect MP3: the Xing/Info header, if present, holds the number of bytes of the stream."""
-    at = next((i for i in (head.find(b"Xing", 0, 200), head.find(b"Info", 0, 200)) if i >= 0), -1)
-    if at < 0 or len(head) < at + 16:
-        return Header("mp3")
-    present = head[at + 7]
-    if present & 2:
-        place = at + 8 + (4 if present & 1 else 0)
-        promised = int.from_bytes(head[place : place + 4], "big")
-        if 0 < size < promised:
-            return Header("mp3", truncated=f"the header declares {promised} bytes of sound, the file holds {size}.")
-    return Header("mp3")
+def _ogg(chain: Chain) -> Header:
+    """Inspect the pages of an Ogg stream: damaged ones shorten it, and its granule position states its true end."""
+    damage, flags = list[str](), tuple[str, ...]()
+    if chain.n_damaged:
+        pages = "1 page is" if chain.n_damaged == 1 else f"{chain.n_damaged} pages are"
+        damage.append(f"{pages} damaged or missing inside the file; the audio after the gap is shifted.")
+        flags = ("time_axis_unreliable",)
+    if chain.damaged_end:
+        damage.append("the last page is damaged or incomplete.")
+    elif not chain.ended:
+        damage.append("the file ends before the end-of-stream mark.")
+    return Header(
+        "ogg",
+        ((chain.begin, chain.end),),
+        n_lost=max(0, chain.stated - chain.last),
+        flags=flags,
+        damage=" ".join(damage),
+        codec=chain.codec,
+    )
 
 
-def open_file(path: Path | str) -> tuple[BinaryIO, int]:
-    """Open a regular file for reading.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The open file and its size in bytes.
-
-    Raises:
-        AudioError: The file is missing, a folder or a device, or there is no permission to read it.
-    """
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise AudioError("this is a folder, not an audio file.", path)
-        if not stat.S_ISREG(status.st_mode):
-            raise AudioError("this is a device or a pipe, not an audio file.", path)
-        return BufferedFile(io.FileIO(path)), status.st_size
-    except (FileNotFoundError, NotADirectoryError):
-        raise AudioError("the file does not exist.", path) from None
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise AudioError(f"the file cannot be opened ({why}).", path) from None
-
-
-class BufferedFile(io.BufferedReader):
-    """Buffered reader for libsndfile that ignores seeks to invalid positions, which damaged headers cause."""
-
-    def __init__(self, raw: io.RawIOBase) -> None:
-        super().__init__(raw, BUFFER)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Seek as io.BufferedReader; an invalid position leaves the current one unchanged."""
-        try:
-            return super().seek(offset, whence)
-        except (OSError, ValueError, OverflowError):
-            return self.tell()
-
-
-class PatchedFile(io.FileIO):
-    """Read-only view of an open file with some bytes replaced."""
-
-    def __init__(self, file: BinaryIO, patches: Mapping[int, bytes]) -> None:
-        super().__init__(file.fileno(), closefd=False)
-        self._patches = patches
-
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def,override]
-        """Read bytes into `buffer`; returns the number of bytes."""
-        start = self.tell()
-        n = super().readinto(buffer)
-        for offset, patch in self._patches.items():
-            low, high = max(offset, start), min(offset + len(patch), start + n)
-            if low < high:
-                buffer[low - start : high - start] = patch[low - offset : high - offset]
-        return n
+def _mpeg(stream: Stream) -> Header:
+    """Inspect an MPEG stream: its frames are its length, and a Xing or VBRI header states how many there should be."""
+    damage, flags = list[str](), tuple[str, ...]()
+    missing = (stream.stated or 0) - stream.n_frames
+    seconds = stream.first.n_samples / stream.first.rate_hz
+    complete = stream.stated is not None and missing <= 1  # some programs count the frame of the header
+    if missing > 1:
+        damage.append(
+            f"the header states {stream.stated} frames, the file holds {stream.n_frames}: "
+            f"{missing * seconds:.3f} s are missing."
+        )
+    elif stream.cut and not complete:
+        damage.append("the last frame is incomplete: the file was cut.")
+    lost = [gap for gap in stream.gaps if not complete]
+    if lost:
+        n_bytes, at = sum(gap[1] for gap in lost), lost[0][0] * seconds
+        damage.append(f"{n_bytes} bytes after {at:.3f} s are not MPEG audio; the audio after the gap is shifted.")
+        flags = ("time_axis_unreliable",)
+    if stream.stated is None:
+        flags = (*flags, NOT_STATED)
+    view = stream.pieces()
+    plain = not stream.gaps and missing >= -1
+    return Header("mp3", () if plain else view, view, n_samples=stream.n_samples, flags=flags, damage=" ".join(damage))

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from birdnet_fs.audio.decode import OpenSource, assess, blocks, open_source
-from birdnet_fs.audio.headers import AudioError
+from birdnet_fs.audio.decode import assess, blocks
+from birdnet_fs.audio.files import AudioError
+from birdnet_fs.audio.headers import NOT_STATED
+from birdnet_fs.audio.source import OpenSource, open_source
 
 __all__ = [
     "Audio",
@@ -63,8 +65,9 @@ def read_audio(
 
     Returns:
         The waveform, float32 [n_samples], and the status of the file (of the part, when a part is read). Flags:
-        wrong_extension, header_repaired, length_unknown, wrong_header_length, time_axis_unreliable, bad_samples=N (set
-        to zero), silent, antiphase (the channel with the largest power was used), beyond_full_scale, short.
+        wrong_extension, header_repaired, length_not_stated (a truncation cannot be detected), wrong_header_length,
+        time_axis_unreliable, joined=N (N recordings one behind the other in one file), bad_samples=N (set to zero),
+        silent, antiphase (the channel with the largest power was used), beyond_full_scale, short.
 
     Raises:
         AudioError: The file is missing, not audio, implausible, without samples, mostly NaN, or too long for one
@@ -235,9 +238,9 @@ def check_audio(path: Path | str) -> AudioCheck:
 def duration_s(path: Path | str) -> float:
     """Length of a recording, without decoding it where the header can be verified.
 
-    The length of WAV, AIFF and Ogg files follows from the repaired header and the size of the file. A FLAC header is
-    used when its last sample can be decoded and the file ends there. MP3 and doubtful files are decoded. AudioError is
-    raised as in `read_audio`.
+    The length of WAV, AIFF and similar files follows from the header and the size of the file, that of Ogg and of MP3
+    with a Xing header from the intact pages or frames. A FLAC header is used when its last sample can be decoded and
+    the file ends there. Other and damaged files are decoded. AudioError is raised as in `read_audio`.
 
     Args:
         path: The recording.
@@ -246,11 +249,16 @@ def duration_s(path: Path | str) -> float:
         Seconds.
     """
     with open_source(path, seeking=True) as source:
-        header, n = source.header, source.sound.frames
-        sure = header.kind in ("wav", "aiff") or (header.kind == "ogg" and not header.truncated)
-        if header.kind == "flac" and 0 < n < 1 << 36:
+        header = source.header
+        sure = header.kind not in ("", "flac") and not any(each.damage for each in source.recordings)
+        if header.kind == "mp3":  # else the length is an estimate
+            estimated = any(NOT_STATED in each.flags for each in source.recordings)
+            sure = sure and not estimated and source.sound.frames <= (header.n_samples or 0)
+        if header.kind == "flac" and 0 < (n := source.sound.frames) < 1 << 36:
             there = sum(len(block) for block in blocks(source, n - 1))
             sure = there == 1 and not source.tally.error and source.file.tell() == source.size
-        if sure and n > 0:
-            return n / source.sample_rate_hz
+        while sure and source.advance():
+            pass
+        if sure and not source.tally.error and source.declared:
+            return source.declared / source.sample_rate_hz
     return check_audio(path).duration_s

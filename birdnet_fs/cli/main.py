@@ -3,6 +3,7 @@
 The files of the verbs import heavy libraries inside functions only, so that `--help` takes less than a second.
 """
 
+import io
 import os
 import sys
 from typing import Any
@@ -108,6 +109,9 @@ def _root(
 def main() -> None:
     """Run the command line; exit with 2 and one sentence on a user error, with 130 on an interrupt."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a class name may be outside the terminal's code page
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = app(args=sys.argv[1:] or ["--help"], prog_name=NAME, standalone_mode=False)
     except UserError as error:

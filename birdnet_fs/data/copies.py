@@ -23,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from birdnet_fs.audio.decode import OpenSource, channel_blocks, open_source
+from birdnet_fs.audio.decode import channel_blocks
+from birdnet_fs.audio.source import OpenSource, open_source
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import track
 from birdnet_fs.core.text import escaped

@@ -7,7 +7,8 @@ import pytest
 import soundfile as sf
 
 from birdnet_fs.audio import read as audio
-from birdnet_fs.audio.decode import BLOCK, blocks, channel_blocks, open_source
+from birdnet_fs.audio.decode import BLOCK, blocks, channel_blocks
+from birdnet_fs.audio.source import open_source
 
 RATE = 44_100
 SECONDS = 20

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from birdnet_fs.audio.files import AudioError
 from birdnet_fs.audio.find import FoundAudio, find_audio
-from birdnet_fs.audio.headers import AudioError
 
 
 def test_recordings_are_sorted_and_other_files_are_counted_by_kind(tmp_path):

@@ -8,7 +8,7 @@ import soundfile as sf
 from audio_files import RATE, chirps, write
 
 from birdnet_fs.audio import read as audio
-from birdnet_fs.audio.ogg import FileWithoutRange, gap_before, next_page, page_at
+from birdnet_fs.audio.ogg import checksum, gap_before, next_page, page_at, scan_pages
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,65 @@ def test_gap_before_ends_before_the_wanted_sample(long_ogg):
         assert 0 < begin < end and page_at(file, end).sample > 20 * 44_100
 
 
-def test_file_without_range_reads_the_rest(tmp_path):
-    (tmp_path / "a").write_bytes(bytes(range(100)))
-    view = FileWithoutRange(io.FileIO(tmp_path / "a"), 10, 90, 100)
-    assert view.read() == bytes([*range(10), *range(90, 100)])
-    assert view.seek(-5, io.SEEK_END) == 15 and view.read(2) == bytes([95, 96])
+@pytest.fixture(scope="module")
+def stream() -> bytes:
+    """Ogg Vorbis of 6 s, of several pages."""
+    file = io.BytesIO()
+    with sf.SoundFile(file, "w", 32_000, 1, format="OGG", compression_level=0.2) as out:
+        out.write(0.1 * np.random.default_rng(0).standard_normal(6 * 32_000))
+    return file.getvalue()
+
+
+def pages(raw: bytes) -> list[int]:
+    """Byte offsets of the pages."""
+    found, at = [], 0
+    while at < len(raw):
+        found.append(at)
+        at = page_at(io.BytesIO(raw), at).end
+    return found
+
+
+def status(tmp_path, raw: bytes) -> audio.AudioCheck:
+    (tmp_path / "x.ogg").write_bytes(raw)
+    return audio.check_audio(tmp_path / "x.ogg")
+
+
+def test_checksum_is_the_one_in_intact_pages(stream):
+    for begin in pages(stream):
+        page = bytearray(stream[begin : page_at(io.BytesIO(stream), begin).end])
+        stored, page[22:26] = bytes(page[22:26]), bytes(4)
+        assert checksum(bytes(page)) == stored
+
+
+def test_granule_position_of_a_damaged_last_page_states_the_true_length(stream, tmp_path):
+    raw = bytearray(stream)
+    raw[-100] ^= 1
+    assert len(sf.read(io.BytesIO(raw))[0]) < 6 * 32_000  # and no error
+    found = status(tmp_path, bytes(raw))
+    lost = 6 - found.duration_s
+    assert found.status == "partial" and f"{lost:.3f} s are lost at the end" in found.reason and lost > 0
+    assert "s are lost" in status(tmp_path, stream[:-50]).reason
+
+
+def test_page_that_is_damaged_or_missing_inside_is_said(stream, tmp_path):
+    begins = pages(stream)
+    a, b = begins[len(begins) // 2], begins[len(begins) // 2 + 1]
+    damaged = bytearray(stream)
+    damaged[a + 200] ^= 4
+    for raw in (bytes(damaged), stream[:a] + stream[b:]):
+        found = status(tmp_path, raw)
+        assert found.status == "partial" and "time_axis_unreliable" in found.flags and "1 page is" in found.reason
+    [chain] = scan_pages(io.BytesIO(stream[:a] + stream[b:]), 0, len(stream) - b + a)
+    assert (chain.n_damaged, chain.ended, chain.stated) == (1, True, 6 * 32_000)
+
+
+def test_joined_streams_are_read_whole(stream, tmp_path):
+    for raw in (stream + stream, stream + bytes(100) + stream):  # also with the same serial number
+        found = status(tmp_path, raw)
+        assert (found.status, found.duration_s, found.flags) == ("ok", 12.0, ("joined=2",))
+    part = audio.read_audio(tmp_path / "x.ogg", sample_rate_hz=32_000, onset_s=7, duration_s=1)
+    (tmp_path / "1.ogg").write_bytes(stream)
+    assert np.array_equal(
+        part.waveform, audio.read_audio(tmp_path / "1.ogg", sample_rate_hz=32_000).waveform[32_000:64_000]
+    )
+    assert status(tmp_path, stream + stream[:-200]).status == "partial"

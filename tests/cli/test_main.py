@@ -1,10 +1,15 @@
 """The command line as users run it: verbs in order, and one sentence per user error."""
 
+import io
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+from audio_files import chirps, write
 from command_line import ROOT, birdnet_fs
+
+from birdnet_fs.cli.main import main
 
 VERBS = [
     "quickstart",
@@ -79,3 +84,14 @@ def test_version_prints_the_version(tmp_path: Path) -> None:
     from birdnet_fs import __version__
 
     assert birdnet_fs("--version", cwd=tmp_path).stdout.strip() == __version__
+
+
+def test_class_names_outside_the_code_page_are_printed_escaped(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "in" / "Łabędź").mkdir(parents=True)
+    write(tmp_path / "in" / "Łabędź" / "1.wav", chirps(1, 8000), 8000)
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="cp1252", write_through=True))
+    monkeypatch.setattr(sys, "argv", ["birdnet-fs", "manifest", str(tmp_path / "in"), "-o", str(tmp_path / "m.csv")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0 and r"\u0141ab\u0119d\u017a" in printed.getvalue().decode("cp1252")
