@@ -1,8 +1,8 @@
 """Embeddings per second of a foreign encoder: `Encoder.embed` against its runtime alone, in turn, one process.
 
-Run: python benchmarks/encoders.py ENCODER.tflite [repeats]. CPU time of one thread, best of the repeats; ratio above 1
-= we are faster. The runtime alone runs the whole file, as programs do that read the tensor before the output; ours is
-cut behind the embedding.
+Run: python benchmarks/encoders.py ENCODER.tflite [repeats]. CPU time of one thread, best of the repeats; a ratio above
+1 means that we are faster. The runtime alone runs the whole file, as programs do that read the tensor before the
+output; ours is cut behind the embedding.
 """
 
 import sys

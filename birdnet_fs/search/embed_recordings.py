@@ -21,14 +21,8 @@ from birdnet_fs.core.progress import say
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.windows import Window, WindowRule, batched, overlap_rule
 from birdnet_fs.inference.embedder import WindowEmbedder
-from birdnet_fs.search.store import (
-    EmbeddedRecording,
-    PartWriter,
-    StoreHeader,
-    create_store,
-    embedded_recordings,
-    write_part,
-)
+from birdnet_fs.search.store import EmbeddedRecording, StoreHeader, embedded_recordings
+from birdnet_fs.search.write_store import PartWriter, create_store, write_part
 
 PART_WINDOWS = 16_384  # a part is closed after the recording that reaches this number of windows
 PART_RECORDINGS = 2_000  # or this number of recordings

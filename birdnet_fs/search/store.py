@@ -6,25 +6,22 @@ embeddings [n_windows, width] in the same order, float16 or float32, little endi
 is valid once its Parquet file exists, which is written last, so that an interrupt loses no more than the part in work.
 """
 
-import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from birdnet_fs import __version__
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.files import atomic_path, write_json
 from birdnet_fs.core.text import escaped
 
 STORE, PARTS = "store.json", "parts"
 FORMAT = 1
 DTYPES = ("float16", "float32")
-_LEDGER = b"birdnet_fs_ledger"
+LEDGER_KEY = b"birdnet_fs_ledger"
 
 
 @dataclass(frozen=True)
@@ -115,32 +112,6 @@ class Store:
         return found
 
 
-def create_store(path: Path, header: StoreHeader) -> None:
-    """Create a store, or check that an existing one is made with the same encoder and settings.
-
-    Args:
-        path: The folder.
-        header: What it is made with.
-
-    Raises:
-        UserError: The folder holds a store of another encoder or other settings, or something else.
-    """
-    if (path / STORE).is_file():
-        there = read_header(path)
-        for key, wanted in asdict(header).items():
-            found = getattr(there, key)
-            if found != wanted and key not in ("encoder", "path", "card", "license"):  # the identity covers them
-                raise UserError(
-                    f"{escaped(path)} is a store with {key} {escaped(found)}, and {escaped(wanted)} was asked for; "
-                    "give another folder with -o."
-                )
-        return
-    if path.is_dir() and any(path.iterdir()):
-        raise UserError(f"A store or an empty folder was expected; {escaped(path)} holds other files.")
-    (path / PARTS).mkdir(parents=True, exist_ok=True)
-    write_json(path / STORE, {"format": FORMAT, "birdnet_fs": __version__, **asdict(header)})
-
-
 def read_header(path: Path) -> StoreHeader:
     """Read store.json.
 
@@ -198,7 +169,7 @@ def open_store(path: Path | str) -> Store:
     header = read_header(path)
     recordings: list[EmbeddedRecording] = []
     indices: list[int] = []
-    parts = [_read_part(path, name, header) for name in _part_names(path)]
+    parts = [_read_part(path, name, header) for name in part_names(path)]
     newest = {each.path: number for number, part in enumerate(parts) for each in part.recordings}
     for number, part in enumerate(parts):
         for each in part.recordings:
@@ -217,87 +188,11 @@ def open_store(path: Path | str) -> Store:
 def embedded_recordings(path: Path) -> dict[str, EmbeddedRecording]:
     """The newest outcome of every recording in a store, by path; empty for a store without parts."""
     header = read_header(path)
-    return {each.path: each for name in _part_names(path) for each in _read_part(path, name, header).recordings}
+    return {each.path: each for name in part_names(path) for each in _read_part(path, name, header).recordings}
 
 
-class PartWriter:
-    """Collects one part: windows are appended to a file, so that memory does not grow with a recording.
-
-    Args:
-        file: The open file of embeddings.
-        header: What the store is made with.
-    """
-
-    def __init__(self, file: BinaryIO, header: StoreHeader) -> None:
-        self._file, self._header = file, header
-        self.recordings: list[EmbeddedRecording] = []
-        self.times: list[tuple[float, float]] = []
-
-    def append(self, embeddings: np.ndarray) -> None:
-        """Append windows [n, width] of the recording in work."""
-        limit = np.finfo(self._header.dtype).max
-        self._file.write(np.clip(embeddings, -limit, limit).astype(_stored(self._header)).tobytes())
-
-    def end_recording(self, recording: EmbeddedRecording, spans: Sequence[tuple[float, float]]) -> None:
-        """Complete a recording; windows that were appended beyond its spans are dropped.
-
-        Args:
-            recording: Its outcome.
-            spans: (start, end) of each window in seconds.
-        """
-        self.times += spans
-        self.recordings.append(recording)
-        self.drop_rest()
-
-    def drop_rest(self) -> None:
-        """Drop windows of a recording that is not complete."""
-        self._file.flush()
-        self._file.truncate(len(self.times) * self._header.width * _stored(self._header).itemsize)
-        self._file.seek(0, os.SEEK_END)
-
-
-@contextlib.contextmanager
-def write_part(path: Path, shard: str, header: StoreHeader) -> Iterator[PartWriter]:
-    """Context manager for one part of a store, which is valid when the block ends and removed on an exception.
-
-    Args:
-        path: Folder of the store.
-        shard: First word of the name of the part, the same for all parts that one process writes.
-        header: What the store is made with.
-
-    Yields:
-        The writer.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    folder = path / PARTS
-    taken = [int(name.rsplit("-", 1)[1]) for name in _part_names(path) if name.startswith(f"{shard}-")]
-    name = f"{shard}-{max(taken, default=-1) + 1:06d}"
-    with atomic_path(folder / f"{name}.bin") as part, open(part, "wb") as file:
-        writer = PartWriter(file, header)
-        yield writer
-        writer.drop_rest()
-    counts = np.array([each.n_windows for each in writer.recordings], np.int64)
-    times = np.array(writer.times, np.float64).reshape(-1, 2)
-    numbers = [np.arange(n, dtype=np.int32) for n in counts]
-    # bytes that are not UTF-8 are shown as escapes here; the ledger keeps the name
-    shown = [each.path.encode("utf-8", "backslashreplace").decode("utf-8") for each in writer.recordings]
-    names = pa.array(shown, pa.string())
-    columns = {
-        "recording": pa.DictionaryArray.from_arrays(
-            pa.array(np.repeat(np.arange(len(counts), dtype=np.int32), counts)), names
-        ),
-        "window": np.concatenate(numbers) if numbers else np.empty(0, np.int32),
-        "start_s": times[:, 0],
-        "end_s": times[:, 1],
-    }
-    ledger = json.dumps([asdict(each) for each in writer.recordings])
-    with atomic_path(folder / f"{name}.parquet") as part:
-        pq.write_table(pa.table(columns).replace_schema_metadata({_LEDGER: ledger.encode()}), part)
-
-
-def _stored(header: StoreHeader) -> np.dtype:
+def stored_dtype(header: StoreHeader) -> np.dtype:
+    """The type of the values in the files of embeddings."""
     return np.dtype(header.dtype).newbyteorder("<")
 
 
@@ -308,7 +203,7 @@ class _Part:
     embeddings: np.ndarray
 
 
-def _part_names(path: Path) -> Iterator[str]:
+def part_names(path: Path) -> Iterator[str]:
     """Names of the valid parts, sorted."""
     folder = path / PARTS
     found = [entry.name for entry in os.scandir(folder)] if folder.is_dir() else []
@@ -323,12 +218,12 @@ def _read_part(path: Path, name: str, header: StoreHeader) -> _Part:
     damaged = UserError(f"{escaped(file)} is damaged; remove this file and its .bin, and run the command again.")
     try:
         table = pq.read_table(file)
-        rows: list[dict[str, Any]] = json.loads((table.schema.metadata or {})[_LEDGER])
+        rows: list[dict[str, Any]] = json.loads((table.schema.metadata or {})[LEDGER_KEY])
         recordings = tuple(EmbeddedRecording(**{**row, "flags": tuple(row["flags"])}) for row in rows)
         times = np.stack([table[column].to_numpy() for column in ("start_s", "end_s")], axis=1)
         if sum(each.n_windows for each in recordings) != len(times):
             raise damaged
-        shape, dtype = (len(times), header.width), _stored(header)
+        shape, dtype = (len(times), header.width), stored_dtype(header)
         if data.stat().st_size != len(times) * header.width * dtype.itemsize:
             raise damaged
         embeddings = np.memmap(data, dtype, "r", shape=shape) if len(times) else np.empty(shape, dtype)

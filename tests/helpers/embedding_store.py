@@ -7,6 +7,9 @@ import foreign_encoders
 import numpy as np
 import soundfile
 
+from birdnet_fs.search.store import EmbeddedRecording, StoreHeader
+from birdnet_fs.search.write_store import create_store, write_part
+
 RATE_HZ, SEGMENT_S, WIDTH = 16_000, 0.2, 24
 N_SAMPLES = 3200
 
@@ -42,3 +45,24 @@ def embeddings(waveform: np.ndarray) -> np.ndarray:
     windows = [w for w in windows if len(w) >= N_SAMPLES // 2]
     padded = np.stack([np.pad(w, (0, N_SAMPLES - len(w))) for w in windows])
     return foreign_encoders.embedding(padded, WIDTH)
+
+
+STORE_HEADER = StoreHeader("small", "/e.onnx", "", "abc", "CC0", 16_000, 0.2, 0.2, 3, "float32")
+
+
+def recording(name, n_windows):
+    return EmbeddedRecording(name, "ok", "", (), 0.2 * n_windows, 10, 20, n_windows)
+
+
+def add_part(folder, name, rows):
+    with write_part(folder, "part", STORE_HEADER) as writer:
+        writer.append(np.asarray(rows, np.float32))
+        writer.end_recording(recording(name, len(rows)), [(0.2 * i, 0.2 * i + 0.2) for i in range(len(rows))])
+
+
+def two_parts(folder):
+    """A store of two parts: two windows of a.wav, and one of a recording with an odd name."""
+    create_store(folder, STORE_HEADER)
+    add_part(folder, "a.wav", [[1, 2, 3], [4, 5, 6]])
+    add_part(folder, "b/ü\n.wav", [[7, 8, 9]])
+    return folder

@@ -1,0 +1,130 @@
+"""Writing of an embedding store: its header, and one part after the other."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from birdnet_fs import __version__
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import atomic_path, write_json
+from birdnet_fs.core.text import escaped
+from birdnet_fs.search.store import (
+    FORMAT,
+    LEDGER_KEY,
+    PARTS,
+    STORE,
+    EmbeddedRecording,
+    StoreHeader,
+    part_names,
+    read_header,
+    stored_dtype,
+)
+
+
+def create_store(path: Path, header: StoreHeader) -> None:
+    """Create a store, or check that an existing one is made with the same encoder and settings.
+
+    Args:
+        path: The folder.
+        header: What it is made with.
+
+    Raises:
+        UserError: The folder holds a store of another encoder or other settings, or something else.
+    """
+    if (path / STORE).is_file():
+        there = read_header(path)
+        for key, wanted in asdict(header).items():
+            found = getattr(there, key)
+            if found != wanted and key not in ("encoder", "path", "card", "license"):  # the identity covers them
+                raise UserError(
+                    f"{escaped(path)} is a store with {key} {escaped(found)}, and {escaped(wanted)} was asked for; "
+                    "give another folder with -o."
+                )
+        return
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f"A store or an empty folder was expected; {escaped(path)} holds other files.")
+    (path / PARTS).mkdir(parents=True, exist_ok=True)
+    write_json(path / STORE, {"format": FORMAT, "birdnet_fs": __version__, **asdict(header)})
+
+
+class PartWriter:
+    """Collects one part: windows are appended to a file, so that memory does not grow with a recording.
+
+    Args:
+        file: The open file of embeddings.
+        header: What the store is made with.
+    """
+
+    def __init__(self, file: BinaryIO, header: StoreHeader) -> None:
+        self._file, self._header = file, header
+        self.recordings: list[EmbeddedRecording] = []
+        self.times: list[tuple[float, float]] = []
+
+    def append(self, embeddings: np.ndarray) -> None:
+        """Append windows [n, width] of the recording in work."""
+        limit = np.finfo(self._header.dtype).max
+        self._file.write(np.clip(embeddings, -limit, limit).astype(stored_dtype(self._header)).tobytes())
+
+    def end_recording(self, recording: EmbeddedRecording, spans: Sequence[tuple[float, float]]) -> None:
+        """Complete a recording; windows that were appended beyond its spans are dropped.
+
+        Args:
+            recording: Its outcome.
+            spans: (start, end) of each window in seconds.
+        """
+        self.times += spans
+        self.recordings.append(recording)
+        self.drop_rest()
+
+    def drop_rest(self) -> None:
+        """Drop windows of a recording that is not complete."""
+        self._file.flush()
+        self._file.truncate(len(self.times) * self._header.width * stored_dtype(self._header).itemsize)
+        self._file.seek(0, os.SEEK_END)
+
+
+@contextlib.contextmanager
+def write_part(path: Path, shard: str, header: StoreHeader) -> Iterator[PartWriter]:
+    """Context manager for one part of a store, which is valid when the block ends and removed on an exception.
+
+    Args:
+        path: Folder of the store.
+        shard: First word of the name of the part, the same for all parts that one process writes.
+        header: What the store is made with.
+
+    Yields:
+        The writer.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = path / PARTS
+    taken = [int(name.rsplit("-", 1)[1]) for name in part_names(path) if name.startswith(f"{shard}-")]
+    name = f"{shard}-{max(taken, default=-1) + 1:06d}"
+    with atomic_path(folder / f"{name}.bin") as part, open(part, "wb") as file:
+        writer = PartWriter(file, header)
+        yield writer
+        writer.drop_rest()
+    counts = np.array([each.n_windows for each in writer.recordings], np.int64)
+    times = np.array(writer.times, np.float64).reshape(-1, 2)
+    numbers = [np.arange(n, dtype=np.int32) for n in counts]
+    # bytes that are not UTF-8 are shown as escapes here; the ledger keeps the name
+    shown = [each.path.encode("utf-8", "backslashreplace").decode("utf-8") for each in writer.recordings]
+    names = pa.array(shown, pa.string())
+    columns = {
+        "recording": pa.DictionaryArray.from_arrays(
+            pa.array(np.repeat(np.arange(len(counts), dtype=np.int32), counts)), names
+        ),
+        "window": np.concatenate(numbers) if numbers else np.empty(0, np.int32),
+        "start_s": times[:, 0],
+        "end_s": times[:, 1],
+    }
+    ledger = json.dumps([asdict(each) for each in writer.recordings])
+    with atomic_path(folder / f"{name}.parquet") as part:
+        pq.write_table(pa.table(columns).replace_schema_metadata({LEDGER_KEY: ledger.encode()}), part)
