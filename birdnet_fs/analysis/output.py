@@ -212,7 +212,8 @@ class OutputFolder:
                 say(f"{folder}: {len(tables)} {sentence.format(', '.join(map(escaped, tables[:_MAX_NAMED])) + more)}")
         visited = {place.stamp.name for place in places}
         stamps = self.folder / resume.DONE
-        others = [Path(entry) for entry in os.scandir(stamps) if entry.name not in visited] if stamps.is_dir() else []
+        names = [entry.name for entry in os.scandir(stamps)] if stamps.is_dir() else []
+        others = [stamps / name for name in names if name not in visited and not name.startswith(".")]
         read = [stamp for stamp in map(resume.read_stamp, sorted(others)) if stamp and stamp.settings != self.settings]
         if read:
             say(

@@ -9,6 +9,7 @@ import typer
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output, write_json
+from birdnet_fs.core.lock import folder_lock, refuse_second_writer
 from birdnet_fs.core.progress import say
 
 
@@ -41,6 +42,8 @@ def cv(
     from birdnet_fs.cli.experiment import load_experiment
     from birdnet_fs.core.settings import show
 
+    if output is not None and not cfg:
+        refuse_second_writer(output if fold is None or seeds else output / f"fold{fold}")
     chosen = load_experiment(experiment, settings or [])
     if cfg:
         print(show(schema.debugged(chosen)))
@@ -48,9 +51,11 @@ def cv(
     wanted = _seeds(seeds) or [chosen.seed]
     from birdnet_fs.data.partition import fold_numbers
     from birdnet_fs.runs.ensemble import COMBINE
+    from birdnet_fs.runs.folder_kind import refuse_other_results
 
     folder = output or Path("runs") / f"{chosen.name}-cv"
     check_output(folder)
+    refuse_other_results(folder, "a cross-validation")
     folds = fold_numbers(chosen)
     if fold is not None and fold not in folds:
         raise UserError(f"--fold must be one of {folds}. Received: {fold}")
@@ -62,11 +67,13 @@ def cv(
     for seed in wanted:
         place = folder / f"seed{seed}" if seeds else folder
         for number in folds if fold is None else [fold]:
-            rows.append(_fold(dataclasses.replace(chosen, seed=seed), number, place, overwrite))
+            with folder_lock(place / f"fold{number}"):  # jobs of other folds write at the same time
+                rows.append(_fold(dataclasses.replace(chosen, seed=seed), number, place, overwrite))
             say(_line(rows[-1]))
     if fold is not None:
         return
-    found = _collect(schema.debugged(chosen), rows, folder)
+    with folder_lock(folder):
+        found = _collect(schema.debugged(chosen), rows, folder)
     print("\n".join([*map(_line, rows), *_numbers(found)]))
     say(f"out of fold: {folder / 'oof.csv'}; open {folder / 'report.html'}")
     if ensemble:
@@ -85,9 +92,10 @@ def _seeds(text: str) -> list[int]:
 
 def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[str, Any]:
     from birdnet_fs.cli.train import holds_run
-    from birdnet_fs.reports.evaluate import METRICS, SCORES, stored_json
-    from birdnet_fs.reports.held_out import report_on_held_out
+    from birdnet_fs.reports.held_out import evaluate_again, report_on_held_out
     from birdnet_fs.reports.out_of_fold import HEADLINE
+    from birdnet_fs.reports.stored_scores import has_scores, stored_metrics
+    from birdnet_fs.runs.folder_kind import refuse_other_results
     from birdnet_fs.runs.resolve import is_finished
     from birdnet_fs.runs.run import load_run
     from birdnet_fs.training.trainer import PRETRAIN, pretrain, train
@@ -95,13 +103,16 @@ def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[s
     one = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, fold=number))
     place = folder / f"fold{number}"
     names = (*HEADLINE, "n_scored_classes")
+    refuse_other_results(place, "a run")
     trained = is_finished(place, one) or (not overwrite and holds_run(place, one))
-    metrics = stored_json(place / METRICS) if trained else {}
-    if not set(names) <= set(metrics) or not (place / SCORES).is_file():
+    metrics = stored_metrics(place) if trained else {}
+    if not set(names) <= set(metrics):
         say(f"seed {one.seed} fold {number}, {'scored' if trained else 'trained'} in {place}:")
         start = pretrain(one, folder / PRETRAIN) if one.pretrain and not trained else None
-        run = load_run(place) if trained else train(one, place, pretrained=start)
-        metrics = report_on_held_out(run)
+        if has_scores(place) and trained:  # a killed command left no report
+            metrics = evaluate_again(place)
+        else:
+            metrics = report_on_held_out(load_run(place) if trained else train(one, place, pretrained=start))
         if not metrics:
             raise UserError(f"Fold {number} has no clips, so it cannot be evaluated; use fewer folds (data.n_folds).")
     return {"seed": experiment.seed, "fold": number, **{n: metrics[n] for n in names}, "run": str(place)}

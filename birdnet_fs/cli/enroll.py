@@ -7,10 +7,12 @@ import typer
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output
+from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
 
 
+@locked("output")
 def enroll(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained or enrolled run.")],
     support: Annotated[
@@ -38,12 +40,13 @@ def enroll(
     """Add classes to a run without training: the prototype of a class is the mean embedding of its clips.
 
     The new run can be used like any other: analyze, evaluate, export. Classes enrolled before are kept; the classes
-    that a run was trained on are not part of the new run.
+    that a run was trained on are not part of the new run. The same command given again keeps the run.
     """
     from birdnet_fs import schema
     from birdnet_fs.audio.find import find_audio
     from birdnet_fs.core.settings import override
     from birdnet_fs.data.manifest import Clip, read_manifest
+    from birdnet_fs.runs.folder_kind import refuse_other_results
     from birdnet_fs.runs.run import CONFIG, load_run
 
     if output is None:
@@ -53,9 +56,10 @@ def enroll(
     wrong = next((s for s in settings or [] if not s.startswith("data.")), None)
     if wrong is not None:
         raise UserError(f"Settings of this command must be data.KEY=VALUE. Received: {wrong!r}")
-    if (output / CONFIG).is_file() and (output.resolve() == run.resolve() or not overwrite):
-        raise UserError(f"{output} already holds a run; give another folder with -o, or --overwrite to replace it.")
+    if (output / CONFIG).is_file() and output.resolve() == run.resolve():
+        raise UserError(f"{output} is the run itself; give another folder with -o.")
     check_output(output)
+    refuse_other_results(output, "a run")
     opened = load_run(run)
     manifest = None
     if support is not None:
@@ -76,6 +80,19 @@ def enroll(
             say(f"--background: {note}")
     if background is not None and not noises:
         raise UserError(f"--background must be a folder with recordings; there are none in {background}.")
+    if (output / CONFIG).is_file() and not overwrite:
+        from birdnet_fs.fewshot.enrollment_inputs import enrollment_changes, enrollment_inputs
+
+        options = {"remove": sorted(remove or []), "extend": extend, "unknown": unknown}
+        given = enrollment_inputs(opened, manifest.clips if manifest else (), noises, options)
+        changes = enrollment_changes(output, given)
+        if changes == []:
+            classes = load_run(output).classes
+            say(f"{output} already holds this run; it is kept (--overwrite makes it again).")
+            print(f"{len(classes)} classes: {', '.join(classes)}")
+            return
+        why = "whose inputs are not known" if changes is None else f"of another enrollment ({', '.join(changes)})"
+        raise UserError(f"{output} holds a run {why}; give another folder with -o, or --overwrite to replace it.")
     from birdnet_fs.fewshot.enrollment import enroll
 
     new = enroll(opened, manifest, output, background=noises, remove=remove or [], extend=extend, unknown=unknown)

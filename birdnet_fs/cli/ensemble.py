@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.lock import folder_lock
 from birdnet_fs.core.progress import say
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def ensemble(
         if len(runs) != 1:
             raise UserError("The output folder is missing; add -o FOLDER.")
         output = runs[0] / FOLDER
-    made = make_ensemble(folders, output, combine=combine, power=power, overwrite=overwrite)
+    with folder_lock(output):
+        made = make_ensemble(folders, output, combine=combine, power=power, overwrite=overwrite)
     print(made.about)
     say(f"ensemble: {output}; use it as a run: birdnet-fs analyze {output} RECORDINGS -o TABLES")
 
@@ -94,7 +96,7 @@ def make_ensemble(
     """
     from birdnet_fs.data.score_table import read_scores
     from birdnet_fs.inference.ensemble import position_table
-    from birdnet_fs.reports.evaluate import SCORES
+    from birdnet_fs.reports.stored_scores import SCORES, has_scores
     from birdnet_fs.runs.ensemble import check_members, class_columns, save_ensemble
     from birdnet_fs.runs.run import load_run
 
@@ -111,6 +113,11 @@ def make_ensemble(
             raise UserError(
                 f"Ranks need the scores of held-out clips, and {run.path} has no {SCORES}; run "
                 f"`birdnet-fs evaluate {run.path}` first, or use --combine mean."
+            )
+        if not has_scores(run.path):
+            raise UserError(
+                f"{run.path / SCORES} is not known to be the scores of the weights beside it; run `birdnet-fs evaluate "
+                f"{run.path}` first, or use --combine mean."
             )
         found = read_scores(run.path / SCORES)
         if found.classes != run.classes:

@@ -7,11 +7,13 @@ import typer
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output
+from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
 
 COLUMNS = ("auroc", "average_precision", "precision", "recall", "f1", "best_f1", "threshold")
 
 
+@locked("output", "run")
 def evaluate(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="Run folder, checkpoint or ensemble; with INPUT also a .tflite file.")
@@ -33,8 +35,14 @@ def evaluate(
     them; otherwise the held-out clips are scored first, in episodes for a run trained in episodes. With INPUT, the
     recordings are scored and all results are written to OUTPUT.
     """
+    from birdnet_fs.runs.folder_kind import refuse_other_results
+
     if output is not None:
         check_output(output)
+        if source is not None or output.resolve() != run.resolve():
+            refuse_other_results(output, "an evaluation")
+            if (output / "metrics.json").is_file():
+                say(f"{output} holds an earlier evaluation, which is replaced.")
     if source is None and run.suffix == ".tflite":
         raise UserError(f"{run} has no held-out clips; give labeled recordings as INPUT, and -o FOLDER.")
     if source is None:

@@ -59,8 +59,10 @@ def export(
     not written.
     """
     from birdnet_fs.core.files import check_output
+    from birdnet_fs.core.lock import refuse_second_writer
 
     check_output(output or run)
+    refuse_second_writer(output or run / "export")
     from birdnet_fs.export.export import export_run
     from birdnet_fs.runs.run import load_run
 

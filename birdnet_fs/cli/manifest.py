@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
 
 
+@locked("output")
 def manifest(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of recordings, or a table.")],
     settings: Annotated[

@@ -60,7 +60,7 @@ def pseudo_label(
         return
     from birdnet_fs.cli.train import headline, holds_run, refuse_unfinished
     from birdnet_fs.reports.held_out import report_on_held_out
-    from birdnet_fs.runs.run import CONFIG, load_run
+    from birdnet_fs.runs.run import load_run
     from birdnet_fs.training.trainer import train
 
     base = _experiment(model, settings)
@@ -69,10 +69,7 @@ def pseudo_label(
         table = _label(model, recordings, folder, overlap, batch_size, threads, overwrite)
         chosen = dataclasses.replace(base, pseudo_labels=dataclasses.replace(base.pseudo_labels, table=str(table)))
         model = folder / "run"
-        older = (model / CONFIG).is_file() and (model / CONFIG).stat().st_mtime < table.stat().st_mtime
-        if older:
-            say(f"{model} was trained on an older {table.name}; it is trained again.")
-        there = not overwrite and not older and holds_run(model, chosen)
+        there = not overwrite and holds_run(model, chosen)
         if not overwrite:
             refuse_unfinished(model)
         run = load_run(model) if there else train(chosen, model)

@@ -7,6 +7,7 @@ import typer
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output
+from birdnet_fs.core.lock import folder_lock, refuse_second_writer
 from birdnet_fs.core.progress import say
 
 
@@ -25,6 +26,8 @@ def quantize(
     activations are rounded to 8 bits in training. The new run can be used like any other: evaluate, analyze, export;
     `birdnet-fs export OUTPUT --precision int8` uses the quantization ranges of the training.
     """
+    if output is not None and not cfg:
+        refuse_second_writer(output)
     from birdnet_fs import frontend
     from birdnet_fs.cli.train import train_and_report
     from birdnet_fs.core.settings import override, show
@@ -40,5 +43,6 @@ def quantize(
     if (output / CONFIG).is_file() and output.resolve() == run.resolve():
         raise UserError(f"{output} is the float run itself; give another folder with -o.")
     check_output(output)
-    train_and_report(chosen, output, overwrite)
+    with folder_lock(output):
+        train_and_report(chosen, output, overwrite)
     say(f"next: birdnet-fs export {output} --precision int8")

@@ -7,9 +7,11 @@ import typer
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output
+from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
 
 
+@locked("folder")
 def quickstart(
     folder: Annotated[Path, typer.Option("-o", "--output", help="Output folder.")] = Path("quickstart"),
     quick: Annotated[bool, typer.Option("--quick", help="Train for one epoch only, to show the workflow.")] = False,

@@ -8,6 +8,7 @@ import typer
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output
+from birdnet_fs.core.lock import folder_lock, refuse_second_writer
 from birdnet_fs.core.progress import say
 
 
@@ -61,19 +62,23 @@ def holds_run(folder: Path, experiment: Any) -> bool:
         experiment: The experiment.
 
     Returns:
-        True when the folder holds a run with the same settings, False when it holds none.
+        True when the folder holds a run with the same settings, labels and recordings, False when it holds none.
 
     Raises:
-        UserError: The folder holds a run with other settings.
+        UserError: The folder holds a run with other settings, or of other labels or recordings.
     """
-    from birdnet_fs.runs.resolve import differing_settings, is_finished
+    from birdnet_fs.runs.inputs import input_changes
+    from birdnet_fs.runs.resolve import differing_settings, has_settings, resolved
     from birdnet_fs.runs.run import CONFIG
 
-    if is_finished(folder, experiment):
+    way = "give another folder with -o, or --overwrite to replace it."
+    if has_settings(folder, experiment):
+        changes = input_changes(folder, resolved(experiment))
+        if changes:
+            raise UserError(f"{folder} holds a run of other labels or recordings ({', '.join(changes)}); {way}")
         say(f"{folder} already holds this run; it is kept (--overwrite trains it again).")
         return True
     if (folder / CONFIG).is_file():
-        way = "give another folder with -o, or --overwrite to replace it."
         try:
             found = differing_settings(folder, experiment)
         except UserError as error:
@@ -121,13 +126,16 @@ def train(
     from birdnet_fs.cli.experiment import load_experiment
     from birdnet_fs.core.settings import show
 
+    if output is not None and not cfg:
+        refuse_second_writer(output)
     chosen = load_experiment(experiment, settings or [])
     if cfg:
         print(show(schema.debugged(chosen)))
         return
     folder = output or Path("runs") / chosen.name
     check_output(folder)
-    train_and_report(chosen, folder, overwrite)
+    with folder_lock(folder):
+        train_and_report(chosen, folder, overwrite)
     say(f"next: birdnet-fs analyze {folder} RECORDINGS -o TABLES, or birdnet-fs export {folder}")
 
 
@@ -140,9 +148,11 @@ def train_and_report(experiment: Any, folder: Path, overwrite: bool) -> None:
         overwrite: Replace an existing run in the folder.
     """
     from birdnet_fs.reports.held_out import report_on_held_out
+    from birdnet_fs.runs.folder_kind import refuse_other_results
     from birdnet_fs.runs.run import load_run
     from birdnet_fs.training.trainer import train as train_run
 
+    refuse_other_results(folder, "a run")
     there = not overwrite and holds_run(folder, experiment)
     if not overwrite:
         refuse_unfinished(folder)

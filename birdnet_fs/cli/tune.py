@@ -12,6 +12,7 @@ import typer
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output
+from birdnet_fs.core.lock import folder_lock
 from birdnet_fs.core.progress import say, track
 
 if TYPE_CHECKING:
@@ -68,12 +69,13 @@ def tune(
 
     check_space(searched, chosen)  # before torch and Keras are imported, which takes seconds
     from birdnet_fs.tuning.study import Study
-    from birdnet_fs.tuning.worker import check_tuning
+    from birdnet_fs.tuning.worker import check_tuning, keep_or_compare_inputs
 
     n_threads = chosen.training.threads or threads_per_worker(workers)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # sent by a cluster before it stops a job
     chosen = dataclasses.replace(chosen, training=dataclasses.replace(chosen.training, threads=n_threads))
     study = Study(folder, check_tuning(chosen, searched), searched)
+    keep_or_compare_inputs(study)
     n_before, n_missing = len(study.trials()), study.n_missing
     if n_before:
         say(f"{folder} holds {n_before} trials; {n_missing} of {searched.n_trials} are missing.")
@@ -142,7 +144,8 @@ def _report(study: "Study", experiment: str) -> None:
     from birdnet_fs.reports.study import BEST, write_results
 
     folder, name = study.folder, experiment.rpartition(":")[2]
-    results = write_results(folder, name)
+    with folder_lock(folder, wait=True):  # commands on other machines report as well
+        results = write_results(folder, name)
     if results.best:
         print(f"best {results.column} {results.best.value:.4f}: trial {results.best.number}")
         print("\n".join(f"  {setting}" for setting in results.best.settings))

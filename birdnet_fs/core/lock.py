@@ -93,6 +93,19 @@ def folder_lock(folder: Path | str, *, wait: bool = False) -> Iterator[None]:
                 parent.rmdir()
 
 
+def refuse_second_writer(folder: Path | str) -> None:
+    """Refuse a folder whose lock another process holds, before its own work is prepared; nothing is held afterwards.
+
+    Args:
+        folder: What will be written.
+
+    Raises:
+        UserError: Another process holds the lock, or nothing can be written there.
+    """
+    with folder_lock(folder):
+        pass
+
+
 def locked(*names: str, wait: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorator of a function that writes a folder: it holds the lock of the folder.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
 from birdnet_fs.export import model_card, sidecars
 from birdnet_fs.export.convert_and_verify import ParityReport, convert_and_verify
@@ -26,6 +27,7 @@ from birdnet_fs.export.runtimes.environments import Environment, find_environmen
 from birdnet_fs.export.spec import SUFFIXES, ExportSpec
 from birdnet_fs.export.targets import check as targets
 from birdnet_fs.export.targets import companion_files, labels
+from birdnet_fs.runs.folder_kind import refuse_other_results
 from birdnet_fs.runs.run import WEIGHTS, Run
 
 N_CALIBRATION = 200  # real segments from which int8 takes its activation ranges
@@ -55,6 +57,7 @@ class Artifact:
     speed: Speed | None
 
 
+@locked("output")
 def export_run(
     run: Run,
     output: Path | str,
@@ -97,6 +100,7 @@ def export_run(
             the network cannot be converted, or an artifact exceeds a tolerance. Nothing is written then.
     """
     output = Path(output)
+    refuse_other_results(output, "exported files")
     if precision is None:
         precision = ("int8",) if run.experiment.model.quantized else ("fp32",)
     precision = tuple(dict.fromkeys(precision))

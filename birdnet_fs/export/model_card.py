@@ -18,6 +18,7 @@ from birdnet_fs.data.partition import INHERITED, PARTITION
 from birdnet_fs.export.convert_and_verify import ParityReport
 from birdnet_fs.export.parity.tolerances import USUAL_LOGITS, USUAL_UNCERTAINTY
 from birdnet_fs.export.spec import ExportSpec
+from birdnet_fs.reports.stored_scores import ABOUT_SCORES, METRICS, has_scores
 from birdnet_fs.runs.run import Run, library_versions
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def write_card(
         f"# {artifact.name}": _what(artifact, run, export_spec, target, parity_report),
         "## License": [license or "Not specified (`birdnet-fs export --license`)."],
         "## Training data": _data(run),
-        "## Scores of the run": _metrics(run.path / "metrics.json") or ["The run folder holds no metrics.json."],
+        "## Scores of the run": _metrics(run.path) or ["The run folder holds no metrics.json of its weights."],
         "## Parity with the run": _parity(parity_report),
         "## Speed and memory": [
             speed.summary() if speed else "Not measured (`birdnet-fs bench` supports .tflite and .onnx)."
@@ -168,10 +169,12 @@ def _front_end(run: Run) -> list[str]:
     return [f"Preset `{spec.preset}`: " + ", ".join(parts)]
 
 
-def _metrics(file: Path) -> list[str]:
-    """One line per scalar of metrics.json."""
+def _metrics(run: Path) -> list[str]:
+    """One line per scalar of metrics.json; none when it is known to be of other weights."""
+    if (run / ABOUT_SCORES).is_file() and not has_scores(run):
+        return []
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads((run / METRICS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
     found = values.items() if isinstance(values, dict) else ()

@@ -6,8 +6,9 @@ and exported like any other.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError, nearest
+from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say, track
 from birdnet_fs.data.copies import with_fingerprints
 from birdnet_fs.data.ledger import Ledger
@@ -23,6 +25,7 @@ from birdnet_fs.data.partition import PARTITION, Partition, write_partition
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.fewshot.calibration import CalibratedHead, EmbeddingDistance, calibrate
+from birdnet_fs.fewshot.enrollment_inputs import enrollment_inputs, write_enrollment_inputs
 from birdnet_fs.fewshot.support import SUPPORT, Support, excerpt_key, read_support, write_support
 from birdnet_fs.inference.embed import Embedder, embed_clips, embedding_width, training_mean_embedding
 from birdnet_fs.models.heads.prototypes import dense_layers
@@ -35,6 +38,7 @@ SILENT_RMS = 1e-5  # -100 dB of full scale, below the quantization noise of 16 b
 Floats = NDArray[np.float32]
 
 
+@locked("output")
 def enroll(
     run: Run,
     manifest: Manifest | None,
@@ -70,6 +74,8 @@ def enroll(
     """
     if run.experiment.model.head == "sed":
         raise UserError(f"{run.path} has the head 'sed', which has no embedding; enroll into a run with another head.")
+    options = {"remove": sorted(remove), "extend": extend, "unknown": unknown}
+    given = enrollment_inputs(run, manifest.clips if manifest else (), background, options)
     model = run.build_model()
     embedder = Embedder(model, run.frontend)
     support = read_support(run, embedding_width(model))
@@ -95,7 +101,7 @@ def enroll(
         )
     noises = _background(embedder, background, run.frontend.sample_rate_hz)
     head = calibrate(support.labels, support.embeddings, noises, embedding_distance(run, model), unknown=unknown)
-    return _write(run, output, support, head)
+    return _write(run, output, support, head, given)
 
 
 def embedding_distance(run: Run, model: keras.Model) -> EmbeddingDistance:
@@ -195,7 +201,7 @@ def _inherited(run: Run, support: Support) -> tuple[Clip, ...]:
     return inherited([run.path], support.clips)
 
 
-def _write(run: Run, output: Path, support: Support, head: CalibratedHead) -> Run:
+def _write(run: Run, output: Path, support: Support, head: CalibratedHead, given: Mapping[str, Any]) -> Run:
     old, kept = run.experiment, ("root", "table", "layout", "audio", "where", "label_column", "group_column")
     experiment = schema.Experiment(  # settings of the training do not apply to the enrolled run
         name=output.resolve().name,
@@ -228,6 +234,7 @@ def _write(run: Run, output: Path, support: Support, head: CalibratedHead) -> Ru
 
     def others(folder: Path) -> None:
         write_support(folder, support)
+        write_enrollment_inputs(folder, given)
         write_partition(folder / PARTITION, parts)
 
     return save_run(output, experiment, classes, model_weights(model), write_extra=others)

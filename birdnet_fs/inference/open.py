@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.files import sha256
 from birdnet_fs.inference.engine import Engine, build_on_device, lowered_network, network_features
 
 
@@ -49,5 +48,4 @@ def _open_run(path: Path, threads: int) -> Engine:
     def forward(waveforms: np.ndarray) -> np.ndarray:
         return network(network_features(waveforms, run.frontend))
 
-    identity = f"{sha256(path / run_folder.WEIGHTS)} {sha256(path / run_folder.CONFIG)}"
-    return Engine(run.classes, run.frontend, run.activation, identity, forward)
+    return Engine(run.classes, run.frontend, run.activation, run_folder.run_identity(path), forward)

@@ -18,10 +18,10 @@ from birdnet_fs.metrics import classification
 from birdnet_fs.metrics.auroc import macro_auroc
 from birdnet_fs.metrics.bootstrap import bootstrap
 from birdnet_fs.reports.remarks import remarks
+from birdnet_fs.reports.stored_scores import METRICS, REPORT, SCORES, remember_metrics
 from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.run import CLASSES, VERSIONS, load_run
 
-METRICS, REPORT, SCORES = "metrics.json", "report.html", "scores.csv"
 HELD_OUT_LEDGER = "held_out.csv"  # status of every recording that was scored
 _DRAWS = (100, 1000)  # least and most bootstrap draws, fewer on large tables
 _DRAWN_CELLS = 300_000_000
@@ -161,6 +161,7 @@ def write_evaluation(
         versions=versions,
         notes=(*notes, *found["remarks"]),
     )
+    remember_metrics(folder)
     return found
 
 

@@ -9,12 +9,13 @@ from typing import Any
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.data.partition import HELD_OUT, PARTITION, read_partition
-from birdnet_fs.data.score_table import ScoreTable, read_scores, write_scores
+from birdnet_fs.data.score_table import ScoreTable, read_scores
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.inference.clips import score_clips
 from birdnet_fs.inference.open import open_engine
 from birdnet_fs.reports.evaluate import HELD_OUT_LEDGER, SCORES, report_on_scores, write_evaluation
 from birdnet_fs.reports.few_shot import report_on_episodes
+from birdnet_fs.reports.stored_scores import ABOUT_SCORES, has_scores, write_model_scores
 from birdnet_fs.runs.ensemble import Ensemble, is_ensemble, load_ensemble
 from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.provenance import held_out_clips
@@ -41,7 +42,7 @@ def report_on_held_out(run: Run, output: Path | None = None) -> dict[str, Any]:
 
 
 def evaluate_again(folder: Path, output: Path | None = None) -> dict[str, Any]:
-    """Write the report of a run again: from its `scores.csv` if there is one, else by scoring its held-out clips.
+    """Write the report of a run again: from its `scores.csv` if it is of the weights and clips there, else by scoring.
 
     Args:
         folder: A run, a checkpoint, or an ensemble (the clips that all its members held out).
@@ -57,17 +58,26 @@ def evaluate_again(folder: Path, output: Path | None = None) -> dict[str, Any]:
         return _report_on_ensemble(load_ensemble(folder), output)
     run = load_run(folder)
     if not _in_episodes(run):
-        if (folder / SCORES).is_file():
+        if has_scores(folder):
             return report_on_scores(folder, output)
+        _say_scored_again(folder)
         if not (folder / PARTITION).is_file():
             raise UserError(
-                f"{folder} holds neither {SCORES} nor {PARTITION}, so its held-out clips are unknown; give labeled "
-                "recordings, and -o FOLDER for the results."
+                f"{folder} holds no {PARTITION}, so its held-out clips are unknown; give labeled recordings, and -o "
+                "FOLDER for the results."
             )
     metrics = report_on_held_out(run, output)
     if not metrics:
         raise UserError(f"{folder} held nothing out to evaluate on; give labeled recordings, and -o FOLDER.")
     return metrics
+
+
+def _say_scored_again(folder: Path) -> None:
+    if (folder / SCORES).is_file():
+        say(
+            f"{folder / SCORES} is not known to be the scores of these weights and held-out clips ({ABOUT_SCORES} is "
+            "missing or names others): the clips are scored again."
+        )
 
 
 def _in_episodes(run: Run) -> bool:
@@ -85,14 +95,16 @@ def _report_on_clips(run: Run, output: Path | None) -> dict[str, Any]:
     if scored.ledger.counts()["quarantined"]:
         say(f"held out: {scored.ledger.summary()}")
     targets = clip_targets(scored.clips, run.classes, multi_label=run.multi_label)
-    write_scores(folder / SCORES, ScoreTable.from_clips(scored.clips, scored.probabilities, targets, run.classes))
+    table = ScoreTable.from_clips(scored.clips, scored.probabilities, targets, run.classes)
+    write_model_scores(folder, table, run.path)
     return report_on_scores(run.path, output, scores=folder / SCORES)
 
 
 def _report_on_ensemble(found: Ensemble, output: Path | None) -> dict[str, Any]:
     folder = output or found.path
     scores = found.path / SCORES
-    if not scores.is_file():
+    if not has_scores(found.path):
+        _say_scored_again(found.path)
         listed = found.path / PARTITION
         clips = read_partition(listed, HELD_OUT) if listed.is_file() else ()
         if not clips:
@@ -106,7 +118,8 @@ def _report_on_ensemble(found: Ensemble, output: Path | None) -> dict[str, Any]:
             say(f"held out: {scored.ledger.summary()}")
         targets = clip_targets(scored.clips, found.classes, multi_label=found.multi_label)
         scores = folder / SCORES
-        write_scores(scores, ScoreTable.from_clips(scored.clips, scored.probabilities, targets, found.classes))
+        table = ScoreTable.from_clips(scored.clips, scored.probabilities, targets, found.classes)
+        write_model_scores(folder, table, found.path)
     table = read_scores(scores)
     return write_evaluation(
         folder, table, multi_label=found.multi_label, title=f"Ensemble of {found.title}", notes=[found.about]

@@ -182,8 +182,8 @@ def save_ensemble(
         raise UserError(f"{path} is not empty and is not an ensemble; give another folder with -o.")
     if is_ensemble(path) and not overwrite:
         raise UserError(
-            f"{path} is an ensemble of other members or settings; give another folder with -o, or replace it with "
-            "--overwrite."
+            f"{path} is an ensemble of other members or settings ({', '.join(_changes(_read(path), about))}); give "
+            "another folder with -o, or replace it with --overwrite."
         )
     with atomic_folder(path) as part:
         for i, run in enumerate(runs):
@@ -198,6 +198,18 @@ def save_ensemble(
         write_text(part / CLASSES, "".join(f"{name}\n" for name in runs[0].classes))
         write_json(part / ENSEMBLE, about)
     return load_ensemble(path)
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between two ensembles, in words."""
+    found = [f"{key}={old[key]}, not {new[key]}" for key in ("combine", "power") if old[key] != new[key]]
+    before, now = len(old["members"]), len(new["members"])
+    if before != now:
+        return [*found, f"{before} members, not {now}"]
+    n_changed = sum(one != other for one, other in zip(old["members"], new["members"], strict=True))
+    if n_changed:
+        found.append(f"{n_changed} of {now} members changed")
+    return found or ["the reference scores of its ranks changed"]
 
 
 def load_ensemble(path: Path | str) -> Ensemble:

@@ -12,13 +12,13 @@ _KINDS = {
     "a cross-validation": (("cv.json",), ()),
     "a study": (("journal.log", "space.json"), ()),
     "pseudo-labels": (("pseudo.csv",), ()),
-    "an evaluation": (("metrics.json", "scores.csv"), ("config.json", "ensemble.json")),
+    "an evaluation": (("ledger.csv", "metrics.json", "scores.csv"), ("config.json", "ensemble.json")),
     "an analysis": ((".done", "ledger.csv"), ()),
     "exported files": (("parity.json",), ()),
 }
 # kind that is written -> kinds whose files it would replace
 _REPLACES = {
-    "a run": {"an ensemble", "a cross-validation", "a study", "pseudo-labels", "an evaluation", "exported files"},
+    "a run": {"an ensemble", "a cross-validation", "a study", "pseudo-labels", "an evaluation"},
     "a cross-validation": {"a run", "an ensemble", "an evaluation"},
     "an evaluation": {"a run", "an ensemble", "a cross-validation", "pseudo-labels", "an analysis"},
     "pseudo-labels": {"an evaluation", "an analysis"},

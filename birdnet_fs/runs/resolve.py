@@ -1,4 +1,8 @@
-"""Resolve the settings of an experiment as a run stores them, and compare them with those of a run folder."""
+"""Resolve the settings of an experiment as a run stores them, and compare a run folder with an experiment.
+
+A run is that of an experiment when its settings are the same (NEUTRAL_SETTINGS aside), and its labels, recordings and
+whatever else it was trained from (inputs.py).
+"""
 
 import dataclasses
 import functools
@@ -11,6 +15,7 @@ from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import flat
 from birdnet_fs.runs import teachers
+from birdnet_fs.runs.inputs import input_changes
 from birdnet_fs.runs.run import load_run
 
 # Settings that do not change the weights, but for the order of float sums. A finished run or a study is continued
@@ -20,12 +25,27 @@ OUTPUT_SETTINGS = ("training.track", "training.checkpoints.n_best")
 NEUTRAL_SETTINGS = (*MACHINE_SETTINGS, *OUTPUT_SETTINGS)
 
 
-def is_finished(folder: Path, experiment: schema.Experiment) -> bool:
+def has_settings(folder: Path, experiment: schema.Experiment) -> bool:
     """Whether `folder` is a run with these settings, NEUTRAL_SETTINGS aside."""
     try:
         return comparable(load_run(folder).experiment) == comparable(resolved(experiment))
     except UserError:
         return False
+
+
+def is_finished(folder: Path, experiment: schema.Experiment) -> bool:
+    """Whether `folder` is the finished run of an experiment: the same settings, labels and recordings.
+
+    UserErrors of `input_changes` are passed on: the recordings or labels of the experiment cannot be read.
+
+    Args:
+        folder: A run folder, which need not exist.
+        experiment: The experiment.
+
+    Returns:
+        True when training would give the same run.
+    """
+    return has_settings(folder, experiment) and not input_changes(folder, resolved(experiment))
 
 
 def differing_settings(folder: Path, experiment: schema.Experiment) -> list[str]:

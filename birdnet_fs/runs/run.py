@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from birdnet_fs import __version__, schema
 from birdnet_fs.core.class_names import check_class_names
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.files import atomic_path, write_json, write_text
+from birdnet_fs.core.files import atomic_path, sha256, write_json, write_text
 from birdnet_fs.core.settings import to_dict
 from birdnet_fs.runs.config_file import VERSIONS, read_experiment
 
@@ -27,7 +27,7 @@ WEIGHTS, CONFIG, CLASSES = "weights.safetensors", "config.json", "classes.txt"
 ENSEMBLE = "ensemble.json"  # a folder with this file is an ensemble of runs (runs/ensemble.py)
 CHECKPOINTS = "checkpoints"  # folder in a run folder with earlier epochs, each a run folder
 # results of an evaluation of the run
-RESULTS = ("metrics.json", "scores.csv", "held_out.csv", "report.html", "tracking.json")
+RESULTS = ("metrics.json", "scores.csv", "scores.json", "held_out.csv", "report.html", "tracking.json")
 _LIBRARIES = ("keras", "torch", "tensorflow-cpu", "tensorflow", "numpy", "scipy", "numba", "soundfile", "soxr")
 
 
@@ -138,6 +138,11 @@ def load_run(path: Path | str) -> Run:
         raise UserError(f"{path / CLASSES} must name one or more classes, one per line, each once.")
     check_class_names(classes, str(path / CLASSES))
     return Run(path=path, experiment=experiment, classes=classes)
+
+
+def run_identity(path: Path) -> str:
+    """Text that changes when anything does that affects the scores of a run: SHA-256 of weights, settings, classes."""
+    return " ".join(sha256(path / name) for name in (WEIGHTS, CONFIG, CLASSES))
 
 
 def save_run(

@@ -3,8 +3,9 @@
 import dataclasses
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +13,14 @@ import torch
 from birdnet_fs import models, schema
 from birdnet_fs.batches.loader import TrainingBatches
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.random_streams import Stream, integer_seed
 from birdnet_fs.data.partition import PARTITION, Partition, partition, write_partition
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.frontend.empty_bands import check_bands
-from birdnet_fs.runs import provenance, teachers
+from birdnet_fs.runs import inputs, provenance, teachers
 from birdnet_fs.runs.history import HISTORY, Row, Weights, write_history
 from birdnet_fs.runs.resolve import is_finished, resolved, with_neutral_settings
 from birdnet_fs.runs.run import Run, load_run, save_run
@@ -35,6 +37,7 @@ GENERATIONS = "generations"  # folder, in a run folder, of its teachers with dis
 Watch = Callable[[str, Sequence[Row]], None]  # (name of the monitored column, rows of all finished epochs)
 
 
+@locked("output")
 def train(
     experiment: schema.Experiment,
     output: Path,
@@ -70,6 +73,7 @@ def train(
     experiment = resolved(experiment)
     check_bands(experiment.frontend)
     parts = partition(experiment)
+    made_from = inputs.training_inputs(experiment, parts)
     device = device_of(experiment.training.device)
     prepare.check_clips(experiment, parts)
     tracker.check_tracking(experiment.training)
@@ -143,7 +147,7 @@ def train(
         """Write a run; `model` holds `weights`."""
         if experiment.episodes:
             weights = set_prototypes(model, weights, waveforms, experiment.frontend, parts.classes)
-        return _save(folder, experiment, parts, weights, history, waveforms, callbacks)
+        return _save(folder, experiment, parts, weights, history, waveforms, callbacks, made_from)
 
     def save_last(folder: Path, trained: TrainedWeights, callbacks: EpochCallbacks | None = None) -> Run:
         for variable in model.weights:
@@ -178,8 +182,9 @@ def train(
     return save_last(output, trained, callbacks)
 
 
+@locked("output", wait=True)  # the folds of a cross-validation, one job each, share it
 def pretrain(experiment: schema.Experiment, output: Path) -> Path:
-    """Train the `pretrain` part of an experiment, unless the folder holds its finished run with the same settings.
+    """Train the `pretrain` part of an experiment, unless the folder holds its finished run of the same recordings.
 
     Seed, debug and all settings that do not change a run (device, threads, workers, track, checkpoints) are those of
     the experiment.
@@ -240,8 +245,10 @@ def _save(
     history: Sequence[Row],
     waveforms: Waveforms,
     callbacks: EpochCallbacks | None,
+    made_from: Mapping[str, Any],
 ) -> Run:
     def others(folder: Path) -> None:
+        inputs.write_inputs(folder, made_from)
         write_history(folder / HISTORY, history)
         write_partition(folder / PARTITION, parts)
         prepare.training_ledger(parts, waveforms).write(folder / "recordings.csv")

@@ -24,9 +24,10 @@ from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_json
 from birdnet_fs.data.manifest import Clip
-from birdnet_fs.data.partition import partition
+from birdnet_fs.data.partition import PARTITION, partition, write_partition
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.runs.history import Row
+from birdnet_fs.runs.inputs import input_changes, training_inputs, write_inputs
 from birdnet_fs.runs.resolve import resolved
 from birdnet_fs.training.loop import DivergedError, device_of
 from birdnet_fs.training.prepare import Read, undefined_validation
@@ -74,6 +75,26 @@ def check_tuning(base: schema.Experiment, space: schema.Space) -> schema.Experim
             f"{because}. Set a larger data.val_fraction, or another data.split."
         )
     return base
+
+
+def keep_or_compare_inputs(study: Study) -> None:
+    """Store what the trials of a new study are trained from, and refuse to continue a study of something else.
+
+    Args:
+        study: The study.
+
+    Raises:
+        UserError: Labels or recordings have changed since the study began.
+    """
+    if not (study.folder / PARTITION).is_file() and not study.trials():
+        parts = partition(study.base)
+        write_inputs(study.folder, training_inputs(study.base, parts))
+        write_partition(study.folder / PARTITION, parts.with_fingerprints())
+    elif changes := input_changes(study.folder, study.base):
+        raise UserError(
+            f"{study.folder} holds a study of other labels or recordings ({', '.join(changes)}); choose another folder "
+            "with -o."
+        )
 
 
 def free_memory() -> None:

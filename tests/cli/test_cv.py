@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -168,14 +170,49 @@ def test_interrupted_cv_resumes_to_the_same_table(folds, monkeypatch):
     assert {name: (folds / name).read_bytes() for name in before} == before
 
 
-def test_folds_that_do_not_fit_together_are_refused(folds, place):
-    shutil.copy(folds / "fold0" / "scores.csv", folds / "fold1" / "scores.csv")
-    with pytest.raises(UserError, match=r"was held out by two folds of seed 0; .*: delete their folders and train"):
-        cv("config.py:small", output=folds)
-    lines = (place / "two" / "seed0" / "fold1" / "scores.csv").read_text().splitlines(keepends=True)
-    (folds / "fold1" / "scores.csv").write_text("".join(lines[:-1]))
+def test_scores_of_other_weights_and_missing_reports_are_made_again(folds, monkeypatch):
+    monkeypatch.setattr(trainer, "train", lambda *_, **__: pytest.fail("a fold was trained again"))
     cv("config.py:small", output=folds)
-    assert "1 of 18 recordings have no score (the first: " in (folds / "report.html").read_text()
+    names = ("metrics.json", "scores.csv", "scores.json", "report.html")
+    before = {path: path.read_bytes() for fold in range(3) for path in ((folds / f"fold{fold}") / n for n in names)}
+    for name in ("scores.csv", "scores.json", "metrics.json"):  # of another run, whole
+        shutil.copy(folds / "fold0" / name, folds / "fold1" / name)
+    (folds / "fold2" / "report.html").unlink()  # killed before it was written
+    lines = (folds / "fold0" / "scores.csv").read_text().splitlines(keepends=True)
+    (folds / "fold0" / "scores.csv").write_text("".join(lines[:-1]))
+    cv("config.py:small", output=folds)
+    assert {path: path.read_bytes() for path in before if path.suffix != ".html"} == {
+        path: data for path, data in before.items() if path.suffix != ".html"
+    }
+    assert (folds / "fold2" / "report.html").is_file()
+
+
+def test_changed_labels_are_named_and_finished_folds_kept(folds, place, monkeypatch):
+    monkeypatch.setattr(trainer, "train", lambda *_, **__: pytest.fail("a fold was trained again"))
+    table = place / "recordings" / "metadata.csv"
+    whole = table.read_text()
+    one, other = list(dict.fromkeys(row["label"] for row in csv.DictReader(whole.splitlines())))[:2]
+    line = next(line for line in whole.splitlines() if one in line)
+    try:
+        table.write_text(whole.replace(line, line.replace(one, other)))
+        with pytest.raises(UserError, match=r"other labels or recordings \(1 label changed\); .*--overwrite"):
+            cv("config.py:small", output=folds)
+    finally:
+        table.write_text(whole)
+    cv("config.py:small", output=folds)
+
+
+def test_a_fold_that_another_process_trains_is_refused(folds):
+    holder = "import sys; from birdnet_fs.core.lock import folder_lock\n"
+    holder += f"with folder_lock({str(folds / 'fold1')!r}): print('held', flush=True); sys.stdin.read()"
+    first = subprocess.Popen([sys.executable, "-c", holder], stdin=-1, stdout=-1, text=True)
+    assert first.stdout.readline() == "held\n"
+    try:
+        cv("config.py:small", output=folds, fold=0)  # another fold
+        with pytest.raises(UserError, match=r"fold1 is being written by another process"):
+            cv("config.py:small", output=folds, fold=1)
+    finally:
+        first.communicate("")
 
 
 def test_ensemble_of_folds_is_used_like_a_run(place, tmp_path, capsys):

@@ -17,9 +17,10 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import Clip, Manifest, read_manifest
 from birdnet_fs.data.partition import Partition, write_partition
-from birdnet_fs.data.score_table import ScoreRow, read_scores, score_table, write_scores
+from birdnet_fs.data.score_table import ScoreRow, read_scores, score_table
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.data.synthetic.song import SPECIES
+from birdnet_fs.reports.stored_scores import write_model_scores
 
 CLASSES = tuple(species.latin for species in SPECIES[:3])
 FRONT_END = schema.FrontEnd(sample_rate_hz=16_000, segment_s=2.0, n_mels=32, fmax_hz=8000)
@@ -46,7 +47,7 @@ def test_evaluate_uses_the_scores_of_the_run(run, capsys):
     truth = rng.integers(0, 3, 40)
     rows = [ScoreRow(f"{i}.wav", 0.0, 2.0, f"g{i // 2}", (CLASSES[t],)) for i, t in enumerate(truth)]
     scores = (rng.random((40, 3)) + 0.3 * np.eye(3)[truth]).astype(np.float32)
-    write_scores(run / "scores.csv", score_table(rows, scores, CLASSES))
+    write_model_scores(run, score_table(rows, scores, CLASSES), run)
     (run / "metrics.json").write_text('{"training_s": 3}', encoding="utf-8")
     evaluate(run)
     found = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
@@ -142,7 +143,7 @@ def test_unreadable_held_out_recordings_are_reported(run, tmp_path, capsys):
 
 
 def test_user_errors_are_one_sentence(run, tmp_path):
-    with pytest.raises(UserError, match=r"neither scores\.csv nor partition\.csv.*-o FOLDER"):
+    with pytest.raises(UserError, match=r"holds no partition\.csv.*-o FOLDER"):
         evaluate(run)
     with pytest.raises(UserError, match="-o FOLDER"):
         evaluate(run, tmp_path)
@@ -150,7 +151,7 @@ def test_user_errors_are_one_sentence(run, tmp_path):
         evaluate(run, tmp_path / "nowhere", [], tmp_path / "o")
     with pytest.raises(UserError, match=r"data\.KEY=VALUE"):
         evaluate(run, tmp_path, ["model.name=x"], tmp_path / "o")
-    write_scores(run / "scores.csv", score_table([ScoreRow("a", 0, 1, "", ())], np.zeros((1, 1)), ("other",)))
+    write_model_scores(run, score_table([ScoreRow("a", 0, 1, "", ())], np.zeros((1, 1)), ("other",)), run)
     with pytest.raises(UserError, match="other classes"):
         evaluate(run)
 

@@ -36,10 +36,11 @@ def test_a_run_that_held_nothing_out_gives_no_metrics(run: Run, capsys: pytest.C
 
 
 def test_stored_scores_are_evaluated_again(run: Run, tmp_path: Path) -> None:
-    from birdnet_fs.data.score_table import ScoreRow, score_table, write_scores
+    from birdnet_fs.data.score_table import ScoreRow, score_table
+    from birdnet_fs.reports.stored_scores import write_model_scores
 
     rows = [ScoreRow(f"{i}.wav", 0.0, 1.0, "", ("ab"[i % 2],)) for i in range(6)]
     scores = np.array([[0.9, 0.1], [0.2, 0.8]] * 3, np.float32)
-    write_scores(run.path / "scores.csv", score_table(rows, scores, ("a", "b")))
+    write_model_scores(run.path, score_table(rows, scores, ("a", "b")), run.path)
     assert evaluate_again(run.path, tmp_path / "out")["macro_auroc"] == 1.0
     assert (tmp_path / "out" / "report.html").is_file() and not (run.path / "report.html").exists()

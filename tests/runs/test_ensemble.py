@@ -17,8 +17,9 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import Clip, Manifest
 from birdnet_fs.data.partition import HELD_OUT, PSEUDO_LABELS, TRAIN, VAL, Partition, read_partition, write_partition
-from birdnet_fs.data.score_table import ScoreRow, score_table, write_scores
+from birdnet_fs.data.score_table import ScoreRow, score_table
 from birdnet_fs.inference.open import open_engine
+from birdnet_fs.reports.stored_scores import write_model_scores
 from birdnet_fs.runs.ensemble import load_ensemble, save_ensemble
 from birdnet_fs.runs.run import build_network, load_run, model_weights, save_run
 
@@ -33,7 +34,7 @@ def run_in(folder, seed, *, classes=CLASSES, spec=SPEC, multi_label=False, name=
     if held_out:
         scores = softmax(np.random.default_rng(seed).normal(size=(held_out, len(classes))))
         rows = [ScoreRow(f"{i}.wav", 0.0, 1.0, "", (classes[0],)) for i in range(held_out)]
-        write_scores(folder / "scores.csv", score_table(rows, scores, classes))
+        write_model_scores(folder, score_table(rows, scores, classes), folder)
     return run
 
 
@@ -89,7 +90,7 @@ def test_an_ensemble_is_kept_or_refused_but_not_lost(runs, tmp_path):
     save_ensemble(place, runs[:2])
     assert (place / "scores.csv").read_text() == "mine"
     for other in ({"how": "power"}, {"how": "power", "power": 3.0}):
-        with pytest.raises(UserError, match="other members or settings"):
+        with pytest.raises(UserError, match=r"other members or settings \(combine=mean, not power"):
             save_ensemble(place, runs[:2], **other)
     before = open_engine(place).identity
     save_ensemble(place, runs[:2], how="power", overwrite=True)
@@ -117,6 +118,10 @@ def test_what_cannot_be_combined(runs, tmp_path):
     many = run_in(tmp_path / "many", 5, multi_label=True, held_out=0)
     with pytest.raises(UserError, match="all be multi-label or none"):
         save_ensemble(tmp_path / "x", [runs[0], many])
+    copied = run_in(tmp_path / "copied", 6)
+    shutil.copy(runs[0].path / "weights.safetensors", copied.path)
+    with pytest.raises(UserError, match=r"not known to be the scores of the weights beside it; run `birdnet-fs eval"):
+        make_ensemble([runs[0].path, copied.path], tmp_path / "x", combine="rank")
     with pytest.raises(UserError, match=r"many has no scores.csv; run `birdnet-fs evaluate \S*many` first"):
         make_ensemble([runs[0].path, many.path], tmp_path / "x", combine="rank")
     assert not (tmp_path / "x").exists()

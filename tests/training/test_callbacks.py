@@ -125,7 +125,7 @@ def test_a_checkpoint_is_tested_on_what_the_run_held_out(run, tmp_path, capsys) 
     evaluate(last, output=tmp_path / "tested")
     assert "macro AUROC" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "tested").iterdir()} == {
-        "held_out.csv", "metrics.json", "report.html", "scores.csv"
+        "held_out.csv", "metrics.json", "report.html", "scores.csv", "scores.json"
     }  # fmt: skip
     assert not (last / "metrics.json").exists()
     found = json.loads((tmp_path / "tested" / "metrics.json").read_text(encoding="utf-8"))

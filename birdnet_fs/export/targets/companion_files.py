@@ -24,9 +24,9 @@ from birdnet_fs.export.targets.check import target_by_name
 from birdnet_fs.export.targets.labels import label_lines
 from birdnet_fs.metrics import classification
 from birdnet_fs.metrics.auroc import macro_auroc
+from birdnet_fs.reports.stored_scores import SCORES, has_scores
 from birdnet_fs.runs.run import Run
 
-SCORES = "scores.csv"  # of a run folder: scores of the held-out clips
 EVALUATION = (
     "Class",
     "Precision (0.5)",
@@ -88,7 +88,7 @@ def analyzer(artifact: Path, run: Run) -> list[Path]:
     files = [_table(stem, ".birdnet.train-params.csv", [("Parameter", "Value"), *settings.items()])]
     if (run.path / PARTITION).is_file():
         files.append(_table(stem, "_sample_counts.csv", [("Label", "Count"), *_sample_counts(run)]))
-    if (run.path / SCORES).is_file():
+    if has_scores(run.path):
         files.append(_table(stem, "_evaluation.csv", [EVALUATION, *_evaluation(run)]))
     return files
 

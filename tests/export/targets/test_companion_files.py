@@ -11,10 +11,11 @@ from sklearn import metrics as reference
 
 from birdnet_fs import schema
 from birdnet_fs.data.manifest import Clip
-from birdnet_fs.data.score_table import ScoreRow, score_table, write_scores
+from birdnet_fs.data.score_table import ScoreRow, score_table
 from birdnet_fs.export.targets.check import TARGETS
 from birdnet_fs.export.targets.companion_files import EVALUATION, write_companion_files
 from birdnet_fs.frontend import PRESETS
+from birdnet_fs.reports.stored_scores import write_model_scores
 from birdnet_fs.runs.run import Run
 
 CLASSES = ("Turdus merula_Common Blackbird", "toad", "Parus major_Great Tit")
@@ -31,10 +32,12 @@ def run(tmp_path: Path) -> Run:
     rows = [ScoreRow(f"{i}.wav", 0.0, 3.0, str(i), labels[i]) for i in range(40)]
     truth = np.array([[name in row for name in CLASSES] for row in labels])
     scores = np.clip(0.35 * truth + 0.6 * random.random(truth.shape), 0, 1)
-    write_scores(folder / "scores.csv", score_table(rows, scores, CLASSES))
+    for name in ("weights.safetensors", "config.json", "classes.txt"):
+        (folder / name).write_text("")
     clips = [("train", (CLASSES[0],))] * 3 + [("train", (CLASSES[2], CLASSES[0]))] * 2 + [("train", ())]
     clips += [("held_out", (CLASSES[1],))] * 5 + [("pseudo", (CLASSES[1],))]
     write_parts(folder / "partition.csv", clips)
+    write_model_scores(folder, score_table(rows, scores, CLASSES), folder)
     experiment = schema.Experiment(
         name="t",
         frontend=PRESETS["birdnet_3s_48k"],
@@ -124,6 +127,12 @@ def test_analyzer_evaluation_equals_scikit_learn(run: Run, tmp_path: Path) -> No
         averages.append([float(value) for value in row[1:9]])
     assert rows[2][1:9] == [""] * 8 and rows[2][14] == "0"  # never occurs: nothing is known, and nothing averaged
     assert np.allclose([float(value) for value in means[1:9]], np.mean(averages, axis=0), atol=2e-4)
+
+
+def test_analyzer_evaluation_is_left_out_when_the_scores_are_of_other_weights(run: Run, tmp_path: Path) -> None:
+    (run.path / "weights.safetensors").write_text("others")
+    files = write_companion_files("analyzer", tmp_path / "mine.tflite", run)
+    assert "mine_evaluation.csv" not in [file.name for file in files]
 
 
 def test_analyzer_tables_are_left_out_without_scores(run: Run, tmp_path: Path) -> None:
