@@ -31,13 +31,36 @@ def test_enrolled_classes_form_a_new_run(untrained: Path, support: Path, tmp_pat
     assert tuple(load_run(tmp_path / "less").classes) == ("tit", "wren")
 
 
+def test_the_same_command_keeps_the_run_and_names_what_changed(
+    untrained: Path, support: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [untrained, support, "-o", tmp_path / "new", "--no-unknown"]
+    enroll(*given)
+    before = (tmp_path / "new" / "weights.safetensors").stat().st_mtime_ns
+    again = CliRunner().invoke(app, ["enroll", *map(str, given)], catch_exceptions=False)
+    assert again.exit_code == 0 and again.stdout.startswith("3 classes: owl, tit, wren")
+    assert (tmp_path / "new" / "weights.safetensors").stat().st_mtime_ns == before
+    (support / "owl" / "1.wav").rename(support / "owl" / "first.wav")
+    (support / "tit" / "4.wav").rename(support / "wren" / "4.wav")
+    changed = r"of another enrollment \(1 label changed, 2 files moved\); .*--overwrite"
+    with pytest.raises(UserError, match=changed):
+        enroll(*given)
+    with pytest.raises(UserError, match=r"\(--unknown changed, 1 label changed"):
+        enroll(*given[:-1])
+    enroll(*given, "--overwrite")
+    enroll(*given)
+    (tmp_path / "new" / "enrollment.json").unlink()  # of an earlier version
+    with pytest.raises(UserError, match="whose inputs are not known"):
+        enroll(*given)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["{support}"], "The output folder is missing"),
         (["-o", "{tmp}/new"], "Nothing to do"),
         (["{support}", "training.epochs=3", "-o", "{tmp}/new"], "must be data.KEY=VALUE"),
-        (["{support}", "-o", "{run}"], "already holds a run"),
+        (["{support}", "-o", "{run}"], "is the run itself"),
         (["{tmp}/nowhere", "-o", "{tmp}/new"], "nowhere does not exist"),
         (["{support}", "-o", "{tmp}/new", "--background", "{tmp}/untrained"], "--background must be a folder with"),
     ],

@@ -60,6 +60,15 @@ def test_evaluate_uses_the_scores_of_the_run(run, capsys):
     assert "tried" in (run / "report.html").read_text(encoding="utf-8")
 
 
+def test_results_are_not_written_into_another_run(run, recordings, tmp_path):
+    shutil.copytree(run, tmp_path / "other")
+    for place in (run, tmp_path / "other"):
+        with pytest.raises(UserError, match="holds a run, and an evaluation would replace files of it"):
+            evaluate(run, recordings, ["data.table=metadata.csv"], place)
+    with pytest.raises(UserError, match="holds a run"):
+        evaluate(run, output=tmp_path / "other")
+
+
 def test_new_clips_give_one_row_each(run, recordings, tmp_path, capsys):
     evaluate(run, recordings, ["data.table=metadata.csv", "data.audio=audio", "data.where=set=aviary"], tmp_path / "o")
     table = read_scores(tmp_path / "o" / "scores.csv")
