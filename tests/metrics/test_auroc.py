@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.metrics import classification
-from birdnet_fs.metrics.auroc import checked, macro_auroc, positive_ranks
+from birdnet_fs.metrics.auroc import checked, macro_auroc, positive_ranks, undefined_because
 
 
 def by_pairs(truth, scores):
@@ -146,3 +146,21 @@ def test_bad_input_is_refused_in_one_sentence(targets, scores, says):
     for fn in (macro_auroc, classification.average_precision, classification.accuracy):
         with pytest.raises(UserError, match=says):
             fn(np.array(targets), np.array(scores))
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (np.zeros((0, 2)), "there is no clip"),
+        ([[1, 0], [1, 0]], "all 2 clips have the label 'a' only"),
+        ([[1, 1]], "the only clip has the same 2 labels only"),
+        ([[0, 0], [0, 0]], "none of the 2 clips has a label"),
+        ([[1, 0], [1, 1]], ""),
+        ([[1, 0], [0, 1]], ""),
+    ],
+)
+def test_reason_is_given_exactly_where_macro_auroc_is_undefined(targets, words) -> None:
+    targets = np.asarray(targets, float)
+    found = undefined_because(targets, ["a", "b"])
+    assert found.startswith(words) and bool(found) == bool(words)
+    assert np.isnan(macro_auroc(targets, np.random.default_rng(0).uniform(size=targets.shape)).value) == bool(words)

@@ -115,6 +115,13 @@ def test_check_tuning_refuses_missing_validation_clips_and_data(base: Experiment
         check_tuning(override(base, ["data.root=nowhere"]), SPACE)
 
 
+def test_check_tuning_refuses_an_undefined_objective(base: Experiment) -> None:
+    species = partition(base).classes[0]
+    alone = override(base, [f"data.where=set=aviary,label={species}", "data.multi_label=true"])
+    with pytest.raises(UserError, match=rf"undefined on the .* clips have the label '{species}'"):
+        check_tuning(alone, SPACE)
+
+
 def test_pretrained_run_is_trained_once_for_all_trials(base: Experiment, tmp_path: Path) -> None:
     first = override(base, ["name=first", "training.epochs=1", "training.checkpoints.n_best=0"])
     both = Experiment(**{**vars(base), "pretrain": first})
