@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from birdnet_fs.audio.decode import open_source
 from birdnet_fs.audio.headers import AudioError
+from birdnet_fs.audio.source import open_source
 from birdnet_fs.core.class_names import class_name_problem
 from birdnet_fs.core.errors import nearest
 from birdnet_fs.data.label_formats.locate import Place
