@@ -18,7 +18,10 @@ RunAll = Callable[[np.ndarray], list[np.ndarray]]  # input [n, ...] -> outputs [
 
 
 def tflite_interpreter() -> Any:
-    """The class `Interpreter` of the TFLite runtime that is installed.
+    """Find the TFLite runtime that is installed.
+
+    Returns:
+        Its class `Interpreter`.
 
     Raises:
         UserError: None is installed.
