@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from birdnet_fs.audio.headers import AudioError
+from birdnet_fs.audio.files import AudioError
 from birdnet_fs.audio.source import open_source
 from birdnet_fs.core.class_names import class_name_problem
 from birdnet_fs.core.errors import nearest
