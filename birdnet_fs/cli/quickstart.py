@@ -14,7 +14,9 @@ from birdnet_fs.core.progress import say
 @locked("folder")
 def quickstart(
     folder: Annotated[Path, typer.Option("-o", "--output", help="Output folder.")] = Path("quickstart"),
-    quick: Annotated[bool, typer.Option("--quick", help="Train for one epoch only, to show the workflow.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Train for one epoch and verify on 100 segments only, to show the workflow.")
+    ] = False,
 ) -> None:
     """Generate synthetic recordings, train, evaluate, export and analyze: less than 5 minutes on 2 cores."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "recordings" / "metadata.csv").is_file():
@@ -44,7 +46,7 @@ def quickstart(
     say("3/5 evaluate on the held-out individuals")
     metrics = report_on_held_out(run)
     say("4/5 export to TFLite, and verify that the scores are the same")
-    written = export_run(run, artifacts, name="aviary")
+    written = export_run(run, artifacts, name="aviary", n_segments=100 if quick else 1000)
     say("5/5 analyze the soundscapes with the exported file")
     soundscapes = sorted((recordings / "audio").glob("aviary_soundscape_*"))
     tables = folder / "analysis"
