@@ -28,7 +28,7 @@ WITH = {
 }
 
 
-def test_there_are_settings() -> None:
+def test_guide_lists_settings() -> None:
     assert len(SETTINGS) > 40 and len({name for name, _ in SETTINGS}) > 35
 
 

@@ -57,7 +57,7 @@ def test_promised_names_are_reachable() -> None:
         _ = bfs.loda
 
 
-def test_names_work_together(tmp_path: Path) -> None:
+def test_public_functions_work_together(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     sf.write(tmp_path / "a.wav", rng.uniform(-0.5, 0.5, RATE), RATE)
     audio = bfs.read_audio(tmp_path / "a.wav", sample_rate_hz=RATE)
@@ -161,7 +161,7 @@ def test_overlap_and_waveforms_follow_the_same_rule(folder: Path, tmp_path: Path
     assert np.ptp(table.scores) > 0.01
 
 
-def test_table_columns(folder: Path) -> None:
+def test_table_has_times_and_classes_as_columns(folder: Path) -> None:
     table = bfs.load(folder / "cnn_tiny").predict(folder / "recordings" / f"8.0s_{RATE}.wav")
     assert table.columns == ("start_s", "end_s", *CLASSES) == tuple(table)
     assert table["start_s"].dtype == np.float64 and table["Parus major"].dtype == np.float32

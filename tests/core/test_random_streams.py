@@ -88,7 +88,7 @@ def test_stream_numbers_are_distinct_words() -> None:
     assert len(set(numbered)) == len(numbered) and all(0 < number < 2**32 for number in numbered)
 
 
-def test_the_examples_run() -> None:
+def test_docstring_examples_run() -> None:
     assert doctest.testmod(random_streams).failed == 0
 
 

@@ -79,7 +79,7 @@ def test_broken_recordings_are_refused_and_partial_ones_reported(tmp_path: Path,
     assert line == f"{tmp_path / 'cut.flac'} was scored in part: {table.reason.removesuffix('.')}."
 
 
-def test_table_as_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_converts_to_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     table = MODEL.predict(NOISE[: 2 * RATE])
     monkeypatch.setitem(sys.modules, "pandas", None)  # an import of it fails
     with pytest.raises(UserError, match="needs pandas; install it with `pip install pandas`"):

@@ -40,7 +40,7 @@ def trainable(model: keras.Model) -> int:
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
-def test_published_parameter_count():
+def test_parameter_count_is_the_published_one():
     """All but the last layer, one channel: torchvision's `features`. There are no moving statistics."""
     model = models.build("convnext/tiny", input_shape=(64, 64, 1), n_classes=1)
     assert trainable(model) - (768 + 1) == 27_815_520

@@ -37,7 +37,7 @@ def pair(variant: str, n_channels: int) -> tuple[keras.Model, keras.Model]:
         pytest.param("s", 3, 20_331_360, marks=pytest.mark.slow),
     ],
 )
-def test_published_parameter_counts(variant, n_channels, n_parameters):
+def test_parameter_counts_are_the_published_ones(variant, n_channels, n_parameters):
     ours, theirs = pair(variant, n_channels)
     assert ours.count_params() == theirs.count_params() == n_parameters
 

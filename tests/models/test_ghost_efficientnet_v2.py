@@ -115,7 +115,7 @@ def ours(variant: str) -> keras.Model:
 
 
 @pytest.mark.parametrize("variant", EVERY)
-def test_published_parameter_counts(variant):
+def test_parameter_counts_are_the_published_ones(variant):
     """Project Echo's backbone, trainable: all but the last layer, moving statistics not counted."""
     model = ours(variant)
     last = model.get_layer("logits").count_params()

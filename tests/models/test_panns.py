@@ -82,7 +82,7 @@ def by_hand(variant: str) -> int:
 
 
 @pytest.mark.parametrize("variant", COUNTS)
-def test_published_parameter_counts(variant):
+def test_parameter_counts_are_the_published_ones(variant):
     """The published numbers count what is trained: neither moving statistics (torch's buffers, Keras' count_params
     has them) nor the front-end, whose STFT and mel kernels are Parameters there, but frozen."""
     model = models.build(f"panns/{variant}", input_shape=(101, 64, 1), n_classes=527)

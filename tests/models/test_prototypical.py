@@ -171,7 +171,7 @@ def n_trainable(model: keras.Model) -> int:
         ("v2_wide_conv_gate", 7_105_792, 9_335_041),
     ],
 )
-def test_published_parameter_counts(variant, n_encoder, n_with_distance):
+def test_parameter_counts_are_the_published_ones(variant, n_encoder, n_with_distance):
     ours = encoder(variant, PUBLISHED)
     assert n_trainable(ours) == n_encoder
     if n_with_distance:
@@ -252,7 +252,7 @@ def test_the_learned_distance_is_the_mlp_on_query_and_prototype():
     assert (expected < 0).any() and (expected > 0).any()  # unbounded, unlike a metric
 
 
-def test_the_published_dropout():
+def test_dropout_is_the_published_one():
     ours = encoder("v2", SMALL)
     dropped = [layer for layer in ours.layers if isinstance(layer, keras.layers.SpatialDropout2D)]
     assert [layer.rate for layer in dropped] == [0.1] * 4 and ours.get_layer("embedding_dropout").rate == 0.1

@@ -30,7 +30,7 @@ def trainable(model: keras.Model) -> int:
     ("variant", "n_classes", "n_parameters"),
     [("18", 2, 11_171_266), ("18", 13, 11_176_909), ("18_max_pool_0", 13, 11_181_133)],
 )
-def test_published_parameter_counts(variant, n_classes, n_parameters):
+def test_parameter_counts_are_the_published_ones(variant, n_classes, n_parameters):
     """Trainable numbers, the last layer among them; the moving statistics (torch: buffers) are not counted."""
     model = models.build(f"resnet/{variant}", input_shape=(64, 64, 1), n_classes=n_classes)
     assert trainable(model) == n_parameters

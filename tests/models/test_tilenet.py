@@ -89,7 +89,7 @@ def copy(plain: PlainTileNet, ours: keras.Model) -> None:
 
 
 @pytest.mark.parametrize(("variant", "n_parameters"), [("v2", 867_392), ("v4", 20_872_128), ("v5", 20_872_128)])
-def test_published_parameter_counts(variant, n_parameters):
+def test_parameter_counts_are_the_published_ones(variant, n_parameters):
     trainable = sum(int(np.prod(weight.shape)) for weight in encoder(variant).trainable_weights)
     assert trainable == n_parameters
     assert trainable == sum(p.numel() for p in PlainTileNet(*PLAIN[variant]).parameters())

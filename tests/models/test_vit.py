@@ -130,7 +130,7 @@ def by_hand(width: int, depth: int, n_patches: int, n_channels: int) -> int:
     # of DeiT with 1,000 classes: 5.7M, 22M, 86M in its table 1, to the digit in its authors' code
     [("tiny", 5_717_416), ("small", 22_050_664), pytest.param("base", 86_567_656, marks=pytest.mark.slow)],
 )
-def test_published_parameter_counts(variant, with_head):
+def test_parameter_counts_are_the_published_ones(variant, with_head):
     model = models.build(f"vit/{variant}", input_shape=(224, 224, 3), n_classes=1000)
     trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     size = vit.VARIANTS[variant]

@@ -86,7 +86,7 @@ PLAIN = {"epochs": 4, "learning_rate": 0.03, "schedule": Schedule("constant", wa
         ({"name": "rmsprop", "beta2": 0.9}, lambda p: torch.optim.RMSprop(p, lr=0.03, alpha=0.9)),
     ],
 )
-def test_optimizers_are_torchs(settings: dict, make) -> None:
+def test_optimizers_equal_those_of_torch(settings: dict, make) -> None:
     model = network()
     net = twin(model)
     fitted = run_epochs(model, FixedBatches(), Training(**PLAIN, optimizer=Optimizer(weight_decay=0.0, **settings)))

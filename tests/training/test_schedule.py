@@ -29,7 +29,7 @@ def ours(**settings) -> list[float]:
 
 
 @pytest.mark.parametrize(("n_epochs", "factor"), [(1, 0.65), (3, 0.1), (10, 0.65)])
-def test_steps_are_torchs(n_epochs: int, factor: float) -> None:
+def test_schedules_equal_those_of_torch(n_epochs: int, factor: float) -> None:
     found = ours(schedule="step", n_steps_per_drop=n_epochs * N_BATCHES, factor=factor)
     expected = rates_of_torch(lambda o: lr_scheduler.StepLR(o, n_epochs, factor), N_BATCHES)
     assert found == pytest.approx(expected, rel=tolerances.RATE)

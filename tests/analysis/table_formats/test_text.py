@@ -5,7 +5,7 @@ from pathlib import Path
 from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds, tab_table, whole_units
 
 
-def test_seconds():
+def test_seconds_are_truncated_to_microseconds():
     assert [seconds(v) for v in (0, 3, 2.5, 1 / 3, 86_399.999999)] == ["0.0", "3.0", "2.5", "0.333333", "86399.999999"]
 
 
