@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from birdnet_fs.audio.files import AudioError
 from birdnet_fs.audio.find import find_audio
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
@@ -45,7 +46,11 @@ def find_recordings(inputs: Sequence[Path | str]) -> Inputs:
         place = Path(os.path.abspath(given))
         if place.is_dir():
             roots.append(place)
-            listed = find_audio(place)
+            try:
+                listed = find_audio(place)
+            except AudioError as error:  # the other inputs are analyzed all the same
+                refused[place] = error.reason
+                continue
             found.update(dict.fromkeys(listed.paths))
             refused.update(listed.refused)
             notes += [f"{escaped(given)}: {note}" for note in listed.notes]

@@ -52,6 +52,22 @@ def test_what_cannot_be_read_is_returned_with_a_reason_and_other_kinds_are_count
         find_recordings([tmp_path / "x"])
 
 
+def test_a_folder_that_cannot_be_read_does_not_stop_the_others(tmp_path, monkeypatch):
+    paths = files(tmp_path, "x/a.wav", "locked/b.wav")
+    scandir = os.scandir
+
+    def denied(path):  # the tests may run as root, who reads everything
+        if os.fspath(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    locked = (tmp_path / "locked", "the folder cannot be read (Permission denied).")
+    assert find_recordings([tmp_path / "locked", tmp_path / "x"]) == (tmp_path, paths[:1], [locked])
+    assert find_recordings([tmp_path]) == (tmp_path, paths[:1], [locked])
+    assert find_recordings([tmp_path / "locked"]).refused == [locked]
+
+
 def test_extension_is_kept_where_names_differ_in_nothing_else():
     names = ("x/a.wav", "x/A.flac", "y/a.wav", "x/b.c.wav")
     stems = table_stems([Path("/r") / name for name in names], Path("/r"))

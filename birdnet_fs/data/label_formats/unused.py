@@ -30,15 +30,22 @@ def refused(source: Source) -> dict[Path, str]:
 def account(source: Source, ledger: Ledger, *, whole: bool) -> None:
     """Add what could not be listed or opened to a ledger, and the kinds of other files to the notes of the source.
 
+    Where one table names the recordings, its rows are the inputs, and the rest of the folder is a note.
+
     Args:
         source: The data folder, after its rows were read.
         ledger: Ledger of the rows.
         whole: Whether every audio file of the folder is an input, as in the layouts without a table.
     """
-    for path, reason in refused(source).items():
-        ledger.add(path, "quarantined", reason)
+    found = refused(source)
     if whole:
         source.notes.extend(source.found_audio.notes)
+    elif source.table_path is not None and found:  # its rows are the inputs, and name their recordings
+        path, reason = next(iter(found.items()))
+        source.notes.append(f"Not read: {len(found)} folders, links or tables (the first: {escaped(path)}: {reason})")
+        return
+    for path, reason in found.items():
+        ledger.add(path, "quarantined", reason)
 
 
 def other_files(source: Source) -> str:

@@ -129,9 +129,9 @@ class Table:
             elif line.count('"') % 2 == 0:
                 yield lines.number, *self._cells(line)
             else:
-                number, more = lines.number, lines.until_closed()
+                number, end, more = lines.number, lines.end, lines.until_closed()
                 inner = [one.count(self.delimiter) + 1 for one in more[:-1] or more]
-                cells, problem = self._cells("\n".join([line, *more])) if more else ([], "open")
+                cells, problem = self._cells((line + end + "".join(more)).rstrip("\r\n")) if more else ([], "open")
                 if problem or (width > 1 and max(inner, default=0) >= width):
                     lines.put_back(more)
                     cells = line.split(self.delimiter)
@@ -148,19 +148,24 @@ class Table:
 
 
 class _Lines:
-    """Lines without line ends, numbered from 1; lines can be put back."""
+    """Lines without line ends, numbered from 1; lines can be put back.
+
+    The end of the last line is in `end`: inside a quoted cell it is part of a name, as a carriage return may be.
+    """
 
     longest_record = 1000  # lines within one quoted cell
 
     def __init__(self, file: Iterator[str]) -> None:
-        self.file, self.number = file, 0
+        self.file, self.number, self.end = file, 0, ""
         self.waiting: list[str] = []
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        line = self.waiting.pop() if self.waiting else next(self.file).rstrip("\r\n")
+        whole = self.waiting.pop() if self.waiting else next(self.file)
+        line = whole.rstrip("\r\n")
+        self.end = whole[len(line) :]
         self.number += 1
         return line
 
@@ -169,10 +174,10 @@ class _Lines:
         self.number -= len(lines)
 
     def until_closed(self) -> list[str]:
-        """The lines up to the next one with an odd number of quotation marks; none when there is no such line."""
+        """The lines and their ends up to the next one with an odd number of quotation marks; [] when there is none."""
         found: list[str] = []
         for line in self:
-            found.append(line)
+            found.append(line + self.end)
             if line.count('"') % 2:
                 return found
             if len(found) > self.longest_record:
