@@ -18,6 +18,7 @@ from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
 from birdnet_fs.batches.augment.pseudo_label_sampling import PseudoLabelSampling
 from birdnet_fs.batches.augment.teacher_features import OtherFrontEnd
 from birdnet_fs.batches.class_balance import clip_weights, epoch_clips
+from birdnet_fs.core.processes import end_with_parent
 from birdnet_fs.core.random_streams import Stream, generator
 from birdnet_fs.data.episodes import draw_episodes
 from birdnet_fs.data.manifest import Clip
@@ -77,6 +78,7 @@ class TrainingBatches:
             batch_sampler=self._order,
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=end_with_parent if workers else None,
             pin_memory=torch.cuda.is_available() and experiment.training.device != "cpu",
             # without a generator, the loader draws from torch's global one, once per worker, which changes dropout;
             # no item draws from the seeds that it gives its workers

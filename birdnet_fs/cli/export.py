@@ -1,7 +1,5 @@
 """`birdnet-fs export`: convert a trained run to a file for other programs, and verify it."""
 
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -66,7 +64,6 @@ def export(
     from birdnet_fs.export.export import export_run
     from birdnet_fs.runs.run import load_run
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # temporary files are removed when a job is terminated
     artifacts = export_run(
         load_run(run),
         output or run / "export",

@@ -5,6 +5,7 @@ The files of the verbs import heavy libraries inside functions only, so that `--
 
 import io
 import os
+import signal
 import sys
 from typing import Any
 
@@ -32,7 +33,9 @@ from birdnet_fs.cli.search import search
 from birdnet_fs.cli.show import show
 from birdnet_fs.cli.train import train
 from birdnet_fs.cli.tune import tune
+from birdnet_fs.core import stopping
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import describe_os_error
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.renamed import refuse_option, refuse_verb
 
@@ -107,19 +110,23 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; exit with 2 and one sentence on a user error, with 130 on an interrupt."""
+    """Run the command line.
+
+    It exits with 2 and one sentence on a user error, and with 128 + the number of a signal that stopped it.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a class name may be outside the terminal's code page
             stream.reconfigure(errors="backslashreplace")
+    stopping.listen()
     try:
         status = app(args=sys.argv[1:] or ["--help"], prog_name=NAME, standalone_mode=False)
     except UserError as error:
         _stop(str(error), 2)
     except OSError as error:
-        if error.errno is None:
-            raise
-        _stop(f"{error.strerror}: {error.filename or ''}".rstrip(": "), 2)
+        _stop(f"{describe_os_error(error)}.", 2)
+    except KeyboardInterrupt:  # between the lines that the library of the command line guards
+        status = 130
     except Exception as error:
         if not hasattr(error, "format_message"):  # not an error in the arguments but a defect of this package
             raise
@@ -127,10 +134,11 @@ def main() -> None:
         said = error.format_message().rstrip()
         _stop(f"{said}{'' if said[-1] in '.?' else '.'} See {context.command_path if context else NAME} --help.", 2)
     if status == 130:
+        number = stopping.received() or signal.SIGINT
         _stop(
-            "interrupted; the same command continues the work. Finished recordings, folds and runs are kept, an "
-            "unfinished training starts again.",
-            130,
+            f"stopped by {signal.Signals(number).name}; the same command continues the work. Finished recordings, "
+            "folds and runs are kept, an unfinished training starts again.",
+            128 + number,
         )
     sys.exit(status if isinstance(status, int) else 0)
 

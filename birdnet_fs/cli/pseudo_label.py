@@ -58,7 +58,7 @@ def pseudo_label(
         table = _label(model, recordings, output, overlap, batch_size, threads, overwrite)
         print(f"{table}; train on it with pseudo_labels.table={output}")
         return
-    from birdnet_fs.cli.train import headline, holds_run, refuse_unfinished
+    from birdnet_fs.cli.train import check_unfinished, headline, holds_run
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.runs.run import load_run
     from birdnet_fs.training.trainer import train
@@ -71,7 +71,7 @@ def pseudo_label(
         model = folder / "run"
         there = not overwrite and holds_run(model, chosen)
         if not overwrite:
-            refuse_unfinished(model)
+            check_unfinished(model, chosen)
         run = load_run(model) if there else train(chosen, model)
         metrics = report_on_held_out(run)
         print(f"round {number}: {headline(metrics) if metrics else 'no clips were held out'}")

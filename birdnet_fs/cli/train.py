@@ -88,24 +88,36 @@ def holds_run(folder: Path, experiment: Any) -> bool:
     return False
 
 
-def refuse_unfinished(folder: Path) -> None:
-    """Refuse to replace the checkpoints of an unfinished training, which may be the result of days.
+def check_unfinished(folder: Path, experiment: Any) -> None:
+    """Refuse to replace the checkpoints of an unfinished training with other settings, which may be the result of days.
+
+    Those of the same training are named: it starts anew, and they stay until its run is whole.
 
     Args:
         folder: Run folder.
+        experiment: The experiment to train.
 
     Raises:
-        UserError: The folder holds such checkpoints.
+        UserError: The folder holds checkpoints of an unfinished training with other settings.
     """
     from birdnet_fs.runs.checkpoints import LAST
-    from birdnet_fs.runs.run import CHECKPOINTS, CONFIG
+    from birdnet_fs.runs.history import HISTORY, read_history
+    from birdnet_fs.runs.resolve import is_finished
+    from birdnet_fs.runs.run import CHECKPOINTS, CONFIG, INTERRUPTED
 
-    last = folder / CHECKPOINTS / LAST
-    if (last / CONFIG).is_file() and not (folder / CONFIG).is_file():
-        raise UserError(
-            f"{folder / CHECKPOINTS} holds checkpoints of an unfinished training; give another folder with -o "
-            f"(model.weights={last} starts from the last one), or --overwrite to replace them."
+    for left in (folder / CHECKPOINTS / LAST, folder / INTERRUPTED):
+        if (folder / CONFIG).is_file() or not (left / CONFIG).is_file():
+            continue
+        if not is_finished(left, experiment):
+            raise UserError(
+                f"{folder} holds weights of an unfinished training with other settings ({left}); give another folder "
+                f"with -o (model.weights={left} starts from them), or --overwrite to replace them."
+            )
+        say(
+            f"{left} holds weights of an earlier attempt, after {len(read_history(left / HISTORY))} epochs. Training "
+            f"starts anew; they stay until it is finished (model.weights={left} in another folder starts from them)."
         )
+        return
 
 
 def train(
@@ -119,7 +131,8 @@ def train(
 ) -> None:
     """Train one run, evaluate it on the held-out clips (or classes, in episodes), and write a report.
 
-    An existing run with the same settings is kept; one with other settings is replaced only with --overwrite.
+    An existing run with the same settings is kept; one with other settings is replaced only with --overwrite, when the
+    new one is whole. SIGTERM, SIGUSR1 and Ctrl-C stop at the end of a batch and save the weights in OUTPUT/interrupted.
     Experiments with a quick version accept quick=true; all accept debug=true.
     """
     from birdnet_fs import schema
@@ -155,7 +168,7 @@ def train_and_report(experiment: Any, folder: Path, overwrite: bool) -> None:
     refuse_other_results(folder, "a run")
     there = not overwrite and holds_run(folder, experiment)
     if not overwrite:
-        refuse_unfinished(folder)
+        check_unfinished(folder, experiment)
     run = load_run(folder) if there else train_run(experiment, folder)
     metrics = report_on_held_out(run)
     if metrics:

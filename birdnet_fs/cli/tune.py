@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -72,7 +71,6 @@ def tune(
     from birdnet_fs.tuning.worker import check_tuning, keep_or_compare_inputs
 
     n_threads = chosen.training.threads or threads_per_worker(workers)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # sent by a cluster before it stops a job
     chosen = dataclasses.replace(chosen, training=dataclasses.replace(chosen.training, threads=n_threads))
     study = Study(folder, check_tuning(chosen, searched), searched)
     keep_or_compare_inputs(study)

@@ -1,13 +1,12 @@
 """Export a run: convert it in a separate process, verify parity, write the sidecars and publish all files at once.
 
-All files are written to a temporary folder beside the output first. When a tolerance is exceeded, the export is
-interrupted or any step fails, the output folder stays as it was.
+All files are written to a temporary folder beside the output first, which replaces the output in one step. When a
+tolerance is exceeded, the export is interrupted or killed or any step fails, the output folder stays as it was.
 """
 
 import importlib.util
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.folders import atomic_folder
 from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
 from birdnet_fs.export import model_card, sidecars
@@ -24,7 +24,7 @@ from birdnet_fs.export.parity.compare import expected_outputs
 from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs, make_parity_inputs
 from birdnet_fs.export.runtimes.benchmark import Speed, measure_speed
 from birdnet_fs.export.runtimes.environments import Environment, find_environments
-from birdnet_fs.export.spec import SUFFIXES, ExportSpec
+from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.export.targets import check as targets
 from birdnet_fs.export.targets import companion_files, labels
 from birdnet_fs.runs.folder_kind import refuse_other_results
@@ -110,11 +110,11 @@ def export_run(
     labels.label_lines(run.classes)
     _check_weights(run)
     available = find_environments(environments)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-export-", dir=output.parent) as folder:
-        work, ready = Path(folder) / "work", Path(folder) / "ready"
+    stems = [Path(file_name(name, target, spec)).stem for spec in specs]
+    outdated = {stem + ending for stem in stems for ending in sidecars.OPTIONAL}
+    with atomic_folder(output, stays=lambda entry: entry not in outdated) as ready:
+        work = ready / "work"
         work.mkdir()
-        ready.mkdir()
         n_calibration = N_CALIBRATION if "int8" in precision else 0
         parity_inputs = make_parity_inputs(run, audio=audio, n_segments=n_segments, n_calibration=n_calibration)
         reports, reference = convert_and_verify(
@@ -144,7 +144,7 @@ def export_run(
         sidecars.write_parity(
             ready, {artifact.path.name: artifact.parity_report for artifact in artifacts}, earlier=output
         )
-        _publish(ready, output, Path(folder) / "replaced")
+        shutil.rmtree(work)
     return artifacts
 
 
@@ -258,26 +258,3 @@ def _check_weights(run: Run) -> None:
             f"The weights of {run.path} must be finite; {bad[0]!r} holds NaN or infinity ({len(bad)} of "
             f"{len(weights)} do). Train again or take an earlier run."
         )
-
-
-def _publish(ready: Path, output: Path, replaced: Path) -> None:
-    """Move the files of `ready` into `output`, networks last; on any error `output` is as it was before."""
-    made_folder = not output.exists()
-    output.mkdir(exist_ok=True)
-    replaced.mkdir()
-    networks = set(SUFFIXES.values())
-    files = sorted(ready.iterdir(), key=lambda path: (path.suffix in networks, path.name))
-    new = [file.name for file in files if not (output / file.name).exists()]
-    try:
-        for file in files:
-            if file.name not in new:
-                os.replace(output / file.name, replaced / file.name)
-            os.replace(file, output / file.name)
-    except BaseException:
-        for name in new:
-            (output / name).unlink(missing_ok=True)
-        for old in replaced.iterdir():
-            os.replace(old, output / old.name)
-        if made_folder:
-            shutil.rmtree(output, ignore_errors=True)
-        raise

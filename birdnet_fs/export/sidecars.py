@@ -22,6 +22,9 @@ from birdnet_fs.export.targets.labels import label_lines
 from birdnet_fs.runs.run import Run, library_versions
 
 FORMAT = 1
+# files of an artifact (companion_files.py included) that not every export writes: those of an earlier export of the
+# same name would be read beside the new artifact
+OPTIONAL = ("_frontend.npz", "_enrolment.npz", "_sample_counts.csv", "_evaluation.csv", ".bin")
 
 
 class Golden(NamedTuple):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.leftovers import complete_replacement
 from birdnet_fs.inference.engine import Engine, build_on_device, lowered_network, network_features
 
 
@@ -24,6 +25,8 @@ def open_engine(path: Path | str, *, threads: int = 0) -> Engine:
     path = Path(path)
     if threads < 0:
         raise UserError(f"threads must be 0 (the runtime decides) or more. Received: {threads}")
+    for folder in (path, path.parent):
+        complete_replacement(folder)
     if path.is_dir():
         from birdnet_fs.inference.ensemble import open_ensemble
         from birdnet_fs.runs.ensemble import is_ensemble

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from birdnet_fs.core.files import atomic_folder
 from birdnet_fs.runs.history import Row, Weights
 
 LAST = "last"
@@ -24,7 +23,7 @@ class Checkpoints:
         folder: Folder of the checkpoints.
         n_best: Number of best epochs to keep, 0 or more; of equal ones the earlier is kept.
         monitor: History column used to rank epochs; larger is better.
-        save: Writes a run into a folder.
+        save: Writes a run into a folder, whole or not at all.
     """
 
     def __init__(self, folder: Path, n_best: int, monitor: str, save: Save) -> None:
@@ -34,7 +33,7 @@ class Checkpoints:
     def add(self, history: Sequence[Row], weights: Weights) -> None:
         """Write the epoch that has just finished.
 
-        Each folder is written whole or not at all, and a better epoch is written before a worse one is removed.
+        A better epoch is written before a worse one is removed.
 
         Args:
             history: One row per epoch so far.
@@ -51,6 +50,5 @@ class Checkpoints:
         self._best = self._best[: self.n_best]
 
     def _write(self, name: str, history: Sequence[Row], weights: Weights) -> Path:
-        with atomic_folder(self.folder / name) as part:
-            self.save(part, weights, history)
+        self.save(self.folder / name, weights, history)
         return self.folder / name

@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from birdnet_fs.core.errors import UserError, nearest
-from birdnet_fs.core.files import atomic_folder, sha256, write_json, write_text
+from birdnet_fs.core.files import sha256, write_json, write_text
+from birdnet_fs.core.folders import atomic_folder
+from birdnet_fs.core.leftovers import complete_replacement, remove_leftovers
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.partition import (
     PARTITION,
     write_partition,
 )
 from birdnet_fs.runs.merged_partition import merged_partition
-from birdnet_fs.runs.run import CLASSES, CONFIG, ENSEMBLE, VERSIONS, WEIGHTS, Run, load_run, read_weights
+from birdnet_fs.runs.run import CLASSES, CONFIG, ENSEMBLE, RESULTS, VERSIONS, WEIGHTS, Run, load_run, read_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +35,7 @@ POWER = 2.0
 MEMBERS, POSITIONS = "members", "positions.safetensors"
 _COPIED = (WEIGHTS, CLASSES, VERSIONS, PARTITION, CONFIG)
 _CHECKED = (WEIGHTS, CLASSES, CONFIG)
+_OF_THE_ENSEMBLE = (ENSEMBLE, CLASSES, MEMBERS, POSITIONS, PARTITION, *RESULTS)  # replaced; other entries stay
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Ensemble:
 
 def is_ensemble(path: Path | str) -> bool:
     """Whether a folder is an ensemble."""
+    complete_replacement(path)
     return (Path(path) / ENSEMBLE).is_file()
 
 
@@ -164,6 +168,7 @@ def save_ensemble(
     from safetensors.numpy import save
 
     path = Path(path)
+    remove_leftovers(path.parent)
     check_members(runs, how, power)
     if how == "rank" and len(positions) != len(runs):
         raise ValueError(f"how='rank' needs one table for each of {len(runs)} members. Received: {len(positions)}")
@@ -185,7 +190,7 @@ def save_ensemble(
             f"{path} is an ensemble of other members or settings ({', '.join(_changes(_read(path), about))}); give "
             "another folder with -o, or replace it with --overwrite."
         )
-    with atomic_folder(path) as part:
+    with atomic_folder(path, stays=lambda name: name not in _OF_THE_ENSEMBLE) as part:
         for i, run in enumerate(runs):
             (part / MEMBERS / str(i)).mkdir(parents=True)
             for name in _COPIED:
@@ -225,6 +230,7 @@ def load_ensemble(path: Path | str) -> Ensemble:
         UserError: The folder is not an ensemble, or a file is missing, damaged or has been changed.
     """
     path = Path(path)
+    complete_replacement(path)
     about = _read(path)
     members = tuple(load_run(path / MEMBERS / str(i)) for i in range(len(about["members"])))
     for run, hashes in zip(members, about["members"], strict=True):

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from birdnet_fs import __version__, schema
 from birdnet_fs.core.class_names import check_class_names
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.files import atomic_path, sha256, write_json, write_text
+from birdnet_fs.core.files import sha256, write_json, write_text
+from birdnet_fs.core.folders import atomic_folder
+from birdnet_fs.core.leftovers import complete_replacement
 from birdnet_fs.core.settings import to_dict
 from birdnet_fs.runs.config_file import VERSIONS, read_experiment
 
@@ -26,8 +28,17 @@ if TYPE_CHECKING:
 WEIGHTS, CONFIG, CLASSES = "weights.safetensors", "config.json", "classes.txt"
 ENSEMBLE = "ensemble.json"  # a folder with this file is an ensemble of runs (runs/ensemble.py)
 CHECKPOINTS = "checkpoints"  # folder in a run folder with earlier epochs, each a run folder
+# folders in a run folder: weights of a training that was stopped, and of one whose loss became infinite; history and
+# checkpoints of a training that has not replaced the run yet
+INTERRUPTED, DIVERGED, UNFINISHED = "interrupted", "diverged", "unfinished"
 # results of an evaluation of the run
 RESULTS = ("metrics.json", "scores.csv", "scores.json", "held_out.csv", "report.html", "tracking.json")
+# all that belongs to the weights of a run; a new run in the folder replaces it and leaves all other entries there
+_OF_THE_RUN = (
+    *(WEIGHTS, CONFIG, CLASSES, VERSIONS, ENSEMBLE, *RESULTS, CHECKPOINTS, INTERRUPTED, DIVERGED, UNFINISHED),
+    *("partition.csv", "recordings.csv", "history.csv", "inputs.json", "tensorboard"),
+    *("support.safetensors", "support.csv", "enrollment.json"),
+)
 _LIBRARIES = ("keras", "torch", "tensorflow-cpu", "tensorflow", "numpy", "scipy", "numba", "soundfile", "soxr")
 
 
@@ -121,6 +132,7 @@ def load_run(path: Path | str) -> Run:
         UserError: The folder is not a run, a newer version wrote it, or one of its files is missing or unreadable.
     """
     path = Path(path)
+    complete_replacement(path)
     if (path / ENSEMBLE).is_file():
         raise UserError(
             f"{path} is an ensemble, and one run is needed here: use one of its members ({path / 'members' / '0'}, "
@@ -153,23 +165,24 @@ def save_run(
     *,
     write_extra: Callable[[Path], None] = lambda folder: None,
 ) -> Run:
-    """Write a run folder.
+    """Write a run folder, whole or not at all; a run in it is replaced in one step.
 
-    The `config.json` of an earlier run is removed first and the new one is written last, so that an interrupted write
-    leaves no run. The results of an earlier run are removed as well.
+    What belongs to the weights of an earlier run (results, checkpoints, interrupted trainings) is removed with it.
+    Other entries of the folder stay: exports, tables, notes, pretraining.
 
     Args:
         path: The folder; created when it does not exist.
         experiment: The resolved settings.
         classes: Class names in model order.
         weights: Arrays of any shape [...] by Keras variable path, from `model_weights`.
-        write_extra: Writes further files into the folder, before `config.json`. Default: none.
+        write_extra: Writes further files into the new folder, which is still beside the old one. Default: none.
 
     Returns:
         The run.
 
     Raises:
         UserError: A class name cannot be stored, or a weight is not finite.
+        OSError: The run cannot be written; an earlier one is as it was.
     """
     import numpy as np
     from safetensors.numpy import save
@@ -179,24 +192,17 @@ def save_run(
     bad = [name for name, value in weights.items() if not np.isfinite(value).all()]
     if bad:
         raise UserError(f"Weights must be finite; {bad[0]!r} (and {len(bad) - 1} more) contains NaN or infinity.")
-    path.mkdir(parents=True, exist_ok=True)
-    remove_run(path)
-    with atomic_path(path / WEIGHTS) as part:
+    with atomic_folder(path, stays=lambda name: name not in _OF_THE_RUN) as part:
         # safetensors writes the buffer without regard to strides, so that a permuted kernel must be copied first;
         # numpy's contiguous copy of a scalar has an axis, which is removed again; Python writes the file, because only
         # then is a full disk an OSError
-        part.write_bytes(save({name: np.ascontiguousarray(v).reshape(v.shape) for name, v in weights.items()}))
-    write_text(path / CLASSES, "".join(f"{name}\n" for name in classes))
-    write_json(path / VERSIONS, library_versions())
-    write_extra(path)
-    write_json(path / CONFIG, to_dict(experiment))
+        buffer = save({name: np.ascontiguousarray(v).reshape(v.shape) for name, v in weights.items()})
+        (part / WEIGHTS).write_bytes(buffer)
+        write_text(part / CLASSES, "".join(f"{name}\n" for name in classes))
+        write_json(part / VERSIONS, library_versions())
+        write_extra(part)
+        write_json(part / CONFIG, to_dict(experiment))
     return Run(path=path, experiment=experiment, classes=tuple(classes))
-
-
-def remove_run(path: Path) -> None:
-    """Remove `config.json` and the results of a run, so that its folder is no run; weights and other files stay."""
-    for name in (CONFIG, *RESULTS):
-        (path / name).unlink(missing_ok=True)
 
 
 def model_weights(model: "keras.Model") -> "dict[str, np.ndarray]":

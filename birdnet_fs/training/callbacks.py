@@ -5,11 +5,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from birdnet_fs import schema
+from birdnet_fs.core.files import describe_os_error
+from birdnet_fs.core.folders import link_tree
 from birdnet_fs.core.progress import say
-from birdnet_fs.runs.checkpoints import Checkpoints, Save
+from birdnet_fs.runs.checkpoints import LAST, Checkpoints, Save
 from birdnet_fs.runs.history import HISTORY, Row, Weights, write_history
-from birdnet_fs.runs.run import CHECKPOINTS, remove_run
+from birdnet_fs.runs.run import CHECKPOINTS, CONFIG, INTERRUPTED, UNFINISHED
+from birdnet_fs.training.tracking import tensorboard
 from birdnet_fs.training.tracking.tracker import Tracking
+
+_ADDED = (CHECKPOINTS, tensorboard.FOLDER)  # folders that a finished run takes over from the training
+
+
+def progress_folder(output: Path) -> Path:
+    """Return where a training writes what it has until its run is whole.
+
+    Args:
+        output: The run folder.
+
+    Returns:
+        The run folder itself; `unfinished` in it when it holds a run, or weights that an earlier training has left,
+        which stay until the new run replaces them.
+    """
+    kept = (output, output / CHECKPOINTS / LAST, output / INTERRUPTED)
+    return output / UNFINISHED if any((folder / CONFIG).is_file() for folder in kept) else output
 
 
 class EpochCallbacks:
@@ -18,16 +37,17 @@ class EpochCallbacks:
     An error of the file system is reported once and does not stop the training, whose weights are in memory.
 
     Args:
-        output: The run folder; an earlier run there is removed after the first finished epoch.
+        output: The run folder.
+        progress: Folder of history and checkpoints until the run is whole, from `progress_folder`.
         experiment: The resolved settings.
         monitor: History column used to rank checkpoints; larger is better.
         save: Writes a run.
     """
 
-    def __init__(self, output: Path, experiment: schema.Experiment, monitor: str, save: Save) -> None:
-        self.output, self.tracking = output, Tracking.start(experiment, output)
+    def __init__(self, output: Path, progress: Path, experiment: schema.Experiment, monitor: str, save: Save) -> None:
+        self.progress, self.tracking = progress, Tracking.start(experiment, output, progress)
         n_best = experiment.training.checkpoints.n_best
-        self._checkpoints = Checkpoints(output / CHECKPOINTS, n_best, monitor, save) if n_best else None
+        self._checkpoints = Checkpoints(progress / CHECKPOINTS, n_best, monitor, save) if n_best else None
         self._failed = False
 
     def after_epoch(self, history: Sequence[Row], weights: Weights) -> None:
@@ -38,14 +58,22 @@ class EpochCallbacks:
             weights: Present weights by variable path.
         """
         try:
-            if len(history) == 1:  # files of an earlier run do not belong to these weights
-                remove_run(self.output)
-                shutil.rmtree(self.output / CHECKPOINTS, ignore_errors=True)
-            write_history(self.output / HISTORY, history)
+            if len(history) == 1:  # of an earlier training that was killed
+                for name in _ADDED:
+                    shutil.rmtree(self.progress / name, ignore_errors=True)
+            write_history(self.progress / HISTORY, history)
             if self._checkpoints:
                 self._checkpoints.add(history, weights)
         except OSError as error:
             if not self._failed:
-                say(f"Epoch {len(history)} could not be written to {self.output} ({error}); training continues.")
+                reason = describe_os_error(error)
+                say(f"Epoch {len(history)} could not be written to {self.progress} ({reason}); training continues.")
             self._failed = True
         self.tracking.epoch(history[-1])
+
+    def add_to(self, folder: Path) -> None:
+        """Add checkpoints and tracked metrics to the folder of the finished run."""
+        for name in _ADDED:
+            if (self.progress / name).is_dir():
+                link_tree(self.progress / name, folder / name)
+        self.tracking.write_locations(folder)

@@ -14,27 +14,45 @@ import torch
 
 from birdnet_fs import schema
 from birdnet_fs.batches.loader import TrainingBatches
+from birdnet_fs.core import stopping
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.runs.history import Row, Weights
 from birdnet_fs.training.objective import Objective, supervised_objective
 from birdnet_fs.training.training_state import TrainingState
 
+SIGNAL_GRACE_S = 1.0  # a signal to a whole job may reach a process of the loader before this one
 Validate = Callable[[], Row]
 AfterEpoch = Callable[[list[Row], Weights], None]
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user stopped the training.
+    """The user or a cluster stopped the training.
 
     Args:
-        weights: Weights of the last finished epoch, or of the best one with `checkpoints.select="best"`.
+        weights: Weights after the last finished batch, or of the best epoch with `checkpoints.select="best"`.
         history: Rows of all finished epochs.
+        n_batches: Number of batches trained on; without any, the weights are the initial ones.
     """
 
-    def __init__(self, weights: Weights, history: list[Row]) -> None:
+    def __init__(self, weights: Weights, history: list[Row], n_batches: int = 0) -> None:
         super().__init__()
-        self.weights, self.history = weights, history
+        self.weights, self.history, self.n_batches = weights, history, n_batches
+
+
+class WorkerLostError(UserError):
+    """A process that prepares batches was killed.
+
+    Args:
+        message: What happened and what to do.
+        weights: As of `Interrupted`.
+        history: Rows of all finished epochs.
+        n_batches: Number of batches trained on.
+    """
+
+    def __init__(self, message: str, weights: Weights, history: list[Row], n_batches: int = 0) -> None:
+        super().__init__(message)
+        self.weights, self.history, self.n_batches = weights, history, n_batches
 
 
 class DivergedError(UserError):
@@ -119,7 +137,8 @@ def run_epochs(
 
     Raises:
         DivergedError: The loss, a gradient or a moving statistic is NaN or infinite.
-        Interrupted: The user stopped the training.
+        Interrupted: The user or a signal stopped the training, at the end of a batch.
+        WorkerLostError: A process that prepares batches was killed.
     """
     if objective is None:
         objective = supervised_objective(model, settings, multi_label=multi_label)
@@ -130,7 +149,18 @@ def run_epochs(
         if settings.optimizer.swa_epochs:
             state.update_statistics()
     except KeyboardInterrupt:
-        raise Interrupted(trained.weights or state.last_good, trained.history) from None
+        raise Interrupted(trained.weights or state.latest(), trained.history, state.n_steps) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        given = (trained.weights or state.latest(), trained.history, state.n_steps)
+        if stopping.received(SIGNAL_GRACE_S):  # one that was sent to all processes of the job
+            raise Interrupted(*given) from None
+        raise WorkerLostError(
+            "A process that prepares batches was killed, often for lack of memory; use fewer training.workers (0: none)"
+            " or a smaller training.batch_size.",
+            *given,
+        ) from None
     trained.weights = trained.weights or state.last_good
     return trained
 
@@ -148,7 +178,9 @@ def _epochs(
     best, n_waited, n_undefined, stopped, started = -math.inf, 0, 0, False, time.monotonic()
     for step, epoch, batch in state.steps():
         try:
-            state.losses.append(state.step(step, batch))
+            with stopping.finished_first():
+                state.losses.append(state.step(step, batch))
+                state.n_steps = step + 1
             if (step + 1) % n_batches:
                 continue
             state.finish_epoch(epoch)

@@ -12,6 +12,7 @@ import torch
 
 from birdnet_fs import models, schema
 from birdnet_fs.batches.loader import TrainingBatches
+from birdnet_fs.core import stopping
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
@@ -23,16 +24,18 @@ from birdnet_fs.frontend.empty_bands import check_bands
 from birdnet_fs.runs import inputs, provenance, teachers
 from birdnet_fs.runs.history import HISTORY, Row, Weights, write_history
 from birdnet_fs.runs.resolve import is_finished, resolved, with_neutral_settings
-from birdnet_fs.runs.run import Run, load_run, save_run
+from birdnet_fs.runs.run import DIVERGED, INTERRUPTED, Run, load_run, save_run
 from birdnet_fs.training import distillation, finetuning, prepare, pseudo_labels
-from birdnet_fs.training.callbacks import EpochCallbacks
+from birdnet_fs.training.callbacks import EpochCallbacks, progress_folder
 from birdnet_fs.training.episodic.items import check_episodes
 from birdnet_fs.training.episodic.objective import set_prototypes
-from birdnet_fs.training.loop import DivergedError, Interrupted, TrainedWeights, device_of, run_epochs
+from birdnet_fs.training.loop import DivergedError, Interrupted, WorkerLostError, device_of, run_epochs
 from birdnet_fs.training.prepare import Read
+from birdnet_fs.training.rescue import save_safely
 from birdnet_fs.training.tracking import tracker
 
 PRETRAIN = provenance.PRETRAIN
+CLIPS_AFTER_SIGNAL = 5  # of each class, for the prototypes of a training in episodes that a signal has stopped
 GENERATIONS = "generations"  # folder, in a run folder, of its teachers with distillation.teacher=self
 Watch = Callable[[str, Sequence[Row]], None]  # (name of the monitored column, rows of all finished epochs)
 
@@ -46,6 +49,7 @@ def train(
     generation: int | None = None,
     read: Read = Waveforms,
     watch: Watch | None = None,
+    rescue: bool = True,
 ) -> Run:
     """Train one run.
 
@@ -53,21 +57,24 @@ def train(
 
     Args:
         experiment: Settings; `debug=True` reduces them first.
-        output: The run folder. An earlier run there is replaced after the first finished epoch.
+        output: The run folder. An earlier run there stays until the new one is whole, and is then replaced in one step.
         pretrained: Run folder with initial weights. None: the result of the `pretrain` part of the experiment, which is
             trained into `output/pretrain` first, or `model.weights`.
         generation: Number of generations before this one in self-distillation; each has its own random initial weights.
             None: as many as `distillation.rounds`.
         read: Decodes clips at a sample rate. Default: `Waveforms`.
         watch: Called after every epoch with the monitored column and the history; ends the training by raising.
+        rescue: Whether weights that cannot be written to `output` (a full disk) are written again after a while, and
+            elsewhere if that fails (`rescue.save_safely`). Default: True.
 
     Returns:
         The finished run: weights, settings, classes, versions, `partition.csv`, `history.csv` (written after every
         epoch, like the checkpoints and tracked metrics) and `recordings.csv` (the ledger of every row of the manifest).
 
     Raises:
-        DivergedError: A loss or gradient is not finite; the last good weights are in `output/diverged`.
-        Interrupted: The user stopped it; the weights of the last epoch are in `output/interrupted`.
+        DivergedError: A loss or gradient is not finite; the last good weights are a run folder named "diverged".
+        Interrupted: The user or a signal stopped it at the end of a batch; the weights are a run folder named
+            "interrupted", like those of a WorkerLostError. Both are in `progress_folder(output)`.
     """
     models.check_model(experiment.model)
     experiment = resolved(experiment)
@@ -143,19 +150,33 @@ def train(
     if teacher:
         objective = distillation.with_distillation(objective, model, teacher, experiment.distillation)
 
-    def save(folder: Path, weights: Weights, history: Sequence[Row], *, callbacks: EpochCallbacks | None = None) -> Run:
+    def save(folder: Path, weights: Weights, history: Sequence[Row], *, finished: bool = False) -> Run:
         """Write a run; `model` holds `weights`."""
         if experiment.episodes:
-            weights = set_prototypes(model, weights, waveforms, experiment.frontend, parts.classes)
-        return _save(folder, experiment, parts, weights, history, waveforms, callbacks, made_from)
+            # a cluster waits 30 s after a signal, too short for all clips of a large set
+            per_class = CLIPS_AFTER_SIGNAL if stopping.received() else None
+            weights = set_prototypes(model, weights, waveforms, experiment.frontend, parts.classes, per_class)
+        return _save(folder, experiment, parts, weights, history, waveforms, callbacks if finished else None, made_from)
 
-    def save_last(folder: Path, trained: TrainedWeights, callbacks: EpochCallbacks | None = None) -> Run:
+    def save_last(folder: Path, weights: Weights, history: Sequence[Row], *, finished: bool = False) -> Run:
         for variable in model.weights:
-            if variable.path in trained.weights:
-                variable.assign(trained.weights[variable.path])
-        return save(folder, trained.weights, trained.history, callbacks=callbacks)
+            if variable.path in weights:
+                variable.assign(weights[variable.path])
+        pauses_s = None if finished and rescue else ()
+        return save_safely(
+            folder, lambda place: save(place, weights, history, finished=finished), pauses_s, elsewhere=rescue
+        )
 
-    callbacks = EpochCallbacks(output, experiment, objective.monitor, save)
+    def save_early(folder: Path, error: DivergedError | Interrupted | WorkerLostError, which: str) -> None:
+        """Save the weights of a training that ends before its time; that this fails hides no other error."""
+        try:
+            saved = save_last(folder, error.weights, error.history).path
+            say(f"The weights {which} are a run folder: {saved}; model.weights={saved} starts from them.")
+        except UserError as problem:
+            say(str(problem))
+
+    progress = progress_folder(output)
+    callbacks = EpochCallbacks(output, progress, experiment, objective.monitor, save)
 
     def after_epoch(history: Sequence[Row], weights: Weights) -> None:
         callbacks.after_epoch(history, weights)
@@ -173,13 +194,17 @@ def train(
                 after_epoch=after_epoch,
                 undefined_because=undefined,
             )
-        except (DivergedError, Interrupted) as error:
+        except DivergedError as error:
             if error.history:
-                folder = output / ("diverged" if isinstance(error, DivergedError) else "interrupted")
-                save_last(folder, TrainedWeights(error.weights, error.history))
-                say(f"The weights of the last good epoch ({len(error.history)}) are a run folder: {folder}")
+                save_early(progress / DIVERGED, error, f"of the last good epoch ({len(error.history)})")
             raise
-    return save_last(output, trained, callbacks)
+        except (Interrupted, WorkerLostError) as error:
+            if error.n_batches:
+                save_early(
+                    progress / INTERRUPTED, error, f"after {len(error.history)} epochs ({error.n_batches} batches)"
+                )
+            raise
+    return save_last(output, trained.weights, trained.history, finished=True)
 
 
 @locked("output", wait=True)  # the folds of a cross-validation, one job each, share it
@@ -249,10 +274,11 @@ def _save(
 ) -> Run:
     def others(folder: Path) -> None:
         inputs.write_inputs(folder, made_from)
-        write_history(folder / HISTORY, history)
+        if history:
+            write_history(folder / HISTORY, history)
         write_partition(folder / PARTITION, parts)
         prepare.training_ledger(parts, waveforms).write(folder / "recordings.csv")
         if callbacks is not None:
-            callbacks.tracking.write_locations(folder)
+            callbacks.add_to(folder)
 
     return save_run(output, experiment, parts.classes, weights, write_extra=others)

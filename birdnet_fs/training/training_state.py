@@ -42,6 +42,7 @@ class TrainingState:
         objective: What to minimize.
 
     Attributes:
+        n_steps: Number of finished steps.
         last_good: Weights by variable path after the last epoch in which everything was finite.
         losses: Losses of the steps since the last call of `pop_metrics`.
         plateau: Factor of the learning rate that depends on the validation.
@@ -67,7 +68,7 @@ class TrainingState:
         self.swa = optimizer.WeightAverage()
         self.n_epochs = settings.epochs
         self.statistics = [v.value.detach() for v in _state(model) if not v.trainable]
-        self.skipped = 0
+        self.skipped = self.n_steps = 0
         self.last_good = self.averaged_weights()
         self.losses: list[float] = []
         self.accuracy = AccuracyCounter()
@@ -251,6 +252,13 @@ class TrainingState:
         """Copy the weights to keep, by variable path: the average when there is one, else the present weights."""
         with self.averaged():
             return model_weights(self.model)
+
+    def latest(self) -> Weights:
+        """The weights after the last step; those of the last good epoch where that is over or they are not finite."""
+        if self.n_steps % len(self.batches) == 0:
+            return self.last_good
+        found = self.averaged_weights()
+        return found if all(np.isfinite(value).all() for value in found.values()) else self.last_good
 
     def diverged_message(self, what: str, epoch: int, batch: Batch) -> str:
         """Write the message of a training that is stopped because a value is not finite.

@@ -7,7 +7,6 @@ The age of a file is measured with the clock of the file system, since clocks of
 import contextlib
 import json
 import os
-import platform
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from optuna.storages.journal import JournalFileOpenLock
 
 from birdnet_fs.core.files import write_json
+from birdnet_fs.core.processes import has_ended, machine
 
 GRACE_S = 120.0  # an NFS client may show a file's time up to 60 s late (acregmax)
 TOUCHES_PER_GRACE = 12
@@ -22,7 +22,7 @@ TOUCHES_PER_GRACE = 12
 
 def claim(path: Path) -> None:
     """Write a file that names this process as its owner, for `last_touched`."""
-    write_json(path, {"machine": _machine(), "pid": os.getpid()})
+    write_json(path, {"machine": machine(), "pid": os.getpid()})
 
 
 @contextlib.contextmanager
@@ -90,19 +90,6 @@ def last_touched(path: Path) -> float:
         owner, touched_s = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-    if os.name == "posix" and owner["machine"] == _machine():
-        try:
-            os.kill(int(owner["pid"]), 0)
-        except ProcessLookupError:
-            return 0.0
-        except PermissionError:
-            pass
+    if owner["machine"] == machine() and has_ended(int(owner["pid"]), 0):
+        return 0.0
     return touched_s
-
-
-def _machine() -> str:
-    """Identifier of this machine since its last start, and of its namespace of process numbers (containers)."""
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    return platform.node()

@@ -7,8 +7,8 @@
 
 Optuna (Akiba et al. 2019, https://arxiv.org/abs/1907.10902) stores, draws and prunes. `study.optimize` is not used: it
 counts the trials of one process (with `MaxTrialsCallback(6)` four processes trained 9), fails on a trial that another
-process has taken over, and does not retry interrupted trials; and a journal has no heartbeats. Draws depend on (seed,
-number of earlier draws), so that a study that was stopped continues as if it had not been.
+has taken over, and retries none that was interrupted; and a journal has no heartbeats. Draws depend on (seed, number of
+earlier draws), so that a study that was stopped continues as if it had not been.
 """
 
 import contextlib
@@ -28,12 +28,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_json
+from birdnet_fs.core.leftovers import remove_leftovers
 from birdnet_fs.core.random_streams import Stream, integer_seed
 from birdnet_fs.core.renamed import CLASSES, translated
 from birdnet_fs.core.settings import flat, from_dict, to_dict
 from birdnet_fs.runs.config_file import read_experiment
 from birdnet_fs.runs.resolve import comparable, portable
-from birdnet_fs.runs.run import CHECKPOINTS, WEIGHTS
+from birdnet_fs.runs.run import CHECKPOINTS, DIVERGED, INTERRUPTED, WEIGHTS
 from birdnet_fs.tuning.liveness import GRACE_S, claim, exclusive, kept_touched, last_touched
 from birdnet_fs.tuning.space import distributions
 from birdnet_fs.tuning.trial_summary import LOST, REASON, RETRY, TrialSummary, best_first, summaries
@@ -79,10 +80,9 @@ class Study:
             _keep_or_compare(folder / BASE, to_dict(portable(base)), "other settings", _flat)
             _keep_or_compare(folder / SPACE, space.to_dict(), "another search space", _current_kinds)
             self._storage = open_journal(folder)
-            try:
-                self._study = optuna.load_study(study_name=NAME, storage=self._storage)
-            except KeyError:
-                self._study = optuna.create_study(study_name=NAME, storage=self._storage, direction="maximize")
+            self._study = optuna.create_study(
+                study_name=NAME, storage=self._storage, direction="maximize", load_if_exists=True
+            )
         self._study.pruner = _pruner(space, schema.debugged(base).training.epochs)
 
     def trial_folder(self, number: int) -> Path:
@@ -115,7 +115,7 @@ class Study:
         leave the trials to them.
 
         Returns:
-            The trial, to be trained inside `alive`; None when there is none left to start.
+            The trial, to be trained inside `alive`; None when none is left.
         """
         first_touched: dict[int, float] = {}
         while True:
@@ -191,12 +191,13 @@ class Study:
         except UpdateFinishedTrialError:
             return
         (self.trial_folder(trial.number) / ALIVE).unlink(missing_ok=True)
+        remove_leftovers(self.trial_folder(trial.number), recursive=True)
         if n_retries <= MAX_RETRIES and len(trial.params) == len(self._distributions):
             self._study.enqueue_trial(trial.params, user_attrs={RETRY: n_retries})
 
     def _tidy(self, number: int) -> None:
         """Remove unused weights of this trial, and the weights of trials that are no longer among the best."""
-        for name in ("diverged", "interrupted", CHECKPOINTS):
+        for name in (DIVERGED, INTERRUPTED, CHECKPOINTS):
             shutil.rmtree(self.trial_folder(number) / name, ignore_errors=True)
         for trial in best_first(self.trials())[self.n_kept :]:
             (self.trial_folder(trial.number) / WEIGHTS).unlink(missing_ok=True)

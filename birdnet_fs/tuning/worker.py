@@ -41,6 +41,7 @@ from birdnet_fs.tuning.trial_summary import SETTINGS
 LOG, TRIAL = "log.txt", "trial.json"
 MAX_CONSECUTIVE_FAILURES = 12  # trials without a value; so many in a row have another cause than their settings
 Train = Callable[..., Any]  # with the arguments of trainer.train
+train_trial = functools.partial(train, rescue=False)  # the weights of one trial are not worth another place
 
 
 def check_tuning(base: schema.Experiment, space: schema.Space) -> schema.Experiment:
@@ -108,7 +109,7 @@ def free_memory() -> None:
 def work(
     study: Study,
     *,
-    train_one: Train = train,
+    train_one: Train = train_trial,
     free_memory: Callable[[], None] = free_memory,
     stop: threading.Event | None = None,
 ) -> None:
@@ -118,7 +119,7 @@ def work(
 
     Args:
         study: The study.
-        train_one: Trains one trial, with the arguments of `trainer.train` (the default).
+        train_one: Trains one trial, with the arguments of `trainer.train`. Default: `train_trial`.
         free_memory: Called after each trial. Default: `free_memory`.
         stop: Interrupts the trial after its epoch when set. Default: an event that is never set.
 

@@ -167,6 +167,9 @@ def test_interrupted_cv_resumes_to_the_same_table(folds, monkeypatch):
     monkeypatch.setattr(trainer, "train", lambda *a, **k: begun.append(a[0].data.fold) or true(*a, **k))
     cv("config.py:small", output=folds)
     assert begun == [1, 2, 2]
+    (folds / "fold1" / "report.html").unlink()  # killed before the report
+    cv("config.py:small", output=folds)
+    assert (folds / "fold1" / "report.html").is_file() and begun == [1, 2, 2]
     assert {name: (folds / name).read_bytes() for name in before} == before
 
 

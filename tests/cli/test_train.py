@@ -4,13 +4,18 @@ import json
 import os
 import re
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
-from command_line import birdnet_fs
+from command_line import birdnet_fs, started
+from killed import leftovers
 
-from birdnet_fs.cli.train import advice, headline, refuse_unfinished
+from birdnet_fs.cli.train import advice, check_unfinished, headline
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.runs.run import load_run
+from birdnet_fs.schema import Experiment
 
 
 @pytest.mark.parametrize(("auroc", "given"), [(0.49, True), (0.599, True), (0.6, False), (0.98, False), (None, False)])
@@ -28,13 +33,14 @@ def test_headline_names_undefined_metrics() -> None:
     assert headline({"macro_auroc": None, "accuracy": 0.5}) == "macro_auroc undefined  accuracy 0.5000"
 
 
-def test_refuse_unfinished_names_the_last_checkpoint(tmp_path: Path) -> None:
-    refuse_unfinished(tmp_path)
-    last = tmp_path / "checkpoints" / "last"
-    last.mkdir(parents=True)
-    (last / "config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"holds checkpoints of an unfinished training; .*model\.weights="):
-        refuse_unfinished(tmp_path)
+@pytest.mark.parametrize("name", ["checkpoints/last", "interrupted"])
+def test_weights_of_another_unfinished_training_are_not_replaced(tmp_path: Path, name: str) -> None:
+    check_unfinished(tmp_path, Experiment())
+    left = tmp_path / name
+    left.mkdir(parents=True)
+    (left / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=rf"an unfinished training with other settings .*model\.weights={left}"):
+        check_unfinished(tmp_path, Experiment())
 
 
 def test_cfg_prints_the_resolved_settings_without_training(tmp_path: Path) -> None:
@@ -73,3 +79,35 @@ def test_existing_runs_are_kept_or_refused(aviary: Path) -> None:
     broken = birdnet_fs(*same[:-1], "broken", cwd=aviary, check=False)
     assert broken.returncode == 2
     assert re.search(r"cannot be read \(.*classes.txt.*\); give another folder with -o", broken.stderr)
+
+
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [
+        (signal.SIGTERM, 1),
+        pytest.param(signal.SIGUSR1, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_saves_the_weights_at_the_end_of_the_batch(
+    aviary: Path, tmp_path: Path, number: signal.Signals, workers: int
+) -> None:
+    """Sent to all processes of the command, as clusters and terminals do; the same command then starts anew."""
+    command = ["train", "config.py:aviary", "data.root=recordings", "quick=true", f"training.workers={workers}"]
+    folder = tmp_path / "run"
+    process = started(*command, "training.epochs=500", "-o", folder, cwd=aviary)
+    deadline = time.monotonic() + 200
+    while not (folder / "history.csv").is_file():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    sent = time.monotonic()
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 128 + number and "Traceback" not in err, err
+    assert time.monotonic() - sent < 60  # a guard against waiting for ever; 30 s are promised on an idle machine
+    assert f"stopped by {number.name}; the same command continues" in err
+    assert f"batches) are a run folder: {folder / 'interrupted'}" in err
+    assert load_run(folder / "interrupted").build_model().count_params() > 0
+    assert leftovers(tmp_path) == [] and not (folder / "config.json").exists()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # no process of the group is left

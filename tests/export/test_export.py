@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import soundfile
 import tolerances
 from installed import need
+from killed import contents, killed_at_every_change, leftovers, sampled, small_disk
 from receiving import BLOCKER, FRAMEWORKS, receive
 from run_to_export import CLASSES, SPEC, make_run, small_run_on, write_recordings
 from safetensors.numpy import load_file, save_file
@@ -257,53 +259,89 @@ def fake_conversion(run: Run, probe, forms, work: Path, environments, **settings
     return proofs, answers[: len(forms[0].outputs)]
 
 
-@pytest.mark.parametrize(
-    ("error", "before", "both"), [(KeyboardInterrupt, False, False), (OSError, True, False), (OSError, True, True)]
-)
-def test_output_is_unchanged_when_interrupted_anywhere(
-    run: Run, recordings: Path, tmp_path: Path, monkeypatch, error: type[BaseException], before: bool, both: bool
-) -> None:
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversion, runtime and clock are replaced, as only the files matter."""
     monkeypatch.setattr(exporter, "convert_and_verify", fake_conversion)
     monkeypatch.setattr(exporter, "measure_speed", lambda artifact: None)
+
+
+@sampled(30)
+def test_a_kill_while_an_export_is_replaced_leaves_the_old_or_the_new_one(
+    run: Run, recordings: Path, tmp_path: Path, quick: None, every: int
+) -> None:
+    out = tmp_path / "runs" / "out"
+
+    def export(precision: str = "fp32,fp16", **options: object) -> None:
+        exporter.export_run(run, out, audio=recordings, n_segments=2, precision=precision.split(","), **options)
+
+    def prepare() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        export(embeddings=True)
+        (out / "small.tflite").write_bytes(b"old")
+        for name in ("small_frontend.npz", "other.txt", "models/blackbird.tflite"):
+            (out / name).parent.mkdir(exist_ok=True)
+            (out / name).write_bytes(b"before")
+
+    prepare()
+    old = contents(out)
+    export("fp32")
+    new, found = contents(out), []
+    assert new["small.tflite"] == b"new fp32" and set(old) - set(new) == {"small_frontend.npz", "small_enrolment.npz"}
+    for n in killed_at_every_change(tmp_path, prepare, lambda: export("fp32"), every=every):
+        now = contents(out)
+        assert now in (old, new), n
+        found.append(now == new)
+        export("fp32")
+        assert contents(out) == new and leftovers(tmp_path) == [], n
+    assert len(found) >= 60 // every and (every > 1 or set(found) == {True, False})
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_output_is_unchanged_when_a_step_fails(
+    run: Run, recordings: Path, tmp_path: Path, monkeypatch, quick: None, error: type[BaseException], before: bool
+) -> None:
     out = tmp_path / "out"
     if before:
-        exporter.export_run(run, out, audio=recordings, n_segments=2, embeddings=both)
-        (out / "small.tflite").write_bytes(b"old")
-        (out / "other.txt").write_text("not ours")
-    was = {p.name: p.read_bytes() for p in out.glob("*")}
-    replace, counted = os.replace, [0]
-    for fail_at in range(1, 60):
-        counted[0] = 0
+        exporter.export_run(run, out, audio=recordings, n_segments=2)
+    was = contents(out)
 
-        def fails(source, target, fail_at=fail_at):
-            counted[0] += 1
-            if counted[0] == fail_at:
-                raise error("interrupted here")
-            return replace(source, target)
+    def fails(*_: object, **__: object) -> None:
+        raise error("interrupted here")
 
-        monkeypatch.setattr(os, "replace", fails)
-        try:
-            exporter.export_run(run, out, audio=recordings, n_segments=2, precision=("fp32", "fp16"), embeddings=both)
-            break
-        except error:
-            assert {p.name: p.read_bytes() for p in out.glob("*")} == was
-            assert [p.name for p in tmp_path.iterdir()] == (["out"] if before else [])
-        finally:
-            monkeypatch.setattr(os, "replace", replace)
-    assert fail_at > 12  # it was interrupted at every one of its steps
-    assert (out / "small.tflite").read_bytes() == b"new fp32"
-    assert {p.name for p in tmp_path.iterdir()} == {"out"}
+    for step in ("model_card.write_card", "sidecars.write_parity", "companion_files.write_companion_files"):
+        with monkeypatch.context() as patch, pytest.raises(error):
+            patch.setattr(f"birdnet_fs.export.export.{step}", fails)
+            exporter.export_run(run, out, audio=recordings, n_segments=2, precision=("fp32", "fp16"))
+        assert contents(out) == was and [p.name for p in tmp_path.iterdir()] == (["out"] if before else [])
+
+
+def test_a_full_disk_is_named_and_keeps_the_earlier_export(
+    run: Run, recordings: Path, tmp_path: Path, quick: None
+) -> None:
+    with small_disk(tmp_path / "disk") as resize:
+        out = tmp_path / "disk" / "out"
+        exporter.export_run(run, out, audio=recordings, n_segments=2)
+        was = contents(out)
+        used = sum(-(-file.stat().st_blocks // 8) * 4 for file in (tmp_path / "disk").rglob("*"))
+        for kib in range(used, used + 60, 12):
+            resize(kib)
+            with pytest.raises(OSError, match="No space left on device") as caught:
+                exporter.export_run(run, out, audio=recordings, n_segments=2, precision=("fp32", "fp16"))
+            assert caught.value.filename == str(out)
+            assert contents(out) == was and leftovers(tmp_path) == []
 
 
 def test_nothing_is_left_after_a_signal(run: Run, recordings: Path, tmp_path: Path) -> None:
-    code = (
-        "from pathlib import Path; from birdnet_fs.cli.export import export; "
-        f"export(Path({str(run.path)!r}), Path({str(tmp_path / 'out')!r}), "
-        f"audio=Path({str(recordings)!r}), n_segments=4)"
-    )
+    code = "from birdnet_fs.cli.main import main; main()"
+    command = ["export", str(run.path), "-o", str(tmp_path / "out"), "--audio", str(recordings), "--n_segments", "4"]
     root = str(Path(__file__).parents[2])
     with subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, encoding="utf-8", env={**os.environ, "PYTHONPATH": root}
+        [sys.executable, "-c", code, *command],
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": root},
     ) as process:
         for line in process.stderr:
             if line.startswith("Converting"):

@@ -1,6 +1,7 @@
 """The command line in a process of its own, as users run it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,16 @@ import preloaded
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def started(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":
+    """Start `birdnet-fs ARGUMENTS` in a group of processes of its own, with the handling of signals of a shell."""
+    command = [sys.executable, "-m", "birdnet_fs.cli.main", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "KERAS_BACKEND": "torch"}
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def birdnet_fs(*arguments: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from birdnet_fs.runs.checkpoints import Checkpoints
 
 def test_checkpoints_are_the_last_and_the_best_epochs(tmp_path: Path) -> None:
     def save(folder: Path, weights: dict, history: list) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "epoch").write_text(str(history[-1]["epoch"]))
 
     checkpoints, history = Checkpoints(tmp_path, 2, "val_acc", save), []

@@ -9,6 +9,7 @@ import pytest
 import soxr
 import tolerances
 from ensemble_members import CLASSES, LOWER, SPEC, noise, softmax
+from killed import contents, killed_at_every_change, leftovers, sampled
 from scipy.stats import rankdata
 
 from birdnet_fs import schema
@@ -170,3 +171,28 @@ def test_held_out_clips_are_those_of_all_members(runs, tmp_path):
     }
     assert listed == {TRAIN: "abf", PSEUDO_LABELS: "g", VAL: "c", HELD_OUT: "de"}
     assert made.members[0].classes == CLASSES
+
+
+@sampled(9)
+def test_a_kill_while_an_ensemble_is_replaced_leaves_the_old_or_the_new_one(runs, tmp_path, every):
+    folder = tmp_path / "ensembles" / "made"
+
+    def make(how):
+        return save_ensemble(folder, [runs[0], runs[2]], how=how, overwrite=True)
+
+    def prepare():
+        shutil.rmtree(tmp_path / "ensembles", ignore_errors=True)
+        make("mean")
+        (folder / "tables").mkdir()
+        (folder / "tables" / "a.csv").write_text("mine")
+
+    prepare()
+    old = contents(folder)
+    make("power")
+    new, found = contents(folder), []
+    for n in killed_at_every_change(tmp_path, prepare, lambda: make("power"), every=every):
+        found.append(load_ensemble(folder).how)
+        assert contents(folder) == {"mean": old, "power": new}[found[-1]], n
+        make("power")
+        assert contents(folder) == new and leftovers(tmp_path) == [], n
+    assert len(found) >= 60 // every and (every > 1 or set(found) == {"mean", "power"}) and "tables/a.csv" in new

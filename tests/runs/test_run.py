@@ -1,12 +1,14 @@
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import keras
 import numpy as np
 import preloaded
 import pytest
+from killed import contents, killed_at_every_change, leftovers, sampled, small_disk
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.runs.run import build_network, load_run, model_weights, save_run
@@ -97,3 +99,56 @@ def test_folders_that_are_no_run_are_refused_with_the_reason(tmp_path: Path) -> 
     save_run(tmp_path / "fold0", EXPERIMENT, CLASSES, {"w": np.ones(1)})
     with pytest.raises(UserError, match="it holds folds; use one of them, or all as one model"):
         load_run(tmp_path)
+
+
+def tiny_run(folder: Path, value: float, extra: str) -> None:
+    """A run with two arrays as weights, and a file that training adds."""
+    weights = {"a": np.full((50, 40), value, np.float32), "b": np.full(7, value, np.float32)}
+    save_run(
+        folder, EXPERIMENT, (f"x{value:g}", "y"), weights,
+        write_extra=lambda new: [(new / name).write_text(extra) for name in ("partition.csv", "history.csv")],
+    )  # fmt: skip
+
+
+def old_run(place: Path) -> Path:
+    """A run that was evaluated, with a checkpoint and an export, and nothing else in the folder."""
+    for other in place.iterdir():
+        shutil.rmtree(other)
+    tiny_run(place / "run", 1.0, "old")
+    tiny_run(place / "run" / "checkpoints" / "last", 1.0, "old")
+    for name in ("metrics.json", "report.html", "export/run.tflite"):
+        (place / "run" / name).parent.mkdir(exist_ok=True)
+        (place / "run" / name).write_text("old")
+    return place / "run"
+
+
+@sampled(7)
+def test_a_kill_while_a_run_is_replaced_leaves_the_old_or_the_new_one(tmp_path: Path, every: int) -> None:
+    folder = old_run(tmp_path)
+    old, artifact = contents(folder), {"export/run.tflite": b"old"}
+    tiny_run(folder, 2.0, "new")
+    new = contents(folder)
+    assert set(new) == set(old) - {name for name in old if name.startswith(("checkpoints", "metrics", "report"))}
+    found = []
+    attempts = killed_at_every_change(
+        tmp_path, lambda: old_run(tmp_path), lambda: tiny_run(folder, 2.0, "new"), every=every
+    )
+    for n in attempts:
+        opened = load_run(folder)
+        assert contents(folder) in (old, new) and artifact.items() <= contents(folder).items(), n
+        found.append(opened.classes)
+        tiny_run(folder, 2.0, "new")
+        assert contents(folder) == new and leftovers(tmp_path) == [], n
+    assert len(found) >= 60 // every and (every > 1 or set(found) == {("x1", "y"), ("x2", "y")})
+
+
+def test_a_full_disk_keeps_the_old_run(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as resize:
+        old = contents(old_run(tmp_path / "disk"))
+        sizes = range(120, 320, 10)
+        for kib in sizes:
+            resize(kib)
+            with pytest.raises(OSError, match=r"No space left on device: '.*disk/run'"):
+                save_run(tmp_path / "disk" / "run", EXPERIMENT, CLASSES, {"a": np.ones(60_000, np.float32)})
+            assert contents(tmp_path / "disk" / "run") == old and leftovers(tmp_path) == []
+        assert len(sizes) == 20

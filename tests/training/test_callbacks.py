@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss, precision_recall_fscore_support, roc_auc_s
 
 from birdnet_fs import schema
 from birdnet_fs.cli.evaluate import evaluate
-from birdnet_fs.cli.train import refuse_unfinished
+from birdnet_fs.cli.train import check_unfinished
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import override
 from birdnet_fs.data.partition import VAL, read_partition
@@ -185,8 +185,31 @@ def test_killed_training_leaves_history_and_checkpoints(recordings, tmp_path, mo
         trainer.train(experiment(recordings), tmp_path / "run")
     assert [row["epoch"] for row in read_history(tmp_path / "run" / "history.csv")] == [1, 2]
     assert load_run(tmp_path / "run" / "checkpoints" / "last").build_model().count_params() > 0
-    with pytest.raises(UserError, match=r"model\.weights=.*last starts from"):
-        refuse_unfinished(tmp_path / "run")
+    with pytest.raises(UserError, match=r"other settings .*model\.weights=.*last starts from"):
+        check_unfinished(tmp_path / "run", experiment(recordings, "seed=3"))
+
+
+def test_the_command_of_a_killed_training_starts_anew_and_keeps_what_is_there(
+    recordings, tmp_path, monkeypatch, capsys
+) -> None:
+    folder, last = tmp_path / "run", tmp_path / "run" / "checkpoints" / "last"
+    with monkeypatch.context() as patch:
+        stopped(patch, 2, RuntimeError("as if killed"))
+        with pytest.raises(RuntimeError):
+            trainer.train(experiment(recordings), folder)
+    capsys.readouterr()
+    check_unfinished(folder, experiment(recordings))
+    assert "after 2 epochs. Training starts anew" in capsys.readouterr().err
+    before = read_weights(last / "weights.safetensors")
+    with monkeypatch.context() as patch:
+        stopped(patch, 1, KeyboardInterrupt())
+        with pytest.raises(Interrupted):
+            trainer.train(experiment(recordings), folder)
+    np.testing.assert_equal(read_weights(last / "weights.safetensors"), before)
+    assert len(read_history(folder / "unfinished" / "interrupted" / "history.csv")) == 1
+    run = trainer.train(experiment(recordings), folder)
+    assert set(checkpoints(run)) > {"last"} and len(read_history(last / "history.csv")) == 4
+    assert not (folder / "unfinished").exists()
 
 
 def test_an_interrupt_between_epochs_leaves_a_run(recordings, tmp_path, monkeypatch) -> None:
@@ -200,22 +223,36 @@ def test_an_interrupt_between_epochs_leaves_a_run(recordings, tmp_path, monkeypa
         np.testing.assert_array_equal(value, last[name])
 
 
-def test_an_earlier_run_stays_until_an_epoch_is_finished(recordings, tmp_path, monkeypatch) -> None:
+def everything(folder: Path) -> dict[str, bytes]:
+    """Content by name of all files of a run folder, those of an unfinished training left out."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in found.items() if not name.startswith("unfinished/")}
+
+
+def test_an_earlier_run_stays_until_the_new_one_is_whole(recordings, tmp_path, monkeypatch) -> None:
     folder = tmp_path / "run"
-    short = [*("training.epochs=1", "training.checkpoints.n_best=1")]
+    short = [*("training.epochs=1", "training.checkpoints.n_best=1", "training.track=tensorboard")]
     trainer.train(experiment(recordings, *short), folder)
     assert is_finished(folder, experiment(recordings, *short, "training.track=both", "training.checkpoints.n_best=5"))
-    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    (folder / "export").mkdir()
+    (folder / "export" / "tiny.tflite").write_bytes(b"shipped")
+    (folder / "support.csv").write_text("of an enrolled run")
+    before = everything(folder)
     with pytest.raises(DivergedError):
         trainer.train(experiment(recordings, "training.learning_rate=1e30", "training.optimizer.clip_norm=0"), folder)
-    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
-    assert checkpoints(load_run(folder))
-    stopped(monkeypatch, 1, RuntimeError("as if killed"))
-    with pytest.raises(RuntimeError):
-        trainer.train(experiment(recordings, "seed=1", "training.checkpoints.n_best=0"), folder)
-    with pytest.raises(UserError, match=r"config\.json was expected"):
-        load_run(folder)
-    assert not (folder / "checkpoints").exists()
+    assert everything(folder) == before
+    with monkeypatch.context() as patch:
+        stopped(patch, 1, RuntimeError("as if killed"))
+        with pytest.raises(RuntimeError):
+            trainer.train(experiment(recordings, "seed=1", *short), folder)
+    assert everything(folder) == before
+    assert len(read_history(folder / "unfinished" / "history.csv")) == 1
+    trainer.train(experiment(recordings, "seed=1", "training.epochs=2", "training.checkpoints.n_best=0"), folder)
+    assert (folder / "export" / "tiny.tflite").read_bytes() == b"shipped"
+    assert {path.name for path in folder.iterdir()} == {
+        "classes.txt", "config.json", "export", "history.csv", "partition.csv", "recordings.csv", "versions.json",
+        "weights.safetensors",
+    }  # fmt: skip
 
 
 def test_full_disk_is_reported_once_and_training_continues(recordings, tmp_path, monkeypatch, capsys) -> None:
@@ -234,11 +271,11 @@ def test_weights_for_which_there_is_no_room_are_an_error_of_the_system(run, tmp_
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match=f"File too large: '{tmp_path / 'run'}'"):
             save_run(tmp_path / "run", run.experiment, run.classes, read_weights(run.path / "weights.safetensors"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not any((tmp_path / "run").iterdir())
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_plateau_needs_validation_clips(recordings) -> None:

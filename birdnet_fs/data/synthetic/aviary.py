@@ -16,7 +16,7 @@ import numpy as np
 
 from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.files import atomic_folder
+from birdnet_fs.core.folders import atomic_folder
 from birdnet_fs.data.synthetic.song import (
     SAMPLE_RATE_HZ,
     SPECIES,

@@ -1,4 +1,7 @@
-"""Start processes of the exporter: a module of this package or a script, with its own backend, on the CPU only."""
+"""Start processes of the exporter: a module of this package or a script, with its own backend, on the CPU only.
+
+On Linux they end when the exporter does, however that ends.
+"""
 
 import contextlib
 import os
@@ -9,12 +12,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from birdnet_fs.core.processes import end_with_parent
+
 _PACKAGES = Path(__file__).resolve().parents[3]
 _QUIET = {
     "PYTHONIOENCODING": "utf-8",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "CUDA_VISIBLE_DEVICES": "",  # conversion needs no GPU and must not take the memory of one
 }
+_BEFORE_EXEC = end_with_parent if os.name == "posix" else None
 POISONED_MEMORY = {"MALLOC_PERTURB_": "85"}
 
 
@@ -116,6 +122,7 @@ def start_line_process(python: Path, arguments: Sequence[object]) -> Iterator[Li
             stderr=errors,
             encoding="utf-8",
             errors="replace",
+            preexec_fn=_BEFORE_EXEC,
         )
         try:
             yield LineProcess(process, errors)
@@ -142,4 +149,5 @@ def _run(
         errors="replace",
         check=False,
         timeout=timeout_s,
+        preexec_fn=_BEFORE_EXEC,
     )

@@ -53,7 +53,7 @@ def run_job(job: Mapping[str, Any]) -> None:
     with_layers = with_outputs(run.build_model(), [OUTPUTS[name] for name in job["outputs"]])
     outputs = with_layers.output if len(job["outputs"]) > 1 else [with_layers.output]
     network = keras.Model(with_layers.input, dict(zip(job["outputs"], outputs, strict=True)), name="network")
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:  # removed with the folder when this process is killed
         parts = Path(scratch)
         front, behind = parts / "front_end.tflite", parts / "behind.tflite"
         if job["input"] == "waveform":

@@ -54,7 +54,12 @@ def episodic_objective(model: keras.Model, settings: schema.Episodes) -> Objecti
 
 
 def set_prototypes(
-    model: keras.Model, weights: Weights, waveforms: Waveforms, spec: schema.FrontEnd, classes: Sequence[str]
+    model: keras.Model,
+    weights: Weights,
+    waveforms: Waveforms,
+    spec: schema.FrontEnd,
+    classes: Sequence[str],
+    per_class: int | None = None,
 ) -> Weights:
     """Set the prototypes of the head to the mean embedding of the clips of each class.
 
@@ -64,17 +69,16 @@ def set_prototypes(
         waveforms: The training clips.
         spec: Front-end of the network.
         classes: Names in the order of the prototypes.
+        per_class: Number of clips of each class to use, the first ones. None: all.
 
     Returns:
         `weights` with the new prototypes [n_classes, width].
     """
     embedder = Embedder(model, spec)
-    embeddings = [
-        embedder.mean(embedder.rule.cut(waveforms[i]))
-        for i in track(range(len(waveforms)), "embedding the training clips", unit="clip")
-    ]
     by_class: dict[str, list[np.ndarray]] = {name: [] for name in classes}
-    for clip, embedding in zip(waveforms.clips, embeddings, strict=True):
-        by_class[clip.labels[0]].append(embedding)
+    for i in track(range(len(waveforms)), "embedding the training clips", unit="clip"):
+        own = by_class[waveforms.clips[i].labels[0]]
+        if per_class is None or len(own) < per_class:
+            own.append(embedder.mean(embedder.rule.cut(waveforms[i])))
     prototypes = np.stack([np.mean(own, axis=0) for own in by_class.values()]).astype(np.float32)
     return {**weights, model.get_layer("logits").prototypes.path: prototypes}

@@ -55,10 +55,19 @@ class Tracking:
             self._guarded(kind, partial(self._open, kind, make))
 
     @classmethod
-    def start(cls, experiment: schema.Experiment, output: Path) -> "Tracking":
-        """Open the trackers of a training into the run folder `output`."""
+    def start(cls, experiment: schema.Experiment, output: Path, progress: Path) -> "Tracking":
+        """Open the trackers of a training.
+
+        Args:
+            experiment: The resolved settings.
+            output: The run folder.
+            progress: Folder of the training until its run is whole; files of TensorBoard are written there.
+
+        Returns:
+            The trackers that `training.track` names.
+        """
         makers: dict[str, Callable[[], Tracker]] = {
-            "tensorboard": lambda: TensorBoard.start(experiment, output),
+            "tensorboard": lambda: TensorBoard.start(experiment, progress),
             "mlflow": lambda: MLflow.start(experiment, output),
         }
         return cls({kind: makers[kind] for kind in _kinds(experiment.training)})
