@@ -1,11 +1,13 @@
 """`birdnet-fs embed`: embeddings of recordings, kept in a store."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.lock import folder_lock
 
 
 def embed(
@@ -35,15 +37,19 @@ def embed(
     """
     place, of = _shard(shard)
     from birdnet_fs.core.progress import say
-    from birdnet_fs.inference.embedder import open_embedder
-    from birdnet_fs.search.embed_recordings import embed_recordings
 
-    embedder = open_embedder(encoder, card, threads=threads)
-    if embedder.license:
-        say(f"{embedder.name}: license {embedder.license}.")
-    ledger = embed_recordings(
-        embedder, inputs, output, overlap_s=overlap, dtype=dtype, batch_size=batch_size, shard=(place, of)
-    )
+    # the processes of an array write other parts of one store at the same time
+    whole = Path(os.path.abspath(output))
+    with folder_lock(whole if of == 1 else whole.with_name(f"{whole.name}.shard-{place}-of-{of}")):
+        from birdnet_fs.inference.embedder import open_embedder
+        from birdnet_fs.search.embed_recordings import embed_recordings
+
+        embedder = open_embedder(encoder, card, threads=threads)
+        if embedder.license:
+            say(f"{embedder.name}: license {embedder.license}.")
+        ledger = embed_recordings(
+            embedder, inputs, output, overlap_s=overlap, dtype=dtype, batch_size=batch_size, shard=(place, of)
+        )
     counts = ledger.counts()
     if counts["partial"] or counts["quarantined"]:
         say(ledger.summary())

@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.lock import locked
 
 
+@locked("output")
 def search(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a store (birdnet-fs embed).")],
     examples: Annotated[
