@@ -1,8 +1,7 @@
 """The CSV of BirdNET-Analyzer."""
 
 from birdnet_fs.analysis.detections import RecordingDetections
-from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds
-from birdnet_fs.core.class_names import scientific_and_common
+from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds, split_label
 
 HEADER = ("Start (s)", "End (s)", "Scientific name", "Common name", "Confidence", "File")
 
@@ -15,7 +14,7 @@ def render(recording: RecordingDetections) -> str:
             (
                 seconds(found.onset_s),
                 seconds(found.offset_s),
-                *scientific_and_common(found.label),
+                *split_label(found.label),
                 f"{found.confidence:.4f}",
                 full_path(recording.path),
             )

@@ -1,8 +1,7 @@
 """Raven selection table with the columns of BirdNET-Analyzer; without detections it has the header only."""
 
 from birdnet_fs.analysis.detections import Detection, RecordingDetections
-from birdnet_fs.analysis.table_formats.text import full_path, seconds, tab_table
-from birdnet_fs.core.class_names import scientific_and_common
+from birdnet_fs.analysis.table_formats.text import full_path, seconds, split_label, tab_table
 
 HEADER = (
     "Selection",
@@ -27,7 +26,7 @@ def render(recording: RecordingDetections) -> str:
         (
             (
                 *selection(number, found, recording),
-                scientific_and_common(found.label)[1],
+                split_label(found.label)[1],
                 found.label,
                 f"{found.confidence:.4f}",
                 full_path(recording.path),

@@ -5,10 +5,21 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from birdnet_fs.core.class_names import scientific_and_common
 from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.text import escaped, mark_formula
 
 TOLERANCE_UNITS = 1e-3  # of a unit: 4.35 s in binary is a little less than 435 hundredths
+
+
+def split_label(label: str) -> tuple[str, str]:
+    """Scientific and common name of a class as printable text (`core.class_names.scientific_and_common`).
+
+    >>> split_label("Turdus merula_Eurasian Blackbird"), split_label("amro_call")
+    (('Turdus merula', 'Eurasian Blackbird'), ('amro_call', 'amro_call'))
+    """
+    scientific, common = scientific_and_common(label)
+    return escaped(scientific), escaped(common)
 
 
 def whole_units(value: float, per_second: int) -> int:
