@@ -30,7 +30,7 @@ SPLIT_NAMES = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "tes
 SPLIT_NAMES |= {"base": TRAIN, "novel": HELD_OUT}  # names in few-shot data sets
 FINGERPRINT = "fingerprint"  # column with the fingerprint of the clip's recording (copies.py); empty = unknown
 UNKNOWN = "unknown"  # column of classes that may be present or absent; older files do not have it
-COLUMNS = ("part", "path", "onset_s", "offset_s", "group", "labels", "secondary", FINGERPRINT, UNKNOWN)
+COLUMNS = ("part", "path", "onset_s", "offset_s", "group", "labels", "secondary", UNKNOWN, FINGERPRINT)
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ def write_partition(path: Path, parts: Partition) -> None:
                 end = "" if clip.offset_s is None else repr(clip.offset_s)
                 labels, secondary, unknown = map(";".join, (clip.labels, clip.secondary, clip.unknown))
                 place = (str(clip.path), repr(clip.onset_s), end)
-                cells = [name, *place, clip.group, labels, secondary, clip.fingerprint, unknown]
+                cells = [name, *place, clip.group, labels, secondary, unknown, clip.fingerprint]
                 writer.writerow(map(mark_formula, cells))
 
 

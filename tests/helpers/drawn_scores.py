@@ -4,7 +4,7 @@ import numpy as np
 
 from birdnet_fs.data.score_table import ScoreRow, score_table
 
-HOSTILE = ('<script>alert("x")</script>', "$\\frac{a}$ & <b>", "plain", "{{ 7 * 7 }}", "bad\udce9\x07")
+HOSTILE = ('<script>alert("x")</script>', "$\\frac{a}$ & <b>", "plain", "{{ 7 * 7 }}", "bad\u00a0\u200bx")
 
 
 def drawn(n=200, classes=HOSTILE, seed=0, skill=2.0):

@@ -24,7 +24,7 @@ def test_numbers_are_those_of_sklearn():
     assert found["cmap"] == pytest.approx(np.mean(precisions), abs=tolerances.EXACT_METRIC)
     assert found["accuracy"] == sk.accuracy_score(truth, table.scores.argmax(axis=1))
     assert found["confusion"] == sk.confusion_matrix(truth, table.scores.argmax(axis=1), labels=range(5)).tolist()
-    assert (found["n_scored_classes"], found["skipped_classes"]) == (4, ["bad\\udce9\\x07"])
+    assert (found["n_scored_classes"], found["skipped_classes"]) == (4, ["bad\\xa0\\u200bx"])
     assert (found["n_segments"], found["n_groups"]) == (200, 50)
     for c, row in enumerate(found["per_class"][:4]):
         assert row["name"] == HOSTILE[c]

@@ -83,7 +83,7 @@ def test_a_damaged_run_is_named_in_one_sentence(run, break_it, words: str) -> No
 def test_bad_weights_and_names_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be finite; 'w'"):
         save_run(tmp_path / "run", EXPERIMENT, CLASSES, {"w": np.array([1.0, np.nan])})
-    with pytest.raises(UserError, match="one line of UTF-8 text"):
+    with pytest.raises(UserError, match="one line of printable text"):
         save_run(tmp_path / "run", EXPERIMENT, ("a\nb",), {"w": np.ones(1)})
     with pytest.raises(UserError, match="rename the label 'Junco; hyemalis'"):
         save_run(tmp_path / "run", EXPERIMENT, ("Junco; hyemalis",), {"w": np.ones(1)})
