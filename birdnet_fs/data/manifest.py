@@ -165,7 +165,7 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labeled: bool)
             f"No labeled recordings were found in {escaped(source.root)} as data.layout={layout}; "
             "set data.layout=auto to detect the layout."
         )
-    table = source.table_path if source.table_path and layout not in EVENT_LAYOUTS else None
+    table = None if layout in (*EVENT_LAYOUTS, *FILE_LAYOUTS) else source.table_path
     rows = filter_rows(rows, data.where, escaped(table.name if table else source.root))
     locator = Locator(source)
     places = [Place(None) if row.refused else locator.locate(row) for row in rows]

@@ -11,7 +11,9 @@ class Data:
     """Location of the recordings and their labels, and their division into segments and splits."""
 
     root: str = "."  # folder that all paths in the table are relative to
-    table: str = ""  # CSV file inside root; empty = find the labels in the folder itself
+    table: str = ""  # table of labels inside root, or a folder of them; empty = the only one there, or one of the usual
+    # names manifest, metadata, train, train_metadata, labels and annotations; times are seconds unless their column
+    # names another unit (start_ms, end (min), start_samples)
     layout: Literal["auto", "manifest", "folders", "csv", "raven", "birdclef", "dcase", "animal_spot", "audacity"] = (
         "auto"  # layout of the labels; auto: detected
     )

@@ -31,7 +31,8 @@ def matches(source: Source) -> bool:
 
 def read(source: Source) -> Iterator[LabelRow]:
     """One row per event, and one for a table that cannot be read."""
-    for path in [source.table_path] if source.table_path else _tables(source):
+    given = source.root / source.data.table
+    for path in [given] if given.is_file() else _tables(source):
         try:
             yield from _one(path, open_table(path, source.notes))
         except UserError as error:

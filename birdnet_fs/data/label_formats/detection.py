@@ -26,6 +26,9 @@ def detect_layout(source: Source) -> str:
             f"{escaped(source.root)} holds tables of Raven and label tracks of Audacity; set data.layout to raven or "
             "audacity, or data.table to the folder of one kind."
         )
+    if len(found) > 1:
+        others = " and ".join(found[1:])
+        source.notes.append(f"Labels are read in layout {found[0]}; there are also tables of {others} (data.layout).")
     if found:
         return found[0]
     layout = next((name for name in FILE_LAYOUTS if LAYOUTS[name].matches(source)), "")

@@ -218,6 +218,19 @@ CASES = {
         error="tables of Raven and label tracks of Audacity",
         audio=BOTH,
     ),
+    # tables of several layouts
+    "csv and raven": Case(
+        {"t.csv": "file,label\na.wav,robin\n", "raven/a.txt": RAVEN + ONE},
+        (("a.wav", 0, None, "robin"),),
+        "csv",
+        notes=r"read in layout csv; there are also tables of raven \(data\.layout\)",
+    ),
+    "layout folders": Case(
+        {"x.csv": "file,label\na.wav,owl\n", "y.csv": "file,label\na.wav,wren\n"},
+        (("robin/a.wav", 0, None, "robin"),),
+        audio=("robin/a.wav",),
+        settings={"layout": "folders"},
+    ),
     # audacity
     "audacity decimal commas": Case(
         {"a.txt": "1,5\t2,5\trobin\n\\\t100,0\t900,0\n3,0\t4,0\twren\n"},
