@@ -14,6 +14,7 @@ from birdnet_fs import frontend, schema
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.renamed import in_python
 from birdnet_fs.core.settings import override
+from birdnet_fs.schema.networks import check_model
 
 SHORT = {"teacher_model": "distillation.teacher"}  # names of settings in the design document of torch_impl
 
@@ -58,8 +59,6 @@ def load_experiment(reference: str, settings: Sequence[str] = ()) -> schema.Expe
     experiment = _made(make, path, options)
     rest = [_in_full(s) for s in settings if s not in quick]
     chosen = override(experiment, rest, {"frontend": frontend.preset})
-    from birdnet_fs.models import check_model  # imports Keras
-
     check_model(chosen.model)
     return _moved(chosen, experiment.data.root, chosen.data.root)
 

@@ -11,9 +11,9 @@ load with `keras.saving.load_model` and with `load_keras`.
 
 from birdnet_fs.frontend import in_keras
 from birdnet_fs.models import blocks, efficientnet, heads, spec_augment, vit
-from birdnet_fs.models.network import build, load_keras, with_outputs
+from birdnet_fs.models.network import build, family, load_keras, with_outputs
 from birdnet_fs.models.quantization import fake_quant
-from birdnet_fs.models.registry import FAMILIES, check_model, embedding_width, family, family_row, names, resolve
+from birdnet_fs.schema.networks import FAMILIES, check_model, embedding_width, family_row, names, resolve
 
 # imported because they register layers with Keras
 REGISTERED = (in_keras, blocks, efficientnet, heads, spec_augment, vit, fake_quant)

@@ -1,5 +1,6 @@
 """Build a network by name, select its inner outputs, and load one from a `.keras` file."""
 
+import importlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import keras
 
 from birdnet_fs.core.errors import UserError, nearest
-from birdnet_fs.models import heads, registry
+from birdnet_fs.models import heads
+from birdnet_fs.schema import networks
 
 
 def build(
@@ -46,14 +48,14 @@ def build(
         UserError: Unknown name or head, features of a wrong layout or too small for the network, no class, or an option
             that the network does not support.
     """
-    name = registry.resolve(name)
+    name = networks.resolve(name)
     shape = tuple(input_shape)
     if len(shape) != 3 or not all(isinstance(n, int) and n >= 1 for n in shape):
         raise UserError(
             "input_shape must be three whole numbers (n_frames, n_mels, n_channels), each 1 or more. "
             f"Received: {input_shape!r}"
         )
-    module = registry.family(name)
+    module = family(name)
     if shape[0] < module.MIN_SHAPE[0] or shape[1] < module.MIN_SHAPE[1]:
         raise UserError(
             f"{name} needs features of at least {module.MIN_SHAPE[0]} frames x {module.MIN_SHAPE[1]} mels "
@@ -65,16 +67,21 @@ def build(
     if head not in heads.HEADS:
         raise UserError(f"head must be one of {', '.join(heads.HEADS)}.{nearest(head, heads.HEADS)} Received: {head!r}")
     options = {"channels": tuple(channels), "block_dropout": block_dropout}
-    registry.check_options(name, **options)
+    networks.check_options(name, **options)
     settings: dict[str, Any] = {}
     if head in ("cosine", "prototypes"):
         settings = {"scale": logit_scale}
     if head == "prototypes":
         settings |= {"distance": distance, "unknown": unknown}
     features = keras.Input(shape, name="features")
-    backbone = module.backbone(name.partition("/")[2], features, **registry.backbone_options(name, **options))
+    backbone = module.backbone(name.partition("/")[2], features, **networks.backbone_options(name, **options))
     logits = heads.HEADS[head](backbone, n_classes, dropout, **settings)
     return keras.Model(features, logits, name=name.replace("/", "_"))
+
+
+def family(name: str) -> Any:
+    """The module of a network's family, with its SOURCE (paper, URL), MIN_SHAPE, VARIANTS and `backbone`."""
+    return importlib.import_module(f"birdnet_fs.models.{networks.resolve(name).partition('/')[0]}")
 
 
 def with_outputs(model: keras.Model, names: Sequence[str]) -> keras.Model:

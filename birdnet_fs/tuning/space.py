@@ -14,8 +14,8 @@ from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import assigned, override, text
 from birdnet_fs.frontend import preset
-from birdnet_fs.models import resolve
 from birdnet_fs.runs.resolve import NEUTRAL_SETTINGS
+from birdnet_fs.schema.networks import resolve
 
 GROUPS = {"frontend": preset}
 DIGITS = 6  # significant digits of a drawn number, so that it is easy to read and write

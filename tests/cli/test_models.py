@@ -6,7 +6,7 @@ import pytest
 from birdnet_fs.cli.models import gflop
 from birdnet_fs.cli.models import models as verb
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.models.registry import Family, names
+from birdnet_fs.schema.networks import Family, names
 
 
 def test_gflop_equals_a_count_by_hand():
@@ -21,7 +21,7 @@ def test_gflop_equals_a_count_by_hand():
 
 def test_models_prints_one_row_per_network(capsys, monkeypatch):
     few = {"cnn": Family({"small": 192, "tiny": 48}), "efficientnet_v2": Family({"b0": 1280})}
-    monkeypatch.setattr("birdnet_fs.models.registry.FAMILIES", few)
+    monkeypatch.setattr("birdnet_fs.schema.networks.FAMILIES", few)
     verb(shape="501x128", n_classes=206)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == names()

@@ -7,11 +7,12 @@ nearest setting that works. The requirements of each program are data (table.py)
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from birdnet_fs import models, schema
+from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.text import escaped
 from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.export.targets.table import BIRDNET_30, TARGETS, InputContract, Target
+from birdnet_fs.schema import networks
 
 if TYPE_CHECKING:
     from birdnet_fs.runs.run import Run
@@ -149,11 +150,11 @@ def input_contract(row: Target, frontend: schema.FrontEnd) -> InputContract | No
 
 
 def _loops(run: "Run", row: Target) -> bool:
-    return row.format == "tflite" and models.family_row(run.experiment.model.name).recurrent
+    return row.format == "tflite" and networks.family_row(run.experiment.model.name).recurrent
 
 
 def _no_batch(name: str, run: "Run") -> str:
-    others = ", ".join(family for family, row in models.FAMILIES.items() if not row.recurrent)
+    others = ", ".join(family for family, row in networks.FAMILIES.items() if not row.recurrent)
     remedy = ""
     if name == "birdnet":
         remedy = f"train at {BIRDNET_30} ({_settings(BIRDNET_30)}), where {name} passes one segment per call, or "
@@ -207,11 +208,11 @@ def _check_width(name: str, contract: InputContract, run: "Run") -> None:
     width = _embedding_width(run)
     if width == contract.embeddings:
         return
-    fitting = ", ".join(n for n in models.names() if models.embedding_width(n) == contract.embeddings)
+    fitting = ", ".join(n for n in networks.names() if networks.embedding_width(n) == contract.embeddings)
     raise UserError(
         f"{name} reads embeddings of {contract.embeddings:,} numbers from a model for {contract}; those of "
-        f"{models.resolve(run.experiment.model.name)} have {width:,}. Export without --embeddings, or train a network "
-        f"whose embeddings have {contract.embeddings:,} ({fitting})."
+        f"{networks.resolve(run.experiment.model.name)} have {width:,}. Export without --embeddings, or train a "
+        f"network whose embeddings have {contract.embeddings:,} ({fitting})."
     )
 
 
@@ -239,6 +240,7 @@ def _check_names(name: str, run: "Run") -> None:
 
 def _embedding_width(run: "Run") -> int:
     """Width of the embedding of a run; its network is built for this, without weights."""
+    from birdnet_fs import models
     from birdnet_fs.runs.run import build_network
 
     return int(models.with_outputs(build_network(run.experiment, len(run.classes)), ["embedding"]).output.shape[-1])

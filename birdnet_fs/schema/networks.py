@@ -1,16 +1,16 @@
-"""The registered network families: one row each, with the properties that other rooms need.
+"""The networks that `model.name` chooses from: one row for each family, with the properties that other rooms need.
 
-A new family is one file with the name of the family (holding SOURCE, MIN_SHAPE, VARIANTS and `backbone`) and one row
-below. No other room names a family: it reads `family_row`.
+A new family is one file models/FAMILY.py (holding SOURCE, MIN_SHAPE, VARIANTS and `backbone`) and one row below. No
+room but this and models/ names a family: it reads `family_row`. The table is here, above models/, so that a name is
+checked before Keras is imported, which takes seconds.
 """
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from birdnet_fs.core.errors import UserError, nearest
-from birdnet_fs.schema import Model
+from birdnet_fs.schema.model import Model
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,6 @@ def embedding_width(name: str) -> int:
     2048
     """
     return family_row(name).embedding_widths[resolve(name).partition("/")[2]]
-
-
-def family(name: str) -> Any:
-    """The module of a network's family, with its SOURCE (paper, URL), MIN_SHAPE, VARIANTS and `backbone`."""
-    return importlib.import_module(f"birdnet_fs.models.{resolve(name).partition('/')[0]}")
 
 
 def backbone_options(name: str, **values: Any) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import pytest
 
 from birdnet_fs import models
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.models import registry
-from birdnet_fs.schema import Model
+from birdnet_fs.schema import Model, networks
 
 
 def test_names_list_every_variant_once() -> None:
@@ -65,10 +64,10 @@ def test_options_are_the_arguments_of_the_backbone_with_the_defaults_of_the_sett
 
 def test_backbone_options_are_selected_by_variant() -> None:
     options = {"channels": (16,), "block_dropout": 0.3}
-    assert registry.backbone_options("prototypical", **options) == options
-    assert registry.backbone_options("prototypical/v2_conv_gate", **options) == options
-    assert registry.backbone_options("prototypical/v1", **options) == {"channels": (16,)}
-    assert registry.backbone_options("cnn", **options) == {}
+    assert networks.backbone_options("prototypical", **options) == options
+    assert networks.backbone_options("prototypical/v2_conv_gate", **options) == options
+    assert networks.backbone_options("prototypical/v1", **options) == {"channels": (16,)}
+    assert networks.backbone_options("cnn", **options) == {}
 
 
 @pytest.mark.parametrize(
