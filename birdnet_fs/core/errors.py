@@ -5,11 +5,36 @@ without a traceback and exits with status 2. Every other exception is a defect o
 """
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
     """Invalid input from the user: settings, files, labels or arguments."""
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxtuple, _SHORT.maxlist, _SHORT.maxdict = 4, 20, 20, 8
+_SHORT.maxstring = _SHORT.maxother = 200
+
+
+def shown(value: object) -> str:
+    """Format a value that was received for a message, at most about 200 characters of each text in it.
+
+    Args:
+        value: Any value, also one of megabytes.
+
+    Returns:
+        Its `repr`, shortened.
+
+    >>> shown("a" * 1000) == repr("a" * 98 + "..." + "a" * 99), shown([1, 2])
+    (True, '[1, 2]')
+    >>> shown(1 << 100_000)
+    'a whole number of 100,001 bits'
+    """
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a whole number of {value.bit_length():,} bits"  # repr refuses more than 4,300 digits
+    return _SHORT.repr(value)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.leftovers import PART, complete_replacement, is_temporary, remove_leftovers, temporary_name
+from birdnet_fs.core.text import escaped
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _searched: set[Path] = set()  # folders that `atomic_path` has searched for left-overs; a folder may hold 1e6 files
@@ -41,6 +42,23 @@ def check_output(folder: Path | str) -> None:
         raise UserError(f"An output folder was expected; {there} is a file. Give another folder with -o.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"There is no permission to write in {there}; give another folder with -o.")
+
+
+def refuse_link(path: Path, folder: Path, remedy: str) -> None:
+    """Refuse a part of a folder that is a link to a place outside of the folder; links inside it are followed.
+
+    A folder from somebody else must not decide which other files of this machine are read or written.
+
+    Args:
+        path: The part, which may not exist yet.
+        folder: The folder.
+        remedy: What to do, for the message.
+
+    Raises:
+        UserError: `path` leads to another place.
+    """
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise UserError(f"{escaped(path)} is a link to a place outside of {escaped(folder)}; {remedy}.")
 
 
 @contextlib.contextmanager

@@ -8,12 +8,13 @@ import ast
 import dataclasses
 import json
 import math
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from birdnet_fs.core.errors import UserError, nearest
+from birdnet_fs.core.errors import UserError, nearest, shown
 from birdnet_fs.core.renamed import refuse_setting
 
 Settings = TypeVar("Settings")
@@ -68,7 +69,7 @@ def assigned(settings: Any, assignments: Sequence[str], groups: Mapping[str, Gro
     for setting in assignments:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"A setting must be key=value. Received: {setting!r}")
+            raise UserError(f"A setting must be key=value. Received: {shown(setting)}")
         _set(plain, type(settings), key.strip(), value.strip(), groups or {})
     return plain
 
@@ -88,7 +89,7 @@ def _set(plain: dict[str, Any], cls: Any, key: str, text: str, groups: Mapping[s
         if name not in hints:
             prefix = "".join(f"{n}." for n in names[:depth])
             refuse_setting(key)
-            raise UserError(f"Unknown setting {key!r}.{nearest(key, [prefix + k for k in _names(cls)])}")
+            raise UserError(f"Unknown setting {shown(key)}.{nearest(key, [prefix + k for k in _names(cls)])}")
         hint, last, group = hints[name], depth == len(names) - 1, _group_class(hints[name])
         if last and group and text.lower() == "none" and hint is not group:
             node[name] = None
@@ -150,39 +151,40 @@ def _leaves(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
 def _parse(text: str, hint: Any, key: str) -> Any:
     wanted = _describe(hint)
     if hint is str:
-        return text
+        return _coerce(text, hint, key)
     if typing.get_origin(hint) is Literal:
         options = typing.get_args(hint)
         if text in options:
             return text
         refuse_setting(key, text)
-        raise UserError(f"{key} must be one of {', '.join(options)}.{nearest(text, options)} Received: {text!r}")
+        raise UserError(f"{key} must be one of {', '.join(options)}.{nearest(text, options)} Received: {shown(text)}")
     if hint is bool:
         if text.lower() in ("true", "false"):
             return text.lower() == "true"
-        raise UserError(f"{key} must be true or false. Received: {text!r}")
+        raise UserError(f"{key} must be true or false. Received: {shown(text)}")
     if typing.get_origin(hint) in (types.UnionType, typing.Union) and text.lower() in ("none", "null"):
         return None
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        raise UserError(f"{key} must be {wanted}. Received: {text!r}") from None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two for deeply nested parentheses
+        raise UserError(f"{key} must be {wanted}. Received: {shown(text)}") from None
     return _coerce(value, hint, key)
 
 
 def _coerce(value: Any, hint: Any, key: str) -> Any:
     """Convert a value from the command line or JSON to the annotated type, or raise UserError."""
-    error = UserError(f"{key} must be {_describe(hint)}. Received: {value!r}")
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and not math.isfinite(value):
-        raise error
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and _finite(value)
     if hint is float and number:
         return float(value)
     if hint is int and number and value == int(value):
         return int(value)
-    if hint in (str, bool) and isinstance(value, hint):
+    if hint is bool and isinstance(value, bool):
         return value
-    if typing.get_origin(hint) is Literal and value in typing.get_args(hint):
+    if hint is str and isinstance(value, str):
+        if "\0" in value or not _can_be_a_path(value):
+            raise UserError(f"{key} must be text without NUL or half of a surrogate pair. Received: {shown(value)}")
+        return value
+    if typing.get_origin(hint) is Literal and isinstance(value, str) and value in typing.get_args(hint):
         return value
     if typing.get_origin(hint) is tuple and isinstance(value, (list, tuple)):
         inner = typing.get_args(hint)
@@ -197,8 +199,23 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
                 return _coerce(value, option, key)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return from_dict(hint, value, f"{key}.")
-    refuse_setting(key, value)
-    raise error
+    refuse_setting(key, value if isinstance(value, str) else None)
+    raise UserError(f"{key} must be {_describe(hint)}. Received: {shown(value)}")
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of more than 1,024 bits
+        return False
+
+
+def _can_be_a_path(value: str) -> bool:
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _describe(hint: Any) -> str:
@@ -238,7 +255,7 @@ def from_dict(cls: type[Settings], value: Mapping[str, Any], prefix: str = "") -
     for name in value:
         if name not in hints:
             refuse_setting(prefix + name)
-            raise UserError(f"Unknown setting {prefix + name!r}.{nearest(name, hints)}")
+            raise UserError(f"Unknown setting {shown(prefix + name)}.{nearest(name, hints)}")
     given = {n: {"name": v} if isinstance(v, str) and _has_short_form(hints[n]) else v for n, v in value.items()}
     return cls(**{name: _coerce(v, hints[name], prefix + name) for name, v in given.items()})
 

@@ -4,11 +4,11 @@
 beside it pseudo.json, which names the run folders of the model.
 """
 
-import json
 from pathlib import Path
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.text import escaped
 
 TABLE = "pseudo.csv"
@@ -55,10 +55,9 @@ def read_labeling_runs(table: Path) -> tuple[Path, ...]:
     file = table.with_name(ABOUT)
     if not file.is_file():
         return ()
-    try:
-        return tuple(Path(run) for run in json.loads(file.read_text(encoding="utf-8"))["runs"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{escaped(file)} must be a JSON object with a list of run folders at the key 'runs' ({error!r}); run "
-            "birdnet-fs pseudo-label again."
-        ) from None
+    again = "run birdnet-fs pseudo-label again"
+    about = read_json(file, again)
+    runs = about.get("runs") if isinstance(about, dict) else None
+    if not isinstance(runs, list) or not all(isinstance(run, str) and "\0" not in run for run in runs):
+        raise UserError(f"{escaped(file)} must be a JSON object with a list of run folders at the key 'runs'; {again}.")
+    return tuple(Path(run) for run in runs)

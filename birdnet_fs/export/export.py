@@ -29,6 +29,7 @@ from birdnet_fs.export.targets import check as targets
 from birdnet_fs.export.targets import companion_files, labels
 from birdnet_fs.runs.folder_kind import refuse_other_results
 from birdnet_fs.runs.run import WEIGHTS, Run
+from birdnet_fs.runs.tensors import read_weights
 
 N_CALIBRATION = 200  # real segments from which int8 takes its activation ranges
 NEEDS = {"tflite": ("tensorflow", "ai_edge_litert"), "onnx": ("onnx", "onnxscript", "onnxruntime")}
@@ -108,7 +109,7 @@ def export_run(
     specs = _specs(run, target, input, precision, embeddings, any_batch)
     _check(specs[0], name, output)
     labels.label_lines(run.classes)
-    _check_weights(run)
+    read_weights(run.path / WEIGHTS)  # refuses numbers that are not finite before any process is started
     available = find_environments(environments)
     stems = [Path(file_name(name, target, spec)).stem for spec in specs]
     outdated = {stem + ending for stem in stems for ending in sidecars.OPTIONAL}
@@ -241,20 +242,3 @@ def _check(spec: ExportSpec, name: str, output: Path) -> None:
             raise UserError(
                 f'Exporting {spec.format} needs {module}; install it with: pip install "birdnet_fs[{extra}]"'
             )
-
-
-def _check_weights(run: Run) -> None:
-    """Raise UserError when weights are not finite, before any process is started."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        weights = load_file(run.path / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{run.path / WEIGHTS} is not a readable safetensors file ({error}).") from None
-    bad = [key for key, value in weights.items() if not np.isfinite(value).all()]
-    if bad:
-        raise UserError(
-            f"The weights of {run.path} must be finite; {bad[0]!r} holds NaN or infinity ({len(bad)} of "
-            f"{len(weights)} do). Train again or take an earlier run."
-        )

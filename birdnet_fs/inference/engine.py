@@ -107,8 +107,11 @@ class Engine:
             float32 [n, n_classes].
 
         Raises:
-            UserError: The shape is not [n, n_samples], a sample is not finite, or a logit is NaN or infinite.
+            UserError: The shape is not [n, n_samples], a sample is not finite, the answer of the model has another
+                shape than [n, n_classes], or a logit is NaN or infinite.
         """
+        if batch_size < 1:
+            raise UserError(f"batch_size must be 1 or more. Received: {batch_size}")
         if waveforms.ndim != 2 or waveforms.shape[1] != self.n_samples:
             raise UserError(f"Waveforms must be [n, {self.n_samples}]. Received shape: {list(waveforms.shape)}")
         # some models turn NaN into plausible logits
@@ -117,7 +120,14 @@ class Engine:
         waveforms = np.ascontiguousarray(waveforms, np.float32)
         found = np.empty((len(waveforms), len(self.classes)), np.float32)
         for start in range(0, len(waveforms), batch_size):
-            found[start : start + batch_size] = self.forward(waveforms[start : start + batch_size])
+            rows = waveforms[start : start + batch_size]
+            given = self.forward(rows)
+            if given.shape != (len(rows), len(self.classes)):  # one row would be spread over all without an error
+                raise UserError(
+                    f"The model must give logits [{len(rows)}, {len(self.classes)}] for {len(rows)} segments. Received "
+                    f"shape: {list(given.shape)}; its scores cannot be used."
+                )
+            found[start : start + batch_size] = given
         if not np.isfinite(found).all():
             raise UserError(
                 "The logits of the model hold NaN or infinity for this recording; its scores cannot be used."

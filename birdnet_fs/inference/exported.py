@@ -5,31 +5,23 @@ TFLite runs on `ai_edge_litert`, or on `tflite_runtime` where only that is insta
 """
 
 import importlib
-import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from birdnet_fs import schema
-from birdnet_fs.core.class_names import check_class_names
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import sha256
-from birdnet_fs.inference.activations import ACTIVATIONS, to_logits
+from birdnet_fs.core.text import escaped
+from birdnet_fs.inference.activations import to_logits
 from birdnet_fs.inference.engine import Engine, NumpyFunction, network_features
+from birdnet_fs.inference.sidecar import read_sidecar
 
 INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # in order of preference
-_SIDECAR: dict[str, type | tuple[type, ...]] = {
-    "format": int,
-    "sha256": str,
-    "classes": list,
-    "sample_rate_hz": int,
-    "segment_s": (int, float),
-    "input": str,
-    "output": str,
-    "activation": str,
-    "frontend": dict,
-}
+MAX_BYTES = 2_000_000_000  # of a file: the formats themselves have 2 GiB
+MAX_TENSOR = 2**28  # numbers of one tensor of a network, 1 GB
+ROUNDING = 0.02  # of a probability outside of 0..1, as an int8 network may give
 
 
 class ExportedNetwork(NamedTuple):
@@ -62,56 +54,77 @@ def open_artifact(path: Path, threads: int) -> Engine:
         UserError: The sidecar is missing or does not describe the file, or the runtime is not installed or cannot load
             it.
     """
-    sidecar = _read_sidecar(path)
-    spec = schema.FrontEnd.from_artifact(sidecar["frontend"])
-    if (spec.sample_rate_hz, spec.segment_s) != (sidecar["sample_rate_hz"], float(sidecar["segment_s"])):
-        raise UserError(f"{path.with_suffix('.json')} gives two sample rates or segment lengths; export the run again.")
+    sidecar = read_sidecar(path)
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{escaped(path)} must have {MAX_BYTES:,} bytes or fewer; export the run again.")
     identity = sha256(path)
-    if identity != sidecar["sha256"].lower():
-        raise UserError(f"{path} is not the file its sidecar describes (SHA-256 differs); copy both again.")
+    if identity != sidecar.sha256:
+        raise UserError(f"{escaped(path)} is not the file its sidecar describes (SHA-256 differs); copy both again.")
     network = (_open_tflite if path.suffix.lower() == ".tflite" else _open_onnx)(path, threads)
-    expected: tuple[int, ...] = (spec.n_samples,)
-    mel_first = sidecar.get("axes") == "mel_first"
-    if sidecar["input"] == "features":
-        expected = (*(reversed(spec.shape) if mel_first else spec.shape), spec.n_channels)
-    classes = tuple(sidecar["classes"])
-    if network.input_shape[1:] != expected or network.output_shape[-1] != len(classes):
+    expected, n_classes, spec = sidecar.input_shape, len(sidecar.classes), sidecar.frontend
+    fixed = network.input_shape[0] if network.input_shape else 0  # -1 for a batch of any size
+    fits = network.input_shape[1:] == expected and network.output_shape[-1:] == (n_classes,)
+    if not fits or fixed == 0 or fixed > MAX_TENSOR // math.prod(expected):
         raise UserError(
-            f"{path} must take [n, {', '.join(map(str, expected))}] and give [n, {len(classes)}]; it takes "
+            f"{escaped(path)} must take [n, {', '.join(map(str, expected))}] and give [n, {n_classes}]; it takes "
             f"{list(network.input_shape)} and gives {list(network.output_shape)}; export the run again."
         )
     for dtype in network.dtypes:
         if dtype != "float32":
-            raise UserError(f"{path} must take and give float32; it takes {dtype}; export it again.")
-    fixed = network.input_shape[0]  # -1 for a batch of any size
+            raise UserError(f"{escaped(path)} must take and give float32; it takes {dtype}; export it again.")
+
+    def answer(inputs: np.ndarray) -> np.ndarray:
+        try:
+            found = np.asarray(network.run(inputs))
+        except Exception as error:  # each runtime raises classes of its own
+            raise UserError(f"{escaped(path)} cannot be run ({_first_line(error)}); export the run again.") from None
+        if found.shape != (len(inputs), n_classes):
+            raise UserError(
+                f"{escaped(path)} must give [{len(inputs)}, {n_classes}] for {len(inputs)} segments; it gave "
+                f"{list(found.shape)}; export the run again."
+            )
+        return found
 
     def run(waveforms: np.ndarray) -> np.ndarray:
-        inputs = waveforms if sidecar["input"] == "waveform" else network_features(waveforms, spec)
-        if mel_first:
+        inputs = waveforms if sidecar.input == "waveform" else network_features(waveforms, spec)
+        if sidecar.mel_first:
             inputs = np.ascontiguousarray(inputs.swapaxes(1, 2))
         if fixed == -1:
-            return network.run(inputs)
+            return answer(inputs)
         short = -len(inputs) % fixed
         padded = np.concatenate([inputs, np.zeros((short, *inputs.shape[1:]), np.float32)])
-        found = [network.run(padded[start : start + fixed]) for start in range(0, len(padded), fixed)]
+        found = [answer(padded[start : start + fixed]) for start in range(0, len(padded), fixed)]
         return np.concatenate(found)[: len(inputs)]
 
     def forward(waveforms: np.ndarray) -> np.ndarray:
         found = run(waveforms)
-        return found if sidecar["output"] == "logits" else to_logits(found, sidecar["activation"]).astype(np.float32)
+        if sidecar.output == "logits":
+            return found
+        if found.min(initial=0) < -ROUNDING or found.max(initial=0) > 1 + ROUNDING:
+            raise UserError(
+                f"{escaped(path)} must give probabilities in 0..1, as its sidecar says; it gave {found.min():g} to "
+                f"{found.max():g}; export the run again."
+            )
+        return to_logits(found, sidecar.activation).astype(np.float32)
 
-    # a softmax may be exported as log-odds, which a sigmoid turns into its probabilities
-    one_label = sidecar["activation"] == "sigmoid" and bool(sidecar.get("one_label"))
-    return Engine(classes, spec, sidecar["activation"], identity, forward, one_label=one_label)
+    return Engine(sidecar.classes, spec, sidecar.activation, identity, forward, one_label=sidecar.one_label)
+
+
+def _first_line(error: Exception) -> str:
+    return escaped((str(error).strip().splitlines() or [type(error).__name__])[0][:300])
 
 
 def _open_tflite(path: Path, threads: int) -> ExportedNetwork:
+    interpreter_of = _interpreter()
     try:
-        interpreter = _interpreter()(model_path=str(path), num_threads=threads or None)
+        interpreter = interpreter_of(model_path=str(path), num_threads=threads or None)
+        sizes = [math.prod(map(int, tensor["shape"])) for tensor in interpreter.get_tensor_details()]
+        if max(sizes, default=0) > MAX_TENSOR:
+            raise ValueError(f"a tensor has {max(sizes):,} numbers, and {MAX_TENSOR:,} are the most that are read")
         interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"{path} does not load in this TFLite runtime ({str(error).splitlines()[0]}).") from None
-    source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    except (ValueError, RuntimeError, IndexError, UnicodeDecodeError) as error:
+        raise UserError(f"{escaped(path)} does not load in this TFLite runtime ({_first_line(error)}).") from None
 
     def run(batch: np.ndarray) -> np.ndarray:
         if tuple(interpreter.get_input_details()[0]["shape"]) != batch.shape:
@@ -121,7 +134,8 @@ def _open_tflite(path: Path, threads: int) -> ExportedNetwork:
         interpreter.invoke()
         return interpreter.get_tensor(result["index"])
 
-    input_shape = (int(source.get("shape_signature", source["shape"])[0]), *map(int, source["shape"][1:]))
+    signature = source.get("shape_signature", source["shape"])
+    input_shape = (*map(int, signature[:1]), *map(int, source["shape"][1:]))
     dtypes = (np.dtype(source["dtype"]).name, np.dtype(result["dtype"]).name)
     return ExportedNetwork(input_shape, tuple(map(int, result["shape"])), dtypes, run)
 
@@ -136,9 +150,9 @@ def _open_onnx(path: Path, threads: int) -> ExportedNetwork:
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        source, result = session.get_inputs()[0], session.get_outputs()[0]
     except Exception as error:  # onnxruntime raises classes of its own, which have no common base
-        raise UserError(f"{path} does not load in onnxruntime ({str(error).splitlines()[0]}).") from None
-    source, result = session.get_inputs()[0], session.get_outputs()[0]
+        raise UserError(f"{escaped(path)} does not load in onnxruntime ({_first_line(error)}).") from None
 
     def run(batch: np.ndarray) -> np.ndarray:
         return session.run([result.name], {source.name: batch})[0]
@@ -146,32 +160,6 @@ def _open_onnx(path: Path, threads: int) -> ExportedNetwork:
     shapes = [tuple(n if isinstance(n, int) else -1 for n in tensor.shape) for tensor in (source, result)]
     dtypes = ["float32" if tensor.type == "tensor(float)" else tensor.type for tensor in (source, result)]
     return ExportedNetwork(shapes[0], shapes[1], (dtypes[0], dtypes[1]), run)
-
-
-def _read_sidecar(model: Path) -> dict[str, Any]:
-    path = model.with_suffix(".json")
-    if not path.is_file():
-        raise UserError(
-            f"{model} needs its sidecar {path.name} in the same folder; copy it from where it was exported."
-        )
-    try:
-        sidecar = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not readable JSON ({error}); copy it again.") from None
-    for key, kind in _SIDECAR.items():
-        value = sidecar.get(key) if isinstance(sidecar, dict) else None
-        if not isinstance(value, kind):
-            raise UserError(f"{path}: {key!r} is missing or of the wrong type; export the run again.")
-    options = {"format": (1,), "input": ("waveform", "features"), "output": ("logits", "probabilities")}
-    options["activation"] = ACTIVATIONS
-    for key, known in options.items():
-        if sidecar[key] not in known:
-            raise UserError(f"{path}: {key!r} must be {' or '.join(map(str, known))}. Received: {sidecar[key]!r}")
-    names = sidecar["classes"]
-    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
-        raise UserError(f"{path}: 'classes' must name one or more classes, each once.")
-    check_class_names(names, str(path))
-    return sidecar
 
 
 def _interpreter() -> Any:

@@ -135,8 +135,9 @@ def adapt_weights(
     """
     patch = VARIANTS[variant].patch
     old, new = ((-(-shape[0] // patch), -(-shape[1] // patch)) for shape in (old_shape, new_shape))
-    if old == new:
-        return stored
+    positions = stored.get("tokens/positions")
+    if old == new or positions is None or positions.shape[:-1] != (1, 1 + old[0] * old[1]):
+        return stored  # positions that do not fit are refused with the other tensors
     return {**stored, "tokens/positions": resize_positions(stored["tokens/positions"], old, new)}
 
 

@@ -1,7 +1,6 @@
 """Metrics of a table of scores, and the files metrics.json and report.html."""
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_json
+from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.score_table import ScoreTable, read_scores
 from birdnet_fs.metrics import classification
@@ -22,6 +22,7 @@ from birdnet_fs.reports.stored_scores import METRICS, REPORT, SCORES, remember_m
 from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.run import CLASSES, VERSIONS, load_run
 
+MAX_BYTES = 200_000_000  # of a metrics.json: a confusion matrix of 4,000 classes
 HELD_OUT_LEDGER = "held_out.csv"  # status of every recording that was scored
 _DRAWS = (100, 1000)  # least and most bootstrap draws, fewer on large tables
 _DRAWN_CELLS = 300_000_000
@@ -225,10 +226,7 @@ def stored_json(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not readable JSON ({error}); delete it and evaluate again.") from None
+    stored = read_json(path, "delete it and evaluate again", max_bytes=MAX_BYTES)
     if not isinstance(stored, dict):
         raise UserError(f"{path} must hold a JSON object; delete it and evaluate again.")
     return stored

@@ -7,7 +7,6 @@ distillation read this folder and nothing else; opening one from an unknown sour
 """
 
 import hashlib
-import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -15,17 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from birdnet_fs import __version__
 from birdnet_fs.core.errors import UserError, nearest
-from birdnet_fs.core.files import sha256, write_json, write_text
+from birdnet_fs.core.files import refuse_link, sha256, write_json, write_text
 from birdnet_fs.core.folders import atomic_folder
+from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.leftovers import complete_replacement, remove_leftovers
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.partition import (
     PARTITION,
     write_partition,
 )
+from birdnet_fs.runs.config_file import MAX_BYTES, VERSIONS, newer_sentence, newer_version
 from birdnet_fs.runs.merged_partition import merged_partition
-from birdnet_fs.runs.run import CLASSES, CONFIG, ENSEMBLE, RESULTS, VERSIONS, WEIGHTS, Run, load_run, read_weights
+from birdnet_fs.runs.run import CLASSES, CONFIG, ENSEMBLE, RESULTS, WEIGHTS, Run, load_run
+from birdnet_fs.runs.tensors import read_shapes, read_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +39,10 @@ MEMBERS, POSITIONS = "members", "positions.safetensors"
 _COPIED = (WEIGHTS, CLASSES, VERSIONS, PARTITION, CONFIG)
 _CHECKED = (WEIGHTS, CLASSES, CONFIG)
 _OF_THE_ENSEMBLE = (ENSEMBLE, CLASSES, MEMBERS, POSITIONS, PARTITION, *RESULTS)  # replaced; other entries stay
+MAX_MEMBERS = 1000  # each is a network in memory
+LARGEST_POWER = 1000.0  # only the largest probability counts then; and the smallest, 1/1000, makes all of them equal
+AGAIN = "make the ensemble again with birdnet-fs ensemble"
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -97,11 +104,18 @@ class Ensemble:
         Raises:
             UserError: The file is missing or has been changed.
         """
-        file = self.path / POSITIONS
+        file, n_classes = self.path / POSITIONS, len(self.classes)
+        refuse_link(file, self.path, AGAIN)
         if not file.is_file() or sha256(file) != _read(self.path)[POSITIONS]:
-            raise UserError(f"{file} is missing or was changed; make the ensemble again with birdnet-fs ensemble.")
+            raise UserError(f"{file} is missing or was changed; {AGAIN}.")
+        shapes = read_shapes(file)
+        wanted = [str(i) for i in range(len(self.members))]
+        if sorted(shapes) != sorted(wanted) or any(len(s) != 2 or s[1] != n_classes for s in shapes.values()):
+            raise UserError(
+                f"{file} must hold a table [n_points, {n_classes}] for each of {len(wanted)} members; {AGAIN}."
+            )
         stored = read_weights(file)
-        return [stored[str(i)] for i in range(len(self.members))]
+        return [stored[name] for name in wanted]
 
 
 def is_ensemble(path: Path | str) -> bool:
@@ -126,6 +140,8 @@ def check_members(runs: Sequence[Run], how: str, power: float = POWER) -> None:
         raise UserError(f"combine must be one of {', '.join(COMBINE)}.{nearest(how, COMBINE)} Received: {how!r}")
     if not (power > 0 and math.isfinite(power)):
         raise UserError(f"power must be a number above 0. Received: {power}")
+    if not 1 / LARGEST_POWER <= power <= LARGEST_POWER:
+        raise UserError(f"power must be in {1 / LARGEST_POWER:g}..{LARGEST_POWER:g}. Received: {power}")
     if len(runs) < 2:
         raise UserError(f"An ensemble needs two runs or more. Received: {len(runs)}")
     for run in runs:
@@ -174,14 +190,16 @@ def save_ensemble(
         raise ValueError(f"how='rank' needs one table for each of {len(runs)} members. Received: {len(positions)}")
     stored = save({str(i): table for i, table in enumerate(positions)}) if how == "rank" else b""
     about = {
-        "format": 1,
+        "format": FORMAT,
+        "birdnet_fs": __version__,
         "combine": how,
         "power": power,
         "members": [{name: sha256(run.path / name) for name in _CHECKED} for run in runs],
         POSITIONS: hashlib.sha256(stored).hexdigest() if stored else "",
         "made_of": [escaped(run.path) for run in runs],
     }
-    if is_ensemble(path) and {**_read(path), "made_of": 0} == {**about, "made_of": 0}:
+    neutral = {"made_of": 0, "birdnet_fs": ""}
+    if is_ensemble(path) and {**_read(path), **neutral} == {**about, **neutral}:
         return load_ensemble(path)
     if path.exists() and not is_ensemble(path) and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"{path} is not empty and is not an ensemble; give another folder with -o.")
@@ -227,16 +245,20 @@ def load_ensemble(path: Path | str) -> Ensemble:
         The ensemble.
 
     Raises:
-        UserError: The folder is not an ensemble, or a file is missing, damaged or has been changed.
+        UserError: The folder is not an ensemble, a newer version wrote it, or a file is missing, damaged, a link to
+            another place, or has been changed.
     """
     path = Path(path)
     complete_replacement(path)
     about = _read(path)
-    members = tuple(load_run(path / MEMBERS / str(i)) for i in range(len(about["members"])))
+    folders = [path / MEMBERS / str(i) for i in range(len(about["members"]))]
+    for folder in folders:
+        refuse_link(folder, path, AGAIN)
+    members = tuple(load_run(folder) for folder in folders)
     for run, hashes in zip(members, about["members"], strict=True):
         for name in _CHECKED:
             if not isinstance(hashes, dict) or sha256(run.path / name) != hashes.get(name):
-                raise UserError(f"{run.path / name} was changed; make the ensemble again with birdnet-fs ensemble.")
+                raise UserError(f"{run.path / name} was changed; {AGAIN}.")
     check_members(members, about["combine"], about["power"])
     return Ensemble(path, about["combine"], float(about["power"]), members)
 
@@ -272,14 +294,20 @@ def _read(path: Path) -> dict[str, Any]:
     file = path / ENSEMBLE
     if not file.is_file():
         raise UserError(f"An ensemble folder with {ENSEMBLE} was expected at {path}; there is no such file.")
-    try:
-        about = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not readable JSON ({error}); make the ensemble again.") from None
+    refuse_link(file, path, AGAIN)
+    about = read_json(file, AGAIN, max_bytes=MAX_BYTES)
+    if newer := newer_version(about):
+        raise UserError(f"{newer_sentence(file, newer)}.")
     kinds: dict[str, Any] = {"format": int, "combine": str, "power": (int, float), "members": list, POSITIONS: str}
     for key, kind in kinds.items():
-        if not isinstance(about, dict) or not isinstance(about.get(key), kind):
-            raise UserError(f"{file}: {key!r} is missing or of the wrong type; make the ensemble again.")
-    if about["format"] != 1:
-        raise UserError(f"{file}: 'format' must be 1. Received: {about['format']}")
+        value = about.get(key) if isinstance(about, dict) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UserError(f"{file}: {key!r} is missing or of the wrong type; {AGAIN}.")
+    if about["format"] != FORMAT:
+        raise UserError(
+            f"{file}: 'format' must be {FORMAT}. Received: {about['format']}; this is birdnet_fs {__version__}: "
+            f"install a newer version, or {AGAIN}."
+        )
+    if len(about["members"]) > MAX_MEMBERS:
+        raise UserError(f"{file} must name {MAX_MEMBERS} members or fewer. Received: {len(about['members'])}")
     return about

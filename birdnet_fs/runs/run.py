@@ -6,6 +6,7 @@ Scoring, evaluation and export read it and nothing else. Opening a run from an u
 """
 
 import importlib.metadata
+import math
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 from birdnet_fs import __version__, schema
 from birdnet_fs.core.class_names import check_class_names
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.files import sha256, write_json, write_text
+from birdnet_fs.core.files import refuse_link, sha256, write_json, write_text
 from birdnet_fs.core.folders import atomic_folder
 from birdnet_fs.core.leftovers import complete_replacement
 from birdnet_fs.core.settings import to_dict
+from birdnet_fs.runs.classes_file import read_classes
 from birdnet_fs.runs.config_file import VERSIONS, read_experiment
+from birdnet_fs.runs.tensors import LARGEST_FILE, check_shapes, read_shapes, read_weights
+from birdnet_fs.schema import networks
 
 if TYPE_CHECKING:
     import keras
@@ -90,6 +94,7 @@ class Run:
         Returns:
             A Keras model: features [batch, n_frames, n_mels, n_channels] -> logits [batch, n_classes].
         """
+        _check_size(self)
         model = build_network(self.experiment, n_classes=len(self.classes))
         load_weights(model, self.path / WEIGHTS)
         return model
@@ -129,7 +134,8 @@ def load_run(path: Path | str) -> Run:
         The run; its weights are not loaded yet.
 
     Raises:
-        UserError: The folder is not a run, a newer version wrote it, or one of its files is missing or unreadable.
+        UserError: The folder is not a run, a newer version wrote it, or one of its files is missing, unreadable or a
+            link to another place.
     """
     path = Path(path)
     complete_replacement(path)
@@ -144,10 +150,11 @@ def load_run(path: Path | str) -> Run:
             if any(path.glob("fold[0-9]*/" + CONFIG)):
                 why = f"it holds folds; use one of them, or all as one model (birdnet-fs ensemble {path})"
             raise UserError(f"A run folder with {name} was expected at {path}; {why}.")
+        refuse_link(path / name, path, "copy the file itself into the folder")
+    if (path / WEIGHTS).stat().st_size > LARGEST_FILE:
+        raise UserError(f"{path / WEIGHTS} must have {LARGEST_FILE:,} bytes or fewer; copy the run again.")
     experiment = read_experiment(path / CONFIG)
-    classes = tuple((path / CLASSES).read_text(encoding="utf-8").splitlines())
-    if not classes or len(set(classes)) != len(classes):
-        raise UserError(f"{path / CLASSES} must name one or more classes, one per line, each once.")
+    classes = read_classes(path / CLASSES)
     check_class_names(classes, str(path / CLASSES))
     return Run(path=path, experiment=experiment, classes=classes)
 
@@ -216,27 +223,6 @@ def model_weights(model: "keras.Model") -> "dict[str, np.ndarray]":
     }
 
 
-def read_weights(file: Path | str) -> "dict[str, np.ndarray]":
-    """Read a `weights.safetensors`.
-
-    Args:
-        file: The file.
-
-    Returns:
-        Arrays of any shape [...] by variable path.
-
-    Raises:
-        UserError: The file is unreadable.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is not a readable safetensors file ({error}); copy the run again.") from None
-
-
 def load_weights(model: "keras.Model", file: Path | str) -> None:
     """Set the weights of a model from a `weights.safetensors`, in place.
 
@@ -245,21 +231,34 @@ def load_weights(model: "keras.Model", file: Path | str) -> None:
         file: The file.
 
     Raises:
-        UserError: The file is unreadable, or names or shapes differ; the first difference is named.
+        UserError: The file is unreadable, a number is not finite, or names or shapes differ; the first difference is
+            named.
     """
-    stored = read_weights(file)
     wanted = {v.path: v for v in model.weights if "seed_generator" not in v.path}
-    odd = sorted(set(stored) ^ set(wanted))
-    if odd:
-        side = "is missing from" if odd[0] in wanted else "is not in the network but is in"
-        raise UserError(f"The network and {file} do not fit: {odd[0]!r} {side} the file ({len(odd)} differ).")
+    check_shapes(file, read_shapes(file), {name: tuple(variable.shape) for name, variable in wanted.items()})
+    stored = read_weights(file)
     for name, variable in wanted.items():
-        if tuple(stored[name].shape) != tuple(variable.shape):
-            raise UserError(
-                f"The network and {file} do not fit: {name!r} has shape {tuple(stored[name].shape)} in the file, "
-                f"{tuple(variable.shape)} in the network."
-            )
         variable.assign(stored[name])
+
+
+def _check_size(run: Run) -> None:
+    """Refuse settings of a network that is much larger than the weights, before memory is taken for it."""
+    experiment, n_classes, file = run.experiment, len(run.classes), run.path / WEIGHTS
+    stored = read_shapes(file)
+    n_numbers = sum(map(math.prod, stored.values()))
+    n_head = n_classes * networks.embedding_width(experiment.model.name)
+    if n_head > n_numbers:
+        raise UserError(
+            f"The network and {file} do not fit: {run.path / CLASSES} names {n_classes:,} classes, whose head has "
+            f"{n_head:,} weights, and the file has {n_numbers:,}; copy the run again."
+        )
+    if experiment.model.channels:  # the only setting that changes the size of a network
+        import keras
+
+        with keras.device("meta"):  # shapes without memory
+            model = build_network(experiment, n_classes)
+        wanted = {v.path: tuple(v.shape) for v in model.weights if "seed_generator" not in v.path}
+        check_shapes(file, stored, wanted)
 
 
 def library_versions() -> dict[str, Any]:

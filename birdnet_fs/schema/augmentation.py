@@ -5,6 +5,30 @@ from typing import Literal
 
 from birdnet_fs.schema.checks import check, values
 
+# upper bounds of absolute values by the last part of the key; above, a segment is silence or noise only, or the work
+# of a step has no bound
+LARGEST = {
+    "rate": 20.0,  # of a stretch
+    "pitch": 20.0,
+    "time": 20.0,
+    "alpha": 1e6,
+    "snr_db": 300.0,  # float32 holds about 150 dB
+    "exponent": 20.0,
+    "low_pass_hz": 1e6,
+    "high_pass_hz": 1e6,
+    "db_per_octave": 240.0,  # order 40
+    "amplitude_db": 300.0,
+    "n": 1000,  # masks
+    "lengths": 1_048_576,
+    "deviation": 1e6,
+    "gain": 1e6,
+    "bias": 1e6,
+    "eq_db": 300.0,
+    "gain_db": 300.0,
+    "freq_shift": 4096,
+}
+SMALLEST_FACTOR = 0.05  # of speed, frequency and duration: a part of twenty segments becomes one
+
 
 @dataclass(frozen=True)
 class Shift:
@@ -156,10 +180,16 @@ class Augmentation:
     def __post_init__(self) -> None:
         for key, value in values(self, "augmentation."):
             name = key.rpartition(".")[2]
+            numbers = value if isinstance(value, tuple) else (value,)
+            if name in LARGEST:
+                fits = all(abs(number) <= LARGEST[name] for number in numbers)
+                check(fits, f"{key} must be {LARGEST[name]:g} or less", value)
             if isinstance(value, tuple):
                 check(value[0] <= value[1], f"{key} must be [lowest, highest]", list(value))
                 if name in ("rate", "pitch", "time") or name.endswith("_hz"):
                     check(value[0] > 0, f"{key} must be above 0", list(value))
+                if name in ("rate", "pitch", "time"):
+                    check(value[0] >= SMALLEST_FACTOR, f"{key} must be {SMALLEST_FACTOR:g} or more", list(value))
             elif name in ("p", "longest", "time", "freq") or name.endswith("_p"):
                 check(0 <= value <= 1, f"{key} must be in [0, 1]", value)
             elif name in ("alpha", "db_per_octave"):

@@ -1,10 +1,10 @@
 """Checks shared by all groups of settings."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.errors import UserError, shown
 
 
 def check(holds: bool, what: str, received: object) -> None:
@@ -19,7 +19,24 @@ def check(holds: bool, what: str, received: object) -> None:
         UserError: `holds` is false.
     """
     if not holds:
-        raise UserError(f"{what}. Received: {received!r}")
+        raise UserError(f"{what}. Received: {shown(received)}")
+
+
+def check_largest(group: Any, prefix: str, largest: Mapping[str, float]) -> None:
+    """Refuse settings above their bounds, which protect the memory and the time of whoever opens a stranger's run.
+
+    Args:
+        group: The settings.
+        prefix: Put before the keys in the message, as "training.".
+        largest: Largest absolute value by name; of a setting with several values the largest of each.
+
+    Raises:
+        UserError: A value is larger, or not a number.
+    """
+    for name, limit in largest.items():
+        value = getattr(group, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        check(all(abs(number) <= limit for number in numbers), f"{prefix}{name} must be {limit} or less", value)
 
 
 def values(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from birdnet_fs.schema.checks import check
+from birdnet_fs.schema.checks import check, check_largest
+
+# upper bounds, far above any use, so that a stranger's settings cannot take all memory or time
+LARGEST = {
+    "n_folds": 100_000,  # leave-one-recording-out on the largest collections
+    "fold": 100_000,
+    "limit": 1_000_000_000,
+    "segment_hop_s": 86_400.0,  # one day
+    "min_overlap_s": 86_400.0,
+}
+SHORTEST_HOP_S = 0.001  # one hour is then 3.6 million windows
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,13 @@ class Data:
         )
         check(0 <= self.val_fraction < 1, "data.val_fraction must be in [0, 1)", self.val_fraction)
         check(self.segment_hop_s >= 0, "data.segment_hop_s must be 0 or more seconds", self.segment_hop_s)
+        check(
+            self.segment_hop_s == 0 or self.segment_hop_s >= SHORTEST_HOP_S,
+            f"data.segment_hop_s must be 0 (a whole segment), or {SHORTEST_HOP_S:g} or more seconds",
+            self.segment_hop_s,
+        )
+        check(self.min_overlap_s >= 0, "data.min_overlap_s must be 0 or more seconds", self.min_overlap_s)
+        check_largest(self, "data.", LARGEST)
 
     @property
     def activation(self) -> str:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from birdnet_fs.schema.checks import check
+from birdnet_fs.schema.checks import check, check_largest
 
 SELF = "self"
+LARGEST = {"temperature": 1e6, "features": 1e6, "rounds": 100}  # each round is a whole training
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Distillation:
         check(0 <= self.alpha <= 1, "distillation.alpha must be in [0, 1]", self.alpha)
         check(self.temperature > 0, "distillation.temperature must be above 0", self.temperature)
         check(self.features >= 0, "distillation.features must be 0 (off) or more", self.features)
+        check_largest(self, "distillation.", LARGEST)
         check(self.rounds >= 1, "distillation.rounds must be 1 or more", self.rounds)
         check(
             self.rounds == 1 or self.teacher == SELF,

@@ -1,6 +1,7 @@
 """The experiment: all groups of settings, and the checks that involve several groups."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 
 from birdnet_fs.schema.augmentation import Augmentation
@@ -13,6 +14,8 @@ from birdnet_fs.schema.model import Model
 from birdnet_fs.schema.pseudo_labels import PseudoLabels
 from birdnet_fs.schema.training import Episodes, Training
 
+# features of one batch, or episode, in numbers: 4 GB in float32, sixteen times a batch of 1024 of 256 x 256
+MAX_BATCH_FEATURES = 2**30
 # settings that depend on a validation metric
 NEED_VALIDATION = "training.checkpoints.select=best, training.checkpoints.patience and training.schedule=plateau"
 
@@ -43,6 +46,7 @@ class Experiment:
             f"{NEED_VALIDATION} need validation clips: set data.val_fraction (for example 0.2) or data.split=70/15/15",
             self.data.val_fraction,
         )
+        self._check_batch()
         self._check_loss()
         self._check_augmentation()
         self._check_episodes()
@@ -69,6 +73,16 @@ class Experiment:
         if self.model.head != "cosine":
             return 1.0
         return self.model.logit_scale or ON_COSINES.get(self.training.loss.name, ON_COSINES["arcface"]).scale
+
+    def _check_batch(self) -> None:
+        n_items = self.episodes.n_clips if self.episodes else self.training.batch_size
+        n_features = math.prod(self.frontend.shape) * self.frontend.n_channels
+        key = "episodes.n_way" if self.episodes else "training.batch_size"
+        check(
+            n_items * n_features <= MAX_BATCH_FEATURES,
+            f"{key} must be smaller: a batch must have {MAX_BATCH_FEATURES} features or fewer",
+            f"{n_items} x {n_features}",
+        )
 
     def _check_episodes(self) -> None:
         if self.episodes is None:

@@ -1,12 +1,13 @@
 """The front-end: parameters of the transform from waveform to log-mel features."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from birdnet_fs.core.settings import from_dict, to_dict
-from birdnet_fs.schema.checks import check
+from birdnet_fs.schema.checks import check, check_largest
 
 # field here -> key in an artifact's JSON; deployed readers rely on these keys and values
 ARTIFACT_KEYS = {
@@ -15,6 +16,30 @@ ARTIFACT_KEYS = {
     "normalize_eps": "normalise_eps",
 }
 ARTIFACT_SIDES = {"center": "centre"}  # values of keep_from
+
+# Upper bounds, so that a stranger's front-end cannot take all memory or time; each is several times the largest use in
+# the field, and each total limits what one segment takes.
+LARGEST = {
+    "segment_s": 3600.0,
+    "preemphasis": 1.0,
+    "n_fft": 131_072,  # bins of 0.25 Hz at 32 kHz
+    "hop_length": 8_388_608,  # one frame in the longest segment
+    "n_mels": 4096,
+    "amin": 1e9,
+    "top_db": 1000.0,
+    "keep_frames": 1_048_576,
+    "resize": 65_536,
+    "normalize_eps": 1e9,
+    "n_channels": 16,
+    "pcen_bias": 1e9,
+    "pcen_time_constant_s": 3600.0,
+    "pcen_eps": 1e9,
+}
+MAX_SAMPLES = 2**23  # of a segment: 3 minutes at 48 kHz, 17 s at 500 kHz; 32 MB
+MAX_STFT = 2**26  # frames x n_fft: half-overlapping frames of the longest segment take an eighth of it
+MAX_FEATURES = 2**22  # frames x bands x channels, in every step: 16 MB, which networks multiply by a hundred
+MAX_MATRIX = 2**24  # bands x bins of the filter bank, and the matrices that resize: 128 MB in float64
+TINIEST = 1e-30  # of pcen_eps: float32 holds 1e-38
 
 
 @dataclass(frozen=True)
@@ -71,6 +96,7 @@ class FrontEnd:
             "frontend.sample_rate_hz must be in 1000..1000000",
             self.sample_rate_hz,
         )
+        check_largest(self, "frontend.", LARGEST)
         check(self.segment_s > 0, "frontend.segment_s must be above 0 s", self.segment_s)
         check(self.n_fft >= 16, "frontend.n_fft must be 16 or more samples", self.n_fft)
         check(self.n_fft % 2 == 0, "frontend.n_fft must be even", self.n_fft)
@@ -88,6 +114,7 @@ class FrontEnd:
         )
         check(self.n_mels >= 1, "frontend.n_mels must be 1 or more", self.n_mels)
         check(self.amin > 0, "frontend.amin must be above 0", self.amin)
+        check(self.normalize_eps >= 0, "frontend.normalize_eps must be 0 or more", self.normalize_eps)
         check(self.top_db >= 0, "frontend.top_db must be 0 (no limit) or more dB", self.top_db)
         check(self.keep_frames >= 0, "frontend.keep_frames must be 0 (all) or more", self.keep_frames)
         check(
@@ -102,6 +129,41 @@ class FrontEnd:
             f"frontend.segment_s must be {self.min_samples / self.sample_rate_hz:g} s or more (one frame)",
             self.segment_s,
         )
+        self._check_totals()
+
+    def _check_totals(self) -> None:
+        """Refuse a front-end of which one segment takes too much, before anything of its size is made."""
+        n_samples, n_frames = self.n_samples, self.n_frames_stft
+        check(
+            n_samples <= MAX_SAMPLES,
+            f"frontend.segment_s must be {MAX_SAMPLES / self.sample_rate_hz:g} s or less ({MAX_SAMPLES} samples)",
+            self.segment_s,
+        )
+        check(
+            n_frames * self.n_fft <= MAX_STFT,
+            f"frontend.n_fft times the STFT frames of a segment must be {MAX_STFT} or less; set a longer "
+            "frontend.hop_length or a shorter frontend.segment_s",
+            f"{self.n_fft} x {n_frames}",
+        )
+        kept = self.keep_frames or n_frames
+        sizes = ((n_frames, self.n_mels), (kept, self.n_mels), (*self.shape, self.n_channels))
+        for size in sizes:
+            check(
+                math.prod(size) <= MAX_FEATURES,
+                f"The features of a segment must be {MAX_FEATURES} numbers or fewer; set fewer frontend.n_mels or "
+                "n_channels, a longer hop_length, or smaller keep_frames and resize",
+                " x ".join(map(str, size)),
+            )
+        matrices = [(self.n_mels, self.n_fft // 2 + 1)]
+        if self.resize != (0, 0):
+            matrices += [(kept, self.resize[0]), (self.n_mels, self.resize[1])]
+        for rows, columns in matrices:
+            check(
+                rows * columns <= MAX_MATRIX,
+                f"The matrices of the front-end must have {MAX_MATRIX} numbers or fewer (frontend.n_mels x (n_fft / 2 "
+                "+ 1), and frames or bands before x after frontend.resize)",
+                f"{rows} x {columns}",
+            )
 
     def _check_pcen(self) -> None:
         default = {f.name: f.default for f in dataclasses.fields(self)}
@@ -127,6 +189,7 @@ class FrontEnd:
         )
         for name in ("pcen_bias", "pcen_time_constant_s", "pcen_eps"):
             check(getattr(self, name) > 0, f"frontend.{name} must be above 0", getattr(self, name))
+        check(self.pcen_eps >= TINIEST, f"frontend.pcen_eps must be {TINIEST:g} or more", self.pcen_eps)
         for name in ("pcen_gain", "pcen_power"):
             check(0 <= getattr(self, name) <= 2, f"frontend.{name} must be in [0, 2]", getattr(self, name))
         check(0 < self.pcen_scale <= 2.0**64, "frontend.pcen_scale must be above 0, up to 2 ** 64", self.pcen_scale)

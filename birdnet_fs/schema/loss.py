@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from birdnet_fs.schema.checks import check
+from birdnet_fs.schema.checks import check, check_largest
 
 
 class OnCosines(NamedTuple):
@@ -14,6 +14,7 @@ class OnCosines(NamedTuple):
 
 
 ON_COSINES = {"arcface": OnCosines(30.0, 0.5), "circle": OnCosines(80.0, 0.4)}  # defaults of torch_impl
+LARGEST = {"focal_gamma": 100.0, "rare_class_weight": 1e6}  # above, every term of the loss is 0 or infinite
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Loss:
 
     def __post_init__(self) -> None:
         check(self.focal_gamma >= 1, "training.loss.focal_gamma must be 1 or more", self.focal_gamma)
+        check_largest(self, "training.loss.", LARGEST)
         check(0 <= self.margin < 1, "training.loss.margin must be in [0, 1); 0 = default of the loss", self.margin)
         check(0 <= self.label_smoothing < 1, "training.loss.label_smoothing must be in [0, 1)", self.label_smoothing)
         check(

@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from birdnet_fs.schema.checks import check
+from birdnet_fs.schema.checks import check, check_largest
+
+MAX_CHANNELS = 4096  # of one block, four times the widest published variant; two such blocks have 150 million weights
+MAX_BLOCKS = 16
+LARGEST = {"channels": MAX_CHANNELS, "logit_scale": 1e6}
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,12 @@ class Model:
     def __post_init__(self) -> None:
         check(0 <= self.dropout < 1, "model.dropout must be in [0, 1)", self.dropout)
         check(self.logit_scale >= 0, "model.logit_scale must be 0 (default) or more", self.logit_scale)
+        check(
+            len(self.channels) <= MAX_BLOCKS and all(n >= 1 for n in self.channels),
+            f"model.channels must be up to {MAX_BLOCKS} whole numbers of 1 or more",
+            list(self.channels),
+        )
+        check_largest(self, "model.", LARGEST)
         check(0 <= self.block_dropout < 1, "model.block_dropout must be in [0, 1)", self.block_dropout)
         other = "or export the float run without further training: birdnet-fs export RUN --precision int8"
         check(not self.quantized or self.head == "linear", f"model.quantized needs head=linear; {other}", self.head)

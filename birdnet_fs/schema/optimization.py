@@ -3,7 +3,21 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from birdnet_fs.schema.checks import check
+from birdnet_fs.schema.checks import check, check_largest
+
+# upper bounds, far above any use
+MOST_EPOCHS = 100_000  # also the bound of training.epochs
+LARGEST_OF_OPTIMIZER = {
+    "weight_decay": 1e3,
+    "clip_norm": 1e9,
+    "accumulate": 65_536,  # with a batch of 1 the largest published batches
+    "swa_epochs": MOST_EPOCHS,
+}
+LARGEST_OF_SCHEDULE = {
+    "warmup_epochs": MOST_EPOCHS,
+    "step_epochs": MOST_EPOCHS,
+    "plateau_patience": MOST_EPOCHS,
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,7 @@ class Optimizer:
         check(self.accumulate >= 1, "training.optimizer.accumulate must be 1 or more", self.accumulate)
         check(0 <= self.ema < 1, "training.optimizer.ema must be in [0, 1)", self.ema)
         check(self.swa_epochs >= 0, "training.optimizer.swa_epochs must be 0 or more epochs", self.swa_epochs)
+        check_largest(self, "training.optimizer.", LARGEST_OF_OPTIMIZER)
         check(
             not (self.swa_epochs and self.ema),
             "training.optimizer.swa_epochs and training.optimizer.ema are two averages of the weights; set one of them "
@@ -64,6 +79,7 @@ class Schedule:
             self.min_learning_rate,
         )
         check(self.step_epochs >= 1, "training.schedule.step_epochs must be 1 or more", self.step_epochs)
+        check_largest(self, "training.schedule.", LARGEST_OF_SCHEDULE)
         check(0 < self.step_factor <= 1, "training.schedule.step_factor must be in (0, 1]", self.step_factor)
         check(
             0 < self.plateau_factor < 1,

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from birdnet_fs.schema.checks import check
+from birdnet_fs.schema.checks import check, check_largest
+
+LARGEST = {"power": 1000.0, "amount": 1000.0}  # above, all but one probability are 0; 1000 windows for each clip
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class PseudoLabels:
             check(0 <= getattr(self, name) < 1, f"pseudo_labels.{name} must be in [0, 1)", getattr(self, name))
         check(self.power > 0, "pseudo_labels.power must be above 0", self.power)
         check(self.amount >= 0, "pseudo_labels.amount must be 0 or more", self.amount)
+        check_largest(self, "pseudo_labels.", LARGEST)
         check(0 <= self.mix <= 1, "pseudo_labels.mix must be in [0, 1]", self.mix)
         check(
             not self.table or bool(self.amount or self.mix),

@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from birdnet_fs.schema.checks import check
+from birdnet_fs.schema.checks import check, check_largest
+
+# upper bounds of the items in an epoch, whose list is held in memory
+LARGEST = {
+    "crops_per_clip": 10_000,
+    "seconds_per_crop": 86_400.0,
+    "min_clips_per_class": 1_000_000,
+    "max_clips_per_class": 1_000_000_000,
+}
+SHORTEST_PER_CROP_S = 0.01  # one hour is then 360,000 crops
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,12 @@ class Sampling:
             not self.seconds_per_crop or not (self.min_clips_per_class or self.max_clips_per_class),
             "training.sampling.seconds_per_crop and min_clips_per_class or max_clips_per_class both set how often a "
             "clip occurs; set seconds_per_crop=0, or the other two",
+            self.seconds_per_crop,
+        )
+        check_largest(self, "training.sampling.", LARGEST)
+        check(
+            self.seconds_per_crop == 0 or self.seconds_per_crop >= SHORTEST_PER_CROP_S,
+            f"training.sampling.seconds_per_crop must be 0 (off), or {SHORTEST_PER_CROP_S:g} or more seconds",
             self.seconds_per_crop,
         )
         for name in ("min_clips_per_class", "max_clips_per_class"):

@@ -4,10 +4,32 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from birdnet_fs.schema.checks import check
+from birdnet_fs.schema.checks import check, check_largest
 from birdnet_fs.schema.loss import Loss
-from birdnet_fs.schema.optimization import Optimizer, Schedule
+from birdnet_fs.schema.optimization import MOST_EPOCHS, Optimizer, Schedule
 from birdnet_fs.schema.sampling import Sampling
+
+# upper bounds, far above any use, so that a stranger's settings cannot take all memory or time
+LARGEST = {
+    "epochs": MOST_EPOCHS,
+    "batch_size": 65_536,  # twice the largest published batches; schema.experiment bounds the features of a batch
+    "min_steps": 1_000_000_000,
+    "max_steps": 1_000_000_000,
+    "learning_rate": 1e4,
+    "threads": 1024,
+    "workers": 1024,  # processes, each of hundreds of megabytes
+}
+LARGEST_OF_FINETUNING = {"freeze_blocks": 10_000, "unfreeze_epoch": MOST_EPOCHS}
+LARGEST_OF_CHECKPOINTS = {"patience": MOST_EPOCHS, "n_best": 10_000}
+LARGEST_OF_EPISODES = {
+    "n_way": 10_000,
+    "n_shot": 10_000,
+    "n_query": 10_000,
+    "n_train": 10_000_000,
+    "n_val": 10_000_000,
+    "n_test": 10_000_000,
+}
+MOST_CLIPS = 65_536  # of an episode, which is one batch
 
 
 @dataclass(frozen=True)
@@ -21,6 +43,7 @@ class Finetuning:
     def __post_init__(self) -> None:
         freeze, unfreeze = self.freeze_blocks, self.unfreeze_epoch
         check(freeze >= -1, "training.finetuning.freeze_blocks must be -1 (all) or more", freeze)
+        check_largest(self, "training.finetuning.", LARGEST_OF_FINETUNING)
         check(unfreeze >= 0, "training.finetuning.unfreeze_epoch must be 0 or more epochs", unfreeze)
         check(
             not unfreeze or bool(freeze),
@@ -43,6 +66,7 @@ class Checkpoints:
     def __post_init__(self) -> None:
         for name in ("patience", "n_best"):
             check(getattr(self, name) >= 0, f"training.checkpoints.{name} must be 0 or more", getattr(self, name))
+        check_largest(self, "training.checkpoints.", LARGEST_OF_CHECKPOINTS)
 
     @property
     def needs_validation(self) -> bool:
@@ -87,6 +111,7 @@ class Training:
             f"training.min_steps ({self.min_steps})",
             self.max_steps,
         )
+        check_largest(self, "training.", LARGEST)
         check(self.learning_rate > 0, "training.learning_rate must be above 0", self.learning_rate)
         check(
             self.schedule.min_learning_rate <= self.learning_rate,
@@ -133,3 +158,14 @@ class Episodes:
             check(getattr(self, name) >= 1, f"episodes.{name} must be 1 or more", getattr(self, name))
         for name in ("n_val", "n_test"):
             check(getattr(self, name) >= 0, f"episodes.{name} must be 0 (none) or more", getattr(self, name))
+        check_largest(self, "episodes.", LARGEST_OF_EPISODES)
+        check(
+            self.n_clips <= MOST_CLIPS,
+            f"episodes.n_way * (n_shot + n_query) must be {MOST_CLIPS} clips or fewer",
+            self.n_clips,
+        )
+
+    @property
+    def n_clips(self) -> int:
+        """Clips of one episode, support and query."""
+        return self.n_way * (self.n_shot + self.n_query)

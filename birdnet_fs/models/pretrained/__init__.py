@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 KERAS, TORCH = (".h5", ".keras"), (".pth",)
 SUFFIXES = {"efficientnet_v2": (*KERAS, *TORCH), "convnext": (*KERAS, *TORCH), "resnet": TORCH, "panns": TORCH}
+MAX_BYTES = 2_000_000_000  # of a file: four times the largest published one
 MOST_NAMED = 4  # most names of one kind in a message
 Values = dict[str, np.ndarray]  # by variable path of our network
 
@@ -58,6 +59,8 @@ def load(model: "keras.Model", file: Path | str, *, name: str) -> bool:
         raise UserError(f"model.weights of {name} must be {kinds}a run folder of {name}. Received: {str(file)!r}")
     from birdnet_fs.models.pretrained import keras_h5, panns_pth, torchvision_pth
 
+    if file.stat().st_size > MAX_BYTES:
+        raise UserError(f"model.weights must be a file of {MAX_BYTES:,} bytes or fewer. Received: {str(file)!r}")
     unused: list[str] = []
     if file.suffix in KERAS:
         values, unused = keras_h5.mapped(model, name, keras_h5.read(file))
@@ -89,7 +92,8 @@ def set_weights(
         Whether the head was set.
 
     Raises:
-        UserError: Tensors of the backbone are missing, of another shape, or have no variable; the message names them.
+        UserError: Tensors of the backbone are missing, of another shape, not finite, or have no variable; the message
+            names them.
     """
     from birdnet_fs.models.heads import WEIGHTS as HEAD
 
@@ -111,6 +115,13 @@ def set_weights(
     if any(faults.values()):
         found = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults.items() if names)
         raise UserError(f"The weights in {source} do not fit the network {model.name}: {found}.")
+    bad = [path for path in backbone if not np.isfinite(values[path]).all()]
+    bad += [path for path in ours if head and fits[path] and not np.isfinite(values[path]).all()]
+    if bad:
+        raise UserError(
+            f"The weights in {source} must be finite; {len(bad)} tensors hold NaN or infinity: {_some(bad)}. Download "
+            "the file again, or use another model.weights."
+        )
     head = head and all(fits[path] for path in ours)
     for path in (*backbone, *(ours if head else ())):
         wanted[path].assign(values[path])
@@ -120,8 +131,8 @@ def set_weights(
 def adapt_channels(values: Values, n_channels: int) -> Values:
     """Adapt weights for images, whose first kernel is [height, width, 3, n], to another number of input channels."""
     kernel = values.get("stem_conv/kernel")
-    if kernel is None or kernel.shape[2] != 3 or n_channels == 3:
-        return values
+    if kernel is None or kernel.ndim != 4 or kernel.shape[2] != 3 or n_channels == 3:
+        return values  # `set_weights` refuses a kernel of another shape
     part = n_channels / 3  # of the sum over three equal channels
     mean = kernel.mean(2, keepdims=True).repeat(n_channels, axis=2)
     powers = {"stem_conv/bias": 1, "stem_bn/moving_mean": 1, "stem_bn/moving_variance": 2}

@@ -3,21 +3,22 @@
 Source: the checkpoints of https://zenodo.org/records/3987831 (Cnn14_mAP=0.431.pth, MobileNetV1_mAP=0.389.pth,
 MobileNetV2_mAP=0.383.pth) and the modules that wrote them (https://github.com/qiuqiangkong/audioset_tagging_cnn,
 pytorch/models.py). A checkpoint also holds the kernels of its front-end, which the package computes itself (preset
-"panns"), and the state of the sampler, a few NumPy arrays; both are ignored. `torch.load` reads tensors only and
-executes nothing in a file.
+"panns"), and the state of the sampler, a few NumPy arrays; both are ignored. Nothing in a file is executed
+(torch_file.py).
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.text import escaped
 from birdnet_fs.models.panns import VARIANTS
+from birdnet_fs.models.pretrained.torch_file import Placeholders, State, read_tensors
 
-State = dict[str, np.ndarray]  # torch's name of a tensor -> its values
 NOT_OURS = re.compile(r"(spectrogram_extractor|logmel_extractor)\..*|.*\.num_batches_tracked")
 HEAD = ("fc_audioset.weight", "fc_audioset.bias")  # of 527 classes
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
@@ -46,7 +47,7 @@ class _Unread:
         pass
 
 
-UNREAD: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+UNREAD: Placeholders = [
     (_Unread, name)
     for core in ("numpy.core", "numpy._core")
     for name in (f"{core}.multiarray._reconstruct", f"{core}.multiarray.scalar", "numpy.ndarray", "numpy.dtype")
@@ -65,20 +66,12 @@ def read(file: Path | str) -> State:
     Raises:
         UserError: The file is missing, damaged, no state dict, or holds code.
     """
-    import torch
-
     try:
-        with torch.serialization.safe_globals(UNREAD):
-            stored = torch.load(file, map_location="cpu", weights_only=True)
-        state = stored.get("model", stored) if isinstance(stored, dict) else None
-        if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-            raise TypeError("it holds no tensors by name")
-        return {name: tensor.detach().float().numpy() for name, tensor in state.items()}
-    except Exception as error:  # a damaged file fails in torch, zipfile or the unpickler, each in its own way
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it holds {found[1]}, which is never executed" if found else " ".join(str(error).split())[:200]
+        return read_tensors(file, UNREAD)
+    except ValueError as error:
         raise UserError(
-            f"{file} is not a readable PANNs checkpoint ({reason}); download it again, or save model.state_dict()."
+            f"{file} is not a readable PANNs checkpoint ({escaped(error)}); download it again, or save "
+            "model.state_dict()."
         ) from None
 
 

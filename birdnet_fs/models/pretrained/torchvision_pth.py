@@ -14,8 +14,9 @@ import keras
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.text import escaped
+from birdnet_fs.models.pretrained.torch_file import State, read_tensors
 
-State = dict[str, np.ndarray]  # torch's name of a tensor -> its values
 NOT_OURS = re.compile(r"(fc|classifier\.\d+)\.(weight|bias)|.*\.num_batches_tracked")  # class layer, and a counter
 SUFFIXES = {
     keras.layers.BatchNormalization: {
@@ -40,17 +41,12 @@ def read(file: Path) -> State:
     Raises:
         UserError: The file is damaged, or holds something else than a dictionary of tensors.
     """
-    import torch
-
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-            raise TypeError("it holds no tensors by name")
-        return {name: tensor.detach().float().numpy() for name, tensor in state.items()}
-    except Exception as error:  # a damaged file fails in torch, zipfile or the unpickler, each in its own way
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it holds {found[1]}, which is never executed" if found else " ".join(str(error).split())[:200]
-        raise UserError(f"{file} is not a readable state dict of torch ({reason}); save model.state_dict().") from None
+        return read_tensors(file)
+    except ValueError as error:
+        raise UserError(
+            f"{file} is not a readable state dict of torch ({escaped(error)}); save model.state_dict()."
+        ) from None
 
 
 def mapped(model: keras.Model, name: str, state: State) -> tuple[dict[str, np.ndarray], list[str]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from birdnet_fs import __version__, schema
+from birdnet_fs.core.errors import UserError, shown
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.settings import show
 from birdnet_fs.runs.history import HISTORY
@@ -40,13 +41,33 @@ class MLflow:
         self._client = _client(uri)
 
     @classmethod
+    def of_run(cls, output: Path, uri: str, run_id: str) -> "MLflow":
+        """Open the MLflow run of a finished training, which may have been done by somebody else.
+
+        Args:
+            output: The run folder.
+            uri: URI of the store, from `tracking.json`.
+            run_id: Identifier of the run in that store.
+
+        Returns:
+            The tracker.
+
+        Raises:
+            UserError: The store is neither the one beside the run folder nor that of MLFLOW_TRACKING_URI: a file does
+                not decide where something is sent.
+        """
+        if uri not in (os.environ.get("MLFLOW_TRACKING_URI", ""), _beside(output)):
+            raise UserError(f"its store is another one ({shown(uri)}), set MLFLOW_TRACKING_URI to send metrics there")
+        return cls(output, uri, run_id)
+
+    @classmethod
     def start(cls, experiment: schema.Experiment, output: Path) -> "MLflow":
         """Create an MLflow run with the settings of the experiment as parameters."""
         uri, artifacts = os.environ.get("MLFLOW_TRACKING_URI", ""), None
         if not uri:
             folder = output.resolve().parent / FOLDER
             folder.mkdir(parents=True, exist_ok=True)
-            uri, artifacts = f"sqlite:///{folder / DATABASE}", (folder / "artifacts").as_uri()
+            uri, artifacts = _beside(output), (folder / "artifacts").as_uri()
         client = _client(uri)
         found = client.get_experiment_by_name(EXPERIMENT)
         number = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location=artifacts)
@@ -99,6 +120,11 @@ def metric_name(column: str) -> str:
     """
     parts = (re.sub(r"[^\w\-. :]", "_", part) for part in column.split("/", 2))
     return "/".join(part if part.strip(".") else "_" for part in parts)[:_MAX_NAME_LENGTH]
+
+
+def _beside(output: Path) -> str:
+    """URI of the store in the folder of a run folder."""
+    return f"sqlite:///{output.resolve().parent / FOLDER / DATABASE}"
 
 
 def _client(uri: str) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from birdnet_fs import schema
+from birdnet_fs.core.files import refuse_link
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.settings import show
 
@@ -31,6 +32,7 @@ class TensorBoard:
 
     def __init__(self, output: Path, settings: str = "") -> None:
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        refuse_link(output / FOLDER, output, "remove it")
         self._path, self._settings = output / FOLDER / name, settings
 
     @classmethod

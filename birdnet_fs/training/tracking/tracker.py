@@ -5,7 +5,6 @@ An error of a tracker is reported once and never stops a training. A finished ru
 """
 
 import importlib.util
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_json
+from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.progress import say
 from birdnet_fs.runs.history import accuracy_columns
 from birdnet_fs.training.tracking.mlflow import MLflow
@@ -78,13 +78,13 @@ class Tracking:
         if not (output / TRACKING).is_file():
             return cls({})
         try:
-            places: dict[str, Any] = json.loads((output / TRACKING).read_text(encoding="utf-8"))
+            places: dict[str, Any] = read_json(output / TRACKING, "evaluate again without it")
             makers: dict[str, Callable[[], Tracker]] = {
                 "tensorboard": lambda: TensorBoard(output),
-                "mlflow": lambda: MLflow(output, **places["mlflow"]),
+                "mlflow": lambda: MLflow.of_run(output, **places["mlflow"]),
             }
             return cls({kind: makers[kind] for kind in places})
-        except (ValueError, KeyError, TypeError):
+        except (UserError, KeyError, TypeError):
             say(f"{output / TRACKING} is damaged; the metrics of the test are written to metrics.json only.")
             return cls({})
 
