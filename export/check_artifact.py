@@ -9,14 +9,22 @@ passed, 1 if one failed, 2 if the network could not be loaded.
 """
 
 import argparse
-import hashlib
 import importlib
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
-from reading import InputError, companion_file, outputs_of
+from reading import (
+    Artifact,
+    InputError,
+    as_floats,
+    companion_file,
+    guarded,
+    outputs_of,
+    printable,
+    read_arrays,
+    sha256,
+)
 
 READERS = {".tflite": "run_tflite", ".onnx": "run_onnx"}
 SUM_TOLERANCE = 1e-3  # of the sum of softmax probabilities in a segment
@@ -45,21 +53,20 @@ def check(model: Path) -> list[tuple[str, bool, str]]:
     found.append(("SHA-256 of the network", digest == sidecar["sha256"], digest))
     if sidecar["input"] == "features":
         digest = sha256(companion_file(stem, "_frontend.npz"))
-        found.append(("SHA-256 of the front-end", digest == sidecar["frontend_sha256"], digest))
+        found.append(("SHA-256 of the front-end", digest == sidecar.get("frontend_sha256"), digest))
     second = sidecar.get("embeddings")
     if second and second["enrolment"]:
         digest = sha256(companion_file(stem, "_enrolment.npz"))
         found.append(("SHA-256 of what enrollment needs", digest == second["enrolment"]["sha256"], digest))
     repeated = len(artifact.labels) - len(set(artifact.labels))
     found.append(("labels are unique", repeated == 0, f"{repeated} repeated"))
-    with np.load(companion_file(stem, "_golden.npz"), allow_pickle=False) as golden:
-        expected = {name: golden[name] for name in golden.files}
+    expected = read_golden(companion_file(stem, "_golden.npz"), artifact)
     waveforms = expected["waveforms"] / np.float32(32768)
     answers = [outputs_of(artifact, row.astype(np.float32)) for row in waveforms]
     given = np.stack([answer[0] for answer in answers])
     finite = all(bool(np.isfinite(output).all()) for answer in answers for output in answer)
     found.append(("no NaN or infinity", finite, f"{len(given)} golden waveforms"))
-    alive = given[:, : given.shape[1] - sidecar["n_constant"]]  # the logit of "unknown" is constant
+    alive = given[:, : given.shape[1] - sidecar.get("n_constant", 0)]  # the logit of "unknown" is constant
     dead = int((np.ptp(alive, axis=0) == 0).sum())
     found.append(("no class is dead", dead == 0, f"{dead} of {alive.shape[1]} constant"))
     kind = sidecar["output"]
@@ -78,9 +85,29 @@ def check(model: Path) -> list[tuple[str, bool, str]]:
     return found
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file as hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def read_golden(file: Path, artifact: Artifact) -> dict[str, np.ndarray]:
+    """Read the golden waveforms and the expected outputs.
+
+    Args:
+        file: MODEL_golden.npz.
+        artifact: The network.
+
+    Returns:
+        Array by name.
+
+    Raises:
+        InputError: The file is damaged, or an array is missing or has another shape than the network's.
+    """
+    expected, sidecar = read_arrays(file), artifact.sidecar
+    n_samples = round(sidecar["segment_s"] * sidecar["sample_rate_hz"])
+    n = len(expected["waveforms"]) if "waveforms" in expected and expected["waveforms"].ndim else 0
+    shapes = {"waveforms": (n, n_samples), sidecar["output"]: (n, len(artifact.labels)), "tolerance": ()}
+    if second := sidecar.get("embeddings"):
+        shapes |= {"embeddings": (n, second["width"]), "embeddings_tolerance": ()}
+    for name, shape in shapes.items():
+        if not n or name not in expected or expected[name].shape != shape:
+            raise InputError(f"{file} must hold {name!r} of shape {list(shape)}; copy it again.")
+    return {name: value if name == "waveforms" else as_floats(file, name, value) for name, value in expected.items()}
 
 
 def main() -> int:
@@ -89,13 +116,14 @@ def main() -> int:
     parser.add_argument(
         "model", type=Path, help="MODEL.tflite or MODEL.onnx, with the files named after it in its folder"
     )
-    try:
-        found = check(parser.parse_args().model)
-    except (InputError, OSError, KeyError, json.JSONDecodeError, ModuleNotFoundError) as error:
-        print(f"check_artifact.py: {error}", file=sys.stderr)
-        return 2
+    given = parser.parse_args()
+    return guarded("check_artifact.py", lambda: _check_and_print(given.model))
+
+
+def _check_and_print(model: Path) -> int:
+    found = check(model)
     for what, passed, detail in found:
-        print(f"{'ok  ' if passed else 'FAIL'}  {what}: {detail}")
+        print(f"{'ok  ' if passed else 'FAIL'}  {what}: {printable(detail)}")
     return 0 if all(passed for _, passed, _ in found) else 1
 
 

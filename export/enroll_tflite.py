@@ -12,7 +12,6 @@ reading.py and prototypes.py in the same folder.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -31,10 +30,13 @@ from reading import (
     companion_file,
     cut_segments,
     cut_windows,
+    guarded,
     outputs_of,
     pad_to,
     printable,
+    read_arrays,
     read_audio,
+    sha256,
 )
 from run_tflite import load
 
@@ -166,10 +168,9 @@ def open_network(model: Path) -> Network:
     file = companion_file(model.with_suffix(""), "_enrolment.npz")
     if not file.is_file():
         raise InputError(f"{file} is missing; copy the network together with the files named after it.")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != described["sha256"]:
+    if sha256(file) != described["sha256"]:
         raise InputError(f"{file} is not the file its sidecar describes (SHA-256 differs); copy both again.")
-    with np.load(file, allow_pickle=False) as stored:
-        constants = {name: stored[name] for name in stored.files}
+    constants = read_arrays(file)
     if described["distance"] not in ("euclidean", "cosine", "learnt"):
         raise InputError(
             f"{model} compares by {described['distance']!r}, which this script does not support; use a newer one."
@@ -179,7 +180,42 @@ def open_network(model: Path) -> Network:
     center = constants.get("centre")
     if described["distance"] == "learnt":  # has no center
         center = np.zeros(second["width"], np.float32)
+    check_arrays(file, described["distance"], second["width"], constants, center, dense)
     return Network(artifact, EmbeddingDistance(described["distance"], center, dense), constants)
+
+
+def check_arrays(
+    file: Path,
+    distance: str,
+    width: int,
+    constants: dict[str, np.ndarray],
+    center: np.ndarray | None,
+    dense: list[tuple[np.ndarray, np.ndarray]],
+) -> None:
+    """Check the shapes of the arrays of MODEL_enrolment.npz.
+
+    Args:
+        file: The file, for the message.
+        distance: How embeddings are compared.
+        width: Width of the embeddings.
+        constants: Its arrays.
+        center: Center of the embeddings.
+        dense: Kernel and bias of each layer of a learned distance.
+
+    Raises:
+        InputError: An array is missing, not numbers, or of another shape.
+    """
+    fits = center is None or center.shape == (width,)
+    sizes = [2 * width, *(kernel.shape[-1] if kernel.ndim else 0 for kernel, _ in dense)]
+    for i, (kernel, bias) in enumerate(dense):
+        fits = fits and kernel.shape == (sizes[i], sizes[i + 1]) and bias.shape == (sizes[i + 1],)
+    fits = fits and (distance != "learnt" or (len(dense) > 0 and sizes[-1] == 1))
+    if "labels" in constants:
+        labels, rows = constants["labels"], constants.get("embeddings", np.empty(0))
+        fits = fits and labels.ndim == 1 and labels.dtype.kind == "U" and rows.shape == (len(labels), width)
+    numbers = [value for name, value in constants.items() if name != "labels"]
+    if not fits or not all(value.dtype.kind in "fiu" and np.isfinite(value).all() for value in numbers):
+        raise InputError(f"{file} does not hold what enrollment into this network needs; copy it again.")
 
 
 def exported_support(network: Network) -> Support:
@@ -389,11 +425,7 @@ def main() -> int:
     score_parser.add_argument("--top", type=int, default=5, help="classes shown per segment")
     score_parser.add_argument("--json", action="store_true", help="all logits, as one line of JSON for each recording")
     given = parser.parse_args()
-    try:
-        return int(given.run(given))
-    except (InputError, OSError) as error:
-        warn(str(error))
-        return 2
+    return guarded("enroll_tflite.py", lambda: int(given.run(given)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reading import InputError
+from reading import InputError, read_arrays
 
 FORMAT = 1
 UNKNOWN = "unknown"
@@ -262,9 +262,8 @@ def open_prototypes(path: Path, encoder: str, width: int) -> Prototypes:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; write it with `enroll_tflite.py enroll`.")
+    values = read_arrays(path)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            values = {name: stored[name] for name in stored.files}
         number = int(values["format"])
         support = Support(values["labels"].tolist(), values["files"].tolist(), values["embeddings"])
         unknown = float(values["unknown"])

@@ -1,7 +1,8 @@
 """Read a recording, compute features, run an exported network and print its scores, with NumPy only.
 
 Shared by run_tflite.py and run_onnx.py, which add their runtime; this file must be in the same folder. WAV is read with
-the standard library; other formats need soundfile, another sample rate needs soxr.
+the standard library; other formats need soundfile, another sample rate needs soxr. Files may come from a stranger:
+sizes are bounded, all values are checked before they are used, and nothing in a file is executed.
 
 It is one file, though longer than those of the package may be, because it is copied by hand: a device that has it has
 everything, and of one version. For the same reason enroll_tflite.py holds all of its command.
@@ -10,8 +11,12 @@ everything, and of one version. For the same reason enroll_tflite.py holds all o
 import argparse
 import hashlib
 import json
+import math
+import os
 import sys
+import unicodedata
 import wave
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +24,46 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-OUTPUTS = ("logits", "probabilities")
+DEBUG = "BIRDNET_FS_DEBUG"  # environment variable: an unexpected error is shown in full
+# upper bounds; birdnet-fs has the same
+MAX_JSON, MAX_NETWORK, MAX_ARRAYS = 8_000_000, 2_000_000_000, 500_000_000  # bytes of a file, or of all its arrays
+MAX_SAMPLES, MAX_FEATURES, MAX_STFT = 2**23, 2**22, 2**26  # of a segment; the last is frames x n_fft
+MAX_NUMBERS = 2**28  # of one tensor
+# values of the sidecar: a type, or the options
+SIDECAR: dict[str, Any] = {
+    "sha256": str,
+    "classes": list,
+    "sample_rate_hz": int,
+    "segment_s": float,
+    "input": ("waveform", "features"),
+    "input_shape": list,
+    "output": ("logits", "probabilities"),
+    "activation": ("sigmoid", "softmax"),
+    "frontend": dict,
+}
+# values of its "frontend" that are read here: the options, or the lowest and highest value of a whole or real number
+FRONTEND: dict[str, Any] = {
+    "preemphasis": (float, -1, 1),
+    "n_fft": (int, 16, 131_072),
+    "hop_length": (int, 1, MAX_SAMPLES),
+    "pad_mode": ("constant", "reflect", "none"),
+    "amin": (float, 1e-37, 1e9),
+    "ref": ("one", "max"),
+    "top_db": (float, 0, 1000),
+    "pcen_gain": (float, 0, 2),
+    "pcen_bias": (float, 1e-30, 1e9),
+    "pcen_power": (float, 0, 2),
+    "pcen_time_constant_s": (float, 1e-9, 3600),
+    "pcen_eps": (float, 1e-30, 1e9),
+    "pcen_scale": (float, 1e-30, 2.0**64),
+    "pcen_start": ("one", "first"),
+    "normalise": ("none", "min_max", "z_score", "db_range"),
+    "normalise_when": ("last", "first"),
+    "normalise_eps": (float, 0, 1e9),
+    "keep_frames": (int, 0, 1_048_576),
+    "keep_from": ("start", "centre"),
+    "n_channels": (int, 1, 16),
+}
 
 
 class InputError(Exception):
@@ -86,35 +130,288 @@ def open_artifact(model: Path, suffix: str, open_runtime: Callable[[Path], Netwo
     for path in (model, companion_file(stem, ".json"), companion_file(stem, "_Labels.txt")):
         if not path.is_file():
             raise InputError(f"{path} is missing; copy the network together with the files named after it.")
-    try:
-        sidecar = json.loads(companion_file(stem, ".json").read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise InputError(f"{companion_file(stem, '.json')} is damaged; copy it again.") from None
-    if sidecar.get("format") != 1 or sidecar.get("output") not in OUTPUTS:
-        raise InputError(
-            f"{companion_file(stem, '.json')} has a format this reader does not support; use a newer reading.py."
-        )
-    if verify and hashlib.sha256(model.read_bytes()).hexdigest() != sidecar.get("sha256"):
+    sidecar = read_sidecar(companion_file(stem, ".json"))
+    if model.stat().st_size > MAX_NETWORK:
+        raise InputError(f"{model} must have {MAX_NETWORK:,} bytes or fewer; copy it again.")
+    if verify and sha256(model) != sidecar["sha256"]:
         raise InputError(f"{model} is not the file its sidecar describes (SHA-256 differs); copy both again.")
-    labels = companion_file(stem, "_Labels.txt").read_text(encoding="utf-8").splitlines()
+    labels = read_labels(companion_file(stem, "_Labels.txt"))
     constants = {}
     if sidecar["input"] == "features":
         file = companion_file(stem, "_frontend.npz")
         if not file.is_file():
             raise InputError(f"{file} is missing; a network that reads features needs it.")
-        with np.load(file, allow_pickle=False) as stored:
-            constants = {key: stored[key].astype(np.float64) for key in stored.files}
+        constants = {key: as_floats(file, key, value) for key, value in read_arrays(file).items()}
+        check_constants(file, sidecar, constants)
     network = open_runtime(model)
-    n_classes, second = network.widths[0], sidecar.get("embeddings")
+    n_classes, second = network.widths[0] if network.widths else 0, sidecar.get("embeddings")
     if second and (len(network.widths) <= second["output"] or network.widths[second["output"]] != second["width"]):
         raise InputError(f"{model} lacks the embeddings its sidecar describes: the files do not belong together.")
     shape = network.shape
+    if any((n or 1) < 1 for n in shape) or math.prod(n or 1 for n in shape) > MAX_NUMBERS:
+        raise InputError(
+            f"{model} reads {shape}, which is empty or more than {MAX_NUMBERS:,} numbers; export it again."
+        )
     if shape != sidecar["input_shape"] or n_classes != len(labels) or n_classes != len(sidecar["classes"]):
         raise InputError(
             f"{model} reads {shape} and gives {n_classes} classes, but its sidecar has {sidecar['input_shape']} and "
             f"{len(sidecar['classes'])}, and its labels file {len(labels)}: the files do not belong together."
         )
     return Artifact(sidecar, labels, constants, network)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The object.
+
+    Raises:
+        InputError: The file is missing, too large, or no JSON object of finite numbers.
+    """
+
+    def refuse(name: str) -> float:
+        raise ValueError(f"{name} is no number in JSON")
+
+    def whole(digits: str) -> int:
+        if len(digits) > 20:  # int() takes minutes for a million digits
+            raise ValueError(f"a number has {len(digits)} digits")
+        return int(digits)
+
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_JSON + 1)
+        if len(data) > MAX_JSON:
+            raise ValueError(f"it has more than {MAX_JSON:,} bytes")
+        value = json.loads(data.decode("utf-8"), parse_constant=refuse, parse_int=whole)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); copy it again.") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({first_line(error)}); copy it again.") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must hold a JSON object; copy it again.")
+    return value
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Read MODEL.json and check every value that this script reads.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        InputError: It is damaged, of a format of another version, or a value is missing or wrong.
+    """
+    sidecar = read_json(path)
+    if sidecar.get("format") != 1:
+        versions = sidecar.get("versions")
+        written = f", written by birdnet_fs {versions.get('birdnet_fs')}," if isinstance(versions, dict) else ""
+        raise InputError(f"{path}{written} has a format this reader does not support; use a newer reading.py.")
+    for key, kind in SIDECAR.items():
+        value = sidecar.get(key)
+        fits = value in kind if isinstance(kind, tuple) and isinstance(value, str) else is_a(value, kind)
+        if not fits:
+            what = f"one of {', '.join(kind)}" if isinstance(kind, tuple) else f"of type {kind.__name__}"
+            raise InputError(f"{path}: {key!r} must be {what}; use a newer reading.py, or export the run again.")
+    rate, n_samples = sidecar["sample_rate_hz"], sidecar["segment_s"] * sidecar["sample_rate_hz"]
+    if not 1000 <= rate <= 1_000_000 or not 1 <= n_samples <= MAX_SAMPLES:
+        raise InputError(f"{path}: sample_rate_hz and segment_s are out of range ({rate} Hz); export the run again.")
+    sizes = sidecar["input_shape"]
+    if not sizes or not all(size is None or is_a(size, int) for size in sizes):
+        raise InputError(f"{path}: 'input_shape' must be a list of sizes; export the run again.")
+    if not sidecar["classes"] or not all(isinstance(name, str) for name in sidecar["classes"]):
+        raise InputError(f"{path}: 'classes' must be a list of names; export the run again.")
+    if not is_a(sidecar.get("n_constant", 0), int):
+        raise InputError(f"{path}: 'n_constant' must be a number; export the run again.")
+    if sidecar["input"] == "features":
+        check_frontend(path, sidecar["frontend"])
+    second = sidecar.get("embeddings")
+    if second is not None:
+        fits = isinstance(second, dict) and is_a(second.get("output"), int) and is_a(second.get("width"), int)
+        described = second.get("enrolment") if fits else {}
+        texts = ("sha256", "encoder", "distance")
+        if described is not None:
+            fits = fits and isinstance(described, dict) and all(isinstance(described.get(key), str) for key in texts)
+        if not fits or not 0 < second["output"] < 100:
+            raise InputError(f"{path}: 'embeddings' is damaged; export the run again.")
+    return sidecar
+
+
+def check_frontend(path: Path, spec: dict[str, Any]) -> None:
+    """Check the settings of the front-end.
+
+    Args:
+        path: The sidecar, for messages.
+        spec: Its "frontend".
+
+    Raises:
+        InputError: A setting is missing or out of range.
+    """
+    if not isinstance(spec.get("compression"), str):
+        raise InputError(f"{path}: 'frontend' must have 'compression'; export the run again.")
+    for key, limits in FRONTEND.items():
+        if key.startswith("pcen_") and spec["compression"] != "pcen":
+            continue  # not used, and files of earlier versions lack it
+        value = spec.get(key)
+        if isinstance(limits[0], str):
+            fits, what = value in limits, f"one of {', '.join(limits)}"
+        else:
+            kind, low, high = limits
+            fits, what = is_a(value, kind) and low <= value <= high, f"a number in {low:g}..{high:g}"
+        if not fits:
+            raise InputError(f"{path}: 'frontend' must have {key!r}, {what}; export the run again.")
+
+
+def check_constants(file: Path, sidecar: dict[str, Any], constants: dict[str, np.ndarray]) -> None:
+    """Check that the arrays of MODEL_frontend.npz give the features that the network reads.
+
+    Args:
+        file: The file, for messages.
+        sidecar: MODEL.json.
+        constants: Its arrays.
+
+    Raises:
+        InputError: An array is missing or has another shape, or the features would be too large.
+    """
+    spec = sidecar["frontend"]
+    n_fft, hop = spec["n_fft"], spec["hop_length"]
+    n_samples = round(sidecar["segment_s"] * sidecar["sample_rate_hz"])
+    n_frames = (1 + (n_samples - n_fft) // hop) if spec["pad_mode"] == "none" else 1 + n_samples // hop
+    bands = constants.get("bands", np.empty(0))
+    fits = constants.get("window", np.empty(0)).shape == (n_fft,) and bands.ndim == 2
+    fits = fits and 0 < n_frames <= MAX_STFT // n_fft and bands.shape[1] == n_fft // 2 + 1
+    shape = [spec["keep_frames"] or n_frames, len(bands)]
+    for axis, name in enumerate(("resize_frames", "resize_bands")):
+        if fits and name in constants:
+            matrix = constants[name]
+            fits = matrix.ndim == 2 and matrix.shape[1] == shape[axis]
+            shape[axis] = len(matrix)
+    sizes = [*(reversed(shape) if sidecar.get("axes") == "mel_first" else shape), spec["n_channels"]]
+    if not fits or math.prod(sizes) > MAX_FEATURES or sizes != sidecar["input_shape"][1:]:
+        raise InputError(
+            f"{file} does not give the features of shape {sidecar['input_shape'][1:]} that the network reads; copy the "
+            "network together with the files named after it."
+        )
+
+
+def is_a(value: object, kind: type) -> bool:
+    """Whether a JSON value is of a type; a float may be written as a whole number, and is finite."""
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, (int, float)) and abs(value) < 1e300
+    return isinstance(value, kind)
+
+
+def read_labels(path: Path) -> list[str]:
+    """Read MODEL_Labels.txt.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its lines.
+
+    Raises:
+        InputError: It is too large, not UTF-8, or a line holds control characters.
+    """
+    with open(path, "rb") as file:
+        data = file.read(MAX_JSON + 1)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} must be UTF-8 text ({error}); copy it again.") from None
+    labels = text.splitlines()
+    if len(data) > MAX_JSON or any(unicodedata.category(c) == "Cc" for label in labels for c in label):
+        raise InputError(f"{path} must have {MAX_JSON:,} bytes or fewer, without control characters; copy it again.")
+    return labels
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read an .npz, whose sizes are compared with those of its file before any array is made.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Array by name.
+
+    Raises:
+        InputError: The file is missing, damaged, too large when unpacked, or holds objects.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if len(members) > 1000 or sum(member.file_size for member in members) > MAX_ARRAYS:
+                raise ValueError(f"unpacked, it has more than {MAX_ARRAYS:,} bytes")
+            for member in members:
+                with archive.open(member) as file:
+                    version = np.lib.format.read_magic(file)
+                    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                    shape, _, dtype = header[version](file)
+                if dtype.hasobject or math.prod(shape) * dtype.itemsize > member.file_size:
+                    raise ValueError(f"{member.filename} holds objects, or is shorter than it says")
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except Exception as error:  # a damaged file fails in zipfile, zlib or NumPy, each in its own way
+        raise InputError(
+            f"{path} is missing or damaged ({first_line(error)}); copy the network together with the files named after "
+            "it."
+        ) from None
+
+
+def as_floats(path: Path, name: str, value: np.ndarray) -> np.ndarray:
+    """An array of an .npz as float64; InputError when it is not of finite numbers."""
+    if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
+        raise InputError(f"{path}: {name!r} must be finite numbers; copy it again.")
+    return value.astype(np.float64)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error, without control characters."""
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0][:300])
+
+
+def printable(text: object) -> str:
+    """A text for the terminal: control characters and line breaks become backslash escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def guarded(script: str, command: Callable[[], int]) -> int:
+    """Run a command line; an error becomes one sentence on stderr and exit status 2.
+
+    Args:
+        script: Name of the script.
+        command: The command.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        return command()
+    except (InputError, OSError) as error:
+        said = str(error)
+    except Exception as error:  # a defect of the script; with DEBUG it is shown in full
+        if os.environ.get(DEBUG):
+            raise
+        said = f"unexpected {type(error).__name__} ({first_line(error)}); {DEBUG}=1 shows the full text, to report it."
+    print(f"{script}: {printable(said)}", file=sys.stderr)
+    return 2
 
 
 def scores_of(artifact: Artifact, segment: np.ndarray) -> np.ndarray:
@@ -133,7 +430,8 @@ def outputs_of(artifact: Artifact, segment: np.ndarray) -> list[np.ndarray]:
         Scores [n_classes] and, for a network with embeddings, the embedding [width].
 
     Raises:
-        InputError: The segment holds NaN or infinite samples.
+        InputError: The segment holds NaN or infinite samples, or the answer of the network has another shape than its
+            sidecar says, or NaN.
     """
     if not np.isfinite(segment).all():
         raise InputError("The recording holds NaN or infinite samples, for which no score is defined.")
@@ -145,7 +443,16 @@ def outputs_of(artifact: Artifact, segment: np.ndarray) -> list[np.ndarray]:
     batch = artifact.network.shape[0] or 1
     rows = np.zeros((batch, *value.shape), np.float32)  # a fixed batch is filled with silence
     rows[0] = value
-    return [output[0].copy() for output in artifact.network.forward(rows)]
+    try:
+        outputs = [np.asarray(output) for output in artifact.network.forward(rows)]
+    except Exception as error:  # each runtime raises classes of its own
+        raise InputError(f"The network cannot be run ({first_line(error)}); export the run again.") from None
+    shapes, wanted = [output.shape for output in outputs], [(batch, width) for width in artifact.network.widths]
+    if shapes != wanted or any(output.dtype != np.float32 for output in outputs):
+        raise InputError(f"The network must give float32 {wanted}, and gave {shapes}; export the run again.")
+    if not all(np.isfinite(output[0]).all() for output in outputs):
+        raise InputError("The network gave NaN or infinity, for which no score is defined; export the run again.")
+    return [output[0].copy() for output in outputs]
 
 
 def log_mel(waveform: np.ndarray, spec: dict[str, Any], constants: dict[str, np.ndarray]) -> np.ndarray:
@@ -417,11 +724,6 @@ def as_text(names: list[str], rows: list[tuple[float, float, np.ndarray]], activ
         yield f"{start:8.2f} {end:8.2f}  {shown}"
 
 
-def printable(text: str) -> str:
-    """The text with control characters and line breaks as backslash escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
 def companion_file(stem: Path, ending: str) -> Path:
     """The sidecar of an artifact with this ending, such as "_Labels.txt"."""
     return stem.with_name(stem.name + ending)
@@ -435,12 +737,12 @@ def score_command(script: str, load: Callable[[Path], Artifact]) -> int:
     parser.add_argument("--top", type=int, default=5, help="classes shown per segment")
     parser.add_argument("--json", action="store_true", help="all scores, as JSON")
     given = parser.parse_args()
-    try:
-        artifact = load(given.model)
-        rows = score(artifact, read_audio(given.audio, artifact.sidecar["sample_rate_hz"]))
-    except InputError as error:
-        print(f"{script}: {error}", file=sys.stderr)
-        return 2
+    return guarded(script, lambda: _score_and_print(given, load))
+
+
+def _score_and_print(given: argparse.Namespace, load: Callable[[Path], Artifact]) -> int:
+    artifact = load(given.model)
+    rows = score(artifact, read_audio(given.audio, artifact.sidecar["sample_rate_hz"]))
     kind = artifact.sidecar["output"]
     if given.json:
         print(json.dumps(as_json(artifact.classes, rows, kind)))

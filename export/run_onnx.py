@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from reading import Artifact, InputError, Network, open_artifact, score_command
+from reading import Artifact, InputError, Network, first_line, open_artifact, score_command
 
 
 def load(model: Path, *, verify: bool = True) -> Artifact:
@@ -39,9 +39,10 @@ def open_runtime(model: Path) -> Network:
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        given, wanted = session.get_inputs()[0], session.get_outputs()
+        widths = [int(output.shape[-1]) for output in wanted]
     except Exception as error:  # its errors have no common base class
-        raise InputError(f"{model} does not load in onnxruntime: {str(error).splitlines()[0]}") from None
-    given, wanted = session.get_inputs()[0], session.get_outputs()
+        raise InputError(f"{model} does not load in onnxruntime: {first_line(error)}") from None
 
     def forward(rows: np.ndarray) -> list[np.ndarray]:
         found: list[np.ndarray] = session.run(None, {given.name: rows})
@@ -49,7 +50,7 @@ def open_runtime(model: Path) -> Network:
 
     # an open batch has a name instead of a number
     shape = [n if isinstance(n, int) else None for n in given.shape]
-    return Network(shape, [int(output.shape[-1]) for output in wanted], forward)
+    return Network(shape, widths, forward)
 
 
 if __name__ == "__main__":

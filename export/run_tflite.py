@@ -7,12 +7,13 @@ MODEL_frontend.npz. The runtime is ai-edge-litert, or tflite-runtime where only 
 copied anywhere together with reading.py.
 """
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reading import Artifact, InputError, Network, open_artifact, score_command
+from reading import MAX_NUMBERS, Artifact, InputError, Network, first_line, open_artifact, score_command
 
 
 def load(model: Path, *, verify: bool = True) -> Artifact:
@@ -45,11 +46,14 @@ def open_runtime(model: Path) -> Network:
         extra = {"experimental_op_resolver_type": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
     try:
         interpreter = Interpreter(model_path=str(model), num_threads=1, **extra)
+        if any(math.prod(map(int, one["shape"])) > MAX_NUMBERS for one in interpreter.get_tensor_details()):
+            raise ValueError(f"a tensor has more than {MAX_NUMBERS:,} numbers")
         interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise InputError(f"{model} does not load in this runtime: {str(error).splitlines()[0]}") from None
-    given, wanted = interpreter.get_input_details()[0], interpreter.get_output_details()
-    signature = [int(n) for n in given["shape_signature"]]  # -1 for a batch of any size
+        given, wanted = interpreter.get_input_details()[0], interpreter.get_output_details()
+        signature = [int(n) for n in given["shape_signature"]]  # -1 for a batch of any size
+        widths = [int(output["shape"][-1]) for output in wanted]
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise InputError(f"{model} does not load in this runtime: {first_line(error)}") from None
 
     def forward(rows: np.ndarray) -> list[np.ndarray]:
         if tuple(interpreter.get_input_details()[0]["shape"]) != rows.shape:
@@ -59,7 +63,7 @@ def open_runtime(model: Path) -> Network:
         interpreter.invoke()
         return [interpreter.get_tensor(output["index"]) for output in wanted]
 
-    return Network([n if n > 0 else None for n in signature], [int(o["shape"][-1]) for o in wanted], forward)
+    return Network([n if n > 0 else None for n in signature], widths, forward)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`birdnet-fs analyze`: detect classes in recordings with a run or an exported model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +59,8 @@ def analyze(
     stop the analysis: it is listed with the reason in OUTPUT/ledger.csv. The exit status is 1 when no recording could
     be scored, and 3 when a table was not written because one that is kept is in the way.
     """
+    names = [name.strip() for name in rtype.split(",") if name.strip()]
+    _check(model, inputs, output, names, min_conf, overlap, top_n, merge_consecutive, slist, batch_size, threads)
     from birdnet_fs.analysis.analyze import analyze as run
     from birdnet_fs.analysis.options import read_species
     from birdnet_fs.analysis.output import LEDGER, NOT_REPLACED
@@ -68,7 +71,7 @@ def analyze(
         open_engine(model, threads=threads),
         inputs,
         output,
-        formats=[name.strip() for name in rtype.split(",") if name.strip()],
+        formats=names,
         min_confidence=min_conf,
         overlap_s=overlap,
         batch_size=batch_size,
@@ -86,3 +89,31 @@ def analyze(
         raise typer.Exit(1)
     if any(NOT_REPLACED in row.flags for row in ledger.rows):
         raise typer.Exit(3)
+
+
+def _check(
+    model: Path,
+    inputs: Sequence[Path],
+    output: Path,
+    formats: Sequence[str],
+    min_conf: float | None,
+    overlap: float,
+    top_n: int,
+    merge_consecutive: int,
+    slist: Path | None,
+    batch_size: int,
+    threads: int,
+) -> None:
+    """Check the arguments before the model is loaded."""
+    from birdnet_fs.analysis.options import read_species
+    from birdnet_fs.analysis.table_formats import check_formats
+    from birdnet_fs.cli.checks import check_inputs, check_numbers, check_windows
+    from birdnet_fs.core.files import check_output
+
+    check_formats(formats)
+    check_numbers(min_conf=(min_conf or 0, 0, 1), top_n=(top_n, 0, 1e9), merge_consecutive=(merge_consecutive, 0, 1e9))
+    if slist:
+        read_species(slist)
+    check_inputs(inputs)
+    check_output(output)
+    check_windows(model, overlap=overlap, batch_size=batch_size, threads=threads)

@@ -20,9 +20,15 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
     """Measure ARTIFACT in its runtime: ms per segment, real-time factor, loading time, size and memory."""
+    from birdnet_fs.cli.checks import check_numbers
     from birdnet_fs.export.runtimes.benchmark import measure_in_turns
+    from birdnet_fs.inference.sidecar import read_sidecar
 
+    check_numbers(threads=(threads, 1, 1024), batch_size=(batch_size, 1, 65_536), seconds=(seconds, 0.1, 86_400))
     paths = [artifact] if against is None else [artifact, against]
+    for path in paths:
+        if path.is_file() and path.suffix in (".tflite", ".onnx"):  # others are refused by the measurement
+            read_sidecar(path)
     speeds = measure_in_turns(paths, threads=threads, batch=batch_size, seconds=seconds)
     ratio = speeds[1].median_ms / speeds[0].median_ms if against is not None else None
     if as_json:

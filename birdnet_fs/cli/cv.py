@@ -49,6 +49,7 @@ def cv(
         print(show(schema.debugged(chosen)))
         return
     wanted = _seeds(seeds) or [chosen.seed]
+    from birdnet_fs.cli.checks import check_experiment
     from birdnet_fs.data.partition import fold_numbers
     from birdnet_fs.runs.ensemble import COMBINE
     from birdnet_fs.runs.folder_kind import refuse_other_results
@@ -56,13 +57,14 @@ def cv(
     folder = output or Path("runs") / f"{chosen.name}-cv"
     check_output(folder)
     refuse_other_results(folder, "a cross-validation")
-    folds = fold_numbers(chosen)
-    if fold is not None and fold not in folds:
-        raise UserError(f"--fold must be one of {folds}. Received: {fold}")
     if fold is not None and ensemble:
         raise UserError("--ensemble needs all folds; use it in the command without --fold, which combines them.")
     if ensemble and ensemble not in COMBINE:
         raise UserError(f"--ensemble must be one of {', '.join(COMBINE)}. Received: {ensemble!r}")
+    check_experiment(chosen)
+    folds = fold_numbers(chosen)
+    if fold is not None and fold not in folds:
+        raise UserError(f"--fold must be one of {folds}. Received: {fold}")
     rows = []
     for seed in wanted:
         place = folder / f"seed{seed}" if seeds else folder

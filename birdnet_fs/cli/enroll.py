@@ -44,6 +44,7 @@ def enroll(
     """
     from birdnet_fs import schema
     from birdnet_fs.audio.find import find_audio
+    from birdnet_fs.cli.checks import check_data_settings, check_exists
     from birdnet_fs.core.settings import override
     from birdnet_fs.data.manifest import Clip, read_manifest
     from birdnet_fs.runs.folder_kind import refuse_other_results
@@ -60,11 +61,13 @@ def enroll(
         raise UserError(f"{output} is the run itself; give another folder with -o.")
     check_output(output)
     refuse_other_results(output, "a run")
+    if support is not None and not support.exists():
+        raise UserError(f"SUPPORT must be a folder of clips or a table; {support} does not exist.")
+    check_exists(**{"--background": background})
+    check_data_settings(settings or [])
     opened = load_run(run)
     manifest = None
     if support is not None:
-        if not support.exists():
-            raise UserError(f"SUPPORT must be a folder of clips or a table; {support} does not exist.")
         asked = schema.Data(
             root=str(support if support.is_dir() else support.parent),
             table="" if support.is_dir() else support.name,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.files import check_output, refuse_link
 from birdnet_fs.core.lock import folder_lock
 from birdnet_fs.core.progress import say
 
@@ -37,11 +38,16 @@ def ensemble(
     among the scores of the member's own held-out clips (scores.csv), for members with differently calibrated
     probabilities; such scores are ranks in 0..1, so --min_conf 0.99 selects scores above 99 % of those clips.
     """
+    from birdnet_fs.runs.ensemble import check_combination
+
+    check_combination(combine, power)
     folders = [folder for given in runs for folder in members_of(given)]
     if output is None:
         if len(runs) != 1:
             raise UserError("The output folder is missing; add -o FOLDER.")
         output = runs[0] / FOLDER
+        refuse_link(output, runs[0], "give another folder with -o")
+    check_output(output)
     with folder_lock(output):
         made = make_ensemble(folders, output, combine=combine, power=power, overwrite=overwrite)
     print(made.about)

@@ -43,8 +43,9 @@ def evaluate(
             refuse_other_results(output, "an evaluation")
             if (output / "metrics.json").is_file():
                 say(f"{output} holds an earlier evaluation, which is replaced.")
-    if source is None and run.suffix == ".tflite":
+    if source is None and run.suffix in (".tflite", ".onnx"):
         raise UserError(f"{run} has no held-out clips; give labeled recordings as INPUT, and -o FOLDER.")
+    _check(run, source, settings or [], output, threads)
     if source is None:
         from birdnet_fs.reports.held_out import evaluate_again
 
@@ -57,6 +58,26 @@ def evaluate(
     for remark in metrics["remarks"]:
         say(remark)
     say(f"Report: {folder / 'report.html'}")
+
+
+def _check(run: Path, source: Path | None, settings: list[str], output: Path | None, threads: int) -> None:
+    """Check the arguments before the model is loaded."""
+    from birdnet_fs.cli.checks import check_data_settings, check_numbers
+    from birdnet_fs.inference.describe import describe_model
+    from birdnet_fs.reports.labeled import guess_data
+    from birdnet_fs.schema import Data
+
+    check_numbers(threads=(threads, 0, 1024))
+    check_data_settings(settings)
+    if source is None and settings:
+        raise UserError(
+            f"Settings are for reading INPUT, labeled recordings; give INPUT too. Received: {settings[0]!r}"
+        )
+    if source is not None and output is None:
+        raise UserError("The output folder is missing; add -o FOLDER to evaluate on new recordings.")
+    if source is not None:
+        guess_data(source, Data())
+    describe_model(run)
 
 
 def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads: int) -> dict[str, Any]:

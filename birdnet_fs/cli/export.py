@@ -1,11 +1,19 @@
 """`birdnet-fs export`: convert a trained run to a file for other programs, and verify it."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.export.targets.table import TARGETS
+from birdnet_fs.runs.run import WEIGHTS
+
+if TYPE_CHECKING:
+    from birdnet_fs.runs.run import Run
+
+FOLDER = "export"  # default place of the artifacts, in the run folder
 
 
 def export(
@@ -56,21 +64,24 @@ def export(
     An artifact whose outputs differ from the run by more than the tolerance of its precision, on any runtime found, is
     not written.
     """
-    from birdnet_fs.core.files import check_output
     from birdnet_fs.core.lock import refuse_second_writer
-
-    check_output(output or run)
-    refuse_second_writer(output or run / "export")
-    from birdnet_fs.export.export import export_run
     from birdnet_fs.runs.run import load_run
 
+    precisions = [p.strip() for p in precision.split(",") if p.strip()] if precision else None
+    _check(target, precisions, input, name, n_segments, audio, environment or ())
+    opened = load_run(run)
+    _check_output(opened, output)
+    refuse_second_writer(output or run / FOLDER)
+    _check_target(opened, target, precisions, input, embeddings, any_batch)
+    from birdnet_fs.export.export import export_run
+
     artifacts = export_run(
-        load_run(run),
-        output or run / "export",
+        opened,
+        output or run / FOLDER,
         target=target,
         name=name,
         input=input,
-        precision=[p.strip() for p in precision.split(",") if p.strip()] if precision else None,
+        precision=precisions,
         embeddings=embeddings,
         any_batch=any_batch,
         license=license,
@@ -90,3 +101,47 @@ def export(
     for artifact in artifacts:
         for runtime, p in artifact.parity_report.second_route.items():
             print(f"{artifact.path.name}: parity of the second converter on {runtime}: {p}")
+
+
+def _check(
+    target: str,
+    precisions: Sequence[str] | None,
+    input: str,
+    name: str,
+    n_segments: int,
+    audio: Path | None,
+    environments: Sequence[Path],
+) -> None:
+    """Check the arguments that do not depend on the run."""
+    from birdnet_fs.cli.checks import check_exists, check_numbers
+    from birdnet_fs.export.targets.check import check_options
+
+    check_options(target, precisions, input)
+    if name and (Path(name).name != name or name.startswith(".")):
+        raise UserError(f"--name must be a plain file name without folders. Received: {name!r}")
+    check_numbers(n_segments=(n_segments, 2, 1e7))
+    check_exists(**{"--audio": audio})
+    for environment in environments:
+        check_exists(**{"--environment": environment})
+
+
+def _check_output(run: "Run", output: Path | None) -> None:
+    from birdnet_fs.core.files import check_output, refuse_link
+    from birdnet_fs.runs.tensors import read_shapes
+
+    folder = output or run.path / FOLDER
+    if output is None:
+        refuse_link(folder, run.path, "give the folder for the artifacts with -o")
+    check_output(folder)
+    read_shapes(run.path / WEIGHTS)
+
+
+def _check_target(
+    run: "Run", target: str, precisions: Sequence[str] | None, input: str, embeddings: bool, any_batch: bool
+) -> None:
+    """Check that the program loads the run, unless its network has to be built for the check."""
+    from birdnet_fs.export.targets.check import export_spec
+
+    default = "int8" if run.experiment.model.quantized else "fp32"
+    for precision in () if embeddings else precisions or [default]:
+        export_spec(target, run, input=input, precision=precision, any_batch=any_batch)

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.errors import UserError, nearest
+
+PADDING_MODES = ("silence", "repeat")  # as inference.embed, whose import takes seconds
 
 
 def fewshot_eval(
@@ -45,6 +47,7 @@ def fewshot_eval(
     All methods classify the same queries.
     """
     from birdnet_fs import schema
+    from birdnet_fs.cli.checks import check_file_output, check_numbers
     from birdnet_fs.core.files import write_json
     from birdnet_fs.core.progress import say
     from birdnet_fs.core.settings import override
@@ -55,9 +58,21 @@ def fewshot_eval(
         wanted = [int(shot) for shot in shots.split(",")]
     except ValueError:
         raise UserError(f"--shots must be whole numbers separated by commas, as 1,5. Received: {shots!r}") from None
-    opened = load_run(run)
+    check_numbers(
+        ways=(ways, 2, 10_000),
+        shots=(min(wanted), 1, 10_000),
+        queries=(queries, 1, 10_000),
+        episodes=(episodes, 1, 10_000_000),
+        seed=(seed, 0, 2**32 - 1),
+    )
+    if fill not in PADDING_MODES:
+        raise UserError(
+            f"--fill must be one of {', '.join(PADDING_MODES)}.{nearest(fill, PADDING_MODES)} Received: {fill!r}"
+        )
+    check_file_output(output)
     if not source.exists():
         raise UserError(f"INPUT must be a folder of labeled clips or a table; {source} does not exist.")
+    opened = load_run(run)
     asked = schema.Data(
         root=str(source if source.is_dir() else source.parent), table="" if source.is_dir() else source.name
     )

@@ -7,6 +7,8 @@ import io
 import os
 import signal
 import sys
+import tempfile
+import traceback
 from typing import Any
 
 import typer
@@ -36,10 +38,12 @@ from birdnet_fs.cli.tune import tune
 from birdnet_fs.core import stopping
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import describe_os_error
-from birdnet_fs.core.progress import say
+from birdnet_fs.core.progress import EscapedOutput, say
 from birdnet_fs.core.renamed import refuse_option, refuse_verb
 
 NAME = "birdnet-fs"
+DEFECT = 70  # exit status, EX_SOFTWARE of sysexits.h
+DEBUG = "BIRDNET_FS_DEBUG"  # environment variable
 
 
 class _Verbs(TyperGroup):
@@ -112,26 +116,31 @@ def _root(
 def main() -> None:
     """Run the command line.
 
-    It exits with 2 and one sentence on a user error, and with 128 + the number of a signal that stopped it.
+    It exits with 2 and one sentence on a user error, and with 128 + the number of a signal that stopped it. An
+    exception that is no user error is a defect: its traceback is written to a file, which the one sentence names, and the exit
+    status is DEFECT. With the environment variable BIRDNET_FS_DEBUG it is printed instead.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a class name may be outside the terminal's code page
             stream.reconfigure(errors="backslashreplace")
     stopping.listen()
+    sys.stdout = EscapedOutput(sys.stdout)  # type: ignore[assignment]
     try:
         status = app(args=sys.argv[1:] or ["--help"], prog_name=NAME, standalone_mode=False)
     except UserError as error:
         _stop(str(error), 2)
     except OSError as error:
         _stop(f"{describe_os_error(error)}.", 2)
+    except MemoryError as error:
+        _stop(f"there is not enough memory for this ({error or 'no size given'}); close other programs.", 2)
     except KeyboardInterrupt:  # between the lines that the library of the command line guards
         status = 130
     except Exception as error:
         if not hasattr(error, "format_message"):  # not an error in the arguments but a defect of this package
-            raise
+            _stop(_defect(error), DEFECT)
         context = getattr(error, "ctx", None)
-        said = error.format_message().rstrip()
+        said = str(getattr(error, "format_message")()).rstrip()  # noqa: B009, mypy knows no such attribute
         _stop(f"{said}{'' if said[-1] in '.?' else '.'} See {context.command_path if context else NAME} --help.", 2)
     if status == 130:
         number = stopping.received() or signal.SIGINT
@@ -141,6 +150,25 @@ def main() -> None:
             128 + number,
         )
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _defect(error: Exception) -> str:
+    """Write the traceback of an unexpected exception to a file, and return the sentence for the user."""
+    if os.environ.get(DEBUG):
+        raise error
+    text = "".join(traceback.format_exception(error))
+    reason = (str(error).strip().splitlines() or ["no message"])[0][:300]
+    sentence = (
+        f"unexpected {type(error).__name__}: {reason.rstrip('.')}. This is a defect of birdnet_fs {__version__}; "
+    )
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="birdnet-fs-", suffix=".txt", encoding="utf-8", errors="backslashreplace", delete=False
+        ) as file:
+            file.write(f"birdnet_fs {__version__}\n{sys.argv}\n{text}")
+    except OSError:
+        return f"{sentence}to report it, run the command again with {DEBUG}=1, which prints the full text."
+    return f"{sentence}to report it, add {file.name}, which holds the full text ({DEBUG}=1 prints it)."
 
 
 def _stop(message: str, status: int) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.runs.classes_file import MAX_CLASSES
 
 if TYPE_CHECKING:
     import keras
@@ -22,9 +23,11 @@ def models(
     GFLOP counts a multiplication and an addition as two operations, in convolutions, dense, recurrent and attention
     layers. The defaults are those of BirdCLEF 2025: features of 256 x 256, 206 classes.
     """
+    input_shape = _shape(shape)
+    if not 1 <= n_classes <= MAX_CLASSES:
+        raise UserError(f"--classes must be in 1..{MAX_CLASSES}. Received: {n_classes}")
     from birdnet_fs import models as room
 
-    input_shape = _shape(shape)
     print(f"{'name':20} {'parameters':>12} {'GFLOP':>7}  {'smallest input':14}  source")
     for name in room.names():
         family = room.family(name)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdnet_fs.cli.checks import check_experiment, check_inputs, check_windows
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output
 from birdnet_fs.core.lock import locked
@@ -50,6 +51,8 @@ def pseudo_label(
     settings = [given for given in inputs if "=" in given and not Path(given).exists()]
     recordings = [Path(given) for given in inputs if given not in settings]
     check_output(output)
+    check_inputs(recordings)
+    check_windows(model, overlap=overlap, batch_size=batch_size, threads=threads)
     if not rounds:
         if settings:
             raise UserError(
@@ -58,12 +61,13 @@ def pseudo_label(
         table = _label(model, recordings, output, overlap, batch_size, threads, overwrite)
         print(f"{table}; train on it with pseudo_labels.table={output}")
         return
+    base = _experiment(model, settings)
+    check_experiment(base)
     from birdnet_fs.cli.train import check_unfinished, headline, holds_run
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.runs.run import load_run
     from birdnet_fs.training.trainer import train
 
-    base = _experiment(model, settings)
     for number in range(1, rounds + 1):
         folder = output / f"round{number}"
         table = _label(model, recordings, folder, overlap, batch_size, threads, overwrite)

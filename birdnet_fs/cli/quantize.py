@@ -1,5 +1,6 @@
 """`birdnet-fs quantize`: quantization-aware training of a float run, for accurate int8 artifacts."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -30,19 +31,26 @@ def quantize(
         refuse_second_writer(output)
     from birdnet_fs import frontend
     from birdnet_fs.cli.train import train_and_report
-    from birdnet_fs.core.settings import override, show
+    from birdnet_fs.core.settings import assigned, override, show
     from birdnet_fs.runs.run import CONFIG, load_run
+    from birdnet_fs.schema.networks import check_model
+
+    opened, groups = load_run(run), {"frontend": frontend.preset}
+    assigned(opened.experiment, settings or [], groups)
+    if opened.experiment.model.head == "linear":  # other heads are refused with the settings
+        check_model(dataclasses.replace(opened.experiment.model, quantized=True))
+    if not cfg and output is None:
+        raise UserError("The output folder is missing; add -o FOLDER for the new run.")
+    if output is not None and (output / CONFIG).is_file() and output.resolve() == run.resolve():
+        raise UserError(f"{output} is the float run itself; give another folder with -o.")
+    if output is not None:
+        check_output(output)
     from birdnet_fs.training.qat import qat_experiment
 
-    chosen = override(qat_experiment(load_run(run)), settings or [], {"frontend": frontend.preset})
-    if cfg:
+    chosen = override(qat_experiment(opened), settings or [], groups)
+    if cfg or output is None:
         print(show(chosen))
         return
-    if output is None:
-        raise UserError("The output folder is missing; add -o FOLDER for the new run.")
-    if (output / CONFIG).is_file() and output.resolve() == run.resolve():
-        raise UserError(f"{output} is the float run itself; give another folder with -o.")
-    check_output(output)
     with folder_lock(output):
         train_and_report(chosen, output, overwrite)
     say(f"next: birdnet-fs export {output} --precision int8")

@@ -25,6 +25,7 @@ def show(
     The draws equal those of a training with the same settings, so that settings can be tried with KEY=VALUE before
     training.
     """
+    from birdnet_fs.cli.checks import check_experiment, check_file_output, check_numbers
     from birdnet_fs.cli.experiment import load_experiment
     from birdnet_fs.core.progress import say
 
@@ -32,9 +33,12 @@ def show(
         raise UserError(
             f"The subject must be one of {', '.join(SUBJECTS)}.{nearest(subject, SUBJECTS)} Received: {subject!r}"
         )
+    check_numbers(clips=(clips, 1, 10_000), n_draws=(n_draws, 1, 10_000))
     chosen = load_experiment(experiment, settings or [])
+    path = output or Path(f"{chosen.name}_augment.html")
+    check_file_output(path)
+    check_experiment(chosen)
     from birdnet_fs.reports.augment import report_on_augmentation
 
-    path = output or Path(f"{chosen.name}_augment.html")
     report_on_augmentation(chosen, path, n_clips=clips, n_draws=n_draws)
     say(f"open {path}")

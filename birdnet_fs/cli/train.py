@@ -136,6 +136,7 @@ def train(
     Experiments with a quick version accept quick=true; all accept debug=true.
     """
     from birdnet_fs import schema
+    from birdnet_fs.cli.checks import check_experiment
     from birdnet_fs.cli.experiment import load_experiment
     from birdnet_fs.core.settings import show
 
@@ -147,6 +148,7 @@ def train(
         return
     folder = output or Path("runs") / chosen.name
     check_output(folder)
+    check_experiment(chosen)
     with folder_lock(folder):
         train_and_report(chosen, folder, overwrite)
     say(f"next: birdnet-fs analyze {folder} RECORDINGS -o TABLES, or birdnet-fs export {folder}")

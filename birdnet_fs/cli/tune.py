@@ -63,9 +63,11 @@ def tune(
         raise UserError("birdnet-fs tune needs the library optuna; pip install 'birdnet_fs[tune]'.")
     folder = output or Path("runs") / f"{chosen.name}-tune"
     check_output(folder)
+    from birdnet_fs.cli.checks import check_experiment
     from birdnet_fs.tuning.space import check_space
     from birdnet_fs.tuning.worker_pool import WorkerPool, threads_per_worker
 
+    check_experiment(chosen)
     check_space(searched, chosen)  # before torch and Keras are imported, which takes seconds
     from birdnet_fs.tuning.study import Study
     from birdnet_fs.tuning.worker import check_tuning, keep_or_compare_inputs

@@ -3,7 +3,9 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import TypeVar
+from typing import Any, TextIO, TypeVar
+
+from birdnet_fs.core.text import escaped_lines
 
 Item = TypeVar("Item")
 _said: set[str] = set()
@@ -31,8 +33,31 @@ def track(items: Iterable[Item], what: str, *, total: int | None = None, unit: s
         yield from _lines(items, what, total, unit)
 
 
+class EscapedOutput:
+    """A text stream on which control characters are written as escapes: they would reach the terminal otherwise.
+
+    Args:
+        stream: The stream, as `sys.stdout`.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, with `escaped_lines`; returns the number of characters of `text`."""
+        self._stream.write(escaped_lines(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def say(message: str) -> None:
-    """Print one line on stderr (stdout is for results), above the progress bar where one is shown."""
+    """Print one line on stderr (stdout is for results), above the progress bar where one is shown.
+
+    Control characters in it, which may come from names of files and classes, are written as escapes.
+    """
+    message = escaped_lines(message)
     if "tqdm" in sys.modules and sys.stderr.isatty():
         sys.modules["tqdm"].tqdm.write(message, file=sys.stderr)
     else:

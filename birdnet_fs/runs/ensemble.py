@@ -12,20 +12,20 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from birdnet_fs import __version__
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.files import refuse_link, sha256, write_json, write_text
 from birdnet_fs.core.folders import atomic_folder
-from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.leftovers import complete_replacement, remove_leftovers
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.partition import (
     PARTITION,
     write_partition,
 )
-from birdnet_fs.runs.config_file import MAX_BYTES, VERSIONS, newer_sentence, newer_version
+from birdnet_fs.runs.config_file import VERSIONS
+from birdnet_fs.runs.ensemble_file import AGAIN, FORMAT, POSITIONS, read_about
 from birdnet_fs.runs.merged_partition import merged_partition
 from birdnet_fs.runs.run import CLASSES, CONFIG, ENSEMBLE, RESULTS, WEIGHTS, Run, load_run
 from birdnet_fs.runs.tensors import read_shapes, read_weights
@@ -35,14 +35,11 @@ if TYPE_CHECKING:
 
 COMBINE = ("mean", "rank", "power")
 POWER = 2.0
-MEMBERS, POSITIONS = "members", "positions.safetensors"
+MEMBERS = "members"
 _COPIED = (WEIGHTS, CLASSES, VERSIONS, PARTITION, CONFIG)
 _CHECKED = (WEIGHTS, CLASSES, CONFIG)
 _OF_THE_ENSEMBLE = (ENSEMBLE, CLASSES, MEMBERS, POSITIONS, PARTITION, *RESULTS)  # replaced; other entries stay
-MAX_MEMBERS = 1000  # each is a network in memory
 LARGEST_POWER = 1000.0  # only the largest probability counts then; and the smallest, 1/1000, makes all of them equal
-AGAIN = "make the ensemble again with birdnet-fs ensemble"
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ class Ensemble:
         """
         file, n_classes = self.path / POSITIONS, len(self.classes)
         refuse_link(file, self.path, AGAIN)
-        if not file.is_file() or sha256(file) != _read(self.path)[POSITIONS]:
+        if not file.is_file() or sha256(file) != read_about(self.path)[POSITIONS]:
             raise UserError(f"{file} is missing or was changed; {AGAIN}.")
         shapes = read_shapes(file)
         wanted = [str(i) for i in range(len(self.members))]
@@ -136,12 +133,7 @@ def check_members(runs: Sequence[Run], how: str, power: float = POWER) -> None:
         UserError: `how` is none of COMBINE, the power is not above 0, there are fewer than two runs, their classes are
             not the same, or probabilities of softmax and sigmoid would be averaged.
     """
-    if how not in COMBINE:
-        raise UserError(f"combine must be one of {', '.join(COMBINE)}.{nearest(how, COMBINE)} Received: {how!r}")
-    if not (power > 0 and math.isfinite(power)):
-        raise UserError(f"power must be a number above 0. Received: {power}")
-    if not 1 / LARGEST_POWER <= power <= LARGEST_POWER:
-        raise UserError(f"power must be in {1 / LARGEST_POWER:g}..{LARGEST_POWER:g}. Received: {power}")
+    check_combination(how, power)
     if len(runs) < 2:
         raise UserError(f"An ensemble needs two runs or more. Received: {len(runs)}")
     for run in runs:
@@ -152,6 +144,24 @@ def check_members(runs: Sequence[Run], how: str, power: float = POWER) -> None:
                 f"{escaped(run.path)} has {run.activation} scores and {escaped(runs[0].path)} {runs[0].activation}; "
                 "use --combine rank."
             )
+
+
+def check_combination(how: str, power: float = POWER) -> None:
+    """Refuse a way to combine scores.
+
+    Args:
+        how: How scores are combined.
+        power: Exponent of "power". Default: POWER.
+
+    Raises:
+        UserError: `how` is none of COMBINE, or the power is out of range.
+    """
+    if how not in COMBINE:
+        raise UserError(f"combine must be one of {', '.join(COMBINE)}.{nearest(how, COMBINE)} Received: {how!r}")
+    if not (power > 0 and math.isfinite(power)):
+        raise UserError(f"power must be a number above 0. Received: {power}")
+    if not 1 / LARGEST_POWER <= power <= LARGEST_POWER:
+        raise UserError(f"power must be in {1 / LARGEST_POWER:g}..{LARGEST_POWER:g}. Received: {power}")
 
 
 def save_ensemble(
@@ -199,7 +209,7 @@ def save_ensemble(
         "made_of": [escaped(run.path) for run in runs],
     }
     neutral = {"made_of": 0, "birdnet_fs": ""}
-    if is_ensemble(path) and {**_read(path), **neutral} == {**about, **neutral}:
+    if is_ensemble(path) and {**read_about(path), **neutral} == {**about, **neutral}:
         return load_ensemble(path)
     if path.exists() and not is_ensemble(path) and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"{path} is not empty and is not an ensemble; give another folder with -o.")
@@ -250,7 +260,7 @@ def load_ensemble(path: Path | str) -> Ensemble:
     """
     path = Path(path)
     complete_replacement(path)
-    about = _read(path)
+    about = read_about(path)
     folders = [path / MEMBERS / str(i) for i in range(len(about["members"]))]
     for folder in folders:
         refuse_link(folder, path, AGAIN)
@@ -288,26 +298,3 @@ def class_columns(run: Run, first: Run) -> "np.ndarray":
         )
     place = {name: i for i, name in enumerate(run.classes)}
     return np.array([place[name] for name in first.classes])
-
-
-def _read(path: Path) -> dict[str, Any]:
-    file = path / ENSEMBLE
-    if not file.is_file():
-        raise UserError(f"An ensemble folder with {ENSEMBLE} was expected at {path}; there is no such file.")
-    refuse_link(file, path, AGAIN)
-    about = read_json(file, AGAIN, max_bytes=MAX_BYTES)
-    if newer := newer_version(about):
-        raise UserError(f"{newer_sentence(file, newer)}.")
-    kinds: dict[str, Any] = {"format": int, "combine": str, "power": (int, float), "members": list, POSITIONS: str}
-    for key, kind in kinds.items():
-        value = about.get(key) if isinstance(about, dict) else None
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise UserError(f"{file}: {key!r} is missing or of the wrong type; {AGAIN}.")
-    if about["format"] != FORMAT:
-        raise UserError(
-            f"{file}: 'format' must be {FORMAT}. Received: {about['format']}; this is birdnet_fs {__version__}: "
-            f"install a newer version, or {AGAIN}."
-        )
-    if len(about["members"]) > MAX_MEMBERS:
-        raise UserError(f"{file} must name {MAX_MEMBERS} members or fewer. Received: {len(about['members'])}")
-    return about

@@ -39,6 +39,25 @@ def target_by_name(name: str) -> Target:
     return TARGETS[name]
 
 
+def check_options(name: str, precisions: Sequence[str] | None, input: str) -> None:
+    """Refuse options that no run can be exported with.
+
+    Args:
+        name: A key of `TARGETS`.
+        precisions: Precisions of the artifacts; None = the default.
+        input: "waveform", "features", or "" for the default.
+
+    Raises:
+        UserError: There is no such target, or it has no such precision or input.
+    """
+    row = target_by_name(name)
+    if precisions is not None and not precisions:
+        raise UserError(f"--precision must name one or more of {', '.join(row.precisions)}. Received: nothing")
+    for precision in precisions or ():
+        _check_choice(name, "precision", precision, row.precisions)
+    _check_choice(name, "input", input or row.inputs[0], row.inputs)
+
+
 def export_spec(
     name: str,
     run: "Run",
