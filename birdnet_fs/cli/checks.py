@@ -115,6 +115,8 @@ def check_experiment(experiment: "schema.Experiment") -> None:
             raise UserError(f"{key} must be a file or folder that exists. Received: {place!r}")
     if data.table and Path(data.root).is_dir() and not (Path(data.root) / data.table).exists():
         raise UserError(f"data.table must be a file in {escaped(data.root)}. Received: {data.table!r}")
+    if data.audio and Path(data.root).is_dir() and not (Path(data.root) / data.audio).is_dir():
+        raise UserError(f"data.audio must be a folder in {escaped(data.root)}. Received: {data.audio!r}")
     if weights and Path(weights).is_dir():
         describe_model(weights)
     teacher = experiment.distillation.teacher

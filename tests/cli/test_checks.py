@@ -1,0 +1,200 @@
+"""Arguments of every verb are checked before a framework is imported or a recording is decoded."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from command_line import ROOT
+from small_runs import write_run
+
+HELPER = ROOT / "tests" / "helpers" / "cheap_commands.py"
+CPU_S = 3.0  # most seconds of one answer, without the light modules that the helper imports once; Keras takes more
+X = "experiments.py:aviary"
+HERE = "data.root=recordings"
+
+# (arguments, words of the answer)
+WRONG = [
+    # analyze: formats, numbers, files, the model, and what depends on the model
+    ("analyze run recordings -o t --rtype csvv", "Unknown output format 'csvv'"),
+    ("analyze run recordings -o t --rtype ,", "At least one output format"),
+    ("analyze run recordings -o t --min_conf 1.5", "--min_conf must be in 0..1"),
+    ("analyze run recordings -o t --min_conf nan", "--min_conf must be"),
+    ("analyze run recordings -o t --top_n -1", "--top_n must be 0 or more"),
+    ("analyze run recordings -o t --merge_consecutive -1", "--merge_consecutive must be 0 or more"),
+    ("analyze run recordings -o t --batch_size 0", "--batch_size must be 1 or more"),
+    ("analyze run recordings -o t --threads -1", "--threads must be 0 or more"),
+    ("analyze run recordings -o t --overlap 1", "overlap must be 0 or more and below"),
+    ("analyze run recordings -o t --overlap -1", "overlap must be 0 or more and below"),
+    ("analyze run recordings -o t --slist nowhere.txt", "nowhere.txt cannot be read"),
+    ("analyze run nowhere -o t", "nowhere does not exist"),
+    ("analyze run recordings -o file", "file is a file"),
+    ("analyze run recordings -o t --overlap x", "--overlap"),
+    ("analyze nowhere recordings -o t", "Received: nowhere, no such file or folder"),
+    ("analyze nowhere.tflite recordings -o t", "no such file or folder"),
+    ("analyze file recordings -o t", "another kind of file"),
+    ("analyze recordings recordings -o t", "A run folder with config.json was expected"),
+    ("analyze bare.tflite recordings -o t", "needs its sidecar bare.json"),
+    ("analyze damaged recordings -o t", "not a readable safetensors file"),
+    ("analyze newer recordings -o t", "was written by birdnet_fs 99.0"),
+    # evaluate
+    ("evaluate nowhere", "no such file or folder"),
+    ("evaluate run recordings", "The output folder is missing"),
+    ("evaluate run nowhere -o t", "nowhere"),
+    ("evaluate run recordings -o file", "file is a file"),
+    ("evaluate run recordings -o t training.epochs=3", "must be data.KEY=VALUE"),
+    ("evaluate run recordings -o t data.wher=x", "Did you mean 'data.where'"),
+    ("evaluate run recordings -o t data.n_folds=x", "data.n_folds must be a whole number"),
+    ("evaluate run data.where=x=y", "The output folder is missing"),
+    ("evaluate run recordings -o t --threads -1", "--threads must be 0 or more"),
+    ("evaluate bare.onnx", "has no held-out clips"),
+    # export
+    ("export run --target tflight", "Did you mean 'tflite'?"),
+    ("export run --precision fp33", "--precision must be one of"),
+    ("export run --precision ,", "--precision must name one or more"),
+    ("export run --input spectrogram", "--input must be one of"),
+    ("export run --name a/b", "--name must be a plain file name"),
+    ("export run --n_segments 1", "--n_segments must be 2 or more"),
+    ("export run --audio nowhere", "--audio must be a file or folder that exists"),
+    ("export run --environment nowhere", "--environment must be a file or folder that exists"),
+    ("export run -o file", "file is a file"),
+    ("export run --target birdnet", "birdnet reads 3 s at 48,000 Hz"),
+    ("export nowhere", "there is no such folder"),
+    ("export linked", "is a link to a place outside"),
+    # bench
+    ("bench nowhere.tflite", "there is no such file"),
+    ("bench run", "must end in .tflite or .onnx"),
+    ("bench bare.tflite --threads 0", "--threads must be 1 or more"),
+    ("bench bare.tflite --batch_size 0", "--batch_size must be 1 or more"),
+    ("bench bare.tflite --seconds 0", "--seconds must be"),
+    ("bench bare.tflite", "needs its sidecar"),
+    # ensemble
+    ("ensemble run run2 -o e --combine median", "combine must be one of mean, rank, power"),
+    ("ensemble run run2 -o e --combine power --power 0", "power must be a number above 0"),
+    ("ensemble run run2", "The output folder is missing"),
+    ("ensemble run nowhere -o e", "there is no such folder"),
+    ("ensemble run run -o e", "was given twice"),
+    ("ensemble run -o e", "needs two runs or more"),
+    ("ensemble run run2 -o file", "file is a file"),
+    # experiments: train, tune, cv, show
+    ("train nowhere.py:aviary", "there is no file 'nowhere.py'"),
+    ("train experiments.py:avairy", "Did you mean 'aviary'?"),
+    ("train experiments.py", "The experiment is missing"),
+    (f"train {X} data.root=nowhere", "Received: 'nowhere'"),
+    (f"train {X} {HERE} data.table=nowhere.csv", "data.table must be a file"),
+    (f"train {X} {HERE} training.epoch=3", "Did you mean 'training.epochs'?"),
+    (f"train {X} {HERE} training.epochs=0", "training.epochs must be 1 or more"),
+    (f"train {X} {HERE} training.epochs=1e9", "training.epochs must be 100000 or less"),
+    (f"train {X} {HERE} model=cnn/smal", "Did you mean 'cnn/small'?"),
+    (f"train {X} {HERE} frontend=birdclef2052", "birdclef2025"),
+    (f"train {X} {HERE} frontend.n_fft=1073741824", "frontend.n_fft must be 131072 or less"),
+    (f"train {X} {HERE} data.table= data.audio= model.weights=nowhere.pth", "model.weights must be a file or folder that exists"),
+    (f"train {X} {HERE} data.table= data.audio= model.weights=damaged", "not a readable safetensors file"),
+    (f"train {X} {HERE} data.table= data.audio= distillation.teacher=nowhere", "distillation.teacher must be"),
+    (f"train {X} {HERE} data.table= data.audio= pseudo_labels.table=nowhere", "pseudo_labels.table must be"),
+    (f"train {X} {HERE} -o file", "file is a file"),
+    (f"tune {X} {HERE} --space experiments.py:space_x", "has no search space 'space_x'"),
+    (f"tune {X} {HERE} --workers 0", "--workers"),
+    ("tune experiments.py:my_recordings data.root=recordings -o file", "file is a file"),
+    (f"cv {X} {HERE} data.table= --seeds a", "--seeds must be whole numbers"),
+    (f"cv {X} {HERE} data.table= --ensemble median", "--ensemble must be one of"),
+    (f"cv {X} {HERE} data.table= --fold 0 --ensemble mean", "--ensemble needs all folds"),
+    (f"cv {X} data.root=nowhere", "Received: 'nowhere'"),
+    (f"cv {X} {HERE} -o file", "file is a file"),
+    (f"show augmentt {X}", "Did you mean 'augment'?"),
+    (f"show augment {X} {HERE} --clips 0", "--clips must be 1 or more"),
+    (f"show augment {X} {HERE} --n_draws 0", "--n_draws must be 1 or more"),
+    (f"show augment {X} {HERE} -o recordings", "recordings is a folder"),
+    (f"show augment {X} data.root=nowhere", "Received: 'nowhere'"),
+    # pseudo-label, enroll, fewshot-eval, quantize
+    ("pseudo-label nowhere recordings -o p", "no such file or folder"),
+    ("pseudo-label run nowhere -o p", "nowhere does not exist"),
+    ("pseudo-label run recordings -o p --overlap 9", "overlap must be 0 or more and below"),
+    ("pseudo-label run recordings -o p --batch_size 0", "--batch_size must be 1 or more"),
+    ("pseudo-label run recordings -o p --rounds -1", "--rounds"),
+    ("pseudo-label run recordings pseudo_labels.power=2 -o p", "add --rounds 1"),
+    ("pseudo-label run recordings pseudo_labels.powr=2 -o p --rounds 1", "Did you mean 'pseudo_labels.power'?"),
+    ("pseudo-label run recordings -o file", "file is a file"),
+    ("enroll run recordings", "The output folder is missing"),
+    ("enroll run -o new", "Nothing to do"),
+    ("enroll run nowhere -o new", "nowhere does not exist"),
+    ("enroll nowhere recordings -o new", "there is no such folder"),
+    ("enroll run recordings -o new --background nowhere", "--background must be a file or folder that exists"),
+    ("enroll run recordings -o new training.epochs=3", "must be data.KEY=VALUE"),
+    ("enroll run recordings -o run", "already holds a run"),
+    ("fewshot-eval run recordings --ways 1", "--ways must be 2 or more"),
+    ("fewshot-eval run recordings --shots a", "--shots must be whole numbers"),
+    ("fewshot-eval run recordings --shots 0", "--shots must be 1 or more"),
+    ("fewshot-eval run recordings --queries 0", "--queries must be 1 or more"),
+    ("fewshot-eval run recordings --episodes 0", "--episodes must be 1 or more"),
+    ("fewshot-eval run recordings --fill silent", "Did you mean 'silence'?"),
+    ("fewshot-eval run recordings -o recordings", "recordings is a folder"),
+    ("fewshot-eval run nowhere", "nowhere does not exist"),
+    ("fewshot-eval nowhere recordings", "there is no such folder"),
+    ("quantize nowhere -o q", "there is no such folder"),
+    ("quantize run training.epoch=1 -o q", "Did you mean 'training.epochs'?"),
+    ("quantize run", "The output folder is missing"),
+    ("quantize run -o run", "is the float run itself"),
+    ("quantize run -o file", "file is a file"),
+    # the verbs that need no framework anyway
+    ("manifest nowhere", "nowhere"),
+    ("manifest recordings --layout foldrs", "Did you mean 'folders'?"),
+    ("manifest recordings training.epochs=1", "must be data.KEY=VALUE"),
+    ("models --input 5", "--input must be FRAMESxMELS"),
+    ("models --classes 0", "--classes must be in 1"),
+    ("init taken", "exists already"),
+    ("quickstart -o recordings", "was not written by quickstart"),
+    ("quickstart -o file", "file is a file"),
+    ("analise run", "No such command"),
+]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    """The answer to every command of WRONG, given in a folder with recordings and small runs."""
+    folder = tmp_path_factory.mktemp("checks")
+    shutil.copy(ROOT / "birdnet_fs" / "cli" / "starter.py", folder / "experiments.py")
+    for species in ("a", "b"):
+        (folder / "recordings" / species).mkdir(parents=True)
+        noise = np.random.default_rng(0).normal(0, 0.1, 8000)
+        soundfile.write(folder / "recordings" / species / "1.wav", noise, 8000)
+    for name in ("run", "run2", "damaged", "newer", "linked"):
+        write_run(folder / name)
+    weights = folder / "damaged" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    (folder / "newer" / "versions.json").write_text('{"birdnet_fs": "99.0"}')
+    (folder / "linked" / "export").symlink_to(folder / "recordings")
+    for name in ("file", "bare.tflite", "bare.onnx"):
+        (folder / name).write_text("x")
+    (folder / "taken").mkdir()
+    (folder / "taken" / "config.py").write_text("")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    commands = json.dumps([command.split(" ") for command, _ in WRONG])
+    done = subprocess.run(
+        [sys.executable, str(HELPER)], input=commands, cwd=folder, env=environment, text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    return {command: answer for (command, _), answer in zip(WRONG, json.loads(done.stdout), strict=True)}
+
+
+@pytest.mark.parametrize(("command", "words"), WRONG)
+def test_a_wrong_argument_is_answered_with_one_sentence_before_anything_heavy(
+    answers: dict[str, dict], command: str, words: str
+) -> None:
+    answer = answers[command]
+    assert answer["status"] == 2, answer["stderr"]
+    assert words in answer["stderr"]
+    assert len(answer["stderr"].strip().splitlines()) == 1, answer["stderr"]
+    assert answer["heavy"] == []
+    assert answer["cpu_s"] < CPU_S
+
+
+def test_every_verb_is_in_the_table() -> None:
+    from birdnet_fs.cli.main import app
+
+    verbs = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert verbs <= {command.split(" ")[0] for command, _ in WRONG}
