@@ -92,7 +92,7 @@ WRONG = [
     (f"train {X} {HERE} model=cnn/smal", "Did you mean 'cnn/small'?"),
     (f"train {X} {HERE} frontend=birdclef2052", "birdclef2025"),
     (f"train {X} {HERE} frontend.n_fft=1073741824", "frontend.n_fft must be 131072 or less"),
-    (f"train {X} {HERE} data.table= data.audio= model.weights=nowhere.pth", "model.weights must be a file or folder that exists"),
+    (f"train {X} {HERE} data.table= data.audio= model.weights=x.pth", "model.weights must be a file or folder"),
     (f"train {X} {HERE} data.table= data.audio= model.weights=damaged", "not a readable safetensors file"),
     (f"train {X} {HERE} data.table= data.audio= distillation.teacher=nowhere", "distillation.teacher must be"),
     (f"train {X} {HERE} data.table= data.audio= pseudo_labels.table=nowhere", "pseudo_labels.table must be"),
