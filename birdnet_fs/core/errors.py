@@ -27,8 +27,8 @@ def shown(value: object) -> str:
     Returns:
         Its `repr`, shortened.
 
-    >>> shown("a" * 1000) == repr("a" * 98 + "..." + "a" * 99), shown([1, 2])
-    (True, '[1, 2]')
+    >>> len(shown("a" * 1000)), shown([1, 2])
+    (200, '[1, 2]')
     >>> shown(1 << 100_000)
     'a whole number of 100,001 bits'
     """

@@ -1,10 +1,11 @@
 """Progress lines and bars on stderr."""
 
 import io
+import sys
 
 import pytest
 
-from birdnet_fs.core.progress import say, track
+from birdnet_fs.core.progress import EscapedOutput, say, track
 
 
 def test_track_yields_every_item_and_leaves_stdout_empty(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,3 +35,13 @@ def test_track_prints_rate_and_remaining_time(capsys: pytest.CaptureFixture[str]
         "reading: 1/2 file, 20 s/file, 20 s left",
         "reading: 2/2 file, 20 s/file, 0 s left",
     ]
+
+
+def test_control_characters_reach_neither_stream(capsys) -> None:
+    say("a\x1b[2Jb\nc")
+    out = EscapedOutput(sys.stdout)
+    print("d\x1b]0;e\x07", "f\rg", file=out)
+    out.flush()
+    found = capsys.readouterr()
+    assert found.err == "a\\x1b[2Jb\nc\n"
+    assert found.out == "d\\x1b]0;e\\x07 f\\rg\n"

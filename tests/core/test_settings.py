@@ -124,3 +124,23 @@ def test_from_dict_reads_names_of_groups() -> None:
     assert from_dict(Experiment, {"model": "cnn/tiny"}).model == schema.Model("cnn/tiny")
     with pytest.raises(UserError, match=r"frontend\.n_mels must be a whole number"):
         from_dict(FrontEnd, {"n_mels": "many"}, "frontend.")
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        f"seed={'9' * 6000}",
+        f"width=0x{'f' * 6000}",
+        f"seed={'(' * 5000}",
+        f"seed={'-' * 100_000}1",
+        f"seed={'[' * 90}{']' * 90}",
+        f"name={'a' * 5}\0",
+        "name=\ud800",
+        f"{'w' * 100_000}=1",
+        "seed=" + "x" * 100_000,
+    ],
+)
+def test_huge_and_odd_values_are_refused_in_a_short_sentence(assignment: str) -> None:
+    with pytest.raises(UserError) as caught:
+        override(Experiment(), [assignment])
+    assert len(str(caught.value)) < 1000

@@ -4,6 +4,7 @@ A run that a program cannot load, or would load and misread, is refused before a
 nearest setting that works. The requirements of each program are data (table.py).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -249,7 +250,7 @@ def _check_names(name: str, run: "Run") -> None:
             f"Received: {human!r} among {len(names)} classes; rename it (a scientific name in front), or export with "
             "--target tflite."
         )
-    repeated = next((one for one in names if names.count(one) > 1), None)
+    repeated = next((one for one, times in Counter(names).items() if times > 1), None)
     if repeated is not None:
         raise UserError(
             f"{name} identifies classes by the part of their name before '_' alone; {repeated!r} occurs more than "
