@@ -93,7 +93,7 @@ def read_golden(file: Path, artifact: Artifact) -> dict[str, np.ndarray]:
         artifact: The network.
 
     Returns:
-        Array by name.
+        Array by name: waveforms [n, n_samples], scores [n, n_classes] and, with embeddings, these [n, width].
 
     Raises:
         InputError: The file is damaged, or an array is missing or has another shape than the network's.

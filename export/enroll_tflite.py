@@ -192,7 +192,7 @@ def check_arrays(
     center: np.ndarray | None,
     dense: list[tuple[np.ndarray, np.ndarray]],
 ) -> None:
-    """Check the shapes of the arrays of MODEL_enrolment.npz.
+    """Check the shapes of the arrays that enrollment needs: center [width], kernels [n_in, n_out] and biases [n_out].
 
     Args:
         file: The file, for the message.

@@ -273,8 +273,8 @@ def check_constants(file: Path, sidecar: dict[str, Any], constants: dict[str, np
 
     Args:
         file: The file, for messages.
-        sidecar: MODEL.json.
-        constants: Its arrays.
+        sidecar: Content of MODEL.json.
+        constants: Its arrays: window [n_fft], bands [n_mels, n_bins], and matrices [n_out, n_in] that resize.
 
     Raises:
         InputError: An array is missing or has another shape, or the features would be too large.
@@ -340,7 +340,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         path: The file.
 
     Returns:
-        Array by name.
+        Array of any shape [...] by name.
 
     Raises:
         InputError: The file is missing, damaged, too large when unpacked, or holds objects.
@@ -367,7 +367,19 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def as_floats(path: Path, name: str, value: np.ndarray) -> np.ndarray:
-    """An array of an .npz as float64; InputError when it is not of finite numbers."""
+    """Convert an array of an .npz to float64.
+
+    Args:
+        path: The file, for messages.
+        name: Name of the array.
+        value: The array [...].
+
+    Returns:
+        float64 [...].
+
+    Raises:
+        InputError: It is not of finite numbers.
+    """
     if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
         raise InputError(f"{path}: {name!r} must be finite numbers; copy it again.")
     return value.astype(np.float64)

@@ -44,8 +44,8 @@ def read(file: Path) -> Stored:
         with h5py.File(_unpacked(file) if file.suffix == ".keras" else file, "r") as opened:
             root = _child(opened, "model_weights") if "model_weights" in opened else opened
             legacy = {"layer_names", "layer_names0"} & set(root.attrs)
-            budget = _Budget(file.stat().st_size)
-            return _legacy(root, budget) if legacy else _by_vars(root, budget)
+            bytes_left = _BytesLeft(file.stat().st_size)
+            return _legacy(root, bytes_left) if legacy else _by_vars(root, bytes_left)
     except Exception as error:  # a damaged file fails in HDF5, h5py or zipfile, each in its own way
         reason = escaped(" ".join(str(error)[:300].split()) or type(error).__name__)
         raise UserError(f"{file} is not a readable file of Keras weights ({reason}); copy it again.") from None
@@ -107,25 +107,25 @@ def _unpacked(file: Path) -> io.BytesIO:
         return io.BytesIO(archive.read(ARCHIVED))
 
 
-def _legacy(root: h5py.Group, budget: "_Budget") -> Stored:
+def _legacy(root: h5py.Group, bytes_left: "_BytesLeft") -> Stored:
     stored: Stored = {}
     for layer in _names(root, "layer_names"):
         group = _child(root, layer)
         for weight in _names(group, "weight_names"):
             # weights of a Sequential are in its group: "stem/stem_conv/kernel", in Keras 2 "stem_conv/kernel:0"
             owner = weight.split("/")[-2] if "/" in weight else layer
-            stored.setdefault(owner, []).append(_array(_child(group, weight), budget))
+            stored.setdefault(owner, []).append(_array(_child(group, weight), bytes_left))
     return stored
 
 
-def _by_vars(root: h5py.Group, budget: "_Budget") -> Stored:
+def _by_vars(root: h5py.Group, bytes_left: "_BytesLeft") -> Stored:
     stored: Stored = {}
 
     def visit(path: str, group: Any) -> None:  # h5py visits hard links only
         if path.startswith("layers/") and path.endswith("/vars") and len(group):
             if "name" not in group.attrs:
                 raise ValueError(f"{path} does not name its layer; save the weights again with a newer Keras")
-            arrays = [_array(_child(group, key), budget) for key in sorted(group, key=int)]
+            arrays = [_array(_child(group, key), bytes_left) for key in sorted(group, key=int)]
             stored[str(group.attrs["name"])] = arrays
 
     root.visititems(visit)
@@ -149,22 +149,22 @@ def _child(parent: h5py.Group, path: str) -> Any:
     return parent
 
 
-class _Budget:
+class _BytesLeft:
     """The bytes of a file: datasets that share their bytes may not be read more often than the file is large."""
 
     def __init__(self, n_bytes: int) -> None:
         self.left = n_bytes
 
-    def take(self, n_bytes: int) -> None:
+    def count(self, n_bytes: int) -> None:
         """Count the bytes of one dataset; ValueError when all datasets together are larger than the file."""
         self.left -= n_bytes
         if self.left < 0:
             raise ValueError("its arrays are larger than the file")
 
 
-def _array(dataset: h5py.Dataset, budget: _Budget) -> np.ndarray:
+def _array(dataset: h5py.Dataset, bytes_left: _BytesLeft) -> np.ndarray:
     # its data are in this file, complete and uncompressed, as Keras writes them
     if dataset.external or dataset.is_virtual or dataset.id.get_storage_size() != dataset.nbytes:
         raise ValueError(f"{dataset.name} is not stored as plain data")
-    budget.take(dataset.nbytes)
+    bytes_left.count(dataset.nbytes)
     return np.asarray(dataset, np.float32)
