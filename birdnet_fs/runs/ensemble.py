@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from birdnet_fs import __version__
 from birdnet_fs.core.errors import UserError, nearest
@@ -215,7 +215,7 @@ def save_ensemble(
         raise UserError(f"{path} is not empty and is not an ensemble; give another folder with -o.")
     if is_ensemble(path) and not overwrite:
         raise UserError(
-            f"{path} is an ensemble of other members or settings ({', '.join(_changes(_read(path), about))}); give "
+            f"{path} is an ensemble of other members or settings ({', '.join(_changes(read_about(path), about))}); give "
             "another folder with -o, or replace it with --overwrite."
         )
     with atomic_folder(path, stays=lambda name: name not in _OF_THE_ENSEMBLE) as part:
