@@ -214,9 +214,10 @@ def save_ensemble(
     if path.exists() and not is_ensemble(path) and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"{path} is not empty and is not an ensemble; give another folder with -o.")
     if is_ensemble(path) and not overwrite:
+        changes = ", ".join(_changes(read_about(path), about))
         raise UserError(
-            f"{path} is an ensemble of other members or settings ({', '.join(_changes(read_about(path), about))}); give "
-            "another folder with -o, or replace it with --overwrite."
+            f"{path} is an ensemble of other members or settings ({changes}); give another folder with -o, or replace "
+            "it with --overwrite."
         )
     with atomic_folder(path, stays=lambda name: name not in _OF_THE_ENSEMBLE) as part:
         for i, run in enumerate(runs):
