@@ -74,7 +74,7 @@ def command(arguments: list[str]) -> str:
     from birdnet_fs.cli import main
 
     reader, writer = os.pipe()
-    os.dup2(writer, 2)
+    sys.stderr, sys.stdout = os.fdopen(writer, "w"), open(os.devnull, "w")  # noqa: SIM115
     sys.argv = ["birdnet-fs", *arguments]
     try:
         main.main()
@@ -82,8 +82,6 @@ def command(arguments: list[str]) -> str:
     except SystemExit as stop:
         status = stop.code
     sys.stderr.flush()
-    os.close(writer)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     said = os.read(reader, 100_000).decode("utf-8", "replace").strip()
     if status == 2:
         raise UserError(said.removeprefix("birdnet-fs: "))

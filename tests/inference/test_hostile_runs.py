@@ -299,7 +299,7 @@ SETTINGS = [
         ("frontend.n_mel", 16, "Unknown setting 'frontend.n_mel'"),
         ("frontend", [1], "frontend must be a group of settings"),
         ("model.name", "cnn/../../x", "model.name must be one of"),
-        ("model.name", "vit/base", "do not fit"),
+        ("model.name", "cnn/large", "do not fit"),
         ("model.channels", [10**9] * 4, ""),
         ("model.channels", [64] * 1000, ""),
         ("model.channels", [0, 0, 0, 0], ""),
