@@ -117,8 +117,8 @@ def main() -> None:
     """Run the command line.
 
     It exits with 2 and one sentence on a user error, and with 128 + the number of a signal that stopped it. An
-    exception that is no user error is a defect: its traceback is written to a file, which the one sentence names, and the exit
-    status is DEFECT. With the environment variable BIRDNET_FS_DEBUG it is printed instead.
+    exception that is no user error is a defect: its traceback is written to a file, which the one sentence names, and
+    the exit status is DEFECT. With the environment variable BIRDNET_FS_DEBUG it is printed instead.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for stream in (sys.stdout, sys.stderr):

@@ -20,10 +20,7 @@ from birdnet_fs.core.files import refuse_link, sha256, write_json, write_text
 from birdnet_fs.core.folders import atomic_folder
 from birdnet_fs.core.leftovers import complete_replacement, remove_leftovers
 from birdnet_fs.core.text import escaped
-from birdnet_fs.data.partition import (
-    PARTITION,
-    write_partition,
-)
+from birdnet_fs.data.partition import PARTITION, write_partition
 from birdnet_fs.runs.config_file import VERSIONS
 from birdnet_fs.runs.ensemble_file import AGAIN, FORMAT, POSITIONS, read_about
 from birdnet_fs.runs.merged_partition import merged_partition

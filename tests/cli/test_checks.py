@@ -125,7 +125,7 @@ WRONG = [
     ("enroll nowhere recordings -o new", "there is no such folder"),
     ("enroll run recordings -o new --background nowhere", "--background must be a file or folder that exists"),
     ("enroll run recordings -o new training.epochs=3", "must be data.KEY=VALUE"),
-    ("enroll run recordings -o run", "already holds a run"),
+    ("enroll run recordings -o run", "is the run itself"),
     ("fewshot-eval run recordings --ways 1", "--ways must be 2 or more"),
     ("fewshot-eval run recordings --shots a", "--shots must be whole numbers"),
     ("fewshot-eval run recordings --shots 0", "--shots must be 1 or more"),
