@@ -113,7 +113,7 @@ def test_checkpoints_are_the_best_and_the_last_epoch(run) -> None:
 
 def test_a_checkpoint_has_the_files_of_a_run_and_no_pickle(run) -> None:
     files = {
-        "classes.txt", "config.json", "history.csv", "partition.csv", "recordings.csv", "versions.json",
+        "classes.txt", "config.json", "history.csv", "inputs.json", "partition.csv", "recordings.csv", "versions.json",
         "weights.safetensors",
     }  # fmt: skip
     for path in checkpoints(run).values():
@@ -250,8 +250,8 @@ def test_an_earlier_run_stays_until_the_new_one_is_whole(recordings, tmp_path, m
     trainer.train(experiment(recordings, "seed=1", "training.epochs=2", "training.checkpoints.n_best=0"), folder)
     assert (folder / "export" / "tiny.tflite").read_bytes() == b"shipped"
     assert {path.name for path in folder.iterdir()} == {
-        "classes.txt", "config.json", "export", "history.csv", "partition.csv", "recordings.csv", "versions.json",
-        "weights.safetensors",
+        "classes.txt", "config.json", "export", "history.csv", "inputs.json", "partition.csv", "recordings.csv",
+        "versions.json", "weights.safetensors",
     }  # fmt: skip
 
 
