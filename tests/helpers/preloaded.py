@@ -13,6 +13,8 @@ import json
 import os
 import resource
 import runpy
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -134,8 +136,12 @@ def _answer(connection: socket.socket) -> NoReturn:
     if (pid := os.fork()) == 0:
         connection.close()
         _become(job, outputs)
+    ended = os.pidfd_open(pid)
+    if ended not in select.select([ended, connection], [], [])[0]:  # the tests were stopped
+        os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    with contextlib.suppress(BrokenPipeError):
+        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
 
 
