@@ -42,7 +42,7 @@ def open_runtime(model: Path) -> Network:
         given, wanted = session.get_inputs()[0], session.get_outputs()
         widths = [int(output.shape[-1]) for output in wanted]
     except Exception as error:  # its errors have no common base class
-        raise InputError(f"{model} does not load in onnxruntime: {first_line(error)}") from None
+        raise InputError(f"{model} does not load in onnxruntime: {first_line(error)}.") from None
 
     def forward(rows: np.ndarray) -> list[np.ndarray]:
         found: list[np.ndarray] = session.run(None, {given.name: rows})

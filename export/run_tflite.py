@@ -53,7 +53,7 @@ def open_runtime(model: Path) -> Network:
         signature = [int(n) for n in given["shape_signature"]]  # -1 for a batch of any size
         widths = [int(output["shape"][-1]) for output in wanted]
     except (ValueError, RuntimeError, IndexError) as error:
-        raise InputError(f"{model} does not load in this runtime: {first_line(error)}") from None
+        raise InputError(f"{model} does not load in this runtime: {first_line(error)}.") from None
 
     def forward(rows: np.ndarray) -> list[np.ndarray]:
         if tuple(interpreter.get_input_details()[0]["shape"]) != rows.shape:

@@ -302,7 +302,7 @@ def read_partition(path: Path, *parts: str) -> tuple[Clip, ...]:
                 for row in csv.DictReader(file)
                 if row["part"] in parts
             )
-        except (KeyError, ValueError, AttributeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
             raise UserError(f"{path} is damaged ({error!r}); train the run again.") from None
 
 

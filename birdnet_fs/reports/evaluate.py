@@ -204,8 +204,11 @@ def _left_out(ledger: Path) -> list[str]:
     """A sentence about held-out recordings that could not be read, from the ledger beside the scores."""
     if not ledger.is_file():
         return []
-    with open(ledger, encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["status"] == "quarantined"]
+    try:
+        with open(ledger, encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["status"] == "quarantined"]
+    except (csv.Error, UnicodeDecodeError, KeyError) as error:
+        raise UserError(f"{escaped(ledger)} is damaged ({error!r}); delete it and evaluate again.") from None
     if not rows:
         return []
     first = f"{rows[0]['path']}: {rows[0]['reason']}"

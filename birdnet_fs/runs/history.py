@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from birdnet_fs.core.csv_files import csv_dict_writer
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path
+from birdnet_fs.core.text import escaped
 
 HISTORY = "history.csv"
 Row = dict[str, float]  # one epoch
@@ -49,11 +51,25 @@ def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
 
 
 def read_history(path: Path | str) -> list[dict[str, float]]:
-    """history.csv as one dict per epoch, [] when there is no file; cells without a finite number are left out."""
+    """Read history.csv: one dict per epoch, [] when there is no file; cells without a finite number are left out.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Number by column for each epoch.
+
+    Raises:
+        UserError: It is not UTF-8 text, or no CSV.
+    """
     if not Path(path).is_file():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return [{k: v for k, cell in row.items() if (v := _number(cell)) is not None} for row in csv.DictReader(file)]
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            return [{k: v for k, cell in row.items() if (v := _number(cell)) is not None} for row in rows]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{escaped(path)} is damaged ({error}); delete it and evaluate again.") from None
 
 
 def _number(cell: Any) -> float | None:

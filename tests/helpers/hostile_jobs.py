@@ -84,7 +84,7 @@ def command(arguments: list[str]) -> str:
     sys.stderr.flush()
     said = os.read(reader, 100_000).decode("utf-8", "replace").strip()
     if status == 2:
-        raise UserError(said.removeprefix("birdnet-fs: "))
+        raise UserError(said.splitlines()[-1].removeprefix("birdnet-fs: "))  # notes are before it
     return f"status {status}: {said}"
 
 
