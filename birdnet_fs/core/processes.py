@@ -64,6 +64,8 @@ def end_with_parent(*_: object) -> None:
     for name in ("SIGINT", "SIGHUP", "SIGUSR1"):  # sent to a whole process group by terminals and clusters
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    # a loader that is sent SIGTERM with its parent would raise an error there, at any line, if it were killed by it
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
