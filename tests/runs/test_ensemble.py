@@ -139,7 +139,7 @@ def test_what_cannot_be_combined(runs, tmp_path):
         ("ensemble.json", "[]", "'format' is missing"),
         ("ensemble.json", {"format": 2}, "'format' must be 1. Received: 2"),
         ("ensemble.json", {"combine": "median"}, "combine must be one of"),
-        ("ensemble.json", {"power": float("inf")}, "power must be a number above 0"),
+        ("ensemble.json", {"power": 0}, "power must be a number above 0"),
         ("ensemble.json", {"members": [0, 0]}, "was changed; make the ensemble again"),
         ("members/1/classes.txt", "a\nb\nc\n", "was changed; make the ensemble again"),
         ("positions.safetensors", "", "is missing or was changed"),
