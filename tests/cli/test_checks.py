@@ -149,6 +149,9 @@ WRONG = [
     ("init taken", "exists already"),
     ("quickstart -o recordings", "was not written by quickstart"),
     ("quickstart -o file", "file is a file"),
+    ("embed --nothing", "No such option"),
+    ("encoders --nothing", "No such option"),
+    ("search --nothing", "No such option"),
     ("analise run", "No such command"),
 ]
 
