@@ -15,7 +15,7 @@ LARGEST = {
     "batch_size": 65_536,  # twice the largest published batches; schema.experiment bounds the features of a batch
     "min_steps": 1_000_000_000,
     "max_steps": 1_000_000_000,
-    "learning_rate": 1e4,
+    "learning_rate": 1e30,  # takes neither memory nor time; one that diverges is reported as such
     "threads": 1024,
     "workers": 1024,  # processes, each of hundreds of megabytes
 }
