@@ -102,8 +102,10 @@ def _as_ours(layer: Any, value: np.ndarray) -> np.ndarray:
 def _unpacked(file: Path) -> io.BytesIO:
     with zipfile.ZipFile(file) as archive:
         member = archive.getinfo(ARCHIVED)
-        if member.compress_type != zipfile.ZIP_STORED or member.file_size > file.stat().st_size:
-            raise ValueError(f"{ARCHIVED} is compressed or larger than the file, which Keras does not do")
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{ARCHIVED} is compressed, which Keras does not do")
+        if member.file_size > file.stat().st_size:
+            raise ValueError(f"{ARCHIVED} is larger than the file that holds it")
         return io.BytesIO(archive.read(ARCHIVED))
 
 
