@@ -214,7 +214,7 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labeled: bool)
     counts = Counter(label for clip in clips for label in clip.labels)
     names = tuple(classes) if classes is not None else tuple(sorted(counts))
     if labeled:
-        source.notes.extend(label_notes(counts, table=layout not in FILE_LAYOUTS))
+        source.notes.extend(label_notes(counts, checker.decomposed, table=layout not in FILE_LAYOUTS))
     return Manifest(tuple(clips), names, ledger, source.root, events, lengths, layout, tuple(source.notes))
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -51,6 +52,9 @@ class RowChecker:
         self.class_names = class_names
         self._label_problem: Callable[[str], str] = functools.cache(lambda label: self._problem_of(label, classes))
         self._paths: dict[Path, tuple[Path, str]] = {}
+        self._composed_classes = {unicodedata.normalize("NFC", name): name for name in classes or ()}
+        self._spelling: Callable[[str], str] = functools.cache(self._one_spelling)
+        self.decomposed: set[str] = set()  # labels that were written with separate accents
 
     def check(self, row: LabelRow, place: Place) -> tuple[CheckedRow, tuple[str, ...]]:
         """Check a row.
@@ -79,11 +83,11 @@ class RowChecker:
                 fold = int(float(row.fold))
             except (ValueError, OverflowError):
                 problems.append(f"its fold must be a whole number. Received: {row.fold!r}.")
-        labels = row.labels if self.labeled else ()
+        labels = tuple(dict.fromkeys(map(self._spelling, row.labels))) if self.labeled else ()
         if self.labeled and row.labeled and not labels and not row.refused:
             problems.append(row.problem or "its label is empty.")
-        secondary = row.secondary
-        unknown = tuple(label for label in row.unknown if label not in labels) if row.unknown else ()
+        secondary = tuple(dict.fromkeys(map(self._spelling, row.secondary)))
+        unknown = tuple(label for label in map(self._spelling, row.unknown) if label not in labels)
         if self.binary_label:
             labels, secondary = (self.binary_label,) if labels else (), ()
             unknown = (self.binary_label,) if unknown and not labels else ()
@@ -101,6 +105,13 @@ class RowChecker:
             group = os.path.relpath(absolute, self.source.root).replace(os.sep, "/")
             self._paths[path] = path if path.is_absolute() and absolute == str(path) else Path(absolute), group
         return self._paths[path]
+
+    def _one_spelling(self, label: str) -> str:
+        """The label as the class is spelled, else in Unicode's composed form (NFC): both are the same text."""
+        composed = unicodedata.normalize("NFC", label)
+        if composed != label and label not in (self.classes or ()):
+            self.decomposed.add(label)
+        return label if self.classes and label in self.classes else self._composed_classes.get(composed, composed)
 
     def _problem_of(self, label: str, classes: Sequence[str] | None) -> str:
         if self.classes is not None and label not in self.classes:

@@ -1,6 +1,7 @@
 """Checks of rows: problems of labels and folds, samples, and work that does not grow with rows and classes."""
 
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -119,3 +120,17 @@ def test_million_rows_are_read_in_a_minute_and_two_gigabytes(tmp_path):
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     n, cpu_s, gib = map(float, out.split())
     assert n == 1_000_000 and cpu_s < 60 and gib < 2
+
+
+def test_labels_of_one_text_in_two_normalizations_are_one_class(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "Grünspecht") for form in ("NFC", "NFD"))
+    rows = ["filename,label", *(f"{i}.wav,{label}" for i, label in enumerate((decomposed, composed, "Wren")))]
+    for i in range(3):
+        sf.write(tmp_path / f"{i}.wav", np.full(1600, 0.1), 16_000)
+    (tmp_path / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    manifest = read_manifest(Data(root=str(tmp_path)))
+    assert manifest.classes == (composed, "Wren")
+    assert any("composed form (NFC), the same text: 1" in note for note in manifest.notes)
+    # a run whose class is spelled in the other normalization keeps its spelling
+    old = read_manifest(Data(root=str(tmp_path)), classes=(decomposed, "Wren"))
+    assert [clip.labels for clip in old.clips] == [(decomposed,), (decomposed,), ("Wren",)]

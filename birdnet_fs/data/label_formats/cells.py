@@ -15,7 +15,7 @@ import functools
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from birdnet_fs.core.class_names import SEPARATOR, similar_names
@@ -148,16 +148,18 @@ def format_labels(labels: Sequence[str]) -> str:
         return repr(list(labels))
 
 
-def label_notes(counts: Mapping[str, int], *, table: bool) -> list[str]:
+def label_notes(counts: Mapping[str, int], decomposed: Iterable[str] = (), *, table: bool) -> list[str]:
     """Remarks on labels that may not be what was meant.
 
     Args:
         counts: Clips of each label.
+        decomposed: Labels that were written with separate accents (not NFC). Default: none.
         table: Whether the labels are cells of a table.
 
     Returns:
-        One sentence for each group of names that differ in case, spaces, underscores or Unicode normalization only,
-        for names that look like a missing value, and for names in a table that may be several labels.
+        One sentence for each group of names that differ in case, spaces, underscores or compatibility characters only,
+        for labels in another Unicode normalization, for names that look like a missing value, and for names in a table
+        that may be several labels.
     """
     notes = []
     for group in similar_names(counts):
@@ -165,6 +167,11 @@ def label_notes(counts: Mapping[str, int], *, table: bool) -> list[str]:
         notes.append(
             f"{len(group)} labels differ only in case, spaces, underscores or Unicode normalization and are different "
             f"classes: {shown} clips."
+        )
+    if written := sorted(decomposed):
+        notes.append(
+            "Labels written in another Unicode normalization are read in the composed form (NFC), the same text: "
+            f"{len(written)} (the first: {written[0]!a} is {_shown(unicodedata.normalize('NFC', written[0]))})."
         )
     for name in counts:
         if name.lower() in MISSING:
