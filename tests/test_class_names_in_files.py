@@ -4,6 +4,7 @@ import csv
 import importlib
 import io
 import json
+import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -23,13 +24,14 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import Clip, Manifest, read_manifest, write_manifest
 from birdnet_fs.data.partition import Partition, read_partition, write_partition
-from birdnet_fs.data.score_table import ScoreRow, read_scores, score_table, write_scores, writing_scores
+from birdnet_fs.data.score_table import ScoreRow, read_scores, score_table, writing_scores
 from birdnet_fs.export.targets.companion_files import write_companion_files
 from birdnet_fs.export.targets.labels import label_lines
 from birdnet_fs.fewshot.support import SUPPORT_TABLE, Support, read_support, write_support
 from birdnet_fs.frontend import PRESETS
 from birdnet_fs.inference.model import WindowTable
 from birdnet_fs.reports.evaluate import write_evaluation
+from birdnet_fs.reports.stored_scores import write_model_scores
 from birdnet_fs.runs.run import CLASSES, Run, load_run, save_run
 from birdnet_fs.schema import Data
 
@@ -112,7 +114,7 @@ def run(tmp_path_factory, clips):
         folder, experiment, NAMES, {"w": np.zeros(1, np.float32)},
         write_extra=lambda place: write_partition(place / "partition.csv", parts),
     )  # fmt: skip
-    write_scores(folder / "scores.csv", table())
+    write_model_scores(folder, table(), folder)
     return saved
 
 
@@ -261,6 +263,7 @@ def test_labels_are_read_and_written_as_they_are(tmp_path, layout):
         with open(folder / "labels.csv", "w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("file", "label"), *((f"{i}.wav", name) for i, name in enumerate(names))])
     found = read_manifest(Data(str(folder), layout=layout), check=True)
+    names = [unicodedata.normalize("NFC", name) for name in names]  # said in the notes of the manifest
     assert sorted(found.classes) == sorted(names) and found.ledger.counts()["quarantined"] == 0
     write_manifest(found, tmp_path / "m.csv")
     header, *rows = rows_of(tmp_path / "m.csv")
