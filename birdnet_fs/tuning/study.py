@@ -80,9 +80,10 @@ class Study:
             _keep_or_compare(folder / BASE, to_dict(portable(base)), "other settings", _flat)
             _keep_or_compare(folder / SPACE, space.to_dict(), "another search space", _current_kinds)
             self._storage = open_journal(folder)
-            self._study = optuna.create_study(
-                study_name=NAME, storage=self._storage, direction="maximize", load_if_exists=True
-            )
+            try:  # to create a study that exists would append to the journal
+                self._study = optuna.load_study(study_name=NAME, storage=self._storage)
+            except KeyError:
+                self._study = optuna.create_study(study_name=NAME, storage=self._storage, direction="maximize")
         self._study.pruner = _pruner(space, schema.debugged(base).training.epochs)
 
     def trial_folder(self, number: int) -> Path:

@@ -29,5 +29,6 @@ def test_windows_are_written_with_probabilities(untrained: Path, tmp_path: Path)
 def test_wrong_arguments_are_refused(untrained: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a setting of the training; add --rounds 1"):
         pseudo_label(untrained, tmp_path, "training.epochs=1", "-o", tmp_path / "out")
+    (tmp_path / "a.tflite").touch()
     with pytest.raises(UserError, match="is not a run; give a run folder"):
         pseudo_label(tmp_path / "a.tflite", tmp_path, "--rounds", 1, "-o", tmp_path / "out")

@@ -12,6 +12,8 @@ from birdnet_fs.core.stopping import SIGNALS, Stopped, finished_first, listen, r
 @pytest.fixture(autouse=True)
 def listening():
     before = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS}
+    for name in SIGNALS:  # a test run in the background, or under nohup, ignores some of them
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
     listen()
     yield
     for name, handler in before.items():

@@ -26,7 +26,8 @@ KEYS = {
 }
 FORM_KEYS = ["format", "input", "precision", "batch", "answers", "outputs", "axes"]
 RUNTIME_KEYS = {
-    *("runtime", "precision", "source", "n_segments", "n_edges", "max_abs", "mean_abs", "max_abs_logit"),
+    *("runtime", "precision", "source", "n_segments", "n_edges", "max_abs", "mean_abs", "max_abs_logit", "max_abs_at"),
+    "max_abs_tolerance",
     *("top1_agreement", "auroc_reference", "auroc_artefact", "by_batch", "faults", "budget"),
 }
 BUDGET_KEYS = {"max_abs", "mean_abs", "tie", "top1", "auroc", "device", "reason", "of_spread", "real_only"}

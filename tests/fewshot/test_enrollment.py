@@ -114,7 +114,7 @@ def test_enroll_command_with_uneven_shots(clips, tmp_path, capsys):
     assert "3 classes" in printed.out and "one recording" in printed.err
     engine = open_engine(tmp_path / "new")
     assert engine.classes == (*sorted(NAMES[:2]), "unknown") and engine.activation == "softmax"
-    with pytest.raises(UserError, match="already holds a run"):
+    with pytest.raises(UserError, match=r"holds a run of another enrollment \(1 recording removed\)"):
         enroll_command(run.path, tmp_path / "support", [], tmp_path / "new")
 
 

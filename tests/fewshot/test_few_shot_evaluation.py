@@ -37,7 +37,7 @@ def run(tmp_path_factory):
 def test_accuracy_is_that_of_the_nearest_mean(run, recordings, tmp_path, capsys):
     fewshot_eval(run.path, recordings, WHERE, 3, "1,2", 2, 50, output=tmp_path / "few.json")
     printed = capsys.readouterr()
-    assert "3-way 2-shot" in printed.out and "No episodes within recordings" in printed.err
+    assert "3-way 2-shot" in printed.out and "No 1-shot episodes within recordings" in printed.err
     found = {(r["n_shot"], r["method"]): r for r in json.loads((tmp_path / "few.json").read_text())["results"]}
     data = schema.Data(root=str(recordings), table="metadata.csv", audio="audio", where="set=aviary")
     clips = read_manifest(data).clips
@@ -66,5 +66,5 @@ def test_bad_input_is_refused(run, recordings, tmp_path):
     found = read_manifest(schema.Data(root=str(recordings), table="metadata.csv", audio="audio", where="set=aviary"))
     write_partition(run.path / "partition.csv", Partition(found, found.clips[:1], (), ()))
     with pytest.raises(UserError, match="was trained on"):
-        fewshot_eval(run.path, recordings, WHERE, 3, "1")
+        fewshot_eval(run.path, recordings, WHERE, 3, "1", 2)
     (run.path / "partition.csv").unlink()

@@ -116,7 +116,7 @@ def test_evaluate_and_analyze_accept_a_run_of_unknown_provenance(recordings: Pat
     lines = [line for line in capsys.readouterr().err.splitlines() if "partition.csv" in line]
     assert lines == [f"{run.path} has no partition.csv, so its training recordings are unknown."]
     assert {"metrics.json", "scores.csv", "report.html"} <= {file.name for file in (tmp_path / "new").iterdir()}
-    with pytest.raises(UserError, match=r"neither scores\.csv nor partition\.csv.* give labeled recordings"):
+    with pytest.raises(UserError, match=r"holds no partition\.csv.* give labeled recordings"):
         evaluate(run.path)
     ledger = analyze(open_engine(run.path), [recordings], tmp_path / "tables", min_confidence=0.0)
     assert ledger.counts()["ok"] == 6

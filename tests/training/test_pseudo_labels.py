@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -197,9 +197,10 @@ def test_a_stopped_labeling_goes_on_where_it_was(aviary: Path, run: Run, table: 
     assert label(0).read_bytes() == table.read_bytes() and len(heard) == 2 + 2
     label(0)
     assert len(heard) == 4
-    (tmp_path / "pseudo.json").unlink()  # nothing vouches for the table
-    label(0)
-    assert len(heard) == 7
+    (tmp_path / "pseudo.json").unlink()  # nothing states what the table was made from
+    with pytest.raises(UserError, match="does not say what it was made from"):
+        label(0)
+    assert len(heard) == 4
 
 
 def test_ranks_and_nothing_readable_are_refused(aviary: Path, run: Run, tmp_path: Path) -> None:
@@ -280,10 +281,14 @@ def test_rounds_label_and_train_in_turn_and_keep_what_is_done(aviary: Path, run:
     verb(run.path, inputs, tmp_path, rounds=2, overlap=0.0, batch_size=32, threads=1, overwrite=False)
     assert capsys.readouterr().err.count("kept") == 4
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
-    os.utime(tmp_path / "round1" / "pseudo.csv", (2e9, 2e9))  # as if there were more recordings now
-    verb(run.path, inputs, tmp_path, rounds=1, overlap=0.0, batch_size=32, threads=1, overwrite=False)
-    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
-    assert [path.parts[-3] for path in before if after[path] != before[path]] == ["round1"]
+    more = aviary.parent / "unlabeled" / "more.flac"
+    shutil.copy(next(path for path in more.parent.iterdir() if path.stat().st_size > 10_000), more)
+    try:
+        with pytest.raises(UserError, match="1 recording added"):
+            verb(run.path, inputs, tmp_path, rounds=1, overlap=0.0, batch_size=32, threads=1, overwrite=False)
+    finally:
+        more.unlink()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
     with pytest.raises(UserError, match="is a setting of the training; add --rounds 1"):
         verb(run.path, inputs, tmp_path, rounds=0, overlap=0.0, batch_size=32, threads=1, overwrite=False)
 

@@ -142,11 +142,11 @@ def test_invalid_input_gives_one_sentence(small: Path, tmp_path: Path) -> None:
 
 
 def test_bench_prints_a_table_or_json(small: Path, lite: Path, capsys) -> None:
-    verb(small, against=lite, seconds=0.01)
+    verb(small, against=lite, seconds=0.1)
     out = capsys.readouterr().out
     assert "small.tflite reads features: the front-end is not included." in out
     assert "small.onnx is " in out and "times as fast as small.tflite" in out
-    verb(small, against=lite, seconds=0.01, as_json=True)
+    verb(small, against=lite, seconds=0.1, as_json=True)
     found = json.loads(capsys.readouterr().out)
     first, second = found["artifacts"]
     assert found["times_as_fast"] == pytest.approx(second["median_ms"] / first["median_ms"])

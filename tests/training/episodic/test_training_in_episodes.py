@@ -249,7 +249,7 @@ def test_episodic_run_initializes_a_classifier(run) -> None:
 
 def test_interrupted_run_has_prototypes(recordings, tmp_path: Path, monkeypatch) -> None:
     def interrupted(model, *_, **__):
-        raise Interrupted(model_weights(model), [{"epoch": 1, "train_loss": 1.0}])
+        raise Interrupted(model_weights(model), [{"epoch": 1, "train_loss": 1.0}], n_batches=1)
 
     monkeypatch.setattr(trainer, "run_epochs", interrupted)
     with pytest.raises(Interrupted):
