@@ -52,6 +52,8 @@ def pseudo_label(
     recordings = [Path(given) for given in inputs if given not in settings]
     check_output(output)
     check_inputs(recordings)
+    if rounds and model.is_file():
+        raise UserError(f"--rounds trains the experiment of a run, and {model} is not a run; give a run folder.")
     check_windows(model, overlap=overlap, batch_size=batch_size, threads=threads)
     if not rounds:
         if settings:
@@ -110,7 +112,5 @@ def _experiment(model: Path, settings: Sequence[str]) -> "schema.Experiment":
     from birdnet_fs.runs.ensemble import is_ensemble, load_ensemble
     from birdnet_fs.runs.run import load_run
 
-    if not model.is_dir():
-        raise UserError(f"--rounds trains the experiment of a run, and {model} is not a run; give a run folder.")
     run = load_ensemble(model).members[0] if is_ensemble(model) else load_run(model)
     return override(run.experiment, list(settings), {"frontend": frontend.preset})

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.files import check_output
+from birdnet_fs.core.files import check_output, no_room
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
 
@@ -160,7 +160,8 @@ def _enter(place: Path, made: list[Path]) -> str | None:
         os.ftruncate(descriptor, 0)
         now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         about = {"pid": os.getpid(), "host": platform.node(), "since": now, "command": _command()}
-        os.write(descriptor, json.dumps(about).encode())
+        with contextlib.suppress(OSError):  # on a full disk the lock holds too; only its holder is not named
+            os.write(descriptor, json.dumps(about).encode())
         _held[str(place)] = _Held(file, descriptor)
         return None
 
@@ -200,6 +201,8 @@ def _open(place: Path, made: list[Path]) -> tuple[Path, int]:
             if error.errno in _NOT_WRITABLE and place.is_dir() and os.access(place, os.W_OK | os.X_OK):
                 return place / ".lock", os.open(place / ".lock", flags, 0o666)
             check_output(place.parent)
+            if no_room(error):
+                error.filename = str(place)
             raise
 
 
