@@ -67,17 +67,17 @@ def test_killed_process_holds_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX")
+@pytest.mark.timeout(120)  # the child, which may drop the lock a moment after its parent has died, lives longer
 def test_forked_child_does_not_keep_the_lock_of_its_killed_parent(tmp_path: Path) -> None:
-    body = "child = os.fork(); child or time.sleep(60); print('held', child, sep='\\n', flush=True); time.sleep(60)"
+    body = "child = os.fork(); child or time.sleep(900); print('held', child, sep='\\n', flush=True); time.sleep(60)"
     first = holder(tmp_path / "run", body)
     assert first.stdout is not None
     child = int(first.stdout.readline())
     first.kill()
     first.wait()
     try:
-        os.kill(child, 0)  # it lives
-        with folder_lock(tmp_path / "run"):
-            pass
+        with folder_lock(tmp_path / "run", wait=True):
+            os.kill(child, 0)  # it lives
     finally:
         os.kill(child, signal.SIGKILL)
 
