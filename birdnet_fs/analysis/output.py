@@ -31,7 +31,7 @@ class Place:
 
     Attributes:
         recording: The recording.
-        content: What it is compared by; None when it cannot be read.
+        content: Size, modification time and hashes of both ends of the recording; None when it cannot be read.
         problem: Why it cannot be read; "" otherwise.
         stamp: File of its stamp.
         tables: Key of the format -> path in the output folder.

@@ -1,12 +1,14 @@
 """`birdnet-fs encoders`: list of the known encoders, and inspection of a file."""
 
-import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from birdnet_fs.core.errors import UserError
+
+if TYPE_CHECKING:
+    from birdnet_fs.encoders.inspection import FileFacts
 
 
 def encoders(
@@ -70,7 +72,9 @@ def encoders(
     print(f"  license: {chosen.license}")
 
 
-def _write_own_card(facts, sample_rate_hz, segment_s, embedding, normalization, output: Path) -> None:  # type: ignore[no-untyped-def]
+def _write_own_card(
+    facts: "FileFacts", sample_rate_hz: int, segment_s: float, embedding: str, normalization: str, output: Path
+) -> None:
     """Write the card that the options describe, if it fits the file."""
     from birdnet_fs.core.files import write_json
     from birdnet_fs.encoders.cards import BEFORE_LAST_DENSE, EncoderCard
@@ -101,5 +105,5 @@ def _write_own_card(facts, sample_rate_hz, segment_s, embedding, normalization, 
     wrong = mismatches(facts, own)
     if wrong:
         raise UserError(f"This card would not fit {facts.path}: {'; '.join(wrong)}.")
-    write_json(output, dataclasses.asdict(own))
+    write_json(output, own.to_json())
     print(f"  card written: {output}")

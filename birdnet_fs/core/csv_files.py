@@ -48,7 +48,7 @@ def csv_dict_writer(file: _TextFile, columns: Sequence[str]) -> Any:
     """Create a `csv.DictWriter` with the rules of `csv_writer`; missing cells are empty.
 
     Args:
-        file: As in `csv_writer`.
+        file: Text file opened with newline="", or another object with a method write(text).
         columns: Names of the columns, in order.
 
     Returns:

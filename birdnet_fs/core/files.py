@@ -52,7 +52,7 @@ def refuse_link(path: Path, folder: Path, remedy: str) -> None:
     Args:
         path: The part, which may not exist yet.
         folder: The folder.
-        remedy: What to do, for the message.
+        remedy: Clause for the end of the message, as "give another folder with -o".
 
     Raises:
         UserError: `path` leads to another place.

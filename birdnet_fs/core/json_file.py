@@ -7,6 +7,7 @@ such parts too, so every reader of the package uses this one.
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def read_json(file: Path, remedy: str, *, max_bytes: int = MAX_BYTES) -> Any:
 
     Args:
         file: The file.
-        remedy: What to do about a file that cannot be read, as "copy it again"; part of the message.
+        remedy: Clause for the end of the message, as "copy it again".
         max_bytes: Largest size of the file. Default: 8,000,000.
 
     Returns:
@@ -100,8 +101,7 @@ def _whole(digits: str) -> int:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
         raise ValueError(f"the key {twice[:100]!r} is given twice")
     return value
 

@@ -64,7 +64,7 @@ def folder_lock(folder: Path | str, *, wait: bool = False) -> Iterator[None]:
     A process that holds the lock already enters at once, in any thread.
 
     Args:
-        folder: What is written; it need not exist. Missing parents are created, and removed if they stay empty.
+        folder: Folder or file; it need not exist. Missing parents are created, and removed if they stay empty.
         wait: Whether to wait for another process, after a line that says so. Default: False, refuse at once.
 
     Yields:
@@ -97,7 +97,7 @@ def refuse_second_writer(folder: Path | str) -> None:
     """Refuse a folder whose lock another process holds, before its own work is prepared; nothing is held afterwards.
 
     Args:
-        folder: What will be written.
+        folder: Folder or file; it need not exist.
 
     Raises:
         UserError: Another process holds the lock, or nothing can be written there.
@@ -112,7 +112,7 @@ def locked(*names: str, wait: bool = False) -> Callable[[Callable[P, R]], Callab
     Args:
         *names: Arguments of the function; the folder is the first of them that is given. Without any, nothing is
             locked.
-        wait: As for `folder_lock`. Default: False.
+        wait: Whether to wait for another process that holds the lock, instead of an error. Default: False.
 
     Returns:
         The decorator.

@@ -6,12 +6,12 @@ A file that no card here describes is used with a card of the user's own, a JSON
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from birdnet_fs.core.errors import UserError, nearest
+from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.text import escaped
 from birdnet_fs.schema.checks import check
 
@@ -179,13 +179,7 @@ def read_card(path: Path) -> EncoderCard:
         UserError: The file is missing, is not a JSON object, or a field is missing, unknown or out of its range.
     """
     shown = escaped(path)
-    try:
-        with open(path, "rb") as file:
-            found = json.loads(file.read(65_536))
-    except OSError as error:
-        raise UserError(f"{shown} must be a JSON file that describes an encoder ({error.strerror}).") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{shown} must be a JSON file that describes an encoder; it is not readable JSON.") from None
+    found = read_json(path, "give a JSON file that describes an encoder", max_bytes=65_536)
     fields = {field.name: field for field in dataclasses.fields(EncoderCard)}
     if not isinstance(found, dict):
         raise UserError(f"{shown} must be a JSON object with the fields {', '.join(fields)}.")

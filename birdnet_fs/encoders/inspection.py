@@ -8,11 +8,13 @@ cards fit, the user is asked which; nothing is guessed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import sha256
 from birdnet_fs.core.text import escaped
 from birdnet_fs.encoders.cards import BEFORE_LAST_DENSE, CARDS, EncoderCard, find_card
+from birdnet_fs.encoders.runtimes import MAX_BYTES, onnx_session
 from birdnet_fs.encoders.tflite_graph import before_last_dense, read_foreign, tensor_shape
 
 FORMATS = (".tflite", ".onnx")
@@ -76,6 +78,8 @@ def inspect_file(path: Path | str) -> FileFacts:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise UserError(f"An encoder must be a .tflite or .onnx file. Received: {escaped(path)}")
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{escaped(path)} must have {MAX_BYTES:,} bytes or fewer; copy it again.")
     return _tflite_facts(path) if suffix == ".tflite" else _onnx_facts(path)
 
 
@@ -93,14 +97,12 @@ def _tflite_facts(path: Path) -> FileFacts:
     return FileFacts(path, "tflite", sha256(path), inputs, outputs, inner)
 
 
-def _tflite_tensor(tensor: object) -> Tensor:
-    dtype = "float32" if tensor.type == 0 else f"type {tensor.type}"  # type: ignore[attr-defined]
-    return Tensor(bytes(tensor.name).decode("utf-8", "replace"), tensor_shape(tensor), dtype)  # type: ignore[attr-defined]
+def _tflite_tensor(tensor: Any) -> Tensor:
+    dtype = "float32" if tensor.type == 0 else f"type {tensor.type}"
+    return Tensor(bytes(tensor.name).decode("utf-8", "replace"), tensor_shape(tensor), dtype)
 
 
 def _onnx_facts(path: Path) -> FileFacts:
-    from birdnet_fs.encoders.runtimes import onnx_session
-
     session = onnx_session(path, threads=1)
 
     def tensors(found: Sequence) -> tuple[Tensor, ...]:

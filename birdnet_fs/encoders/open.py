@@ -123,8 +123,8 @@ class Encoder:
 
     def _shape(self, n_windows: int) -> tuple[int, ...]:
         """Shape of the input for a number of windows: the file's, with open dimensions filled."""
-        middle = (1,) * (len(self.facts.inputs[0].shape) - 2)
-        return (n_windows, *middle, self.n_samples) if len(self.facts.inputs[0].shape) > 1 else (self.n_samples,)
+        n_axes = len(self.facts.inputs[0].shape)
+        return (n_windows, *(1,) * (n_axes - 2), self.n_samples) if n_axes > 1 else (self.n_samples,)
 
 
 def normalized(waveforms: np.ndarray, normalization: str) -> np.ndarray:
@@ -177,13 +177,7 @@ def open_encoder(path: Path | str, card: str | EncoderCard = "", *, scores: bool
     else:
         run = _cut_tflite(facts, chosen, own_scores=scores, threads=threads)
     size = facts.inputs[0].shape[0] if len(facts.inputs[0].shape) > 1 else 1
-    fixed = 0 if size < 0 or _open_batch(facts) else size
-    return Encoder(chosen, facts, own.width if scores and own else 0, fixed, run)
-
-
-def _open_batch(facts: FileFacts) -> bool:
-    """Whether a file takes any number of windows per call."""
-    return facts.inputs[0].shape[0] < 0 and len(facts.inputs[0].shape) > 1
+    return Encoder(chosen, facts, own.width if scores and own else 0, max(0, size), run)
 
 
 def _cut_tflite(facts: FileFacts, card: EncoderCard, *, own_scores: bool, threads: int) -> RunAll:

@@ -1,9 +1,11 @@
-"""Runs TFLite and ONNX files: one function from a batch of waveforms to the wanted outputs.
+"""Opens TFLite and ONNX files in their runtimes; the one place of the package that does so for scoring and embedding.
 
-TFLite runs on `ai_edge_litert`, or on `tflite_runtime` where only that is installed; ONNX runs on `onnxruntime`.
+Files may come from a stranger: sizes are bounded before anything of that size is allocated. TFLite runs on
+`ai_edge_litert`, or on `tflite_runtime` where only that is installed; ONNX runs on `onnxruntime`.
 """
 
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
 
 INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # in order of preference
+MAX_BYTES = 2_000_000_000  # of a file: the formats themselves have 2 GiB
+MAX_TENSOR = 2**28  # numbers of one tensor of a network, 1 GB
 RunAll = Callable[[np.ndarray], list[np.ndarray]]  # input [n, ...] -> outputs [n, ...]
 
 
@@ -34,8 +38,37 @@ def tflite_interpreter() -> Any:
     raise UserError('A .tflite file needs a TFLite runtime; install one with `pip install "birdnet_fs[export]"`.')
 
 
+def open_tflite(model: Path | bytes, shown: object, *, threads: int) -> Any:
+    """Open a TFLite model in the runtime.
+
+    Args:
+        model: The file, or its bytes.
+        shown: Name of the file for messages.
+        threads: CPU threads, 1 or more; 0 = the runtime decides.
+
+    Returns:
+        An `Interpreter` whose tensors are allocated.
+
+    Raises:
+        UserError: The runtime is missing or cannot load the model, or a tensor is too large.
+    """
+    interpreter_of = tflite_interpreter()
+    given = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
+    try:
+        interpreter = interpreter_of(**given, num_threads=threads or None)
+        sizes = [math.prod(map(int, tensor["shape"])) for tensor in interpreter.get_tensor_details()]
+        if max(sizes, default=0) > MAX_TENSOR:
+            raise ValueError(f"a tensor has {max(sizes):,} numbers, and {MAX_TENSOR:,} are the most that are read")
+        interpreter.allocate_tensors()
+        if not interpreter.get_input_details() or not interpreter.get_output_details():
+            raise ValueError("it has no input or no output")
+    except (ValueError, RuntimeError, IndexError, UnicodeDecodeError) as error:
+        raise UserError(f"{escaped(shown)} does not load in this TFLite runtime ({first_line(error)}).") from None
+    return interpreter
+
+
 def tflite_function(content: bytes, shown: object, *, threads: int) -> RunAll:
-    """A TFLite model as a function from its input to all its outputs.
+    """A TFLite model as a function from its input to all its outputs; a UserError of `open_tflite` is passed on.
 
     Args:
         content: Bytes of the file.
@@ -44,27 +77,30 @@ def tflite_function(content: bytes, shown: object, *, threads: int) -> RunAll:
 
     Returns:
         The function; it resizes the input when the size of the batch changes.
-
-    Raises:
-        UserError: The runtime is missing or cannot load the model.
     """
-    try:
-        interpreter = tflite_interpreter()(model_content=content, num_threads=threads or None)
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"{escaped(shown)} does not load in the TFLite runtime ({_first_line(error)}).") from None
-    given = interpreter.get_input_details()[0]["index"]
+    interpreter = open_tflite(content, shown, threads=threads)
     wanted = [each["index"] for each in interpreter.get_output_details()]
+    return lambda batch: run_tflite(interpreter, batch, wanted)
 
-    def run(batch: np.ndarray) -> list[np.ndarray]:
-        if tuple(interpreter.get_input_details()[0]["shape"]) != batch.shape:
-            interpreter.resize_tensor_input(given, batch.shape)
-            interpreter.allocate_tensors()
-        interpreter.set_tensor(given, batch)
-        interpreter.invoke()
-        return [interpreter.get_tensor(index) for index in wanted]
 
-    return run
+def run_tflite(interpreter: Any, batch: np.ndarray, outputs: Sequence[int]) -> list[np.ndarray]:
+    """Run one batch.
+
+    Args:
+        interpreter: From `open_tflite`; its input is resized when the shape of the batch is another.
+        batch: Its only input, float32 [n, ...].
+        outputs: Indices of the wanted tensors.
+
+    Returns:
+        Copies of the tensors, [n, ...] each.
+    """
+    given = interpreter.get_input_details()[0]
+    if tuple(given["shape"]) != batch.shape:
+        interpreter.resize_tensor_input(given["index"], batch.shape)
+        interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], batch)
+    interpreter.invoke()
+    return [interpreter.get_tensor(index) for index in outputs]
 
 
 def onnx_session(path: Path, *, threads: int) -> Any:
@@ -90,7 +126,7 @@ def onnx_session(path: Path, *, threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises classes of its own, which have no common base
-        raise UserError(f"{escaped(path)} does not load in onnxruntime ({_first_line(error)}).") from None
+        raise UserError(f"{escaped(path)} does not load in onnxruntime ({first_line(error)}).") from None
 
 
 def onnx_function(path: Path, outputs: Sequence[str], *, threads: int) -> RunAll:
@@ -111,5 +147,6 @@ def onnx_function(path: Path, outputs: Sequence[str], *, threads: int) -> RunAll
     return lambda batch: session.run(list(outputs), {name: batch})
 
 
-def _first_line(error: Exception) -> str:
-    return escaped((str(error).splitlines() or [type(error).__name__])[0])
+def first_line(error: Exception) -> str:
+    """First line of the message of an error, at most 300 characters, printable."""
+    return escaped((str(error).strip().splitlines() or [type(error).__name__])[0][:300])

@@ -1,19 +1,19 @@
 """`WindowEmbedder`: one interface for everything that embeds windows: a foreign encoder, a run, or an exported file."""
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import sha256
+from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.text import escaped
 from birdnet_fs.encoders.cards import EncoderCard
 from birdnet_fs.encoders.open import Encoder, open_encoder
+from birdnet_fs.inference.sidecar import check_hash, read_sidecar
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class WindowEmbedder:
 def open_embedder(path: Path | str, card: str = "", *, threads: int = 0) -> WindowEmbedder:
     """Open a foreign encoder, a run folder, or an exported file with embeddings.
 
-    UserErrors of `open_encoder` and `load_run` are passed on.
+    UserErrors of `open_encoder`, `read_sidecar` and `load_run` are passed on.
 
     Args:
         path: A .tflite or .onnx file, or a run folder.
@@ -69,9 +69,8 @@ def open_embedder(path: Path | str, card: str = "", *, threads: int = 0) -> Wind
         if card:
             raise UserError(f"An encoder card describes a foreign file; {escaped(path)} is a run. Received: {card}")
         return _of_run(path, threads)
-    sidecar = _sidecar(path)
-    if sidecar is not None and not card:
-        return _of_encoder(_open_own(path, sidecar, threads), "", license="")
+    if not card and _is_own(path):
+        return _of_encoder(_open_own(path, threads), "", license="")
     encoder = open_encoder(path, card, threads=threads)
     return _of_encoder(encoder, card, license=encoder.card.license)
 
@@ -113,31 +112,29 @@ def _of_run(path: Path, threads: int) -> WindowEmbedder:
     )
 
 
-def _sidecar(path: Path) -> dict[str, Any] | None:
-    """The sidecar of a file that this package exported; None for a foreign file."""
-    try:
-        found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    own = isinstance(found, dict) and {"format", "sha256", "frontend", "sample_rate_hz", "segment_s"} <= set(found)
-    return found if own else None
+def _is_own(path: Path) -> bool:
+    """Whether a file has a sidecar of this package beside it."""
+    file = path.with_suffix(".json")
+    found = read_json(file, "copy it again, or move it away") if file.is_file() else None
+    return isinstance(found, dict) and "frontend" in found
 
 
-def _open_own(path: Path, sidecar: dict[str, Any], threads: int) -> Encoder:
-    embeddings = sidecar.get("embeddings")
-    if not isinstance(embeddings, dict) or not isinstance(embeddings.get("width"), int):
+def _open_own(path: Path, threads: int) -> Encoder:
+    sidecar = read_sidecar(path)
+    check_hash(path, sidecar)
+    if not sidecar.embedding_width:
         raise UserError(
             f"{escaped(path)} gives no embeddings; export the run again with --embeddings, or give the run folder."
         )
-    if sidecar.get("input") != "waveform":
+    if sidecar.input != "waveform":
         raise UserError(f"{escaped(path)} reads features; export the run with waveform input, or give the run folder.")
     card = EncoderCard(
         name=path.stem,
         title=path.name,
         formats=("tflite", "onnx"),
-        sample_rate_hz=int(sidecar["sample_rate_hz"]),
-        segment_s=float(sidecar["segment_s"]),
-        width=embeddings["width"],
+        sample_rate_hz=sidecar.frontend.sample_rate_hz,
+        segment_s=sidecar.frontend.segment_s,
+        width=sidecar.embedding_width,
         embedding="embeddings" if path.suffix.lower() == ".onnx" else "",
     )
     return open_encoder(path, card, threads=threads)

@@ -7,6 +7,7 @@ from typing import Any
 from birdnet_fs import __version__, schema
 from birdnet_fs.core.class_names import check_class_names
 from birdnet_fs.core.errors import UserError, shown
+from birdnet_fs.core.files import sha256
 from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.text import escaped
 from birdnet_fs.inference.activations import ACTIVATIONS
@@ -46,6 +47,7 @@ class Sidecar:
         activation: "softmax" or "sigmoid".
         mel_first: Whether features are [n_mels, n_frames] instead of [n_frames, n_mels].
         one_label: Whether a clip has one label.
+        embedding_width: Number of values of the embeddings, the second output; 0 = the file gives none.
     """
 
     sha256: str
@@ -56,6 +58,7 @@ class Sidecar:
     activation: str
     mel_first: bool
     one_label: bool
+    embedding_width: int
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -93,6 +96,25 @@ def read_sidecar(model: Path) -> Sidecar:
         raise UserError(f"{newer_sentence(path, newer)} ({str(error).rstrip('.')}).") if newer else error from None
 
 
+def check_hash(model: Path, sidecar: Sidecar) -> str:
+    """Check that a file is the one that its sidecar describes.
+
+    Args:
+        model: The file.
+        sidecar: Its sidecar.
+
+    Returns:
+        SHA-256 of the file, 64 hexadecimal digits.
+
+    Raises:
+        UserError: The hash differs.
+    """
+    found = sha256(model)
+    if found != sidecar.sha256:
+        raise UserError(f"{escaped(model)} is not the file its sidecar describes (SHA-256 differs); copy both again.")
+    return found
+
+
 def _checked(path: Path, values: Any) -> Sidecar:
     for key, kind in _TYPES.items():
         value = values.get(key) if isinstance(values, dict) else None
@@ -115,6 +137,10 @@ def _checked(path: Path, values: Any) -> Sidecar:
     one_label = values.get("one_label", False)
     if not isinstance(one_label, bool):
         raise UserError(f"{escaped(path)}: 'one_label' must be true or false. Received: {shown(one_label)}")
+    second = values.get("embeddings") or {}
+    width = second.get("width", 0) if isinstance(second, dict) else None
+    if type(width) is not int or width < 0:
+        raise UserError(f"{escaped(path)}: 'embeddings' must have a 'width'. Received: {shown(second)}")
     names = values["classes"]
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
         raise UserError(f"{escaped(path)}: 'classes' must name one or more classes, each once.")
@@ -137,4 +163,5 @@ def _checked(path: Path, values: Any) -> Sidecar:
         mel_first=axes == AXES[1],
         # a softmax may be exported as log-odds, which a sigmoid turns into its probabilities
         one_label=values["activation"] == "sigmoid" and one_label,
+        embedding_width=width,
     )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.text import escaped
 
 STORE, PARTS = "store.json", "parts"
@@ -125,14 +126,9 @@ def read_header(path: Path) -> StoreHeader:
         UserError: The folder is no store, or store.json is damaged or of a newer format.
     """
     shown = escaped(path / STORE)
-    try:
-        found = json.loads((path / STORE).read_text(encoding="utf-8"))
-    except OSError:
-        raise UserError(
-            f"An embedding store (birdnet-fs embed) with {STORE} was expected. Received: {escaped(path)}"
-        ) from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{shown} is not readable JSON; embed the recordings again.") from None
+    if not (path / STORE).is_file():
+        raise UserError(f"An embedding store (birdnet-fs embed) with {STORE} was expected. Received: {escaped(path)}")
+    found = read_json(path / STORE, "embed the recordings again")
     if not isinstance(found, dict) or not isinstance(found.get("format"), int):
         raise UserError(f"{shown} does not describe a store; embed the recordings again.")
     if found["format"] > FORMAT:

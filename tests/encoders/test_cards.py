@@ -36,7 +36,7 @@ def test_a_written_card_reads_back_equal(tmp_path):
         ({"sample_rate_hz": "16000"}, "'sample_rate_hz' must be a whole number. Received: '16000'"),
         ({"sample_rate_hz": True}, "'sample_rate_hz' must be a whole number"),
         ({"segment_s": 1e9}, "segment_s must be above 0, up to 600"),
-        ({"segment_s": float("nan")}, "segment_s must be above 0"),
+        ({"segment_s": float("nan")}, "NaN is no number in JSON"),
         ({"segment_s": 0.00001}, "whole number of samples"),
         ({"width": 10**9}, "width must be in 1..65536"),
         ({"formats": ["savedmodel"]}, "formats must be tflite, onnx or both"),

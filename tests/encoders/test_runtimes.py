@@ -1,5 +1,7 @@
 """Runtimes of encoder files: wanted outputs in order, batches of any size, one sentence where a file does not load."""
 
+import importlib
+
 import foreign_encoders
 import numpy as np
 import pytest
@@ -30,12 +32,35 @@ def test_tflite_takes_batches_of_changing_size(tmp_path):
     np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 
-def test_a_missing_runtime_is_named(monkeypatch):
-    monkeypatch.setattr(runtimes, "INTERPRETERS", ("no_such_runtime",))
-    with pytest.raises(UserError, match="needs a TFLite runtime"):
+def test_interpreter_falls_back_then_names_the_extra(monkeypatch):
+    asked = []
+    device = type("Module", (), {"Interpreter": "the older one"})
+
+    def only(*known):
+        def find(name):
+            asked.append(name)
+            if name in known:
+                return device
+            raise ImportError(name)
+
+        return find
+
+    monkeypatch.setattr(importlib, "import_module", only("tflite_runtime.interpreter"))
+    assert runtimes.tflite_interpreter() == "the older one"
+    assert asked == ["ai_edge_litert.interpreter", "tflite_runtime.interpreter"]
+    monkeypatch.setattr(importlib, "import_module", only())
+    with pytest.raises(UserError, match=r'pip install "birdnet_fs\[export\]"'):
         runtimes.tflite_interpreter()
 
 
 def test_bytes_that_are_no_model_are_refused():
     with pytest.raises(UserError, match=r"x\.tflite does not load"):
         runtimes.tflite_function(b"nonsense", "x.tflite", threads=1)
+
+
+def test_a_tensor_too_large_to_allocate_is_refused(tmp_path, monkeypatch):
+    path = foreign_encoders.write_tflite(tmp_path / "a.tflite", 3200, 8, 3)
+    runtimes.open_tflite(path, path, threads=1)
+    monkeypatch.setattr(runtimes, "MAX_TENSOR", 3199)
+    with pytest.raises(UserError, match="a tensor has 3,200 numbers, and 3,199 are the most"):
+        runtimes.open_tflite(path, path, threads=1)

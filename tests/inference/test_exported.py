@@ -1,7 +1,6 @@
 """Exported files as engines, against plain matrix products."""
 
 import hashlib
-import importlib
 import json
 
 import numpy as np
@@ -14,7 +13,6 @@ from scipy.special import expit, softmax
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend.in_numpy import log_mel
-from birdnet_fs.inference import exported
 from birdnet_fs.inference.open import open_engine
 
 SPEC = schema.FrontEnd(
@@ -160,24 +158,3 @@ def test_onnx_bands_first_with_logits_or_probabilities(tmp_path, output, activat
     found = engine.probabilities(waveforms, batch_size=3)
     np.testing.assert_allclose(found, wanted, atol=tolerances.ARTIFACT_MATMUL)
     assert np.ptp(wanted) > 0.1
-
-
-def test_interpreter_falls_back_then_names_the_extra(monkeypatch):
-    asked = []
-    device = type("Module", (), {"Interpreter": "the older one"})
-
-    def only(*known):
-        def find(name):
-            asked.append(name)
-            if name in known:
-                return device
-            raise ImportError(name)
-
-        return find
-
-    monkeypatch.setattr(importlib, "import_module", only("tflite_runtime.interpreter"))
-    assert exported._interpreter() == "the older one"
-    assert asked == ["ai_edge_litert.interpreter", "tflite_runtime.interpreter"]
-    monkeypatch.setattr(importlib, "import_module", only())
-    with pytest.raises(UserError, match=r'pip install "birdnet_fs\[export\]"'):
-        exported._interpreter()

@@ -218,21 +218,26 @@ def _list_body(cell: str) -> str | None:
 def _items(body: str, cell: str) -> list[str | None]:
     """Items of the body of a list; None for a missing value."""
     found: list[str | None] = []
-    place = len(_GAP.match(body)[0])  # type: ignore[index]
+    place = _end_of(_GAP, body, 0)
     while place < len(body):
         quoted = _QUOTED.match(body, place)
         if quoted:
             found.append(_literal(quoted["item"]))
             place = quoted.end()
         else:
-            item = _BARE.match(body, place)[0]  # type: ignore[index]
-            place += len(item)
-            item = item.strip()
+            start, place = place, _end_of(_BARE, body, place)
+            item = body[start:place].strip()
             if "..." in item or set(item) & set("[]{}") or item[:1] in ("'", '"'):
                 raise ValueError(f"its list of labels is damaged or cut off. Received: {escaped(cell.strip()[:60])!r}")
             found.append(None if item.lower() in MISSING else item)
-        place = _GAP.match(body, place).end()  # type: ignore[union-attr]
+        place = _end_of(_GAP, body, place)
     return found
+
+
+def _end_of(pattern: re.Pattern[str], text: str, start: int) -> int:
+    """Where a pattern that begins at `start` ends; `start` where it does not begin there."""
+    match = pattern.match(text, start)
+    return match.end() if match else start
 
 
 def _literal(text: str) -> str:

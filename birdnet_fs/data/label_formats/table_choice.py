@@ -133,7 +133,7 @@ def refuse_unread_tables(
 
     Args:
         folder: The data folder.
-        choice: What its tables are.
+        choice: Tables of the data folder by their use.
         below: Tables in deeper folders.
         layout: The layout that was detected.
         label_column: Value of data.label_column.
