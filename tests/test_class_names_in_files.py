@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 import typer
+from receiving import module
 from typer.testing import CliRunner
 
 from birdnet_fs import schema
@@ -195,9 +196,8 @@ def test_files_of_other_programs(run, tmp_path):
     assert mapping["classes"] == [name.removesuffix("_Amsel") for name in NAMES]
 
 
-def test_receiving_readers(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "export"))
-    reading = importlib.import_module("reading")
+def test_receiving_readers():
+    reading = module("reading")
     artifact = reading.Artifact({"classes": list(NAMES)}, label_lines(NAMES), {}, None)
     rows = [(0.0, 3.0, np.linspace(1, 0, len(NAMES)))]
     assert json.loads(json.dumps(reading.as_json(artifact.classes, rows)))["labels"] == list(NAMES)
@@ -205,7 +205,7 @@ def test_receiving_readers(monkeypatch):
     for name in NAMES:
         assert f"{reading.printable(name.removeprefix('Turdus merula_'))} " in line
     assert "\x1b" not in next(reading.as_text(["\x1b[2J"], [(0, 1, np.ones(1))], "", 1))
-    enroll = importlib.import_module("enroll_tflite")
+    enroll = module("enroll_tflite")
     absent = [name for name in NAMES if name == "-x"]
     assert [enroll.class_label(name, Path()) for name in NAMES if name not in absent] == [
         name for name in NAMES if name not in absent

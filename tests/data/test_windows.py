@@ -1,7 +1,6 @@
 """The cutting rule: against counting sample by sample, whole against streamed, and in all code that cuts recordings."""
 
 import csv
-import importlib.util
 import sys
 import tracemalloc
 from dataclasses import replace
@@ -15,6 +14,7 @@ import soundfile
 import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from receiving import module
 
 from birdnet_fs import models
 from birdnet_fs.analysis import pseudo_labels
@@ -45,7 +45,6 @@ from birdnet_fs.reports import labeled
 from birdnet_fs.schema import Data, Experiment, FrontEnd
 from birdnet_fs.training import validation
 
-EXPORT = Path(__file__).parents[2] / "export"
 RATE = 8_000
 SPEC = FrontEnd(
     sample_rate_hz=RATE, segment_s=5.0, n_fft=512, win_length=512, hop_length=1_000, n_mels=16, fmax_hz=4_000.0
@@ -96,7 +95,7 @@ def test_reader_of_exported_files_repeats_the_rule(case: tuple[int, int, int, in
     n_total, n_samples, hop, rate = case
     hop = min(hop, n_samples)
     wanted = WindowRule(n_samples, hop, rate).windows(n_total)
-    assert receiving("reading").cut_windows(n_total, n_samples, hop, rate) == wanted
+    assert module("reading").cut_windows(n_total, n_samples, hop, rate) == wanted
 
 
 def test_rest_of_a_second_or_half_a_window_is_kept() -> None:
@@ -155,19 +154,6 @@ def test_n_samples_of_equals_the_samples_of_soxr(native: int, rate: int) -> None
 def test_pad_to_cuts_or_pads_with_zeros() -> None:
     assert pad_to(np.arange(1.0, 4.0), 5).tolist() == [1, 2, 3, 0, 0]
     assert pad_to(np.arange(1.0, 4.0), 2).tolist() == [1, 2]
-
-
-def receiving(name: str) -> ModuleType:
-    """A module of export/, which is not a package; the modules that it imports are beside it."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, EXPORT / f"{name}.py")
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        sys.path.insert(0, str(EXPORT))
-        try:
-            spec.loader.exec_module(sys.modules[name])
-        finally:
-            sys.path.remove(str(EXPORT))
-    return sys.modules[name]
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +232,7 @@ def by_pseudo_labels(path, tmp_path, monkeypatch):
 
 
 def by_the_device_reader(path, tmp_path, monkeypatch):
-    reading = receiving("reading")
+    reading = module("reading")
     artifact = SimpleNamespace(sidecar={"sample_rate_hz": RATE, "segment_s": SPEC.segment_s})
     found = list(reading.cut_segments(artifact, reading.read_audio(path, RATE)))
     assert [(start, end - start) for start, end, _ in found] == places([waveform for *_, waveform in found])
@@ -298,7 +284,7 @@ def by_enrollment_of_noise(path, tmp_path, monkeypatch):
 
 
 def by_enrollment_on_the_device(path, tmp_path, monkeypatch):
-    enroll = receiving("enroll_tflite")
+    enroll = module("enroll_tflite")
     on_device = SimpleNamespace(n_samples=SPEC.n_samples, rate=RATE)
     return list(enroll.clip_windows(on_device, enroll.read_recording(on_device, path).waveform))
 
@@ -385,7 +371,7 @@ def test_no_reported_end_is_later_than_the_recording(tmp_path: Path) -> None:
         "kaleidoscope": offset + length,
     }
     assert ends.keys() == FORMATS.keys()
-    reading = receiving("reading")
+    reading = module("reading")
     artifact = SimpleNamespace(sidecar={"sample_rate_hz": RATE, "segment_s": SPEC.segment_s})
     ends["reader"] = list(reading.cut_segments(artifact, reading.read_audio(path, RATE)))[-1][1]
     ends["events"] = partition.clips_to_train_on(events_in(path), Experiment(frontend=SPEC))[-1].offset_s

@@ -1,10 +1,7 @@
 """PCEN against librosa, its running mean against scipy's filter, and settings that conflict."""
 
 import dataclasses
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,6 +10,7 @@ import reference_frontend as reference
 import scipy.signal
 import tolerances
 from installed import need
+from receiving import module
 from signals import sounds
 
 from birdnet_fs.core.errors import UserError
@@ -37,16 +35,6 @@ SETTINGS = {
 ALL = pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS)
 
 
-def reader():
-    """`export/reading.py` as a module."""
-    path = Path(__file__).parents[2] / "export" / "reading.py"
-    spec = importlib.util.spec_from_file_location("reading_pcen", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 @ALL
 def test_every_execution_agrees_with_librosa(changes):
     spec = dataclasses.replace(BARE, **changes)
@@ -62,7 +50,7 @@ def test_every_execution_agrees_with_librosa(changes):
 def test_stand_alone_reader_agrees_with_librosa(changes):
     spec = dataclasses.replace(BARE, **changes)
     row, definition = sounds(spec, 1)[0], define(spec, spec.n_samples)
-    given = reader().log_mel(row, spec.to_artifact(), {"window": definition.window, "bands": definition.bands})
+    given = module("reading").log_mel(row, spec.to_artifact(), {"window": definition.window, "bands": definition.bands})
     expected = reference.decibels(row, spec)
     assert np.abs(given - expected).max() <= tolerances.FRONTEND_PCEN * max(1.0, np.abs(expected).max() / 13)
 

@@ -1,8 +1,10 @@
 """Run scripts of the receiving side where no framework and nothing of this package can be imported."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import preloaded
 
@@ -16,6 +18,15 @@ class Refuse:
             raise ImportError(name + " must not be imported here")
 sys.meta_path.insert(0, Refuse())
 """
+
+
+def module(name: str) -> ModuleType:
+    """A module of export/, which is no package; one per process, so that their classes are the same for all tests."""
+    sys.path.insert(0, str(RECEIVER))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(RECEIVER))
 
 
 def receive(script: str, *arguments: object, sound: bool = True) -> subprocess.CompletedProcess[str]:

@@ -1,12 +1,10 @@
 """Probabilities of logits and back, against scipy; the receiving side's own copy agrees."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tolerances
 import torch
+from receiving import module
 from scipy.special import expit, log_softmax, logit, softmax
 
 from birdnet_fs.inference.activations import (
@@ -21,7 +19,6 @@ from birdnet_fs.inference.activations import (
 )
 from birdnet_fs.schema import Data
 
-READING = Path(__file__).parents[2] / "export" / "reading.py"
 RNG = np.random.default_rng(0)
 LOGITS = np.concatenate(
     [
@@ -134,8 +131,5 @@ def test_data_names_the_activation() -> None:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_receiving_side_agrees(activation: str) -> None:
     """export/reading.py imports NumPy alone and repeats the formula; its tanh keeps no relative digits near 0."""
-    spec = importlib.util.spec_from_file_location("reading", READING)
-    reading = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reading)
-    found = reading.probabilities(LOGITS, activation)
+    found = module("reading").probabilities(LOGITS, activation)
     np.testing.assert_allclose(found, to_probabilities(LOGITS, activation), atol=tolerances.ACTIVATION_FLOAT64)

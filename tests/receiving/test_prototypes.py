@@ -1,14 +1,12 @@
 """Prototypes on the receiving side against the package's own calibration and Keras' layer."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tolerances
-from receiving import RECEIVER
+from receiving import module
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.export.parity.embeddings import ARTIFACT_DISTANCES
@@ -19,13 +17,7 @@ from birdnet_fs.models.heads.prototypes import PrototypeLogits, dense_layers
 @pytest.fixture(scope="module")
 def prototypes():
     """`export/prototypes.py` as a module."""
-    found = {}
-    for name in ("reading", "prototypes"):
-        spec = importlib.util.spec_from_file_location(name, RECEIVER / f"{name}.py")
-        found[name] = importlib.util.module_from_spec(spec)
-        sys.modules[name] = found[name]  # the second imports the first
-        spec.loader.exec_module(found[name])
-    return found["prototypes"]
+    return module("prototypes")
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine", "learned"])

@@ -1,12 +1,9 @@
 """The front-end of export/reading.py against the package's own."""
 
-import importlib.util
-import sys
-
 import numpy as np
 import pytest
 import tolerances
-from receiving import RECEIVER
+from receiving import module
 
 from birdnet_fs import schema
 from birdnet_fs.export import sidecars
@@ -18,11 +15,7 @@ from birdnet_fs.frontend.in_numpy import log_mel
 @pytest.fixture(scope="module")
 def reader():
     """`export/reading.py` as a module."""
-    spec = importlib.util.spec_from_file_location("reading", RECEIVER / "reading.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reading"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return module("reading")
 
 
 VARIED = [
