@@ -21,6 +21,7 @@ from birdnet_fs.schema.augmentation import (
 )
 from birdnet_fs.schema.data import Data
 from birdnet_fs.schema.distillation import SELF, Distillation
+from birdnet_fs.schema.encoder_head import EncoderHead
 from birdnet_fs.schema.experiment import NEED_VALIDATION, Experiment, debugged
 from birdnet_fs.schema.frontend import FrontEnd
 from birdnet_fs.schema.loss import ON_COSINES, Loss
@@ -42,6 +43,7 @@ __all__ = [
     "CutMix",
     "Data",
     "Distillation",
+    "EncoderHead",
     "Episodes",
     "Experiment",
     "FeatureNoise",

@@ -1,12 +1,14 @@
 """The network and its head; `models.check_model` refuses options that a network does not have."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from birdnet_fs.schema.checks import check, check_largest
+from birdnet_fs.schema.encoder_head import EncoderHead
 
 MAX_CHANNELS = 4096  # of one block, four times the widest published variant; two such blocks have 150 million weights
 MAX_BLOCKS = 16
+ON_ENCODER = ("mlp", "probe", "attentive", "auto")  # heads that read the embeddings of model.encoder only
 LARGEST = {"channels": MAX_CHANNELS, "logit_scale": 1e30}  # a fitted scale may be any number
 
 
@@ -16,15 +18,20 @@ class Model:
 
     name: str = "cnn/small"  # family or family/variant; `birdnet-fs models` lists them
     dropout: float = 0.2  # dropout rate before the last layer, 0 to below 1
-    head: Literal["linear", "sed", "cosine", "prototypes"] = "linear"
+    head: Literal["linear", "sed", "cosine", "prototypes", "mlp", "probe", "attentive", "auto"] = "linear"
     # sed: attention pooling over time, with logits for every step; cosine: logits are logit_scale x cosine
     # prototypes: logits are negative distances (or cosines) to one prototype per class
+    # with model.encoder also mlp: one hidden layer; probe: several learned prototypes of a class; attentive: attention
+    # over the tokens of an encoder that has them; auto: the best of all, chosen on grouped training folds
     logit_scale: float = 0.0  # factor of the logits; 0 = default: head=cosine 30 (80 with loss=circle), prototypes 1
     distance: Literal["euclidean", "cosine", "learned"] = "euclidean"  # head=prototypes; euclidean: squared distance
     unknown: bool = False  # head=prototypes: the last class is "none of the others"; set by enrollment
     channels: tuple[int, ...] = ()  # channels of the blocks of prototypical/*, as [128,256,512,1024]; () = default
     block_dropout: float = 0.1  # prototypical/v2: rate of spatial dropout in blocks and before the embedding, below 1
     weights: str = ""  # initial weights: run folder or published file (.h5, .weights.h5, .keras, .pth); empty = random
+    encoder: str = ""  # file of a foreign encoder (.tflite, .onnx), or a run, instead of a network; several by commas
+    encoder_card: str = ""  # what the encoder reads and gives (`birdnet-fs encoders`); empty = found by its content
+    encoder_head: EncoderHead = field(default_factory=EncoderHead)  # how a head on model.encoder is fitted
     quantized: bool = False  # quantization-aware training (int8) from model.weights; set by `birdnet-fs quantize`
 
     def __post_init__(self) -> None:
@@ -37,5 +44,26 @@ class Model:
         )
         check_largest(self, "model.", LARGEST)
         check(0 <= self.block_dropout < 1, "model.block_dropout must be in [0, 1)", self.block_dropout)
+        check(
+            bool(self.encoder) or self.head not in ON_ENCODER,
+            f"model.head={self.head} needs the embeddings of an encoder; set model.encoder=FILE, or another head",
+            self.head,
+        )
+        check(
+            not self.encoder or self.head != "sed",
+            "model.head=sed needs frames of a network; with model.encoder use linear, cosine, prototypes, "
+            f"{', '.join(ON_ENCODER)}",
+            self.head,
+        )
+        check(
+            bool(self.encoder) or not self.encoder_card,
+            "model.encoder_card describes model.encoder, which is empty; set model.encoder=FILE",
+            self.encoder_card,
+        )
+        check(
+            not (self.encoder and self.quantized),
+            "model.quantized trains a network in 8 bits; with model.encoder only the head is fitted; set it to false",
+            self.quantized,
+        )
         other = "or export the float run without further training: birdnet-fs export RUN --precision int8"
         check(not self.quantized or self.head == "linear", f"model.quantized needs head=linear; {other}", self.head)

@@ -1,0 +1,41 @@
+"""The head on a foreign encoder: how its numbers are fitted; used with `model.encoder` only."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from birdnet_fs.schema.checks import check, check_largest
+
+LARGEST = {"l2": 1e6, "hidden": 8192, "n_prototypes": 64, "epochs": 100_000, "n_augmented": 100}
+
+
+@dataclass(frozen=True)
+class EncoderHead:
+    """Fitting of a head on embeddings that stay as the encoder gives them."""
+
+    transform: Literal["auto", "none", "sqrt"] = "auto"  # sqrt: of embeddings without negative values; auto: if so
+    combine: Literal["concatenate", "average"] = "concatenate"  # embeddings of several encoders
+    l2: float = 0.0  # head=linear, cosine: weight of the squared weights; 0 = chosen on grouped training folds
+    hidden: int = 256  # head=mlp: units of the hidden layer
+    n_prototypes: int = 4  # head=probe: prototypes of a class
+    epochs: int = 150  # head=mlp, probe, attentive: passes over the training windows
+    learning_rate: float = 3e-3  # head=mlp, probe, attentive: highest rate
+    mixup: float = 0.0  # head=mlp, probe, attentive: alpha of mixup on embeddings; 0 = none
+    n_augmented: int = (
+        0  # augmented copies of each training clip, embedded once and kept; by the settings of augmentation
+    )
+    own_scores: Literal["none", "features", "blend"] = "none"  # scores of the encoder for classes it knows by name
+    # features: inputs of the head beside the embedding; blend: weighted mean of both logits, chosen on training folds
+    labels: str = ""  # file with the names of the encoder's own classes, one a line; empty = beside the encoder
+
+    def __post_init__(self) -> None:
+        at_least = {"l2": 0, "hidden": 1, "n_prototypes": 1, "epochs": 1, "mixup": 0, "n_augmented": 0}
+        for name, least in at_least.items():
+            check(
+                getattr(self, name) >= least,
+                f"model.encoder_head.{name} must be {least} or more",
+                getattr(self, name),
+            )
+        check(
+            0 < self.learning_rate <= 1, "model.encoder_head.learning_rate must be above 0, up to 1", self.learning_rate
+        )
+        check_largest(self, "model.encoder_head.", LARGEST)
