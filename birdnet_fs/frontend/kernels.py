@@ -123,16 +123,25 @@ def _compiled() -> Kernels:
         for waveform, real in ((single, f4), (single, f8), (double, f8))
     ]  # fmt: skip
     return Kernels(
-        _compile(energy_loop, energies),
-        _compile(_finite, [flag(single), flag(double)]),
-        _compile(_log, [numba.void(f4[::1], f8, f8)]),
-        _compile(_exp, [numba.void(f4[::1])]),
-        _compile(_running_mean, [numba.void(f4[:, ::1], f8, f8, f4[::1], f4[:, ::1])]),
-        _compile(_banded_matmul, [numba.void(f4[:, ::1], *banded, f4[:, ::1])]),
+        compile_cached(energy_loop, energies),
+        compile_cached(_finite, [flag(single), flag(double)]),
+        compile_cached(_log, [numba.void(f4[::1], f8, f8)]),
+        compile_cached(_exp, [numba.void(f4[::1])]),
+        compile_cached(_running_mean, [numba.void(f4[:, ::1], f8, f8, f4[::1], f4[:, ::1])]),
+        compile_cached(_banded_matmul, [numba.void(f4[:, ::1], *banded, f4[:, ::1])]),
     )
 
 
-def _compile(function: Callable[..., Any], signatures: list[Any]) -> Callable[..., Any]:
+def compile_cached(function: Callable[..., Any], signatures: list[Any]) -> Callable[..., Any]:
+    """Compile a loop with numba, or load it from the cache on disk where that is writable.
+
+    Args:
+        function: The loop.
+        signatures: Types of its arguments, one or more.
+
+    Returns:
+        The compiled loop, which releases the interpreter lock.
+    """
     try:
         return numba.njit(signatures, cache=True, nogil=True, **OPTIONS)(function)
     except (RuntimeError, OSError):  # the cache folder is not writable, or the disk is full

@@ -1,7 +1,8 @@
 """Embed recordings into a store: streamed, resumable, every recording with its outcome.
 
 A recording is decoded in a thread of its own while windows of an earlier one are embedded. Recordings that are in the
-store already, with the size and modification time they have now, are not embedded again.
+store already are not embedded again while their size and modification time are the same, or their size and the hashes
+of their first and last part, so that a file that was copied or touched is the same recording.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from birdnet_fs.analysis.inputs import find_recordings
+from birdnet_fs.analysis.resume import Content
 from birdnet_fs.audio import read as audio
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
@@ -85,7 +87,7 @@ def embed_recordings(
     create_store(store, header)
     names = {path: path.relative_to(root).as_posix() for path in recordings[place::of]}
     done = embedded_recordings(store)
-    todo = [path for path, name in names.items() if not _unchanged(path, done.get(name))]
+    todo = [path for path, name in names.items() if not _is_unchanged(path, done.get(name))]
     progress = _Progress(rule, len(names), len(names) - len(todo))
     suffix = "" if of == 1 else f"-{place}-of-{of}"
     outcomes = {name: done[name] for name in names.values() if name in done}
@@ -125,6 +127,7 @@ class _Batch:
     path: Path
     windows: tuple[tuple[Window, np.ndarray], ...] = ()
     stream: audio.AudioStream | None = None  # at the end
+    content: Content | None = None  # at the end, as it was before the audio was read; None = cannot be read
     error: str = ""
 
 
@@ -141,17 +144,19 @@ def _decoded(recordings: Sequence[Path], rule: WindowRule, batch_size: int) -> G
 
     def decode() -> None:
         for path in recordings:
-            stream = audio.stream_audio(path, sample_rate_hz=rule.sample_rate_hz)
+            stream, content = audio.stream_audio(path, sample_rate_hz=rule.sample_rate_hz), None
             try:
+                with contextlib.suppress(OSError):  # reading the audio says what is wrong
+                    content = Content.of(path)
                 for group in batched(rule.stream(stream), batch_size):
                     put(_Batch(path, tuple(group)))
                     if stop.is_set():
                         return
-                put(_Batch(path, stream=stream))
+                put(_Batch(path, stream=stream, content=content))
             except audio.AudioError as error:
-                put(_Batch(path, stream=stream, error=error.reason))
+                put(_Batch(path, stream=stream, content=content, error=error.reason))
             except (OSError, MemoryError) as error:
-                put(_Batch(path, stream=stream, error=f"cannot be read ({error})."))
+                put(_Batch(path, stream=stream, content=content, error=f"cannot be read ({error})."))
         put(None)
 
     thread = threading.Thread(target=decode, daemon=True)
@@ -191,9 +196,10 @@ def _one(
     spans = [] if reason else [progress.rule.span_s(window, stream.duration_s) for window in windows]
     status = "quarantined" if reason else stream.status
     seconds = 0.0 if reason else float(stream.duration_s)
-    n_bytes, mtime_ns = _size_and_time(batch.path)
+    content = batch.content or Content("", 0, 0, "", "")
+    identity = (content.n_bytes, content.mtime_ns, content.head, content.tail)
     why = reason or stream.reason
-    done = EmbeddedRecording(name, status, why, tuple(stream.flags), seconds, n_bytes, mtime_ns, len(spans))
+    done = EmbeddedRecording(name, status, why, tuple(stream.flags), seconds, *identity, len(spans))
     writer.end_recording(done, spans)
     progress.recording()
 
@@ -203,16 +209,16 @@ def _is_full(writer: PartWriter, started: float) -> bool:
     return windows >= PART_WINDOWS or recordings >= PART_RECORDINGS or time.monotonic() - started > PART_S
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def _is_unchanged(path: Path, done: EmbeddedRecording | None) -> bool:
+    if done is None:
+        return False
     try:
         about = path.stat()
+        if (about.st_size, about.st_mtime_ns) == (done.n_bytes, done.mtime_ns):
+            return True
+        return about.st_size == done.n_bytes and Content.of(path).samples == (done.n_bytes, done.head, done.tail)
     except OSError:
-        return 0, 0
-    return about.st_size, about.st_mtime_ns
-
-
-def _unchanged(path: Path, done: EmbeddedRecording | None) -> bool:
-    return done is not None and _size_and_time(path) == (done.n_bytes, done.mtime_ns)
+        return False
 
 
 class _Progress:

@@ -1,19 +1,18 @@
 """Exact nearest neighbors in an embedding store by cosine similarity, in blocks, merged per recording.
 
-A similarity is the inner product of the query with unit length and a window's embedding with unit length, computed in
-float32 in blocks of the mapped file, so that memory does not grow with the store.
+A similarity is the inner product of the query with unit length and a window's embedding, divided by the length of the
+embedding, which the store keeps.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.search.inner_products import inner_products
 from birdnet_fs.search.store import Store
 
-BLOCK = 8192  # windows per product
 TINY = 1e-12
 
 
@@ -60,21 +59,9 @@ def similarities(store: Store, queries: np.ndarray) -> NDArray[np.float32]:
     lengths = np.linalg.norm(queries, axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or (lengths < TINY).any():
         raise UserError("A query must not be zero, NaN or infinite; give an example with sound in it.")
-    unit = np.ascontiguousarray((queries / lengths).T)
-    found = np.empty(len(store), np.float32)
-    first = 0
-    for block in _blocks(store):
-        lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
-        found[first : first + len(block)] = (block @ unit).max(axis=1) / np.maximum(lengths, TINY)
-        first += len(block)
+    found = inner_products(store.blocks, queries / lengths).max(axis=1) / np.maximum(store.norms, TINY)
     found[store.recording < 0] = -np.inf
     return found
-
-
-def _blocks(store: Store) -> Iterator[NDArray[np.float32]]:
-    for part in store.blocks:
-        for start in range(0, len(part), BLOCK):
-            yield np.asarray(part[start : start + BLOCK], np.float32)
 
 
 def best_windows(store: Store, scores: np.ndarray, n_best: int) -> list[Neighbor]:

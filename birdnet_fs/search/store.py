@@ -2,8 +2,9 @@
 
 STORE/store.json says which encoder made it. STORE/parts holds pairs of files: `NAME.parquet` has one row per window
 (recording, start_s, end_s) and, in its metadata, the ledger of the recordings it covers; `NAME.bin` holds the
-embeddings [n_windows, width] in the same order, float16 or float32, little endian, and is mapped into memory. A part
-is valid once its Parquet file exists, which is written last, so that an interrupt loses no more than the part in work.
+embeddings [n_windows, width] in the same order, float16 or float32, little endian, and is mapped into memory;
+`NAME.norms` holds their Euclidean lengths, float32. A part is valid once its Parquet file exists, which is written
+last, so that an interrupt loses no more than the part in work.
 """
 
 import json
@@ -20,7 +21,7 @@ from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.text import escaped
 
 STORE, PARTS = "store.json", "parts"
-FORMAT = 1
+FORMAT = 2  # 1 had no norms, and no hashes of the recordings
 DTYPES = ("float16", "float32")
 LEDGER_KEY = b"birdnet_fs_ledger"
 
@@ -56,7 +57,7 @@ class StoreHeader:
 
 @dataclass(frozen=True)
 class EmbeddedRecording:
-    """The outcome of one recording: its row of the ledger, its size and modification time, its number of windows."""
+    """The outcome of one recording: its row of the ledger, what it is recognized by, its number of windows."""
 
     path: str  # relative to the folder of the inputs where it lies in one, else absolute; POSIX separators
     status: str
@@ -65,6 +66,8 @@ class EmbeddedRecording:
     duration_s: float
     n_bytes: int
     mtime_ns: int
+    head: str  # hash of its first part
+    tail: str  # hash of its last part (analysis.resume.Content)
     n_windows: int
 
 
@@ -81,6 +84,7 @@ class Store:
         start_s: float64 [n_windows], start of each window.
         end_s: float64 [n_windows], end of each window.
         blocks: The embeddings in consecutive pieces, [n, width] each, mapped into memory.
+        norms: float32 [n_windows], Euclidean length of each embedding.
     """
 
     path: Path
@@ -90,6 +94,7 @@ class Store:
     start_s: np.ndarray
     end_s: np.ndarray
     blocks: tuple[np.ndarray, ...]
+    norms: np.ndarray
 
     def __len__(self) -> int:
         return len(self.start_s)
@@ -131,10 +136,10 @@ def read_header(path: Path) -> StoreHeader:
     found = read_json(path / STORE, "embed the recordings again")
     if not isinstance(found, dict) or not isinstance(found.get("format"), int):
         raise UserError(f"{shown} does not describe a store; embed the recordings again.")
-    if found["format"] > FORMAT:
+    if found["format"] != FORMAT:
         raise UserError(
             f"{shown} has format {found['format']}, written by birdnet_fs {escaped(found.get('birdnet_fs'))}; this "
-            f"version reads up to {FORMAT}; update birdnet_fs."
+            f"version reads format {FORMAT}; use that version, or embed the recordings into another folder."
         )
     kinds = dict(StoreHeader.__annotations__)
     for key, kind in kinds.items():
@@ -178,7 +183,8 @@ def open_store(path: Path | str) -> Store:
     spans = np.concatenate([part.times for part in parts])
     recording = np.repeat(np.array(indices, np.int32), counts)
     blocks = tuple(part.embeddings for part in parts)
-    return Store(path, header, tuple(recordings), recording, spans[:, 0], spans[:, 1], blocks)
+    lengths = np.concatenate([part.norms for part in parts])
+    return Store(path, header, tuple(recordings), recording, spans[:, 0], spans[:, 1], blocks, lengths)
 
 
 def embedded_recordings(path: Path) -> dict[str, EmbeddedRecording]:
@@ -197,6 +203,7 @@ class _Part:
     recordings: tuple[EmbeddedRecording, ...]
     times: np.ndarray
     embeddings: np.ndarray
+    norms: np.ndarray
 
 
 def part_names(path: Path) -> Iterator[str]:
@@ -210,8 +217,10 @@ def _read_part(path: Path, name: str, header: StoreHeader) -> _Part:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file, data = path / PARTS / f"{name}.parquet", path / PARTS / f"{name}.bin"
-    damaged = UserError(f"{escaped(file)} is damaged; remove this file and its .bin, and run the command again.")
+    file, data, lengths = (path / PARTS / f"{name}.{kind}" for kind in ("parquet", "bin", "norms"))
+    damaged = UserError(
+        f"{escaped(file)} is damaged; remove this file, its .bin and its .norms, and run the command again."
+    )
     try:
         table = pq.read_table(file)
         rows: list[dict[str, Any]] = json.loads((table.schema.metadata or {})[LEDGER_KEY])
@@ -223,6 +232,9 @@ def _read_part(path: Path, name: str, header: StoreHeader) -> _Part:
         if data.stat().st_size != len(times) * header.width * dtype.itemsize:
             raise damaged
         embeddings = np.memmap(data, dtype, "r", shape=shape) if len(times) else np.empty(shape, dtype)
+        norms = np.fromfile(lengths, "<f4")
+        if len(norms) != len(times):
+            raise damaged
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
         raise damaged from None
-    return _Part(recordings, times, embeddings)
+    return _Part(recordings, times, embeddings, norms)

@@ -14,6 +14,7 @@ from birdnet_fs import __version__
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path, write_json
 from birdnet_fs.core.text import escaped
+from birdnet_fs.search.inner_products import norms
 from birdnet_fs.search.store import (
     FORMAT,
     LEDGER_KEY,
@@ -65,11 +66,14 @@ class PartWriter:
         self._file, self._header = file, header
         self.recordings: list[EmbeddedRecording] = []
         self.times: list[tuple[float, float]] = []
+        self.norms: list[float] = []
 
     def append(self, embeddings: np.ndarray) -> None:
         """Append windows [n, width] of the recording in work."""
         limit = np.finfo(self._header.dtype).max
-        self._file.write(np.clip(embeddings, -limit, limit).astype(stored_dtype(self._header)).tobytes())
+        stored = np.clip(embeddings, -limit, limit).astype(stored_dtype(self._header))
+        self.norms += norms([stored]).tolist()
+        self._file.write(stored.tobytes())
 
     def end_recording(self, recording: EmbeddedRecording, spans: Sequence[tuple[float, float]]) -> None:
         """Complete a recording; windows that were appended beyond its spans are dropped.
@@ -84,6 +88,7 @@ class PartWriter:
 
     def drop_rest(self) -> None:
         """Drop windows of a recording that is not complete."""
+        del self.norms[len(self.times) :]
         self._file.flush()
         self._file.truncate(len(self.times) * self._header.width * stored_dtype(self._header).itemsize)
         self._file.seek(0, os.SEEK_END)
@@ -125,6 +130,8 @@ def write_part(path: Path, shard: str, header: StoreHeader) -> Iterator[PartWrit
         "start_s": times[:, 0],
         "end_s": times[:, 1],
     }
+    with atomic_path(folder / f"{name}.norms") as part:
+        np.array(writer.norms, "<f4").tofile(part)
     ledger = json.dumps([asdict(each) for each in writer.recordings])
     with atomic_path(folder / f"{name}.parquet") as part:
         pq.write_table(pa.table(columns).replace_schema_metadata({LEDGER_KEY: ledger.encode()}), part)

@@ -51,7 +51,7 @@ STORE_HEADER = StoreHeader("small", "/e.onnx", "", "abc", "CC0", 16_000, 0.2, 0.
 
 
 def recording(name, n_windows):
-    return EmbeddedRecording(name, "ok", "", (), 0.2 * n_windows, 10, 20, n_windows)
+    return EmbeddedRecording(name, "ok", "", (), 0.2 * n_windows, 10, 20, "", "", n_windows)
 
 
 def add_part(folder, name, rows):

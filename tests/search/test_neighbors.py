@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.search import neighbors
+from birdnet_fs.search.inner_products import norms
 from birdnet_fs.search.neighbors import best_windows, similarities
 from birdnet_fs.search.store import EmbeddedRecording, Store, StoreHeader
 
@@ -13,18 +13,19 @@ WIDTH = 16
 
 def make_store(n_recordings=7, n_windows=30, *, dtype=np.float16, seed=0):
     rng = np.random.default_rng(seed)
-    recordings = tuple(EmbeddedRecording(f"{i}.wav", "ok", "", (), 1, 1, 1, n_windows) for i in range(n_recordings))
+    recordings = tuple(
+        EmbeddedRecording(f"{i}.wav", "ok", "", (), 1, 1, 1, "", "", n_windows) for i in range(n_recordings)
+    )
     total = n_recordings * n_windows
     rows = rng.normal(size=(total, WIDTH)).astype(dtype)
     start = np.tile(3.0 * np.arange(n_windows), n_recordings)
     header = StoreHeader("small", "", "", "", "", 16_000, 3.0, 3.0, WIDTH, np.dtype(dtype).name)
     which = np.repeat(np.arange(n_recordings, dtype=np.int32), n_windows)
     return Store(header=header, path=None, recordings=recordings, recording=which, start_s=start, end_s=start + 3,
-                 blocks=(rows[:50], rows[50:]))  # fmt: skip
+                 blocks=(rows[:50], rows[50:]), norms=norms([rows]))  # fmt: skip
 
 
-def test_similarities_equal_brute_force(monkeypatch):
-    monkeypatch.setattr(neighbors, "BLOCK", 13)
+def test_similarities_equal_brute_force():
     store = make_store()
     queries = np.random.default_rng(1).normal(size=(3, WIDTH))
     rows = np.concatenate(store.blocks).astype(np.float64)

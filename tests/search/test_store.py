@@ -5,6 +5,7 @@ import json
 import embedding_store
 import numpy as np
 import pytest
+import tolerances
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.search.store import embedded_recordings, open_store
@@ -21,6 +22,7 @@ def test_rows_come_back_by_number_in_any_order(folder):
     assert len(store) == 3 and [each.path for each in store.recordings] == ["a.wav", "b/ü\n.wav"]
     np.testing.assert_array_equal(store.embeddings([2, 0, 2]), [[7, 8, 9], [1, 2, 3], [7, 8, 9]])
     np.testing.assert_array_equal(store.recording, [0, 0, 1])
+    np.testing.assert_allclose(store.norms, np.sqrt([14, 77, 194]), rtol=tolerances.INNER_PRODUCTS)
 
 
 def test_a_recording_embedded_again_counts_with_its_newest_part(folder):
@@ -48,7 +50,8 @@ def test_an_empty_store_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "has format 2, written by birdnet_fs"),
+        ({"format": 1}, "has format 1, written by birdnet_fs"),
+        ({"format": 3}, "has format 3, .* this version reads format 2"),
         ({"format": "1"}, "does not describe a store"),
         ({"width": 0}, "'width' is missing or wrong"),
         ({"width": 1e300}, "'width' is missing or wrong"),
@@ -63,7 +66,7 @@ def test_a_wrong_header_is_refused(folder, change, message):
         open_store(folder)
 
 
-@pytest.mark.parametrize("which", ["bin", "parquet"])
+@pytest.mark.parametrize("which", ["bin", "parquet", "norms"])
 def test_a_damaged_part_is_named(folder, which):
     file = folder / "parts" / f"part-000000.{which}"
     file.write_bytes(file.read_bytes()[:-5])
