@@ -58,6 +58,10 @@ LOOP_WEIGHTS = (
     2e-5  # six AdamW steps of 1e-2 over lowered against plain Keras layers; Adam divides rounding by its own size
 )
 
+LOGISTIC = 1e-3  # of coefficients up to 10: slopes below 1e-4 of l2 at the end, against scikit-learn's (seen: 1e-4)
+TRANSFORMED = 1e-5  # float32 numbers of order 1 after division by a deviation
+CALIBRATED = 1e-3  # relative: the same minimum from data in another order, L-BFGS ends at slopes below 1e-5
+
 # models
 ROUNDINGS = 5  # of one rounding of every number (models/exact.py): seen 1.6 in torch, TensorFlow, TFLite and ONNX
 ROUNDED_AWAY = 1e-3  # of the largest logit, what ROUNDINGS come to (seen: 3.4e-4): a wrong rule is off by .01 or more

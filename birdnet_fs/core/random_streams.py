@@ -48,6 +48,8 @@ class Stream(enum.IntEnum):
     BOOTSTRAP = 19  # groups drawn for a confidence interval
     TRIALS = 20  # Optuna's sampler; key: number of trials drawn before
     IMPORTANCES = 21  # Optuna's forest that ranks the settings of a study
+    # heads on the embeddings of an encoder
+    HEAD_FOLDS = 22  # groups of the folds of training clips on which a head is chosen
 
 
 def generator(seed: int, stream: Stream, *keys: int) -> np.random.Generator:

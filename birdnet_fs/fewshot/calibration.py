@@ -3,8 +3,7 @@
 Snell, Swersky, Zemel 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.org/abs/1703.05175 (the
 prototype of a class is the mean embedding of its clips); Wang et al. 2019, "SimpleShot",
 https://arxiv.org/abs/1911.04623 (for a network that was trained as a classifier, embeddings are centered and scaled to
-length 1 first); Platt 1999, "Probabilistic Outputs for Support Vector Machines" (targets for the probabilities of a few
-separable clips).
+length 1 first). The scale is that of inference/logit_scale.py.
 
 For the calibration, each clip is compared with a prototype without its own embedding, so that the similarity of a clip
 to itself does not count. `export/prototypes.py` does the same on a device.
@@ -18,10 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.inference.activations import to_probabilities
+from birdnet_fs.inference.logit_scale import best_scale
 
-SCALES = (1e-2, 1e4)  # search range of the logit scale times the mean difference of similarities
-N_BISECTIONS = 60  # of the logarithm of that range; float64 has no more digits
 ACCEPTED_SHARE = 0.95  # share of the support clips above the logit of "unknown" when there is no background
 MIN_LENGTH = 1e-6  # length below which an embedding has no direction
 MAX_PAIRS = 1 << 15  # of one evaluation of the learned distance
@@ -71,7 +68,7 @@ def calibrate(
     """Compute prototypes, logit scale and the logit of "unknown" from embeddings.
 
     The scale is the one at which the probabilities of the head fit the clips best, "unknown" among the classes
-    (`_best_scale`).
+    (`logit_scale.best_scale`).
 
     With a background, the logit of "unknown" is the threshold that best separates the logits of the support clips for
     their own class from the largest logits of the background (largest sum of both rates). Without one, ACCEPTED_SHARE
@@ -123,7 +120,7 @@ def calibrate(
         threshold = float(np.median(others)) if single_clips else float(np.quantile(own, 1 - ACCEPTED_SHARE))
     if threshold is not None:
         similarities = np.concatenate([similarities, np.full((len(similarities), 1), threshold)], axis=1)
-    scale = _best_scale(similarities, truth)
+    scale = best_scale(similarities, np.eye(similarities.shape[1])[truth])
     logit = None if threshold is None else scale * threshold
     # the head subtracts the center from its prototypes
     return CalibratedHead(base.distance, scale, center, prototypes + center, logit)
@@ -163,27 +160,6 @@ def _learned_distances(x: Doubles, p: Doubles, base: EmbeddingDistance) -> Doubl
             y = np.maximum(y, 0) @ kernel.astype(np.float64) + bias
         found[start : start + step] = y[..., 0]
     return found
-
-
-def _best_scale(similarities: Doubles, truth: NDArray[np.int64]) -> float:
-    """The scale at which the softmax of the logits fits the clips best.
-
-    The targets are those of Platt 1999 for n correct clips of n: (n + 1) / (n + 2) for the class of the clip, the rest
-    for the others. With targets of 1, separable clips would lead to an infinite scale. Cross-entropy has one minimum
-    along the scale, where its slope passes through 0.
-    """
-    n, m = similarities.shape
-    targets = np.full((n, m), 1 / (n + 2) / (m - 1))
-    targets[np.arange(n), truth] = (n + 1) / (n + 2)
-    unit = float(np.abs(similarities - similarities.mean(1, keepdims=True)).mean())
-    if unit == 0:  # all similarities are equal
-        return 1.0
-    low, high = (limit / unit for limit in SCALES)
-    for _ in range(N_BISECTIONS):
-        middle = float(np.sqrt(low * high))
-        slope = ((to_probabilities(middle * similarities, "softmax") - targets) * similarities).sum()
-        low, high = (low, middle) if slope > 0 else (middle, high)
-    return float(np.sqrt(low * high))
 
 
 def _best_threshold(own: Doubles, other: Doubles) -> float:

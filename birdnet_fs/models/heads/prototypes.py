@@ -76,26 +76,39 @@ class PrototypeLogits(layers.Layer):
             `distance_network`).
         scale: Factor of the distance, above 0.
         unknown: Whether the last class is "none of the others", whose logit does not depend on the input.
+        bias: Whether the logit of each of the other classes has a bias. Default: False.
         **settings: Arguments of `keras.layers.Layer` (name, dtype).
 
-    Weights: `prototypes` [n_known, width]; not trained by gradients: `center` [width], subtracted from embeddings and
-    prototypes before they are compared (zeros until enrollment sets it), and, with `unknown`, `unknown_logit` [1].
+    Weights: `prototypes` [n_known, width] and, with `bias`, `bias` [n_known], zeros at first; not trained by gradients:
+    `center` [width], subtracted from embeddings and prototypes before they are compared (zeros until enrollment sets
+    it), and, with `unknown`, `unknown_logit` [1].
 
     Raises:
         UserError: `distance` is none of these.
     """
 
-    def __init__(self, n_classes: int, distance: str, scale: float, unknown: bool = False, **settings: Any) -> None:
+    def __init__(
+        self,
+        n_classes: int,
+        distance: str,
+        scale: float,
+        unknown: bool = False,
+        bias: bool = False,
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
         if distance not in DISTANCES:
             raise UserError(f"distance must be one of {', '.join(DISTANCES)}. Received: {distance!r}")
-        self.n_classes, self.distance, self.scale, self.unknown = n_classes, distance, scale, unknown
+        self.n_classes, self.distance, self.scale = n_classes, distance, scale
+        self.unknown, self.has_bias = unknown, bias
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
         """Create the weights; the variable of the center is called "centre" in files."""
         width = input_shape[-1]
         self.prototypes = self.add_weight(name="prototypes", shape=(self.n_classes - self.unknown, width))
         self.center = self.add_weight(name="centre", shape=(width,), initializer="zeros", trainable=False)
+        if self.has_bias:
+            self.bias = self.add_weight(name="bias", shape=(self.n_classes - self.unknown,), initializer="zeros")
         if self.unknown:
             self.unknown_logit = self.add_weight(name="unknown_logit", shape=(1,), initializer="zeros", trainable=False)
         if self.distance == "learned":
@@ -104,6 +117,8 @@ class PrototypeLogits(layers.Layer):
     def call(self, x: Any, training: bool = False) -> Any:
         """[batch, width] -> [batch, n_classes]."""
         logits = self.compare(x, self.prototypes, training=training)
+        if self.has_bias:
+            logits = logits + self.bias
         if self.unknown:
             logits = ops.concatenate([logits, ops.zeros_like(logits[:, :1]) + self.unknown_logit], axis=1)
         return logits
@@ -139,4 +154,4 @@ class PrototypeLogits(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Arguments to create the layer again."""
         own = {name: getattr(self, name) for name in ("n_classes", "distance", "scale", "unknown")}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **own, "bias": self.has_bias}

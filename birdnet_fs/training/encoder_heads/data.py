@@ -1,0 +1,115 @@
+"""Embeddings of labeled clips, window by window, as the heads on a foreign encoder are fitted to them.
+
+Labels belong to clips and embeddings to windows. All windows of a clip together have the weight of one clip, so that a
+long recording does not dominate, and every score is the mean over the windows of a clip (inference/clips.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdnet_fs.core.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class HeadData:
+    """Embeddings and targets of clips.
+
+    Attributes:
+        features: float32 [n_windows, width], or tokens [n_windows, n_tokens, width].
+        clip: int [n_windows], number of the clip of each window, ascending from 0; every clip has a window.
+        targets: float32 [n_clips, n_classes], 0..1; below 0 = unknown, which neither the fit nor a metric uses.
+        groups: [n_clips], recording group of each clip; a group is never divided between folds.
+    """
+
+    features: np.ndarray
+    clip: np.ndarray
+    targets: np.ndarray
+    groups: Sequence[str]
+
+    @property
+    def n_clips(self) -> int:
+        """Number of clips."""
+        return len(self.targets)
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the features are tokens."""
+        return self.features.ndim == 3
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the features of one window."""
+        return self.features.shape[1:]
+
+    @cached_property
+    def n_windows(self) -> NDArray[np.int64]:
+        """Number of windows of each clip [n_clips]."""
+        return np.bincount(self.clip, minlength=self.n_clips)
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """Weight of each window [n_windows]; they sum to 1, and those of a clip to 1 / n_clips."""
+        return 1.0 / self.n_windows[self.clip] / self.n_clips
+
+    @cached_property
+    def embeddings(self) -> np.ndarray:
+        """float32 [n_windows, width]: the features, or the mean of the tokens of each window."""
+        return self.features.mean(1, dtype=np.float32) if self.has_tokens else self.features
+
+    @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """Whether each target is known [n_clips, n_classes]."""
+        return self.targets >= 0
+
+    def means(self, rows: NDArray) -> NDArray[np.float64]:
+        """Mean over the windows of each clip, [n_windows, ...] -> float64 [n_clips, ...]."""
+        sums = np.add.reduceat(rows.astype(np.float64, copy=False), np.cumsum(self.n_windows) - self.n_windows, axis=0)
+        return sums / self.n_windows.reshape(-1, *[1] * (rows.ndim - 1))
+
+    def part(self, clips: NDArray[np.int64]) -> "HeadData":
+        """The data of some clips, given by their numbers in ascending order [n]."""
+        number = np.full(self.n_clips, -1)
+        number[clips] = np.arange(len(clips))
+        rows = number[self.clip] >= 0
+        groups = [self.groups[i] for i in clips]
+        return HeadData(self.features[rows], number[self.clip[rows]], self.targets[clips], groups)
+
+
+def check_data(data: HeadData, n_classes: int, what: str = "training") -> None:
+    """Refuse data that no head can be fitted to.
+
+    Args:
+        data: The data.
+        n_classes: Number of classes.
+        what: What the clips are for, for the message. Default: "training".
+
+    Raises:
+        UserError: Shapes do not agree, there is no clip or class, a clip has no window, or an embedding is not finite.
+    """
+    features, clip, targets = data.features, data.clip, data.targets
+    if features.ndim not in (2, 3) or clip.shape != features.shape[:1] or len(data.groups) != len(targets):
+        raise UserError(
+            "Embeddings must be [n_windows, width] or [n_windows, n_tokens, width], with a clip for each window and a "
+            f"group for each clip. Received: {list(features.shape)}, {len(clip)} and {len(data.groups)} for "
+            f"{len(targets)} clips"
+        )
+    if targets.ndim != 2 or targets.shape[1] != n_classes or n_classes < 1 or not len(targets):
+        raise UserError(
+            f"{what} targets must be [n_clips, n_classes] with 1 clip or more and {max(n_classes, 1)} classes. "
+            f"Received: {list(targets.shape)}"
+        )
+    if (np.diff(clip) < 0).any() or not np.array_equal(np.unique(clip), np.arange(len(targets))):
+        raise UserError(
+            f"Windows must be in the order of their clips, and each of the {len(targets)} {what} clips must have one."
+        )
+    finite = np.isfinite(features.reshape(len(features), -1)).all(1)
+    if not finite.all():
+        bad = np.unique(clip[~finite])
+        raise UserError(
+            f"The encoder gave numbers that are not finite for {len(bad)} of {len(targets)} {what} clips (the first is "
+            f"number {bad[0]}, group {data.groups[bad[0]]}); leave these recordings out, or check the encoder."
+        )

@@ -1,0 +1,51 @@
+"""Synthetic embeddings of clips, for tests of heads on a foreign encoder."""
+
+import numpy as np
+
+from birdnet_fs import schema
+from birdnet_fs.training.encoder_heads import HeadData
+
+
+def embedded_clips(
+    n_classes: int = 3,
+    n_groups: int = 5,
+    *,
+    width: int = 12,
+    multi_label: bool = False,
+    separation: float = 2.0,
+    seed: int = 0,
+) -> HeadData:
+    """Clips of 1 to 3 windows, two of each group; embeddings are 0 or more, as behind a ReLU.
+
+    Args:
+        n_classes: Number of classes.
+        n_groups: Groups of each class.
+        width: Width of the embeddings.
+        multi_label: Whether some clips have a second label, and some have none.
+        separation: Distance of the classes, in deviations.
+        seed: Of everything.
+
+    Returns:
+        The data.
+    """
+    rng = np.random.default_rng(seed)
+    n_clips = n_classes * n_groups * 2
+    labels = np.arange(n_clips) % n_classes
+    targets = np.eye(n_classes, dtype=np.float32)[labels]
+    if multi_label:
+        second = rng.integers(0, n_classes, n_clips)
+        targets[np.arange(n_clips), second] = rng.random(n_clips) < 0.5
+    centers = separation * rng.standard_normal((n_classes, width))
+    clip = np.repeat(np.arange(n_clips), rng.integers(1, 4, n_clips))
+    x = targets[clip] @ centers + rng.standard_normal((len(clip), width))
+    groups = [f"{label} {i // (2 * n_classes)}" for i, label in enumerate(labels)]
+    return HeadData(np.maximum(x, 0).astype(np.float32), clip, targets, groups)
+
+
+def head_experiment(head: str, *, multi_label: bool = False, **settings: object) -> schema.Experiment:
+    """An experiment with a head on an encoder; `settings` are those of `schema.EncoderHead`."""
+    chosen = schema.EncoderHead(**settings)  # type: ignore[arg-type]
+    return schema.Experiment(
+        data=schema.Data(multi_label=multi_label),
+        model=schema.Model(encoder="encoder.tflite", head=head, encoder_head=chosen),  # type: ignore[arg-type]
+    )
