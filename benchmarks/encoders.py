@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from birdnet_fs.encoders import open_encoder
+from birdnet_fs.encoders.open import open_encoder
 
 N = 32
 

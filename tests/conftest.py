@@ -30,6 +30,14 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _kept_embeddings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Embeddings of tests are kept in a folder of the tests, not in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BIRDNET_FS_CACHE", str(tmp_path_factory.mktemp("kept")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _preloaded_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Let processes of tests, and of the exports in them, start with Keras imported (helpers/preloaded.py)."""
     from birdnet_fs.export.runtimes import subprocesses

@@ -14,7 +14,10 @@ from birdnet_fs.core.text import escaped
 
 @locked("output")
 def enroll(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained or enrolled run.")],
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="A trained or enrolled run, or the file of an encoder (BirdNET, Perch)."),
+    ],
     support: Annotated[
         Path | None,
         typer.Argument(
@@ -23,7 +26,10 @@ def enroll(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings for reading SUPPORT, as data.where=split=a."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Settings for reading SUPPORT, as data.where=split=a; model.encoder_card=NAME for an encoder.",
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the new run.")] = None,
     background: Annotated[
@@ -45,6 +51,7 @@ def enroll(
     from birdnet_fs import schema
     from birdnet_fs.audio.find import find_audio
     from birdnet_fs.cli.checks import check_data_settings, check_exists
+    from birdnet_fs.cli.encoder_base import base_run, check_base, divide_settings
     from birdnet_fs.core.settings import override
     from birdnet_fs.data.manifest import Clip, read_manifest
     from birdnet_fs.runs.folder_kind import refuse_other_results
@@ -54,7 +61,8 @@ def enroll(
         raise UserError("The output folder is missing; add -o FOLDER for the new run.")
     if support is None and not remove:
         raise UserError("Nothing to do: give SUPPORT, a folder of clips of new classes, or --remove CLASS.")
-    wrong = next((s for s in settings or [] if not s.startswith("data.")), None)
+    card, settings = divide_settings(run, settings or [])
+    wrong = next((s for s in settings if not s.startswith("data.")), None)
     if wrong is not None:
         raise UserError(f"Settings of this command must be data.KEY=VALUE. Received: {wrong!r}")
     if (output / CONFIG).is_file() and output.resolve() == run.resolve():
@@ -64,17 +72,18 @@ def enroll(
     if support is not None and not support.exists():
         raise UserError(f"SUPPORT must be a folder of clips or a table; {support} does not exist.")
     check_exists(**{"--background": background})
-    check_data_settings(settings or [])
-    opened = load_run(run)
+    check_data_settings(settings)
+    check_base(run, card)
+    data = schema.Data() if run.is_file() else load_run(run).experiment.data
     manifest = None
     if support is not None:
         asked = schema.Data(
             root=str(support if support.is_dir() else support.parent),
             table="" if support.is_dir() else support.name,
-            label_column=opened.experiment.data.label_column,
-            group_column=opened.experiment.data.group_column,
+            label_column=data.label_column,
+            group_column=data.group_column,
         )
-        manifest = read_manifest(override(schema.Experiment(data=asked), settings or []).data)
+        manifest = read_manifest(override(schema.Experiment(data=asked), settings).data)
     noises = []
     if background is not None:
         listed = find_audio(background)
@@ -83,21 +92,22 @@ def enroll(
             say(f"--background: {note}")
     if background is not None and not noises:
         raise UserError(f"--background must be a folder with recordings; there are none in {background}.")
-    if (output / CONFIG).is_file() and not overwrite:
-        from birdnet_fs.fewshot.enrollment_inputs import enrollment_changes, enrollment_inputs
+    with base_run(run, card, manifest.clips if manifest else ()) as opened:
+        if (output / CONFIG).is_file() and not overwrite:
+            from birdnet_fs.fewshot.enrollment_inputs import enrollment_changes, enrollment_inputs
 
-        options = {"remove": sorted(remove or []), "extend": extend, "unknown": unknown}
-        given = enrollment_inputs(opened, manifest.clips if manifest else (), noises, options)
-        changes = enrollment_changes(output, given)
-        if changes == []:
-            classes = load_run(output).classes
-            say(f"{output} already holds this run; it is kept (--overwrite makes it again).")
-            print(f"{len(classes)} classes: {', '.join(classes)}")
-            return
-        why = "whose inputs are not known" if changes is None else f"of another enrollment ({', '.join(changes)})"
-        raise UserError(f"{output} holds a run {why}; give another folder with -o, or --overwrite to replace it.")
-    from birdnet_fs.fewshot.enrollment import enroll
+            options = {"remove": sorted(remove or []), "extend": extend, "unknown": unknown}
+            given = enrollment_inputs(opened, manifest.clips if manifest else (), noises, options)
+            changes = enrollment_changes(output, given)
+            if changes == []:
+                classes = load_run(output).classes
+                say(f"{output} already holds this run; it is kept (--overwrite makes it again).")
+                print(f"{len(classes)} classes: {', '.join(classes)}")
+                return
+            why = "whose inputs are not known" if changes is None else f"of another enrollment ({', '.join(changes)})"
+            raise UserError(f"{output} holds a run {why}; give another folder with -o, or --overwrite to replace it.")
+        from birdnet_fs.fewshot.enrollment import enroll
 
-    new = enroll(opened, manifest, output, background=noises, remove=remove or [], extend=extend, unknown=unknown)
-    print(f"{len(new.classes)} classes: {', '.join(new.classes)}")
-    say(f"run folder: {output}")
+        new = enroll(opened, manifest, output, background=noises, remove=remove or [], extend=extend, unknown=unknown)
+        print(f"{len(new.classes)} classes: {', '.join(new.classes)}")
+        say(f"run folder: {output}")

@@ -60,6 +60,10 @@ def load_experiment(reference: str, settings: Sequence[str] = ()) -> schema.Expe
     rest = [_in_full(s) for s in settings if s not in quick]
     chosen = override(experiment, rest, {"frontend": frontend.preset})
     check_model(chosen.model)
+    if chosen.model.encoder:
+        from birdnet_fs.inference.encoder_settings import with_encoder
+
+        return with_encoder(chosen, rest)
     return _moved(chosen, experiment.data.root, chosen.data.root)
 
 

@@ -12,13 +12,18 @@ PADDING_MODES = ("silence", "repeat")  # as inference.embed, whose import takes 
 
 
 def fewshot_eval(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A trained run, or the file of an encoder (BirdNET, Perch).")
+    ],
     source: Annotated[
         Path, typer.Argument(metavar="INPUT", help="Labeled clips or timed events of new classes: folder or table.")
     ],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings for reading INPUT, as data.where=set=birds10."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Settings for reading INPUT, as data.where=set=birds10; model.encoder_card=NAME for an encoder.",
+        ),
     ] = None,
     ways: Annotated[int, typer.Option(help="Classes per episode.")] = 5,
     shots: Annotated[str, typer.Option(help="Support clips per class, separated by commas, as 1,5.")] = "1,5",
@@ -48,11 +53,11 @@ def fewshot_eval(
     """
     from birdnet_fs import schema
     from birdnet_fs.cli.checks import check_file_output, check_numbers
+    from birdnet_fs.cli.encoder_base import base_run, check_base, divide_settings
     from birdnet_fs.core.files import write_json
     from birdnet_fs.core.progress import say
     from birdnet_fs.core.settings import override
     from birdnet_fs.data.manifest import read_manifest
-    from birdnet_fs.runs.run import load_run
 
     try:
         wanted = [int(shot) for shot in shots.split(",")]
@@ -72,13 +77,14 @@ def fewshot_eval(
     check_file_output(output)
     if not source.exists():
         raise UserError(f"INPUT must be a folder of labeled clips or a table; {source} does not exist.")
-    opened = load_run(run)
+    card, settings = divide_settings(run, settings or [])
+    check_base(run, card)
     asked = schema.Data(
         root=str(source if source.is_dir() else source.parent), table="" if source.is_dir() else source.name
     )
-    experiment = override(schema.Experiment(data=asked), settings or [])
+    experiment = override(schema.Experiment(data=asked), settings)
     if dataclasses.replace(experiment, data=asked) != schema.Experiment(data=asked):
-        raise UserError(f"Settings of this command must be data.KEY=VALUE. Received: {' '.join(settings or [])}")
+        raise UserError(f"Settings of this command must be data.KEY=VALUE. Received: {' '.join(settings)}")
     manifest = read_manifest(experiment.data)
     clips = [clip for clip in manifest.clips if len(clip.labels) == 1]
     left = len(manifest.clips) - len(clips)
@@ -88,18 +94,19 @@ def fewshot_eval(
         say(f"{left} of {len(manifest.clips)} rows have no class or several, and are skipped.")
     from birdnet_fs.fewshot.few_shot_evaluation import evaluate_few_shot, result_to_json
 
-    found = evaluate_few_shot(
-        opened,
-        clips,
-        n_way=ways,
-        shots=wanted,
-        n_query=queries,
-        n_episodes=episodes,
-        seed=seed,
-        known=known,
-        fill=fill,
-        correlation=correlation,
-    )
+    with base_run(run, card, clips) as opened:
+        found = evaluate_few_shot(
+            opened,
+            clips,
+            n_way=ways,
+            shots=wanted,
+            n_query=queries,
+            n_episodes=episodes,
+            seed=seed,
+            known=known,
+            fill=fill,
+            correlation=correlation,
+        )
     for message in found.messages:
         say(message)
     print(f"{'recordings':10} {'episode':>14} {'method':20} accuracy (95 % interval of {episodes:,} episodes)")

@@ -12,7 +12,7 @@ from birdnet_fs.core.files import write_text
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder for config.py.")] = Path("."),
 ) -> None:
-    """Write a config.py with two example experiments."""
+    """Write a config.py with example experiments."""
     path = folder / "config.py"
     if path.exists():
         raise UserError(f"{path} exists already and was not changed; move it or give another folder.")

@@ -127,6 +127,10 @@ def train(
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder; default runs/NAME.")] = None,
     cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and exit.")] = False,
+    copy_encoder: Annotated[
+        bool,
+        typer.Option("--copy-encoder", help="Copy the file of model.encoder into the run, if its license lets you."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run in the folder.")] = False,
 ) -> None:
     """Train one run, evaluate it on the held-out clips (or classes, in episodes), and write a report.
@@ -149,18 +153,21 @@ def train(
     folder = output or Path("runs") / chosen.name
     check_output(folder)
     check_experiment(chosen)
+    if copy_encoder and not chosen.model.encoder:
+        raise UserError("--copy-encoder copies the file of model.encoder, which this experiment does not set.")
     with folder_lock(folder):
-        train_and_report(chosen, folder, overwrite)
+        train_and_report(chosen, folder, overwrite, copy_encoder=copy_encoder)
     say(f"next: birdnet-fs analyze {folder} RECORDINGS -o TABLES, or birdnet-fs export {folder}")
 
 
-def train_and_report(experiment: Any, folder: Path, overwrite: bool) -> None:
+def train_and_report(experiment: Any, folder: Path, overwrite: bool, *, copy_encoder: bool = False) -> None:
     """Train an experiment, or load its finished run, and evaluate it on the held-out clips.
 
     Args:
         experiment: The experiment.
         folder: Run folder.
         overwrite: Replace an existing run in the folder.
+        copy_encoder: Copy the file of `model.encoder` into the run. Default: False.
     """
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.runs.folder_kind import refuse_other_results
@@ -171,7 +178,7 @@ def train_and_report(experiment: Any, folder: Path, overwrite: bool) -> None:
     there = not overwrite and holds_run(folder, experiment)
     if not overwrite:
         check_unfinished(folder, experiment)
-    run = load_run(folder) if there else train_run(experiment, folder)
+    run = load_run(folder) if there else train_run(experiment, folder, copy_encoder=copy_encoder)
     metrics = report_on_held_out(run)
     if metrics:
         print(headline(metrics))

@@ -137,10 +137,11 @@ def clips_to_train_on(manifest: Manifest, experiment: schema.Experiment) -> tupl
     if not manifest.events:
         return manifest.clips
     spec = experiment.frontend
+    segment_s = experiment.data.segment_s or spec.segment_s
     windows = cut_segments(
         manifest,
-        segment_s=spec.segment_s,
-        segment_hop_s=experiment.data.segment_hop_s or spec.segment_s,
+        segment_s=segment_s,
+        segment_hop_s=experiment.data.segment_hop_s or segment_s,
         min_overlap_s=experiment.data.min_overlap_s,
         sample_rate_hz=spec.sample_rate_hz,
     )

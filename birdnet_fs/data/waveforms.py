@@ -1,7 +1,8 @@
 """Clips as waveforms: decoded once and kept in memory up to a limit, beyond it decoded at every access."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,52 @@ from birdnet_fs.audio.read import Audio, AudioError, read_audio
 from birdnet_fs.audio.recording_end import PAST_END, cut_at_end, past_end_message
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say, track
-from birdnet_fs.data.ledger import Ledger
+from birdnet_fs.data.ledger import Ledger, LedgerRow
 from birdnet_fs.data.manifest import Clip
 
 MEMORY_BYTES = 4_000_000_000
+
+
+@dataclass(frozen=True)
+class ReadClip:
+    """A clip as decoded.
+
+    Attributes:
+        clip: The clip; one that ends past its recording is cut there.
+        row: Its row of the ledger.
+        waveform: float32 [n_samples] in ±1; None for a clip that cannot be read.
+        past_end: Where it was cut, in words; "" otherwise.
+    """
+
+    clip: Clip
+    row: LedgerRow
+    waveform: np.ndarray | None
+    past_end: str = ""
+
+
+def read_clip(clip: Clip, sample_rate_hz: int) -> ReadClip:
+    """Decode one clip; one that cannot be read is no error, but a row of the ledger with the reason.
+
+    Args:
+        clip: The clip.
+        sample_rate_hz: Rate of the waveform.
+
+    Returns:
+        The clip as decoded.
+    """
+    path = os.fspath(clip.path)
+    try:
+        audio = _read(clip, sample_rate_hz)
+    except AudioError as error:
+        return ReadClip(clip, LedgerRow(path, "quarantined", error.reason, source=clip.source), None)
+    status, reason, flags, past_end = audio.status, audio.reason, tuple(audio.flags), ""
+    if clip.offset_s is not None and "short" in flags:
+        end = cut_at_end(clip.onset_s, clip.offset_s, clip.onset_s + audio.duration_s)
+        clip, past_end = replace(clip, offset_s=end.offset_s), end.reason
+        if past_end:
+            status, reason, flags = "partial", f"{reason} {past_end}".strip(), (*flags, PAST_END)
+    row = LedgerRow(path, status, reason, flags, float(audio.duration_s), clip.source)
+    return ReadClip(clip, row, audio.waveform, past_end)
 
 
 class Waveforms:
@@ -43,24 +86,18 @@ class Waveforms:
         room = memory_bytes
         past_end: list[tuple[object, str]] = []
         for clip in track(clips, "reading clips", unit="clip"):
-            try:
-                audio = _read(clip, sample_rate_hz)
-            except AudioError as error:
-                self.ledger.add(clip.path, "quarantined", error.reason, source=clip.source)
+            found = read_clip(clip, sample_rate_hz)
+            row = found.row
+            self.ledger.add(row.path, row.status, row.reason, row.flags, row.duration_s, row.source)
+            if found.waveform is None:
                 continue
-            status, reason, flags = audio.status, audio.reason, audio.flags
-            if clip.offset_s is not None and "short" in flags:
-                end = cut_at_end(clip.onset_s, clip.offset_s, clip.onset_s + audio.duration_s)
-                clip = replace(clip, offset_s=end.offset_s)
-                if end.reason:
-                    past_end.append((clip.source or clip.path, end.reason))
-                    status, reason, flags = "partial", f"{reason} {end.reason}".strip(), (*flags, PAST_END)
-            self.ledger.add(clip.path, status, reason, flags, audio.duration_s, clip.source)
-            kept.append(clip)
-            durations_s.append(len(audio.waveform) / sample_rate_hz)
-            fits = audio.waveform.nbytes <= room
-            self._held.append(audio.waveform if fits else None)
-            room -= audio.waveform.nbytes if fits else 0
+            if found.past_end:
+                past_end.append((clip.source or clip.path, found.past_end))
+            kept.append(found.clip)
+            durations_s.append(len(found.waveform) / sample_rate_hz)
+            fits = found.waveform.nbytes <= room
+            self._held.append(found.waveform if fits else None)
+            room -= found.waveform.nbytes if fits else 0
         if clips and not kept:
             first = self.ledger.rows[0]
             raise UserError(f"None of the {len(clips)} clips could be read; the first, {first.path}: {first.reason}.")

@@ -178,8 +178,23 @@ def read_card(path: Path) -> EncoderCard:
     Raises:
         UserError: The file is missing, is not a JSON object, or a field is missing, unknown or out of its range.
     """
-    shown = escaped(path)
-    found = read_json(path, "give a JSON file that describes an encoder", max_bytes=65_536)
+    return card_from_json(read_json(path, "give a JSON file that describes an encoder", max_bytes=65_536), path)
+
+
+def card_from_json(found: Any, file: object) -> EncoderCard:
+    """The card that a JSON value holds, as `EncoderCard.to_json` gives it.
+
+    Args:
+        found: The value.
+        file: Where it was read, for messages.
+
+    Returns:
+        The card.
+
+    Raises:
+        UserError: It is no JSON object, or a field is missing, unknown or out of its range.
+    """
+    shown = escaped(file)
     fields = {field.name: field for field in dataclasses.fields(EncoderCard)}
     if not isinstance(found, dict):
         raise UserError(f"{shown} must be a JSON object with the fields {', '.join(fields)}.")

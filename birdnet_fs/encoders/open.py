@@ -63,9 +63,7 @@ class Encoder:
     @property
     def identity(self) -> str:
         """Hash of the file and of the fields of the card that change an embedding, 64 hexadecimal digits."""
-        card = self.card
-        parts = [self.facts.sha256, card.sample_rate_hz, card.segment_s, card.width, card.embedding, card.normalization]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return encoder_identity(self.facts, self.card)
 
     def embed(self, waveforms: np.ndarray) -> np.ndarray:
         """Embed windows.
@@ -145,6 +143,12 @@ def normalized(waveforms: np.ndarray, normalization: str) -> np.ndarray:
     centered = waveforms - waveforms.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
     peak = np.abs(centered).max(axis=1, keepdims=True)
     return np.where(peak > 0, centered / np.where(peak > 0, peak, 1) * np.float32(PEAK), centered).astype(np.float32)
+
+
+def encoder_identity(facts: FileFacts, card: EncoderCard) -> str:
+    """Hash of a file and of the fields of its card that change an embedding, 64 hexadecimal digits."""
+    parts = [facts.sha256, card.sample_rate_hz, float(card.segment_s), card.width, card.embedding, card.normalization]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def open_encoder(path: Path | str, card: str | EncoderCard = "", *, scores: bool = False, threads: int = 0) -> Encoder:

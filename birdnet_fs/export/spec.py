@@ -55,12 +55,12 @@ class ExportSpec:
         """Suffix of the file name, such as ".tflite"."""
         return SUFFIXES[self.format]
 
-    def input_shape(self, n_samples: int, features: tuple[int, int, int]) -> tuple[int | None, ...]:
+    def input_shape(self, n_samples: int, features: tuple[int, ...]) -> tuple[int | None, ...]:
         """The shape of the file's input.
 
         Args:
             n_samples: Samples per segment.
-            features: Shape (n_frames, n_mels, n_channels) of the network's input.
+            features: Shape (n_frames, n_mels, n_channels) of the network's input, or (width,) of a head on an encoder.
 
         Returns:
             (batch, n_samples), or (batch, ...) with the axes of the features in the order of `axes`; an open batch is
@@ -71,6 +71,8 @@ class ExportSpec:
         """
         if self.input == "waveform":
             return (self.batch, n_samples)
+        if len(features) != 3:
+            return (self.batch, *features)
         n_frames, n_mels, n_channels = features
         rest = (n_frames, n_mels) if self.axes == "time_first" else (n_mels, n_frames)
         return (self.batch, *rest, n_channels)

@@ -24,10 +24,13 @@ from birdnet_fs.data.manifest import Clip, Manifest
 from birdnet_fs.data.partition import PARTITION, Partition, write_partition
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import clip_rule
+from birdnet_fs.encoders.reference import read_encoders, write_encoders
+from birdnet_fs.fewshot.base import comparing_model, has_classes
 from birdnet_fs.fewshot.calibration import CalibratedHead, EmbeddingDistance, calibrate
 from birdnet_fs.fewshot.enrollment_inputs import enrollment_inputs, write_enrollment_inputs
 from birdnet_fs.fewshot.support import SUPPORT, Support, excerpt_key, read_support, write_support
 from birdnet_fs.inference.embed import Embedder, embed_clips, embedding_width, training_mean_embedding
+from birdnet_fs.inference.encoder_run import run_embedder
 from birdnet_fs.models.heads.prototypes import dense_layers
 from birdnet_fs.runs.provenance import inherited, provenance
 from birdnet_fs.runs.run import WEIGHTS, Run, build_network, model_weights, read_weights, save_run
@@ -76,10 +79,10 @@ def enroll(
         raise UserError(f"{run.path} has the head 'sed', which has no embedding; enroll into a run with another head.")
     options = {"remove": sorted(remove), "extend": extend, "unknown": unknown}
     given = enrollment_inputs(run, manifest.clips if manifest else (), background, options)
-    model = run.build_model()
-    embedder = Embedder(model, run.frontend)
+    model = comparing_model(run)
+    embedder = run_embedder(run, model)
     support = read_support(run, embedding_width(model))
-    if run.classes and not (run.path / SUPPORT).is_file():
+    if has_classes(run) and not (run.path / SUPPORT).is_file():
         say(
             f"The {len(run.classes)} classes that {run.path} was trained on are left out, because they have no support."
         )
@@ -112,11 +115,14 @@ def embedding_distance(run: Run, model: keras.Model) -> EmbeddingDistance:
         model: Its network.
 
     Returns:
-        The distance of a head "prototypes"; for other heads, cosines around the mean embedding of the training clips.
+        The distance of a head "prototypes"; for other heads, cosines around the mean embedding of the training clips,
+        and for an encoder without them around the mean of the support.
     """
     settings, head = run.experiment.model, model.get_layer("logits")
+    if not has_classes(run):
+        return EmbeddingDistance("cosine", None)
     if settings.head != "prototypes":
-        return EmbeddingDistance("cosine", training_mean_embedding(run, model))
+        return EmbeddingDistance("cosine", training_mean_embedding(run, model, run_embedder(run, model)))
     if settings.distance == "cosine":
         return EmbeddingDistance("cosine", keras.ops.convert_to_numpy(head.center))
     if settings.distance == "euclidean":
@@ -196,6 +202,8 @@ def _background(embedder: Embedder, clips: Sequence[Clip], sample_rate_hz: int) 
 
 def _inherited(run: Run, support: Support) -> tuple[Clip, ...]:
     """The clips that the encoder was trained on, without the earlier support of an enrolled run."""
+    if not has_classes(run):
+        return ()
     if (run.path / SUPPORT).is_file():
         return provenance(run.path).inherited
     return inherited([run.path], support.clips)
@@ -218,7 +226,8 @@ def _write(run: Run, output: Path, support: Support, head: CalibratedHead, given
         ),
     )
     classes = (*support.classes, *([UNKNOWN] if head.unknown is not None else []))
-    model = build_network(experiment, len(classes))
+    encoders = read_encoders(run.path) if old.model.encoder else None
+    model = build_network(experiment, len(classes), run.input_shape)
     layer = model.get_layer("logits")
     new = {layer.prototypes.path: head.prototypes, layer.center.path: head.center}
     if head.unknown is not None:
@@ -233,6 +242,8 @@ def _write(run: Run, output: Path, support: Support, head: CalibratedHead, given
     )
 
     def others(folder: Path) -> None:
+        if encoders is not None:
+            write_encoders(folder, dataclasses.replace(encoders, asked={}, choices={}))
         write_support(folder, support)
         write_enrollment_inputs(folder, given)
         write_partition(folder / PARTITION, parts)

@@ -15,8 +15,10 @@ from birdnet_fs.core.progress import say
 from birdnet_fs.data.episodes import EvaluationEpisodes, draw_evaluation_episodes, listed
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.fewshot.base import comparing_model, has_classes
 from birdnet_fs.fewshot.correlation import correlations, spectrograms
-from birdnet_fs.inference.embed import Embedder, embed_clips, training_mean_embedding
+from birdnet_fs.inference.embed import embed_clips, training_mean_embedding
+from birdnet_fs.inference.encoder_run import run_embedder
 from birdnet_fs.metrics.few_shot import (
     FewShotAccuracy,
     by_embedding,
@@ -30,7 +32,7 @@ from birdnet_fs.runs.run import Run
 from birdnet_fs.training.loop import device_of
 
 METHODS = ("euclidean", "cosine", "simpleshot", "logistic_regression")
-CORRELATION_METHOD = "cosine"  # the correlation is added to the scores of this method
+CORRELATION_METHOD = "cosine"  # the correlation is added to the scores of this method, of encoders to simpleshot
 N_NAMED = 8  # classes in a message
 SHORT = 0.5  # fraction of the network's input; a median length below is reported
 
@@ -102,9 +104,14 @@ def evaluate_few_shot(
     waveforms = Waveforms(clips, run.frontend.sample_rate_hz)
     _report_clips(waveforms, run.frontend.segment_s, fill)
     with keras.device(device_of("auto")):
-        model = run.build_model()
-    embeddings = embed_clips(Embedder(model, run.frontend), waveforms, "embedding clips", fill)
-    center = training_mean_embedding(run, model)
+        model = comparing_model(run)
+    embedder = run_embedder(run, model)
+    embeddings = embed_clips(embedder, waveforms, "embedding clips", fill)
+    if has_classes(run):
+        center = training_mean_embedding(run, model, embedder)
+    else:
+        center = embeddings.mean(0)
+        say("The encoder has no training clips here: the mean of all clips, without their labels, is subtracted.")
     pair_correlations = correlations(spectrograms(waveforms, run.frontend)) if correlation else None
     results: list[FewShotAccuracy] = []
     every = draw(waveforms.clips, n_episodes)
@@ -112,10 +119,11 @@ def evaluate_few_shot(
     for episodes in (one for drawn in every.values() for one in drawn.drawn):
         results += [few_shot_accuracy(embeddings, episodes, method, base_mean=center) for method in METHODS]
         if pair_correlations is not None:
+            fused = "simpleshot" if run.experiment.model.encoder else CORRELATION_METHOD
             pairs = by_pairs("correlation", pair_correlations, episodes)
             results += [
                 summarize(pairs),
-                summarize(combine_standardized(by_embedding(embeddings, episodes, CORRELATION_METHOD), pairs)),
+                summarize(combine_standardized(by_embedding(embeddings, episodes, fused, base_mean=center), pairs)),
             ]
     return FewShotEvaluation(tuple(results), tuple(messages))
 
@@ -143,6 +151,8 @@ def result_to_json(result: FewShotAccuracy) -> dict[str, Any]:
 
 def _check_not_trained_on(run: Run, clips: Sequence[Clip], known: bool) -> None:
     """Refuse classes (unless `known`) and recordings that the run was trained on."""
+    if not has_classes(run):
+        return
     trained = provenance(run.path)
     both = sorted(trained.labels & {clip.labels[0] for clip in clips})
     if both and not known:

@@ -18,9 +18,11 @@ from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import WindowRule, clip_rule
 from birdnet_fs.inference.activations import to_probabilities
+from birdnet_fs.inference.encode_clips import encode_clips
 from birdnet_fs.inference.engine import Engine, NumpyFunction
 
 BATCH = 32  # windows per call of the network
+HEAD_BATCH = 4096  # embeddings per call of a head
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,14 @@ def score_clips(engine: Engine, clips: Sequence[Clip]) -> ClipScores:
     Returns:
         The scores of the clips that could be read, and the ledger of all.
     """
+    if engine.encoder is not None and engine.head is not None:
+        encoded = encode_clips(engine.encoder, clips)
+        logits = [
+            engine.head(encoded.features[i : i + HEAD_BATCH]) for i in range(0, len(encoded.features), HEAD_BATCH)
+        ]
+        probabilities = to_probabilities(np.concatenate(logits), engine.activation)
+        scores = mean_over_windows(probabilities, encoded.n_windows).astype(np.float32)
+        return ClipScores(encoded.clips, scores, encoded.ledger)
     waveforms = Waveforms(clips, engine.sample_rate_hz)
     rule = clip_rule(engine.n_samples, engine.sample_rate_hz)
     read = (waveforms[i] for i in track(range(len(waveforms)), "scoring clips", unit="clip"))

@@ -1,5 +1,6 @@
 """Embeddings of clips: the mean, over the windows that cover a clip, of the embeddings of a trained network."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from birdnet_fs.core.progress import say, track
 from birdnet_fs.data.partition import PARTITION, TRAIN, read_partition
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import WindowRule, clip_rule, pad_to
-from birdnet_fs.frontend.in_numpy import log_mel, network_input
+from birdnet_fs.inference.engine import NumpyFunction, network_features
 from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.runs.run import Run
 
@@ -44,12 +45,15 @@ class Embedder:
     """Embeddings of waveforms, by a network with its current weights and without augmentation.
 
     Args:
-        model: Features [batch, n_frames, n_mels, n_channels] -> logits, with a layer "embedding".
-        spec: The front-end of the network.
+        model: Features [batch, *input_shape] -> logits, with a layer "embedding".
+        spec: The front-end of the network; of a head on encoders, sample rate and window.
+        features: Windows float32 [n, n_samples] -> features float32 [n, *input_shape]. Default: None, the log-mel
+            features of `spec`.
     """
 
-    def __init__(self, model: keras.Model, spec: schema.FrontEnd) -> None:
+    def __init__(self, model: keras.Model, spec: schema.FrontEnd, features: NumpyFunction | None = None) -> None:
         self.spec = spec
+        self._features = features or functools.partial(network_features, spec=spec)
         self.rule = clip_rule(spec.n_samples, spec.sample_rate_hz)
         self._forward = lower(models.with_outputs(model, ["embedding"]))
         self._device = model.trainable_variables[0].value.device
@@ -67,9 +71,8 @@ class Embedder:
         return np.concatenate([self._batch(windows[start : start + BATCH]).cpu().numpy() for start in starts])
 
     def _batch(self, windows: np.ndarray) -> torch.Tensor:
-        features = network_input(log_mel(windows, self.spec), self.spec)
         with torch.inference_mode():
-            return self._forward(torch.from_numpy(features).to(self._device)).float()
+            return self._forward(torch.from_numpy(self._features(windows)).to(self._device)).float()
 
     def items(self, waveforms: Waveforms, items: Sequence[Item]) -> np.ndarray:
         """Embeddings of items [n_items, width]: of one window, or the mean over the windows that cover a whole clip."""
@@ -112,7 +115,7 @@ def embed_clips(embedder: Embedder, waveforms: Waveforms, title: str, fill: str 
     return np.stack([embedder.mean(windows(waveforms[i])) for i in rows]).astype(np.float32)
 
 
-def training_mean_embedding(run: Run, model: keras.Model) -> Floats:
+def training_mean_embedding(run: Run, model: keras.Model, embedder: Embedder) -> Floats:
     """The mean embedding [width] of clips that a run was trained on, MAX_TRAINING_CLIPS at most, evenly spread.
 
     When their recordings are no longer at their paths, the mean is zero and a line on stderr says so.
@@ -128,7 +131,7 @@ def training_mean_embedding(run: Run, model: keras.Model) -> Floats:
         say("The recordings that the run was trained on are gone, so no mean is subtracted from the embeddings.")
         return np.zeros(embedding_width(model), np.float32)
     waveforms = Waveforms(chosen, run.frontend.sample_rate_hz)
-    return embed_clips(Embedder(model, run.frontend), waveforms, "embedding training clips").mean(0)
+    return embed_clips(embedder, waveforms, "embedding training clips").mean(0)
 
 
 def _windows(waveform: np.ndarray, item: Item, rule: WindowRule) -> np.ndarray:

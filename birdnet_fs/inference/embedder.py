@@ -1,5 +1,6 @@
 """`WindowEmbedder`: one interface for everything that embeds windows: a foreign encoder, a run, or an exported file."""
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,35 +13,36 @@ from birdnet_fs.core.files import sha256
 from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.text import escaped
 from birdnet_fs.encoders.cards import EncoderCard
-from birdnet_fs.encoders.open import Encoder, open_encoder
+from birdnet_fs.encoders.inspection import FileFacts, choose_card, inspect_file
+from birdnet_fs.encoders.open import encoder_identity, open_encoder
 from birdnet_fs.inference.sidecar import check_hash, read_sidecar
 
 
 @dataclass(frozen=True, eq=False)
-class WindowEmbedder:
-    """Embeds windows, each on its own.
+class EmbedderFacts:
+    """What is known of an embedder without running it.
 
     Attributes:
         name: Name of the card, or of the experiment of a run.
         path: The file or folder, absolute.
         card: Card that was named for a foreign encoder; "" = found by its content, or none.
+        described: The card; None for a run.
         identity: Text that changes when an embedding does.
         license: License of the network; "" for a run.
         sample_rate_hz: Samples per second of the waveforms.
         segment_s: Length of a window in seconds.
         width: Number of values of an embedding.
-        embed: float32 windows [n, n_samples] -> float32 embeddings [n, width].
     """
 
     name: str
     path: str
     card: str
+    described: EncoderCard | None
     identity: str
     license: str
     sample_rate_hz: int
     segment_s: float
     width: int
-    embed: Callable[[np.ndarray], np.ndarray]
 
     @property
     def n_samples(self) -> int:
@@ -48,10 +50,21 @@ class WindowEmbedder:
         return round(self.sample_rate_hz * self.segment_s)
 
 
-def open_embedder(path: Path | str, card: str = "", *, threads: int = 0) -> WindowEmbedder:
+@dataclass(frozen=True, eq=False)
+class WindowEmbedder(EmbedderFacts):
+    """Embeds windows, each on its own; the attributes of `EmbedderFacts`, and one more.
+
+    Attributes:
+        embed: float32 windows [n, n_samples] -> float32 embeddings [n, width].
+    """
+
+    embed: Callable[[np.ndarray], np.ndarray]
+
+
+def open_embedder(path: Path | str, card: str | EncoderCard = "", *, threads: int = 0) -> WindowEmbedder:
     """Open a foreign encoder, a run folder, or an exported file with embeddings.
 
-    UserErrors of `open_encoder`, `read_sidecar` and `load_run` are passed on.
+    UserErrors of `embedder_facts` and `open_encoder` are passed on: the path, the file or the card.
 
     Args:
         path: A .tflite or .onnx file, or a run folder.
@@ -60,6 +73,26 @@ def open_embedder(path: Path | str, card: str = "", *, threads: int = 0) -> Wind
 
     Returns:
         The embedder.
+    """
+    facts = embedder_facts(path, card)
+    if facts.described is None:
+        embed = _run_function(Path(path), threads)
+    else:
+        embed = open_encoder(path, facts.described, threads=threads).embed
+    return WindowEmbedder(**vars(facts), embed=embed)
+
+
+def embedder_facts(path: Path | str, card: str | EncoderCard = "") -> EmbedderFacts:
+    """Read what an embedder is, without opening it in its runtime.
+
+    UserErrors of `inspect_file`, `choose_card`, `read_sidecar` and `load_run` are passed on.
+
+    Args:
+        path: A .tflite or .onnx file, or a run folder.
+        card: Card of a foreign encoder. Default: "", found by the content of the file.
+
+    Returns:
+        The facts.
 
     Raises:
         UserError: A card is named for a run, or an exported file has no embeddings or reads features.
@@ -67,49 +100,68 @@ def open_embedder(path: Path | str, card: str = "", *, threads: int = 0) -> Wind
     path = Path(path)
     if path.is_dir():
         if card:
-            raise UserError(f"An encoder card describes a foreign file; {escaped(path)} is a run. Received: {card}")
-        return _of_run(path, threads)
-    if not card and _is_own(path):
-        return _of_encoder(_open_own(path, threads), "", license="")
-    encoder = open_encoder(path, card, threads=threads)
-    return _of_encoder(encoder, card, license=encoder.card.license)
-
-
-def _of_encoder(encoder: Encoder, named: str, *, license: str) -> WindowEmbedder:
-    card = encoder.card
-    return WindowEmbedder(
-        name=card.name,
-        path=os.path.abspath(encoder.facts.path),
+            raise UserError(
+                f"An encoder card describes a foreign file; {escaped(path)} is a run. Received: {escaped(card)}"
+            )
+        return _facts_of_run(path)
+    own = not isinstance(card, EncoderCard) and not card and _is_own(path)
+    chosen: str | EncoderCard = _own_card(path) if own else card
+    try:
+        about = path.stat()
+        version = (about.st_size, about.st_mtime_ns)
+    except OSError:
+        version = (0, 0)  # refused below, by name
+    facts, found = _inspected(os.path.abspath(path), version, chosen)
+    named = chosen if isinstance(chosen, str) else ""
+    return EmbedderFacts(
+        name=found.name,
+        path=os.path.abspath(path),
         card=os.path.abspath(named) if named.lower().endswith(".json") else named,
-        identity=encoder.identity,
-        license=license,
-        sample_rate_hz=card.sample_rate_hz,
-        segment_s=card.segment_s,
-        width=card.width,
-        embed=encoder.embed,
+        described=found,
+        identity=encoder_identity(facts, found),
+        license="" if own else found.license,
+        sample_rate_hz=found.sample_rate_hz,
+        segment_s=found.segment_s,
+        width=found.width,
     )
 
 
-def _of_run(path: Path, threads: int) -> WindowEmbedder:
-    from birdnet_fs.inference.embed import Embedder, embedding_width
-    from birdnet_fs.inference.engine import build_on_device
+@functools.lru_cache(maxsize=32)  # a cross-validation asks for each fold
+def _inspected(path: str, version: tuple[int, int], card: str | EncoderCard) -> tuple[FileFacts, EncoderCard]:
+    facts = inspect_file(path)
+    return facts, choose_card(facts, card)
+
+
+def _facts_of_run(path: Path) -> EmbedderFacts:
     from birdnet_fs.runs import run as run_folder
+    from birdnet_fs.schema.networks import embedding_width
 
     run = run_folder.load_run(path)
-    model = build_on_device(run, threads=threads)
-    identity = f"{sha256(path / run_folder.WEIGHTS)} {sha256(path / run_folder.CONFIG)}"
-    spec = run.frontend
-    return WindowEmbedder(
+    if run.experiment.model.encoder:
+        raise UserError(
+            f"{escaped(path)} is itself a head on an encoder; give that encoder: "
+            f"{escaped(run.experiment.model.encoder)}"
+        )
+    return EmbedderFacts(
         name=run.title,
         path=os.path.abspath(path),
         card="",
-        identity=identity,
+        described=None,
+        identity=f"{sha256(path / run_folder.WEIGHTS)} {sha256(path / run_folder.CONFIG)}",
         license="",
-        sample_rate_hz=spec.sample_rate_hz,
-        segment_s=spec.segment_s,
-        width=embedding_width(model),
-        embed=Embedder(model, spec).each,
+        sample_rate_hz=run.frontend.sample_rate_hz,
+        segment_s=run.frontend.segment_s,
+        width=embedding_width(run.experiment.model.name),
     )
+
+
+def _run_function(path: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    from birdnet_fs.inference.embed import Embedder
+    from birdnet_fs.inference.engine import build_on_device
+    from birdnet_fs.runs.run import load_run
+
+    run = load_run(path)
+    return Embedder(build_on_device(run, threads=threads), run.frontend).each
 
 
 def _is_own(path: Path) -> bool:
@@ -119,7 +171,8 @@ def _is_own(path: Path) -> bool:
     return isinstance(found, dict) and "frontend" in found
 
 
-def _open_own(path: Path, threads: int) -> Encoder:
+def _own_card(path: Path) -> EncoderCard:
+    """The card of an exported file of this package, from its sidecar."""
     sidecar = read_sidecar(path)
     check_hash(path, sidecar)
     if not sidecar.embedding_width:
@@ -128,7 +181,7 @@ def _open_own(path: Path, threads: int) -> Encoder:
         )
     if sidecar.input != "waveform":
         raise UserError(f"{escaped(path)} reads features; export the run with waveform input, or give the run folder.")
-    card = EncoderCard(
+    return EncoderCard(
         name=path.stem,
         title=path.name,
         formats=("tflite", "onnx"),
@@ -137,4 +190,3 @@ def _open_own(path: Path, threads: int) -> Encoder:
         width=sidecar.embedding_width,
         embedding="embeddings" if path.suffix.lower() == ".onnx" else "",
     )
-    return open_encoder(path, card, threads=threads)

@@ -17,6 +17,7 @@ from birdnet_fs.inference.activations import to_probabilities
 if TYPE_CHECKING:
     import keras
 
+    from birdnet_fs.inference.encoder_features import EncoderFeatures
     from birdnet_fs.runs.run import Run
 
 
@@ -66,6 +67,8 @@ class Engine:
             combines ranks). Default: False.
         one_label: Whether a clip has one label although the activation is "sigmoid" (ranks or log-odds of a softmax).
             Default: False.
+        encoder: The encoders in front of the head of a run; embeddings of labeled clips are kept. Default: None.
+        head: Embeddings float32 [n, *encoder.input_shape] -> logits float32 [n, n_classes]. Default: None.
     """
 
     classes: tuple[str, ...]
@@ -75,6 +78,8 @@ class Engine:
     forward: NumpyFunction
     gives_ranks: bool = False
     one_label: bool = False
+    encoder: "EncoderFeatures | None" = None
+    head: NumpyFunction | None = None
 
     @property
     def multi_label(self) -> bool:

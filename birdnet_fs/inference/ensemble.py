@@ -24,6 +24,7 @@ from birdnet_fs.core.files import sha256
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.inference.activations import SMALLEST, to_logits, to_probabilities
 from birdnet_fs.inference.clips import mean_over_windows
+from birdnet_fs.inference.encoder_features import EncoderFeatures, open_features
 from birdnet_fs.inference.engine import Engine, NumpyFunction, build_on_device, lowered_network
 from birdnet_fs.runs.ensemble import POWER, load_ensemble
 from birdnet_fs.runs.run import ENSEMBLE
@@ -41,7 +42,9 @@ class EnsembleMember:
         frontend: Front-end of its network.
         activation: "softmax" or "sigmoid".
         columns: [n_classes], for each class of the ensemble its column in the logits of the member.
-        network: Features [n, n_frames, n_mels, n_channels] -> logits [n, n_classes], classes in the member's order.
+        network: Features [n, *input_shape] -> logits [n, n_classes], classes in the member's order.
+        encoder: Encoders whose embeddings the network reads; None: it reads the features of the front-end. Members
+            with the same encoders share their embeddings. Default: None.
         table: float32 [n_points, n_classes], from `position_table`, classes in the ensemble's order. Default: None,
             which is allowed unless ranks are combined.
     """
@@ -51,6 +54,7 @@ class EnsembleMember:
     columns: NDArray[np.intp]
     network: NumpyFunction
     table: np.ndarray | None = None
+    encoder: EncoderFeatures | None = None
 
 
 @dataclass(frozen=True)
@@ -164,13 +168,20 @@ def open_ensemble(path: Path | str, *, threads: int = 0) -> Engine:
     """The engine of an ensemble folder; `open.open_engine`, whose arguments these are, calls this for one."""
     found = load_ensemble(path)
     tables = found.positions() if found.how == "rank" else [None] * len(found.members)
+    encoders = {run.path: open_features(run, threads=threads) for run in found.members if run.experiment.model.encoder}
     members = [
         EnsembleMember(
-            run.frontend, run.activation, columns, lowered_network(build_on_device(run, threads=threads)), table
+            run.frontend,
+            run.activation,
+            columns,
+            lowered_network(build_on_device(run, threads=threads)),
+            table,
+            encoders.get(run.path),
         )
         for run, columns, table in zip(found.members, found.columns, tables, strict=True)
     ]
-    identity = sha256(found.path / ENSEMBLE)  # it holds the SHA-256 of the rest
+    # the file holds the SHA-256 of the rest
+    identity = " ".join([sha256(found.path / ENSEMBLE), *(each.identity for each in encoders.values())])
     return ensemble_engine(members, found.classes, how=found.how, power=found.power, identity=identity)
 
 
@@ -214,11 +225,12 @@ def _scores(member: EnsembleMember, inputs: "_MemberInputs") -> Floats:
     """Scores of one member for each waveform: probabilities or, with a table, positions; [n, n_classes]."""
     from birdnet_fs.frontend.in_numpy import network_input
 
-    features, n_windows = inputs.features(member.frontend)
-    parts = [
-        member.network(network_input(features[start : start + _BATCH], member.frontend))
-        for start in range(0, len(features), _BATCH)
-    ]
+    features, n_windows = inputs.features(member.frontend, member.encoder)
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        return rows if member.encoder else network_input(rows, member.frontend)
+
+    parts = [member.network(read(features[start : start + _BATCH])) for start in range(0, len(features), _BATCH)]
     found = to_probabilities(np.concatenate(parts), member.activation)
     mean = mean_over_windows(found, n_windows)[:, member.columns]
     return mean if member.table is None else positions(mean, member.table)
@@ -230,24 +242,27 @@ class _MemberInputs:
     def __init__(self, waveforms: np.ndarray, spec: CombinedInputSpec) -> None:
         self._spec = spec
         self._at = {spec.sample_rate_hz: waveforms}
-        self._features: dict[schema.FrontEnd, tuple[np.ndarray, NDArray[np.intp]]] = {}
+        self._features: dict[schema.FrontEnd | str, tuple[np.ndarray, NDArray[np.intp]]] = {}
         real = waveforms != 0
         # seconds up to the last sample that is not zero
         self._real_s = np.where(real.any(1), waveforms.shape[1] - real[:, ::-1].argmax(1), 0) / spec.sample_rate_hz
 
-    def features(self, spec: schema.FrontEnd) -> tuple[np.ndarray, NDArray[np.intp]]:
-        """Features [n_windows, n_frames, n_mels] of all windows in order, and how many of them each waveform has."""
+    def features(self, spec: schema.FrontEnd, encoder: EncoderFeatures | None) -> tuple[np.ndarray, NDArray[np.intp]]:
+        """Features of all windows in order, by the front-end or the encoder, and how many each waveform has."""
         from birdnet_fs.frontend.in_numpy import log_mel
 
         same = replace(spec, preset="", n_channels=1)  # further channels are copies
-        if same not in self._features:
+        key = encoder.identity if encoder else same
+        if key not in self._features:
             rule = clip_rule(same.n_samples, same.sample_rate_hz)
             rows = [
                 rule.cut(row[: max(same.n_samples, round(real_s * same.sample_rate_hz))])
                 for row, real_s in zip(self._resampled(same), self._real_s, strict=True)
             ]
-            self._features[same] = log_mel(np.concatenate(rows), same), np.array([len(row) for row in rows])
-        return self._features[same]
+            windows = np.concatenate(rows)
+            features = encoder.features(windows) if encoder else log_mel(windows, same)
+            self._features[key] = features, np.array([len(row) for row in rows])
+        return self._features[key]
 
     def _resampled(self, spec: schema.FrontEnd) -> np.ndarray:
         rate = spec.sample_rate_hz

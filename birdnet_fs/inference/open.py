@@ -46,6 +46,17 @@ def _open_run(path: Path, threads: int) -> Engine:
     from birdnet_fs.runs import run as run_folder
 
     run = run_folder.load_run(path)
+    if run.experiment.model.encoder:
+        from birdnet_fs.inference.encoder_features import open_features
+        from birdnet_fs.inference.encoder_run import open_head
+
+        features, head = open_features(run, threads=threads), open_head(run, threads=threads)
+        identity = f"{run_folder.run_identity(path)} {features.identity}"
+
+        def score(waveforms: np.ndarray) -> np.ndarray:
+            return head.logits(features.features(waveforms))
+
+        return Engine(run.classes, run.frontend, run.activation, identity, score, encoder=features, head=head.logits)
     network = lowered_network(build_on_device(run, threads=threads))
 
     def forward(waveforms: np.ndarray) -> np.ndarray:

@@ -14,8 +14,8 @@ from birdnet_fs.data.score_table import ScoreTable, score_table
 from birdnet_fs.data.segments import Segment, cut_segments
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
-from birdnet_fs.data.windows import pad_to
-from birdnet_fs.inference.clips import score_clips
+from birdnet_fs.data.windows import clip_rule
+from birdnet_fs.inference.clips import mean_over_windows, score_clips
 from birdnet_fs.inference.engine import Engine
 
 _BATCH = 64  # segments read before they are scored
@@ -57,7 +57,7 @@ def score_labeled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledger
 def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[ScoreTable, Ledger]:
     segments = cut_segments(
         manifest,
-        segment_s=engine.segment_s,
+        segment_s=data.segment_s or engine.segment_s,
         segment_hop_s=data.segment_hop_s,
         min_overlap_s=data.min_overlap_s,
         sample_rate_hz=engine.sample_rate_hz,
@@ -67,6 +67,7 @@ def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[Sc
         n = len(segments) - len(certain)
         say(f"{n} of {len(segments)} segments overlap events that are marked as unknown (UNK) and are left out.")
         segments = certain
+    rule = clip_rule(engine.n_samples, engine.sample_rate_hz)
     kept: list[Segment] = []
     scores = []
     starts = range(0, len(segments), _BATCH)
@@ -84,8 +85,9 @@ def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[Sc
         for row in waveforms.ledger.rows:
             if row.status == "quarantined":
                 manifest.ledger.quarantine(row.path, row.reason)
-        batch = np.stack([pad_to(waveforms[i], engine.n_samples) for i in range(len(waveforms))])
-        scores.append(engine.probabilities(batch))
+        windows = [rule.cut(waveforms[i]) for i in range(len(waveforms))]
+        probabilities = engine.probabilities(np.concatenate(windows))
+        scores.append(mean_over_windows(probabilities, [len(each) for each in windows]).astype(np.float32))
         kept += [by_place[clip.path, clip.onset_s] for clip in waveforms.clips]
     if not kept:
         raise UserError(f"None of the {len(segments)} segments could be read; look at the recordings.")
@@ -116,6 +118,7 @@ def guess_data(source: Path, experiment_data: schema.Data) -> schema.Data:
         multi_label=experiment_data.multi_label,
         binary_label=experiment_data.binary_label,
         noise_label=experiment_data.noise_label,
+        segment_s=experiment_data.segment_s,
         segment_hop_s=experiment_data.segment_hop_s,
         min_overlap_s=experiment_data.min_overlap_s,
     )

@@ -21,6 +21,7 @@ from birdnet_fs.core.folders import atomic_folder
 from birdnet_fs.core.leftovers import complete_replacement, remove_leftovers
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.partition import PARTITION, write_partition
+from birdnet_fs.encoders.reference import COPIES, ENCODER, read_encoders
 from birdnet_fs.runs.config_file import VERSIONS
 from birdnet_fs.runs.ensemble_file import AGAIN, FORMAT, POSITIONS, read_about
 from birdnet_fs.runs.merged_partition import merged_partition
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 COMBINE = ("mean", "rank", "power")
 POWER = 2.0
 MEMBERS = "members"
-_COPIED = (WEIGHTS, CLASSES, VERSIONS, PARTITION, CONFIG)
+_COPIED = (WEIGHTS, CLASSES, VERSIONS, PARTITION, ENCODER, CONFIG)
 _CHECKED = (WEIGHTS, CLASSES, CONFIG)
 _OF_THE_ENSEMBLE = (ENSEMBLE, CLASSES, MEMBERS, POSITIONS, PARTITION, *RESULTS)  # replaced; other entries stay
 LARGEST_POWER = 1000.0  # only the largest probability counts then; and the smallest, 1/1000, makes all of them equal
@@ -79,7 +80,7 @@ class Ensemble:
     @property
     def about(self) -> str:
         """A sentence for a report: members, networks and how scores are combined."""
-        networks = dict.fromkeys(f"{run.experiment.model.name} on {run.frontend.preset}" for run in self.members)
+        networks = dict.fromkeys(map(_network, self.members))
         how = {"mean": "mean probability", "power": f"mean of p ** {self.power:g}", "rank": "mean rank"}[self.how]
         sentence = f"An ensemble of {len(self.members)} runs ({', '.join(networks)}), combined by their {how}."
         if self.how != "rank":
@@ -116,6 +117,14 @@ def is_ensemble(path: Path | str) -> bool:
     """Whether a folder is an ensemble."""
     complete_replacement(path)
     return (Path(path) / ENSEMBLE).is_file()
+
+
+def _network(run: Run) -> str:
+    if run.experiment.model.encoder:
+        return (
+            f"head {run.experiment.model.head} on {', '.join(each.name for each in read_encoders(run.path).encoders)}"
+        )
+    return f"{run.experiment.model.name} on {run.frontend.preset}"
 
 
 def check_members(runs: Sequence[Run], how: str, power: float = POWER) -> None:
@@ -201,7 +210,7 @@ def save_ensemble(
         "birdnet_fs": __version__,
         "combine": how,
         "power": power,
-        "members": [{name: sha256(run.path / name) for name in _CHECKED} for run in runs],
+        "members": [{name: sha256(run.path / name) for name in _checked(run)} for run in runs],
         POSITIONS: hashlib.sha256(stored).hexdigest() if stored else "",
         "made_of": [escaped(run.path) for run in runs],
     }
@@ -222,6 +231,8 @@ def save_ensemble(
             for name in _COPIED:
                 if (run.path / name).is_file():
                     shutil.copyfile(run.path / name, part / MEMBERS / str(i) / name)
+            if run.experiment.model.encoder and (run.path / COPIES).is_dir():
+                shutil.copytree(run.path / COPIES, part / MEMBERS / str(i) / COPIES)
         if all((run.path / PARTITION).is_file() for run in runs):
             write_partition(part / PARTITION, merged_partition(runs))
         if stored:
@@ -229,6 +240,11 @@ def save_ensemble(
         write_text(part / CLASSES, "".join(f"{name}\n" for name in runs[0].classes))
         write_json(part / ENSEMBLE, about)
     return load_ensemble(path)
+
+
+def _checked(run: Run) -> tuple[str, ...]:
+    """Names of the files of a member whose hashes an ensemble holds."""
+    return (*_CHECKED, ENCODER) if run.experiment.model.encoder else _CHECKED
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -264,7 +280,7 @@ def load_ensemble(path: Path | str) -> Ensemble:
         refuse_link(folder, path, AGAIN)
     members = tuple(load_run(folder) for folder in folders)
     for run, hashes in zip(members, about["members"], strict=True):
-        for name in _CHECKED:
+        for name in _checked(run):
             if not isinstance(hashes, dict) or sha256(run.path / name) != hashes.get(name):
                 raise UserError(f"{run.path / name} was changed; {AGAIN}.")
     check_members(members, about["combine"], about["power"])

@@ -22,6 +22,7 @@ from birdnet_fs.data.changes import clip_changes, file_changes, file_states
 from birdnet_fs.data.manifest import read_background
 from birdnet_fs.data.partition import HELD_OUT, PARTITION, TRAIN, VAL, Partition, partition, read_partition
 from birdnet_fs.data.pseudo_label_table import find_pseudo_label_table
+from birdnet_fs.encoders.reference import encoder_paths
 from birdnet_fs.runs import teachers
 from birdnet_fs.runs.run import CLASSES, WEIGHTS
 
@@ -46,6 +47,7 @@ def training_inputs(experiment: schema.Experiment, parts: Partition) -> dict[str
         "background": file_states(clip.path for clip in read_background(experiment.data).clips),
         "hashes": {
             "the initial weights": _hash(experiment.model.weights),
+            "the encoder": " ".join(map(_hash, encoder_paths(experiment.model.encoder))),
             "the teacher": _teacher(experiment),
             "the pseudo-labels": _pseudo_labels(experiment),
         },

@@ -13,7 +13,8 @@ from typing import Any
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.settings import flat
+from birdnet_fs.core.settings import flat, override
+from birdnet_fs.encoders.reference import encoder_paths, read_encoders
 from birdnet_fs.runs import teachers
 from birdnet_fs.runs.inputs import input_changes
 from birdnet_fs.runs.run import load_run
@@ -28,7 +29,7 @@ NEUTRAL_SETTINGS = (*MACHINE_SETTINGS, *OUTPUT_SETTINGS)
 def has_settings(folder: Path, experiment: schema.Experiment) -> bool:
     """Whether `folder` is a run with these settings, NEUTRAL_SETTINGS aside."""
     try:
-        return comparable(load_run(folder).experiment) == comparable(resolved(experiment))
+        return comparable(_as_asked(folder)) == comparable(resolved(experiment))
     except UserError:
         return False
 
@@ -58,7 +59,7 @@ def differing_settings(folder: Path, experiment: schema.Experiment) -> list[str]
     Returns:
         Texts such as "seed=0, not 5", the value of the run first; NEUTRAL_SETTINGS are left out.
     """
-    found, wanted = flat(comparable(load_run(folder).experiment)), flat(comparable(resolved(experiment)))
+    found, wanted = flat(comparable(_as_asked(folder))), flat(comparable(resolved(experiment)))
     keys = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
     return [f"{key}={found.get(key, 'nothing')}, not {wanted.get(key, 'nothing')}" for key in keys]
 
@@ -67,7 +68,12 @@ def resolved(experiment: schema.Experiment) -> schema.Experiment:
     """The experiment as a run stores it: reduced when it has `debug`, with absolute paths."""
     data = dataclasses.replace(experiment.data, root=os.path.abspath(experiment.data.root))
     weights = experiment.model.weights
-    model = dataclasses.replace(experiment.model, weights=weights and os.path.abspath(weights))
+    model = dataclasses.replace(
+        experiment.model,
+        weights=weights and os.path.abspath(weights),
+        encoder=",".join(os.path.abspath(path) for path in encoder_paths(experiment.model.encoder)),
+        encoder_card=",".join(map(_card, experiment.model.encoder_card.split(","))),
+    )
     first = experiment.pretrain and resolved(experiment.pretrain)
     teacher = experiment.distillation.teacher
     if teacher not in ("", schema.SELF):
@@ -80,6 +86,19 @@ def resolved(experiment: schema.Experiment) -> schema.Experiment:
             experiment, data=data, model=model, pretrain=first, distillation=distillation, pseudo_labels=pseudo_labels
         )
     )
+
+
+def _as_asked(folder: Path) -> schema.Experiment:
+    """The experiment of a run, with the settings that it left to a choice as they were asked for."""
+    experiment = load_run(folder).experiment
+    if not experiment.model.encoder:
+        return experiment
+    return override(experiment, [f"{key}={value}" for key, value in read_encoders(folder).asked.items()])
+
+
+def _card(name: str) -> str:
+    """The name of a card without spaces; the absolute path of a card in a file."""
+    return os.path.abspath(name.strip()) if name.strip().lower().endswith(".json") else name.strip()
 
 
 def comparable(experiment: schema.Experiment) -> schema.Experiment:

@@ -20,6 +20,7 @@ from birdnet_fs.core.files import refuse_link, sha256, write_json, write_text
 from birdnet_fs.core.folders import atomic_folder
 from birdnet_fs.core.leftovers import complete_replacement
 from birdnet_fs.core.settings import to_dict
+from birdnet_fs.encoders.reference import COPIES, ENCODER, read_encoders
 from birdnet_fs.runs.classes_file import read_classes
 from birdnet_fs.runs.config_file import VERSIONS, read_experiment
 from birdnet_fs.runs.tensors import LARGEST_FILE, check_shapes, read_shapes, read_weights
@@ -41,7 +42,7 @@ RESULTS = ("metrics.json", "scores.csv", "scores.json", "held_out.csv", "report.
 _OF_THE_RUN = (
     *(WEIGHTS, CONFIG, CLASSES, VERSIONS, ENSEMBLE, *RESULTS, CHECKPOINTS, INTERRUPTED, DIVERGED, UNFINISHED),
     *("partition.csv", "recordings.csv", "history.csv", "inputs.json", "tensorboard"),
-    *("support.safetensors", "support.csv", "enrollment.json"),
+    *("support.safetensors", "support.csv", "enrollment.json", ENCODER, COPIES),
 )
 _LIBRARIES = ("keras", "torch", "tensorflow-cpu", "tensorflow", "numpy", "scipy", "numba", "soundfile", "soxr")
 
@@ -82,8 +83,10 @@ class Run:
         return self.experiment.data.activation
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Shape (n_frames, n_mels, n_channels) of the features."""
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the input of the network: (n_frames, n_mels, n_channels); of a head on encoders (width,)."""
+        if self.experiment.model.encoder:
+            return read_encoders(self.path).input_shape
         return (*self.frontend.shape, self.frontend.n_channels)
 
     def build_model(self) -> "keras.Model":
@@ -92,16 +95,31 @@ class Run:
         A UserError of `load_weights` is passed on when the weights do not fit the network of the settings.
 
         Returns:
-            A Keras model: features [batch, n_frames, n_mels, n_channels] -> logits [batch, n_classes].
+            A Keras model: features [batch, *input_shape] -> logits [batch, n_classes]. Of a run on encoders it is the
+            head, whose features are embeddings.
         """
         _check_size(self)
-        model = build_network(self.experiment, n_classes=len(self.classes))
+        model = build_network(self.experiment, n_classes=len(self.classes), input_shape=self.input_shape)
         load_weights(model, self.path / WEIGHTS)
         return model
 
 
-def build_network(experiment: schema.Experiment, n_classes: int) -> "keras.Model":
-    """The network of an experiment with random weights: features [batch, *input_shape] -> logits [batch, n_classes]."""
+def build_network(experiment: schema.Experiment, n_classes: int, input_shape: tuple[int, ...] = ()) -> "keras.Model":
+    """The network of an experiment with random weights.
+
+    Args:
+        experiment: The settings.
+        n_classes: Width of the logits, 1 or more.
+        input_shape: Shape of the embeddings that the head of an experiment with `model.encoder` reads. Default: (), for
+            networks, which read the features of the front-end.
+
+    Returns:
+        A Keras model: features [batch, *input_shape] -> logits [batch, n_classes].
+    """
+    if experiment.model.encoder:
+        from birdnet_fs.models.heads.on_embedding import build_encoder_head
+
+        return build_encoder_head(experiment.model, input_shape, n_classes)
     from birdnet_fs import models
 
     spec = experiment.frontend
@@ -144,7 +162,7 @@ def load_run(path: Path | str) -> Run:
             f"{path} is an ensemble, and one run is needed here: use one of its members ({path / 'members' / '0'}, "
             f"...), or distill them into one run (birdnet-fs train CONFIG:NAME distillation.teacher={path})."
         )
-    for name in (CONFIG, CLASSES, WEIGHTS):
+    for name in (CONFIG, CLASSES, WEIGHTS):  # encoder.json, where there is one, is read by whoever needs it
         if not (path / name).is_file():
             why = "there is no such file" if path.is_dir() else "there is no such folder"
             if any(path.glob("fold[0-9]*/" + CONFIG)):
@@ -161,7 +179,8 @@ def load_run(path: Path | str) -> Run:
 
 def run_identity(path: Path) -> str:
     """Text that changes when anything does that affects the scores of a run: SHA-256 of weights, settings, classes."""
-    return " ".join(sha256(path / name) for name in (WEIGHTS, CONFIG, CLASSES))
+    names = (WEIGHTS, CONFIG, CLASSES, *([ENCODER] if (path / ENCODER).is_file() else []))
+    return " ".join(sha256(path / name) for name in names)
 
 
 def save_run(
@@ -246,17 +265,18 @@ def _check_size(run: Run) -> None:
     experiment, n_classes, file = run.experiment, len(run.classes), run.path / WEIGHTS
     stored = read_shapes(file)
     n_numbers = sum(map(math.prod, stored.values()))
-    n_head = n_classes * networks.embedding_width(experiment.model.name)
+    on_encoder = bool(experiment.model.encoder)
+    n_head = n_classes * (run.input_shape[-1] if on_encoder else networks.embedding_width(experiment.model.name))
     if n_head > n_numbers:
         raise UserError(
             f"The network and {file} do not fit: {run.path / CLASSES} names {n_classes:,} classes, whose head has "
             f"{n_head:,} weights, and the file has {n_numbers:,}; copy the run again."
         )
-    if experiment.model.channels:  # the only setting that changes the size of a network
+    if experiment.model.channels or on_encoder:  # the only settings that change the size of a network
         import keras
 
         with keras.device("meta"):  # shapes without memory
-            model = build_network(experiment, n_classes)
+            model = build_network(experiment, n_classes, run.input_shape)
         wanted = {v.path: tuple(v.shape) for v in model.weights if "seed_generator" not in v.path}
         check_shapes(file, stored, wanted)
 

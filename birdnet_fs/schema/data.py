@@ -10,6 +10,7 @@ LARGEST = {
     "n_folds": 100_000,  # leave-one-recording-out on the largest collections
     "fold": 100_000,
     "limit": 1_000_000_000,
+    "segment_s": 3600.0,
     "segment_hop_s": 86_400.0,  # one day
     "min_overlap_s": 86_400.0,
 }
@@ -46,7 +47,9 @@ class Data:
     # negative: no class is present in them (with multi_label); class: noise is a class like any other
     binary_label: str = ""  # name of the single class that replaces every label, as "call"; needs multi_label
     # negatives are clips labeled as noise (noise, nocall, ...) and segments without an event; empty = off
-    segment_hop_s: float = 0.0  # seconds between window starts in recordings with timed events; 0 = segment_s
+    segment_s: float = 0.0  # seconds of a labeled segment of recordings with timed events; 0 = the window of the model
+    # longer than the window: the score of a segment is the mean of its windows, as of a clip
+    segment_hop_s: float = 0.0  # seconds between starts of segments in recordings with timed events; 0 = segment_s
     min_overlap_s: float = 0.1  # shortest overlap in seconds for an event to label a segment
     n_folds: int = 5  # number of folds to draw, 2 or more
     fold: int = 0  # number of the held-out fold; -1 = none, train on everything
@@ -74,6 +77,7 @@ class Data:
             self.noise_label,
         )
         check(0 <= self.val_fraction < 1, "data.val_fraction must be in [0, 1)", self.val_fraction)
+        check(self.segment_s >= 0, "data.segment_s must be 0 (the window of the model) or more seconds", self.segment_s)
         check(self.segment_hop_s >= 0, "data.segment_hop_s must be 0 or more seconds", self.segment_hop_s)
         check(
             self.segment_hop_s == 0 or self.segment_hop_s >= SHORTEST_HOP_S,

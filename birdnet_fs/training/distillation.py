@@ -250,7 +250,7 @@ class DistillationLoss:
 
 
 def build_teacher(
-    runs: Sequence[Run], experiment: schema.Experiment, classes: Sequence[str], device: str
+    runs: Sequence[Run], experiment: schema.Experiment, classes: Sequence[str], device: str, *, by_clip: bool = False
 ) -> Teacher | SavedTeacher | None:
     """Build the teacher of a training.
 
@@ -259,11 +259,12 @@ def build_teacher(
         experiment: Experiment of the student.
         classes: Names in the order of the student.
         device: Device of the networks.
+        by_clip: Whether probabilities of clips are given with the batches. Default: False.
 
     Returns:
         The runs as a teacher, the table of probabilities that the settings name, or None.
     """
-    if experiment.distillation.saved:
+    if experiment.distillation.saved or by_clip:
         return SavedTeacher(experiment.data.activation)
     return Teacher(runs, experiment, classes, device) if runs else None
 

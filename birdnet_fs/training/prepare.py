@@ -195,27 +195,45 @@ def report_left_out(waveforms: Waveforms) -> None:
         say(waveforms.ledger.summary())
 
 
-def training_ledger(parts: Partition, waveforms: Waveforms) -> Ledger:
+def with_leaks_reported(parts: Partition) -> Partition:
+    """Add the fingerprints of the recordings, and print which of them are in more than one part.
+
+    Args:
+        parts: The divided clips.
+
+    Returns:
+        The same clips with fingerprints.
+    """
+    parts = parts.with_fingerprints()
+    leaks = parts.leaks()
+    if leaks:
+        say(f"The split leaks: {leaks}")
+    elif leaks.repeated:
+        say(f"Note: {leaks}")
+    return parts
+
+
+def training_ledger(parts: Partition, read: Ledger) -> Ledger:
     """List every row of the manifest with its final status, including what reading the training clips found.
 
     Args:
         parts: The divided clips.
-        waveforms: The training clips as read.
+        read: The outcome of reading the training clips.
 
     Returns:
         The ledger, with one row for each recording with pseudo-labels as well.
     """
-    found = [row for row in waveforms.ledger.rows if row.status != "ok"]
-    read = {os.fspath(row.path): row for row in found if PAST_END not in row.flags}
+    found = [row for row in read.rows if row.status != "ok"]
+    whole = {os.fspath(row.path): row for row in found if PAST_END not in row.flags}
     cut = {(os.fspath(row.path), row.source): row for row in found if PAST_END in row.flags}
     ledger = Ledger()
     for row in parts.manifest.ledger.rows:
-        worse = (read.get(row.path) or cut.get((row.path, row.source))) if row.status == "ok" else None
+        worse = (whole.get(row.path) or cut.get((row.path, row.source))) if row.status == "ok" else None
         kept = dataclasses.replace(worse, source=row.source) if worse else row
         ledger.add(kept.path, kept.status, kept.reason, kept.flags, kept.duration_s, kept.source)
     known = {row.path for row in ledger.rows}
     for path in dict.fromkeys(os.fspath(clip.path) for clip in parts.pseudo_labels):
         if path not in known:
-            bad = read.get(path)
+            bad = whole.get(path)
             ledger.add(path, bad.status if bad else "ok", bad.reason if bad else "", bad.flags if bad else ())
     return ledger

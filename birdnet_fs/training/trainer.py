@@ -21,12 +21,15 @@ from birdnet_fs.data.partition import PARTITION, Partition, partition, write_par
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.frontend.empty_bands import check_bands
+from birdnet_fs.inference.encoder_settings import with_encoder
 from birdnet_fs.runs import inputs, provenance, teachers
 from birdnet_fs.runs.history import HISTORY, Row, Weights, write_history
 from birdnet_fs.runs.resolve import is_finished, resolved, with_neutral_settings
 from birdnet_fs.runs.run import DIVERGED, INTERRUPTED, Run, load_run, save_run
 from birdnet_fs.training import distillation, finetuning, prepare, pseudo_labels
 from birdnet_fs.training.callbacks import EpochCallbacks, progress_folder
+from birdnet_fs.training.encoder_heads.teachers import ClipProbabilities, on_encoders
+from birdnet_fs.training.encoder_heads.training import train_head
 from birdnet_fs.training.episodic.items import check_episodes
 from birdnet_fs.training.episodic.objective import set_prototypes
 from birdnet_fs.training.loop import DivergedError, Interrupted, WorkerLostError, device_of, run_epochs
@@ -50,6 +53,7 @@ def train(
     read: Read = Waveforms,
     watch: Watch | None = None,
     rescue: bool = True,
+    copy_encoder: bool = False,
 ) -> Run:
     """Train one run.
 
@@ -66,6 +70,7 @@ def train(
         watch: Called after every epoch with the monitored column and the history; ends the training by raising.
         rescue: Whether weights that cannot be written to `output` (a full disk) are written again after a while, and
             elsewhere if that fails (`rescue.save_safely`). Default: True.
+        copy_encoder: For a head on `model.encoder`: copy the files of the encoders into the run. Default: False.
 
     Returns:
         The finished run: weights, settings, classes, versions, `partition.csv`, `history.csv` (written after every
@@ -76,6 +81,8 @@ def train(
         Interrupted: The user or a signal stopped it at the end of a batch; the weights are a run folder named
             "interrupted", like those of a WorkerLostError. Both are in `progress_folder(output)`.
     """
+    if experiment.model.encoder:
+        return train_head(with_encoder(experiment), output, copy_encoder=copy_encoder, watch=watch)
     models.check_model(experiment.model)
     experiment = resolved(experiment)
     check_bands(experiment.frontend)
@@ -87,7 +94,10 @@ def train(
     if experiment.episodes:
         check_episodes(parts, experiment.episodes, experiment.seed)
     torch.set_num_threads(experiment.training.threads or torch.get_num_threads())
-    runs, saved = teachers.resolve_teachers(experiment, parts.classes)
+    runs, found = teachers.resolve_teachers(experiment, parts.classes)
+    by_clip = on_encoders(runs)
+    distilled = experiment.distillation
+    saved = ClipProbabilities(runs, parts.classes, distilled) if by_clip else found
     if experiment.model.weights and pretrained is None:
         pretrained = Path(experiment.model.weights)
     # settings of the network are checked before anything is decoded
@@ -95,12 +105,7 @@ def train(
         prepare.build_initial_network(experiment, parts, device, pretrained),
         experiment.training.finetuning.freeze_blocks,
     )
-    parts = parts.with_fingerprints()
-    leaks = parts.leaks()
-    if leaks:
-        say(f"The split leaks: {leaks}")
-    elif leaks.repeated:
-        say(f"Note: {leaks}")
+    parts = prepare.with_leaks_reported(parts)
     for run in runs:
         provenance.refuse_trained_on(
             run.path, parts, "choose another distillation.teacher, for a fold one of the same fold"
@@ -118,7 +123,7 @@ def train(
         runs = (_train_generations(experiment, output, pretrained),)
     base_runs = [*initial, *(run.path for run in runs), *provenance.labeling_runs(experiment)]
     parts = dataclasses.replace(parts, inherited=provenance.inherited(base_runs, (*parts.train, *parts.pseudo_labels)))
-    teacher = distillation.build_teacher(runs, experiment, parts.classes, device)
+    teacher = distillation.build_teacher(() if by_clip else runs, experiment, parts.classes, device, by_clip=by_clip)
     if generation is None:
         generation = experiment.distillation.rounds if experiment.distillation.teacher == schema.SELF else 0
     # generations differ in their initial weights only (Furlanello et al. 2018)
@@ -277,7 +282,7 @@ def _save(
         if history:
             write_history(folder / HISTORY, history)
         write_partition(folder / PARTITION, parts)
-        prepare.training_ledger(parts, waveforms).write(folder / "recordings.csv")
+        prepare.training_ledger(parts, waveforms.ledger).write(folder / "recordings.csv")
         if callbacks is not None:
             callbacks.add_to(folder)
 

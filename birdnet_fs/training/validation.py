@@ -1,6 +1,6 @@
 """Validation of a classifier after each epoch: the columns `val_...` of history.csv."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -52,14 +52,31 @@ def supervised_validation(
         scores = score_waveforms(logits_of, each, rule=rule, activation=data.activation)
         if not np.isfinite(scores).all():
             raise FloatingPointError("A score of a validation clip")
-        report = classification.classification_report(targets, scores, multi_label=multi_label)
-        accuracy = classification.exact_match if multi_label else classification.accuracy
-        return {
-            "val_loss": classification.log_loss(targets, scores, multi_label=multi_label),
-            "val_acc": accuracy(targets, scores),
-            **{f"val_{name}": value for name, value in report.macro.items()},
-            "val_macro_auroc": macro_auroc(targets, scores).value,
-            **accuracy_columns("val", classes, report.recall.tolist()),
-        }
+        return validation_metrics(targets, scores, classes, multi_label=multi_label)
 
     return validate
+
+
+def validation_metrics(
+    targets: np.ndarray, scores: np.ndarray, classes: Sequence[str], *, multi_label: bool
+) -> dict[str, float]:
+    """The columns `val_...` of history.csv.
+
+    Args:
+        targets: float32 [n_clips, n_classes], 0 or 1.
+        scores: Probabilities [n_clips, n_classes].
+        classes: Names in the order of the columns.
+        multi_label: Whether a clip may have any number of classes.
+
+    Returns:
+        Values by column, as `supervised_validation` describes them.
+    """
+    report = classification.classification_report(targets, scores, multi_label=multi_label)
+    accuracy = classification.exact_match if multi_label else classification.accuracy
+    return {
+        "val_loss": classification.log_loss(targets, scores, multi_label=multi_label),
+        "val_acc": accuracy(targets, scores),
+        **{f"val_{name}": value for name, value in report.macro.items()},
+        "val_macro_auroc": macro_auroc(targets, scores).value,
+        **accuracy_columns("val", classes, report.recall.tolist()),
+    }

@@ -78,9 +78,9 @@ def test_training_mean_is_that_of_the_training_clips(
     model: keras.Model, waveforms: Waveforms, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = save_run(tmp_path / "run", EXPERIMENT, ("a", "b"), model_weights(model))
-    assert training_mean_embedding(run, model).tolist() == [0.0] * embedding_width(model)
+    assert training_mean_embedding(run, model, Embedder(model, run.frontend)).tolist() == [0.0] * embedding_width(model)
     assert "no mean is subtracted from the embeddings" in capsys.readouterr().err
     parts = Partition(Manifest((), ("a", "b"), Ledger(), tmp_path), waveforms.clips[:2], (), waveforms.clips[2:])
     write_partition(run.path / PARTITION, parts)
     wanted = embed_clips(Embedder(model, SPEC), waveforms, "clips")[:2].mean(0)
-    np.testing.assert_array_equal(training_mean_embedding(run, model), wanted)
+    np.testing.assert_array_equal(training_mean_embedding(run, model, Embedder(model, run.frontend)), wanted)

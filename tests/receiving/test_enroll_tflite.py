@@ -21,7 +21,7 @@ from birdnet_fs.encoders.tflite_graph import read_model
 from birdnet_fs.export import export as exporter
 from birdnet_fs.export.tflite import edit as flatbuffer
 from birdnet_fs.fewshot.enrollment import enroll
-from birdnet_fs.inference.embed import training_mean_embedding
+from birdnet_fs.inference.embed import Embedder, training_mean_embedding
 from birdnet_fs.runs.run import Run, build_network, model_weights, save_run
 
 need("tensorflow")
@@ -97,7 +97,9 @@ def make_run(folder: Path, clips: Path, distance: str) -> Run:
         folder, experiment, ("x", "y", "z"), weights, write_extra=lambda f: write_partition(f / PARTITION, parts)
     )
     if distance == "cosine":
-        weights["logits/centre"] = training_mean_embedding(run, run.build_model())
+        weights["logits/centre"] = training_mean_embedding(
+            run, model := run.build_model(), Embedder(model, run.frontend)
+        )
     return save_run(folder, experiment, ("x", "y", "z"), weights)
 
 

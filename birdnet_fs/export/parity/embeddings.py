@@ -145,6 +145,7 @@ def device_enrollment(run: Run) -> DeviceEnrollment | None:
     Returns:
         The data, or None for a head into which nothing can be enrolled.
     """
+    from birdnet_fs.fewshot.base import comparing_model
     from birdnet_fs.fewshot.enrollment import embedding_distance
     from birdnet_fs.fewshot.support import read_support
     from birdnet_fs.inference.embed import embedding_width
@@ -152,7 +153,7 @@ def device_enrollment(run: Run) -> DeviceEnrollment | None:
     settings = run.experiment.model
     if settings.head == "sed":  # its head reads frames, not one embedding
         return None
-    model = run.build_model()
+    model = comparing_model(run)
     base = embedding_distance(run, model)
     arrays: dict[str, np.ndarray] = {}
     if base.distance == "cosine" and base.center is not None:

@@ -32,12 +32,13 @@ def inner_folds(data: HeadData, seed: int) -> list[NDArray[np.int64]]:
     groups_of = [np.unique(groups[column]) for column in positive.T]
     only = [own[0] for own in groups_of if len(own) == 1]
     free = np.flatnonzero(~np.isin(groups, only))
-    n = min(N_FOLDS, len(np.unique(groups[free])))
-    if n < 2:
-        return []
     counts = np.array([len(own) for own in groups_of])
     rarest = np.where(positive, counts, len(groups) + 1).argmin(1)
     label = np.where(positive.any(1), rarest, -1)[free]
+    most = np.unique(label, return_counts=True)[1].max(initial=0)  # clips of a class; the splitter needs no fewer
+    n = min(N_FOLDS, len(np.unique(groups[free])), int(most))
+    if n < 2:
+        return []
     splitter = StratifiedGroupKFold(n, shuffle=True, random_state=integer_seed(seed, Stream.HEAD_FOLDS))
     with warnings.catch_warnings():  # of classes with fewer groups than folds, which are held out in fewer folds
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)

@@ -1,0 +1,182 @@
+"""What a head on foreign encoders reads: the embeddings of one or several encoders for a window.
+
+Encoders may differ in rate and window. A window of the whole has the highest rate and the longest window; for an
+encoder with another rate it is resampled (soxr HQ), and one with a shorter window embeds the windows that cover it by
+the rule of `data.windows`, whose embeddings are averaged.
+"""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from birdnet_fs import schema
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.text import escaped
+from birdnet_fs.data.windows import clip_rule, pad_to
+from birdnet_fs.encoders.cards import EncoderCard, card_from_json
+from birdnet_fs.encoders.reference import EncoderReference, encoder_paths, place_of, read_encoders
+from birdnet_fs.inference.embedder import EmbedderFacts, WindowEmbedder, embedder_facts, open_embedder
+from birdnet_fs.runs.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderFeatures:
+    """The embeddings of windows by one or several encoders; files are opened when the first window is embedded.
+
+    Attributes:
+        facts: What is known of each encoder without running it.
+        places: File or folder of each.
+        cards: Card of each, "" = found by its content.
+        combine: "concatenate" or "average" (encoders of one width).
+        threads: CPU threads of the runtimes; 0 = they decide.
+    """
+
+    facts: tuple[EmbedderFacts, ...]
+    places: tuple[Path, ...]
+    cards: tuple[EncoderCard | str, ...]
+    combine: str = "concatenate"
+    threads: int = 0
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Samples per second of the waveforms."""
+        return max(each.sample_rate_hz for each in self.facts)
+
+    @property
+    def segment_s(self) -> float:
+        """Length of a window in seconds."""
+        return max(each.segment_s for each in self.facts)
+
+    @property
+    def n_samples(self) -> int:
+        """Length of a window in samples."""
+        return round(self.sample_rate_hz * self.segment_s)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the features of a window: (width,)."""
+        widths = [each.width for each in self.facts]
+        return (sum(widths) if self.combine == "concatenate" else widths[0],)
+
+    @property
+    def identity(self) -> str:
+        """Text that changes when a feature does."""
+        return hashlib.sha256(" ".join([self.combine, *(each.identity for each in self.facts)]).encode()).hexdigest()
+
+    @functools.cached_property
+    def embedders(self) -> tuple[WindowEmbedder, ...]:
+        """The encoders, opened."""
+        pairs = zip(self.places, self.cards, strict=True)
+        return tuple(open_embedder(place, card, threads=self.threads) for place, card in pairs)
+
+    def features(self, waveforms: np.ndarray) -> np.ndarray:
+        """Embed windows.
+
+        Args:
+            waveforms: float32 [n, n_samples] in ±1, at `sample_rate_hz`.
+
+        Returns:
+            float32 [n, *input_shape]. A UserError of an encoder is passed on: a shape or sample that cannot be used.
+        """
+        found = [self._of(embedder, waveforms) for embedder in self.embedders]
+        if len(found) == 1:
+            return found[0]
+        if self.combine == "concatenate":
+            return np.concatenate(found, axis=1)
+        return np.asarray(np.mean(found, axis=0, dtype=np.float32))
+
+    def _of(self, embedder: WindowEmbedder, waveforms: np.ndarray) -> np.ndarray:
+        rate = embedder.sample_rate_hz
+        if (rate, embedder.segment_s) == (self.sample_rate_hz, self.segment_s):
+            return embedder.embed(waveforms)
+        n_samples = round(self.segment_s * rate)
+        if rate != self.sample_rate_hz:
+            given = soxr.resample(waveforms.T, self.sample_rate_hz, rate, quality="HQ").T
+            waveforms = np.stack([pad_to(row[:n_samples], n_samples) for row in given]).astype(np.float32)
+        rule = clip_rule(embedder.n_samples, rate)
+        windows = [rule.cut(row) for row in waveforms]
+        embedded = embedder.embed(np.concatenate(windows))
+        first = np.cumsum([0, *map(len, windows)])[:-1]
+        counts = np.array([len(rows) for rows in windows])
+        return (np.add.reduceat(embedded.astype(np.float64), first) / counts[:, None]).astype(np.float32)
+
+
+def features_of_settings(model: schema.Model, *, threads: int = 0) -> EncoderFeatures:
+    """The features that `model.encoder` describes; UserErrors of `embedder_facts` are passed on.
+
+    Args:
+        model: The settings, with `encoder`.
+        threads: CPU threads of the runtimes. Default: 0, they decide.
+
+    Returns:
+        The features.
+
+    Raises:
+        UserError: There is no encoder, cards and encoders do not correspond, or encoders of different widths are to be
+            averaged.
+    """
+    paths = encoder_paths(model.encoder)
+    if not paths:
+        raise UserError("model.encoder must be a .tflite or .onnx file, or a run folder. Received: nothing")
+    cards = [card.strip() for card in model.encoder_card.split(",")] if model.encoder_card else [""] * len(paths)
+    if len(cards) != len(paths):
+        raise UserError(
+            f"model.encoder_card must name one card for each of the {len(paths)} encoders, separated by commas "
+            f"(nothing between two commas: found by content). Received: {escaped(model.encoder_card)!r}"
+        )
+    found = tuple(embedder_facts(path, card) for path, card in zip(paths, cards, strict=True))
+    combine = model.encoder_head.combine
+    if combine == "average" and len({each.width for each in found}) > 1:
+        widths = ", ".join(f"{each.name} {each.width}" for each in found)
+        raise UserError(
+            "model.encoder_head.combine=average needs encoders of one width; use concatenate. Received: " + widths
+        )
+    return EncoderFeatures(found, tuple(map(Path, paths)), tuple(cards), combine, threads)
+
+
+def open_features(run: Run, *, threads: int = 0) -> EncoderFeatures:
+    """The features that the head of a run reads; UserErrors of `read_encoders` and `place_of` are passed on.
+
+    Args:
+        run: A run on an encoder.
+        threads: CPU threads of the runtimes. Default: 0, they decide.
+
+    Returns:
+        The features.
+
+    Raises:
+        UserError: An encoder has changed since the training.
+    """
+    stored = read_encoders(run.path).encoders
+    places = tuple(place_of(run.path, each) for each in stored)
+    cards = tuple(card_from_json(each.card, f"{run.path}/encoder.json") if each.card else "" for each in stored)
+    found = tuple(embedder_facts(place, card) for place, card in zip(places, cards, strict=True))
+    for place, now, then in zip(places, found, stored, strict=True):
+        if now.identity != then.identity:
+            raise UserError(
+                f"{escaped(place)} is not the encoder that {escaped(run.path)} was trained on: it has changed since. "
+                "Put the file of the training back, or train the head again (--overwrite)."
+            )
+    return EncoderFeatures(found, places, cards, run.experiment.model.encoder_head.combine, threads)
+
+
+def references(features: EncoderFeatures) -> Sequence[EncoderReference]:
+    """What a run stores about its encoders."""
+    return [
+        EncoderReference(
+            name=each.name,
+            path=each.path,
+            card=each.described.to_json() if each.described else {},
+            identity=each.identity,
+            license=each.license,
+            sample_rate_hz=each.sample_rate_hz,
+            segment_s=float(each.segment_s),
+            width=each.width,
+        )
+        for each in features.facts
+    ]

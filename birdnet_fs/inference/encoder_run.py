@@ -1,0 +1,96 @@
+"""The head of a run on foreign encoders: embeddings -> scores."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.encoders.reference import RunEncoders, read_encoders
+from birdnet_fs.inference.activations import to_probabilities
+from birdnet_fs.inference.embed import Embedder
+from birdnet_fs.inference.encoder_features import open_features
+from birdnet_fs.inference.engine import NumpyFunction, build_on_device, lowered_network
+from birdnet_fs.runs.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderHead:
+    """The head of a run, ready to score embeddings.
+
+    Attributes:
+        classes: Class names in model order.
+        activation: "softmax" or "sigmoid".
+        encoders: What the head reads.
+        logits: Features float32 [n, *input_shape] -> logits float32 [n, n_classes].
+    """
+
+    classes: tuple[str, ...]
+    activation: str
+    encoders: RunEncoders
+    logits: NumpyFunction
+
+    @property
+    def identity_of_encoder(self) -> str:
+        """Identity of the one encoder in front of the head.
+
+        Raises:
+            UserError: There are several.
+        """
+        if len(self.encoders.encoders) > 1:
+            raise UserError("The head reads the embeddings of several encoders, and a store holds those of one.")
+        return self.encoders.encoders[0].identity
+
+    @property
+    def width(self) -> int:
+        """Number of values of an embedding."""
+        return self.encoders.input_shape[-1]
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """`logits` through the activation.
+
+        Args:
+            features: float32 [n, *input_shape].
+
+        Returns:
+            float32 [n, n_classes] in 0..1.
+        """
+        return to_probabilities(self.logits(features), self.activation).astype(np.float32)
+
+
+def open_head(run: Run, *, threads: int = 0) -> EncoderHead:
+    """Open the head of a run, without its encoders; UserErrors of `read_encoders` and `build_model` are passed on.
+
+    Args:
+        run: A run on encoders.
+        threads: CPU threads of torch. Default: 0, left as they are.
+
+    Returns:
+        The head.
+
+    Raises:
+        UserError: The run is a network of its own, without an encoder.
+    """
+    if not run.experiment.model.encoder:
+        raise UserError(f"{run.path} is a network of its own, not a head on an encoder (model.encoder).")
+    return EncoderHead(
+        run.classes,
+        run.activation,
+        read_encoders(run.path),
+        lowered_network(build_on_device(run, threads=threads)),
+    )
+
+
+def run_embedder(run: Run, model: keras.Model) -> Embedder:
+    """The embedder of a run; of a head on encoders, their embeddings as the head transforms them.
+
+    Args:
+        run: The run.
+        model: Its network, from `run.build_model`.
+
+    Returns:
+        The embedder.
+    """
+    if not run.experiment.model.encoder:
+        return Embedder(model, run.frontend)
+    return Embedder(model, run.frontend, open_features(run).features)

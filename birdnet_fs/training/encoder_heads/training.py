@@ -1,0 +1,164 @@
+"""Training of a head on foreign encoders: the clips are embedded once, and the head is fitted to their embeddings."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from birdnet_fs import schema
+from birdnet_fs.core.progress import say
+from birdnet_fs.core.settings import flat
+from birdnet_fs.core.text import escaped
+from birdnet_fs.data.partition import PARTITION, Partition, partition, write_partition
+from birdnet_fs.data.targets import clip_targets
+from birdnet_fs.encoders.reference import CHOSEN, COPIES, RunEncoders, encoder_paths, write_encoders
+from birdnet_fs.inference.activations import to_probabilities
+from birdnet_fs.inference.clips import mean_over_windows
+from birdnet_fs.inference.encode_clips import EncodedClips, encode_clips
+from birdnet_fs.inference.encoder_features import EncoderFeatures, features_of_settings, references
+from birdnet_fs.inference.engine import lowered_network
+from birdnet_fs.models.heads.on_embedding import build_encoder_head
+from birdnet_fs.runs import inputs, provenance
+from birdnet_fs.runs.history import HISTORY, Row, write_history
+from birdnet_fs.runs.resolve import resolved
+from birdnet_fs.runs.run import Run, save_run
+from birdnet_fs.training import prepare, pseudo_labels
+from birdnet_fs.training.encoder_heads import FittedHead, HeadData, fit_head
+from birdnet_fs.training.validation import validation_metrics
+
+Watch = Callable[[str, Sequence[Row]], None]  # (name of the monitored column, rows of the history)
+MONITOR = "val_macro_auroc"
+
+
+def train_head(
+    experiment: schema.Experiment, output: Path, *, copy_encoder: bool = False, watch: Watch | None = None
+) -> Run:
+    """Fit the head of an experiment on its encoders.
+
+    Settings, recordings and labels that cannot be used give a UserError before anything is decoded.
+
+    Args:
+        experiment: Settings, from `inference.encoder_settings.with_encoder`.
+        output: The run folder; an earlier run there is replaced in one step.
+        copy_encoder: Whether the files of the encoders are copied into the run, for people who may do so by their
+            license. Default: False.
+        watch: Called with the monitored column and the history when the head is fitted; ends the training by raising.
+
+    Returns:
+        The run: weights of the head, settings with what was chosen, classes, versions, `encoder.json`, `partition.csv`,
+        `history.csv` and `recordings.csv`.
+    """
+    experiment = resolved(experiment)
+    features = features_of_settings(experiment.model, threads=experiment.training.threads)
+    parts = partition(experiment)
+    made_from = inputs.training_inputs(experiment, parts)
+    prepare.check_clips(experiment, parts)
+    parts = prepare.with_leaks_reported(parts)
+    windows = pseudo_labels.read_pseudo_labels(experiment, parts)
+    if windows is not None:
+        provenance.refuse_labels(experiment, parts)
+        parts = dataclasses.replace(parts, pseudo_labels=windows.clips)
+    own = [Path(path) for path in encoder_paths(experiment.model.encoder) if Path(path).is_dir()]
+    for folder in own:
+        provenance.refuse_trained_on(folder, parts, "choose another model.encoder, for a fold one of the same fold")
+    base_runs = [*own, *provenance.labeling_runs(experiment)]
+    parts = dataclasses.replace(parts, inherited=provenance.inherited(base_runs, (*parts.train, *parts.pseudo_labels)))
+    for facts in features.facts:
+        if facts.license:
+            say(f"encoder {facts.name}: {escaped(facts.path)}, license {facts.license}")
+    encoded = encode_clips(features, (*parts.train, *parts.pseudo_labels), "embedding training clips")
+    if encoded.ledger.counts()["quarantined"]:
+        say(encoded.ledger.summary())
+    windows = windows.readable(parts.train, encoded.clips) if windows else None
+    n_labeled = len(encoded.clips) - (len(windows.clips) if windows else 0)
+    data = experiment.data
+    targets = clip_targets(encoded.clips[:n_labeled], parts.classes, multi_label=data.multi_label, data=data)
+    if windows:
+        targets = np.concatenate([targets, windows.targets])
+    say(
+        f"{experiment.name}: a head on {len(encoded.features)} embeddings of {len(encoded.clips)} clips, "
+        f"{len(parts.classes)} classes"
+    )
+    fitted = fit_head(head_data(encoded, targets), experiment, parts.classes)
+    for remark in fitted.remarks:
+        say(remark)
+    if parts.val:
+        row = _validated(fitted, features, parts, multi_label=data.multi_label)
+        fitted = dataclasses.replace(fitted, history=[*fitted.history[:-1], {**fitted.history[-1], **row}])
+    if watch is not None:
+        watch(MONITOR, fitted.history)
+    return _save(output, experiment, parts, features, fitted, encoded, made_from, copy_encoder)
+
+
+def _validated(fitted: FittedHead, features: EncoderFeatures, parts: Partition, *, multi_label: bool) -> Row:
+    """Metrics on the validation clips."""
+    encoded = encode_clips(features, parts.val, "embedding validation clips")
+    model = build_encoder_head(fitted.model, features.input_shape, len(parts.classes))
+    for variable in model.weights:
+        if variable.path in fitted.weights:
+            variable.assign(fitted.weights[variable.path])
+    activation = "sigmoid" if multi_label else "softmax"
+    probabilities = to_probabilities(lowered_network(model)(encoded.features), activation)
+    scores = mean_over_windows(probabilities, encoded.n_windows)
+    targets = clip_targets(encoded.clips, parts.classes, multi_label=multi_label)
+    return validation_metrics(targets, scores, parts.classes, multi_label=multi_label)
+
+
+def head_data(encoded: EncodedClips, targets: np.ndarray) -> HeadData:
+    """What a head is fitted to.
+
+    Args:
+        encoded: The embeddings.
+        targets: float32 [n_clips, n_classes], 0..1; -1 = unknown.
+
+    Returns:
+        Embeddings, clips, targets and recording groups.
+    """
+    groups = [clip.recording_group for clip in encoded.clips]
+    return HeadData(encoded.features, encoded.clip_of_window, targets, groups)
+
+
+def _save(
+    output: Path,
+    experiment: schema.Experiment,
+    parts: Partition,
+    features: EncoderFeatures,
+    fitted: FittedHead,
+    encoded: EncodedClips,
+    made_from: dict[str, Any],
+    copy_encoder: bool,
+) -> Run:
+    chosen = dataclasses.replace(experiment, model=fitted.model)
+    before, after = flat(experiment), flat(chosen)
+    asked = {key: before[key] for key in CHOSEN if before[key] != after[key]}
+    about = RunEncoders(tuple(references(features)), features.input_shape, asked=asked, choices=fitted.choices)
+
+    def others(folder: Path) -> None:
+        write_encoders(folder, about)
+        inputs.write_inputs(folder, made_from)
+        write_history(folder / HISTORY, fitted.history)
+        write_partition(folder / PARTITION, parts)
+        prepare.training_ledger(parts, encoded.ledger).write(folder / "recordings.csv")
+        if copy_encoder:
+            copy_files(features.places, folder / COPIES)
+
+    return save_run(output, chosen, parts.classes, fitted.weights, write_extra=others)
+
+
+def copy_files(places: Sequence[Path], folder: Path) -> None:
+    """Copy the files of foreign encoders into a folder; runs of this package, which are folders, are not copied.
+
+    Args:
+        places: The files.
+        folder: The folder; created.
+    """
+    for place in places:
+        if place.is_file():
+            folder.mkdir(exist_ok=True)
+            shutil.copyfile(place, folder / place.name)
+            sidecar = place.with_suffix(".json")
+            if sidecar.is_file():  # of an exported file of this package
+                shutil.copyfile(sidecar, folder / sidecar.name)

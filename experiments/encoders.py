@@ -1,0 +1,42 @@
+"""Heads on foreign encoders: the encoder is a file of the user's, given on the command line as model.encoder=FILE."""
+
+from birdnet_fs.schema import Data, EncoderHead, Experiment, Model
+
+
+def birds10_birdnet(*, quick: bool = False) -> Experiment:
+    """Ten North American species, a head on embeddings.
+
+    Launch: birdnet-fs cv config.py:birds10_birdnet data.root=../shared/data model.encoder=FILE
+
+    FILE: for example BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite (`birdnet-fs encoders` says where a user gets it). It was
+    trained on recordings of xeno-canto, probably these among them: the numbers of this experiment are no test of it.
+    """
+    return Experiment(
+        name="birds10_birdnet",
+        seed=0,
+        data=Data(root="../shared/data", table="metadata.csv", audio="audio", where="set=birds10"),
+        debug=quick,
+    )
+
+
+def soundscapes_birdnet(*, quick: bool = False) -> Experiment:
+    """Ten species in soundscapes, several at a time: embedding and the encoder's own scores.
+
+    Launch: birdnet-fs train config.py:soundscapes_birdnet data.root=../shared/data model.encoder=FILE
+    """
+    return Experiment(
+        name="soundscapes_birdnet",
+        seed=0,
+        data=Data(
+            root="../shared/data",
+            table="windows_5s.csv",
+            audio="audio",
+            label_column="labels",
+            where="set=soundscape_mix",
+            multi_label=True,
+            split="table",
+            segment_s=5.0,
+        ),
+        model=Model(encoder_head=EncoderHead()),
+        debug=quick,
+    )

@@ -1,0 +1,193 @@
+"""Heads on an encoder from recordings to scores: training, evaluation, ensembles, teachers, and what is refused."""
+
+import csv
+import dataclasses
+import shutil
+
+import encoder_runs
+import foreign_encoders
+import numpy as np
+import pytest
+from installed import need
+
+from birdnet_fs import schema
+from birdnet_fs.analysis.analyze import analyze
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.data.partition import HELD_OUT, read_partition
+from birdnet_fs.encoders.reference import read_encoders
+from birdnet_fs.inference.open import open_engine
+from birdnet_fs.reports.held_out import report_on_held_out
+from birdnet_fs.runs.ensemble import load_ensemble
+from birdnet_fs.runs.resolve import differing_settings, has_settings, is_finished
+from birdnet_fs.runs.run import load_run
+from birdnet_fs.training.trainer import train
+
+need("onnxruntime")
+
+SPEC = schema.FrontEnd(sample_rate_hz=16_000, segment_s=0.5, n_mels=32, fmax_hz=8000)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("on_encoder")
+    root = encoder_runs.write_recordings(folder / "recordings")
+    encoder_runs.broken(root)
+    return folder, root, *encoder_runs.write_encoder(folder / "encoder")
+
+
+@pytest.fixture(scope="module")
+def run(place):
+    folder, root, file, card = place
+    return train(encoder_runs.experiment(file, card, root), folder / "run")
+
+
+def windows_of(path):
+    import soundfile
+
+    waveform, _ = soundfile.read(path, dtype="float32")
+    n, hop = encoder_runs.N_SAMPLES, encoder_runs.N_SAMPLES // 2
+    return np.stack([waveform[i : i + n] for i in range(0, len(waveform) - n + 1, hop)])
+
+
+def test_a_run_holds_head_reference_and_ledger(place, run):
+    found = read_encoders(run.path)
+    assert [(each.name, each.path, each.license) for each in found.encoders] == [("small", str(place[2]), "CC0")]
+    assert found.input_shape == (encoder_runs.WIDTH,) and run.classes == encoder_runs.KINDS
+    assert {path.name for path in run.path.iterdir()} >= {"weights.safetensors", "encoder.json", "partition.csv"}
+    assert not (run.path / "encoder").exists()
+    with open(run.path / "recordings.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 19
+    assert load_run(run.path).experiment.model.head == "linear"
+
+
+def test_a_window_is_scored_by_the_head_on_its_embedding(place, run):
+    """The head, as a Keras network, on the embeddings of NumPy."""
+    windows = windows_of(place[1] / "owl" / "owl0.wav")
+    embeddings = foreign_encoders.embedding(windows, encoder_runs.WIDTH).astype(np.float32)
+    expected = run.build_model().predict(embeddings, verbose=0)
+    np.testing.assert_allclose(open_engine(run.path).logits(windows), expected, atol=1e-4)
+
+
+def test_held_out_clips_are_scored_and_recognized(run):
+    metrics = report_on_held_out(run)
+    assert metrics["macro_auroc"] >= 0.95  # the patterns of the three kinds are far apart; chance is .5
+    with open(run.path / "scores.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(read_partition(run.path / "partition.csv", HELD_OUT)) - 1  # one is broken
+    first = rows[0]
+    windows = windows_of(run.experiment.data.root + "/" + first["path"] if first["path"][0] != "/" else first["path"])
+    expected = open_engine(run.path).probabilities(windows).mean(0)
+    np.testing.assert_allclose([float(first[name]) for name in run.classes], expected, atol=1e-6)
+
+
+def test_a_finished_run_is_recognized_and_a_changed_encoder_is_not(place, run, tmp_path):
+    _folder, root, file, card = place
+    assert is_finished(run.path, encoder_runs.experiment(file, card, root))
+    other = encoder_runs.experiment(file, card, root, head="prototypes")
+    assert not has_settings(run.path, other)
+    assert differing_settings(run.path, other) == ["model.head=linear, not prototypes"]
+
+
+def test_what_was_chosen_is_stored_beside_what_was_asked(place, tmp_path):
+    _, root, file, card = place
+    asked = encoder_runs.experiment(file, card, root)
+    auto = train(asked, tmp_path / "auto")
+    found = read_encoders(auto.path)
+    chosen = auto.experiment.model.encoder_head
+    assert chosen.l2 > 0 and chosen.transform != "auto" and found.choices
+    assert found.asked == {"model.encoder_head.transform": "auto", "model.encoder_head.l2": 0.0}
+    assert is_finished(auto.path, asked)
+
+
+def test_a_moved_or_changed_encoder_is_refused_and_a_copy_in_the_run_is_used(place, run, tmp_path):
+    _, root, file, card = place
+    moved = tmp_path / "moved.onnx"
+    shutil.copy(file, moved)
+    made = train(encoder_runs.experiment(moved, card, root), tmp_path / "run", copy_encoder=True)
+    before = open_engine(made.path).logits(windows_of(root / "owl" / "owl0.wav"))
+    moved.unlink()
+    after = open_engine(made.path).logits(windows_of(root / "owl" / "owl0.wav"))
+    np.testing.assert_array_equal(after, before)
+    shutil.rmtree(made.path / "encoder")
+    with pytest.raises(UserError, match=r"was .*moved\.onnx, and is not there any more; put the file back, or copy it"):
+        open_engine(made.path)
+    foreign_encoders.write_onnx(moved, encoder_runs.N_SAMPLES, encoder_runs.WIDTH, outputs=("embedding:x", "label:y"))
+    with pytest.raises(UserError, match=r"is not the encoder that .* was trained on: it has changed since"):
+        open_engine(made.path)
+
+
+def test_analyze_gives_the_scores_of_the_windows(place, run, tmp_path):
+    path = place[1] / "tit" / "tit1.wav"
+    engine = open_engine(run.path)
+    analyze(engine, [path], tmp_path / "tables", formats=["csv"], min_confidence=0.0)
+    [table] = list((tmp_path / "tables").rglob("*tit1*.csv"))
+    rows = encoder_runs.as_table(table)
+    windows = windows_of(path)[::2]  # without overlap
+    found = {(float(row["Start (s)"]), row["Common name"]): float(row["Confidence"]) for row in rows}
+    for start, scores in zip((0.0, 0.2, 0.4), engine.probabilities(windows), strict=False):
+        for name, score in zip(run.classes, scores, strict=True):
+            assert found[start, name] == pytest.approx(score, abs=1e-4)
+
+
+def test_an_ensemble_of_folds_embeds_each_window_once(place, tmp_path, monkeypatch):
+    from birdnet_fs.cli.ensemble import make_ensemble
+    from birdnet_fs.inference.encoder_features import EncoderFeatures
+
+    _, root, file, card = place
+    runs = [train(encoder_runs.experiment(file, card, root, fold=fold), tmp_path / f"fold{fold}") for fold in (0, 1)]
+    made = make_ensemble([each.path for each in runs], tmp_path / "both", combine="mean", overwrite=False)
+    windows = windows_of(root / "owl" / "owl0.wav")
+    expected = np.mean([open_engine(each.path).probabilities(windows) for each in runs], axis=0)
+    calls = []
+    real = EncoderFeatures.features
+    monkeypatch.setattr(EncoderFeatures, "features", lambda self, rows: calls.append(len(rows)) or real(self, rows))
+    np.testing.assert_allclose(open_engine(made.path).probabilities(windows), expected, atol=1e-5)
+    assert calls == [len(windows)] and len(load_ensemble(made.path).members) == 2
+
+
+def test_a_head_on_an_encoder_teaches_a_network(place, run, tmp_path):
+    _, root, *_ = place
+    student = schema.Experiment(
+        data=schema.Data(root=str(root), n_folds=2),
+        frontend=SPEC,
+        model=schema.Model("cnn/tiny"),
+        training=schema.Training(epochs=1, batch_size=8),
+        distillation=schema.Distillation(teacher=str(run.path)),
+    )
+    trained = train(student, tmp_path / "student")
+    with open(trained.path / "history.csv", newline="", encoding="utf-8") as file:
+        [row] = csv.DictReader(file)
+    assert np.isfinite(float(row["train_loss"]))
+    with pytest.raises(UserError, match=r"distillation\.features compares the embeddings of single segments"):
+        train(
+            dataclasses.replace(student, distillation=dataclasses.replace(student.distillation, features=1.0)),
+            tmp_path / "no",
+        )
+
+
+def test_validation_clips_give_a_row_that_is_watched(place, tmp_path):
+    _, root, file, card = place
+    rows = []
+    asked = encoder_runs.experiment(file, card, root, val_fraction=0.4, split="folds")
+    train(asked, tmp_path / "run", watch=lambda column, history: rows.append(history[-1][column]))
+    assert len(rows) == 1 and 0.9 <= rows[0] <= 1
+
+
+def test_a_run_as_encoder_is_refused_for_clips_that_it_was_trained_on(place, tmp_path):
+    _, root, *_ = place
+    base = schema.Experiment(
+        data=schema.Data(root=str(root), n_folds=2, fold=0),
+        frontend=SPEC,
+        model=schema.Model("cnn/tiny"),
+        training=schema.Training(epochs=1, batch_size=8),
+    )
+    trained = train(base, tmp_path / "base")
+    from birdnet_fs.inference.encoder_settings import with_encoder
+
+    head = schema.Experiment(data=base.data, model=schema.Model(encoder=str(trained.path)))
+    made = train(with_encoder(head), tmp_path / "head")
+    assert read_encoders(made.path).input_shape == (48,)
+    other = dataclasses.replace(head, data=dataclasses.replace(head.data, fold=1))
+    with pytest.raises(UserError, match=r"was trained on .* held out here .*choose another model\.encoder"):
+        train(with_encoder(other), tmp_path / "leak")
