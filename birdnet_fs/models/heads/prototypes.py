@@ -151,6 +151,10 @@ class PrototypeLogits(layers.Layer):
         distances = self.learned(ops.reshape(pairs, (-1, 2 * width)), training=training)
         return -self.scale * ops.reshape(distances, (-1, n_classes))
 
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """(batch, n_classes) of (batch, width)."""
+        return (input_shape[0], self.n_classes)
+
     def get_config(self) -> dict[str, Any]:
         """Arguments to create the layer again."""
         own = {name: getattr(self, name) for name in ("n_classes", "distance", "scale", "unknown")}

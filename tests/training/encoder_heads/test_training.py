@@ -96,7 +96,7 @@ def test_what_was_chosen_is_stored_beside_what_was_asked(place, tmp_path):
     found = read_encoders(auto.path)
     chosen = auto.experiment.model.encoder_head
     assert chosen.l2 > 0 and chosen.transform != "auto" and found.choices
-    assert found.asked == {"model.encoder_head.transform": "auto", "model.encoder_head.l2": 0.0}
+    assert found.asked == {"model.encoder_head.transform": "auto", "model.encoder_head.l2": "0.0"}
     assert is_finished(auto.path, asked)
 
 
