@@ -34,6 +34,9 @@ class OwnClasses:
     classes: tuple[int, ...]
 
 
+NO_CLASSES = OwnClasses((), (), ())
+
+
 def labels_file(encoder: Path, card: EncoderCard, given: str = "") -> Path:
     """The file of labels of an encoder.
 
@@ -121,7 +124,7 @@ def own_classes(labels: Sequence[str], classes: Sequence[str]) -> OwnClasses:
     """
     found: dict[str, list[int]] = {}
     for column, label in enumerate(labels):
-        for name in {folded_name(label), folded_name(scientific_and_common(label)[0])}:
+        for name in {folded_name(label), folded_name(label.partition("_")[0])}:
             found.setdefault(name, []).append(column)
     pairs = []
     for place, name in enumerate(classes):

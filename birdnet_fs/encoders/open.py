@@ -20,6 +20,7 @@ from birdnet_fs.encoders.tflite_graph import before_last_dense, cut_at, read_for
 
 BATCH = 16  # windows per call
 PEAK = 0.25
+SMALLEST = 1e-7  # probability, near the resolution of float32 below 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +119,23 @@ class Encoder:
         if not all(np.isfinite(rows).all() for rows in found):
             raise UserError(f"The answer of {escaped(self.facts.path)} holds NaN or infinity for these windows.")
         return found[0], found[1]
+
+    def embed_and_logits(self, waveforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Embed windows and give the logits of the encoder's own scores; UserErrors of `embed_and_score` are passed on.
+
+        Args:
+            waveforms: float32 [n, n_samples] in ±1, at `sample_rate_hz`.
+
+        Returns:
+            Embeddings float32 [n, width], and logits float32 [n, n_scores]: of probabilities of a sigmoid the logit, of
+            a softmax the logarithm.
+        """
+        embeddings, scores = self.embed_and_score(waveforms)
+        if self.card.activation == "logits":
+            return embeddings, scores
+        p = np.clip(scores.astype(np.float64), SMALLEST, 1 - SMALLEST)
+        logits = np.log(p) if self.card.activation == "softmax" else np.log(p) - np.log1p(-p)
+        return embeddings, logits.astype(np.float32)
 
     def _shape(self, n_windows: int) -> tuple[int, ...]:
         """Shape of the input for a number of windows: the file's, with open dimensions filled."""

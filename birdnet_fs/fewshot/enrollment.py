@@ -230,6 +230,8 @@ def _write(run: Run, output: Path, support: Support, head: CalibratedHead, given
     model = build_network(experiment, len(classes), run.input_shape)
     layer = model.get_layer("logits")
     new = {layer.prototypes.path: head.prototypes, layer.center.path: head.center}
+    if layer.has_bias:  # of a head that was trained
+        new[layer.bias.path] = np.zeros(layer.bias.shape, np.float32)
     if head.unknown is not None:
         new[layer.unknown_logit.path] = np.array([head.unknown], np.float32)
     values = {**read_weights(run.path / WEIGHTS), **new}  # the weights of a learned distance stay

@@ -13,7 +13,7 @@ from birdnet_fs.core.files import sha256
 from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.text import escaped
 from birdnet_fs.encoders.cards import EncoderCard
-from birdnet_fs.encoders.inspection import FileFacts, choose_card, inspect_file
+from birdnet_fs.encoders.inspection import FileFacts, choose_card, inspect_file, scores_of
 from birdnet_fs.encoders.open import encoder_identity, open_encoder
 from birdnet_fs.inference.sidecar import check_hash, read_sidecar
 
@@ -32,6 +32,7 @@ class EmbedderFacts:
         sample_rate_hz: Samples per second of the waveforms.
         segment_s: Length of a window in seconds.
         width: Number of values of an embedding.
+        n_scores: Number of own scores of a foreign encoder; 0 = none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class EmbedderFacts:
     sample_rate_hz: int
     segment_s: float
     width: int
+    n_scores: int
 
     @property
     def n_samples(self) -> int:
@@ -52,16 +54,21 @@ class EmbedderFacts:
 
 @dataclass(frozen=True, eq=False)
 class WindowEmbedder(EmbedderFacts):
-    """Embeds windows, each on its own; the attributes of `EmbedderFacts`, and one more.
+    """Embeds windows, each on its own; the attributes of `EmbedderFacts`, and two more.
 
     Attributes:
         embed: float32 windows [n, n_samples] -> float32 embeddings [n, width].
+        embed_and_score: The same with the encoder's own logits float32 [n, n_scores]; None where they were not asked
+            for. Default: None.
     """
 
     embed: Callable[[np.ndarray], np.ndarray]
+    embed_and_score: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None
 
 
-def open_embedder(path: Path | str, card: str | EncoderCard = "", *, threads: int = 0) -> WindowEmbedder:
+def open_embedder(
+    path: Path | str, card: str | EncoderCard = "", *, threads: int = 0, scores: bool = False
+) -> WindowEmbedder:
     """Open a foreign encoder, a run folder, or an exported file with embeddings.
 
     UserErrors of `embedder_facts` and `open_encoder` are passed on: the path, the file or the card.
@@ -70,6 +77,7 @@ def open_embedder(path: Path | str, card: str | EncoderCard = "", *, threads: in
         path: A .tflite or .onnx file, or a run folder.
         card: Card of a foreign encoder (`open_encoder`). Default: "", found by the content of the file.
         threads: CPU threads, 1 or more. Default: 0, the runtime decides.
+        scores: Whether the own scores of a foreign encoder are wanted too. Default: False.
 
     Returns:
         The embedder.
@@ -78,7 +86,10 @@ def open_embedder(path: Path | str, card: str | EncoderCard = "", *, threads: in
     if facts.described is None:
         embed = _run_function(Path(path), threads)
     else:
-        embed = open_encoder(path, facts.described, threads=threads).embed
+        encoder = open_encoder(path, facts.described, threads=threads, scores=scores)
+        if scores:
+            return WindowEmbedder(**vars(facts), embed=encoder.embed, embed_and_score=encoder.embed_and_logits)
+        embed = encoder.embed
     return WindowEmbedder(**vars(facts), embed=embed)
 
 
@@ -112,6 +123,7 @@ def embedder_facts(path: Path | str, card: str | EncoderCard = "") -> EmbedderFa
     except OSError:
         version = (0, 0)  # refused below, by name
     facts, found = _inspected(os.path.abspath(path), version, chosen)
+    own_scores = scores_of(facts, found)
     named = chosen if isinstance(chosen, str) else ""
     return EmbedderFacts(
         name=found.name,
@@ -123,6 +135,7 @@ def embedder_facts(path: Path | str, card: str | EncoderCard = "") -> EmbedderFa
         sample_rate_hz=found.sample_rate_hz,
         segment_s=found.segment_s,
         width=found.width,
+        n_scores=own_scores.width if own_scores else 0,
     )
 
 
@@ -152,6 +165,7 @@ def _facts_of_run(path: Path) -> EmbedderFacts:
         sample_rate_hz=run.frontend.sample_rate_hz,
         segment_s=run.frontend.segment_s,
         width=embedding_width(run.experiment.model.name),
+        n_scores=0,
     )
 
 

@@ -5,6 +5,7 @@ encoder with another rate it is resampled (soxr HQ), and one with a shorter wind
 the rule of `data.windows`, whose embeddings are averaged.
 """
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.windows import clip_rule, pad_to
 from birdnet_fs.encoders.cards import EncoderCard, card_from_json
+from birdnet_fs.encoders.labels import NO_CLASSES, OwnClasses, labels_file, own_classes, read_labels
 from birdnet_fs.encoders.reference import EncoderReference, encoder_paths, place_of, read_encoders
 from birdnet_fs.inference.embedder import EmbedderFacts, WindowEmbedder, embedder_facts, open_embedder
 from birdnet_fs.runs.run import Run
@@ -34,6 +36,7 @@ class EncoderFeatures:
         cards: Card of each, "" = found by its content.
         combine: "concatenate" or "average" (encoders of one width).
         threads: CPU threads of the runtimes; 0 = they decide.
+        own: The encoder's own scores behind the embedding, as logits, of a single encoder. Default: none.
     """
 
     facts: tuple[EmbedderFacts, ...]
@@ -41,6 +44,7 @@ class EncoderFeatures:
     cards: tuple[EncoderCard | str, ...]
     combine: str = "concatenate"
     threads: int = 0
+    own: OwnClasses = NO_CLASSES
 
     @property
     def sample_rate_hz(self) -> int:
@@ -59,20 +63,27 @@ class EncoderFeatures:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of the features of a window: (width,)."""
+        """Shape of the features of a window: (width,), the own scores included."""
+        return (self.width + len(self.own.columns),)
+
+    @property
+    def width(self) -> int:
+        """Number of values of the embedding, without the own scores."""
         widths = [each.width for each in self.facts]
-        return (sum(widths) if self.combine == "concatenate" else widths[0],)
+        return sum(widths) if self.combine == "concatenate" else widths[0]
 
     @property
     def identity(self) -> str:
         """Text that changes when a feature does."""
-        return hashlib.sha256(" ".join([self.combine, *(each.identity for each in self.facts)]).encode()).hexdigest()
+        columns = ",".join(map(str, self.own.columns))
+        parts = [self.combine, *(each.identity for each in self.facts), *([columns] if columns else [])]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     @functools.cached_property
     def embedders(self) -> tuple[WindowEmbedder, ...]:
         """The encoders, opened."""
-        pairs = zip(self.places, self.cards, strict=True)
-        return tuple(open_embedder(place, card, threads=self.threads) for place, card in pairs)
+        pairs, scores = zip(self.places, self.cards, strict=True), bool(self.own.columns)
+        return tuple(open_embedder(place, card, threads=self.threads, scores=scores) for place, card in pairs)
 
     def features(self, waveforms: np.ndarray) -> np.ndarray:
         """Embed windows.
@@ -83,6 +94,11 @@ class EncoderFeatures:
         Returns:
             float32 [n, *input_shape]. A UserError of an encoder is passed on: a shape or sample that cannot be used.
         """
+        if self.own.columns:
+            [embedder] = self.embedders
+            if embedder.embed_and_score is not None:  # always: it was opened with scores
+                embeddings, logits = embedder.embed_and_score(waveforms)
+                return np.concatenate([embeddings, logits[:, list(self.own.columns)]], axis=1)
         found = [self._of(embedder, waveforms) for embedder in self.embedders]
         if len(found) == 1:
             return found[0]
@@ -106,19 +122,23 @@ class EncoderFeatures:
         return (np.add.reduceat(embedded.astype(np.float64), first) / counts[:, None]).astype(np.float32)
 
 
-def features_of_settings(model: schema.Model, *, threads: int = 0) -> EncoderFeatures:
-    """The features that `model.encoder` describes; UserErrors of `embedder_facts` are passed on.
+def features_of_settings(model: schema.Model, classes: Sequence[str] = (), *, threads: int = 0) -> EncoderFeatures:
+    """The features that `model.encoder` describes.
+
+    UserErrors of `embedder_facts`, `labels_file` and `read_labels` are passed on.
 
     Args:
         model: The settings, with `encoder`.
+        classes: Our classes, which decide with `encoder_head.own_scores` which of the encoder's scores are read.
+            Default: (), none are.
         threads: CPU threads of the runtimes. Default: 0, they decide.
 
     Returns:
         The features.
 
     Raises:
-        UserError: There is no encoder, cards and encoders do not correspond, or encoders of different widths are to be
-            averaged.
+        UserError: There is no encoder, cards and encoders do not correspond, encoders of different widths are to be
+            averaged, or own scores are asked of several encoders, of one without them, or for classes it does not have.
     """
     paths = encoder_paths(model.encoder)
     if not paths:
@@ -136,15 +156,34 @@ def features_of_settings(model: schema.Model, *, threads: int = 0) -> EncoderFea
         raise UserError(
             "model.encoder_head.combine=average needs encoders of one width; use concatenate. Received: " + widths
         )
-    return EncoderFeatures(found, tuple(map(Path, paths)), tuple(cards), combine, threads)
+    own = _own_classes(found, model, classes) if classes and model.encoder_head.own_scores != "none" else NO_CLASSES
+    return EncoderFeatures(found, tuple(map(Path, paths)), tuple(cards), combine, threads, own)
 
 
-def open_features(run: Run, *, threads: int = 0) -> EncoderFeatures:
+def _own_classes(found: Sequence[EmbedderFacts], model: schema.Model, classes: Sequence[str]) -> OwnClasses:
+    """Which of the encoder's own scores are of our classes."""
+    key, card = f"model.encoder_head.own_scores={model.encoder_head.own_scores}", found[0].described
+    if len(found) > 1 or card is None or not found[0].n_scores:
+        names = ", ".join(each.name for each in found)
+        raise UserError(f"{key} needs one foreign encoder with scores of its own; set it to none. Received: {names}")
+    file = labels_file(Path(found[0].path), card, model.encoder_head.labels)
+    labels = read_labels(file, found[0].n_scores)
+    own = own_classes(labels, classes)
+    if not own.columns:
+        raise UserError(
+            f"{key}: none of the {len(classes)} classes ({escaped(', '.join(classes[:3]))}, ...) is a class of "
+            f"{escaped(card.name)} by its scientific name ({escaped(file)}); set it to none."
+        )
+    return own
+
+
+def open_features(run: Run, *, threads: int = 0, own_scores: bool = True) -> EncoderFeatures:
     """The features that the head of a run reads; UserErrors of `read_encoders` and `place_of` are passed on.
 
     Args:
         run: A run on an encoder.
         threads: CPU threads of the runtimes. Default: 0, they decide.
+        own_scores: Whether the encoder's own scores that the head reads are part of the features. Default: True.
 
     Returns:
         The features.
@@ -152,7 +191,8 @@ def open_features(run: Run, *, threads: int = 0) -> EncoderFeatures:
     Raises:
         UserError: An encoder has changed since the training.
     """
-    stored = read_encoders(run.path).encoders
+    about = read_encoders(run.path)
+    stored = about.encoders
     places = tuple(place_of(run.path, each) for each in stored)
     cards = tuple(card_from_json(each.card, f"{run.path}/encoder.json") if each.card else "" for each in stored)
     found = tuple(embedder_facts(place, card) for place, card in zip(places, cards, strict=True))
@@ -162,7 +202,10 @@ def open_features(run: Run, *, threads: int = 0) -> EncoderFeatures:
                 f"{escaped(place)} is not the encoder that {escaped(run.path)} was trained on: it has changed since. "
                 "Put the file of the training back, or train the head again (--overwrite)."
             )
-    return EncoderFeatures(found, places, cards, run.experiment.model.encoder_head.combine, threads)
+    if not own_scores:
+        about = dataclasses.replace(about, own_classes=(), own_columns=())
+    own = OwnClasses(about.own_classes, about.own_columns, ())
+    return EncoderFeatures(found, places, cards, run.experiment.model.encoder_head.combine, threads, own)
 
 
 def references(features: EncoderFeatures) -> Sequence[EncoderReference]:
