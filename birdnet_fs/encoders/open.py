@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -197,13 +198,25 @@ def open_encoder(path: Path | str, card: str | EncoderCard = "", *, scores: bool
         wanted = [embedding_of(facts, chosen), own if scores else None]
         run = onnx_function(facts.path, [each.name for each in wanted if each is not None], threads=threads)
     else:
-        run = _cut_tflite(facts, chosen, own_scores=scores, threads=threads)
-    size = facts.inputs[0].shape[0] if len(facts.inputs[0].shape) > 1 else 1
-    return Encoder(chosen, facts, own.width if scores and own else 0, max(0, size), run)
+        content = to_bytes(cut_tflite(facts, chosen, own_scores=scores))
+        run = tflite_function(content, facts.path, threads=threads)
+    return Encoder(chosen, facts, own.width if scores and own else 0, fixed_batch(facts), run)
 
 
-def _cut_tflite(facts: FileFacts, card: EncoderCard, *, own_scores: bool, threads: int) -> RunAll:
-    """The function of a TFLite file with the embedding as its first output and the wanted scores behind it."""
+def cut_tflite(facts: FileFacts, card: EncoderCard, *, own_scores: bool = False) -> Any:
+    """The model of a TFLite encoder, cut at its embedding.
+
+    Args:
+        facts: The file.
+        card: A card that fits it (`choose_card`).
+        own_scores: Whether its own scores stay an output, behind the embedding. Default: False.
+
+    Returns:
+        A `ModelT` with the input of the file and the embedding [batch, width] as its first output.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
     model = read_foreign(facts.path)
     graph = model.subgraphs[0]
     places = {each: int(index) for each, index in zip(facts.outputs, graph.outputs, strict=True)}
@@ -215,4 +228,10 @@ def _cut_tflite(facts: FileFacts, card: EncoderCard, *, own_scores: bool, thread
         inner = None if embedding is None else places[embedding]
     if inner is not None:  # always: choose_card refuses a file without the embedding
         cut_at(model, inner, card.width, outputs=behind)
-    return tflite_function(to_bytes(model), facts.path, threads=threads)
+    return model
+
+
+def fixed_batch(facts: FileFacts) -> int:
+    """Windows per call that a file demands: the first size of its input, 1 for an input [n_samples]; 0 = any number."""
+    shape = facts.inputs[0].shape
+    return max(0, shape[0]) if len(shape) > 1 else 1

@@ -73,7 +73,9 @@ class Writer:
         network = precisions.convert_precision(self._network, precision, self._calibration_features)
         if self.activation:
             precisions.append_activation(network, self.activation)
-        model = network if self.input == "features" else precisions.prepend_front_end(self._front_end, network)
+        if self.input == "waveform":
+            network = precisions.join_models(self._front_end, network, "front_end/")
+        model = network
         del model.metadata_props[:]  # added by the tools
         for key, value in {**self.facts, "precision": precision}.items():
             model.metadata_props.add(key=key, value=value)
@@ -205,19 +207,10 @@ class Writer:
 
 def open_job(job: Mapping[str, Any]) -> Writer:
     """The writer of a job (see the module), with its network built."""
-    import keras
-
-    from birdnet_fs.models import with_outputs
-    from birdnet_fs.models.lowering.lower import as_module
-    from birdnet_fs.runs.run import load_run
-
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
-    run = load_run(job["run"])
-    model = with_outputs(run.build_model(), [OUTPUTS[name] for name in job["outputs"]])
+    run, network = open_head(job)
     calibration = job.get("calibration")
     return Writer(
-        network=as_module(model),
+        network=network,
         spec=schema.FrontEnd.from_artifact(job["frontend"]),
         input=job["input"],
         axes=job["axes"] if job["input"] == "features" else "time_first",
@@ -227,6 +220,20 @@ def open_job(job: Mapping[str, Any]) -> Writer:
         calibration=Path(calibration) if calibration else None,
         facts=run_facts(run, job["output_kind"]),
     )
+
+
+def open_head(job: Mapping[str, Any]) -> tuple[Run, torch.nn.Module]:
+    """The run of a job, and its network (of a run on an encoder the head) with the outputs of the job, lowered."""
+    import keras
+
+    from birdnet_fs.models import with_outputs
+    from birdnet_fs.models.lowering.lower import as_module
+    from birdnet_fs.runs.run import load_run
+
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    run = load_run(job["run"])
+    return run, as_module(with_outputs(run.build_model(), [OUTPUTS[name] for name in job["outputs"]]))
 
 
 def run_facts(run: Run, output_kind: str) -> dict[str, str]:
@@ -242,7 +249,12 @@ def run_facts(run: Run, output_kind: str) -> dict[str, str]:
 
 def run_job(job: Mapping[str, Any]) -> None:
     """Write every format of the job in every precision, or the reason in `.error.txt` (see the module)."""
-    writer, folder = open_job(job), Path(job["folder"])
+    write_files(open_job(job), job)
+
+
+def write_files(writer: Writer, job: Mapping[str, Any]) -> None:
+    """Write every format of a job in every precision with its writer, or the reason in `.error.txt`."""
+    folder = Path(job["folder"])
     writers: dict[str, Callable[[str, Path], None]] = {
         "onnx": writer.write_onnx,
         "torchscript": writer.write_torchscript,

@@ -2,7 +2,7 @@
 
 Source: onnxruntime's quantization tools (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html)
 for 8 bits. Only the network is converted: the front-end's floors and Fourier matrices cannot be stored in 16 bits
-(tflite/float16.py describes the effect), even less in 8.
+(tflite/weights.py describes the effect), even less in 8.
 
 Activations are unsigned, which x86 multiplies fastest (EfficientNetV2-B0 on one core of an AVX-512 server: 12 ms,
 signed 37 ms, float32 20 ms), and weights use 7 of the 8 bits: x86 without VNNI adds two products in 16 bits and
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.export.tflite.float16 import MIN_ELEMENTS
+from birdnet_fs.export.tflite.weights import MIN_ELEMENTS
 
 ROUNDED = {  # operators whose weights onnxruntime quantizes
     "dynamic": ("MatMul", "Gemm", "LSTM"),  # dynamic convolutions are slower than those in float32
@@ -78,22 +78,35 @@ def append_activation(network: Any, activation: str) -> None:
     graph.node.append(helper.make_node(activation.capitalize(), [inner], [name], name="activation", **options))
 
 
-def prepend_front_end(front_end: Any, network: Any) -> Any:
-    """Join two models: the only output of the front-end becomes the only input of the network."""
+def join_models(first: Any, second: Any, prefix: str, *, keep_input: bool = True) -> Any:
+    """Join two models: the only output of the first becomes the only input of the second.
+
+    Args:
+        first: An `onnx.ModelProto`.
+        second: Another, of the same operator sets.
+        prefix: Put before the names of the first, which may occur in the second as well.
+        keep_input: Whether the input of the first keeps its name. Default: True.
+
+    Returns:
+        A new `onnx.ModelProto`.
+
+    Raises:
+        ValueError: The operator sets differ.
+    """
     from onnx import compose, helper
 
-    front = compose.add_prefix(front_end, "front_end/", rename_inputs=False, rename_outputs=False)
-    given, joined = front.graph.output[0].name, network.graph.input[0].name
-    names = [output.name for output in network.graph.output]
+    front = compose.add_prefix(first, prefix, rename_inputs=not keep_input)
+    given, joined = front.graph.output[0].name, second.graph.input[0].name
+    names = [output.name for output in second.graph.output]
     # the quantization tools use newer operator sets and formats for their operators
-    front.ir_version = network.ir_version = max(front.ir_version, network.ir_version)
-    sets = {(s.domain, s.version) for s in (*front.opset_import, *network.opset_import)}
+    front.ir_version = second.ir_version = max(front.ir_version, second.ir_version)
+    sets = {(s.domain, s.version) for s in (*front.opset_import, *second.opset_import)}
     if len({domain for domain, _ in sets}) < len(sets):
-        raise ValueError(f"front-end and network must use the same operator sets. Received: {sorted(sets)}")
-    whole = compose.merge_models(front, network, io_map=[(given, joined)], outputs=names)
+        raise ValueError(f"both parts must use the same operator sets. Received: {sorted(sets)}")
+    whole = compose.merge_models(front, second, io_map=[(given, joined)], outputs=names)
     del whole.opset_import[:]
     whole.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in sorted(sets))
-    whole.producer_name, whole.producer_version = network.producer_name, network.producer_version
+    whole.producer_name, whole.producer_version = second.producer_name, second.producer_version
     return whole
 
 

@@ -18,7 +18,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from birdnet_fs import schema
 from birdnet_fs.encoders.tflite_graph import SIGNATURE
 from birdnet_fs.export.spec import OUTPUTS, PRECISIONS
 from birdnet_fs.export.tflite import edit as flatbuffer
-from birdnet_fs.export.tflite import float16, int8, wrappers
+from birdnet_fs.export.tflite import int8, weights, wrappers
 
 if TYPE_CHECKING:
     import keras
@@ -65,26 +65,40 @@ def run_job(job: Mapping[str, Any]) -> None:
             tail = wrappers.output_model(job["output_kind"], run.activation, len(run.classes))
             convert_model(tail, (job["batch"], len(run.classes)), "logits", behind)
         saved = _save(network, (job["batch"], *spec.shape, spec.n_channels), "features", parts / "saved")
-        for precision in sorted(job["precisions"], key=PRECISIONS.index):
-            alone, reason = parts / f"{precision}.tflite", folder / f"{precision}.error.txt"
-            reason.write_text(
-                f"The conversion process ended unexpectedly while it wrote {precision}.\n", encoding="utf-8"
-            )
-            try:
-                if has_loops(network):
-                    _check_loops(precision, job["batch"], run.experiment.model.name)
-                _write(precision, saved, alone, job, run)
-                flatbuffer.order_outputs(alone, job["outputs"])
-                if front.exists():
-                    flatbuffer.join_models(front, alone, alone)
-                if behind.exists():
-                    flatbuffer.join_models(alone, behind, alone)
-                check_operators(alone)
-            except CannotConvert as error:
-                reason.write_text(f"{error}\n", encoding="utf-8")
-            else:
-                (folder / alone.name).write_bytes(alone.read_bytes())
-                reason.unlink()
+
+        def write(precision: str, alone: Path) -> None:
+            if has_loops(network):
+                _check_loops(precision, job["batch"], run.experiment.model.name)
+            _write(precision, saved, alone, job, run)
+            flatbuffer.order_outputs(alone, job["outputs"])
+            if front.exists():
+                flatbuffer.join_models(front, alone, alone)
+            if behind.exists():
+                flatbuffer.join_models(alone, behind, alone)
+
+        write_precisions(job["precisions"], parts, folder, write)
+
+
+def write_precisions(precisions: Sequence[str], parts: Path, folder: Path, write: Callable[[str, Path], None]) -> None:
+    """Write `<precision>.tflite`, or the reason in `<precision>.error.txt`, for every precision.
+
+    Args:
+        precisions: The precisions; they are written from the most to the least exact.
+        parts: Folder that `write` uses.
+        folder: Folder of the results.
+        write: Writes the file of a precision to a path; it raises CannotConvert where it cannot.
+    """
+    for precision in sorted(precisions, key=PRECISIONS.index):
+        alone, reason = parts / f"{precision}.tflite", folder / f"{precision}.error.txt"
+        reason.write_text(f"The conversion process ended unexpectedly while it wrote {precision}.\n", encoding="utf-8")
+        try:
+            write(precision, alone)
+            check_operators(alone)
+        except CannotConvert as error:
+            reason.write_text(f"{error}\n", encoding="utf-8")
+        else:
+            (folder / alone.name).write_bytes(alone.read_bytes())
+            reason.unlink()
 
 
 def _write(precision: str, saved: Path, path: Path, job: Mapping[str, Any], run: "Run") -> None:
@@ -103,7 +117,7 @@ def _write(precision: str, saved: Path, path: Path, job: Mapping[str, Any], run:
     if precision == "fp32":
         shutil.copy(full, path)
     elif precision == "fp16":
-        float16.store_as_float16(full, path)
+        weights.store_as_float16(full, path)
 
 
 def _check_loops(precision: str, batch: int | None, name: str) -> None:

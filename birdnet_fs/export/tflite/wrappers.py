@@ -3,11 +3,13 @@
 from typing import TYPE_CHECKING
 
 from birdnet_fs import schema
+from birdnet_fs.encoders.open import PEAK
 
 if TYPE_CHECKING:
     import keras
 
-SMALLEST_POSITIVE = 1e-30  # lower bound of the other classes' share in log-odds, which are limited to 69 by it
+# lower bound of the other classes' share in log-odds, which are limited to 69 by it, and of the peak of a window
+SMALLEST_POSITIVE = 1e-30
 
 
 def front_end_model(spec: schema.FrontEnd) -> "keras.Model":
@@ -24,6 +26,40 @@ def front_end_model(spec: schema.FrontEnd) -> "keras.Model":
     if spec.n_channels > 1:
         features = keras.layers.Concatenate(name="channel_copies")([features] * spec.n_channels)
     return keras.Model(waveform, {"features": features}, name="front_end_model")
+
+
+def window_model(n_samples: int, normalization: str, shape: tuple[int, ...]) -> "keras.Model":
+    """A model from windows [batch, n_samples] to the input of an encoder, normalized as its card says.
+
+    Args:
+        n_samples: Length of a window in samples.
+        normalization: A value of `encoders.cards.NORMALIZATIONS`.
+        shape: Shape of the encoder's input: (batch, n_samples), (batch, 1, n_samples) or (n_samples,).
+
+    Returns:
+        The model.
+    """
+    import keras
+
+    waveform = keras.Input((n_samples,), batch_size=1 if len(shape) == 1 else None, name="waveform")
+    x = waveform if normalization == "none" else _to_peak(waveform)
+    if len(shape) != 2:
+        x = keras.ops.reshape(x, (n_samples,) if len(shape) == 1 else (-1, 1, n_samples))
+    return keras.Model(waveform, {"windows": x}, name="window_model")
+
+
+def _to_peak(waveform: "keras.KerasTensor") -> "keras.KerasTensor":
+    """Subtract the mean of each window and scale its peak to 0.25 (`encoders.open.normalized`); silence stays silent.
+
+    A float32 mean of many samples is not exact. It is subtracted twice, which removes its error, and behind the first
+    sample, which makes a constant window exactly silent: the scaling would make any rest of it loud.
+    """
+    from keras import ops
+
+    x = waveform - waveform[:, :1]
+    for _ in range(2):
+        x = x - ops.mean(x, axis=1, keepdims=True)
+    return x * (PEAK / ops.maximum(ops.max(ops.abs(x), axis=1, keepdims=True), SMALLEST_POSITIVE))
 
 
 def transpose_features(shape: tuple[int, int, int]) -> "keras.Model":

@@ -12,7 +12,7 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.export.onnx.precision import (
     append_activation,
     convert_precision,
-    prepend_front_end,
+    join_models,
     raise_log_floor,
     store_as_float16,
     weight_share,
@@ -48,12 +48,22 @@ def test_append_activation_keeps_the_name_of_the_output(x: np.ndarray, activatio
     assert np.abs(run(model, x) - wanted).max() <= tolerances.ACTIVATION
 
 
-def test_prepend_front_end_joins_both_graphs(x: np.ndarray) -> None:
-    front = product(32, name="waveform", output="features")
-    joined = prepend_front_end(front, product())
-    assert joined.graph.input[0].name == "waveform"
-    wanted = run(product(), run(product(32, name="waveform", output="features"), x))
+@pytest.mark.parametrize("keep_input", [True, False])
+def test_join_models_joins_graphs_with_equal_names(x: np.ndarray, keep_input: bool) -> None:
+    """The first part has the names of the second one: input, weights and output."""
+    first = product(32, name="features", output="predictions")
+    joined = join_models(first, product(), "front_end/", keep_input=keep_input)
+    assert joined.graph.input[0].name == ("features" if keep_input else "front_end/features")
+    assert [output.name for output in joined.graph.output] == ["predictions"]
+    wanted = run(product(), run(first, x))
     assert np.abs(run(joined, x) - wanted).max() <= tolerances.BACKENDS * np.abs(wanted).max()
+
+
+def test_join_models_refuses_different_operator_sets() -> None:
+    newer = product()
+    newer.opset_import[0].version = 21
+    with pytest.raises(ValueError, match="same operator sets"):
+        join_models(product(32), newer, "front_end/")
 
 
 def test_store_as_float16_rounds_large_weights_only(x: np.ndarray) -> None:

@@ -1,0 +1,273 @@
+"""Write ONNX and OpenVINO files of a head on a foreign encoder: `python -m birdnet_fs.export.onnx.joined JOB.json`.
+
+The encoder is a file of another project that is not converted: what its other outputs need is left out, and the head
+is joined behind its embedding. What the encoder's card asks of each window (the peak scaled to 0.25) is joined in
+front, so that a program that passes windows as they are gets the scores of the run. The older of two operator sets is
+raised to the newer one (onnx.version_converter).
+
+The job is that of onnx/convert.py with {"encoder": file, "card": file of its card} in place of the front-end; the
+reason of a file that cannot be written stands in `<precision><suffix>.error.txt`.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.text import escaped
+from birdnet_fs.encoders.cards import EncoderCard, read_card
+from birdnet_fs.encoders.inspection import embedding_of, inspect_file
+from birdnet_fs.encoders.open import PEAK
+from birdnet_fs.export.onnx.convert import Writer, open_head, run_facts, write_files
+from birdnet_fs.export.onnx.front_end_and_network import FrontEndAndNetwork
+from birdnet_fs.export.onnx.precision import MIN_SHARE, ROUNDED, join_models, weight_share
+from birdnet_fs.export.tflite.wrappers import SMALLEST_POSITIVE
+
+OLDEST_OPSET = 18  # the first in which all reductions have their axes as an input
+
+
+@dataclass(frozen=True)
+class JoinedWriter(Writer):
+    """Writes the files of one job, with an encoder in place of the front-end.
+
+    Attributes:
+        encoder: The ONNX file of the encoder.
+        card: A card that fits it.
+    """
+
+    encoder: Path
+    card: EncoderCard
+
+    def onnx(self, precision: str) -> Any:
+        """The whole graph with encoder and head in one precision, as an `onnx.ModelProto`."""
+        if precision == "int8":
+            raise UserError(
+                "A run on an encoder cannot be written in int8, which would round the spectrogram inside the encoder: "
+                "use fp16 instead."
+            )
+        rounded = ROUNDED["dynamic"]
+        if precision == "dynamic" and (share := weight_share(self._network, rounded)) < MIN_SHARE:
+            raise UserError(
+                f"The precision 'dynamic' of onnxruntime quantizes the weights of {', '.join(rounded)}, which hold "
+                f"{share:.0%} of those of encoder and head; use fp16 instead."
+            )
+        return super().onnx(precision)
+
+    @cached_property
+    def _network(self) -> Any:
+        head = FrontEndAndNetwork(self.network, None)
+        return join_encoder(self.encoder, self.card, self._to_onnx(head, (self.card.width,), "features", self.outputs))
+
+    @cached_property
+    def _front_end(self) -> Any:
+        return window_model(self.card, self._network, self.batch)
+
+
+def open_job(job: Mapping[str, Any]) -> JoinedWriter:
+    """The writer of a job (see the module), with its head built."""
+    run, network = open_head(job)
+    return JoinedWriter(
+        network=network,
+        spec=run.frontend,
+        input="waveform",
+        axes="time_first",
+        outputs=tuple(job["outputs"]),
+        activation=run.activation if job["output_kind"] == "probabilities" else "",
+        batch=job["batch"],
+        calibration=None,
+        facts=run_facts(run, job["output_kind"]),
+        encoder=Path(job["encoder"]),
+        card=read_card(Path(job["card"])),
+    )
+
+
+def join_encoder(path: Path, card: EncoderCard, head: Any) -> Any:
+    """Join a head behind an encoder; UserErrors of `read_encoder` and `with_same_opset` are passed on.
+
+    Args:
+        path: The ONNX file of the encoder.
+        card: A card that fits it.
+        head: An `onnx.ModelProto`, embeddings [batch, width] -> outputs.
+
+    Returns:
+        An `onnx.ModelProto` with the input of the encoder and the outputs of the head.
+    """
+    first, second = with_same_opset(read_encoder(path, card), head, escaped(path))
+    return join_models(first, second, "encoder/", keep_input=False)
+
+
+def read_encoder(path: Path, card: EncoderCard) -> Any:
+    """Read an encoder and leave out what only its other outputs need.
+
+    Args:
+        path: The ONNX file.
+        card: A card that fits it.
+
+    Returns:
+        An `onnx.ModelProto` with the input of the file, its length set to that of a window, and the embedding as its
+        only output.
+
+    Raises:
+        UserError: The file keeps weights in other files.
+    """
+    import onnx
+    from onnx import inliner
+
+    embedding = embedding_of(inspect_file(path), card)
+    model = onnx.load(path, load_external_data=False)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
+        raise UserError(
+            f"{escaped(path)} keeps its weights in other files; save the encoder as one file (in Python: "
+            "onnx.save(onnx.load(FILE), NEW_FILE)) and train on that."
+        )
+    model = inliner.inline_local_functions(model) if model.functions else model
+    graph = model.graph
+    name = embedding.name if embedding is not None else ""  # never empty: choose_card refuses such a file
+    kept = [output for output in graph.output if output.name == name]
+    del graph.output[:], graph.value_info[:]
+    graph.output.extend(kept)
+    keep_needed(graph)
+    constants = {tensor.name for tensor in graph.initializer}  # older files list these among the inputs
+    given = [value for value in graph.input if value.name not in constants]
+    del graph.input[:]
+    graph.input.extend(given)
+    length = graph.input[0].type.tensor_type.shape.dim[-1]
+    length.ClearField("dim_param")
+    length.dim_value = card.n_samples
+    return model
+
+
+def keep_needed(graph: Any) -> None:
+    """Leave out nodes and weights of an `onnx.GraphProto`, in place, that its outputs do not need."""
+    wanted, kept = {output.name for output in graph.output}, []
+    for node in reversed(graph.node):
+        if wanted & set(node.output):
+            kept.append(node)
+            wanted |= set(_names(node))
+    kept.reverse()
+    del graph.node[:]
+    graph.node.extend(kept)
+    for field in (graph.initializer, graph.sparse_initializer):
+        needed = [each for each in field if getattr(each, "values", each).name in wanted]
+        del field[:]
+        field.extend(needed)
+
+
+def with_same_opset(first: Any, second: Any, shown: str) -> tuple[Any, Any]:
+    """Two models with the same operator set of ONNX itself, the newer of the two and OLDEST_OPSET or more.
+
+    Args:
+        first: An `onnx.ModelProto`.
+        second: Another.
+        shown: Name of the first for the message.
+
+    Returns:
+        Both models.
+
+    Raises:
+        UserError: The first model cannot be raised to the newer operator set.
+    """
+    from onnx import version_converter
+
+    newest = max(OLDEST_OPSET, opset_of(first), opset_of(second))
+    found = []
+    for model in (first, second):
+        try:
+            found.append(model if opset_of(model) == newest else version_converter.convert_version(model, newest))
+        except Exception as error:  # the converter raises classes of its own
+            reason = escaped((str(error).strip().splitlines() or [type(error).__name__])[0][:200])
+            raise UserError(
+                f"{shown} uses operator set {opset_of(model)} of ONNX and the head needs {newest}; it cannot be raised "
+                f"({reason}). Export the encoder with a newer operator set, and train on that file."
+            ) from None
+    return found[0], found[1]
+
+
+def opset_of(model: Any) -> int:
+    """Version of the operator set of ONNX itself that an `onnx.ModelProto` uses."""
+    return max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=1)
+
+
+def window_model(card: EncoderCard, network: Any, batch: int | None) -> Any:
+    """An `onnx.ModelProto` from windows to the input of a joined network, normalized as the encoder's card says.
+
+    As in tflite/wrappers.py, a constant window becomes exactly silent.
+
+    Args:
+        card: The card.
+        network: Encoder and head, an `onnx.ModelProto`; its input has one to three dimensions.
+        batch: Windows per call; None = any number.
+
+    Returns:
+        The model: `waveform` [batch, n_samples] -> `windows`, of the shape of the encoder's input.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants: dict[str, np.ndarray] = {}
+    nodes: list[Any] = []
+
+    def node(kind: str, *inputs: str, output: str, **options: Any) -> str:
+        nodes.append(helper.make_node(kind, inputs, [output], name=output, **options))
+        return output
+
+    x = "waveform"
+    if card.normalization == "peak_0.25":
+        constants = {"axis": np.array([1]), "zero": np.array([0]), "one": np.array([1])}
+        constants |= {"peak": np.array([[PEAK]], np.float32), "smallest": np.array([[SMALLEST_POSITIVE]], np.float32)}
+        x = node("Sub", x, node("Slice", x, "zero", "one", "axis", output="first"), output="from_first")
+        for i in (1, 2):
+            mean = node("ReduceMean", x, "axis", output=f"mean_{i}", keepdims=1)
+            x = node("Sub", x, mean, output=f"centered_{i}")
+        size = node("ReduceMax", node("Abs", x, output="sizes"), "axis", output="size", keepdims=1)
+        scale = node("Div", "peak", node("Max", size, "smallest", output="divisor"), output="scale")
+        x = node("Mul", x, scale, output="scaled")
+    n_samples = card.n_samples
+    n_axes = len(network.graph.input[0].type.tensor_type.shape.dim)
+    sizes = {1: [n_samples], 2: [-1, n_samples], 3: [-1, 1, n_samples]}[n_axes]
+    constants["sizes_of_input"] = np.array(sizes)
+    node("Reshape", x, "sizes_of_input", output="windows")
+    shape: list[Any] = ["batch" if batch is None else batch, n_samples]
+    graph = helper.make_graph(
+        nodes,
+        "window",
+        [helper.make_tensor_value_info("waveform", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("windows", TensorProto.FLOAT, [shape[0] if n < 0 else n for n in sizes])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset_of(network))], ir_version=8)
+
+
+def _names(node: Any) -> Iterator[str]:
+    """Names of the values that a node reads, those that its nested graphs take from outside included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            for inner in graph.node:
+                yield from _names(inner)
+            yield from (output.name for output in graph.output)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Every stored tensor of an `onnx.GraphProto`, those of constant nodes and nested graphs included."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield from _tensors(inner)
+
+
+def run_job(job: Mapping[str, Any]) -> None:
+    """Write every format of the job in every precision, or the reason in `.error.txt` (see the module)."""
+    write_files(open_job(job), job)
+
+
+if __name__ == "__main__":
+    run_job(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
