@@ -156,21 +156,29 @@ def check_operators(path: Path) -> None:
 
 
 def _save(model: "keras.Model", shape: tuple[int | None, ...], name: str, folder: Path) -> Path:
-    """Write the model as a SavedModel with one signature, the input of the converter."""
-    import keras
+    """Write the model as a SavedModel with one signature, the input of the converter.
+
+    The weights are constants of its graph: variables would be saved and restored by functions of their own, which takes
+    three times as long as the conversion.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     from birdnet_fs.export.tflite.recurrent import with_hoisted_inputs
     from birdnet_fs.export.tflite.same_padding import with_explicit_padding
 
     portable = with_explicit_padding(with_hoisted_inputs(model))
-    archive = keras.export.ExportArchive()
-    archive.track(portable)
-    archive.add_endpoint(
-        SIGNATURE,
-        functools.partial(portable.__call__, training=False),
-        input_signature=[keras.InputSpec(shape=shape, dtype="float32", name=name)],
-    )
-    archive.write_out(str(folder), verbose=False)
+    signature = [tf.TensorSpec(shape, tf.float32, name=name)]
+    traced = tf.function(functools.partial(portable, training=False), input_signature=signature)
+    function = traced.get_concrete_function()
+    constant = convert_variables_to_constants_v2(function, lower_control_flow=False)
+
+    @tf.function(input_signature=signature)
+    def serve(x: Any) -> Any:
+        return tf.nest.pack_sequence_as(function.structured_outputs, tf.nest.flatten(constant(x)))
+
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(tf.Module(), str(folder), signatures={SIGNATURE: serve}, options=options)
     return folder
 
 
@@ -179,7 +187,6 @@ def _convert(saved: Path, path: Path, name: str, settings: Mapping[str, Any] | N
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=[SIGNATURE])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    converter.experimental_enable_resource_variables = True
     for key, value in (settings or {}).items():
         setattr(converter, key, value)
     try:
