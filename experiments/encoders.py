@@ -36,7 +36,8 @@ def soundscapes_birdnet(*, quick: bool = False) -> Experiment:
             multi_label=True,
             split="table",
             segment_s=5.0,
+            clip_hop_s=1.0,  # windows of 3 s at 0, 1 and 2 s of a segment
         ),
-        model=Model(encoder_head=EncoderHead()),
+        model=Model(encoder_head=EncoderHead(own_scores="blend")),
         debug=quick,
     )

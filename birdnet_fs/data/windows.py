@@ -170,13 +170,22 @@ def overlap_rule(segment_s: float, sample_rate_hz: int, overlap_s: float) -> Win
     return WindowRule(round(segment_s * sample_rate_hz), hop, sample_rate_hz)
 
 
-def clip_rule(n_samples: int, sample_rate_hz: int) -> WindowRule:
+def clip_rule(n_samples: int, sample_rate_hz: int, hop_s: float = 0.0) -> WindowRule:
     """The rule for labeled clips: windows of `n_samples` samples that overlap by half.
 
     The overlap leaves less padding in the last window of a clip that is slightly longer than one window: windows of
     4 s cover a clip of 6 s without padding, while with a hop of 4 s half of the second window would be zeros.
+
+    Args:
+        n_samples: Length of a window in samples.
+        sample_rate_hz: Samples per second.
+        hop_s: Seconds from one window to the next (`data.clip_hop_s`); at most a window. Default: 0, half a window.
+
+    Returns:
+        The rule.
     """
-    return WindowRule(n_samples, max(1, n_samples // 2), sample_rate_hz)
+    hop = round(hop_s * sample_rate_hz) if hop_s else n_samples // 2
+    return WindowRule(n_samples, min(max(1, hop), n_samples), sample_rate_hz)
 
 
 def n_samples_of(duration_s: float, sample_rate_hz: int) -> int:

@@ -5,6 +5,7 @@ where there is one; whether it may be passed on is a question of its license, wh
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def read_encoders(folder: Path) -> RunEncoders:
     if not (isinstance(rows, list) and 1 <= len(rows) <= MAX_ENCODERS):
         raise UserError(f"{escaped(file)}: 'encoders' must list 1 to {MAX_ENCODERS} encoders; {again}.")
     right = isinstance(shape, list) and len(shape) in (1, 2) and all(type(n) is int and n > 0 for n in shape)
-    if not isinstance(shape, list) or not right or shape[0] * shape[-1] > MAX_SIZE:
+    if not isinstance(shape, list) or not right or math.prod(shape) > MAX_SIZE:
         raise UserError(f"{escaped(file)}: 'input_shape' must be [width] or [n_tokens, width]; {again}.")
     names, columns = names or [], columns or []
     right = isinstance(names, list) and isinstance(columns, list) and len(names) == len(columns)

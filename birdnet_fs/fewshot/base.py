@@ -39,7 +39,7 @@ def comparing_model(run: Run) -> keras.Model:
     if not settings.encoder or settings.head == "prototypes":
         return run.build_model()
     experiment = dataclasses.replace(run.experiment, model=with_prototypes(settings))
-    model = build_network(experiment, max(1, len(run.classes)), run.input_shape)
+    model = build_network(experiment, max(1, len(run.classes)), embedding_shape(run))
     stored = read_weights(run.path / WEIGHTS)
     for variable in model.get_layer("embedding").weights:
         if variable.path in stored:
@@ -47,9 +47,16 @@ def comparing_model(run: Run) -> keras.Model:
     return model
 
 
+def embedding_shape(run: Run) -> tuple[int, ...]:
+    """Shape of the embeddings of a run on encoders, without their own scores; of a network its input."""
+    shape = run.input_shape
+    return (*shape[:-1], shape[-1] - run.n_own_scores)
+
+
 def with_prototypes(model: schema.Model) -> schema.Model:
-    """The settings of a head on an encoder with the head "prototypes", compared by cosine."""
-    return dataclasses.replace(model, head="prototypes", distance="cosine", logit_scale=0.0)
+    """The settings of a head on an encoder with the head "prototypes", compared by cosine, without own scores."""
+    head = dataclasses.replace(model.encoder_head, own_scores="none")
+    return dataclasses.replace(model, head="prototypes", distance="cosine", logit_scale=0.0, encoder_head=head)
 
 
 def has_classes(run: Run) -> bool:

@@ -24,8 +24,8 @@ from birdnet_fs.data.manifest import Clip, Manifest
 from birdnet_fs.data.partition import PARTITION, Partition, write_partition
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import clip_rule
-from birdnet_fs.encoders.reference import read_encoders, write_encoders
-from birdnet_fs.fewshot.base import comparing_model, has_classes
+from birdnet_fs.encoders.reference import RunEncoders, read_encoders, write_encoders
+from birdnet_fs.fewshot.base import comparing_model, embedding_shape, has_classes, with_prototypes
 from birdnet_fs.fewshot.calibration import CalibratedHead, EmbeddingDistance, calibrate
 from birdnet_fs.fewshot.enrollment_inputs import enrollment_inputs, write_enrollment_inputs
 from birdnet_fs.fewshot.support import SUPPORT, Support, excerpt_key, read_support, write_support
@@ -209,6 +209,10 @@ def _inherited(run: Run, support: Support) -> tuple[Clip, ...]:
     return inherited([run.path], support.clips)
 
 
+def _without_own_scores(encoders: RunEncoders, shape: tuple[int, ...]) -> RunEncoders:
+    return RunEncoders(encoders.encoders, shape)
+
+
 def _write(run: Run, output: Path, support: Support, head: CalibratedHead, given: Mapping[str, Any]) -> Run:
     old, kept = run.experiment, ("root", "table", "layout", "audio", "where", "label_column", "group_column")
     experiment = schema.Experiment(  # settings of the training do not apply to the enrolled run
@@ -217,7 +221,7 @@ def _write(run: Run, output: Path, support: Support, head: CalibratedHead, given
         data=schema.Data(**{name: getattr(old.data, name) for name in kept}),
         frontend=old.frontend,
         model=dataclasses.replace(
-            old.model,
+            with_prototypes(old.model) if old.model.encoder else old.model,
             head="prototypes",
             distance=head.distance,
             logit_scale=head.scale,
@@ -227,7 +231,7 @@ def _write(run: Run, output: Path, support: Support, head: CalibratedHead, given
     )
     classes = (*support.classes, *([UNKNOWN] if head.unknown is not None else []))
     encoders = read_encoders(run.path) if old.model.encoder else None
-    model = build_network(experiment, len(classes), run.input_shape)
+    model = build_network(experiment, len(classes), embedding_shape(run))
     layer = model.get_layer("logits")
     new = {layer.prototypes.path: head.prototypes, layer.center.path: head.center}
     if layer.has_bias:  # of a head that was trained
@@ -245,7 +249,7 @@ def _write(run: Run, output: Path, support: Support, head: CalibratedHead, given
 
     def others(folder: Path) -> None:
         if encoders is not None:
-            write_encoders(folder, dataclasses.replace(encoders, asked={}, choices={}))
+            write_encoders(folder, _without_own_scores(encoders, embedding_shape(run)))
         write_support(folder, support)
         write_enrollment_inputs(folder, given)
         write_partition(folder / PARTITION, parts)

@@ -51,7 +51,7 @@ def score_clips(engine: Engine, clips: Sequence[Clip]) -> ClipScores:
         The scores of the clips that could be read, and the ledger of all.
     """
     if engine.encoder is not None and engine.head is not None:
-        encoded = encode_clips(engine.encoder, clips)
+        encoded = encode_clips(engine.encoder, clips, hop_s=engine.clip_hop_s)
         logits = [
             engine.head(encoded.features[i : i + HEAD_BATCH]) for i in range(0, len(encoded.features), HEAD_BATCH)
         ]
@@ -59,7 +59,7 @@ def score_clips(engine: Engine, clips: Sequence[Clip]) -> ClipScores:
         scores = mean_over_windows(probabilities, encoded.n_windows).astype(np.float32)
         return ClipScores(encoded.clips, scores, encoded.ledger)
     waveforms = Waveforms(clips, engine.sample_rate_hz)
-    rule = clip_rule(engine.n_samples, engine.sample_rate_hz)
+    rule = clip_rule(engine.n_samples, engine.sample_rate_hz, engine.clip_hop_s)
     read = (waveforms[i] for i in track(range(len(waveforms)), "scoring clips", unit="clip"))
     scores = score_waveforms(engine.logits, read, rule=rule, activation=engine.activation)
     return ClipScores(waveforms.clips, scores, waveforms.ledger)

@@ -60,7 +60,9 @@ def kept_folder() -> Path:
     return (Path(given) if given else base) / "embeddings"
 
 
-def encode_clips(features: EncoderFeatures, clips: Sequence[Clip], title: str = "embedding clips") -> EncodedClips:
+def encode_clips(
+    features: EncoderFeatures, clips: Sequence[Clip], title: str = "embedding clips", *, hop_s: float = 0.0
+) -> EncodedClips:
     """Embed the windows of clips, cut by `windows.clip_rule`; those that are kept are read.
 
     Args:
@@ -68,6 +70,7 @@ def encode_clips(features: EncoderFeatures, clips: Sequence[Clip], title: str = 
         clips: Clips of any length. One that cannot be read is left out and listed in the ledger; one that ends past
             its recording is cut there.
         title: Of the progress bar.
+        hop_s: As in `clip_rule`. Default: 0, half a window.
 
     Returns:
         The embeddings.
@@ -79,10 +82,10 @@ def encode_clips(features: EncoderFeatures, clips: Sequence[Clip], title: str = 
     past_end: list[tuple[object, str]] = []
     n_new = 0
     for clip in track(clips, title, unit="clip"):
-        file = _file(features, clip)
+        file = _file(features, clip, hop_s)
         found = _read(file, clip, features)
         if found is None:
-            found = _embedded(features, clip)
+            found = _embedded(features, clip, hop_s)
             n_new += found.rows is not None
             if found.rows is not None and file is not None:
                 _store(file, found)
@@ -115,11 +118,11 @@ class _Encoded:
     rows: np.ndarray | None
 
 
-def _embedded(features: EncoderFeatures, clip: Clip) -> _Encoded:
+def _embedded(features: EncoderFeatures, clip: Clip, hop_s: float) -> _Encoded:
     found = read_clip(clip, features.sample_rate_hz)
     if found.waveform is None:
         return _Encoded(found.clip, found.row, "", None)
-    windows = clip_rule(features.n_samples, features.sample_rate_hz).cut(found.waveform)
+    windows = clip_rule(features.n_samples, features.sample_rate_hz, hop_s).cut(found.waveform)
     rows = np.concatenate([features.features(batch) for batch in _batches(windows)])
     return _Encoded(found.clip, found.row, found.past_end, rows)
 
@@ -129,7 +132,7 @@ def _batches(windows: np.ndarray) -> Iterator[np.ndarray]:
         yield windows[start : start + _BATCH]
 
 
-def _file(features: EncoderFeatures, clip: Clip) -> Path | None:
+def _file(features: EncoderFeatures, clip: Clip, hop_s: float) -> Path | None:
     """Where the embeddings of a clip are kept; None when its file cannot be looked at."""
     path = os.path.abspath(clip.path)
     try:
@@ -137,7 +140,7 @@ def _file(features: EncoderFeatures, clip: Clip) -> Path | None:
     except OSError:
         return None
     key = [path, about.st_size, about.st_mtime_ns, clip.onset_s, clip.offset_s, features.sample_rate_hz]
-    text = json.dumps([*key, features.segment_s, _FORMAT])
+    text = json.dumps([*key, features.segment_s, hop_s, _FORMAT])
     name = hashlib.sha256(text.encode()).hexdigest()
     return kept_folder() / features.identity[:16] / name[:2] / f"{name[2:34]}.npz"
 

@@ -93,4 +93,4 @@ def run_embedder(run: Run, model: keras.Model) -> Embedder:
     """
     if not run.experiment.model.encoder:
         return Embedder(model, run.frontend)
-    return Embedder(model, run.frontend, open_features(run).features)
+    return Embedder(model, run.frontend, open_features(run, own_scores=False).features)

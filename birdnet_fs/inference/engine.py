@@ -67,6 +67,7 @@ class Engine:
             combines ranks). Default: False.
         one_label: Whether a clip has one label although the activation is "sigmoid" (ranks or log-odds of a softmax).
             Default: False.
+        clip_hop_s: Seconds between starts of the windows of a clip, as in `windows.clip_rule`. Default: 0.
         encoder: The encoders in front of the head of a run; embeddings of labeled clips are kept. Default: None.
         head: Embeddings float32 [n, *encoder.input_shape] -> logits float32 [n, n_classes]. Default: None.
     """
@@ -78,6 +79,7 @@ class Engine:
     forward: NumpyFunction
     gives_ranks: bool = False
     one_label: bool = False
+    clip_hop_s: float = 0.0
     encoder: "EncoderFeatures | None" = None
     head: NumpyFunction | None = None
 

@@ -56,10 +56,12 @@ def _open_run(path: Path, threads: int) -> Engine:
         def score(waveforms: np.ndarray) -> np.ndarray:
             return head.logits(features.features(waveforms))
 
-        return Engine(run.classes, run.frontend, run.activation, identity, score, encoder=features, head=head.logits)
+        given = (run.classes, run.frontend, run.activation, identity, score)
+        return Engine(*given, clip_hop_s=run.experiment.data.clip_hop_s, encoder=features, head=head.logits)
     network = lowered_network(build_on_device(run, threads=threads))
 
     def forward(waveforms: np.ndarray) -> np.ndarray:
         return network(network_features(waveforms, run.frontend))
 
-    return Engine(run.classes, run.frontend, run.activation, run_folder.run_identity(path), forward)
+    given = (run.classes, run.frontend, run.activation, run_folder.run_identity(path), forward)
+    return Engine(*given, clip_hop_s=run.experiment.data.clip_hop_s)

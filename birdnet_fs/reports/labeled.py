@@ -67,7 +67,7 @@ def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[Sc
         n = len(segments) - len(certain)
         say(f"{n} of {len(segments)} segments overlap events that are marked as unknown (UNK) and are left out.")
         segments = certain
-    rule = clip_rule(engine.n_samples, engine.sample_rate_hz)
+    rule = clip_rule(engine.n_samples, engine.sample_rate_hz, engine.clip_hop_s)
     kept: list[Segment] = []
     scores = []
     starts = range(0, len(segments), _BATCH)

@@ -89,6 +89,11 @@ class Run:
             return read_encoders(self.path).input_shape
         return (*self.frontend.shape, self.frontend.n_channels)
 
+    @property
+    def n_own_scores(self) -> int:
+        """Number of the encoder's own scores at the end of the features; 0 for networks."""
+        return len(read_encoders(self.path).own_columns) if self.experiment.model.encoder else 0
+
     def build_model(self) -> "keras.Model":
         """Build the network from code and load its weights, float32, on the Keras backend in use.
 
@@ -99,12 +104,14 @@ class Run:
             head, whose features are embeddings.
         """
         _check_size(self)
-        model = build_network(self.experiment, n_classes=len(self.classes), input_shape=self.input_shape)
+        model = build_network(self.experiment, len(self.classes), self.input_shape, self.n_own_scores)
         load_weights(model, self.path / WEIGHTS)
         return model
 
 
-def build_network(experiment: schema.Experiment, n_classes: int, input_shape: tuple[int, ...] = ()) -> "keras.Model":
+def build_network(
+    experiment: schema.Experiment, n_classes: int, input_shape: tuple[int, ...] = (), n_own_scores: int = 0
+) -> "keras.Model":
     """The network of an experiment with random weights.
 
     Args:
@@ -112,14 +119,15 @@ def build_network(experiment: schema.Experiment, n_classes: int, input_shape: tu
         n_classes: Width of the logits, 1 or more.
         input_shape: Shape of the embeddings that the head of an experiment with `model.encoder` reads. Default: (), for
             networks, which read the features of the front-end.
+        n_own_scores: Number of the encoder's own scores at their end. Default: 0.
 
     Returns:
         A Keras model: features [batch, *input_shape] -> logits [batch, n_classes].
     """
     if experiment.model.encoder:
-        from birdnet_fs.models.heads.on_embedding import build_encoder_head
+        from birdnet_fs.models.heads.own_scores import build_head_with_own_scores
 
-        return build_encoder_head(experiment.model, input_shape, n_classes)
+        return build_head_with_own_scores(experiment.model, input_shape, n_classes, n_own_scores)
     from birdnet_fs import models
 
     spec = experiment.frontend
@@ -276,7 +284,7 @@ def _check_size(run: Run) -> None:
         import keras
 
         with keras.device("meta"):  # shapes without memory
-            model = build_network(experiment, n_classes, run.input_shape)
+            model = build_network(experiment, n_classes, run.input_shape, run.n_own_scores)
         wanted = {v.path: tuple(v.shape) for v in model.weights if "seed_generator" not in v.path}
         check_shapes(file, stored, wanted)
 

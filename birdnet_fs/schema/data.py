@@ -12,6 +12,7 @@ LARGEST = {
     "limit": 1_000_000_000,
     "segment_s": 3600.0,
     "segment_hop_s": 86_400.0,  # one day
+    "clip_hop_s": 3600.0,
     "min_overlap_s": 86_400.0,
 }
 SHORTEST_HOP_S = 0.001  # one hour is then 3.6 million windows
@@ -50,6 +51,7 @@ class Data:
     segment_s: float = 0.0  # seconds of a labeled segment of recordings with timed events; 0 = the window of the model
     # longer than the window: the score of a segment is the mean of its windows, as of a clip
     segment_hop_s: float = 0.0  # seconds between starts of segments in recordings with timed events; 0 = segment_s
+    clip_hop_s: float = 0.0  # seconds between starts of the windows of a clip that are scored; 0 = half a window
     min_overlap_s: float = 0.1  # shortest overlap in seconds for an event to label a segment
     n_folds: int = 5  # number of folds to draw, 2 or more
     fold: int = 0  # number of the held-out fold; -1 = none, train on everything
@@ -83,6 +85,11 @@ class Data:
             self.segment_hop_s == 0 or self.segment_hop_s >= SHORTEST_HOP_S,
             f"data.segment_hop_s must be 0 (a whole segment), or {SHORTEST_HOP_S:g} or more seconds",
             self.segment_hop_s,
+        )
+        check(
+            self.clip_hop_s == 0 or self.clip_hop_s >= SHORTEST_HOP_S,
+            f"data.clip_hop_s must be 0 (half a window), or {SHORTEST_HOP_S:g} or more seconds",
+            self.clip_hop_s,
         )
         check(self.min_overlap_s >= 0, "data.min_overlap_s must be 0 or more seconds", self.min_overlap_s)
         check_largest(self, "data.", LARGEST)

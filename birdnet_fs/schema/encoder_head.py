@@ -23,8 +23,8 @@ class EncoderHead:
     n_augmented: int = (
         0  # augmented copies of each training clip, embedded once and kept; by the settings of augmentation
     )
-    own_scores: Literal["none", "features", "blend"] = "none"  # scores of the encoder for classes it knows by name
-    # features: inputs of the head beside the embedding; blend: weighted mean of both logits, chosen on training folds
+    own_scores: Literal["none", "blend"] = "none"  # scores of the encoder for classes it knows by name
+    # blend: weighted mean of the logits of both, calibrated; the weight is chosen on grouped training folds
     labels: str = ""  # file with the names of the encoder's own classes, one a line; empty = beside the encoder
 
     def __post_init__(self) -> None:

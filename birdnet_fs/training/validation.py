@@ -40,7 +40,7 @@ def supervised_validation(
     """
     spec, data = experiment.frontend, experiment.data
     multi_label = data.multi_label
-    rule = clip_rule(spec.n_samples, spec.sample_rate_hz)
+    rule = clip_rule(spec.n_samples, spec.sample_rate_hz, data.clip_hop_s)
 
     def validate() -> dict[str, float]:
         network = lowered_network(model)  # lowering reads the weights, which change from epoch to epoch

@@ -136,10 +136,31 @@ def _choose(
         scale, shift = calibrate(raw, held, multi_label=multi_label)
         score = held_out_score(raw * scale + shift, held, multi_label=multi_label)
         settings = {"head": model.head, "transform": model.encoder_head.transform, "l2": model.encoder_head.l2}
-        rows.append({**settings, **_finite(dataclasses.asdict(score))})
+        rows.append({**settings, **finite(dataclasses.asdict(score))})
         calibrations.append((scale, shift))
     best = min(range(len(rows)), key=lambda i: rows[i]["log_loss"])
     return candidates[best], calibrations[best], {"n_folds": len(folds), "candidates": rows}
+
+
+def held_out_logits(
+    fitted: FittedHead, data: HeadData, experiment: schema.Experiment
+) -> tuple[NDArray[np.int64], NDArray]:
+    """Calibrated logits of training clips, by heads of the same settings that were not fitted to them.
+
+    Args:
+        fitted: A head that was fitted to `data`.
+        data: The training clips.
+        experiment: Its experiment.
+
+    Returns:
+        Numbers of the clips that can be held out, and the logits of their windows [n_windows, n_classes].
+    """
+    folds = inner_folds(data, experiment.seed)
+    if not folds:
+        return np.zeros(0, np.int64), np.zeros((0, data.targets.shape[1]))
+    held, [raw] = out_of_fold(lambda part: _solve(part, [fitted.model], experiment), data, folds)
+    scale, shift = calibrate(raw, held, multi_label=experiment.data.multi_label)
+    return np.sort(np.concatenate(folds)), raw * scale + shift
 
 
 def _metrics(stage: str, solution: Solution, data: HeadData, multi_label: bool) -> dict[str, float]:
@@ -148,10 +169,11 @@ def _metrics(stage: str, solution: Solution, data: HeadData, multi_label: bool) 
     found = {f"{stage}_loss": score.log_loss, f"{stage}_macro_auroc": score.macro_auroc}
     if not multi_label:
         found[f"{stage}_acc"] = score.accuracy
-    return _finite(found)
+    return finite(found)
 
 
-def _finite(values: dict[str, float]) -> dict[str, float]:
+def finite(values: dict[str, float]) -> dict[str, float]:
+    """The values that are finite, which JSON can hold."""
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from birdnet_fs import schema
 from birdnet_fs.training.encoder_heads.data import HeadData
-from birdnet_fs.training.encoder_heads.fitting import FittedHead, held_out_logits
+from birdnet_fs.training.encoder_heads.fitting import FittedHead, finite, held_out_logits
 from birdnet_fs.training.encoder_heads.scoring import calibrate, held_out_score
 
 WEIGHTS = tuple(i / 10 for i in range(11))  # of the encoder's own scores
@@ -42,16 +42,16 @@ def blend_own_scores(
     n_classes = data.targets.shape[1]
     part = dataclasses.replace(data, targets=data.targets[:, known])
     own_scale, own_shift = calibrate(own, part, multi_label=multi_label)
-    held, head_logits = held_out_logits(fitted, data, experiment)
+    clips, head_logits = held_out_logits(fitted, data, experiment)
     weight, rows = DEFAULT_WEIGHT, list[dict[str, Any]]()
-    if held is not None:
-        rows_of_held = np.isin(data.clip, held.clips)
-        calibrated = own[rows_of_held] * own_scale + own_shift
+    if len(clips):
+        held = data.part(clips)
+        calibrated = own[np.isin(data.clip, clips)] * own_scale + own_shift
         for candidate in WEIGHTS:
             logits = head_logits.copy()
             logits[:, known] = (1 - candidate) * logits[:, known] + candidate * calibrated
-            score = held_out_score(logits, held.data, multi_label=multi_label)
-            rows.append({"weight": candidate, **dataclasses.asdict(score)})
+            score = held_out_score(logits, held, multi_label=multi_label)
+            rows.append({"weight": candidate, **finite(dataclasses.asdict(score))})
         weight = min(rows, key=lambda row: row["log_loss"])["weight"]
     share = np.ones(n_classes)
     share[known] = 1 - weight

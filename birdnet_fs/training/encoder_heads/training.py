@@ -20,13 +20,14 @@ from birdnet_fs.inference.clips import mean_over_windows
 from birdnet_fs.inference.encode_clips import EncodedClips, encode_clips
 from birdnet_fs.inference.encoder_features import EncoderFeatures, features_of_settings, references
 from birdnet_fs.inference.engine import lowered_network
-from birdnet_fs.models.heads.on_embedding import build_encoder_head
+from birdnet_fs.models.heads.own_scores import build_head_with_own_scores
 from birdnet_fs.runs import inputs, provenance
 from birdnet_fs.runs.history import HISTORY, Row, write_history
 from birdnet_fs.runs.resolve import resolved
 from birdnet_fs.runs.run import Run, save_run
 from birdnet_fs.training import prepare, pseudo_labels
 from birdnet_fs.training.encoder_heads import FittedHead, HeadData, fit_head
+from birdnet_fs.training.encoder_heads.own_scores import blend_own_scores
 from birdnet_fs.training.validation import validation_metrics
 
 Watch = Callable[[str, Sequence[Row]], None]  # (name of the monitored column, rows of the history)
@@ -52,8 +53,8 @@ def train_head(
         `history.csv` and `recordings.csv`.
     """
     experiment = resolved(experiment)
-    features = features_of_settings(experiment.model, threads=experiment.training.threads)
     parts = partition(experiment)
+    features = features_of_settings(experiment.model, parts.classes, threads=experiment.training.threads)
     made_from = inputs.training_inputs(experiment, parts)
     prepare.check_clips(experiment, parts)
     parts = prepare.with_leaks_reported(parts)
@@ -69,7 +70,8 @@ def train_head(
     for facts in features.facts:
         if facts.license:
             say(f"encoder {facts.name}: {escaped(facts.path)}, license {facts.license}")
-    encoded = encode_clips(features, (*parts.train, *parts.pseudo_labels), "embedding training clips")
+    hop_s = experiment.data.clip_hop_s
+    encoded = encode_clips(features, (*parts.train, *parts.pseudo_labels), "embedding training clips", hop_s=hop_s)
     if encoded.ledger.counts()["quarantined"]:
         say(encoded.ledger.summary())
     windows = windows.readable(parts.train, encoded.clips) if windows else None
@@ -82,29 +84,34 @@ def train_head(
         f"{experiment.name}: a head on {len(encoded.features)} embeddings of {len(encoded.clips)} clips, "
         f"{len(parts.classes)} classes"
     )
-    fitted = fit_head(head_data(encoded, targets), experiment, parts.classes)
+    whole = head_data(encoded, targets)
+    data_of_head = dataclasses.replace(whole, features=whole.features[:, : features.width])
+    fitted = fit_head(data_of_head, experiment, parts.classes)
+    if features.own.columns:
+        own = whole.features[:, features.width :]
+        fitted = blend_own_scores(fitted, data_of_head, own, features.own.classes, experiment)
     for remark in fitted.remarks:
         say(remark)
     if parts.val:
-        row = _validated(fitted, features, parts, multi_label=data.multi_label)
+        row = _validated(fitted, features, parts, data)
         fitted = dataclasses.replace(fitted, history=[*fitted.history[:-1], {**fitted.history[-1], **row}])
     if watch is not None:
         watch(MONITOR, fitted.history)
     return _save(output, experiment, parts, features, fitted, encoded, made_from, copy_encoder)
 
 
-def _validated(fitted: FittedHead, features: EncoderFeatures, parts: Partition, *, multi_label: bool) -> Row:
+def _validated(fitted: FittedHead, features: EncoderFeatures, parts: Partition, data: schema.Data) -> Row:
     """Metrics on the validation clips."""
-    encoded = encode_clips(features, parts.val, "embedding validation clips")
-    model = build_encoder_head(fitted.model, features.input_shape, len(parts.classes))
+    encoded = encode_clips(features, parts.val, "embedding validation clips", hop_s=data.clip_hop_s)
+    n_own = len(features.own.columns)
+    model = build_head_with_own_scores(fitted.model, features.input_shape, len(parts.classes), n_own)
     for variable in model.weights:
         if variable.path in fitted.weights:
             variable.assign(fitted.weights[variable.path])
-    activation = "sigmoid" if multi_label else "softmax"
-    probabilities = to_probabilities(lowered_network(model)(encoded.features), activation)
+    probabilities = to_probabilities(lowered_network(model)(encoded.features), data.activation)
     scores = mean_over_windows(probabilities, encoded.n_windows)
-    targets = clip_targets(encoded.clips, parts.classes, multi_label=multi_label)
-    return validation_metrics(targets, scores, parts.classes, multi_label=multi_label)
+    targets = clip_targets(encoded.clips, parts.classes, multi_label=data.multi_label)
+    return validation_metrics(targets, scores, parts.classes, multi_label=data.multi_label)
 
 
 def head_data(encoded: EncodedClips, targets: np.ndarray) -> HeadData:
@@ -134,7 +141,14 @@ def _save(
     chosen = dataclasses.replace(experiment, model=fitted.model)
     before, after = flat(experiment), flat(chosen)
     asked = {key: before[key] for key in CHOSEN if before[key] != after[key]}
-    about = RunEncoders(tuple(references(features)), features.input_shape, asked=asked, choices=fitted.choices)
+    about = RunEncoders(
+        tuple(references(features)),
+        features.input_shape,
+        features.own.names,
+        features.own.columns,
+        asked,
+        fitted.choices,
+    )
 
     def others(folder: Path) -> None:
         write_encoders(folder, about)
