@@ -27,6 +27,7 @@ FLOAT64_SUMS = 1e-12  # relative: float64 sums and powers in another order
 ENCODER_STAND_IN = 3e-5  # relative to the largest value: float32 sums of 3,000 and 1,024 terms in any order
 INNER_PRODUCTS = 1e-5  # relative to the product of the lengths: float32 sums of up to 1,024 terms in any order
 JOINED_STAND_IN = 1e-4  # relative to the largest value: a stand-in, and the square root of an embedding near 0
+STORED_HEAD = 1e-5  # probabilities: float32 embeddings kept and the same head, in batches of other sizes
 
 # export
 EXPORT_READER_FEATURES = 2e-4  # float64 NumPy against the package's blocked float32 FFT, relative to the largest value

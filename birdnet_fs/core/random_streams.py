@@ -50,6 +50,7 @@ class Stream(enum.IntEnum):
     IMPORTANCES = 21  # Optuna's forest that ranks the settings of a study
     # heads on the embeddings of an encoder
     HEAD_FOLDS = 22  # groups of the folds of training clips on which a head is chosen
+    LABEL_SELECTION = 23  # windows of a store to label next; key: number of labeled windows
 
 
 def generator(seed: int, stream: Stream, *keys: int) -> np.random.Generator:

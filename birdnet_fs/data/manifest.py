@@ -28,6 +28,7 @@ from birdnet_fs.data.label_formats.unused import account
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.row_checks import RowChecker
 from birdnet_fs.data.row_filter import filter_rows, parse_row_filter
+from birdnet_fs.data.tables.columns import is_search_table
 from birdnet_fs.schema import Data
 
 
@@ -177,7 +178,7 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labeled: bool)
     n_rows, usable = len(rows), {values.path for values, problems in found if not problems}
     del rows, places
     times = Counter(values.path for values, problems in found if not problems and values.offset_s is not None)
-    events = data.multi_label and (layout in EVENT_LAYOUTS or any(n > 1 for n in times.values()))
+    events = data.multi_label and _are_events(source, layout, several=any(n > 1 for n in times.values()))
     verdicts = _decode(sorted(usable)) if check else {}
     lengths = {path: v.duration_s for path, v in verdicts.items() if isinstance(v, AudioCheck)}
     if events and not check:
@@ -216,6 +217,16 @@ def _read(data: Data, check: bool, classes: Sequence[str] | None, labeled: bool)
     if labeled:
         source.notes.extend(label_notes(counts, checker.decomposed, table=layout not in FILE_LAYOUTS))
     return Manifest(tuple(clips), names, ledger, source.root, events, lengths, layout, tuple(source.notes))
+
+
+def _are_events(source: Source, layout: str, *, several: bool) -> bool:
+    """Whether rows with times are events of recordings that are annotated from start to end."""
+    if source.data.timed_rows != "auto":
+        return source.data.timed_rows == "events" and layout not in FILE_LAYOUTS
+    if layout in EVENT_LAYOUTS:
+        return True
+    searched = layout not in FILE_LAYOUTS and source.table is not None and is_search_table(source.table.columns)
+    return several and not searched
 
 
 def _unnamed(source: Source, places: Sequence[Place]) -> list[str]:

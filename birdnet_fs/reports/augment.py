@@ -1,7 +1,5 @@
 """A page of augmented training clips: spectrograms before and after, and the parameters drawn for each."""
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.reports.page import render
+from birdnet_fs.reports.spectrograms import spectrogram_png
 from birdnet_fs.runs.resolve import resolved
 
 TEMPLATE = "augment.html"
@@ -28,7 +27,6 @@ N_PARTNERS, N_NOISES = (
     24,
     12,
 )  # other clips and background recordings that are read; few, so that the page is ready soon
-COLORS = "magma"
 
 
 def report_on_augmentation(
@@ -123,21 +121,8 @@ def _draw(item: Item, spec: schema.FrontEnd, classes: Sequence[str]) -> dict[str
     low, high = min(before.min(), item.features.min()), max(before.max(), item.features.max())
     shares = [(share, classes[c]) for c, share in enumerate(item.targets.tolist()) if share > 0]
     return {
-        "before": _png(before, low, high),
-        "after": _png(item.features, low, high),
+        "before": spectrogram_png(before, low, high),
+        "after": spectrogram_png(item.features, low, high),
         "words": [escaped(words) for words in item.changes],
         "targets": escaped(", ".join(f"{name} {share:.2f}" for share, name in sorted(shares, reverse=True))),
     }
-
-
-def _png(features: np.ndarray, low: float, high: float) -> str:
-    """Features [n_frames, n_mels] as a PNG in base64, low frequencies at the bottom."""
-    import matplotlib
-    from PIL import Image  # matplotlib needs it; a palette takes a quarter of the room that its own pictures do
-
-    steps = np.clip((features.T[::-1] - low) * (255 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
-    image = Image.fromarray(steps).convert("P")
-    image.putpalette((matplotlib.colormaps[COLORS](np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes())
-    picture = io.BytesIO()
-    image.save(picture, "PNG")
-    return base64.b64encode(picture.getvalue()).decode()

@@ -52,6 +52,9 @@ class Data:
     # longer than the window: the score of a segment is the mean of its windows, as of a clip
     segment_hop_s: float = 0.0  # seconds between starts of segments in recordings with timed events; 0 = segment_s
     clip_hop_s: float = 0.0  # seconds between starts of the windows of a clip that are scored; 0 = half a window
+    timed_rows: Literal["auto", "events", "clips"] = "auto"  # what a row with times is, with multi_label
+    # events: all that is in its recording, so that the rest has no label; clips: a labeled excerpt, and the rest is
+    # unknown; auto: clips in a table of birdnet-fs search, else events where a recording has several rows
     min_overlap_s: float = 0.1  # shortest overlap in seconds for an event to label a segment
     n_folds: int = 5  # number of folds to draw, 2 or more
     fold: int = 0  # number of the held-out fold; -1 = none, train on everything

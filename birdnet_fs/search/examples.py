@@ -10,7 +10,9 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.inference.embedder import WindowEmbedder, open_embedder
-from birdnet_fs.search.store import StoreHeader
+from birdnet_fs.search.label_selection import ClassScores
+from birdnet_fs.search.neighbors import TINY, unit_queries
+from birdnet_fs.search.store import Store, StoreHeader
 
 
 def embed_examples(
@@ -40,6 +42,26 @@ def embed_examples(
             raise UserError(f"The example {escaped(example)} cannot be used: {error.reason}") from None
         rows.append(embedder.embed(rule.cut(waveform)).mean(axis=0))
     return np.stack(rows)
+
+
+def example_scores(store: Store, queries: np.ndarray, names: Sequence[str]) -> ClassScores:
+    """Similarities with examples as scores, one column for each; a UserError of `unit_queries` is passed on.
+
+    Args:
+        store: The store.
+        queries: float32 [n_examples, width], from `embed_examples`.
+        names: Names of the examples.
+
+    Returns:
+        Cosine similarities, computed when they are asked for.
+    """
+    unit = unit_queries(store, queries)
+
+    def score(embeddings: np.ndarray) -> np.ndarray:
+        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        return np.asarray(embeddings @ unit.T / np.maximum(lengths, TINY))
+
+    return ClassScores(tuple(names), score)
 
 
 def open_store_encoder(header: StoreHeader, *, encoder: Path | None = None, threads: int = 0) -> WindowEmbedder:

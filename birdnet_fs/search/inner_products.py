@@ -7,7 +7,7 @@ takes ten times as long as the product itself; all sums are in float32.
 import functools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -24,30 +24,37 @@ _inlined = numba.njit(**OPTIONS)
 _lock = threading.Lock()
 
 
-def inner_products(blocks: Sequence[np.ndarray], queries: np.ndarray) -> NDArray[np.float32]:
-    """Inner product of every row with every query, in float32.
+def largest_inner_products(
+    blocks: Sequence[np.ndarray], queries: np.ndarray
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Largest inner product of every row with any query, in float32.
 
     Rows are read once, ROWS at a time in as many threads as there are CPUs, so that memory beside the result is
     constant.
 
     Args:
         blocks: Finite embeddings float16 or float32 [n, width] each, in memory or mapped.
-        queries: float32 [n_queries, width].
+        queries: float32 [n_queries, width], one query or more.
 
     Returns:
-        float32 [number of all rows, n_queries].
+        The products, float32 [number of all rows], and the index of the query of each, int32.
     """
     queries = np.ascontiguousarray(queries, np.float32)
-    found = np.empty((sum(map(len, blocks)), len(queries)), np.float32)
+    n_rows = sum(map(len, blocks))
+    found, which = np.empty(n_rows, np.float32), np.zeros(n_rows, np.int32)
 
-    def write_products(rows: np.ndarray, out: np.ndarray) -> None:
+    def write_largest(rows: np.ndarray, place: slice) -> None:
+        products = np.empty((len(rows), len(queries)), np.float32)
         if rows.dtype == np.float16:
-            _loops().products(_halves(rows), queries, out)
+            _loops().products(_halves(rows), queries, products)
         else:
-            np.matmul(rows, queries.T, out=out)
+            np.matmul(rows, queries.T, out=products)
+        if len(queries) > 1:
+            which[place] = products.argmax(axis=1)
+        found[place] = products.max(axis=1)
 
-    _for_each_piece(blocks, found, write_products)
-    return found
+    _for_each_piece(blocks, write_largest)
+    return found, which
 
 
 def norms(blocks: Sequence[np.ndarray]) -> NDArray[np.float32]:
@@ -59,14 +66,14 @@ def norms(blocks: Sequence[np.ndarray]) -> NDArray[np.float32]:
     Returns:
         float32 [number of all rows].
     """
-    found = np.empty((sum(map(len, blocks)), 1), np.float32)
+    found = np.empty(sum(map(len, blocks)), np.float32)
 
-    def write_lengths(rows: np.ndarray, out: np.ndarray) -> None:
+    def write_lengths(rows: np.ndarray, place: slice) -> None:
         wide = widen(rows)
-        np.sqrt(np.einsum("ij,ij->i", wide, wide), out=out[:, 0])
+        np.sqrt(np.einsum("ij,ij->i", wide, wide), out=found[place])
 
-    _for_each_piece(blocks, found, write_lengths)
-    return found[:, 0]
+    _for_each_piece(blocks, write_lengths)
+    return found
 
 
 def widen(rows: np.ndarray) -> NDArray[np.float32]:
@@ -78,13 +85,27 @@ def widen(rows: np.ndarray) -> NDArray[np.float32]:
     return wide
 
 
-def _for_each_piece(
-    blocks: Sequence[np.ndarray], found: np.ndarray, work: Callable[[np.ndarray, np.ndarray], None]
-) -> None:
-    """Call `work` with ROWS rows and their rows of the result, in several threads."""
-    firsts = np.cumsum([0, *map(len, blocks)])
+def widened(blocks: Sequence[np.ndarray]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Embeddings as float32, ROWS at a time.
+
+    Args:
+        blocks: Finite embeddings float16 or float32 [n, width] each, in memory or mapped.
+
+    Yields:
+        Number of the first row, and float32 [n, width].
+    """
+    first = 0
+    for block in blocks:
+        for start in range(0, len(block), ROWS):
+            yield first + start, widen(block[start : start + ROWS])
+        first += len(block)
+
+
+def _for_each_piece(blocks: Sequence[np.ndarray], work: Callable[[np.ndarray, slice], None]) -> None:
+    """Call `work` with ROWS rows and their place among all rows, in several threads."""
+    firsts = np.cumsum([0, *map(len, blocks)]).tolist()
     pieces = [
-        (block[start : start + ROWS], found[first + start : first + min(start + ROWS, len(block))])
+        (block[start : start + ROWS], slice(first + start, first + min(start + ROWS, len(block))))
         for first, block in zip(firsts[:-1], blocks, strict=True)
         for start in range(0, len(block), ROWS)
     ]

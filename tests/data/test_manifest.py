@@ -212,3 +212,32 @@ def test_binary_label_without_negative_examples_gives_a_message(call_folder, cap
         (call_folder / name).unlink()
     read_manifest(data)
     assert "every clip has a label, so there are no negative examples" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("header", "timed_rows", "events"),
+    [
+        ("filename,start,end,label", "auto", True),
+        ("filename,start,end,label", "clips", False),
+        ("rank,recording,start_s,end_s,score,query,label", "auto", False),
+        ("rank,recording,start_s,end_s,score,query,label", "events", True),
+    ],
+)
+def test_rows_of_a_search_table_are_clips_and_the_rest_of_their_recording_is_unknown(
+    tmp_path, header, timed_rows, events
+):
+    make(tmp_path, 2)
+    rows = (("000.wav", "0", "0.1", "a"), ("000.wav", "0.2", "0.3", "noise"), ("001.wav", "0.1", "0.2", ""))
+    names = header.split(",")
+    of = {"filename": 0, "recording": 0, "start": 1, "start_s": 1, "end": 2, "end_s": 2, "label": 3}
+    lines = [",".join(row[of[name]] if name in of else "1" for name in names) for row in rows]
+    (tmp_path / "t.csv").write_text("\n".join([header, *lines]) + "\n")
+    found = read_manifest(Data(str(tmp_path), table="t.csv", multi_label=True, timed_rows=timed_rows))
+    assert found.events == events
+    assert [(c.path.name, c.onset_s, c.offset_s, c.labels) for c in found.clips] == [
+        ("000.wav", 0.0, 0.1, ("a",)),
+        ("000.wav", 0.2, 0.3, ()),
+    ]
+    assert [(row.source, row.reason) for row in found.ledger.rows if row.status == "quarantined"] == [
+        ("t.csv row 4", "its label is empty.")
+    ]

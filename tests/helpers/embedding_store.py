@@ -7,7 +7,7 @@ import foreign_encoders
 import numpy as np
 import soundfile
 
-from birdnet_fs.search.store import EmbeddedRecording, StoreHeader
+from birdnet_fs.search.store import EmbeddedRecording, Store, StoreHeader
 from birdnet_fs.search.write_store import create_store, write_part
 
 RATE_HZ, SEGMENT_S, WIDTH = 16_000, 0.2, 24
@@ -66,3 +66,15 @@ def two_parts(folder):
     add_part(folder, "a.wav", [[1, 2, 3], [4, 5, 6]])
     add_part(folder, "b/ü\n.wav", [[7, 8, 9]])
     return folder
+
+
+def store_of(rows):
+    """A store in memory: one recording with windows of 3 s that follow each other."""
+    rows = np.asarray(rows, np.float32)
+    n, width = rows.shape
+    header = StoreHeader("small", "", "", "", "", 16_000, 3.0, 3.0, width, "float32")
+    recording = EmbeddedRecording("a.wav", "ok", "", (), 3.0 * n, 1, 1, "", "", n)
+    start_s = 3.0 * np.arange(n)
+    blocks = (rows[: n // 2], rows[n // 2 :])
+    norms = np.linalg.norm(rows, axis=1)
+    return Store(None, header, (recording,), np.zeros(n, np.int32), start_s, start_s + 3, blocks, norms)

@@ -5,7 +5,7 @@ import pytest
 import tolerances
 
 from birdnet_fs.search import inner_products as module
-from birdnet_fs.search.inner_products import inner_products, norms, widen
+from birdnet_fs.search.inner_products import largest_inner_products, norms, widen, widened
 
 
 def test_every_finite_float16_is_widened_exactly():
@@ -25,12 +25,18 @@ def test_products_and_norms_equal_float64_over_blocks_of_any_size(monkeypatch, d
     queries = rng.normal(size=(n_queries, 33)).astype(np.float32)
     rows, wide = np.concatenate(blocks).astype(np.float64), queries.astype(np.float64)
     lengths = np.linalg.norm(rows, axis=1)
-    error = np.abs(inner_products(blocks, queries) - rows @ wide.T)
-    assert (error <= tolerances.INNER_PRODUCTS * lengths[:, None] * np.linalg.norm(wide, axis=1)).all()
+    products, which = rows @ wide.T, np.arange(len(rows))
+    found, query = largest_inner_products(blocks, queries)
+    allowed = tolerances.INNER_PRODUCTS * lengths * np.linalg.norm(wide, axis=1).max()
+    assert (np.abs(found - products.max(axis=1)) <= allowed).all()
+    assert (np.abs(products[which, query] - products.max(axis=1)) <= allowed).all()
     np.testing.assert_allclose(norms(blocks), lengths, rtol=tolerances.INNER_PRODUCTS)
+    pieces = list(widened(blocks))
+    assert [first for first, _ in pieces] == [0, 1, 8, 15, 22] and all(piece.dtype == np.float32 for _, piece in pieces)
+    np.testing.assert_array_equal(np.concatenate([piece for _, piece in pieces]), rows)
 
 
 def test_mapped_rows_are_read_in_place(tmp_path):
     np.ones((5, 4), np.float16).tofile(tmp_path / "x.bin")
     mapped = np.memmap(tmp_path / "x.bin", np.dtype("<f2"), "r", shape=(5, 4))
-    np.testing.assert_array_equal(inner_products([mapped], np.full((1, 4), 0.5, np.float32)), np.full((5, 1), 2.0))
+    np.testing.assert_array_equal(largest_inner_products([mapped], np.full((1, 4), 0.5, np.float32))[0], [2.0] * 5)

@@ -5,7 +5,7 @@ import pytest
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.search.inner_products import norms
-from birdnet_fs.search.neighbors import best_windows, similarities
+from birdnet_fs.search.neighbors import WindowScores, best_windows, similarities
 from birdnet_fs.search.store import EmbeddedRecording, Store, StoreHeader
 
 WIDTH = 16
@@ -25,12 +25,17 @@ def make_store(n_recordings=7, n_windows=30, *, dtype=np.float16, seed=0):
                  blocks=(rows[:50], rows[50:]), norms=norms([rows]))  # fmt: skip
 
 
+def of_one_query(values):
+    return WindowScores(values, np.zeros(len(values), np.int32), ("example",))
+
+
 def test_similarities_equal_brute_force():
     store = make_store()
     queries = np.random.default_rng(1).normal(size=(3, WIDTH))
     rows = np.concatenate(store.blocks).astype(np.float64)
     cosine = rows @ queries.T / np.linalg.norm(rows, axis=1)[:, None] / np.linalg.norm(queries, axis=1)
-    np.testing.assert_allclose(similarities(store, queries), cosine.max(1), atol=1e-6)
+    np.testing.assert_allclose(similarities(store, queries).values, cosine.max(1), atol=1e-6)
+    np.testing.assert_array_equal(similarities(store, queries).which, cosine.argmax(1))
 
 
 def test_windows_of_an_older_part_are_never_found():
@@ -44,21 +49,21 @@ def test_consecutive_windows_are_one_result_with_the_times_of_the_best():
     store = make_store(2, 6)
     scores = np.array([0.1, 0.8, 0.9, 0.7, 0.2, 0.6, 0.3, 0.0, 0.0, 0.0, 0.0, 0.5], np.float32)
     scores[[0, 4, 6, 7, 8, 9, 10]] = -np.inf
-    found = best_windows(store, scores, 10)
+    found = best_windows(store, of_one_query(scores), 10)
     assert [(each.recording, each.start_s, each.n_windows) for each in found] == [
         ("0.wav", 6.0, 3),
         ("0.wav", 15.0, 1),
         ("1.wav", 15.0, 1),
     ]
-    assert [round(each.similarity, 3) for each in found] == [0.9, 0.6, 0.5]
-    assert len(best_windows(store, scores, 2)) == 2
+    assert [round(each.score, 3) for each in found] == [0.9, 0.6, 0.5]
+    assert len(best_windows(store, of_one_query(scores), 2)) == 2
 
 
 def test_results_are_filled_up_when_many_windows_merge():
     store = make_store(3, 200)
     scores = np.zeros(600, np.float32)
     scores[:200], scores[300], scores[500] = 1.0, 0.5, 0.4
-    found = best_windows(store, scores, 3)
+    found = best_windows(store, of_one_query(scores), 3)
     assert [each.recording for each in found][:1] == ["0.wav"] and len(found) == 3
 
 
@@ -70,4 +75,4 @@ def test_wrong_queries_are_refused(query, message):
     with pytest.raises(UserError, match=message):
         similarities(make_store(), query)
     with pytest.raises(UserError, match="1 or more"):
-        best_windows(make_store(), np.zeros(210, np.float32), 0)
+        best_windows(make_store(), of_one_query(np.zeros(210, np.float32)), 0)

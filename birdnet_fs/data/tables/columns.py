@@ -34,6 +34,7 @@ ROOTS = ("indir",)  # Kaleidoscope: folder on the computer that wrote the table,
 LABELS: tuple[str, ...] = ("label", "primarylabel", "species", "class", "classname", "commonname", "scientificname")
 LABELS = (*LABELS, "ebirdcode", "speciescode", "speciesebirdcode", "speciesname", "category", "annotation")
 LABELS = (*LABELS, "manualid", "birdname", "bird")
+SEARCH = ("rank", "recording", "start_s", "end_s", "score", "query", "label")  # of a table of birdnet-fs search
 SECONDARY = ("secondarylabels", "secondary", "secondarylabel")
 
 _STARTS, _ENDS = frozenset({"start", "starts", "begin", "begins", "onset"}), frozenset({"end", "ends", "stop", "stops"})
@@ -103,6 +104,11 @@ def find(columns: Iterable[str], keys: Sequence[str]) -> str:
 def is_selection_table(columns: Sequence[str]) -> bool:
     """Whether the columns are those of a Raven selection table: Selection and Begin Time."""
     return {"selection", "begintime"} <= {key_of(name) for name in columns}
+
+
+def is_search_table(columns: Iterable[str]) -> bool:
+    """Whether the columns are those of a table of `birdnet-fs search`, whose rows are windows that a person labels."""
+    return {key_of(name) for name in SEARCH} <= {key_of(name) for name in columns}
 
 
 def is_selection_header(line: str) -> bool:
