@@ -20,23 +20,27 @@ def birds10_birdnet(*, quick: bool = False) -> Experiment:
 
 
 def soundscapes_birdnet(*, quick: bool = False) -> Experiment:
-    """Ten species in soundscapes, several at a time: embedding and the encoder's own scores.
+    """Ten species in soundscapes, several at a time: the embedding and the encoder's own scores of the species.
 
     Launch: birdnet-fs train config.py:soundscapes_birdnet data.root=../shared/data model.encoder=FILE
+
+    The head is fitted to windows with the exact times of the events; segments of 5 s are scored by
+    birdnet-fs evaluate RUN ../shared/data/windows_5s.csv data.audio=audio data.label_column=labels
+    data.where=set=soundscape_mix,split=test data.segment_s=5 data.segment_hop_s=5 -o FOLDER
     """
     return Experiment(
         name="soundscapes_birdnet",
         seed=0,
         data=Data(
             root="../shared/data",
-            table="windows_5s.csv",
+            table="annotations.csv",
             audio="audio",
-            label_column="labels",
+            label_column="label",
             where="set=soundscape_mix",
             multi_label=True,
             split="table",
-            segment_s=5.0,
-            clip_hop_s=1.0,  # windows of 3 s at 0, 1 and 2 s of a segment
+            segment_hop_s=1.0,
+            clip_hop_s=1.0,  # windows of 3 s at 0, 1 and 2 s of a segment of 5 s
         ),
         model=Model(encoder_head=EncoderHead(own_scores="blend")),
         debug=quick,

@@ -70,7 +70,7 @@ def build_head_with_own_scores(
     x = Columns(0, width, name="encoder_embedding")(features)
     own = Columns(width, width + n_own, name="own_scores")(features)
     for layer in head.layers[1:-1]:  # behind the input, in front of the logits
-        x = layer(x)
+        x = layer.from_config(layer.get_config())(x)  # a layer of two networks would have two outputs
     x = layers.Concatenate(name="with_own_scores")([x, own])
     logits = layers.Dense(n_classes, dtype="float32", name="logits")(x)
     return keras.Model(features, logits, name=f"{model.head}_with_own_scores")
