@@ -3,6 +3,8 @@
     spec                   format, input, precision, batch and output of one file
     export                 the whole export: convert, verify, write the sidecars, publish
     convert_and_verify     convert, then compare each file with the run on every available runtime
+    conversion             the process that converts, and its job
+    encoder_part           the encoder of a run on one, which is joined in front of the head
     sidecars, model_card   the files written beside an artifact
 
     targets/   the programs a file is written for: their requirements (table, check), labels, companion files

@@ -12,22 +12,23 @@ from typing import Any
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.files import write_json, write_text
+from birdnet_fs.core.files import write_text
 from birdnet_fs.core.progress import say
+from birdnet_fs.export.conversion import network_title, write_files
+from birdnet_fs.export.encoder_part import encoder_part
 from birdnet_fs.export.parity import embeddings as embedding_parity
 from birdnet_fs.export.parity.compare import RuntimeParity, compare_outputs
 from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs
 from birdnet_fs.export.parity.reference import Reference, calibration_features, logit_scale_of_run, reference_outputs
-from birdnet_fs.export.runtimes import subprocesses
 from birdnet_fs.export.runtimes.environments import BIRDNET_HOST, Environment, Runtime, find_runtimes, run_on
 from birdnet_fs.export.spec import OUTPUTS, ExportSpec
 from birdnet_fs.export.targets.labels import label_lines
 from birdnet_fs.export.tflite import onnx2tf
 from birdnet_fs.runs.run import Run
 
-CONVERTERS = {"tflite": ("birdnet_fs.export.tflite.convert", "tensorflow")}  # all other formats: onnx/convert.py
 OTHER_BATCH, N_OTHER = 3, 32  # an artifact with an open batch also runs the first 32 rows, three per call
 LABELS = "labels.txt"
+NOT_CONVERTED = "the encoder is a file of another project, which is joined as it is"
 ONNX2TF_LIMIT_S = 600  # time limit for one file of the second converter
 
 
@@ -103,10 +104,10 @@ def convert_and_verify(
     Raises:
         UserError: A file cannot be converted, or a runtime cannot run it.
     """
-    spec = specs[0]
+    spec, part = specs[0], encoder_part(run)
     wanted = find_runtimes(spec.format, environments, host=host)
     inputs = features = work / "features.npy"
-    has_second = spec.format == "tflite" and _second_python(environments) is not None
+    has_second = spec.format == "tflite" and part is None and _second_python(environments) is not None
     layers = [OUTPUTS[name] for name in spec.outputs]
     kept = features if spec.input == "features" or has_second else None
     reference = reference_outputs(run, parity_inputs, layers, kept)
@@ -119,7 +120,7 @@ def convert_and_verify(
     if "int8" in [f.precision for f in specs]:
         calibration_features(run, parity_inputs, work / "calibration.npy")
     write_text(work / LABELS, "".join(f"{line}\n" for line in label_lines(run.classes)))
-    say(f"Converting {run.experiment.model.name} to {spec.format} ({spec.input} in, {_list(specs)}) ...")
+    say(f"Converting {network_title(run, part)} to {spec.format} ({spec.input} in, {_list(specs)}) ...")
     write_files(run, specs, work)
     reports = {}
     for each in specs:
@@ -131,64 +132,11 @@ def convert_and_verify(
         reports[each.precision] = ParityReport(each, by_runtime, edges=edges)
         for name, numbers in by_runtime.items():
             say(f"{each.precision} on {name}: {numbers}")
-    if spec.format == "tflite":
+    if part is not None:
+        reports = {p: replace(report, no_second_route=NOT_CONVERTED) for p, report in reports.items()}
+    elif spec.format == "tflite":
         reports = _with_second_route(run, parity_inputs, reports, second_route_for, work, environments, reference)
     return reports, reference.outputs
-
-
-def conversion_job(run: Run, specs: Sequence[ExportSpec], folder: Path) -> dict[str, Any]:
-    """The job of a conversion process (tflite/convert.py, onnx/convert.py).
-
-    Args:
-        run: The run.
-        specs: The files to write; they differ in precision only.
-        folder: Folder of the files.
-
-    Returns:
-        JSON values.
-    """
-    spec = specs[0]
-    return {
-        "run": str(run.path.resolve()),
-        "frontend": run.frontend.to_artifact(),
-        "formats": [spec.format],
-        "input": spec.input,
-        "axes": spec.axes,
-        "precisions": [each.precision for each in specs],
-        "batch": spec.batch,
-        "output_kind": spec.output_kind,
-        "outputs": list(spec.outputs),
-        "calibration": str((folder / "calibration.npy").resolve()),
-        "folder": str(folder.resolve()),
-    }
-
-
-def write_files(run: Run, specs: Sequence[ExportSpec], folder: Path) -> None:
-    """Write the files in a conversion process.
-
-    Args:
-        run: The run.
-        specs: The files to write; they differ in precision only.
-        folder: Folder of the files.
-
-    Raises:
-        UserError: A file cannot be written; the message holds the reason the process gave.
-    """
-    spec = specs[0]
-    for old in folder.glob("*.error.txt"):
-        old.unlink()
-    module, backend = CONVERTERS.get(spec.format, ("birdnet_fs.export.onnx.convert", "torch"))
-    write_json(folder / "job.json", conversion_job(run, specs, folder))
-    done = subprocesses.run_module(module, [folder / "job.json"], backend=backend)
-    reasons = [file.read_text(encoding="utf-8").strip() for file in sorted(folder.glob("*.error.txt"))]
-    if reasons:
-        raise UserError(" ".join(reasons))
-    missing = [f.precision for f in specs if not (folder / f"{f.precision}{f.suffix}").is_file()]
-    if done.returncode or missing:
-        raise UserError(
-            f"The network {run.experiment.model.name!r} cannot be written as {spec.format} with its own operators "
-            f"alone (exit status {done.returncode}): {subprocesses.last_output(done)}"
-        )
 
 
 def _outputs_by_batch(runtime: Runtime, file: Path, inputs: Path, spec: ExportSpec) -> dict[int, list[np.ndarray]]:

@@ -16,6 +16,7 @@ from birdnet_fs.core.text import markdown
 from birdnet_fs.data.manifest import read_manifest
 from birdnet_fs.data.partition import INHERITED, PARTITION
 from birdnet_fs.export.convert_and_verify import ParityReport
+from birdnet_fs.export.encoder_part import EncoderPart, encoder_part
 from birdnet_fs.export.parity.tolerances import USUAL_LOGITS, USUAL_UNCERTAINTY
 from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.reports.stored_scores import ABOUT_SCORES, METRICS, has_scores
@@ -54,16 +55,17 @@ def write_card(
         speed: Time and memory on this machine; None where not measured.
         license: License of the network. Default: not specified.
     """
+    part = encoder_part(run)
     sections = {
-        f"# {artifact.name}": _what(artifact, run, export_spec, target, parity_report),
-        "## License": [license or "Not specified (`birdnet-fs export --license`)."],
+        f"# {artifact.name}": _what(artifact, run, export_spec, target, parity_report, part),
+        "## License": _license(license, part),
         "## Training data": _data(run),
         "## Scores of the run": _metrics(run.path) or ["The run folder holds no metrics.json of its weights."],
         "## Parity with the run": _parity(parity_report),
         "## Speed and memory": [
             speed.summary() if speed else "Not measured (`birdnet-fs bench` supports .tflite and .onnx)."
         ],
-        "## Front-end": _front_end(run),
+        "## Front-end" if part is None else "## Encoder": _front_end(run) if part is None else _encoder(run, part),
         "## Classes": [f"{i}. {markdown(name)}" for i, name in enumerate(run.classes)],
         "## Versions": [", ".join(f"{k} {v}" for k, v in library_versions().items())],
     }
@@ -71,8 +73,15 @@ def write_card(
     write_text(artifact.with_name(f"{artifact.stem}_card.md"), text + "\n")
 
 
-def _what(artifact: Path, run: Run, export_spec: ExportSpec, target: str, parity_report: ParityReport) -> list[str]:
-    spec, second, model = run.frontend, parity_report.parity.embeddings, run.experiment.model.name
+def _what(
+    artifact: Path,
+    run: Run,
+    export_spec: ExportSpec,
+    target: str,
+    parity_report: ParityReport,
+    part: EncoderPart | None,
+) -> list[str]:
+    spec, second, model = run.frontend, parity_report.parity.embeddings, run.experiment.model
     shape = ["any" if n is None else n for n in export_spec.input_shape(spec.n_samples, run.input_shape)]
     shape_text = f"[{', '.join(map(str, shape))}]"
     reads = f"waveform float32 {shape_text}, mono, {spec.sample_rate_hz} Hz, ±1 ({spec.segment_s:g} s)"
@@ -83,8 +92,12 @@ def _what(artifact: Path, run: Run, export_spec: ExportSpec, target: str, parity
     gives += f"; their {activation} gives the probabilities" if export_spec.kind == "logits" else f" ({activation})"
     if activation != run.activation:
         gives += f" of the {run.activation} that the run was trained with"
+    if part is None:
+        network = f"`{models.resolve(model.name)}` network ({models.family(model.name).SOURCE.splitlines()[0]})"
+    else:
+        network = f"head `{model.head}` on the encoder {markdown(part.card.title)}"
     return [
-        f"A `{models.resolve(model)}` network ({models.family(model).SOURCE.splitlines()[0]}) for {len(run.classes)} "
+        f"A {network} for {len(run.classes)} "
         f"classes, trained as experiment `{run.experiment.name}` (seed {run.experiment.seed}), written for `{target}`.",
         "",
         f"- Input: {reads}.",
@@ -167,6 +180,33 @@ def _front_end(run: Run) -> list[str]:
         f"{spec.normalize}; {spec.shape[0]} x {spec.shape[1]}. All settings are in the JSON file beside it.",
     ]
     return [f"Preset `{spec.preset}`: " + ", ".join(parts)]
+
+
+def _license(license: str, part: EncoderPart | None) -> list[str]:
+    """The license that the user gave, and that of the encoder."""
+    if part is None:
+        return [license or "Not specified (`birdnet-fs export --license`)."]
+    own = [f"- Head and training: {license or 'not specified (`birdnet-fs export --license`)'}."]
+    if not part.license:
+        return own
+    return [
+        f"- Encoder {markdown(part.card.title)}: **{markdown(part.license)}**. The file contains it, so pass the file "
+        "on as this license allows.",
+        *own,
+    ]
+
+
+def _encoder(run: Run, part: EncoderPart) -> list[str]:
+    card, transform = part.card, run.experiment.model.encoder_head.transform
+    normalized = {"none": "as they are", "peak_0.25": "mean subtracted, peak scaled to 0.25, inside the file"}
+    return [
+        f"- {markdown(card.title)}, card {markdown(card.name)}, SHA-256 of its file `{part.sha256}`.",
+        f"- Windows of {card.segment_s:g} s at {card.sample_rate_hz:,} Hz, {normalized[card.normalization]}.",
+        f"- Its embedding ({card.width:,} numbers) is not changed by the export; the head reads its "
+        f"{'square root' if transform == 'sqrt' else 'values'}, centered and scaled. A second output, where the file "
+        "has one, gives these: what the head, and enrollment on a device, compare.",
+        *([f"- Source: {markdown(card.source)}"] if card.source else []),
+    ]
 
 
 def _metrics(run: Path) -> list[str]:

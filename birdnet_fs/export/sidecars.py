@@ -16,6 +16,7 @@ import numpy as np
 from birdnet_fs import schema
 from birdnet_fs.core.files import sha256, write_json, write_text
 from birdnet_fs.export.convert_and_verify import ParityReport
+from birdnet_fs.export.encoder_part import encoder_part
 from birdnet_fs.export.parity.embeddings import DeviceEnrollment
 from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.export.targets.labels import label_lines
@@ -91,6 +92,17 @@ def write_sidecars(
         "frontend": run.frontend.to_artifact(),
         "versions": library_versions(),
     }
+    if (part := encoder_part(run)) is not None:
+        card = part.card
+        sidecar["encoder"] = {
+            "name": card.name,
+            "title": card.title,
+            "license": part.license,
+            "source": card.source,
+            "sha256": part.sha256,
+            "normalization": card.normalization,
+            "transform": run.experiment.model.encoder_head.transform,
+        }
     if spec.format == "openvino":
         sidecar["weights_sha256"] = sha256(artifact.with_suffix(".bin"))
     if parity.embeddings is not None:

@@ -117,12 +117,7 @@ def embedder_facts(path: Path | str, card: str | EncoderCard = "") -> EmbedderFa
         return _facts_of_run(path)
     own = not isinstance(card, EncoderCard) and not card and _is_own(path)
     chosen: str | EncoderCard = _own_card(path) if own else card
-    try:
-        about = path.stat()
-        version = (about.st_size, about.st_mtime_ns)
-    except OSError:
-        version = (0, 0)  # refused below, by name
-    facts, found = _inspected(os.path.abspath(path), version, chosen)
+    facts, found = inspected(path, chosen)
     own_scores = scores_of(facts, found)
     named = chosen if isinstance(chosen, str) else ""
     return EmbedderFacts(
@@ -137,6 +132,26 @@ def embedder_facts(path: Path | str, card: str | EncoderCard = "") -> EmbedderFa
         width=found.width,
         n_scores=own_scores.width if own_scores else 0,
     )
+
+
+def inspected(path: Path | str, card: str | EncoderCard = "") -> tuple[FileFacts, EncoderCard]:
+    """What an encoder file contains, and its card; read once while the file does not change.
+
+    UserErrors of `inspect_file` and `choose_card` are passed on.
+
+    Args:
+        path: A .tflite or .onnx file.
+        card: Its card. Default: "", found by the content of the file.
+
+    Returns:
+        The facts and the card.
+    """
+    try:
+        about = Path(path).stat()
+        version = (about.st_size, about.st_mtime_ns)
+    except OSError:
+        version = (0, 0)  # refused below, by name
+    return _inspected(os.path.abspath(path), version, card)
 
 
 @functools.lru_cache(maxsize=32)  # a cross-validation asks for each fold

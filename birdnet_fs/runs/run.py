@@ -283,7 +283,7 @@ def _check_size(run: Run) -> None:
     if experiment.model.channels or on_encoder:  # the only settings that change the size of a network
         import keras
 
-        with keras.device("meta"):  # shapes without memory
+        with keras.device("meta" if keras.backend.backend() == "torch" else "cpu"):  # torch: shapes without memory
             model = build_network(experiment, n_classes, run.input_shape, run.n_own_scores)
         wanted = {v.path: tuple(v.shape) for v in model.weights if "seed_generator" not in v.path}
         check_shapes(file, stored, wanted)

@@ -1,5 +1,6 @@
 """encoder.json: written and read back, refused when it is damaged, and encoders found where they are."""
 
+import dataclasses
 import json
 
 import pytest
@@ -14,6 +15,12 @@ FOUND = RunEncoders((ONE,), (24,), ("Parus major",), (7,), {"model.head": "auto"
 def test_what_is_written_is_read_back(tmp_path):
     write_encoders(tmp_path, FOUND)
     assert read_encoders(tmp_path) == FOUND
+
+
+@pytest.mark.parametrize("shape", [(1536,), (14_795 + 1536,), (64, 1536)])
+def test_wide_embeddings_are_read_back(tmp_path, shape):
+    write_encoders(tmp_path, dataclasses.replace(FOUND, input_shape=shape))
+    assert read_encoders(tmp_path).input_shape == shape
 
 
 @pytest.mark.parametrize(

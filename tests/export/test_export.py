@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.export import convert_and_verify as conversion
+from birdnet_fs.export import conversion, convert_and_verify
 from birdnet_fs.export import export as exporter
 from birdnet_fs.export.parity import compare as parity
 from birdnet_fs.export.parity import embeddings
@@ -255,7 +255,7 @@ def fake_conversion(run: Run, probe, forms, work: Path, environments, **settings
             numbers = numbers.with_embeddings(
                 embeddings.compare_embeddings(answers[1], answers[1], form.precision, len(EDGE_NAMES))
             )
-        proofs[form.precision] = conversion.ParityReport(form, {"fake": numbers})
+        proofs[form.precision] = convert_and_verify.ParityReport(form, {"fake": numbers})
     return proofs, answers[: len(forms[0].outputs)]
 
 

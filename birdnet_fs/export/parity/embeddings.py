@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from birdnet_fs.encoders.reference import read_encoders
 from birdnet_fs.runs.run import WEIGHTS, Run, read_weights
 
 USUAL_SPREADS = 3.0  # distance from the mean up to which the tolerances hold; beyond it they grow in proportion
@@ -173,15 +174,22 @@ def device_enrollment(run: Run) -> DeviceEnrollment | None:
 
 
 def encoder_id(run: Run) -> str:
-    """SHA-256 of what determines a run's embeddings (front-end, network, weights without the head), as hex digits."""
+    """SHA-256 of what determines a run's embeddings (front-end, network, weights without the head), as hex digits.
+
+    Of a run on an encoder these are the file of the encoder, its card, and the transform of its embeddings.
+    """
     from birdnet_fs.models import heads, resolve
 
     digest = hashlib.sha256()
-    plain = {"frontend": run.frontend.to_artifact(), "model": resolve(run.experiment.model.name)}
+    settings = run.experiment.model
+    plain: dict[str, Any] = {"frontend": run.frontend.to_artifact(), "model": resolve(settings.name)}
+    if settings.encoder:
+        encoders = [each.identity for each in read_encoders(run.path).encoders]
+        plain = {"encoders": encoders, "transform": settings.encoder_head.transform}
     digest.update(json.dumps(plain, sort_keys=True).encode())
     weights = read_weights(run.path / WEIGHTS)
     for name in sorted(weights):
-        if not name.startswith(heads.WEIGHTS):
+        if name.startswith("embedding/") if settings.encoder else not name.startswith(heads.WEIGHTS):
             digest.update(f"{name}{weights[name].shape}".encode())
             digest.update(np.ascontiguousarray(weights[name]).tobytes())
     return digest.hexdigest()

@@ -1,6 +1,10 @@
-"""Reference outputs of a run, as `analyze` computes them: NumPy front-end, and the network on the training backend."""
+"""Reference outputs of a run, as `analyze` computes them.
 
-from collections.abc import Sequence
+NumPy front-end, or the file of an encoder in its runtime; behind it the network, or the head, on the training backend.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +23,8 @@ class Reference(NamedTuple):
     Attributes:
         outputs: float32 [n, width] of each requested layer.
         numerical_uncertainty: [n_edges] largest change of a logit of each synthetic waveform when the same network is
-            summed in another order (by Keras, and with BatchNormalization folded). No runtime can be expected to be
-            closer than that.
+            summed in another order (by Keras, and with BatchNormalization folded), of a run on an encoder the head
+            alone. No runtime can be expected to be closer than that.
     """
 
     outputs: list[np.ndarray]
@@ -36,8 +40,8 @@ def reference_outputs(
         run: The run.
         parity_inputs: The waveforms.
         layers: "logits", then "embedding" for an artifact with embeddings.
-        features_file: File to write the features to, `.npy` float32 [n, n_frames, n_mels, n_channels], for an artifact
-            that reads features. None: not written.
+        features_file: File to write the features to, `.npy` float32 [n, *run.input_shape], for an artifact that reads
+            features. None: not written.
 
     Returns:
         Outputs of `layers` for every waveform.
@@ -46,9 +50,9 @@ def reference_outputs(
     import torch
 
     from birdnet_fs import models
-    from birdnet_fs.frontend.in_numpy import log_mel, network_input
     from birdnet_fs.models.lowering.lower import lower
 
+    features_of = feature_function(run)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
@@ -64,7 +68,7 @@ def reference_outputs(
         )
     answers: list[list[np.ndarray]] = [[] for _ in layers]
     for start in track(range(0, len(parity_inputs.waveforms), _BATCH), "Reference", unit="batch"):
-        features = network_input(log_mel(parity_inputs.waveforms[start : start + _BATCH], run.frontend), run.frontend)
+        features = features_of(parity_inputs.waveforms[start : start + _BATCH])
         if kept is not None:
             kept[start : start + _BATCH] = features
         with torch.inference_mode():
@@ -79,6 +83,25 @@ def reference_outputs(
     outputs = [np.concatenate(rows) for rows in answers]
     numerical_uncertainty = np.max([np.abs(rows - outputs[0][: len(EDGE_NAMES)]).max(axis=1) for rows in again], axis=0)
     return Reference(outputs, numerical_uncertainty)
+
+
+def feature_function(run: Run) -> Callable[[np.ndarray], np.ndarray]:
+    """What the network of a run reads: waveforms float32 [n, n_samples] -> features float32 [n, *run.input_shape].
+
+    UserErrors of `open_features` are passed on where the encoder of the run was moved or has changed.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The function: the front-end, or the encoder of the run in its runtime.
+    """
+    from birdnet_fs.inference.encoder_features import open_features
+    from birdnet_fs.inference.engine import network_features
+
+    if run.experiment.model.encoder:
+        return open_features(run).features
+    return functools.partial(network_features, spec=run.frontend)
 
 
 def calibration_features(run: Run, parity_inputs: ParityInputs, file: Path) -> None:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.text import escaped
+from birdnet_fs.export.encoder_part import encoder_part
 from birdnet_fs.export.spec import ExportSpec
+from birdnet_fs.export.targets import check_encoder
 from birdnet_fs.export.targets.table import BIRDNET_30, TARGETS, InputContract, Target
 from birdnet_fs.schema import networks
 
@@ -91,7 +93,11 @@ def export_spec(
     contract = input_contract(row, run.frontend)
     if contract is None:  # unreachable: check_target raises for such a run
         raise RuntimeError(name)
-    batch = 1 if _loops(run, row) else contract.batch
+    if (part := encoder_part(run)) is not None:
+        check_encoder.check_options(part, input=input, precision=precision, any_batch=any_batch)
+        batch = part.batch
+    else:
+        batch = 1 if _loops(run, row) else contract.batch
     if any_batch and batch == 1:
         if contract.sample_rate_hz and not contract.accepts_batch_of_one:
             raise UserError(
@@ -123,7 +129,9 @@ def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str
         UserError: The target cannot load the run or would misread it. The message holds the requirement, the property
             of the run and the nearest setting that works.
     """
-    row = target_by_name(name)
+    row, part = target_by_name(name), encoder_part(run)
+    if part is not None:
+        check_encoder.check_encoder(name, row, part)
     contract = input_contract(row, run.frontend)
     if contract is None:
         raise UserError(_why_input_differs(name, row, run))
@@ -135,11 +143,13 @@ def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str
         )
     if contract.batch is None and not contract.accepts_batch_of_one and _loops(run, row):
         raise UserError(_no_batch(name, run))
+    if part is not None:
+        check_encoder.check_batch(name, contract, part)
     if embeddings and contract.embeddings:
         _check_width(name, contract, run)
     if row.by_scientific_name:
         _check_names(name, run)
-    warnings = []
+    warnings = check_encoder.remarks(part) if part is not None else []
     commas = [one for one in run.classes if "," in one or '"' in one]
     if row.plain_commas and commas:
         warnings.append(
@@ -228,6 +238,11 @@ def _check_width(name: str, contract: InputContract, run: "Run") -> None:
     width = _embedding_width(run)
     if width == contract.embeddings:
         return
+    if run.experiment.model.encoder:
+        raise UserError(
+            f"{name} reads embeddings of {contract.embeddings:,} numbers from a model for {contract}; those of the "
+            f"encoder have {width:,}. Export without --embeddings."
+        )
     fitting = ", ".join(n for n in networks.names() if networks.embedding_width(n) == contract.embeddings)
     raise UserError(
         f"{name} reads embeddings of {contract.embeddings:,} numbers from a model for {contract}; those of "
@@ -263,6 +278,8 @@ def _embedding_width(run: "Run") -> int:
     from birdnet_fs import models
     from birdnet_fs.runs.run import build_network
 
+    if run.experiment.model.encoder:
+        return run.input_shape[-1]
     return int(models.with_outputs(build_network(run.experiment, len(run.classes)), ["embedding"]).output.shape[-1])
 
 

@@ -45,6 +45,7 @@ EVALUATION = (
     "Samples",
     "Percentage (%)",
 )
+NO_FILTER_HZ = (0, 15_000)
 PI_NAME = "BirdNET_GLOBAL_6K_V2.4_Model_FP16"  # the only model that BirdNET-Pi opens with 48 kHz and 3 s
 
 
@@ -67,24 +68,29 @@ def analyzer(artifact: Path, run: Run) -> list[Path]:
     stem, experiment = artifact.with_suffix(""), run.experiment
     training, spec = experiment.training, run.frontend
     hop_s = experiment.data.segment_hop_s or spec.segment_s
-    settings = {  # only settings with the same meaning there
+    # an encoder of another project sees all frequencies: the limits of that program for "no filter"
+    low_hz, high_hz = NO_FILTER_HZ if experiment.model.encoder else (round(spec.fmin_hz), round(spec.fmax_hz))
+    settings: dict[str, object] = {  # only settings with the same meaning there
         "Classifier name": stem.name,
         "Model formats": "tflite",
         "Model save mode": "replace",
-        "Bandpass filter minimum": round(spec.fmin_hz),
-        "Bandpass filter maximum": round(spec.fmax_hz),
+        "Bandpass filter minimum": low_hz,
+        "Bandpass filter maximum": high_hz,
         "Audio speed": 1.0,
         "Crop overlap": max(0.0, spec.segment_s - hop_s),
-        "Epochs": training.epochs,
-        "Batch size": training.batch_size,
-        "Learning rate": training.learning_rate,
-        "Dropout": experiment.model.dropout,
-        "Weight decay": training.optimizer.weight_decay,
-        "Use label smoothing": training.loss.label_smoothing > 0,
-        "Use mixup": experiment.augmentation.mixup.p > 0,
-        "Use focal loss": training.loss.name == "focal",
-        "Focal loss gamma": training.loss.focal_gamma,
     }
+    if not experiment.model.encoder:  # heads on encoders are fitted in other ways
+        settings |= {
+            "Epochs": training.epochs,
+            "Batch size": training.batch_size,
+            "Learning rate": training.learning_rate,
+            "Dropout": experiment.model.dropout,
+            "Weight decay": training.optimizer.weight_decay,
+            "Use label smoothing": training.loss.label_smoothing > 0,
+            "Use mixup": experiment.augmentation.mixup.p > 0,
+            "Use focal loss": training.loss.name == "focal",
+            "Focal loss gamma": training.loss.focal_gamma,
+        }
     files = [_table(stem, ".birdnet.train-params.csv", [("Parameter", "Value"), *settings.items()])]
     if (run.path / PARTITION).is_file():
         files.append(_table(stem, "_sample_counts.csv", [("Label", "Count"), *_sample_counts(run)]))

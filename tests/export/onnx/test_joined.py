@@ -3,50 +3,35 @@
 import dataclasses
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import foreign_encoders
-import keras
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import tolerances
+from joined_heads import make_run, peaked, scores, windows
 from onnx import TensorProto, helper, numpy_helper, parser, version_converter
+from scipy.special import expit
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.encoders.cards import CARDS, EncoderCard
 from birdnet_fs.encoders.open import normalized
 from birdnet_fs.export.onnx import joined
 from birdnet_fs.export.onnx.precision import join_models
-from birdnet_fs.models.lowering.lower import as_module
 
 N_CLASSES = 3
-SMALL = EncoderCard("small", "small", ("onnx",), 1600, 2.0, 64)
-
-
-def peaked(card: EncoderCard) -> EncoderCard:
-    return dataclasses.replace(card, name=f"{card.name}_peak", normalization="peak_0.25")
+SMALL = EncoderCard("small", "small", ("onnx",), 1600, 2.0, 64, embedding="embedding")
 
 
 def kernel(width: int) -> np.ndarray:
     return np.random.default_rng(5).normal(0, 3 / width**0.5, (width, N_CLASSES)).astype(np.float32)
 
 
-def windows(n: int, n_samples: int) -> np.ndarray:
-    """Slow sines of different levels, some far from zero, and a constant window, float32 [n, n_samples]."""
-    random = np.random.default_rng(4)
-    phase = np.linspace(0, 9, n_samples) * random.uniform(0.3, 1, (n, 1))
-    level, offset = 10.0 ** random.uniform(-3, -0.5, (n, 1)), random.choice([0, 0.4], (n, 1))
-    rows = level * np.sin(phase) + offset + 0.01 * level * random.standard_normal((n, n_samples))
-    rows[1] = 0.1
-    return rows.astype(np.float32)
-
-
 def expected(card: EncoderCard, waveforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and transformed embeddings in float64, by the stand-in's own formula."""
+    """Probabilities and embeddings of `head_of` in float64, by the stand-in's own formula."""
     embeddings = np.sqrt(foreign_encoders.embedding(normalized(waveforms, card.normalization), card.width))
-    return 1 / (1 + np.exp(-embeddings @ kernel(card.width).astype(np.float64))), embeddings
+    return expit(embeddings @ kernel(card.width).astype(np.float64)), embeddings
 
 
 def head_of(width: int, opset: int = 20) -> onnx.ModelProto:
@@ -91,7 +76,12 @@ CASES = {  # name: (card, batch, options of the stand-in, shape of its input)
     "one_peak": (peaked(SMALL), 1, {"batch": 1}, None),
     "channel": (peaked(SMALL), None, {}, ["batch", 1, 3200]),  # BirdAVES and others
     "alone": (SMALL, 1, {"batch": 1}, [3200]),
-    "odd_names": (SMALL, None, {"outputs": ("label:embeddings", "embedding:predictions")}, None),
+    "odd_names": (
+        dataclasses.replace(SMALL, embedding="predictions"),
+        None,
+        {"outputs": ("label:embeddings", "embedding:predictions")},
+        None,
+    ),
 }
 
 
@@ -135,22 +125,14 @@ def test_an_operator_set_that_cannot_be_raised_is_refused(tmp_path: Path) -> Non
         joined.with_same_opset(model, model, "encoder.onnx")
 
 
-def test_a_job_writes_the_precisions_or_the_reason(monkeypatch, tmp_path: Path) -> None:
-    card = peaked(SMALL)
-
-    def open_head(job):  # of a run without a folder
-        features = keras.Input((card.width,), name="features")
-        embedding = keras.layers.Lambda(keras.ops.sqrt, name="embedding")(features)
-        dense = keras.layers.Dense(N_CLASSES, use_bias=False, name="logits")
-        model = keras.Model(features, [dense(embedding), embedding])
-        dense.set_weights([kernel(card.width)])
-        spec = SimpleNamespace(sample_rate_hz=card.sample_rate_hz, segment_s=card.segment_s)
-        return SimpleNamespace(frontend=spec, activation="sigmoid", classes=("a", "b", "c")), as_module(model)
-
-    monkeypatch.setattr(joined, "open_head", open_head)
+def test_a_job_writes_the_precisions_or_the_reason(tmp_path: Path) -> None:
+    card, encoder = peaked(SMALL), tmp_path / "encoder.onnx"
+    foreign_encoders.write_onnx(encoder, card.n_samples, card.width)
     (tmp_path / "card.json").write_text(json.dumps(card.to_json()))
+    run = make_run(tmp_path / "run", encoder, str(tmp_path / "card.json"))
     job = {
-        "encoder": str(foreign_encoders.write_onnx(tmp_path / "encoder.onnx", card.n_samples, card.width)),
+        "run": str(run.path),
+        "encoder": str(encoder),
         "card": str(tmp_path / "card.json"),
         "formats": ["onnx"],
         "precisions": ["fp32", "fp16", "dynamic", "int8"],
@@ -161,7 +143,8 @@ def test_a_job_writes_the_precisions_or_the_reason(monkeypatch, tmp_path: Path) 
     }
     joined.run_job(job)
     waveforms = windows(6, card.n_samples)
-    wanted = expected(card, waveforms)
+    logits, embeddings = scores(run, card, waveforms)
+    wanted = expit(logits), embeddings
     for precision in ("fp32", "fp16", "dynamic"):
         for found, other in zip(answers(tmp_path / f"{precision}.onnx", waveforms, 3), wanted, strict=True):
             limit = tolerances.JOINED_STAND_IN if precision == "fp32" else tolerances.EXPORT_INT8_CHANCE
