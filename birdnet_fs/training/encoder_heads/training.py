@@ -88,8 +88,8 @@ def train_head(
     data_of_head = dataclasses.replace(whole, features=whole.features[:, : features.width])
     fitted = fit_head(data_of_head, experiment, parts.classes)
     if features.own.columns:
-        own = whole.features[:, features.width :]
-        fitted = blend_own_scores(fitted, data_of_head, own, features.own.classes, experiment)
+        own_logits = whole.features[:, features.width :]
+        fitted = blend_own_scores(fitted, data_of_head, own_logits, features.own.classes, experiment)
     for remark in fitted.remarks:
         say(remark)
     if parts.val:
