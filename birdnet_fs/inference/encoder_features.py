@@ -21,7 +21,9 @@ from birdnet_fs.core.text import escaped
 from birdnet_fs.data.windows import clip_rule, pad_to
 from birdnet_fs.encoders.cards import EncoderCard, card_from_json
 from birdnet_fs.encoders.labels import NO_CLASSES, OwnClasses, labels_file, own_classes, read_labels
+from birdnet_fs.encoders.open import Encoder
 from birdnet_fs.encoders.reference import EncoderReference, encoder_paths, place_of, read_encoders
+from birdnet_fs.encoders.tokens import open_tokens
 from birdnet_fs.inference.embedder import EmbedderFacts, WindowEmbedder, embedder_facts, open_embedder
 from birdnet_fs.runs.run import Run
 
@@ -36,6 +38,7 @@ class EncoderFeatures:
         cards: Card of each, "" = found by its content.
         combine: "concatenate" or "average" (encoders of one width).
         threads: CPU threads of the runtimes; 0 = they decide.
+        n_tokens: Tokens of a window, for a head that attends over them, of a single encoder; 0 = its embedding.
         own: The encoder's own scores behind the embedding, as logits, of a single encoder. Default: none.
     """
 
@@ -45,6 +48,7 @@ class EncoderFeatures:
     combine: str = "concatenate"
     threads: int = 0
     own: OwnClasses = NO_CLASSES
+    n_tokens: int = 0
 
     @property
     def sample_rate_hz(self) -> int:
@@ -63,7 +67,9 @@ class EncoderFeatures:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of the features of a window: (width,), the own scores included."""
+        """Shape of the features of a window: (width,), the own scores included, or (n_tokens, width)."""
+        if self.n_tokens:
+            return (self.n_tokens, self.width)
         return (self.width + len(self.own.columns),)
 
     @property
@@ -76,7 +82,12 @@ class EncoderFeatures:
     def identity(self) -> str:
         """Text that changes when a feature does."""
         columns = ",".join(map(str, self.own.columns))
-        parts = [self.combine, *(each.identity for each in self.facts), *([columns] if columns else [])]
+        parts = [
+            self.combine,
+            *(each.identity for each in self.facts),
+            *([columns] if columns else []),
+            *(["tokens"] if self.n_tokens else []),
+        ]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     @functools.cached_property
@@ -84,6 +95,10 @@ class EncoderFeatures:
         """The encoders, opened."""
         pairs, scores = zip(self.places, self.cards, strict=True), bool(self.own.columns)
         return tuple(open_embedder(place, card, threads=self.threads, scores=scores) for place, card in pairs)
+
+    @functools.cached_property
+    def _tokens(self) -> Encoder:
+        return open_tokens(self.places[0], self.cards[0], threads=self.threads)
 
     def features(self, waveforms: np.ndarray) -> np.ndarray:
         """Embed windows.
@@ -94,6 +109,8 @@ class EncoderFeatures:
         Returns:
             float32 [n, *input_shape]. A UserError of an encoder is passed on: a shape or sample that cannot be used.
         """
+        if self.n_tokens:
+            return self._tokens.embed(waveforms).reshape(len(waveforms), *self.input_shape)
         if self.own.columns:
             [embedder] = self.embedders
             if embedder.embed_and_score is not None:  # always: it was opened with scores
@@ -156,8 +173,21 @@ def features_of_settings(model: schema.Model, classes: Sequence[str] = (), *, th
         raise UserError(
             "model.encoder_head.combine=average needs encoders of one width; use concatenate. Received: " + widths
         )
+    n_tokens = _n_tokens(found) if model.head == "attentive" else 0
     own = _own_classes(found, model, classes) if classes and model.encoder_head.own_scores != "none" else NO_CLASSES
-    return EncoderFeatures(found, tuple(map(Path, paths)), tuple(cards), combine, threads, own)
+    return EncoderFeatures(found, tuple(map(Path, paths)), tuple(cards), combine, threads, own, n_tokens)
+
+
+def _n_tokens(found: Sequence[EmbedderFacts]) -> int:
+    """Tokens of the one encoder."""
+    card = found[0].described
+    if len(found) > 1 or card is None or not card.tokens:
+        names = ", ".join(each.name for each in found)
+        raise UserError(
+            "model.head=attentive needs one encoder with tokens, an embedding for each step in time (card perch_v2); "
+            f"use another head. Received: {names}"
+        )
+    return card.tokens[0]
 
 
 def _own_classes(found: Sequence[EmbedderFacts], model: schema.Model, classes: Sequence[str]) -> OwnClasses:
@@ -205,7 +235,8 @@ def open_features(run: Run, *, threads: int = 0, own_scores: bool = True) -> Enc
     if not own_scores:
         about = dataclasses.replace(about, own_classes=(), own_columns=())
     own = OwnClasses(about.own_classes, about.own_columns, ())
-    return EncoderFeatures(found, places, cards, run.experiment.model.encoder_head.combine, threads, own)
+    n_tokens = about.input_shape[0] if len(about.input_shape) == 2 else 0
+    return EncoderFeatures(found, places, cards, run.experiment.model.encoder_head.combine, threads, own, n_tokens)
 
 
 def references(features: EncoderFeatures) -> Sequence[EncoderReference]:

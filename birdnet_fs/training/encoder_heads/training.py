@@ -85,7 +85,7 @@ def train_head(
         f"{len(parts.classes)} classes"
     )
     whole = head_data(encoded, targets)
-    data_of_head = dataclasses.replace(whole, features=whole.features[:, : features.width])
+    data_of_head = dataclasses.replace(whole, features=whole.features[..., : features.width])
     fitted = fit_head(data_of_head, experiment, parts.classes)
     if features.own.columns:
         own_logits = whole.features[:, features.width :]
