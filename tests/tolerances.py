@@ -28,6 +28,7 @@ ENCODER_STAND_IN = 3e-5  # relative to the largest value: float32 sums of 3,000 
 INNER_PRODUCTS = 1e-5  # relative to the product of the lengths: float32 sums of up to 1,024 terms in any order
 JOINED_STAND_IN = 1e-4  # relative to the largest value: a stand-in, and the square root of an embedding near 0
 STORED_HEAD = 1e-5  # probabilities: float32 embeddings kept and the same head, in batches of other sizes
+FLOAT16_COSINE = 2e-3  # cosine of embeddings that are rounded to 11 bits, each value by 5e-4 of itself
 
 # export
 EXPORT_READER_FEATURES = 2e-4  # float64 NumPy against the package's blocked float32 FFT, relative to the largest value

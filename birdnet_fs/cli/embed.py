@@ -27,6 +27,14 @@ def embed(
     shard: Annotated[
         str, typer.Option(help="k/n: embed every n-th recording from number k on, k in 0..n-1 (cluster arrays).")
     ] = "0/1",
+    to: Annotated[
+        str,
+        typer.Option(
+            help="Also write STORE/exports, in formats separated by commas: csv (recording, start_s, end_s, e0, e1, "
+            "...), parquet (the same, embedding as a list of float32), npy (an array [windows, width], and "
+            "windows.csv), hoplite (a database of perch-hoplite 1.0.2, float16; needs usearch)."
+        ),
+    ] = "",
     batch_size: Annotated[int, typer.Option("--batch_size", help="Windows per call.")] = 16,
     threads: Annotated[int, typer.Option(help="CPU threads of the encoder; 0 = default of the runtime.")] = 0,
 ) -> None:
@@ -36,6 +44,8 @@ def embed(
     with the reason in OUTPUT/ledger.csv. The exit status is 1 when no recording could be embedded.
     """
     place, of = _shard(shard)
+    if to and of > 1:
+        raise UserError("--to exports a whole store; give it when all shards are done, without --shard.")
     from birdnet_fs.core.progress import say
 
     # the processes of an array write other parts of one store at the same time
@@ -43,13 +53,18 @@ def embed(
     with folder_lock(whole if of == 1 else whole.with_name(f"{whole.name}.shard-{place}-of-{of}")):
         from birdnet_fs.inference.embedder import open_embedder
         from birdnet_fs.search.embed_recordings import embed_recordings
+        from birdnet_fs.search.exports import check_exports, export_store
+        from birdnet_fs.search.store import open_store
 
+        formats = check_exports(to)
         embedder = open_embedder(encoder, card, threads=threads)
         if embedder.license:
             say(f"{embedder.name}: license {embedder.license}.")
         ledger = embed_recordings(
             embedder, inputs, output, overlap_s=overlap, dtype=dtype, batch_size=batch_size, shard=(place, of)
         )
+        for name in formats:
+            say(f"export: {export_store(open_store(output), name)}")
     counts = ledger.counts()
     if counts["partial"] or counts["quarantined"]:
         say(ledger.summary())

@@ -19,7 +19,10 @@ STRATEGY = "top-quantile"
 
 @locked("output")
 def search(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a store (birdnet-fs embed).")],
+    store: Annotated[
+        Path,
+        typer.Argument(metavar="STORE", help="Folder of a store (birdnet-fs embed), or a database of perch-hoplite."),
+    ],
     queries: Annotated[
         list[str] | None,
         typer.Argument(
@@ -47,8 +50,13 @@ def search(
         typer.Option(help="Table of labels; its windows are not chosen by --next again. May be repeated."),
     ] = None,
     encoder: Annotated[
-        Path | None, typer.Option(help="Encoder of the store, if it is no longer at the path that the store names.")
+        Path | None,
+        typer.Option(
+            help="Encoder of the store, if it is no longer at the path that the store names, or if a database of "
+            "perch-hoplite does not name it."
+        ),
     ] = None,
+    card: Annotated[str, typer.Option(help="Card of --encoder; default: found by content.")] = "",
     recordings: Annotated[
         Path | None,
         typer.Option(help="Folder that was embedded, to cut clips from; without it, there are no clips and no page."),
@@ -77,14 +85,14 @@ def search(
     check_exists(**{"--recordings": recordings})
     from birdnet_fs.core.progress import say
     from birdnet_fs.search import neighbors, results
+    from birdnet_fs.search.open_any_store import open_any_store
     from birdnet_fs.search.queries import read_queries
-    from birdnet_fs.search.store import open_store
 
     table = output / (results.NEXT_TABLE if next_ else results.TABLE)
     if not overwrite:
         results.refuse_labeled(table)
     asked = read_queries(queries or [])
-    opened = open_store(store)
+    opened = open_any_store(store, encoder=encoder, card=card)
     if next_:
         found = _next(opened, asked, next_, by, labeled or [], recordings, encoder, threads)
     else:

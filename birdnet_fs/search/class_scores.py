@@ -31,6 +31,8 @@ def open_store_head(header: StoreHeader, run: Path, *, threads: int = 0) -> Enco
     Raises:
         UserError: The head reads the embeddings of another encoder or of several, or more than embeddings.
     """
+    if not header.identity:
+        raise UserError("This database does not name its encoder; give the file that it was made with: --encoder FILE.")
     head = open_head(load_run(run), threads=threads)
     shown, encoder = escaped(run), head.encoders.encoders[0]
     if head.identity_of_encoder != header.identity:

@@ -78,6 +78,8 @@ def open_store_encoder(header: StoreHeader, *, encoder: Path | None = None, thre
     Raises:
         UserError: There is no file at the path, or it is another encoder.
     """
+    if not header.identity:
+        raise UserError("This database does not name its encoder; give the file that it was made with: --encoder FILE.")
     path = Path(header.path) if encoder is None else encoder
     if not path.exists():
         raise UserError(

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numba
 import numpy as np
@@ -24,8 +24,21 @@ _inlined = numba.njit(**OPTIONS)
 _lock = threading.Lock()
 
 
+class Rows(Protocol):
+    """Embeddings [n, width] that are read when they are indexed: a mapped array, or an index file."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float16 or float32."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> np.ndarray: ...
+
+
 def largest_inner_products(
-    blocks: Sequence[np.ndarray], queries: np.ndarray
+    blocks: Sequence[Rows], queries: np.ndarray
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Largest inner product of every row with any query, in float32.
 
@@ -57,7 +70,7 @@ def largest_inner_products(
     return found, which
 
 
-def norms(blocks: Sequence[np.ndarray]) -> NDArray[np.float32]:
+def norms(blocks: Sequence[Rows]) -> NDArray[np.float32]:
     """Euclidean length of every row, summed in float32.
 
     Args:
@@ -85,7 +98,7 @@ def widen(rows: np.ndarray) -> NDArray[np.float32]:
     return wide
 
 
-def widened(blocks: Sequence[np.ndarray]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def widened(blocks: Sequence[Rows]) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Embeddings as float32, ROWS at a time.
 
     Args:
@@ -101,7 +114,7 @@ def widened(blocks: Sequence[np.ndarray]) -> Iterator[tuple[int, NDArray[np.floa
         first += len(block)
 
 
-def _for_each_piece(blocks: Sequence[np.ndarray], work: Callable[[np.ndarray, slice], None]) -> None:
+def _for_each_piece(blocks: Sequence[Rows], work: Callable[[np.ndarray, slice], None]) -> None:
     """Call `work` with ROWS rows and their place among all rows, in several threads."""
     firsts = np.cumsum([0, *map(len, blocks)]).tolist()
     pieces = [

@@ -19,6 +19,7 @@ import numpy as np
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.text import escaped
+from birdnet_fs.search.inner_products import Rows, widened
 
 STORE, PARTS = "store.json", "parts"
 FORMAT = 2  # 1 had no norms, and no hashes of the recordings
@@ -93,7 +94,7 @@ class Store:
     recording: np.ndarray
     start_s: np.ndarray
     end_s: np.ndarray
-    blocks: tuple[np.ndarray, ...]
+    blocks: tuple[Rows, ...]
     norms: np.ndarray
 
     def __len__(self) -> int:
@@ -116,6 +117,20 @@ class Store:
             here = which == index
             found[here] = self.blocks[index][wanted[here] - firsts[index]]
         return found
+
+
+def valid_blocks(store: Store) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The windows of a store without those of recordings that were embedded again later, block by block.
+
+    Args:
+        store: The store.
+
+    Yields:
+        Numbers of windows [n] and their embeddings float32 [n, width], in the order of the store.
+    """
+    for first, rows in widened(store.blocks):
+        valid = store.recording[first : first + len(rows)] >= 0
+        yield np.flatnonzero(valid) + first, rows[valid]
 
 
 def read_header(path: Path) -> StoreHeader:
