@@ -12,6 +12,7 @@ from installed import need
 
 ROOT = Path(__file__).parents[1]
 SPECIES = ("Junco hyemalis", "Melozone crissalis", "Spinus psaltria")
+MORE = ("Passer domesticus", "Poecile rufescens")
 
 need("ai_edge_litert")
 
@@ -47,6 +48,10 @@ def test_the_commands_lead_from_five_clips_to_a_device(shared_data: Path, tmp_pa
             (tmp_path / "season" / place.name).symlink_to(place)
         if name == SPECIES[0]:
             (tmp_path / "season" / "example.ogg").symlink_to(files[5])
+    for name in MORE:
+        (tmp_path / "more" / name).mkdir(parents=True)
+        for row in [row for row in rows if row["label"] == name and row["set"] == "birds10"][:5]:
+            (tmp_path / "more" / name / row["filename"]).symlink_to(shared_data / "audio" / row["filename"])
     quiet = [row["filename"] for row in rows if row["set"] == "jura24h"][:6]
     for name in quiet:
         (tmp_path / "background" / name).symlink_to(shared_data / "audio" / name)
