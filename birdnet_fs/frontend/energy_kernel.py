@@ -50,7 +50,7 @@ def energy_loop(
     Band m is the sum over j of weights[offset[m] + j] * 4 |bin begin[m] + j| ** 2.
 
     Args:
-        waveform: float32 or float64 [n_samples].
+        waveform: [n_samples], in the precision of the FFT.
         indices: int64 [n], increasing indices of the frames.
         pad: Number of samples of padding before and after the waveform.
         reflect: Whether the padding is the reflected waveform; otherwise zeros.

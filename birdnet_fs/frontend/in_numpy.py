@@ -211,8 +211,7 @@ def _transform(
     from birdnet_fs.frontend.kernels import kernels
 
     spec = definition.spec
-    if dtype == "float32":
-        waveform = waveform.astype(np.float32, copy=False)
+    waveform = waveform.astype(dtype, copy=False)
     least, energy = np.zeros((2, len(out)), np.float32)
     kernels().energies(
         waveform, indices, definition.pad, spec.pad_mode == "reflect", spec.hop_length, LANES,

@@ -120,7 +120,7 @@ def _compiled() -> Kernels:
             waveform, index, n, flag, n, numba.uint64,
             real[::1], unsigned, unsigned, real[:, ::1], *banded, f4[::1], f4[:, ::1], f4[::1], f4[::1],
         )
-        for waveform, real in ((single, f4), (single, f8), (double, f8))
+        for waveform, real in ((single, f4), (double, f8))
     ]  # fmt: skip
     return Kernels(
         compile_cached(energy_loop, energies),

@@ -2,11 +2,11 @@
 
 import os
 
-import librosa
 import numpy as np
 import pytest
 import soundfile as sf
 import tolerances
+import uncompiled_librosa as librosa
 from audio_files import RATE, chirps, write
 
 from birdnet_fs.audio import read as audio

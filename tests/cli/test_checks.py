@@ -81,12 +81,15 @@ WRONG = [
     ("ensemble run -o e", "needs two runs or more"),
     ("ensemble run run2 -o file", "file is a file"),
     # experiments: train, tune, cv, show
-    ("train nowhere.py:aviary", "there is no file 'nowhere.py'"),
+    ("train config.py:aviary", "there is no file 'config.py' here. `birdnet-fs init` writes"),
+    ("train broken.py:aviary", "broken.py could not be run as Python: NameError"),
     ("train experiments.py:avairy", "Did you mean 'aviary'?"),
     ("train experiments.py", "The experiment is missing"),
     (f"train {X} data.root=nowhere", "Received: 'nowhere'"),
     (f"train {X} {HERE} data.table=nowhere.csv", "data.table must be a file"),
     (f"train {X} {HERE} training.epoch=3", "Did you mean 'training.epochs'?"),
+    (f"train {X} {HERE} quick=1", "quick must be true or false. Received: '1'"),
+    (f"train {X} {HERE} --epochs 3", "No such option: --epochs. See birdnet-fs train --help."),
     (f"train {X} {HERE} training.epochs=0", "training.epochs must be 1 or more"),
     (f"train {X} {HERE} training.epochs=1e9", "training.epochs must be 100000 or less"),
     (f"train {X} {HERE} model=cnn/smal", "Did you mean 'cnn/small'?"),
@@ -101,6 +104,7 @@ WRONG = [
     (f"tune {X} {HERE} --workers 0", "--workers"),
     ("tune experiments.py:my_recordings data.root=recordings -o file", "file is a file"),
     (f"cv {X} {HERE} data.table= --seeds a", "--seeds must be whole numbers"),
+    (f"cv {X} {HERE} data.table= --seeds ,", "--seeds must be whole numbers separated by commas"),
     (f"cv {X} {HERE} data.table= --ensemble median", "--ensemble must be one of"),
     (f"cv {X} {HERE} data.table= --fold 0 --ensemble mean", "--ensemble needs all folds"),
     (f"cv {X} data.root=nowhere", "Received: 'nowhere'"),
@@ -173,6 +177,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     (folder / "linked" / "export").symlink_to(folder / "recordings")
     for name in ("file", "bare.tflite", "bare.onnx"):
         (folder / name).write_text("x")
+    (folder / "broken.py").write_text("oops\n")
     (folder / "taken").mkdir()
     (folder / "taken" / "config.py").write_text("")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

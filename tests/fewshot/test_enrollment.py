@@ -5,11 +5,11 @@ import dataclasses
 import itertools
 
 import keras
-import librosa
 import numpy as np
 import pytest
 import soundfile as sf
 import tolerances
+import uncompiled_librosa as librosa
 from safetensors.numpy import load_file, save_file
 
 from birdnet_fs import schema

@@ -2,9 +2,9 @@
 
 import warnings
 
-import librosa
 import numpy as np
 import pytest
+import uncompiled_librosa as librosa
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend.empty_bands import check_bands, empty_bands, smallest_n_fft

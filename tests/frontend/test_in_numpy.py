@@ -18,10 +18,11 @@ ALL = pytest.mark.parametrize("spec", PRESETS.values(), ids=PRESETS)
 
 @pytest.mark.shared
 @ALL
-def test_real_segments_agree_with_librosa_in_decibels(spec, shared_data):
+@pytest.mark.parametrize("n", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_real_segments_agree_with_librosa_in_decibels(spec, n, shared_data):
     bare, unit = only_decibels(spec)
     # 1 s of each, since librosa is slow; benchmarks/frontend.py --parity compares whole segments
-    segments = reference.real_segments(shared_data, 200, sample_rate_hz=spec.sample_rate_hz, duration_s=1.0)
+    segments = reference.real_segments(shared_data, n, sample_rate_hz=spec.sample_rate_hz, duration_s=1.0)
     for segment in segments:
         difference = np.abs(log_mel(segment, bare)[0] - reference.decibels(segment, bare)).max() * unit
         assert difference <= tolerances.FRONTEND_DB

@@ -1,9 +1,9 @@
 """Windows and band matrices against librosa, and resize weights against linear interpolation."""
 
-import librosa
 import numpy as np
 import pytest
 import tolerances
+import uncompiled_librosa as librosa
 
 from birdnet_fs.frontend.matrices import hann, linear_matrix, mel_matrix, resize_weights
 

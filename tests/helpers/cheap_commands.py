@@ -44,7 +44,9 @@ def run(arguments: list[str]) -> dict:
 
 
 if __name__ == "__main__":
-    # modules that most verbs use and that are light are imported once
+    # modules that most verbs use and that are light are imported once, those of the command line by a wrong command
+    import contextlib
+
     import birdnet_fs.cli.experiment
     import birdnet_fs.export.targets.check
     import birdnet_fs.inference.describe
@@ -53,4 +55,8 @@ if __name__ == "__main__":
     import birdnet_fs.runs.ensemble  # noqa: F401
     from birdnet_fs.cli.main import main
 
+    sys.argv = ["birdnet-fs", "models", "--classes", "0"]
+    with contextlib.suppress(SystemExit):
+        main()
+    assert not [module for module in HEAVY if module in sys.modules]
     json.dump([run(arguments) for arguments in json.load(sys.stdin)], sys.stdout)

@@ -27,10 +27,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 MODULES = {
-    "torch": ("keras", "numba", "soundfile", "matplotlib.pyplot", "jinja2", "typer"),
+    "torch": (
+        "keras", "numba", "soundfile", "matplotlib.pyplot", "jinja2",
+        "typer", "pydantic.fields", "pydantic.type_adapter",  # typer imports them when it parses arguments
+    ),
     "tensorflow": ("tensorflow.lite.python.lite", "keras"),
     "": ("numpy", "soundfile", "soxr", "ai_edge_litert.interpreter"),  # onnxruntime would start a thread
-}
+}  # fmt: skip
 SURVIVING = ("jemalloc_bg_thd",)  # threads that a library starts again in a forked process
 POLL_S = 2.0  # how often a server looks whether its tests are still running
 folder: Path | None = None  # of the servers' sockets, set by conftest.py; without it every process is a new one

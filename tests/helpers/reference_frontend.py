@@ -7,11 +7,11 @@ import dataclasses
 import math
 from pathlib import Path
 
-import librosa
 import numpy as np
 import soundfile
 import soxr
 import torch
+import uncompiled_librosa as librosa
 
 
 def only_decibels(spec):

@@ -1,9 +1,9 @@
 """Stretch and pitch shift against tones and sweeps made at the speed and pitch they should have, and librosa."""
 
-import librosa
 import numpy as np
 import pytest
 import tolerances
+import uncompiled_librosa as librosa
 
 from birdnet_fs.batches.augment.stretch_pitch import stretch, stretch_and_shift
 

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-import librosa
 import numpy as np
 import pytest
 import soundfile
 import tolerances
 import torch
+import uncompiled_librosa as librosa
 
 from birdnet_fs.batches.augment.item_random import ItemKey
 from birdnet_fs.batches.augment.pipeline import AugmentationPipeline

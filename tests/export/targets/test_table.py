@@ -2,10 +2,10 @@
 
 import dataclasses
 
-import librosa
 import numpy as np
 import pytest
 import tolerances
+import uncompiled_librosa as librosa
 
 from birdnet_fs.export.spec import INPUTS, PRECISIONS, SUFFIXES
 from birdnet_fs.export.targets.companion_files import WRITERS
