@@ -5,7 +5,7 @@ from typing import Literal
 
 from birdnet_fs.schema.checks import check, check_largest
 
-LARGEST = {"l2": 1e6, "hidden": 8192, "n_prototypes": 64, "epochs": 100_000, "n_augmented": 100}
+LARGEST = {"l2": 1e6, "hidden": 8192, "n_prototypes": 64, "n_queries": 64, "epochs": 100_000, "n_augmented": 100}
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,13 @@ class EncoderHead:
 
     transform: Literal["auto", "none", "sqrt"] = "auto"  # sqrt: of embeddings without negative values; auto: if so
     combine: Literal["concatenate", "average"] = "concatenate"  # embeddings of several encoders
-    l2: float = 0.0  # head=linear, cosine: weight of the squared weights; 0 = chosen on grouped training folds
+    l2: float = 0.0  # head=linear: weight of half the squared weights; 0 = chosen on grouped training folds
     hidden: int = 256  # head=mlp: units of the hidden layer
     n_prototypes: int = 4  # head=probe: prototypes of a class
-    epochs: int = 150  # head=mlp, probe, attentive: passes over the training windows
-    learning_rate: float = 3e-3  # head=mlp, probe, attentive: highest rate
-    mixup: float = 0.0  # head=mlp, probe, attentive: alpha of mixup on embeddings; 0 = none
+    n_queries: int = 4  # head=attentive: learned queries, each of which pools the tokens in its own way
+    epochs: int = 50  # head=mlp, attentive: passes over the training windows
+    learning_rate: float = 1e-2  # head=mlp, attentive: highest rate, of AdamW
+    mixup: float = 0.4  # head=mlp, attentive: alpha of mixup on embeddings; 0 = none
     n_augmented: int = (
         0  # augmented copies of each training clip, embedded once and kept; by the settings of augmentation
     )
@@ -28,7 +29,7 @@ class EncoderHead:
     labels: str = ""  # file with the names of the encoder's own classes, one a line; empty = beside the encoder
 
     def __post_init__(self) -> None:
-        at_least = {"l2": 0, "hidden": 1, "n_prototypes": 1, "epochs": 1, "mixup": 0, "n_augmented": 0}
+        at_least = {"l2": 0, "hidden": 1, "n_prototypes": 1, "n_queries": 1, "epochs": 1, "mixup": 0, "n_augmented": 0}
         for name, least in at_least.items():
             check(
                 getattr(self, name) >= least,

@@ -49,3 +49,30 @@ def head_experiment(head: str, *, multi_label: bool = False, **settings: object)
         data=schema.Data(multi_label=multi_label),
         model=schema.Model(encoder="encoder.tflite", head=head, encoder_head=chosen),  # type: ignore[arg-type]
     )
+
+
+def clips_with_class_in_tokens(n_classes: int = 3, n_groups: int = 6, *, seed: int = 0) -> HeadData:
+    """Tokens of which some are marked: these carry the class of the clip, and as many others each other class.
+
+    So the mean of all tokens says nothing. One marked token says little, since its noise is large.
+
+    Args:
+        n_classes: Number of classes.
+        n_groups: Groups of each class, of two clips each.
+        seed: Of everything.
+
+    Returns:
+        Clips of one window.
+    """
+    rng = np.random.default_rng(seed)
+    width, n_carriers = 16, 5
+    labels = np.arange(n_classes * n_groups * 2) % n_classes
+    centers = 0.7 * rng.standard_normal((n_classes, width))
+    tokens = rng.standard_normal((len(labels), n_carriers * n_classes, width)).astype(np.float32)
+    for window, label in zip(tokens, labels, strict=True):
+        carried = rng.permutation(np.repeat(np.arange(n_classes), n_carriers))
+        window += centers[carried]
+        window[:, 0] = np.where(carried == label, 3, -3)
+    groups = [f"{label} {i // (2 * n_classes)}" for i, label in enumerate(labels)]
+    targets = np.eye(n_classes, dtype=np.float32)[labels]
+    return HeadData(tokens, np.arange(len(labels)), targets, groups)

@@ -37,26 +37,31 @@ class CosineLogits(layers.Layer):
     Args:
         n_classes: Columns of the kernel [width, n_classes].
         scale: Factor of the cosines, above 0.
+        bias: Whether each logit has a bias [n_classes], zeros at first. Default: False.
         **settings: Arguments of `keras.layers.Layer` (name, dtype).
     """
 
-    def __init__(self, n_classes: int, scale: float, **settings: Any) -> None:
+    def __init__(self, n_classes: int, scale: float, bias: bool = False, **settings: Any) -> None:
         super().__init__(**settings)
-        self.n_classes, self.scale = n_classes, scale
+        self.n_classes, self.scale, self.has_bias = n_classes, scale, bias
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the kernel [width, n_classes]."""
+        """Create the kernel [width, n_classes] and the bias."""
         self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], self.n_classes))
+        if self.has_bias:
+            self.bias = self.add_weight(name="bias", shape=(self.n_classes,), initializer="zeros")
 
     def call(self, x: Any) -> Any:
-        """[batch, width] -> [batch, n_classes], from -scale to scale; a vector of zeros gives zeros."""
+        """[batch, width] -> [batch, n_classes], from -scale to scale before the bias; a vector of zeros gives zeros."""
         # squares of float16 overflow, and under autocast the embedding may be float16
         x = ops.cast(x, self.compute_dtype)
-        return self.scale * ops.matmul(unit_length(x, -1), unit_length(self.kernel, 0))
+        logits = self.scale * ops.matmul(unit_length(x, -1), unit_length(self.kernel, 0))
+        return logits + self.bias if self.has_bias else logits
 
     def get_config(self) -> dict[str, Any]:
         """Arguments to create the layer again."""
-        return {**super().get_config(), "n_classes": self.n_classes, "scale": self.scale}
+        own = {"n_classes": self.n_classes, "scale": self.scale, "bias": self.has_bias}
+        return {**super().get_config(), **own}
 
 
 def unit_length(x: Any, axis: int = -1) -> Any:

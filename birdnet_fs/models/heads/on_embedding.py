@@ -13,6 +13,8 @@ from keras import layers, ops
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.models.heads.cosine import CosineLogits
+from birdnet_fs.models.heads.on_tokens import AttentionPooling, ProbeLogits
 from birdnet_fs.models.heads.prototypes import PrototypeLogits
 
 N_AXES = {1: "[batch, width]", 2: "[batch, n_tokens, width]"}
@@ -57,20 +59,21 @@ class EmbeddingTransform(layers.Layer):
 def build_encoder_head(model: schema.Model, input_shape: tuple[int, ...], n_classes: int) -> keras.Model:
     """Build a head on embeddings, with random weights.
 
-    Tokens are averaged first.
+    Heads other than "attentive" and "probe" read the mean of tokens.
 
     Args:
         model: Uses `head`, `dropout`, `logit_scale` (0 = 1), `distance`, `unknown` and `encoder_head` (`transform`:
-            "auto" counts as "none").
+            "auto" counts as "none"; `hidden`, `n_prototypes`, `n_queries`).
         input_shape: (width,) of embeddings, or (n_tokens, width).
         n_classes: Width of the logits, 1 or more.
 
     Returns:
         A Functional Keras model: features [batch, *input_shape] -> logits float32 [batch, n_classes]. Its layer
-        "embedding" gives the transformed embeddings float32 [batch, width].
+        "embedding" gives the transformed embeddings float32 [batch, width]; with the head "attentive" the tokens as
+        pooled by each query, float32 [batch, n_queries * width].
 
     Raises:
-        UserError: The head does not exist here, or the shape is no such shape.
+        UserError: The head does not exist here, the shape is no such shape, or the head needs tokens.
     """
     shape = tuple(int(n) for n in input_shape)
     if len(shape) not in N_AXES or min(shape) < 1:
@@ -99,10 +102,59 @@ def _prototypes(features: keras.KerasTensor, model: schema.Model, n_classes: int
     """Distances to one prototype of each class, and a bias of each class."""
     x = _transformed(features, model)
     scale = model.logit_scale or 1.0
-    return PrototypeLogits(n_classes, model.distance, scale, model.unknown, bias=True, dtype="float32", name="logits")(
-        x
-    )
+    logits = PrototypeLogits(n_classes, model.distance, scale, model.unknown, bias=True, dtype="float32", name="logits")
+    return logits(x)
+
+
+def _cosine(features: keras.KerasTensor, model: schema.Model, n_classes: int) -> keras.KerasTensor:
+    """Cosines to one direction of each class, and a bias of each class."""
+    x = _transformed(features, model)
+    return CosineLogits(n_classes, model.logit_scale or 1.0, bias=True, dtype="float32", name="logits")(x)
+
+
+def _mlp(features: keras.KerasTensor, model: schema.Model, n_classes: int) -> keras.KerasTensor:
+    """One hidden layer, with dropout behind it."""
+    x = layers.Dense(model.encoder_head.hidden, activation="relu", name="hidden")(_transformed(features, model))
+    x = layers.Dropout(model.dropout, name="dropout")(x)
+    return layers.Dense(n_classes, dtype="float32", name="logits")(x)
+
+
+def _probe(features: keras.KerasTensor, model: schema.Model, n_classes: int) -> keras.KerasTensor:
+    """Several prototypes of each class; of tokens, their mean is one more token."""
+    if len(features.shape) == 3:
+        tokens = _tokens(features, model)
+        mean = layers.GlobalAveragePooling1D(name="embedding")(tokens)
+        mean = layers.Reshape((1, mean.shape[1]), name="mean_token")(mean)
+        x = layers.Concatenate(axis=1, name="tokens_and_mean")([tokens, mean])
+    else:
+        x = _transformed(features, model)
+    scale, n_prototypes = model.logit_scale or 1.0, model.encoder_head.n_prototypes
+    return ProbeLogits(n_classes, n_prototypes, scale, dtype="float32", name="logits")(x)
+
+
+def _attentive(features: keras.KerasTensor, model: schema.Model, n_classes: int) -> keras.KerasTensor:
+    """Tokens pooled by learned queries, and one dense layer."""
+    if len(features.shape) != 3:
+        raise UserError(
+            "model.head=attentive needs an encoder that gives tokens, [batch, n_tokens, width]; this one gives "
+            f"{N_AXES[1]}. Set model.head=auto, linear, or probe."
+        )
+    pooling = AttentionPooling(model.encoder_head.n_queries, dtype="float32", name="embedding")
+    x = layers.Dropout(model.dropout, name="dropout")(pooling(_tokens(features, model)))
+    return layers.Dense(n_classes, dtype="float32", name="logits")(x)
+
+
+def _tokens(features: keras.KerasTensor, model: schema.Model) -> keras.KerasTensor:
+    """Layer "tokens": the transform of each token."""
+    return EmbeddingTransform(model.encoder_head.transform == "sqrt", dtype="float32", name="tokens")(features)
 
 
 # head -> function (features, settings, n_classes) that gives the logits
-HEADS = {"linear": _linear, "prototypes": _prototypes}
+HEADS = {
+    "linear": _linear,
+    "cosine": _cosine,
+    "prototypes": _prototypes,
+    "mlp": _mlp,
+    "probe": _probe,
+    "attentive": _attentive,
+}

@@ -1,8 +1,18 @@
 """Multinomial and one-vs-rest logistic regression with soft targets, masks and class weights, by L-BFGS.
 
 scikit-learn's `LogisticRegression` minimizes the same function for hard targets without masks (a test compares them);
-it takes neither soft targets nor unknown ones. The squared weights are regularized and the bias is not.
+it takes neither soft targets nor unknown ones.
+
+One-vs-rest problems have no bias: on embeddings around their mean, the boundary of each class goes through the mean of
+all clips, and the bias comes from the calibration on held-out clips (scoring.py). Measured with BirdNET V2.4 on mixed
+soundscapes, on folds of the training clips: AUROC .929 and cmAP .875 without a bias, .916 and .831 with one (the best
+regularization of each); on ten species as one-vs-rest problems .999 and .998. A softmax has a bias; its weights are the
+only ones that are not regularized.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,75 +25,104 @@ GRADIENT = 1e-4  # largest slope at the end over l2, about the largest error of 
 SMALLEST_GRADIENT = 1e-10
 
 
-def fit_logistic(
-    x: NDArray,
-    targets: NDArray,
-    weights: Doubles,
-    l2: float,
-    *,
-    multi_label: bool,
-    class_weights: NDArray | None = None,
-    start: tuple[Doubles, Doubles] | None = None,
-) -> tuple[Doubles, Doubles]:
-    """Minimize the weighted mean cross-entropy plus l2 / 2 x the squared weights.
+@dataclass(frozen=True, eq=False)
+class CrossEntropy:
+    """Weighted mean cross-entropy of rows, with its slope; only classes with a positive are in it.
 
-    With `multi_label`, each class is a problem of its own: the mean over the rows whose target of this class is known.
-    Otherwise targets below 0 count as 0.
+    Args:
+        targets: [n, n_classes], 0..1; below 0 = unknown.
+        weights: Weight of each row [n], 0 or more.
+        multi_label: Sigmoid for each class, else one softmax.
+        class_weights: [n_classes], factor of the loss of the positives of each class. None: 1.
+        present: Whether each class has a positive [n_classes].
+    """
+
+    targets: NDArray
+    weights: Doubles
+    multi_label: bool
+    class_weights: NDArray | None
+    present: NDArray
+
+    @property
+    def fits_bias(self) -> bool:
+        """Whether the bias is fitted with the weights: of a softmax only."""
+        return not self.multi_label
+
+    @cached_property
+    def bias_of_absent(self) -> Doubles:
+        """-log(n + 1) for n rows with a known target [n_classes]: about the logit of one positive in n + 2."""
+        return -np.log((self.targets >= 0).sum(0) + 1.0)
+
+    @cached_property
+    def _numbers(self) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+        """Share of each row, targets, weighted positives and the sum of both parts, all [n, n_present]."""
+        given = self.targets[:, self.present]
+        t = np.clip(given, 0, None).astype(np.float64)
+        factor = 1.0 if self.class_weights is None else np.asarray(self.class_weights, np.float64)[self.present]
+        share = np.repeat(self.weights[:, None], t.shape[1], axis=1)
+        if self.multi_label:
+            share = share * (given >= 0)
+            return share / share.sum(0), t, factor * t, 1 - t + factor * t
+        return share / self.weights.sum(), t, factor * t, (factor * t).sum(1, keepdims=True)
+
+    def __call__(self, z: Doubles) -> tuple[float, Doubles]:
+        """Loss of logits [n, n_present], and its slope [n, n_present]."""
+        share, _, positive, total = self._numbers
+        if self.multi_label:
+            loss = (share * (total * np.logaddexp(0, z) - positive * z)).sum()
+            return float(loss), share * (total * expit(z) - positive)
+        log_p = log_softmax(z, axis=1)
+        return float(-(share * positive * log_p).sum()), share * (np.exp(log_p) * total - positive)
+
+
+def fit_logistic(
+    x: NDArray, loss: CrossEntropy, l2: float, *, start: tuple[Doubles, Doubles] | None = None
+) -> tuple[Doubles, Doubles]:
+    """Minimize the cross-entropy plus l2 / 2 x the squared weights.
 
     Args:
         x: Embeddings [n, width].
-        targets: [n, n_classes], 0..1; below 0 = unknown.
-        weights: Weight of each row [n], 0 or more.
+        loss: Of these rows.
         l2: Regularization, 0 or more.
-        multi_label: Sigmoid for each class, else one softmax.
-        class_weights: [n_classes], factor of the loss of the positives of each class. None: 1.
         start: Kernel and bias to start from. None: zeros.
 
     Returns:
-        Kernel [width, n_classes] and bias [n_classes]. A class without a positive, or all of whose targets are unknown,
-        has a kernel of zeros and the bias -log(n + 1), where n is the number of rows whose target is known.
+        Kernel [width, n_classes] and bias [n_classes]. A class without a positive has a kernel of zeros and the bias
+        `loss.bias_of_absent`.
     """
-    x, t = np.asarray(x, np.float64), np.clip(targets, 0, None).astype(np.float64)
-    known = np.asarray(targets) >= 0 if multi_label else np.ones_like(t, bool)
-    present = (t * weights[:, None]).sum(0) > 0
-    kernel, bias = np.zeros((x.shape[1], t.shape[1])), -np.log(known.sum(0) + 1.0)
-    if not present.any():
+    present, n_present = loss.present, int(loss.present.sum())
+    kernel, bias = np.zeros((np.shape(x)[1], len(present))), np.where(present, 0, loss.bias_of_absent)
+    if not n_present:
         return kernel, bias
-    factor = np.ones(t.shape[1]) if class_weights is None else np.asarray(class_weights, np.float64)
-    t, known, factor = t[:, present], known[:, present], factor[present]
-    n, width, m = len(x), x.shape[1], t.shape[1]
-    basis = None
-    if n < width:  # the kernel lies in the span of the rows
-        basis, rows = np.linalg.qr(x.T)
-        x = np.ascontiguousarray(rows.T)
-    share = weights[:, None] * known
-    share = share / (share.sum(0) if multi_label else weights.sum())
-    first = np.zeros((x.shape[1] + 1, m))
-    if start is not None:
-        first[:-1] = start[0][:, present] if basis is None else basis.T @ start[0][:, present]
-        first[-1] = start[1][present]
+    rows, penalty = np.asarray(x, np.float64), np.full((len(kernel), 1), l2)
+    first = np.zeros((len(kernel), n_present)) if start is None else start[0][:, present]
+    if loss.fits_bias:
+        rows, penalty = np.concatenate([rows, np.ones((len(rows), 1))], axis=1), np.append(penalty, [[0.0]], axis=0)
+        first = np.append(first, np.zeros((1, n_present)) if start is None else start[1][None, present], axis=0)
 
     def loss_and_slope(flat: Doubles) -> tuple[float, Doubles]:
-        found = flat.reshape(-1, m)
-        z = x @ found[:-1] + found[-1]
-        if multi_label:
-            both = 1 - t + factor * t
-            loss = (share * (both * np.logaddexp(0, z) - factor * t * z)).sum()
-            residual = share * (both * expit(z) - factor * t)
-        else:
-            log_p, wanted = log_softmax(z, axis=1), factor * t
-            loss = -(share * wanted * log_p).sum()
-            residual = share * (np.exp(log_p) * wanted.sum(1, keepdims=True) - wanted)
-        slope = np.concatenate([x.T @ residual + l2 * found[:-1], residual.sum(0, keepdims=True)])
-        return float(loss + l2 / 2 * np.square(found[:-1]).sum()), slope.ravel()
+        found = flat.reshape(-1, n_present)
+        value, residual = loss(rows @ found)
+        slope = rows.T @ residual + penalty * found
+        return value + 0.5 * float((penalty * np.square(found)).sum()), slope.ravel()
 
-    options = {
-        "maxiter": MAX_ITERATIONS,
-        "maxfun": 2 * MAX_ITERATIONS,
-        "gtol": max(GRADIENT * l2, SMALLEST_GRADIENT),
-        "ftol": 0.0,
-    }
-    best = minimize(loss_and_slope, first.ravel(), jac=True, method="L-BFGS-B", options=options).x.reshape(-1, m)
-    kernel[:, present] = best[:-1] if basis is None else basis @ best[:-1]
-    bias[present] = best[-1]
+    best = minimized(loss_and_slope, first.ravel(), max(GRADIENT * l2, SMALLEST_GRADIENT)).reshape(-1, n_present)
+    kernel[:, present] = best[: len(kernel)]
+    if loss.fits_bias:
+        bias[present] = best[-1]
     return kernel, bias
+
+
+def minimized(loss_and_slope: Callable[[Doubles], tuple[float, Doubles]], start: Doubles, gradient: float) -> Doubles:
+    """Minimize by L-BFGS.
+
+    Args:
+        loss_and_slope: Parameters [n] -> loss and its slope [n].
+        start: Parameters to start from [n].
+        gradient: Largest slope at the end.
+
+    Returns:
+        The best parameters [n].
+    """
+    options = {"maxiter": MAX_ITERATIONS, "maxfun": 2 * MAX_ITERATIONS, "gtol": gradient, "ftol": 0.0}
+    return minimize(loss_and_slope, start, jac=True, method="L-BFGS-B", options=options).x

@@ -72,7 +72,7 @@ def held_out_score(logits: NDArray, data: HeadData, *, multi_label: bool) -> Hel
     )
 
 
-def calibrate(logits: NDArray, data: HeadData, *, multi_label: bool) -> tuple[float, Doubles]:
+def calibrate(logits: NDArray, data: HeadData, *, multi_label: bool, keep_scale: bool = False) -> tuple[float, Doubles]:
     """The scale and shift of logits at which the probabilities of the clips fit their labels best.
 
     One scale for all classes, and with `multi_label` one shift for each (Platt 1999, "Probabilistic Outputs for Support
@@ -83,6 +83,7 @@ def calibrate(logits: NDArray, data: HeadData, *, multi_label: bool) -> tuple[fl
         logits: [n_windows, n_classes] of clips that were not fitted to.
         data: These clips.
         multi_label: Sigmoid for each class, else one softmax.
+        keep_scale: Whether the scale stays 1. Default: False.
 
     Returns:
         Scale, above 0, and shift [n_classes].
@@ -109,8 +110,12 @@ def calibrate(logits: NDArray, data: HeadData, *, multi_label: bool) -> tuple[fl
         of_z = each * (of_p - (each * of_p).sum(1, keepdims=True))
         return float(-(wanted * np.log(p)).sum() / len(p)), np.array([(of_z * z).sum() * scale])
 
-    bounds = [(-MAX_LOG_SCALE, MAX_LOG_SCALE), *([(None, None)] * n_classes if multi_label else [])]
-    best = minimize(loss_and_slope, np.zeros(len(bounds)), jac=True, method="L-BFGS-B", bounds=bounds).x
+    start = np.concatenate([[np.log(spread) if keep_scale else 0.0], np.zeros(n_classes if multi_label else 0)])
+    bounds = [
+        (start[0], start[0]) if keep_scale else (-MAX_LOG_SCALE, MAX_LOG_SCALE),
+        *([(None, None)] * n_classes if multi_label else []),
+    ]
+    best = minimize(loss_and_slope, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     return float(np.exp(best[0])) / spread, best[1:] if multi_label else np.zeros(n_classes)
 
 

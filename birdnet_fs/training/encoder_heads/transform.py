@@ -24,11 +24,13 @@ class Transform:
         root: Whether f is the square root.
         center: float32 [width].
         scale: float32 [width].
+        layer: Name of the layer: "embedding", or "tokens".
     """
 
     root: bool
     center: NDArray[np.float32]
     scale: NDArray[np.float32]
+    layer: str = "embedding"
 
     def __call__(self, x: np.ndarray) -> NDArray[np.float32]:
         """Transform embeddings, [..., width] -> float32 [..., width]."""
@@ -36,24 +38,26 @@ class Transform:
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
-        """Variables of the layer "embedding" by their path."""
-        return {"embedding/center": self.center, "embedding/scale": self.scale}
+        """Variables of the layer by their path."""
+        return {f"{self.layer}/center": self.center, f"{self.layer}/scale": self.scale}
 
 
-def fit_transform(data: HeadData, *, root: bool, each: bool) -> Transform:
+def fit_transform(data: HeadData, *, root: bool, each: bool, tokens: bool = False) -> Transform:
     """Center and scale of the training windows, in which each clip has the same weight.
 
     Args:
         data: The training data.
         root: Whether to take square roots first.
         each: Whether each dimension is divided by its own deviation, and not all by one.
+        tokens: Whether the transform is one of tokens, and not of their mean. Default: False.
 
     Returns:
         The transform. The mean squared length of what it gives is 1, or 0 where all embeddings are equal.
     """
-    x = _rooted(data.embeddings, root)
-    center = np.einsum("n,nd->d", data.weights, x)
-    variance = np.maximum(np.einsum("n,nd->d", data.weights, np.square(x - center.astype(np.float32))), 0)
+    x = _rooted(data.features if tokens else data.embeddings, root).reshape(len(data.clip), -1, data.features.shape[-1])
+    weights = data.weights / x.shape[1]
+    center = np.einsum("n,ntd->d", weights, x)
+    variance = np.maximum(np.einsum("n,ntd->d", weights, np.square(x - center.astype(np.float32))), 0)
     varies = variance > SMALLEST**2 * variance.max(initial=0)
     if not varies.any():
         scale = np.zeros_like(variance)
@@ -61,7 +65,7 @@ def fit_transform(data: HeadData, *, root: bool, each: bool) -> Transform:
         scale = varies / np.sqrt(np.where(varies, variance, 1) * varies.sum())
     else:
         scale = np.full_like(variance, 1 / np.sqrt(variance.sum()))
-    return Transform(root, center.astype(np.float32), scale.astype(np.float32))
+    return Transform(root, center.astype(np.float32), scale.astype(np.float32), "tokens" if tokens else "embedding")
 
 
 def _rooted(x: np.ndarray, root: bool) -> NDArray[np.float32]:
