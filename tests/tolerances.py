@@ -31,6 +31,7 @@ JOINED_BIRDNET_HOST = 1e-4  # probabilities by another program on the same runti
 JOINED_STAND_IN = 1e-4  # relative to the largest value: a stand-in, and the square root of an embedding near 0
 STORED_HEAD = 1e-5  # probabilities: float32 embeddings kept and the same head, in batches of other sizes
 FLOAT16_COSINE = 2e-3  # cosine of embeddings that are rounded to 11 bits, each value by 5e-4 of itself
+FLOAT16_HEAD = 5e-3  # probabilities of a head on embeddings rounded to 11 bits: logits of order 10 move by 5e-4 of that
 
 # export
 EXPORT_READER_FEATURES = 2e-4  # float64 NumPy against the package's blocked float32 FFT, relative to the largest value

@@ -114,15 +114,41 @@ def analyze(
     batch = _Batch(engine, root, options, batch_size)
     folder = OutputFolder(Path(output), root, names, settings_key(batch.settings()), overwrite)
     refuse_other_results(folder.folder, "an analysis")
-    places = folder.places(recordings)
+    progress = Progress(len(recordings))
+    return write_tables(
+        folder, folder.places(recordings), lambda path: _score(batch, path, progress), progress, refused
+    )
+
+
+def write_tables(
+    folder: OutputFolder,
+    places: Sequence[Place],
+    score: Callable[[Path], tuple[RecordingDetections, Outcome]],
+    progress: "Progress",
+    refused: Sequence[tuple[Path, str]] = (),
+) -> Ledger:
+    """Score recordings that are not finished, and write their tables and the ledger.
+
+    Args:
+        folder: The output folder.
+        places: Places of the recordings in it.
+        score: A recording -> its detections and outcome; its UserError says why the recording cannot be used.
+        progress: Counts what is done.
+        refused: (path, reason) of what cannot be read, for the ledger. Default: ().
+
+    Returns:
+        The ledger, as `analyze` returns it.
+
+    Raises:
+        UserError: The output cannot be written.
+    """
     _write(lambda: folder.folder.mkdir(parents=True, exist_ok=True), folder.folder)
     ledger = Ledger()
     for path, reason in refused:
         ledger.add(path, "quarantined", reason)
-    progress = _Progress(len(recordings))
     try:
         for place in places:
-            done = _one(batch, folder, place, progress)
+            done = _one(score, folder, place)
             ledger.add(place.recording, done.status, done.reason, done.flags, done.duration_s)
             progress.recording(done.n_detections)
     finally:
@@ -132,14 +158,14 @@ def analyze(
     return ledger
 
 
-def _one(batch: _Batch, folder: OutputFolder, place: Place, progress: "_Progress") -> Outcome:
+def _one(score: Callable[[Path], tuple[RecordingDetections, Outcome]], folder: OutputFolder, place: Place) -> Outcome:
     """Analyze one recording, unless it is finished."""
     if place.problem:
         return Outcome("quarantined", place.problem, (), 0.0, 0)
     if found := folder.finished(place):
         return found
     try:
-        scored, done = _score(batch, place.recording, progress)
+        scored, done = score(place.recording)
     except UserError as error:
         return Outcome("quarantined", getattr(error, "reason", "") or str(error), (), 0.0, 0)
     except OSError as error:
@@ -147,7 +173,7 @@ def _one(batch: _Batch, folder: OutputFolder, place: Place, progress: "_Progress
     return _write(lambda: folder.write(place, scored, done), folder.folder)
 
 
-def _score(batch: _Batch, recording: Path, progress: "_Progress") -> tuple[RecordingDetections, Outcome]:
+def _score(batch: _Batch, recording: Path, progress: "Progress") -> tuple[RecordingDetections, Outcome]:
     """Stream one recording through the model."""
     engine, options = batch.engine, batch.options
     rate = engine.sample_rate_hz
@@ -187,7 +213,7 @@ def _write(action: Callable[[], T], output: Path) -> T:
         ) from None
 
 
-class _Progress:
+class Progress:
     """Lines on stderr with the recordings done, the hours of audio and the speed in multiples of real time."""
 
     def __init__(self, total: int) -> None:

@@ -69,11 +69,12 @@ class OutputFolder:
     removed: list[str] = field(default_factory=list)
     outdated: list[str] = field(default_factory=list)
 
-    def places(self, recordings: Sequence[Path]) -> list[Place]:
+    def places(self, recordings: Sequence[Path], contents: Mapping[Path, Content] | None = None) -> list[Place]:
         """Find the places of the tables of recordings.
 
         Args:
             recordings: Absolute paths below the root.
+            contents: Content of each, for recordings that are not read again. Default: None, read.
 
         Returns:
             One place for each recording, in their order.
@@ -84,10 +85,10 @@ class OutputFolder:
         stems = table_stems(recordings, self.root)
         found, taken = [], []
         for recording in recordings:
-            place = self._place(recording, stems[recording])
+            place = self._place(recording, stems[recording], contents)
             owner = self._other_owner(place)
             if owner and Path(owner).name != recording.name:
-                place = self._place(recording, recording.name)  # a.flac beside the table of a.wav
+                place = self._place(recording, recording.name, contents)  # a.flac beside the table of a.wav
                 owner = self._other_owner(place)
             if owner:
                 taken.append((owner, recording))
@@ -101,9 +102,9 @@ class OutputFolder:
             )
         return found
 
-    def _place(self, recording: Path, stem: str) -> Place:
+    def _place(self, recording: Path, stem: str, contents: Mapping[Path, Content] | None) -> Place:
         try:
-            content, problem = Content.of(recording), ""
+            content, problem = Content.of(recording) if contents is None else contents[recording], ""
         except OSError as error:
             content, problem = None, f"cannot be read ({error.strerror or error})"
         parent = recording.relative_to(self.root).parent

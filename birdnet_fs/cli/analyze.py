@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import locked
+
+if TYPE_CHECKING:
+    from birdnet_fs.data.ledger import Ledger
 
 
 @locked("output")
@@ -15,7 +19,12 @@ def analyze(
         Path, typer.Argument(help="Run folder, ensemble, or .tflite file with its .json in the same folder.")
     ],
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Recordings, or folders searched at any depth.")
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Recordings, or folders searched at any depth; or one embedding store (birdnet-fs embed), to which "
+            "the head of a run on its encoder is applied without reading audio.",
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the tables and ledger.csv.")],
     rtype: Annotated[
@@ -60,11 +69,13 @@ def analyze(
     be scored, and 3 when a table was not written because one that is kept is in the way.
     """
     names = [name.strip() for name in rtype.split(",") if name.strip()]
+    if any(_is_store(path) for path in inputs):
+        options = {"min_confidence": min_conf, "top_n": top_n, "merge_consecutive": merge_consecutive}
+        _analyze_store(model, inputs, output, names, overlap, slist, threads, overwrite, options)
+        return
     _check(model, inputs, output, names, min_conf, overlap, top_n, merge_consecutive, slist, batch_size, threads)
     from birdnet_fs.analysis.analyze import analyze as run
     from birdnet_fs.analysis.options import read_species
-    from birdnet_fs.analysis.output import LEDGER, NOT_REPLACED
-    from birdnet_fs.core.progress import say
     from birdnet_fs.inference.open import open_engine
 
     ledger = run(
@@ -80,6 +91,51 @@ def analyze(
         species=read_species(slist) if slist else (),
         overwrite=overwrite,
     )
+    _finish(ledger, output)
+
+
+def _is_store(path: Path) -> bool:
+    return (path / "store.json").is_file() or (path / "hoplite.sqlite").is_file()
+
+
+def _analyze_store(
+    model: Path,
+    inputs: Sequence[Path],
+    output: Path,
+    formats: Sequence[str],
+    overlap: float,
+    slist: Path | None,
+    threads: int,
+    overwrite: bool,
+    options: dict[str, Any],
+) -> None:
+    """Apply the head of a run to a store."""
+    from birdnet_fs.analysis.options import read_species
+    from birdnet_fs.analysis.table_formats import check_formats
+    from birdnet_fs.core.files import check_output
+
+    if len(inputs) > 1:
+        raise UserError(
+            f"One embedding store is analyzed at a time, without recordings. Received: {len(inputs)} inputs"
+        )
+    if overlap:
+        raise UserError("--overlap has no effect on an embedding store, whose windows are those it was made with.")
+    check_formats(formats)
+    check_output(output)
+    species = read_species(slist) if slist else ()
+    from birdnet_fs.search.analyze_store import analyze_store
+    from birdnet_fs.search.open_any_store import open_any_store
+
+    store = open_any_store(inputs[0])
+    options |= {"formats": formats, "species": species, "threads": threads, "overwrite": overwrite}
+    _finish(analyze_store(model, store, output, **options), output)
+
+
+def _finish(ledger: "Ledger", output: Path) -> None:
+    """Say what was done; the exit status is that of the command."""
+    from birdnet_fs.analysis.output import LEDGER, NOT_REPLACED
+    from birdnet_fs.core.progress import say
+
     counts = ledger.counts()
     ok, partial, quarantined = (counts.get(status, 0) for status in ("ok", "partial", "quarantined"))
     if partial or quarantined:

@@ -20,6 +20,7 @@ from birdnet_fs.analysis.resume import Content
 from birdnet_fs.audio import read as audio
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
+from birdnet_fs.core.text import escaped
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.windows import Window, WindowRule, batched, overlap_rule
 from birdnet_fs.inference.embedder import WindowEmbedder
@@ -87,6 +88,8 @@ def embed_recordings(
     create_store(store, header)
     names = {path: path.relative_to(root).as_posix() for path in recordings[place::of]}
     done = embedded_recordings(store)
+    for name in names.values():
+        _refuse_other(store, done.get(name), root)
     todo = [path for path, name in names.items() if not _is_unchanged(path, done.get(name))]
     progress = _Progress(rule, len(names), len(names) - len(todo))
     suffix = "" if of == 1 else f"-{place}-of-{of}"
@@ -99,7 +102,7 @@ def embed_recordings(
                 started, interrupt = time.monotonic(), None
                 try:  # an interrupt keeps the recordings that are complete
                     while event is not None and not _is_full(writer, started):
-                        _one(event, names[event.path], events, embedder, writer, progress)
+                        _one(event, names[event.path], events, embedder, writer, progress, root)
                         event = next(events, None)
                 except KeyboardInterrupt as error:
                     interrupt = error
@@ -176,6 +179,7 @@ def _one(
     embedder: WindowEmbedder,
     writer: PartWriter,
     progress: "_Progress",
+    root: Path,
 ) -> None:
     """Embed the recording whose first batch is given, and complete it in the part."""
     windows: list[Window] = []
@@ -199,7 +203,7 @@ def _one(
     content = batch.content or Content("", 0, 0, "", "")
     identity = (content.n_bytes, content.mtime_ns, content.head, content.tail)
     why = reason or stream.reason
-    done = EmbeddedRecording(name, status, why, tuple(stream.flags), seconds, *identity, len(spans))
+    done = EmbeddedRecording(name, status, why, tuple(stream.flags), seconds, *identity, len(spans), str(root))
     writer.end_recording(done, spans)
     progress.recording()
 
@@ -207,6 +211,18 @@ def _one(
 def _is_full(writer: PartWriter, started: float) -> bool:
     windows, recordings = len(writer.times), len(writer.recordings)
     return windows >= PART_WINDOWS or recordings >= PART_RECORDINGS or time.monotonic() - started > PART_S
+
+
+def _refuse_other(store: Path, done: EmbeddedRecording | None, root: Path) -> None:
+    """Refuse to replace a recording of another folder that has the same name and is still there."""
+    if done is None or not done.root or done.root == str(root):
+        return
+    old, new = Path(done.root) / done.path, root / done.path
+    if old.exists() and not (new.exists() and old.samefile(new)) and not _is_unchanged(new, done):
+        raise UserError(
+            f"{escaped(store)} holds another recording named {escaped(done.path)}, {escaped(old)}, which "
+            f"{escaped(new)} would replace; give both folders in one command, or another store with -o."
+        )
 
 
 def _is_unchanged(path: Path, done: EmbeddedRecording | None) -> bool:

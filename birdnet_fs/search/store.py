@@ -60,7 +60,7 @@ class StoreHeader:
 class EmbeddedRecording:
     """The outcome of one recording: its row of the ledger, what it is recognized by, its number of windows."""
 
-    path: str  # relative to the folder of the inputs where it lies in one, else absolute; POSIX separators
+    path: str  # relative to `root`; POSIX separators
     status: str
     reason: str
     flags: tuple[str, ...]
@@ -70,6 +70,7 @@ class EmbeddedRecording:
     head: str  # hash of its first part
     tail: str  # hash of its last part (analysis.resume.Content)
     n_windows: int
+    root: str = ""  # folder of the inputs when it was embedded, absolute; "" = unknown
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,3 +133,19 @@ def test_wrong_arguments_are_refused_before_a_store_is_made(tmp_path, embedder, 
     with pytest.raises(UserError, match=message):
         embed_recordings(embedder, [tmp_path / "in"], tmp_path / "store", **options)
     assert not (tmp_path / "store").exists()
+
+
+def test_another_recording_of_the_same_name_is_not_replaced(tmp_path, embedder):
+    embedding_store.write_recordings(tmp_path / "a", 2)
+    embedding_store.write_recordings(tmp_path / "b", 1)
+    embed_recordings(embedder, [tmp_path / "a"], tmp_path / "store")
+    before = contents(tmp_path / "store")
+    embed_recordings(embedder, [tmp_path / "b"], tmp_path / "store")  # a copy of r00.wav
+    assert contents(tmp_path / "store") == before
+    os.replace(tmp_path / "a" / "r01.wav", tmp_path / "b" / "r00.wav")
+    with pytest.raises(UserError, match=r"another recording named r00\.wav, .*give both folders in one command"):
+        embed_recordings(embedder, [tmp_path / "b"], tmp_path / "store")
+    os.replace(tmp_path / "b", tmp_path / "moved")
+    (tmp_path / "a" / "r00.wav").unlink()
+    embed_recordings(embedder, [tmp_path / "moved"], tmp_path / "store")
+    assert {each.path: each.root for each in open_store(tmp_path / "store").recordings}["r00.wav"].endswith("moved")

@@ -1,0 +1,123 @@
+"""Analysis of a store: the head of a run on the stored embeddings, and the tables of `analyze`, without audio."""
+
+import hashlib
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from birdnet_fs.analysis.analyze import Progress, write_tables
+from birdnet_fs.analysis.detections import Detection, RecordingDetections, merge_detections, pick_detections
+from birdnet_fs.analysis.options import check_options
+from birdnet_fs.analysis.output import OutputFolder
+from birdnet_fs.analysis.resume import Content, Outcome, settings_key
+from birdnet_fs.analysis.table_formats import check_formats
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.lock import locked
+from birdnet_fs.data.ledger import Ledger
+from birdnet_fs.inference.engine import Engine
+from birdnet_fs.runs.folder_kind import refuse_other_results
+from birdnet_fs.runs.run import load_run, run_identity
+from birdnet_fs.search.class_scores import open_store_head
+from birdnet_fs.search.store import EmbeddedRecording, Store
+
+
+@locked("output")
+def analyze_store(
+    run: Path,
+    store: Store,
+    output: Path | str,
+    *,
+    formats: Sequence[str] = ("csv",),
+    min_confidence: float | None = None,
+    top_n: int = 0,
+    merge_consecutive: int = 1,
+    species: Collection[str] = (),
+    threads: int = 0,
+    overwrite: bool = False,
+) -> Ledger:
+    """Score the windows of a store and write the tables of its recordings.
+
+    The tables are those of `analyze` with the windows of the store, but for the rounding of its embeddings. UserErrors
+    of `open_store_head`, `check_options` and `write_tables` are passed on.
+
+    Args:
+        run: Folder of a run on the encoder of the store.
+        store: The store.
+        output: Folder for the tables and `ledger.csv`.
+        formats: Keys of `table_formats.FORMATS`. Default: "csv".
+        min_confidence: Lowest probability that is written, 0..1. Default: 0.25, or 0 when `top_n` is given.
+        top_n: Highest number of classes per window; 0 (default) = no limit.
+        merge_consecutive: Highest number of consecutive windows of a class that are merged; 1 (default) = none, 0 = no
+            limit.
+        species: Class names or scientific names that are written. Default: all.
+        threads: CPU threads of torch. Default: 0, left as they are.
+        overwrite: Whether finished recordings are scored again, and tables replaced that were edited. Default: False.
+
+    Returns:
+        The ledger, also written to `output/ledger.csv`.
+    """
+    names, header = check_formats(formats), store.header
+    head, loaded = open_store_head(header, run, threads=threads), load_run(run)
+    identity = f"{run_identity(run)} {header.identity} {header.dtype}"
+    engine = Engine(head.classes, loaded.frontend, head.activation, identity, head.logits)
+    options = check_options(
+        engine,
+        min_confidence=min_confidence,
+        overlap_s=header.segment_s - header.hop_s,
+        top_n=top_n,
+        merge_consecutive=merge_consecutive,
+        species=species,
+    )
+    classes = hashlib.sha256("\n".join(head.classes).encode()).hexdigest()
+    settings = {"model": identity, "classes": classes, "choice": asdict(options)}
+    placed = {_place(each): number for number, each in enumerate(store.recordings)}
+    roots = {os.path.abspath(each.root or ".") for each in store.recordings}
+    root = Path(os.path.commonpath(roots))
+    folder = OutputFolder(Path(output), root, names, settings_key(settings), overwrite)
+    refuse_other_results(folder.folder, "an analysis")
+    order = np.argsort(store.recording, kind="stable")
+    ends = np.searchsorted(store.recording[order], np.arange(len(store.recordings) + 1))
+    progress = Progress(len(placed))
+
+    def score(path: Path) -> tuple[RecordingDetections, Outcome]:
+        number = placed[path]
+        each = store.recordings[number]
+        if each.status == "quarantined":
+            raise UserError(each.reason)
+        rows = order[ends[number] : ends[number + 1]]
+        rows = rows[np.argsort(store.start_s[rows], kind="stable")]
+        found = pick_detections(
+            head.probabilities(store.embeddings(rows)),
+            min_confidence=options.min_confidence,
+            top_n=options.top_n,
+            allowed=options.allowed,
+        )
+        detections = tuple(
+            Detection(
+                float(store.start_s[rows[one.first]]),
+                float(store.end_s[rows[one.last]]),
+                head.classes[one.class_index],
+                one.confidence,
+            )
+            for one in merge_detections(found, options.merge_consecutive)
+        )
+        progress.audio(len(rows) * header.hop_s)
+        spec = loaded.frontend
+        scored = RecordingDetections(
+            path, Path(os.path.abspath(each.root or ".")), spec.fmin_hz, spec.fmax_hz, detections
+        )
+        return scored, Outcome(each.status, each.reason, each.flags, each.duration_s, len(detections))
+
+    contents = {
+        path: Content(str(path), each.n_bytes, each.mtime_ns, each.head, each.tail)
+        for path, each in zip(placed, store.recordings, strict=True)
+    }
+    return write_tables(folder, folder.places(list(placed), contents), score, progress)
+
+
+def _place(recording: EmbeddedRecording) -> Path:
+    """Absolute path of a recording when it was embedded."""
+    return Path(os.path.abspath(Path(recording.root) / recording.path))
