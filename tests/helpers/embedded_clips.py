@@ -65,9 +65,9 @@ def clips_with_class_in_tokens(n_classes: int = 3, n_groups: int = 6, *, seed: i
         Clips of one window.
     """
     rng = np.random.default_rng(seed)
-    width, n_carriers = 16, 5
+    width, n_carriers = 16, 12
     labels = np.arange(n_classes * n_groups * 2) % n_classes
-    centers = 0.7 * rng.standard_normal((n_classes, width))
+    centers = 0.4 * rng.standard_normal((n_classes, width))
     tokens = rng.standard_normal((len(labels), n_carriers * n_classes, width)).astype(np.float32)
     for window, label in zip(tokens, labels, strict=True):
         carried = rng.permutation(np.repeat(np.arange(n_classes), n_carriers))

@@ -18,8 +18,8 @@ from keras import layers, ops
 from birdnet_fs.models.heads.cosine import unit_length
 
 SHARPNESS = 16.0  # of the smooth maximum over the prototypes of a class, whose cosines lie in -1..1
-# Transformed tokens have lengths around 1, and the sum of their absolute values grows with the root of the width:
-# with this factor a step of Adam changes the attention equally fast at every width.
+# Transformed tokens have lengths around 1, and the sum of their absolute values grows with the square root of the
+# width: with this factor a step of Adam changes the attention equally fast at every width.
 STEP = 32.0
 
 

@@ -1,8 +1,8 @@
 """Heads that are trained by gradients: "mlp" and "attentive".
 
 AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101) with a cosine schedule, and mixup of embeddings
-(Zhang et al. 2018, https://arxiv.org/abs/1710.09412; Verma et al. 2019, "Manifold Mixup", https://arxiv.org/abs/1806.05236).
-Equal seeds give equal weights on a CPU.
+(Zhang et al. 2018, https://arxiv.org/abs/1710.09412; Verma et al. 2019, "Manifold Mixup",
+https://arxiv.org/abs/1806.05236). Equal seeds give equal weights on a CPU.
 """
 
 import math
@@ -25,7 +25,7 @@ from birdnet_fs.training.encoder_heads.solution import Solution
 from birdnet_fs.training.encoder_heads.transform import Transform
 
 BATCH = 512  # rows of a step, at most
-MIN_STEPS = 4  # of an epoch
+MIN_STEPS_ON_TOKENS = 4  # of an epoch: queries take more steps than kernels
 WEIGHT_DECAY = 0.05
 SCORED = 1024  # windows scored at a time
 
@@ -115,7 +115,7 @@ def _fit(
     loss = cross_entropy(rows.loss.multi_label, rows.loss.class_weights)
     given = (rows.x, rows.loss.targets, rows.loss.weights * n)
     x, targets, weights = (torch.as_tensor(np.asarray(a, np.float32), device=device) for a in given)
-    n_batches = max(math.ceil(n / BATCH), min(MIN_STEPS, n))
+    n_batches = max(math.ceil(n / BATCH), min(n, MIN_STEPS_ON_TOKENS if x.ndim == 3 else 1))
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * n_batches)
     history: list[dict[str, float]] = []

@@ -76,3 +76,11 @@ def test_equal_logits_stay_as_they_are():
     for multi_label in (False, True):
         scale, shift = calibrate(np.zeros((len(data.clip), 3)), data, multi_label=multi_label)
         assert scale == 1 and not shift.any()
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_scale_can_be_kept(multi_label):
+    data = embedded_clips(multi_label=multi_label)
+    logits = 2 * data.targets[data.clip] - 1 + RNG.standard_normal((len(data.clip), 3))
+    scale, shift = calibrate(5 * logits, data, multi_label=multi_label, keep_scale=True)
+    assert scale == pytest.approx(1) and shift.any() == multi_label

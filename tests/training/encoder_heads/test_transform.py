@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tolerances
-from embedded_clips import embedded_clips
+from embedded_clips import clips_with_class_in_tokens, embedded_clips
 
 from birdnet_fs.training.encoder_heads.transform import fit_transform
 
@@ -32,3 +32,12 @@ def test_equal_embeddings_become_zeros():
     data = dataclasses.replace(embedded_clips(), features=np.ones_like(embedded_clips().features))
     for each in (False, True):
         assert not fit_transform(data, root=False, each=each)(data.embeddings).any()
+
+
+def test_tokens_are_transformed_one_by_one():
+    data = clips_with_class_in_tokens()
+    transform = fit_transform(data, root=False, each=True, tokens=True)
+    tokens = transform(data.features).reshape(-1, data.features.shape[2])
+    np.testing.assert_allclose(tokens.mean(0), 0, atol=tolerances.TRANSFORMED)
+    np.testing.assert_allclose(tokens.var(0), 1 / data.features.shape[2], atol=tolerances.TRANSFORMED)
+    assert set(transform.weights) == {"tokens/center", "tokens/scale"}
