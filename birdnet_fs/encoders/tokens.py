@@ -19,7 +19,7 @@ from birdnet_fs.encoders.tflite_graph import read_foreign, to_bytes
 
 
 def tokens_of(facts: FileFacts, card: EncoderCard) -> Tensor | None:
-    """The output with the tokens of a card; None where the card has none, or the file does not give them."""
+    """The output [n, *tokens] with the tokens of a card; None where the card has none, or the file gives none."""
     found = [each for each in facts.outputs if card.tokens and tuple(each.shape[1:]) == card.tokens]
     return found[0] if len(found) == 1 else None
 

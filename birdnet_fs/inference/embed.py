@@ -119,6 +119,14 @@ def training_mean_embedding(run: Run, model: keras.Model, embedder: Embedder) ->
     """The mean embedding [width] of clips that a run was trained on, MAX_TRAINING_CLIPS at most, evenly spread.
 
     When their recordings are no longer at their paths, the mean is zero and a line on stderr says so.
+
+    Args:
+        run: The run.
+        model: Its network.
+        embedder: Of this network.
+
+    Returns:
+        float32 [width].
     """
     clips = read_partition(run.path / PARTITION, TRAIN) if (run.path / PARTITION).is_file() else ()
     clips = tuple(clip for clip in clips if clip.path.is_file())

@@ -58,6 +58,9 @@ def analyze_store(
 
     Returns:
         The ledger, also written to `output/ledger.csv`.
+
+    Raises:
+        UserError: While a recording is scored that was quarantined when it was embedded; the ledger takes its reason.
     """
     names, header = check_formats(formats), store.header
     head, loaded = open_store_head(header, run, threads=threads), load_run(run)

@@ -45,7 +45,17 @@ class JoinedWriter(Writer):
     card: EncoderCard
 
     def onnx(self, precision: str) -> Any:
-        """The whole graph with encoder and head in one precision, as an `onnx.ModelProto`."""
+        """The whole graph with encoder and head in one precision.
+
+        Args:
+            precision: "fp32", "fp16" or "dynamic".
+
+        Returns:
+            An `onnx.ModelProto`.
+
+        Raises:
+            UserError: The precision is "int8", or "dynamic" rounds almost none of the weights.
+        """
         if precision == "int8":
             raise UserError(
                 "A run on an encoder cannot be written in int8, which would round the spectrogram inside the encoder: "

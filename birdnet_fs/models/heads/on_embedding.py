@@ -119,7 +119,7 @@ def _mlp(features: keras.KerasTensor, model: schema.Model, n_classes: int) -> ke
     return layers.Dense(n_classes, dtype="float32", name="logits")(x)
 
 
-def _probe(features: keras.KerasTensor, model: schema.Model, n_classes: int) -> keras.KerasTensor:
+def _probe_logits(features: keras.KerasTensor, model: schema.Model, n_classes: int) -> keras.KerasTensor:
     """Several prototypes of each class; of tokens, their mean is one more token."""
     if len(features.shape) == 3:
         tokens = _tokens(features, model)
@@ -155,6 +155,6 @@ HEADS = {
     "cosine": _cosine,
     "prototypes": _prototypes,
     "mlp": _mlp,
-    "probe": _probe,
+    "probe": _probe_logits,
     "attentive": _attentive,
 }

@@ -158,7 +158,7 @@ def choose(
     Args:
         found: The candidates.
         data: The training data.
-        folds: Clips that are held out (`inner_folds`).
+        folds: Numbers of the clips that are held out, an array [n] for each fold (`inner_folds`).
         experiment: As in `fit_head`. With `model.logit_scale` above 0 the scale is kept as it is.
 
     Returns:
@@ -196,7 +196,7 @@ def choose(
 
 
 def _settings(model: schema.Model) -> dict[str, Any]:
-    """What tells the candidates of a head apart."""
+    """The settings in which the candidates of a head differ."""
     kind, found = KINDS[model.head], {"head": model.head, "transform": model.encoder_head.transform}
     l2 = {"l2": model.encoder_head.l2} if kind.l2 else {}
     return found | l2 | ({"logit_scale": model.logit_scale} if kind.scales else {})
