@@ -1,7 +1,7 @@
 """Settings of an experiment with `model.encoder`: the window of the encoder instead of a front-end, and no network.
 
-Any experiment can be given an encoder. Its recordings, labels, split, seed, class weights and augmentation stay; what
-describes a network and its training has no effect and is reset, so that two runs are equal when their heads are.
+Any experiment can be given an encoder. Its recordings, labels, split, seed and class weights stay; what describes a
+network and its training has no effect and is reset, so that two runs are equal when their heads are.
 """
 
 import dataclasses
@@ -13,7 +13,6 @@ from birdnet_fs.inference.encoder_features import features_of_settings
 
 PRESET = "encoder"
 FMIN_HZ, FMAX_HZ = 50.0, 15_000.0  # of spectrograms in pages and tables; no encoder of the field reads more
-_WAVEFORM = ("crop", "stretch", "pitch", "shift", "noise", "filters", "eq_db", "gain_db", "pad_p")
 _OF_A_NETWORK = ("frontend.", "pretrain", "episodes", "distillation.", "model.weights", "model.name", "model.channels")
 
 
@@ -58,14 +57,9 @@ def with_encoder(experiment: schema.Experiment, given: Sequence[str] = ()) -> sc
         experiment,
         frontend=spec,
         model=schema.Model(**{name: getattr(own, name) for name in kept}),
-        augmentation=_of_waveforms(experiment.augmentation) if own.encoder_head.n_augmented else schema.Augmentation(),
+        augmentation=schema.Augmentation(),
         training=schema.Training(loss=loss, **neutral),
         distillation=schema.Distillation(),
         pretrain=None,
         episodes=None,
     )
-
-
-def _of_waveforms(augmentation: schema.Augmentation) -> schema.Augmentation:
-    """The settings that change waveforms; those of features are reset."""
-    return schema.Augmentation(**{name: getattr(augmentation, name) for name in _WAVEFORM})

@@ -46,13 +46,6 @@ def test_the_window_is_that_of_the_encoder_and_settings_of_a_network_are_reset(m
     assert with_encoder(found) == found
 
 
-def test_augmentation_of_waveforms_stays_with_augmented_copies(model):
-    head = schema.EncoderHead(n_augmented=2)
-    chosen = schema.Augmentation(gain_db=3.0, time_masks=schema.Masks(2))
-    given = schema.Experiment(model=dataclasses.replace(model, encoder_head=head), augmentation=chosen)
-    assert with_encoder(given).augmentation == schema.Augmentation(gain_db=3.0)
-
-
 @pytest.mark.parametrize("setting", ["frontend.segment_s=5", "model.name=vit", "distillation.teacher=x"])
 def test_settings_of_the_command_without_effect_are_refused(model, setting):
     with pytest.raises(UserError, match=r"has no effect with model\.encoder: small reads waveforms of 0\.2 s at 16000"):
