@@ -5,8 +5,11 @@ import re
 import sys
 from pathlib import Path
 
+import encoder_runs
 import pytest
+from installed import need
 
+from birdnet_fs import schema
 from birdnet_fs.cli.experiment import load_experiment, load_space
 from birdnet_fs.core.errors import UserError
 
@@ -91,15 +94,19 @@ EXPERIMENTS = re.findall(r"^def ([a-z]\w*)\(.*-> Experiment:", SOURCES, re.MULTI
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_of_config_loads(name: str) -> None:
     assert load_experiment(f"{CONFIG}:{name}").name == name
-    assert load_experiment(f"{CONFIG}:{name}", ["quick=true"]).training.epochs <= 2
+    assert schema.debugged(load_experiment(f"{CONFIG}:{name}", ["quick=true"])).training.epochs <= 2
 
 
 LAUNCHES = re.findall(r"birdnet-fs (train|cv|tune) config\.py:(\w+) *(.*)", SOURCES)
 
 
 @pytest.mark.parametrize(("verb", "name", "rest"), LAUNCHES)
-def test_every_launch_command_of_config_is_valid(verb: str, name: str, rest: str) -> None:
+def test_every_launch_command_of_config_is_valid(verb: str, name: str, rest: str, tmp_path: Path) -> None:
     settings = [word.rstrip('"') for word in rest.split() if "=" in word]
+    if "model.encoder=FILE" in settings:
+        need("onnxruntime")
+        file, card = encoder_runs.write_encoder(tmp_path)
+        settings = [each.replace("FILE", str(file)) for each in settings] + [f"model.encoder_card={card}"]
     chosen = load_experiment(f"{CONFIG}:{name}", settings)
     assert any(setting.startswith("data.root=") for setting in settings)
     if verb == "tune":
