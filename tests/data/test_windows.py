@@ -243,11 +243,11 @@ def network() -> keras.Model:
     return models.build("cnn/tiny", input_shape=(*SPEC.shape, 1), n_classes=2)
 
 
-def noted(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[np.ndarray]:
-    """The windows that a module computes features of."""
+def noted(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str = "log_mel") -> list[np.ndarray]:
+    """The windows that a module computes features of by a function that it imports."""
     given: list[np.ndarray] = []
-    log_mel = module.log_mel
-    monkeypatch.setattr(module, "log_mel", lambda windows, spec: given.extend(windows) or log_mel(windows, spec))
+    compute = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda windows, spec: given.extend(windows) or compute(windows, spec))
     return given
 
 
@@ -266,19 +266,19 @@ def by_evaluating_clips(path, tmp_path, monkeypatch):
 
 
 def by_episodes(path, tmp_path, monkeypatch):
-    given = noted(monkeypatch, embed)
+    given = noted(monkeypatch, embed, "network_features")
     Embedder(network(), SPEC).items(Waveforms([Clip(path)], RATE), [Item(0)])
     return given
 
 
 def by_enrollment(path, tmp_path, monkeypatch):
-    given = noted(monkeypatch, embed)
+    given = noted(monkeypatch, embed, "network_features")
     embed_clips(Embedder(network(), SPEC), Waveforms([Clip(path)], RATE), "clips")
     return given
 
 
 def by_enrollment_of_noise(path, tmp_path, monkeypatch):
-    given = noted(monkeypatch, embed)
+    given = noted(monkeypatch, embed, "network_features")
     enrollment._background(Embedder(network(), SPEC), [Clip(path)], RATE)
     return given
 

@@ -124,7 +124,9 @@ def solve_cosine(
     else:
         rows = training_rows(data, transform(data.embeddings), experiment)
     n = candidates[0].encoder_head.n_prototypes if is_probe else 1
-    directions = _first_directions(rows, n, SPREAD if is_probe else 0.0, generator(experiment.seed, Stream.HEAD))
+    directions = _first_directions(
+        rows, n, SPREAD if is_probe else 0.0, generator(experiment.seed, Stream.HEAD_DIRECTIONS)
+    )
     solutions = []
     for model in candidates:
         scale = model.logit_scale
