@@ -52,7 +52,8 @@ class Stream(enum.IntEnum):
     HEAD_FOLDS = 22  # groups of the folds of training clips on which a head is chosen
     LABEL_SELECTION = 23  # windows of a store to label next; key: number of labeled windows
     HEAD = 24  # initial weights, order and mixup of a head that is trained by gradient
-    HEAD_DIRECTIONS = 25  # first directions of the weights of a cosine head
+    HEAD_TORCH = 25  # dropout of a head that is trained by gradient, by torch's global generator
+    HEAD_DIRECTIONS = 26  # first directions of the weights of a cosine head
 
 
 def generator(seed: int, stream: Stream, *keys: int) -> np.random.Generator:

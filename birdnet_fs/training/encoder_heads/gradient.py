@@ -58,7 +58,7 @@ def solve_by_gradient(
         _initialize(network, rng)
         tail = lower(keras.Model(network.get_layer(transform.layer).output, network.output))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(integer_seed(experiment.seed, Stream.TORCH, 0))
+            torch.manual_seed(integer_seed(experiment.seed, Stream.HEAD_TORCH, 0))
             history = _fit(tail, network, rows, model.encoder_head, rng)
         weights = {v.path: np.array(keras.ops.convert_to_numpy(v.value)) for v in network.weights}
         weights = {path: value for path, value in weights.items() if "seed_generator" not in path} | transform.weights
