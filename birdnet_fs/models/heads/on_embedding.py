@@ -14,7 +14,7 @@ from keras import layers, ops
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.models.heads.cosine import CosineLogits
-from birdnet_fs.models.heads.on_tokens import AttentionPooling, ProbeLogits
+from birdnet_fs.models.heads.on_tokens import ProbeLogits, TokenAttention
 from birdnet_fs.models.heads.prototypes import PrototypeLogits
 
 N_AXES = {1: "[batch, width]", 2: "[batch, n_tokens, width]"}
@@ -139,7 +139,7 @@ def _attentive(features: keras.KerasTensor, model: schema.Model, n_classes: int)
             "model.head=attentive needs an encoder that gives tokens, [batch, n_tokens, width]; this one gives "
             f"{N_AXES[1]}. Set model.head=auto, linear, or probe."
         )
-    pooling = AttentionPooling(model.encoder_head.n_queries, dtype="float32", name="embedding")
+    pooling = TokenAttention(model.encoder_head.n_queries, dtype="float32", name="embedding")
     x = layers.Dropout(model.dropout, name="dropout")(pooling(_tokens(features, model)))
     return layers.Dense(n_classes, dtype="float32", name="logits")(x)
 

@@ -24,7 +24,7 @@ STEP = 32.0
 
 
 @keras.saving.register_keras_serializable("birdnet_fs")
-class AttentionPooling(layers.Layer):
+class TokenAttention(layers.Layer):
     """Mean of the tokens, weighted by their similarity to each of several learned queries.
 
     Args:
