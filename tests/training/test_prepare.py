@@ -53,6 +53,6 @@ def test_ledger_has_every_row_and_the_faults_of_reading(base: Experiment) -> Non
     broken.write_bytes(b"")
     waveforms = Waveforms(parts.train, 16_000)
     broken.write_bytes(whole)
-    rows = training_ledger(parts, waveforms).rows
+    rows = training_ledger(parts, waveforms.ledger).rows
     assert len(rows) == len(parts.manifest.ledger.rows)
     assert [row.path for row in rows if row.status == "quarantined"] == [str(broken)]
