@@ -65,8 +65,8 @@ def encoder_part(run: Run) -> EncoderPart | None:
         The encoder, or None for a network of this package.
 
     Raises:
-        UserError: It cannot be joined: there are several, it is a run, its own scores are read as well, or it takes
-            several windows per call and no other number.
+        UserError: It cannot be joined: there are several, it is a run, its own scores or its tokens are read, or it
+            takes several windows per call and no other number.
     """
     if not run.experiment.model.encoder:
         return None
@@ -81,6 +81,11 @@ def encoder_part(run: Run) -> EncoderPart | None:
         raise UserError(
             f"The head of {escaped(run.path)} reads the own scores of {names} as well, which an exported file does not "
             "hold: train it with model.encoder_head.own_scores=none."
+        )
+    if features.n_tokens:
+        raise UserError(
+            f"The head of {escaped(run.path)} reads the tokens of {names}, and an exported file holds its embedding "
+            "only: train it with another model.head than attentive."
         )
     [facts], [place] = features.facts, features.places
     if facts.described is None:
