@@ -240,6 +240,6 @@ class Progress:
         )
 
     def _maybe_line(self) -> None:
-        if time.monotonic() - self.shown >= _PROGRESS_EVERY_S:
+        if self.count < self.total and time.monotonic() - self.shown >= _PROGRESS_EVERY_S:
             self.shown = time.monotonic()
             self.line()

@@ -8,6 +8,7 @@ import typer
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import locked
+from birdnet_fs.search.kinds import is_store
 
 if TYPE_CHECKING:
     from birdnet_fs.data.ledger import Ledger
@@ -69,7 +70,7 @@ def analyze(
     be scored, and 3 when a table was not written because one that is kept is in the way.
     """
     names = [name.strip() for name in rtype.split(",") if name.strip()]
-    if any(_is_store(path) for path in inputs):
+    if any(is_store(path) for path in inputs):
         options = {"min_confidence": min_conf, "top_n": top_n, "merge_consecutive": merge_consecutive}
         _analyze_store(model, inputs, output, names, overlap, slist, threads, overwrite, options)
         return
@@ -92,10 +93,6 @@ def analyze(
         overwrite=overwrite,
     )
     _finish(ledger, output)
-
-
-def _is_store(path: Path) -> bool:
-    return (path / "store.json").is_file() or (path / "hoplite.sqlite").is_file()
 
 
 def _analyze_store(

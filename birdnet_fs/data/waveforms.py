@@ -25,7 +25,7 @@ class ReadClip:
         clip: The clip; one that ends past its recording is cut there.
         row: Its row of the ledger.
         waveform: float32 [n_samples] in ±1; None for a clip that cannot be read.
-        past_end: Where it was cut, in words; "" otherwise.
+        past_end: A sentence with the times, for a clip that ends past its recording; "" otherwise.
     """
 
     clip: Clip

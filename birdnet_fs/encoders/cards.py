@@ -186,7 +186,7 @@ def card_from_json(found: Any, file: object) -> EncoderCard:
 
     Args:
         found: The value.
-        file: Where it was read, for messages.
+        file: Path that messages name.
 
     Returns:
         The card.

@@ -29,7 +29,7 @@ class Encoder:
     """An encoder ready to embed waveforms.
 
     Attributes:
-        card: What it reads and gives.
+        card: Card of the file: rate, window, normalization, embedding and own scores.
         facts: The file.
         n_scores: Number of values of its own scores; 0 = not asked for, or none.
         fixed_batch: Windows per call that the file demands; 0 = any number.

@@ -23,7 +23,7 @@ class EncoderPart:
 
     Attributes:
         path: Its file.
-        card: What it reads and gives.
+        card: Card of the file: rate, window, normalization and embedding.
         license: Its license; "" for an exported file of this package.
         format: Format of the file, "tflite" or "onnx".
         sha256: SHA-256 of the file, 64 hexadecimal digits.

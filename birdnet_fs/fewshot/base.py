@@ -84,7 +84,7 @@ def write_encoder_base(model: schema.Model, clips: Sequence[Clip], folder: Path)
         if facts.license:
             say(f"encoder {facts.name}: {escaped(facts.path)}, license {facts.license}")
     if experiment.model.encoder_head.transform == "auto":
-        lowest = encode_clips(features, clips[:1], "looking at the encoder").features.min() if clips else -1.0
+        lowest = encode_clips(features, clips).features.min() if clips else -1.0
         head = dataclasses.replace(experiment.model.encoder_head, transform="sqrt" if lowest >= 0 else "none")
         experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, encoder_head=head))
     experiment = dataclasses.replace(resolved(experiment), data=schema.Data())

@@ -1,7 +1,7 @@
 """Embeddings of clips: the mean, over the windows that cover a clip, of the embeddings of a trained network."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from birdnet_fs import models, schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say, track
+from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import PARTITION, TRAIN, read_partition
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import WindowRule, clip_rule, pad_to
@@ -23,6 +24,7 @@ PADDING_MODES = ("silence", "repeat")
 MAX_TRAINING_CLIPS = 200  # in a mean of training clips
 BATCH = 64  # windows per call of the network
 Floats = NDArray[np.float32]
+KeptFeatures = Callable[[Sequence[Clip]], tuple[np.ndarray, NDArray[np.int64]]]
 
 
 class Item(NamedTuple):
@@ -49,9 +51,18 @@ class Embedder:
         spec: The front-end of the network; of a head on encoders, sample rate and window.
         features: Windows float32 [n, n_samples] -> features float32 [n, *input_shape]. Default: None, the log-mel
             features of `spec`.
+        kept: Clips -> features float32 [n_windows, *input_shape] of the windows that cover them, and the number of
+            windows of each clip, for features that are computed once and kept. Default: None.
     """
 
-    def __init__(self, model: keras.Model, spec: schema.FrontEnd, features: NumpyFunction | None = None) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        spec: schema.FrontEnd,
+        features: NumpyFunction | None = None,
+        kept: KeptFeatures | None = None,
+    ) -> None:
+        self.kept = kept
         self.spec = spec
         self._features = features or functools.partial(network_features, spec=spec)
         self.rule = clip_rule(spec.n_samples, spec.sample_rate_hz)
@@ -70,9 +81,17 @@ class Embedder:
         starts = range(0, len(windows), BATCH)
         return np.concatenate([self._batch(windows[start : start + BATCH]).cpu().numpy() for start in starts])
 
+    def of_features(self, features: np.ndarray) -> Floats:
+        """The embeddings [n, width] of features [n, *input_shape]."""
+        starts = range(0, len(features), BATCH)
+        return np.concatenate([self._embedded(features[start : start + BATCH]).cpu().numpy() for start in starts])
+
     def _batch(self, windows: np.ndarray) -> torch.Tensor:
+        return self._embedded(self._features(windows))
+
+    def _embedded(self, features: np.ndarray) -> torch.Tensor:
         with torch.inference_mode():
-            return self._forward(torch.from_numpy(self._features(windows)).to(self._device)).float()
+            return self._forward(torch.from_numpy(features).to(self._device)).float()
 
     def items(self, waveforms: Waveforms, items: Sequence[Item]) -> np.ndarray:
         """Embeddings of items [n_items, width]: of one window, or the mean over the windows that cover a whole clip."""
@@ -103,6 +122,11 @@ def embed_clips(embedder: Embedder, waveforms: Waveforms, title: str, fill: str 
     """
     if fill not in PADDING_MODES:
         raise UserError(f"fill must be one of {', '.join(PADDING_MODES)}. Received: {fill!r}")
+    if embedder.kept is not None and fill == "silence":
+        features, n_windows = embedder.kept(waveforms.clips)
+        first = np.cumsum(n_windows) - n_windows
+        sums = np.add.reduceat(embedder.of_features(features).astype(np.float64), first)
+        return (sums / n_windows[:, None]).astype(np.float32)
     n_samples = embedder.spec.n_samples
     rule = clip_rule(n_samples, embedder.spec.sample_rate_hz)
 
@@ -123,7 +147,7 @@ def training_mean_embedding(run: Run, model: keras.Model, embedder: Embedder) ->
     Args:
         run: The run.
         model: Its network.
-        embedder: Of this network.
+        embedder: The embedder of this network.
 
     Returns:
         float32 [width].

@@ -69,8 +69,8 @@ def encode_clips(
         features: The encoders.
         clips: Clips of any length. One that cannot be read is left out and listed in the ledger; one that ends past
             its recording is cut there.
-        title: Of the progress bar.
-        hop_s: As in `clip_rule`. Default: 0, half a window.
+        title: Title of the progress bar. Default: "embedding clips".
+        hop_s: Seconds from one window of a clip to the next. Default: 0, half a window.
 
     Returns:
         The embeddings.

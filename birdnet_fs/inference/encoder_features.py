@@ -33,7 +33,7 @@ class EncoderFeatures:
     """The embeddings of windows by one or several encoders; files are opened when the first window is embedded.
 
     Attributes:
-        facts: What is known of each encoder without running it.
+        facts: Name, rate, window, width and license of each encoder.
         places: File or folder of each.
         cards: Card of each, "" = found by its content.
         combine: "concatenate" or "average" (encoders of one width).

@@ -1,27 +1,30 @@
-"""The head of a run on foreign encoders: embeddings -> scores."""
+"""The head of a run on foreign encoders, and what few-shot methods compare: embeddings as the head transforms them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.data.manifest import Clip
 from birdnet_fs.encoders.reference import RunEncoders, read_encoders
 from birdnet_fs.inference.activations import to_probabilities
 from birdnet_fs.inference.embed import Embedder
+from birdnet_fs.inference.encode_clips import encode_clips
 from birdnet_fs.inference.encoder_features import open_features
 from birdnet_fs.inference.engine import NumpyFunction, build_on_device, lowered_network
 from birdnet_fs.runs.run import Run
 
 
 @dataclass(frozen=True, eq=False)
-class EncoderHead:
+class OpenedHead:
     """The head of a run, ready to score embeddings.
 
     Attributes:
         classes: Class names in model order.
         activation: "softmax" or "sigmoid".
-        encoders: What the head reads.
+        encoders: The encoders in front of it, the shape of its input and the own scores that it reads.
         logits: Features float32 [n, *input_shape] -> logits float32 [n, n_classes].
     """
 
@@ -58,7 +61,7 @@ class EncoderHead:
         return to_probabilities(self.logits(features), self.activation).astype(np.float32)
 
 
-def open_head(run: Run, *, threads: int = 0) -> EncoderHead:
+def open_head(run: Run, *, threads: int = 0) -> OpenedHead:
     """Open the head of a run, without its encoders; UserErrors of `read_encoders` and `build_model` are passed on.
 
     Args:
@@ -73,7 +76,7 @@ def open_head(run: Run, *, threads: int = 0) -> EncoderHead:
     """
     if not run.experiment.model.encoder:
         raise UserError(f"{run.path} is a network of its own, not a head on an encoder (model.encoder).")
-    return EncoderHead(
+    return OpenedHead(
         run.classes,
         run.activation,
         read_encoders(run.path),
@@ -93,4 +96,10 @@ def run_embedder(run: Run, model: keras.Model) -> Embedder:
     """
     if not run.experiment.model.encoder:
         return Embedder(model, run.frontend)
-    return Embedder(model, run.frontend, open_features(run, own_scores=False).features)
+    features, hop_s = open_features(run, own_scores=False), run.experiment.data.clip_hop_s
+
+    def kept(clips: Sequence[Clip]) -> tuple[np.ndarray, np.ndarray]:
+        encoded = encode_clips(features, clips, hop_s=hop_s)
+        return encoded.features, encoded.n_windows
+
+    return Embedder(model, run.frontend, features.features, kept)

@@ -9,11 +9,16 @@ from collections.abc import Sequence
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.settings import flat
 from birdnet_fs.inference.encoder_features import features_of_settings
 
 PRESET = "encoder"
 FMIN_HZ, FMAX_HZ = 50.0, 15_000.0  # of spectrograms in pages and tables; no encoder of the field reads more
-_OF_A_NETWORK = ("frontend.", "pretrain", "episodes", "distillation.", "model.weights", "model.name", "model.channels")
+# settings that a head uses, and groups that have no effect whatever they hold
+_MODEL = ("encoder", "encoder_card", "encoder_head", "head", "logit_scale", "dropout")
+_LOSS = ("class_weights", "rare_class_weight", "label_smoothing")
+_TRAINING = ("device", "threads", "workers", "track")
+_GROUPS = ("frontend", "pretrain", "episodes", "distillation", "augmentation")
 
 
 def with_encoder(experiment: schema.Experiment, given: Sequence[str] = ()) -> schema.Experiment:
@@ -34,14 +39,6 @@ def with_encoder(experiment: schema.Experiment, given: Sequence[str] = ()) -> sc
     if not experiment.model.encoder:
         return experiment
     features = features_of_settings(experiment.model)
-    for setting in given:
-        key = setting.partition("=")[0].strip()
-        if key.startswith(_OF_A_NETWORK) and not key.startswith("model.encoder"):
-            raise UserError(
-                f"{key} has no effect with model.encoder: {', '.join(each.name for each in features.facts)} reads "
-                f"waveforms of {features.segment_s:g} s at {features.sample_rate_hz} Hz, and only a head is fitted. "
-                "Leave it out."
-            )
     spec = schema.FrontEnd(
         preset=PRESET,
         sample_rate_hz=features.sample_rate_hz,
@@ -50,16 +47,25 @@ def with_encoder(experiment: schema.Experiment, given: Sequence[str] = ()) -> sc
         fmax_hz=min(FMAX_HZ, features.sample_rate_hz / 2),
     )
     own, training = experiment.model, experiment.training
-    kept = ("encoder", "encoder_card", "encoder_head", "head", "logit_scale", "dropout")
-    loss = schema.Loss(class_weights=training.loss.class_weights, rare_class_weight=training.loss.rare_class_weight)
-    neutral = {name: getattr(training, name) for name in ("device", "threads", "workers", "track")}
-    return dataclasses.replace(
+    loss = schema.Loss(**{name: getattr(training.loss, name) for name in _LOSS})
+    neutral = {name: getattr(training, name) for name in _TRAINING}
+    found = dataclasses.replace(
         experiment,
         frontend=spec,
-        model=schema.Model(**{name: getattr(own, name) for name in kept}),
+        model=schema.Model(**{name: getattr(own, name) for name in _MODEL}),
         augmentation=schema.Augmentation(),
         training=schema.Training(loss=loss, **neutral),
         distillation=schema.Distillation(),
         pretrain=None,
         episodes=None,
     )
+    reset = _GROUPS + tuple(key for key, value in flat(experiment).items() if flat(found).get(key) != value)
+    for setting in given:
+        key = setting.partition("=")[0].strip()
+        if any(each == key or each.startswith(f"{key}.") or key.startswith(f"{each}.") for each in reset):
+            raise UserError(
+                f"{key} has no effect with model.encoder: {', '.join(each.name for each in features.facts)} reads "
+                f"waveforms of {features.segment_s:g} s at {features.sample_rate_hz} Hz, and only a head is fitted. "
+                "Leave it out."
+            )
+    return found

@@ -9,6 +9,7 @@ from birdnet_fs.schema.encoder_head import EncoderHead
 MAX_CHANNELS = 4096  # of one block, four times the widest published variant; two such blocks have 150 million weights
 MAX_BLOCKS = 16
 ON_ENCODER = ("mlp", "probe", "attentive", "auto")  # heads that read the embeddings of model.encoder only
+WITH_OWN_SCORES = ("linear", "mlp")  # heads that can read the scores of an encoder beside its embedding
 LARGEST = {"channels": MAX_CHANNELS, "logit_scale": 1e30}  # a fitted scale may be any number
 
 
@@ -53,6 +54,12 @@ class Model:
             not self.encoder or self.head != "sed",
             "model.head=sed needs frames of a network; with model.encoder use linear, cosine, prototypes, "
             f"{', '.join(ON_ENCODER)}",
+            self.head,
+        )
+        check(
+            self.encoder_head.own_scores == "none" or self.head in WITH_OWN_SCORES,
+            f"model.encoder_head.own_scores needs model.head={' or '.join(WITH_OWN_SCORES)}, whose last layer is "
+            "dense; set it to none, or choose that head",
             self.head,
         )
         check(

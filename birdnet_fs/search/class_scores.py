@@ -7,7 +7,7 @@ import numpy as np
 
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.text import escaped
-from birdnet_fs.inference.encoder_run import EncoderHead, open_head
+from birdnet_fs.inference.encoder_run import OpenedHead, open_head
 from birdnet_fs.runs.run import load_run
 from birdnet_fs.search.inner_products import widened
 from birdnet_fs.search.label_selection import ClassScores
@@ -15,13 +15,13 @@ from birdnet_fs.search.neighbors import WindowScores
 from birdnet_fs.search.store import Store, StoreHeader
 
 
-def open_store_head(header: StoreHeader, run: Path, *, threads: int = 0) -> EncoderHead:
+def open_store_head(header: StoreHeader, run: Path, *, threads: int = 0) -> OpenedHead:
     """Open the head of a run for the embeddings of a store.
 
     UserErrors of `load_run` and `open_head` are passed on: the folder is no run, or a run without an encoder.
 
     Args:
-        header: Of the store.
+        header: The content of the store.json of a store.
         run: Folder of a run on the encoder of the store.
         threads: CPU threads of torch. Default: 0, left as they are.
 
@@ -55,7 +55,7 @@ def open_store_head(header: StoreHeader, run: Path, *, threads: int = 0) -> Enco
     return head
 
 
-def class_scores(head: EncoderHead, classes: Sequence[str] = ()) -> ClassScores:
+def class_scores(head: OpenedHead, classes: Sequence[str] = ()) -> ClassScores:
     """The scores of some classes of a head.
 
     Args:

@@ -20,9 +20,10 @@ import numpy as np
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
 from birdnet_fs.search.inner_products import norms
+from birdnet_fs.search.kinds import HOPLITE_SQLITE
 from birdnet_fs.search.store import EmbeddedRecording, Store, StoreHeader, valid_blocks
 
-HOPLITE_SQLITE, HOPLITE_INDEX = "hoplite.sqlite", "usearch.index"
+HOPLITE_INDEX = "usearch.index"
 CONFIG_KEY, HEADER_KEY = "usearch_config", "birdnet_fs_store"
 EXPANSION_ADD, EXPANSION_SEARCH = 256, 128  # perch-hoplite's defaults
 _TABLES = """
@@ -179,6 +180,8 @@ def read_hoplite(path: Path) -> Store:
         index = usearch.Index.restore(str(path / HOPLITE_INDEX), view=True)
         if index is None or index.ndim != width or not np.all(index.contains(keys.astype(np.uint64))):
             raise UserError(f"{damaged}: {HOPLITE_INDEX} does not hold the embeddings of all windows.")
+    except UserError:  # a ValueError, which says already what is wrong
+        raise
     except (sqlite3.Error, ValueError, KeyError, TypeError, IndexError, RuntimeError, OverflowError) as error:
         raise UserError(f"{damaged} ({escaped(str(error))[:200]}).") from None
     numbers = {identifier: number for number, (identifier, _) in enumerate(names)}

@@ -7,15 +7,11 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
 from birdnet_fs.inference.embedder import embedder_facts
-from birdnet_fs.search.hoplite import HOPLITE_SQLITE, read_hoplite
-from birdnet_fs.search.store import STORE, Store, open_store
+from birdnet_fs.search.hoplite import read_hoplite
+from birdnet_fs.search.kinds import HOPLITE_SQLITE, STORE
+from birdnet_fs.search.store import Store, open_store
 
 SAME_S = 1e-3  # seconds by which windows of a database and of an encoder may differ
-
-
-def is_store(path: Path) -> bool:
-    """Whether a folder is a store, or a database of perch-hoplite."""
-    return (path / STORE).is_file() or (path / HOPLITE_SQLITE).is_file()
 
 
 def open_any_store(path: Path, *, encoder: Path | None = None, card: str = "") -> Store:

@@ -20,8 +20,9 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.text import escaped
 from birdnet_fs.search.inner_products import Rows, widened
+from birdnet_fs.search.kinds import STORE
 
-STORE, PARTS = "store.json", "parts"
+PARTS = "parts"
 FORMAT = 2  # 1 had no norms, and no hashes of the recordings
 DTYPES = ("float16", "float32")
 LEDGER_KEY = b"birdnet_fs_ledger"

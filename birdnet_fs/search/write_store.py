@@ -15,11 +15,11 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path, write_json
 from birdnet_fs.core.text import escaped
 from birdnet_fs.search.inner_products import norms
+from birdnet_fs.search.kinds import STORE
 from birdnet_fs.search.store import (
     FORMAT,
     LEDGER_KEY,
     PARTS,
-    STORE,
     EmbeddedRecording,
     StoreHeader,
     part_names,

@@ -90,3 +90,18 @@ def test_an_encoder_that_moved_or_changed_is_refused(encoder, tmp_path: Path) ->
     shutil.move(file, tmp_path / "elsewhere.tflite")
     with pytest.raises(UserError, match="is not there any more"):
         encoder_part(run)
+
+
+def test_heads_on_tokens_are_refused(tmp_path: Path) -> None:
+    """A run by the front half of Perch v2, whose head reads 16 tokens of 24 values."""
+    need("onnxruntime")
+    tokens = dataclasses.replace(ONNX, tokens=(16, 4, ONNX.width), n_scores=0, activation="")
+    names = ("embedding:e", "tokens:spatial_embedding")
+    file = foreign_encoders.write_onnx(
+        tmp_path / "t.onnx", ONNX.n_samples, ONNX.width, outputs=names, tokens=tokens.tokens
+    )
+    (tmp_path / "t.json").write_text(json.dumps({**tokens.to_json(), "embedding": "e"}))
+    run = make_run(tmp_path / "run", file, str(tmp_path / "t.json"))
+    write_encoders(run.path, dataclasses.replace(read_encoders(run.path), input_shape=(16, ONNX.width)))
+    with pytest.raises(UserError, match=r"reads the tokens of .*an exported file holds its embedding only"):
+        encoder_part(run)

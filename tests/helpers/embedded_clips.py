@@ -1,8 +1,11 @@
 """Synthetic embeddings of clips, for tests of heads on a foreign encoder."""
 
+from typing import Any
+
 import numpy as np
 
 from birdnet_fs import schema
+from birdnet_fs.core.settings import override
 from birdnet_fs.training.encoder_heads import HeadData
 
 
@@ -42,13 +45,11 @@ def embedded_clips(
     return HeadData(np.maximum(x, 0).astype(np.float32), clip, targets, groups)
 
 
-def head_experiment(head: str, *, multi_label: bool = False, **settings: object) -> schema.Experiment:
+def head_experiment(head: str, *, multi_label: bool = False, **settings: Any) -> schema.Experiment:
     """An experiment with a head on an encoder; `settings` are those of `schema.EncoderHead`."""
-    chosen = schema.EncoderHead(**settings)  # type: ignore[arg-type]
-    return schema.Experiment(
-        data=schema.Data(multi_label=multi_label),
-        model=schema.Model(encoder="encoder.tflite", head=head, encoder_head=chosen),  # type: ignore[arg-type]
-    )
+    given = [f"model.head={head}", *(f"model.encoder_head.{name}={value}" for name, value in settings.items())]
+    plain = schema.Experiment(data=schema.Data(multi_label=multi_label))
+    return override(plain, ["model.encoder=encoder.tflite", *given])
 
 
 def clips_with_class_in_tokens(n_classes: int = 3, n_groups: int = 6, *, seed: int = 0) -> HeadData:

@@ -1,7 +1,5 @@
 """Kept embeddings of clips: read again without audio, renewed when anything changes, never wrong when damaged."""
 
-import os
-
 import encoder_runs
 import foreign_encoders
 import numpy as np
@@ -86,7 +84,6 @@ def test_damaged_kept_files_are_replaced(recordings, content):
     assert file.stat().st_size > 200
 
 
-@pytest.mark.skipif(os.name != "posix", reason="the mode of a folder is of POSIX")
 def test_a_folder_that_cannot_be_written_to_is_no_error(recordings, monkeypatch, tmp_path):
     features, paths, _ = recordings
     (tmp_path / "file").write_text("x")

@@ -8,9 +8,12 @@ from installed import need
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.settings import override
+from birdnet_fs.frontend import preset
 from birdnet_fs.inference.encoder_settings import with_encoder
 
 need("onnxruntime")
+GROUPS = {"frontend": preset}
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +49,42 @@ def test_the_window_is_that_of_the_encoder_and_settings_of_a_network_are_reset(m
     assert with_encoder(found) == found
 
 
-@pytest.mark.parametrize("setting", ["frontend.segment_s=5", "model.name=vit", "distillation.teacher=x"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "frontend.segment_s=5",
+        "frontend=panns",
+        "frontend.n_mels=128",
+        "model.name=vit",
+        "model.distance=learned",
+        "training.epochs=7",
+        "training.loss=focal",
+        "augmentation.gain_db=3",
+        "distillation.teacher=x",
+        "pretrain.data.root=x",
+    ],
+)
 def test_settings_of_the_command_without_effect_are_refused(model, setting):
+    given = schema.Experiment(model=model, pretrain=schema.Experiment())
     with pytest.raises(UserError, match=r"has no effect with model\.encoder: small reads waveforms of 0\.2 s at 16000"):
-        with_encoder(schema.Experiment(model=model), [setting])
+        with_encoder(override(given, [setting], GROUPS), [setting])
+
+
+def test_settings_of_a_head_are_taken(model):
+    given = [
+        "model.head=mlp",
+        "model.dropout=0.5",
+        "model.encoder_head.hidden=8",
+        "training.loss.class_weights=sqrt_inverse",
+        "training.loss.label_smoothing=0.1",
+        "training.threads=2",
+        "data.multi_label=true",
+        "seed=3",
+    ]
+    chosen = override(schema.Experiment(model=model), given)
+    found = with_encoder(chosen, given)
+    assert (found.model, found.data, found.seed) == (chosen.model, chosen.data, 3)
+    assert found.training == chosen.training
 
 
 def test_a_missing_encoder_is_refused():

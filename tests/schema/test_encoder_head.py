@@ -15,6 +15,7 @@ from birdnet_fs.core.settings import override
         ("model.encoder_head.n_prototypes=65", "model.encoder_head.n_prototypes must be 64 or less"),
         ("model.encoder_head.learning_rate=0", "must be above 0, up to 1"),
         ("model.encoder_head.transform=log", "must be one of auto, none, sqrt"),
+        ("model.encoder=x model.head=auto model.encoder_head.own_scores=blend", "needs model.head=linear or mlp"),
         ("model.head=probe", "model.head=probe needs the embeddings of an encoder"),
         ("model.encoder_card=perch_v2", "describes model.encoder, which is empty"),
         ("model.encoder=x.tflite model.head=sed", "model.head=sed needs frames of a network"),

@@ -8,8 +8,7 @@ from keras import layers
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.models.heads.on_embedding import build_encoder_head
-
-HEADS = ("linear", "mlp")  # whose last layer is dense
+from birdnet_fs.schema.model import WITH_OWN_SCORES
 
 
 @keras.saving.register_keras_serializable("birdnet_fs")
@@ -45,7 +44,7 @@ def build_head_with_own_scores(
     """Build a head on embeddings, with random weights, whose last layer also reads own scores of the encoder.
 
     Args:
-        model: As in `build_encoder_head`; its head is one of HEADS where there are own scores.
+        model: Settings as of `build_encoder_head`; with own scores its head is one of WITH_OWN_SCORES.
         input_shape: (width,) of embedding and own scores together, the own scores last; or, without own scores,
             (n_tokens, width).
         n_classes: Width of the logits, 1 or more.
@@ -59,9 +58,9 @@ def build_head_with_own_scores(
     """
     if not n_own:
         return build_encoder_head(model, input_shape, n_classes)
-    if model.head not in HEADS:
+    if model.head not in WITH_OWN_SCORES:
         raise UserError(
-            f"model.encoder_head.own_scores needs model.head={' or '.join(HEADS)}; set it to none. "
+            f"model.encoder_head.own_scores needs model.head={' or '.join(WITH_OWN_SCORES)}; set it to none. "
             f"Received: {model.head}"
         )
     width = input_shape[-1] - n_own

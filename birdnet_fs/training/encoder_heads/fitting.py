@@ -37,9 +37,7 @@ class FittedHead:
     remarks: list[str]
 
 
-def fit_head(
-    data: HeadData, experiment: schema.Experiment, classes: Sequence[str], *, validation: HeadData | None = None
-) -> FittedHead:
+def fit_head(data: HeadData, experiment: schema.Experiment, classes: Sequence[str]) -> FittedHead:
     """Fit the head of the settings to embeddings; UserErrors of `check_data` and `candidates` are passed on.
 
     What the settings leave open is chosen on grouped folds of the training clips, and the logits are calibrated on the
@@ -49,7 +47,6 @@ def fit_head(
         data: The training clips.
         experiment: Uses `model`, `data.multi_label`, `training.loss` and `seed`.
         classes: Class names in the order of the targets.
-        validation: Clips to report on in the history; nothing is chosen by them. None: no such columns.
 
     Returns:
         The head.
@@ -59,8 +56,6 @@ def fit_head(
     """
     started = time.monotonic()
     check_data(data, len(classes))
-    if validation is not None:
-        check_data(validation, len(classes), "validation")
     multi_label = experiment.data.multi_label
     if experiment.training.loss.name not in ("auto", "bce" if multi_label else "ce"):
         raise UserError(
@@ -83,9 +78,7 @@ def fit_head(
             f"chosen on folds: the head is {solution.model.head}, and its probabilities fit the training clips."
         )
     history = [dict(row) for row in solution.history] or [{"epoch": 1.0}]
-    history[-1] = {**_metrics("train", solution, data, multi_label), **history[-1]}
-    if validation is not None:
-        history[-1] |= _metrics("val", solution, validation, multi_label)
+    history[-1] = {**_metrics(solution, data, multi_label), **history[-1]}
     history[-1]["seconds"] = round(time.monotonic() - started, 3)
     return FittedHead(solution.model, solution.weights, history, choices, remarks)
 
@@ -127,7 +120,7 @@ def finite(values: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
-def _metrics(stage: str, solution: Solution, data: HeadData, multi_label: bool) -> dict[str, float]:
+def _metrics(solution: Solution, data: HeadData, multi_label: bool) -> dict[str, float]:
     score = held_out_score(solution.score(data), data, multi_label=multi_label)
-    found = {f"{stage}_loss": score.log_loss, f"{stage}_macro_auroc": score.macro_auroc, f"{stage}_acc": score.accuracy}
+    found = {"train_loss": score.log_loss, "train_macro_auroc": score.macro_auroc, "train_acc": score.accuracy}
     return finite(found)

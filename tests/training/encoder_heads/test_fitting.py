@@ -32,15 +32,14 @@ def keras_logits(fitted, data: HeadData) -> np.ndarray:
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_other_clips_of_the_classes_are_recognized(head, multi_label):
     data = embedded_clips(multi_label=multi_label)
-    fitted = fit_head(data, head_experiment(head, multi_label=multi_label), CLASSES, validation=data)
+    fitted = fit_head(data, head_experiment(head, multi_label=multi_label), CLASSES)
     logits = keras_logits(fitted, data)
     truth = data.targets[data.clip]
     right = (logits > 0) == truth if multi_label else logits.argmax(1) == truth.argmax(1)
     assert right.mean() > 0.9
     row = fitted.history[-1]
     assert (len(fitted.history) == 1) is (head != "mlp")  # by gradient: a row for each epoch
-    assert row["val_macro_auroc"] > 0.95 and (head == "mlp" or row["val_loss"] == row["train_loss"])
-    assert ("val_acc" in row) is not multi_label
+    assert row["train_macro_auroc"] > 0.95 and ("train_acc" in row) is not multi_label
     assert fitted.model.head == head and fitted.model.encoder_head.transform == "sqrt"
 
 
