@@ -27,7 +27,9 @@ FLOAT64_SUMS = 1e-12  # relative: float64 sums and powers in another order
 ENCODER_STAND_IN = 3e-5  # relative to the largest value: float32 sums of 3,000 and 1,024 terms in any order
 INNER_PRODUCTS = 1e-5  # relative to the product of the lengths: float32 sums of up to 1,024 terms in any order
 JOINED_BIRDNET = 1e-5  # what is promised: log-odds up to 8 of a head on 1,024 numbers of one encoder (seen: 5.6e-6)
+JOINED_BIRDNET_OWN = 1e-4  # the same with logits of BirdNET up to 15, with weights up to 2
 JOINED_BIRDNET_HOST = 1e-4  # probabilities by another program on the same runtime (seen: 1e-6)
+OWN_LOGITS = 1e-5  # float32 logarithms of probabilities up to 16 (seen: 2e-6)
 JOINED_STAND_IN = 1e-4  # relative to the largest value: a stand-in, and the square root of an embedding near 0
 STORED_HEAD = 1e-5  # probabilities: float32 embeddings kept and the same head, in batches of other sizes
 FLOAT16_COSINE = 2e-3  # cosine of embeddings that are rounded to 11 bits, each value by 5e-4 of itself
@@ -174,6 +176,8 @@ PROTOTYPE_LOGITS = 2e-5  # of the largest: float32 embeddings and their products
 NOT_ROUNDING = frozenset(
     [
         "JOINED_BIRDNET",
+        "JOINED_BIRDNET_OWN",
+        "OWN_LOGITS",
         "FOUR_DIGITS",
         "TABLE_OF_FOUR_DIGITS",
         "RANKS_OF_SIX",

@@ -69,22 +69,17 @@ def tensor_shape(tensor: Any) -> tuple[int, ...]:
     return tuple(int(n) for n in shape) if shape is not None else ()
 
 
-def last_dense(graph: Any, codes: Any) -> int | None:
-    """Index of the last fully connected operator of a subgraph; None where there is none."""
-    dense = _schema().BuiltinOperator.FULLY_CONNECTED
-    found = [
-        index
-        for index, operator in enumerate(graph.operators)
-        if max(codes[operator.opcodeIndex].builtinCode, codes[operator.opcodeIndex].deprecatedBuiltinCode) == dense
-    ]
-    return found[-1] if found else None
+def operator_names(model: Any) -> list[str]:
+    """Names of the operator codes of a model in their order, such as ["CONV_2D", "CUSTOM"]; "" for unknown ones."""
+    names = {value: name for name, value in vars(_schema().BuiltinOperator).items() if isinstance(value, int)}
+    return [names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "") for code in model.operatorCodes]
 
 
 def before_last_dense(model: Any) -> int | None:
     """Index of the tensor that the last fully connected layer reads; None where there is no such layer."""
-    graph = model.subgraphs[0]
-    index = last_dense(graph, model.operatorCodes)
-    return None if index is None else int(graph.operators[index].inputs[0])
+    names, graph = operator_names(model), model.subgraphs[0]
+    found = [operator for operator in graph.operators if names[operator.opcodeIndex] == "FULLY_CONNECTED"]
+    return int(found[-1].inputs[0]) if found else None
 
 
 def cut_at(model: Any, tensor: int, width: int, *, outputs: tuple[int, ...] = ()) -> None:
@@ -129,6 +124,15 @@ def cut_at(model: Any, tensor: int, width: int, *, outputs: tuple[int, ...] = ()
             subgraphIndex=0,
         )
     ]
+
+
+def empty_unused_buffers(model: Any) -> None:
+    """Empty the buffers of a model that no tensor and no metadata uses, in place, so that they are not stored."""
+    used = {0} | {int(t.buffer) for graph in model.subgraphs for t in graph.tensors}
+    used |= {int(m.buffer) for m in model.metadata or ()} | {int(b) for b in model.metadataBuffer or ()}
+    for index, buffer in enumerate(model.buffers):
+        if index not in used:
+            buffer.data = None
 
 
 def _schema() -> Any:

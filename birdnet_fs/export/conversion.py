@@ -30,7 +30,7 @@ def conversion_job(run: Run, specs: Sequence[ExportSpec], folder: Path) -> dict[
         JSON values.
     """
     spec, part = specs[0], encoder_part(run)
-    job = {
+    job: dict[str, Any] = {
         "run": str(run.path.resolve()),
         "frontend": run.frontend.to_artifact(),
         "formats": [spec.format],
@@ -45,6 +45,7 @@ def conversion_job(run: Run, specs: Sequence[ExportSpec], folder: Path) -> dict[
     }
     if part is not None:
         job |= {"encoder": str(part.path.resolve()), "card": str((folder / CARD).resolve())}
+        job |= {"own_columns": list(part.own.columns)}
     return job
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
 from birdnet_fs.encoders.cards import EncoderCard
+from birdnet_fs.encoders.labels import NO_CLASSES, OwnClasses
 from birdnet_fs.encoders.open import fixed_batch
 from birdnet_fs.encoders.reference import read_encoders
 from birdnet_fs.inference.embedder import inspected
@@ -28,6 +29,7 @@ class EncoderPart:
         format: Format of the file, "tflite" or "onnx".
         sha256: SHA-256 of the file, 64 hexadecimal digits.
         batch: Windows per call that it takes; None = any number.
+        own: The encoder's own scores that the head reads.
     """
 
     path: Path
@@ -36,6 +38,7 @@ class EncoderPart:
     format: str
     sha256: str
     batch: int | None
+    own: OwnClasses = NO_CLASSES
 
     @property
     def title(self) -> str:
@@ -65,8 +68,8 @@ def encoder_part(run: Run) -> EncoderPart | None:
         The encoder, or None for a network of this package.
 
     Raises:
-        UserError: It cannot be joined: there are several, it is a run, its own scores or its tokens are read, or it
-            takes several windows per call and no other number.
+        UserError: It cannot be joined: there are several, it is a run, its tokens are read, or it takes several
+            windows per call and no other number.
     """
     if not run.experiment.model.encoder:
         return None
@@ -76,11 +79,6 @@ def encoder_part(run: Run) -> EncoderPart | None:
         raise UserError(
             f"A run on one encoder can be exported as one file; {escaped(run.path)} reads {len(features.facts)} "
             f"({names}): train the head on one of them (model.encoder=FILE)."
-        )
-    if features.own.columns:
-        raise UserError(
-            f"The head of {escaped(run.path)} reads the own scores of {names} as well, which an exported file does not "
-            "hold: train it with model.encoder_head.own_scores=none."
         )
     if features.n_tokens:
         raise UserError(
@@ -101,4 +99,4 @@ def encoder_part(run: Run) -> EncoderPart | None:
             "and programs pass one or any number: convert the encoder again with an open batch."
         )
     [stored] = read_encoders(run.path).encoders
-    return EncoderPart(place, card, stored.license, file.format, file.sha256, size or None)
+    return EncoderPart(place, card, stored.license, file.format, file.sha256, size or None, features.own)

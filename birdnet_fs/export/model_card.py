@@ -205,6 +205,11 @@ def _encoder(run: Run, part: EncoderPart) -> list[str]:
         f"- Its embedding ({card.width:,} numbers) is not changed by the export; the head reads its "
         f"{'square root' if transform == 'sqrt' else 'values'}, centered and scaled. A second output, where the file "
         "has one, gives these: what the head, and enrollment on a device, compare.",
+        *(
+            [f"- The head reads its own scores of {len(names)} classes as well: {markdown(', '.join(names))}."]
+            if (names := part.own.names)
+            else []
+        ),
         *([f"- Source: {markdown(card.source)}"] if card.source else []),
     ]
 

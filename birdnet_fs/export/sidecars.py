@@ -102,6 +102,7 @@ def write_sidecars(
             "sha256": part.sha256,
             "normalization": card.normalization,
             "transform": run.experiment.model.encoder_head.transform,
+            "own_classes": list(part.own.names),
         }
     if spec.format == "openvino":
         sidecar["weights_sha256"] = sha256(artifact.with_suffix(".bin"))

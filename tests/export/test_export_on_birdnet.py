@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tolerances
 from installed import need
+from joined_heads import make_run
 from other_pythons import python_with
 from real_birdnet import birdnet_v2_4
 from receiving import receive
@@ -17,6 +18,8 @@ from receiving import receive
 from birdnet_fs import schema
 from birdnet_fs.audio.read import read_audio
 from birdnet_fs.data.manifest import Clip, read_manifest
+from birdnet_fs.encoders.open import open_encoder
+from birdnet_fs.encoders.reference import read_encoders
 from birdnet_fs.export.export import Artifact, export_run
 from birdnet_fs.export.runtimes import birdnet_host
 from birdnet_fs.fewshot.base import write_encoder_base
@@ -60,11 +63,16 @@ def shipped(shared_data: Path, tmp_path_factory) -> Shipped:
     return Shipped(run, made, [clip for clips in by_species for clip in clips[N_CLIPS:]])
 
 
+def first_windows(files: list[Path]) -> np.ndarray:
+    """float32 [n, N_SAMPLES]."""
+    rows = [read_audio(file, sample_rate_hz=RATE_HZ, duration_s=3.0).waveform for file in files]
+    return np.stack([np.pad(row, (0, N_SAMPLES - len(row))) for row in rows])
+
+
 @pytest.fixture(scope="module")
 def waveforms(shipped: Shipped) -> np.ndarray:
     """The first window of each recording that was not enrolled, float32 [n, N_SAMPLES]."""
-    rows = [read_audio(clip.path, sample_rate_hz=RATE_HZ, duration_s=3.0).waveform for clip in shipped.rest]
-    return np.stack([np.pad(row, (0, N_SAMPLES - len(row))) for row in rows])
+    return first_windows([clip.path for clip in shipped.rest])
 
 
 def test_the_file_is_as_exact_and_as_small_as_promised(shipped: Shipped) -> None:
@@ -93,6 +101,30 @@ def test_the_birdnet_package_gives_our_probabilities(
     with np.load(found, allow_pickle=False) as stored:
         assert str(stored["version"]) == "2.4" and stored["embeddings"].shape == (len(waveforms), 1024)
         assert np.abs(stored["scores"] - wanted).max() <= tolerances.JOINED_BIRDNET_HOST
+
+
+def test_a_head_that_reads_scores_of_the_encoder_is_as_exact_and_hardly_larger(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """The weights of the last layer of BirdNET for three species are 12 kB."""
+    run = make_run(tmp_path / "run", birdnet_v2_4(), classes=SPECIES, own_scores="blend")
+    assert len(read_encoders(run.path).own_columns) == len(SPECIES)
+    options = {"embeddings": True, "audio": shared_data / "audio", "n_segments": 24}
+    [made] = export_run(run, tmp_path / "out", target="birdnet", **options)
+    assert made.n_bytes <= MAX_BYTES
+    parity = next(iter(made.parity_report.by_runtime.values()))
+    assert parity.max_abs <= tolerances.JOINED_BIRDNET_OWN and parity.by_batch[3] <= tolerances.JOINED_BIRDNET_OWN
+    assert parity.embeddings is not None and parity.embeddings.width == 1024
+    text = made.path.with_name(f"{made.path.stem}_card.md").read_text(encoding="utf-8")
+    assert "The head reads its own scores of 3 classes as well: Junco hyemalis" in text
+    files = [next((shared_data / "audio").glob(f"birds10_{name.lower().replace(' ', '_')}_*")) for name in SPECIES]
+    waveforms = first_windows(files)
+    encoder = open_encoder(birdnet_v2_4(), scores=True)
+    logits = encoder.embed_and_logits(waveforms)[1][:, list(read_encoders(run.path).own_columns)]
+    assert np.ptp(logits, axis=0).min() > 5  # else closeness would show nothing
+    assert np.abs(open_engine(made.path).forward(waveforms) - open_engine(run.path).forward(waveforms)).max() <= (
+        tolerances.JOINED_BIRDNET_OWN
+    )
 
 
 def test_the_device_scripts_check_score_and_enroll(shipped: Shipped, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 A stand-in averages each of N_BANDS pieces of the window and applies random weights; `embedding` repeats this in NumPy.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ N_BANDS = 32
 
 
 def weights(width: int, seed: int = 0) -> np.ndarray:
-    """Random weights [N_BANDS, width] of a stand-in."""
-    return np.random.default_rng(seed).normal(size=(N_BANDS, width)).astype(np.float32)
+    """Random weights [N_BANDS, width] of a stand-in, exact in float16."""
+    return np.random.default_rng(seed).normal(size=(N_BANDS, width)).astype(np.float16).astype(np.float32)
 
 
 def embedding(waveforms: np.ndarray, width: int, seed: int = 0) -> np.ndarray:
@@ -37,8 +38,13 @@ def write_onnx(
     open_length: bool = False,
     batch: int | None = None,
     answer_rows: int | None = None,
+    classifier: Sequence[str] = (),
 ) -> Path:
-    """Write an ONNX stand-in; `outputs` names embedding, scores and, with `tokens`, the tokens in the file's order."""
+    """Write an ONNX stand-in; `outputs` names embedding, scores and, with `tokens`, the tokens in the file's order.
+
+    Its scores are columns of the embedding; with `classifier`, "Gemm" or "MatMul" and what is applied to the product
+    ("Sigmoid", "Softmax"), those of `class_scores`.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -47,6 +53,7 @@ def write_onnx(
     constants = {
         "_to_bands": np.array([-1, N_BANDS, n_samples // N_BANDS], np.int64),
         "_w": weights(width),
+        **({"_c": class_weights(width, n_scores).T.copy(), "_b": class_bias(n_scores)} if classifier else {}),
         "_columns": np.arange(n_scores, dtype=np.int64) % width,
         "_first": np.array([0], np.int64),
         "_axis": np.array([2], np.int64),
@@ -62,7 +69,7 @@ def write_onnx(
         helper.make_node("Gather", ["_all", "_first"], ["_e"], axis=0)
         if answer_rows
         else helper.make_node("Identity", ["_all"], ["_e"]),
-        helper.make_node("Gather", ["_e", "_columns"], ["_s"], axis=1),
+        *(_classifier_nodes(classifier) or [helper.make_node("Gather", ["_e", "_columns"], ["_s"], axis=1)]),
         helper.make_node("Unsqueeze", ["_e", "_middle"], ["_one"]),
         helper.make_node("Tile", ["_one", "_places"], ["_many"]),
         helper.make_node("Reshape", ["_many", "_to_tokens"], ["_t"]),
@@ -96,8 +103,47 @@ def write_onnx(
     return path
 
 
-def write_tflite(path: Path, n_samples: int, width: int, n_scores: int, *, batch: int = -1) -> Path:
-    """Write a TFLite stand-in: the embedding is inside, the scores are the only output, as in BirdNET 2.4."""
+def _classifier_nodes(classifier: Sequence[str]) -> list:
+    """Nodes from the embedding to the scores."""
+    from onnx import helper
+
+    if not classifier:
+        return []
+    product, *behind = classifier
+    names = ["_class_logits", *(f"_class_{name}" for name in behind)]
+    if product == "Gemm":
+        nodes = [helper.make_node("Gemm", ["_e", "_c", "_b"], [names[0]])]
+    else:
+        nodes = [helper.make_node("MatMul", ["_e", "_c"], ["_class_product"])]
+        nodes.append(helper.make_node("Add", ["_b", "_class_product"], [names[0]]))
+    for name, given, made in zip(behind, names, names[1:], strict=False):
+        nodes.append(helper.make_node(name, [given], [made]))
+    return [*nodes, helper.make_node("Identity", [names[-1]], ["_s"])]
+
+
+def class_weights(width: int, n_scores: int) -> np.ndarray:
+    """Weights [n_scores, width] of the classifier of a stand-in, exact in float16."""
+    found = np.random.default_rng(1).normal(size=(n_scores, width)) / width**0.5
+    return found.astype(np.float16).astype(np.float32)
+
+
+def class_bias(n_scores: int) -> np.ndarray:
+    """Bias [n_scores] of the classifier of an ONNX stand-in."""
+    return np.random.default_rng(2).normal(size=n_scores).astype(np.float32)
+
+
+def class_scores(embeddings: np.ndarray, n_scores: int) -> np.ndarray:
+    """Logits of an ONNX stand-in with a classifier in float64: [n, width] -> [n, n_scores]."""
+    return embeddings @ class_weights(embeddings.shape[1], n_scores).T.astype(np.float64) + class_bias(n_scores)
+
+
+def write_tflite(
+    path: Path, n_samples: int, width: int, n_scores: int, *, batch: int = -1, activation: str = ""
+) -> Path:
+    """Write a TFLite stand-in: the embedding is inside, the scores are the only output, as in BirdNET 2.4.
+
+    With `activation`, LOGISTIC or SOFTMAX, the scores are probabilities.
+    """
     from ai_edge_litert import schema_py_generated as fb
 
     from birdnet_fs.encoders.tflite_graph import write_model
@@ -122,6 +168,7 @@ def write_tflite(path: Path, n_samples: int, width: int, n_scores: int, *, batch
         return len(graph.tensors) - 1
 
     codes = [operators.RESHAPE, operators.MEAN, operators.FULLY_CONNECTED]
+    codes += [getattr(operators, activation)] if activation else []
     model.operatorCodes = []
     for code in codes:
         one = fb.OperatorCodeT()
@@ -129,7 +176,7 @@ def write_tflite(path: Path, n_samples: int, width: int, n_scores: int, *, batch
         one.version = 1
         model.operatorCodes.append(one)
 
-    def operator(code: int, inputs: list[int], output: int, kind: int, options: object) -> None:
+    def operator(code: int, inputs: list[int], output: int, kind: int, options: object | None) -> None:
         one = fb.OperatorT()
         one.opcodeIndex, one.inputs, one.outputs = codes.index(code), inputs, [output]
         one.builtinOptionsType, one.builtinOptions = kind, options
@@ -140,7 +187,6 @@ def write_tflite(path: Path, n_samples: int, width: int, n_scores: int, *, batch
         options.fusedActivationFunction = int(relu)
         operator(operators.FULLY_CONNECTED, inputs, output, fb.BuiltinOptions.FullyConnectedOptions, options)
 
-    head = np.random.default_rng(1).normal(size=(n_scores, width)).astype(np.float32)
     given = tensor("INPUT", [batch, n_samples])
     shape = np.array([batch, N_BANDS, n_samples // N_BANDS], np.int32)
     bands, means = tensor("bands", list(shape)), tensor("means", [batch, N_BANDS])
@@ -151,7 +197,12 @@ def write_tflite(path: Path, n_samples: int, width: int, n_scores: int, *, batch
     axis = tensor("axis", [1], np.array([2], np.int32))
     operator(operators.MEAN, [bands, axis], means, fb.BuiltinOptions.ReducerOptions, mean)
     dense([means, tensor("w", [width, N_BANDS], np.ascontiguousarray(weights(width).T)), -1], inner, relu=True)
-    dense([inner, tensor("head", [n_scores, width], head), -1], scores, relu=False)
+    dense([inner, tensor("head", [n_scores, width], class_weights(width, n_scores)), -1], scores, relu=False)
+    if activation:
+        logits, scores = scores, tensor("probabilities", [batch, n_scores])
+        options = fb.SoftmaxOptionsT(beta=1.0) if activation == "SOFTMAX" else None
+        kind = fb.BuiltinOptions.SoftmaxOptions if options else fb.BuiltinOptions.NONE
+        operator(getattr(operators, activation), [logits], scores, kind, options)
     graph.inputs, graph.outputs, graph.name = [given], [scores], "main"
     model.subgraphs = [graph]
     write_model(model, path)
@@ -160,5 +211,4 @@ def write_tflite(path: Path, n_samples: int, width: int, n_scores: int, *, batch
 
 def tflite_scores(waveforms: np.ndarray, width: int, n_scores: int) -> np.ndarray:
     """The scores of a TFLite stand-in in float64: [n, n_samples] -> [n, n_scores]."""
-    head = np.random.default_rng(1).normal(size=(n_scores, width)).astype(np.float32)
-    return embedding(waveforms, width) @ head.T.astype(np.float64)
+    return embedding(waveforms, width) @ class_weights(width, n_scores).T.astype(np.float64)

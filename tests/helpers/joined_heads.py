@@ -8,6 +8,7 @@ import numpy as np
 
 from birdnet_fs import schema
 from birdnet_fs.encoders.cards import EncoderCard
+from birdnet_fs.encoders.inspection import FileFacts, Tensor
 from birdnet_fs.encoders.open import normalized
 from birdnet_fs.encoders.reference import RunEncoders, write_encoders
 from birdnet_fs.inference.encoder_features import features_of_settings, references
@@ -16,6 +17,7 @@ from birdnet_fs.runs.run import WEIGHTS, Run, build_network, model_weights, save
 from birdnet_fs.runs.tensors import read_weights
 
 CLASSES = ("Turdus merula_Common Blackbird", "toad", "Parus major_Great Tit")
+OWN_CLASSES, OWN_COLUMNS = ("Turdus merula", "Parus major_Great Tit"), (40, 3)  # of an encoder that has both
 TFLITE = EncoderCard("small", "A small one", ("tflite",), 16_000, 0.2, 24, "before_last_dense", license="CC BY-NC 4.0")
 ONNX = dataclasses.replace(TFLITE, formats=("onnx",), embedding="embedding")
 
@@ -23,6 +25,11 @@ ONNX = dataclasses.replace(TFLITE, formats=("onnx",), embedding="embedding")
 def peaked(card: EncoderCard) -> EncoderCard:
     """The card with each window scaled to a peak of 0.25."""
     return dataclasses.replace(card, name=f"{card.name}_peak", normalization="peak_0.25")
+
+
+def facts_of(card: EncoderCard) -> FileFacts:
+    """A file without content that takes the windows of a card, any number per call."""
+    return FileFacts(Path("small"), "tflite", "", (Tensor("waveform", (-1, card.n_samples)),), ())
 
 
 def windows(n: int, n_samples: int) -> np.ndarray:
@@ -36,16 +43,23 @@ def windows(n: int, n_samples: int) -> np.ndarray:
 
 
 def make_run(
-    folder: Path, encoder: Path | str, card: str = "", *, head: str = "linear", multi_label: bool = True, **own: object
+    folder: Path,
+    encoder: Path | str,
+    card: str = "",
+    *,
+    head: str = "linear",
+    multi_label: bool = True,
+    classes: tuple[str, ...] = CLASSES,
+    **own: object,
 ) -> Run:
     """A run of a head on the square root of the embeddings of encoders, separated by commas as their cards are."""
     settings = schema.EncoderHead(transform="sqrt", **own)
     model = schema.Model(encoder=str(encoder), encoder_card=card, head=head, encoder_head=settings)
     data = schema.Data(root="gone", multi_label=multi_label)
     experiment = with_encoder(schema.Experiment(name="small_head", model=model, data=data))
-    features = features_of_settings(experiment.model)
+    features = features_of_settings(experiment.model, classes)
     width, random = features.input_shape[0], np.random.default_rng(3)
-    weights = model_weights(build_network(experiment, len(CLASSES), features.input_shape))
+    weights = model_weights(build_network(experiment, len(classes), features.input_shape, len(features.own.columns)))
     for name, value in weights.items():
         values = random.normal(0, 1, value.shape)
         if name == "embedding/scale":
@@ -55,13 +69,29 @@ def make_run(
         elif name == "logits/kernel":
             values *= 3 / width**0.5
         weights[name] = values.astype(np.float32)
-    about = RunEncoders(tuple(references(features)), features.input_shape)
-    return save_run(folder, experiment, CLASSES, weights, write_extra=lambda part: write_encoders(part, about))
+    own_classes = features.own.names, features.own.columns
+    about = RunEncoders(tuple(references(features)), features.input_shape, *own_classes)
+    return save_run(folder, experiment, classes, weights, write_extra=lambda part: write_encoders(part, about))
 
 
-def scores(run: Run, card: EncoderCard, waveforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of a linear head, and transformed embeddings, in float64 by the formulas of stand-in, card and head."""
+def write_labels(folder: Path, n_scores: int) -> Path:
+    """A file of labels of an encoder with the classes of the runs, the last one first, among n_scores classes."""
+    names = [f"Genus species{number}" for number in range(n_scores)]
+    for place, name in zip(OWN_COLUMNS, OWN_CLASSES, strict=True):
+        names[place] = name
+    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    return folder / "labels.txt"
+
+
+def scores(
+    run: Run, card: EncoderCard, waveforms: np.ndarray, own: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of a linear head, and transformed embeddings, in float64 by the formulas of stand-in, card and head.
+
+    With `own`, float64 [n, 2], the logits of OWN_CLASSES by the encoder itself, of a head that reads them.
+    """
     weights = {name: value.astype(np.float64) for name, value in read_weights(run.path / WEIGHTS).items()}
     embeddings = foreign_encoders.embedding(normalized(waveforms, card.normalization), card.width)
     transformed = (np.sqrt(embeddings) - weights["embedding/center"]) * weights["embedding/scale"]
-    return transformed @ weights["logits/kernel"] + weights["logits/bias"], transformed
+    read = transformed if own is None else np.concatenate([transformed, own], axis=1)
+    return read @ weights["logits/kernel"] + weights["logits/bias"], transformed

@@ -1,30 +1,34 @@
 """Write ONNX and OpenVINO files of a head on a foreign encoder: `python -m birdnet_fs.export.onnx.joined JOB.json`.
 
-The encoder is a file of another project that is not converted: what its other outputs need is left out, and the head
-is joined behind its embedding. What the encoder's card asks of each window (the peak scaled to 0.25) is joined in
-front, so that a program that passes windows as they are gets the scores of the run. The older of two operator sets is
-raised to the newer one (onnx.version_converter).
+The encoder is a file of another project that is not converted: what the head does not need is left out, and the head
+is joined behind its embedding and own scores. What the encoder's card asks of each window (the peak scaled to 0.25) is
+joined in front, so that a program that passes windows as they are gets the scores of the run. The older of two operator
+sets is raised to the newer one (onnx.version_converter).
 
-The job is that of onnx/convert.py with {"encoder": file, "card": file of its card} in place of the front-end; the
-reason of a file that cannot be written stands in `<precision><suffix>.error.txt`.
+The job is that of onnx/convert.py with {"encoder": file, "card": file of its card, "own_columns": places of the own
+scores that the head reads} in place of the front-end; the reason of a file that cannot be written stands in
+`<precision><suffix>.error.txt`.
 """
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
 from birdnet_fs.encoders.cards import EncoderCard, read_card
-from birdnet_fs.encoders.inspection import embedding_of, inspect_file
 from birdnet_fs.encoders.open import PEAK
+from birdnet_fs.export.encoder_output import EncoderOutput, encoder_output
 from birdnet_fs.export.onnx.convert import Writer, open_head, run_facts, write_files
+from birdnet_fs.export.onnx.encoder_graph import read_encoder
 from birdnet_fs.export.onnx.front_end_and_network import FrontEndAndNetwork
 from birdnet_fs.export.onnx.precision import MIN_SHARE, ROUNDED, join_models, weight_share
 from birdnet_fs.export.tflite.wrappers import SMALLEST_POSITIVE
@@ -38,11 +42,11 @@ class JoinedWriter(Writer):
 
     Attributes:
         encoder: The ONNX file of the encoder.
-        card: A card that fits it.
+        given: Its output, with a card that fits it.
     """
 
     encoder: Path
-    card: EncoderCard
+    given: EncoderOutput
 
     def onnx(self, precision: str) -> Any:
         """The whole graph with encoder and head in one precision.
@@ -71,12 +75,29 @@ class JoinedWriter(Writer):
 
     @cached_property
     def _network(self) -> Any:
-        head = FrontEndAndNetwork(self.network, None)
-        return join_encoder(self.encoder, self.card, self._to_onnx(head, (self.card.width,), "features", self.outputs))
+        head = FrontEndAndNetwork(HeadOnEncoder(self.given, self.network), None)
+        return join_encoder(self.encoder, self.given, self._to_onnx(head, self.given.shape, "features", self.outputs))
 
     @cached_property
     def _front_end(self) -> Any:
-        return window_model(self.card, self._network, self.batch)
+        return window_model(self.given.card, self._network, self.batch)
+
+
+class HeadOnEncoder(torch.nn.Module):
+    """A head that reads the output of a joined encoder.
+
+    Args:
+        given: The output of the encoder.
+        head: Module from features [batch, ...] to one output or a tuple.
+    """
+
+    def __init__(self, given: EncoderOutput, head: torch.nn.Module) -> None:
+        super().__init__()
+        self.given, self.head = given, head
+
+    def forward(self, x: Tensor) -> Any:
+        """The outputs of the head for outputs [batch, ...] of the encoder."""
+        return self.head(self.given.features(x))
 
 
 def open_job(job: Mapping[str, Any]) -> JoinedWriter:
@@ -93,80 +114,23 @@ def open_job(job: Mapping[str, Any]) -> JoinedWriter:
         calibration=None,
         facts=run_facts(run, job["output_kind"]),
         encoder=Path(job["encoder"]),
-        card=read_card(Path(job["card"])),
+        given=encoder_output(read_card(Path(job["card"])), job),
     )
 
 
-def join_encoder(path: Path, card: EncoderCard, head: Any) -> Any:
+def join_encoder(path: Path, given: EncoderOutput, head: Any) -> Any:
     """Join a head behind an encoder; UserErrors of `read_encoder` and `with_same_opset` are passed on.
 
     Args:
         path: The ONNX file of the encoder.
-        card: A card that fits it.
-        head: An `onnx.ModelProto`, embeddings [batch, width] -> outputs.
+        given: Its output, with a card that fits it.
+        head: An `onnx.ModelProto`, [batch, *given.shape] -> outputs.
 
     Returns:
         An `onnx.ModelProto` with the input of the encoder and the outputs of the head.
     """
-    first, second = with_same_opset(read_encoder(path, card), head, escaped(path))
+    first, second = with_same_opset(read_encoder(path, given), head, escaped(path))
     return join_models(first, second, "encoder/", keep_input=False)
-
-
-def read_encoder(path: Path, card: EncoderCard) -> Any:
-    """Read an encoder and leave out what only its other outputs need.
-
-    Args:
-        path: The ONNX file.
-        card: A card that fits it.
-
-    Returns:
-        An `onnx.ModelProto` with the input of the file, its length set to that of a window, and the embedding as its
-        only output.
-
-    Raises:
-        UserError: The file keeps weights in other files.
-    """
-    import onnx
-    from onnx import inliner
-
-    embedding = embedding_of(inspect_file(path), card)
-    model = onnx.load(path, load_external_data=False)
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
-        raise UserError(
-            f"{escaped(path)} keeps its weights in other files; save the encoder as one file (in Python: "
-            "onnx.save(onnx.load(FILE), NEW_FILE)) and train on that."
-        )
-    model = inliner.inline_local_functions(model) if model.functions else model
-    graph = model.graph
-    name = embedding.name if embedding is not None else ""  # never empty: choose_card refuses such a file
-    kept = [output for output in graph.output if output.name == name]
-    del graph.output[:], graph.value_info[:]
-    graph.output.extend(kept)
-    keep_needed(graph)
-    constants = {tensor.name for tensor in graph.initializer}  # older files list these among the inputs
-    given = [value for value in graph.input if value.name not in constants]
-    del graph.input[:]
-    graph.input.extend(given)
-    length = graph.input[0].type.tensor_type.shape.dim[-1]
-    length.ClearField("dim_param")
-    length.dim_value = card.n_samples
-    return model
-
-
-def keep_needed(graph: Any) -> None:
-    """Leave out nodes and weights of an `onnx.GraphProto`, in place, that its outputs do not need."""
-    wanted, kept = {output.name for output in graph.output}, []
-    for node in reversed(graph.node):
-        if wanted & set(node.output):
-            kept.append(node)
-            wanted |= set(_names(node))
-    kept.reverse()
-    del graph.node[:]
-    graph.node.extend(kept)
-    for field in (graph.initializer, graph.sparse_initializer):
-        needed = [each for each in field if getattr(each, "values", each).name in wanted]
-        del field[:]
-        field.extend(needed)
 
 
 def with_same_opset(first: Any, second: Any, shown: str) -> tuple[Any, Any]:
@@ -251,27 +215,6 @@ def window_model(card: EncoderCard, network: Any, batch: int | None) -> Any:
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset_of(network))], ir_version=8)
-
-
-def _names(node: Any) -> Iterator[str]:
-    """Names of the values that a node reads, those that its nested graphs take from outside included."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-            for inner in graph.node:
-                yield from _names(inner)
-            yield from (output.name for output in graph.output)
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Every stored tensor of an `onnx.GraphProto`, those of constant nodes and nested graphs included."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                yield from _tensors(inner)
 
 
 def run_job(job: Mapping[str, Any]) -> None:

@@ -278,9 +278,8 @@ def _embedding_width(run: "Run") -> int:
     from birdnet_fs import models
     from birdnet_fs.runs.run import build_network
 
-    if run.experiment.model.encoder:
-        return run.input_shape[-1]
-    return int(models.with_outputs(build_network(run.experiment, len(run.classes)), ["embedding"]).output.shape[-1])
+    network = build_network(run.experiment, len(run.classes), run.input_shape, run.n_own_scores)
+    return int(models.with_outputs(network, ["embedding"]).output.shape[-1])
 
 
 def _check_choice(name: str, what: str, value: str, allowed: Sequence[str]) -> None:

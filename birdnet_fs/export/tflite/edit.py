@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from birdnet_fs.encoders.tflite_graph import SIGNATURE, read_model, tensor_shape, write_model
+from birdnet_fs.encoders.tflite_graph import SIGNATURE, operator_names, read_model, tensor_shape, write_model
 
 _RUNTIME_VERSION = b"min_runtime_version"
 _CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D"}
@@ -139,13 +139,10 @@ def wrong_on_tflite_runtime(path: Path) -> list[str]:
 
 def _every_operator(model: Any) -> Iterator[tuple[str, Any, Any]]:
     """(name, operator, its subgraph)."""
-    from ai_edge_litert import schema_py_generated as fb
-
-    names = {value: name for name, value in vars(fb.BuiltinOperator).items() if isinstance(value, int)}
+    names = operator_names(model)
     for graph in model.subgraphs:
         for operator in graph.operators:
-            code = model.operatorCodes[operator.opcodeIndex]
-            name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            code, name = model.operatorCodes[operator.opcodeIndex], names[operator.opcodeIndex]
             yield (bytes(code.customCode).decode() if name == "CUSTOM" else name), operator, graph
 
 

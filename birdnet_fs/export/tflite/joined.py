@@ -1,14 +1,15 @@
 """Write TFLite files of a head on a foreign encoder: `python -m birdnet_fs.export.tflite.joined JOB.json` (TensorFlow).
 
-The encoder is a file of another project that is not converted: its graph is cut behind the embedding, and the converted
-head is joined there. What the encoder's card asks of each window (the peak scaled to 0.25) is joined in front, in
-float32, so that a program that passes windows as they are gets the scores of the run. Lower precisions store the
-weights of encoder and head in fewer bits (weights.py).
+The encoder is a file of another project that is not converted: its graph is cut behind what the head reads (its
+embedding, and own scores), and the converted head is joined there. What the encoder's card asks of each window (the
+peak scaled to 0.25) is joined in front, in float32, so that a program that passes windows as they are gets the scores
+of the run. Lower precisions store the weights of encoder and head in fewer bits (weights.py).
 
 The job is JSON: {"run": folder, "encoder": file, "card": file of its card, "precisions": [...], "batch": 1 | null as
-the encoder has it, "output_kind": "logits" | "log_odds" | "probabilities", "outputs": ["predictions", ...], "folder":
-output folder of `<precision>.tflite`}. For a precision that cannot be written, the reason is written to
-`<precision>.error.txt` as one sentence; the others are written.
+the encoder has it, "output_kind": "logits" | "log_odds" | "probabilities", "outputs": ["predictions", ...],
+"own_columns": places of the own scores that the head reads, "folder": output folder of `<precision>.tflite`}. For a
+precision that cannot be written, the reason is written to `<precision>.error.txt` as one sentence; the others are
+written.
 """
 
 import json
@@ -21,13 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from birdnet_fs.encoders.cards import EncoderCard, read_card
+from birdnet_fs.encoders.cards import read_card
 from birdnet_fs.encoders.inspection import inspect_file
 from birdnet_fs.encoders.open import cut_tflite
 from birdnet_fs.encoders.tflite_graph import write_model
+from birdnet_fs.export.encoder_output import EncoderOutput, encoder_output
 from birdnet_fs.export.spec import OUTPUTS
 from birdnet_fs.export.tflite import edit, weights, wrappers
 from birdnet_fs.export.tflite.convert import CannotConvert, convert_model, write_precisions
+from birdnet_fs.export.tflite.own_scores import append_own_scores
 
 LEAST_SAVED = 0.1  # share of the file that a lower precision must save
 
@@ -42,21 +45,23 @@ def run_job(job: Mapping[str, Any]) -> None:
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
     run, folder, card, batch = load_run(job["run"]), Path(job["folder"]), read_card(Path(job["card"])), job["batch"]
+    given = encoder_output(card, job)
     with_layers = with_outputs(run.build_model(), [OUTPUTS[name] for name in job["outputs"]])
-    outputs = with_layers.output if len(job["outputs"]) > 1 else [with_layers.output]
-    head = keras.Model(with_layers.input, dict(zip(job["outputs"], outputs, strict=True)), name="head")
+    x = keras.Input(given.shape, name="features")
+    outputs = keras.tree.flatten(with_layers(given.features(x)))
+    head = keras.Model(x, dict(zip(job["outputs"], outputs, strict=True)), name="head")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:  # removed with the folder when this process is killed
         parts = Path(scratch)
         encoder, whole, behind = parts / "encoder.tflite", parts / "whole.tflite", parts / "behind.tflite"
-        input_shape = write_encoder(Path(job["encoder"]), card, batch, encoder)
-        convert_model(head, (batch, card.width), "features", whole)
+        input_shape = write_encoder(Path(job["encoder"]), given, batch, encoder)
+        convert_model(head, (batch, *given.shape), "features", whole)
         edit.order_outputs(whole, job["outputs"])
         edit.join_models(encoder, whole, whole)
         front = None
         if card.normalization != "none" or len(input_shape) != 2:
             front = parts / "front.tflite"
-            given = wrappers.window_model(card.n_samples, card.normalization, input_shape)
-            convert_model(given, (batch, card.n_samples), "waveform", front)
+            window = wrappers.window_model(card.n_samples, card.normalization, input_shape)
+            convert_model(window, (batch, card.n_samples), "waveform", front)
         if job["output_kind"] != "logits":
             tail = wrappers.output_model(job["output_kind"], run.activation, len(run.classes))
             convert_model(tail, (batch, len(run.classes)), "logits", behind)
@@ -71,24 +76,27 @@ def run_job(job: Mapping[str, Any]) -> None:
         write_precisions(job["precisions"], parts, folder, write)
 
 
-def write_encoder(source: Path, card: EncoderCard, batch: int | None, path: Path) -> tuple[int, ...]:
-    """Write an encoder that ends with its embedding, as the first part of a joined file.
+def write_encoder(source: Path, given: EncoderOutput, batch: int | None, path: Path) -> tuple[int, ...]:
+    """Write an encoder that ends with what the head reads, as the first part of a joined file.
 
     Args:
         source: The TFLite file of the encoder.
-        card: A card that fits it.
+        given: Its output, with a card that fits it.
         batch: Windows per call that it accepts; None = any number.
-        path: The file to write: input of the shape that is returned -> embedding [batch, card.width].
+        path: The file to write: input of the shape that is returned -> [batch, *given.shape].
 
     Returns:
         Shape of the input, -1 for an open batch: (batch, n_samples), (batch, 1, n_samples) or (n_samples,).
     """
-    model = cut_tflite(inspect_file(source), card)
+    card = given.card
+    model = cut_tflite(inspect_file(source), card, own_scores=bool(given.own_columns))
+    if given.own_columns:
+        append_own_scores(model, given.own_columns)
     graph = model.subgraphs[0]
     size = -1 if batch is None else batch
-    given, embedding = graph.tensors[int(graph.inputs[0])], graph.tensors[int(graph.outputs[0])]
-    shape = (size, *(1,) * (len(given.shape) - 2), card.n_samples) if len(given.shape) > 1 else (card.n_samples,)
-    for tensor, sizes in ((given, shape), (embedding, (size, card.width))):
+    windows, output = graph.tensors[int(graph.inputs[0])], graph.tensors[int(graph.outputs[0])]
+    shape = (size, *(1,) * (len(windows.shape) - 2), card.n_samples) if len(windows.shape) > 1 else (card.n_samples,)
+    for tensor, sizes in ((windows, shape), (output, (size, *given.shape))):
         tensor.shape = np.array([max(1, n) for n in sizes], np.int32)
         tensor.shapeSignature = np.array(sizes, np.int32)
     write_model(model, path)

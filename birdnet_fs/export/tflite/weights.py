@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from birdnet_fs.encoders.tflite_graph import read_model, write_model
+from birdnet_fs.encoders.tflite_graph import empty_unused_buffers, operator_names, read_model, write_model
 
 MIN_ELEMENTS = 256  # smaller constants (biases, floors, scales) stay float32
 # operators whose weights are stored in 8 bits -> axis of the output channels of their second input
@@ -88,7 +88,7 @@ def _store(
     from ai_edge_litert import schema_py_generated as fb
 
     model = read_model(source)
-    names = {value: name for name, value in vars(fb.BuiltinOperator).items() if isinstance(value, int)}
+    names = operator_names(model)
     opcode = len(model.operatorCodes)
     code = int(fb.BuiltinOperator.DEQUANTIZE)
     model.operatorCodes.append(fb.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=version))
@@ -98,10 +98,8 @@ def _store(
         ends = {int(i) for i in [*graph.inputs, *graph.outputs]}
         readers: dict[int, set[tuple[str, int]]] = {}
         for operator in graph.operators:
-            one = model.operatorCodes[operator.opcodeIndex]
-            name = names[max(one.builtinCode, one.deprecatedBuiltinCode)]
             for place, index in enumerate(operator.inputs):
-                readers.setdefault(int(index), set()).add((name, place))
+                readers.setdefault(int(index), set()).add((names[operator.opcodeIndex], place))
         new = []
         for index in range(len(graph.tensors)):
             tensor = graph.tensors[index]
@@ -132,7 +130,7 @@ def _store(
             graph.tensors.append(short)
         graph.operators = new + list(graph.operators)
         n_stored += len(new)
-    _drop_unused(model)
+    empty_unused_buffers(model)
     write_model(model, target)
     return n_stored
 
@@ -145,11 +143,3 @@ def _constant(model: Any, tensor: Any) -> np.ndarray | None:
     if data is None or len(data) == 0:
         return None
     return np.asarray(data, np.uint8).view(np.float32).reshape(tensor.shape)
-
-
-def _drop_unused(model: Any) -> None:
-    used = {0} | {int(t.buffer) for graph in model.subgraphs for t in graph.tensors}
-    used |= {int(m.buffer) for m in model.metadata or ()} | {int(b) for b in model.metadataBuffer or ()}
-    for index, buffer in enumerate(model.buffers):
-        if index not in used:
-            buffer.data = None

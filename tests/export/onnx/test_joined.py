@@ -10,17 +10,19 @@ import onnx
 import onnxruntime
 import pytest
 import tolerances
-from joined_heads import make_run, peaked, scores, windows
+from joined_heads import OWN_COLUMNS, make_run, peaked, scores, windows, write_labels
 from onnx import TensorProto, helper, numpy_helper, parser, version_converter
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.encoders.cards import CARDS, EncoderCard
 from birdnet_fs.encoders.open import normalized
+from birdnet_fs.export.encoder_output import EncoderOutput
 from birdnet_fs.export.onnx import joined
+from birdnet_fs.export.onnx.encoder_graph import read_encoder
 from birdnet_fs.export.onnx.precision import join_models
 
-N_CLASSES = 3
+N_CLASSES, N_SCORES = 3, 300
 SMALL = EncoderCard("small", "small", ("onnx",), 1600, 2.0, 64, embedding="embedding")
 
 
@@ -49,7 +51,7 @@ def head_of(width: int, opset: int = 20) -> onnx.ModelProto:
 
 
 def write(file: Path, card: EncoderCard, encoder: Path, batch: int | None) -> Path:
-    network = joined.join_encoder(encoder, card, head_of(card.width))
+    network = joined.join_encoder(encoder, EncoderOutput(card), head_of(card.width))
     onnx.save(join_models(joined.window_model(card, network, batch), network, "window/"), file)
     return file
 
@@ -106,6 +108,40 @@ def test_a_joined_file_gives_the_scores_of_encoder_and_head(tmp_path: Path, name
     assert not any(node.op_type == "Tile" for node in model.graph.node)  # what only the tokens need
 
 
+@pytest.mark.parametrize(
+    ("name", "classifier"),
+    [
+        ("birdnet_v3", ("MatMul", "Sigmoid")),
+        ("perch_v2", ("Gemm",)),
+        ("perch_v2_peak", ("MatMul",)),
+        ("small", ("Gemm", "Softmax")),  # needs all scores
+        ("small", ()),  # columns of the embedding
+    ],
+)
+def test_own_scores_are_put_behind_the_embedding(tmp_path: Path, name: str, classifier: tuple[str, ...]) -> None:
+    card = CARDS.get(name, SMALL)
+    apply = {"Sigmoid": expit, "Softmax": lambda x: softmax(x, axis=1)}.get("".join(classifier[1:]), lambda x: x)
+    card = dataclasses.replace(card, n_scores=N_SCORES, activation="logits")
+    encoder = tmp_path / "encoder.onnx"
+    options = {"outputs": ("label", "embedding"), "n_scores": N_SCORES, "classifier": classifier}
+    foreign_encoders.write_onnx(encoder, card.n_samples, card.width, **options)
+    model = read_encoder(encoder, EncoderOutput(card, OWN_COLUMNS))
+    onnx.save(model, tmp_path / "cut.onnx")
+    waveforms = windows(6, card.n_samples)
+    embeddings = foreign_encoders.embedding(waveforms, card.width)
+    own = foreign_encoders.class_scores(embeddings, N_SCORES)
+    own = apply(own) if classifier else foreign_encoders.scores_of(embeddings, N_SCORES)
+    for n in (1, 4):
+        [found] = answers(tmp_path / "cut.onnx", waveforms, n)
+        for one, other in ((found[:, : card.width], embeddings), (found[:, card.width :], own[:, OWN_COLUMNS])):
+            assert np.abs(one - other).max() <= tolerances.JOINED_STAND_IN * np.abs(other).max()
+    alone = classifier and "Softmax" not in classifier
+    assert any(node.op_type == "Gather" and "own" in node.output[0] for node in model.graph.node) == (not alone)
+    if alone:
+        saved = encoder.stat().st_size - (tmp_path / "cut.onnx").stat().st_size
+        assert saved > 0.95 * 4 * card.width * N_SCORES
+
+
 @pytest.mark.parametrize("opset", [17, 21])
 def test_an_encoder_of_another_operator_set_is_joined(tmp_path: Path, opset: int) -> None:
     encoder = foreign_encoders.write_onnx(tmp_path / "encoder.onnx", SMALL.n_samples, SMALL.width)
@@ -126,10 +162,13 @@ def test_an_operator_set_that_cannot_be_raised_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_job_writes_the_precisions_or_the_reason(tmp_path: Path) -> None:
-    card, encoder = peaked(SMALL), tmp_path / "encoder.onnx"
-    foreign_encoders.write_onnx(encoder, card.n_samples, card.width)
+    card, encoder = dataclasses.replace(peaked(SMALL), n_scores=N_SCORES, activation="sigmoid"), tmp_path / "e.onnx"
+    foreign_encoders.write_onnx(
+        encoder, card.n_samples, card.width, n_scores=N_SCORES, classifier=("MatMul", "Sigmoid")
+    )
     (tmp_path / "card.json").write_text(json.dumps(card.to_json()))
-    run = make_run(tmp_path / "run", encoder, str(tmp_path / "card.json"))
+    labels = str(write_labels(tmp_path, N_SCORES))
+    run = make_run(tmp_path / "run", encoder, str(tmp_path / "card.json"), own_scores="blend", labels=labels)
     job = {
         "run": str(run.path),
         "encoder": str(encoder),
@@ -139,11 +178,14 @@ def test_a_job_writes_the_precisions_or_the_reason(tmp_path: Path) -> None:
         "batch": None,
         "output_kind": "probabilities",
         "outputs": ["predictions", "embeddings"],
+        "own_columns": OWN_COLUMNS,
         "folder": str(tmp_path),
     }
     joined.run_job(job)
     waveforms = windows(6, card.n_samples)
-    logits, embeddings = scores(run, card, waveforms)
+    own = foreign_encoders.embedding(normalized(waveforms, card.normalization), card.width)
+    own = foreign_encoders.class_scores(own, N_SCORES)[:, OWN_COLUMNS]
+    logits, embeddings = scores(run, card, waveforms, own)
     wanted = expit(logits), embeddings
     for precision in ("fp32", "fp16", "dynamic"):
         for found, other in zip(answers(tmp_path / f"{precision}.onnx", waveforms, 3), wanted, strict=True):
@@ -157,8 +199,9 @@ def test_a_job_writes_the_precisions_or_the_reason(tmp_path: Path) -> None:
 def test_8_bits_for_few_weights_are_refused(tmp_path: Path) -> None:
     encoder = foreign_encoders.write_onnx(tmp_path / "encoder.onnx", SMALL.n_samples, SMALL.width)
     settings = {"spec": None, "input": "waveform", "axes": "time_first", "outputs": ("predictions",), "activation": ""}
-    writer = joined.JoinedWriter(None, batch=None, calibration=None, facts={}, encoder=encoder, card=SMALL, **settings)
-    network = joined.join_encoder(encoder, SMALL, head_of(SMALL.width))
+    given = EncoderOutput(SMALL)
+    writer = joined.JoinedWriter(None, batch=None, calibration=None, facts={}, encoder=encoder, given=given, **settings)
+    network = joined.join_encoder(encoder, given, head_of(SMALL.width))
     network.graph.initializer.append(numpy_helper.from_array(np.ones((300, 300), np.float32), "kernel"))
     writer.__dict__["_network"] = network
     with pytest.raises(UserError, match=r"hold 2\d?% of those of encoder and head; use fp16 instead"):
@@ -170,10 +213,10 @@ def test_an_encoder_with_weights_in_other_files_is_refused(tmp_path: Path) -> No
     apart = tmp_path / "apart.onnx"
     onnx.save(onnx.load(encoder), apart, save_as_external_data=True, location="weights.bin", size_threshold=1024)
     with pytest.raises(UserError, match=r"apart\.onnx keeps its weights in other files; save the encoder as one file"):
-        joined.read_encoder(apart, SMALL)
+        read_encoder(apart, EncoderOutput(SMALL))
     whole = tmp_path / "whole.onnx"  # what the message says
     onnx.save(onnx.load(apart), whole)
-    assert joined.read_encoder(whole, SMALL).graph.output[0].name == "embedding"
+    assert read_encoder(whole, EncoderOutput(SMALL)).graph.output[0].name == "embedding"
 
 
 def test_what_nested_graphs_and_functions_need_is_kept(tmp_path: Path) -> None:
@@ -195,7 +238,7 @@ def test_what_nested_graphs_and_functions_need_is_kept(tmp_path: Path) -> None:
     file = tmp_path / "nested.onnx"
     onnx.save(parser.parse_model(text), file)
     card = EncoderCard("nested", "nested", ("onnx",), 4, 1.0, 4, embedding="y")
-    model = joined.read_encoder(file, card)
+    model = read_encoder(file, EncoderOutput(card))
     operators = {node.op_type for node in model.graph.node}
     assert "If" in operators and "Neg" not in operators and not model.functions
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -1,5 +1,6 @@
 """A head joined behind a stand-in of every TFLite card gives the scores of the encoder and the head, in any batch."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 import scipy.special
 import tolerances
 from installed import need
-from joined_heads import CLASSES, TFLITE, make_run, peaked, scores, windows
+from joined_heads import CLASSES, OWN_COLUMNS, TFLITE, make_run, peaked, scores, windows, write_labels
 from on_runtime import run_tflite
 
 from birdnet_fs.encoders.cards import CARDS, EncoderCard
-from birdnet_fs.encoders.tflite_graph import read_model, tensor_shape, write_model
+from birdnet_fs.encoders.open import normalized
+from birdnet_fs.encoders.tflite_graph import before_last_dense, read_model, tensor_shape, write_model
 from birdnet_fs.export.tflite import edit
 from birdnet_fs.export.tflite.weights import store_as_float16
 from birdnet_fs.runs.run import load_run
@@ -30,13 +32,20 @@ for job in json.loads(Path(sys.argv[1]).read_text()):
 """
 
 
-CASES = {  # name: (card, batch of the file)
+def own(card: EncoderCard, activation: str) -> EncoderCard:
+    return dataclasses.replace(card, n_scores=N_SCORES, activation=activation)
+
+
+CASES = {  # name: (card, batch of the file); "own_..." reads own scores as well
     "birdnet_v2_4": (CARDS["birdnet_v2_4"], -1),
-    "perch_v2_peak": (CARDS["perch_v2_peak"], -1),
-    "one": (TFLITE, 1),
     "one_peak": (peaked(TFLITE), 1),
     "channel": (peaked(TFLITE), -1),  # its input is [-1, 1, n_samples]
     "alone": (TFLITE, 1),  # its input is [n_samples]
+    "own_birdnet_v2_4": (own(CARDS["birdnet_v2_4"], "logits"), -1),
+    "own_perch_v2_peak": (own(CARDS["perch_v2_peak"], "logits"), -1),
+    "own_sigmoid": (own(TFLITE, "sigmoid"), 1),
+    "own_softmax": (own(TFLITE, "softmax"), -1),  # needs all scores
+    "own_float16": (own(TFLITE, "logits"), -1),  # its weights are in 16 bits
 }
 
 
@@ -50,17 +59,18 @@ def change_input(file: Path, shape: list[int]) -> None:
 
 
 def write_encoder(file: Path, name: str, card: EncoderCard, batch: int) -> None:
-    foreign_encoders.write_tflite(file, card.n_samples, card.width, N_SCORES, batch=batch)
+    of_scores = {"sigmoid": "LOGISTIC", "softmax": "SOFTMAX"}.get(card.activation, "")
+    foreign_encoders.write_tflite(file, card.n_samples, card.width, N_SCORES, batch=batch, activation=of_scores)
     if card.name.startswith("perch"):  # its embedding is an output of the file
         model = read_model(file)
         graph = model.subgraphs[0]
-        graph.outputs = [*graph.outputs, int(graph.operators[-1].inputs[0])]
+        graph.outputs = [*graph.outputs, before_last_dense(model)]
         write_model(model, file)
     if name == "channel":
         change_input(file, [-1, 1, card.n_samples])
     if name == "alone":
         change_input(file, [card.n_samples])
-    if name == "stored":  # an encoder whose weights are in 16 bits
+    if name == "own_float16":
         store_as_float16(file, file)
 
 
@@ -68,13 +78,16 @@ def write_encoder(file: Path, name: str, card: EncoderCard, batch: int) -> None:
 def written(tmp_path_factory) -> Path:
     """All files, by one process."""
     place, jobs = tmp_path_factory.mktemp("joined"), []
-    for name, (card, batch) in {**CASES, "stored": (TFLITE, -1)}.items():
+    for name, (card, batch) in CASES.items():
         encoder, about = place / f"{name}_encoder.tflite", place / f"{name}.json"
         write_encoder(encoder, name, card, batch)
-        about.write_text(json.dumps({**card.to_json(), "n_scores": 0, "activation": ""}))
-        make_run(place / f"{name}_run", encoder, str(about))
+        reads_own = name.startswith("own")
+        about.write_text(json.dumps(card.to_json() | ({} if reads_own else {"n_scores": 0, "activation": ""})))
+        settings = {"own_scores": "blend", "labels": str(write_labels(place, N_SCORES))} if reads_own else {}
+        make_run(place / f"{name}_run", encoder, str(about), **settings)
         (place / name).mkdir()
-        precisions = {"birdnet_v2_4": ["int8", "fp32", "dynamic", "fp16"], "stored": ["fp16"]}.get(name, ["fp32"])
+        precisions = {"birdnet_v2_4": ["int8", "fp32", "dynamic", "fp16"], "own_float16": ["fp32", "fp16"]}
+        precisions = precisions.get(name, ["fp32"])
         jobs.append(
             {
                 "run": str(place / f"{name}_run"),
@@ -82,8 +95,9 @@ def written(tmp_path_factory) -> Path:
                 "card": str(about),
                 "precisions": precisions,
                 "batch": None if batch < 0 else batch,
-                "output_kind": "probabilities",
+                "output_kind": "logits" if reads_own else "probabilities",  # fewer conversions
                 "outputs": ["predictions", "embeddings"],
+                "own_columns": OWN_COLUMNS if reads_own else (),
                 "folder": str(place / name),
             }
         )
@@ -95,9 +109,14 @@ def written(tmp_path_factory) -> Path:
 
 
 def expected(written: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and transformed embeddings."""
-    logits, embeddings = scores(load_run(written / f"{name}_run"), CASES[name][0], np.load(written / f"{name}.npy"))
-    return scipy.special.expit(logits), embeddings
+    """Probabilities, or logits of a head that reads own scores, and transformed embeddings."""
+    card, waveforms = CASES[name][0], np.load(written / f"{name}.npy")
+    own_logits = foreign_encoders.tflite_scores(normalized(waveforms, card.normalization), card.width, N_SCORES)
+    if card.activation == "softmax":
+        own_logits = scipy.special.log_softmax(own_logits, axis=1)
+    read = own_logits[:, OWN_COLUMNS] if name.startswith("own") else None
+    logits, embeddings = scores(load_run(written / f"{name}_run"), card, waveforms, read)
+    return logits if read is not None else scipy.special.expit(logits), embeddings
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -121,9 +140,15 @@ def test_input_outputs_and_operators_are_those_of_any_export(written: Path) -> N
         assert not edit.foreign_operators(written / name / "fp32.tflite")
 
 
-def test_the_classifier_of_the_encoder_is_not_stored(written: Path) -> None:
-    encoder, joined = written / "birdnet_v2_4_encoder.tflite", written / "birdnet_v2_4" / "fp32.tflite"
-    assert encoder.stat().st_size - joined.stat().st_size > 0.95 * 4 * 1024 * N_SCORES
+@pytest.mark.parametrize("name", ["birdnet_v2_4", "own_birdnet_v2_4", "own_perch_v2_peak"])
+def test_scores_of_the_encoder_that_the_head_does_not_read_are_not_stored(written: Path, name: str) -> None:
+    encoder, joined = written / f"{name}_encoder.tflite", written / name / "fp32.tflite"
+    assert encoder.stat().st_size - joined.stat().st_size > 0.95 * 4 * CASES[name][0].width * N_SCORES
+
+
+def test_scores_that_cannot_be_computed_alone_are_gathered(written: Path) -> None:
+    found = {name: edit.operators(written / name / "fp32.tflite") for name in CASES}
+    assert [name for name, operators in found.items() if "GATHER" in operators] == ["own_softmax"]
 
 
 @pytest.mark.parametrize(("precision", "share"), [("fp16", 0.6), ("dynamic", 0.4)])
@@ -140,5 +165,5 @@ def test_lower_precisions_store_encoder_and_head_in_fewer_bits(
 def test_a_precision_that_cannot_be_written_leaves_its_reason(written: Path) -> None:
     text = (written / "birdnet_v2_4" / "int8.error.txt").read_text()
     assert "round the spectrogram inside the encoder: use fp16, or dynamic" in text
-    assert "stored in few bits already: use fp32" in (written / "stored" / "fp16.error.txt").read_text()
-    assert not (written / "stored" / "fp16.tflite").exists()
+    assert "stored in few bits already: use fp32" in (written / "own_float16" / "fp16.error.txt").read_text()
+    assert not (written / "own_float16" / "fp16.tflite").exists()
