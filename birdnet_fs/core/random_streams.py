@@ -54,6 +54,7 @@ class Stream(enum.IntEnum):
     HEAD = 24  # initial weights, order and mixup of a head that is trained by gradient
     HEAD_TORCH = 25  # dropout of a head that is trained by gradient, by torch's global generator
     HEAD_DIRECTIONS = 26  # first directions of the weights of a cosine head
+    HEAD_VIEWS = 27  # augmented views of a clip; keys: clip, view, 0 for what is mixed in or 1 for the other changes
 
 
 def generator(seed: int, stream: Stream, *keys: int) -> np.random.Generator:

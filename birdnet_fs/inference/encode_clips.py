@@ -9,7 +9,7 @@ processes may write at the same time. The folder may be deleted at any time.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +29,19 @@ from birdnet_fs.inference.encoder_features import EncoderFeatures
 KEPT = "BIRDNET_FS_CACHE"  # environment variable with a folder; default: the user's folder for caches
 _BATCH = 16  # windows per call of the encoder
 _FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ClipChange:
+    """A change of clips before they are cut into windows, for augmented views.
+
+    Attributes:
+        key: Clip -> text that differs where the change does; part of what the embeddings are kept under.
+        apply: Clip and waveform float32 [n_samples] -> changed waveform float32 [any length].
+    """
+
+    key: Callable[[Clip], str]
+    apply: Callable[[Clip, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +74,12 @@ def kept_folder() -> Path:
 
 
 def encode_clips(
-    features: EncoderFeatures, clips: Sequence[Clip], title: str = "embedding clips", *, hop_s: float = 0.0
+    features: EncoderFeatures,
+    clips: Sequence[Clip],
+    title: str = "embedding clips",
+    *,
+    hop_s: float = 0.0,
+    change: ClipChange | None = None,
 ) -> EncodedClips:
     """Embed the windows of clips, cut by `windows.clip_rule`; those that are kept are read.
 
@@ -71,6 +89,7 @@ def encode_clips(
             its recording is cut there.
         title: Title of the progress bar. Default: "embedding clips".
         hop_s: Seconds from one window of a clip to the next. Default: 0, half a window.
+        change: What is done to the waveforms before. Default: None, nothing.
 
     Returns:
         The embeddings.
@@ -82,10 +101,10 @@ def encode_clips(
     past_end: list[tuple[object, str]] = []
     n_new = 0
     for clip in track(clips, title, unit="clip"):
-        file = _file(features, clip, hop_s)
+        file = _file(features, clip, hop_s, change.key(clip) if change else "")
         found = _read(file, clip, features)
         if found is None:
-            found = _embedded(features, clip, hop_s)
+            found = _embedded(features, clip, hop_s, change)
             n_new += found.rows is not None
             if found.rows is not None and file is not None:
                 _store(file, found)
@@ -118,11 +137,12 @@ class _Encoded:
     rows: np.ndarray | None
 
 
-def _embedded(features: EncoderFeatures, clip: Clip, hop_s: float) -> _Encoded:
+def _embedded(features: EncoderFeatures, clip: Clip, hop_s: float, change: ClipChange | None) -> _Encoded:
     found = read_clip(clip, features.sample_rate_hz)
     if found.waveform is None:
         return _Encoded(found.clip, found.row, "", None)
-    windows = clip_rule(features.n_samples, features.sample_rate_hz, hop_s).cut(found.waveform)
+    waveform = change.apply(clip, found.waveform) if change else found.waveform
+    windows = clip_rule(features.n_samples, features.sample_rate_hz, hop_s).cut(waveform)
     rows = np.concatenate([features.features(batch) for batch in _batches(windows)])
     return _Encoded(found.clip, found.row, found.past_end, rows)
 
@@ -132,15 +152,21 @@ def _batches(windows: np.ndarray) -> Iterator[np.ndarray]:
         yield windows[start : start + _BATCH]
 
 
-def _file(features: EncoderFeatures, clip: Clip, hop_s: float) -> Path | None:
-    """Where the embeddings of a clip are kept; None when its file cannot be looked at."""
+def clip_identity(clip: Clip) -> list[object]:
+    """Path, size, time of change, onset and offset of a clip; an OSError says that its file cannot be looked at."""
     path = os.path.abspath(clip.path)
+    about = os.stat(path)
+    return [path, about.st_size, about.st_mtime_ns, clip.onset_s, clip.offset_s]
+
+
+def _file(features: EncoderFeatures, clip: Clip, hop_s: float, changed: str) -> Path | None:
+    """Where the embeddings of a clip are kept; None when its file cannot be looked at."""
     try:
-        about = os.stat(path)
+        key = clip_identity(clip)
     except OSError:
         return None
-    key = [path, about.st_size, about.st_mtime_ns, clip.onset_s, clip.offset_s, features.sample_rate_hz]
-    text = json.dumps([*key, features.segment_s, hop_s, _FORMAT])
+    key += [features.sample_rate_hz, features.segment_s, hop_s, _FORMAT, *([changed] if changed else [])]
+    text = json.dumps(key)
     name = hashlib.sha256(text.encode()).hexdigest()
     return kept_folder() / features.identity[:16] / name[:2] / f"{name[2:34]}.npz"
 

@@ -18,7 +18,10 @@ FMIN_HZ, FMAX_HZ = 50.0, 15_000.0  # of spectrograms in pages and tables; no enc
 _MODEL = ("encoder", "encoder_card", "encoder_head", "head", "logit_scale", "dropout")
 _LOSS = ("class_weights", "rare_class_weight", "label_smoothing")
 _TRAINING = ("device", "threads", "workers", "track")
-_GROUPS = ("frontend", "pretrain", "episodes", "distillation", "augmentation")
+_GROUPS = ("frontend", "pretrain", "episodes", "distillation")
+# augmentations of waveforms, which views of clips have (training/on_encoders/clip_views.py); a mixup of features, or
+# one that a batch shares, is none of them
+_OF_WAVEFORMS = ("stretch", "pitch", "mixup", "shift", "noise", "filters", "eq_db", "gain_db", "pad_p")
 
 
 def with_encoder(experiment: schema.Experiment, given: Sequence[str] = ()) -> schema.Experiment:
@@ -53,19 +56,62 @@ def with_encoder(experiment: schema.Experiment, given: Sequence[str] = ()) -> sc
         experiment,
         frontend=spec,
         model=schema.Model(**{name: getattr(own, name) for name in _MODEL}),
-        augmentation=schema.Augmentation(),
+        augmentation=_of_views(experiment),
         training=schema.Training(loss=loss, **neutral),
         distillation=schema.Distillation(),
         pretrain=None,
         episodes=None,
     )
-    reset = _GROUPS + tuple(key for key, value in flat(experiment).items() if flat(found).get(key) != value)
+    after = flat(found)
+    reset = (
+        *_GROUPS,
+        *(f"augmentation.{name}" for name in _unused_augmentations(found)),
+        *(key for key, value in flat(experiment).items() if after.get(key) != value),
+    )
     for setting in given:
         key = setting.partition("=")[0].strip()
         if any(each == key or each.startswith(f"{key}.") or key.startswith(f"{each}.") for each in reset):
+            if key.split(".")[0] == "augmentation":
+                raise UserError(_why_not_augmented(key, found.model.encoder_head.n_views))
             raise UserError(
                 f"{key} has no effect with model.encoder: {', '.join(each.name for each in features.facts)} reads "
                 f"waveforms of {features.segment_s:g} s at {features.sample_rate_hz} Hz, and only a head is fitted. "
                 "Leave it out."
             )
     return found
+
+
+def _of_views(experiment: schema.Experiment) -> schema.Augmentation:
+    """The augmentations that views have: those of waveforms, where there are views."""
+    given = experiment.augmentation
+    if not experiment.model.encoder_head.n_views:
+        return schema.Augmentation()
+    kept = {name: getattr(given, name) for name in _OF_WAVEFORMS}
+    if given.mixup.on != "waveform" or given.mixup.per != "segment":
+        del kept["mixup"]
+    return schema.Augmentation(**kept)
+
+
+def _unused_augmentations(experiment: schema.Experiment) -> list[str]:
+    """Fields of the augmentation without effect, whatever they hold."""
+    names = [field.name for field in dataclasses.fields(schema.Augmentation)]
+    return [name for name in names if not (experiment.model.encoder_head.n_views and name in _OF_WAVEFORMS)]
+
+
+def _why_not_augmented(key: str, n_views: int) -> str:
+    """Why a setting of the augmentation has no effect on a head."""
+    if not n_views:
+        return (
+            f"{key} has no effect with model.encoder unless there are augmented views of the training clips: set "
+            "model.encoder_head.n_views, for example to 4, or leave it out."
+        )
+    none = f"{key} has no effect on augmented views of clips (model.encoder_head.n_views)"
+    if key.startswith("augmentation.mixup"):
+        return (
+            f"{none}, which are mixed as waveforms, each for itself; set augmentation.mixup.on=waveform and "
+            "augmentation.mixup.per=segment, or leave it out."
+        )
+    return (
+        f"{none}, which are whole clips, changed before the encoder; the settings with an effect are "
+        f"augmentation.{', '.join(_OF_WAVEFORMS)}. Leave it out."
+    )

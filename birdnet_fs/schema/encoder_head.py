@@ -5,7 +5,7 @@ from typing import Literal
 
 from birdnet_fs.schema.checks import check, check_largest
 
-LARGEST = {"l2": 1e6, "hidden": 8192, "n_prototypes": 64, "n_queries": 64, "epochs": 100_000}
+LARGEST = {"l2": 1e6, "hidden": 8192, "n_prototypes": 64, "n_queries": 64, "epochs": 100_000, "n_views": 1000}
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,13 @@ class EncoderHead:
     epochs: int = 50  # head=mlp, attentive: passes over the training windows
     learning_rate: float = 1e-2  # head=mlp, attentive: highest rate, of AdamW
     mixup: float = 0.4  # head=mlp, attentive: alpha of mixup on embeddings; 0 = none
+    n_views: int = 0  # augmented copies of each training clip, by the settings of augmentation that change waveforms
     own_scores: Literal["none", "blend"] = "none"  # scores of the encoder for classes it knows by name
     # blend: weighted mean of the logits of both, calibrated; the weight is chosen on grouped training folds
     labels: str = ""  # file with the names of the encoder's own classes, one a line; empty = beside the encoder
 
     def __post_init__(self) -> None:
-        at_least = {"l2": 0, "hidden": 1, "n_prototypes": 1, "n_queries": 1, "epochs": 1, "mixup": 0}
+        at_least = {"l2": 0, "hidden": 1, "n_prototypes": 1, "n_queries": 1, "epochs": 1, "mixup": 0, "n_views": 0}
         for name, least in at_least.items():
             check(
                 getattr(self, name) >= least,

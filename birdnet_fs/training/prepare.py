@@ -166,8 +166,28 @@ def undefined_validation(experiment: schema.Experiment, parts: Partition) -> str
     return undefined_because(targets, parts.classes)
 
 
+def background_noise(experiment: schema.Experiment, parts: Partition) -> tuple[Clip, ...]:
+    """The background recordings, without copies of recordings that are held out or validated on.
+
+    Args:
+        experiment: The resolved settings.
+        parts: The divided clips.
+
+    Returns:
+        The recordings; () when no augmentation uses them.
+    """
+    if not experiment.data.background or not experiment.augmentation.uses_background:
+        return ()
+    found = read_background(experiment.data).clips
+    away = match_recordings(found, (*parts.val, *parts.held_out))
+    clips = tuple(clip for clip, same in zip(found, away, strict=True) if not same)
+    if len(clips) < len(found):
+        say(f"{len(found) - len(clips)} of {len(found)} background recordings are held out and not used as noise.")
+    return clips
+
+
 def read_background_noise(experiment: schema.Experiment, parts: Partition, read: Read) -> Waveforms | tuple[()]:
-    """Read the background recordings, without copies of recordings that are held out or validated on.
+    """Read the recordings of `background_noise`.
 
     Args:
         experiment: The resolved settings.
@@ -175,15 +195,11 @@ def read_background_noise(experiment: schema.Experiment, parts: Partition, read:
         read: Decodes clips.
 
     Returns:
-        The waveforms; () when no augmentation uses them.
+        The waveforms; () when there are none.
     """
-    if not experiment.data.background or not experiment.augmentation.uses_background:
+    clips = background_noise(experiment, parts)
+    if not clips:
         return ()
-    found = read_background(experiment.data).clips
-    away = match_recordings(found, (*parts.val, *parts.held_out))
-    clips = [clip for clip, same in zip(found, away, strict=True) if not same]
-    if len(clips) < len(found):
-        say(f"{len(found) - len(clips)} of {len(found)} background recordings are held out and not used as noise.")
     waveforms = read(clips, experiment.frontend.sample_rate_hz)
     report_left_out(waveforms)
     return waveforms

@@ -28,11 +28,11 @@ from birdnet_fs.runs.resolve import is_finished, resolved, with_neutral_settings
 from birdnet_fs.runs.run import DIVERGED, INTERRUPTED, Run, load_run, save_run
 from birdnet_fs.training import distillation, finetuning, prepare, pseudo_labels
 from birdnet_fs.training.callbacks import EpochCallbacks, progress_folder
-from birdnet_fs.training.encoder_heads.teachers import ClipProbabilities, on_encoders
-from birdnet_fs.training.encoder_heads.training import train_head
 from birdnet_fs.training.episodic.items import check_episodes
 from birdnet_fs.training.episodic.objective import set_prototypes
 from birdnet_fs.training.loop import DivergedError, Interrupted, WorkerLostError, device_of, run_epochs
+from birdnet_fs.training.on_encoders.teachers import ClipProbabilities, on_encoders
+from birdnet_fs.training.on_encoders.training import train_head
 from birdnet_fs.training.prepare import Read
 from birdnet_fs.training.rescue import save_safely
 from birdnet_fs.training.tracking import tracker

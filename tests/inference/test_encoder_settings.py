@@ -59,7 +59,6 @@ def test_the_window_is_that_of_the_encoder_and_settings_of_a_network_are_reset(m
         "model.distance=learned",
         "training.epochs=7",
         "training.loss=focal",
-        "augmentation.gain_db=3",
         "distillation.teacher=x",
         "pretrain.data.root=x",
     ],
@@ -90,3 +89,43 @@ def test_settings_of_a_head_are_taken(model):
 def test_a_missing_encoder_is_refused():
     with pytest.raises(UserError, match="there is no such file"):
         with_encoder(schema.Experiment(model=schema.Model(encoder="nothing.tflite")))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["augmentation.gain_db=3"], r"augmentation\.gain_db has no effect .* set model\.encoder_head\.n_views"),
+        (["augmentation.time_masks.n=2"], r"set model\.encoder_head\.n_views"),
+        (
+            ["model.encoder_head.n_views=2", "augmentation.time_masks.n=2"],
+            "no effect on augmented views .* are whole clips",
+        ),
+        (
+            ["model.encoder_head.n_views=2", "augmentation.crop=active"],
+            "no effect on augmented views .* are whole clips",
+        ),
+        (
+            ["model.encoder_head.n_views=2", "augmentation.animal_spot.p=1"],
+            "no effect on augmented views .* are whole clips",
+        ),
+        (
+            ["model.encoder_head.n_views=2", "augmentation.mixup.p=0.5", "augmentation.mixup.on=features"],
+            r"mixed as waveforms, each for itself; set augmentation\.mixup\.on=waveform",
+        ),
+        (["model.encoder_head.n_views=2", "augmentation.mixup.per=batch"], r"set .* augmentation\.mixup\.per=segment"),
+    ],
+)
+def test_augmentations_without_effect_on_views_are_refused(model, settings, message):
+    chosen = override(schema.Experiment(model=model), settings)
+    with pytest.raises(UserError, match=message):
+        with_encoder(chosen, settings)
+
+
+def test_views_have_the_augmentations_of_waveforms(model):
+    settings = ["model.encoder_head.n_views=3", "augmentation.noise.p=0.5", "augmentation.mixup.p=0.3"]
+    of_network = schema.Augmentation(crop="active", eq_db=3.0, freq_shift=2, time_masks=schema.Masks(2))
+    chosen = override(schema.Experiment(model=model, augmentation=of_network), settings)
+    found = with_encoder(chosen, settings)
+    assert found.model.encoder_head.n_views == 3
+    assert found.augmentation == schema.Augmentation(eq_db=3.0, noise=schema.Noise(0.5), mixup=schema.Mixup(0.3))
+    assert with_encoder(found, settings) == found

@@ -22,14 +22,15 @@ class ItemRandom:
     Args:
         seed: Seed of the experiment.
         key: The item.
+        rng: Generator of the item. Default: None, that of the epoch and position of the key.
 
     Attributes:
         rng: Generator of the item.
         changes: Description of each change that was applied, in order; every stage appends its own.
     """
 
-    def __init__(self, seed: int, key: ItemKey) -> None:
-        self.rng: np.random.Generator = generator(seed, Stream.AUGMENTATION, key.epoch, key.position)
+    def __init__(self, seed: int, key: ItemKey, rng: np.random.Generator | None = None) -> None:
+        self.rng = generator(seed, Stream.AUGMENTATION, key.epoch, key.position) if rng is None else rng
         self.changes: list[str] = []
         self._seed, self._key = seed, key
 

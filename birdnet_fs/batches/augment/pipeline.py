@@ -13,11 +13,11 @@ import numpy as np
 
 from birdnet_fs import schema
 from birdnet_fs.batches.augment import animal_spot
-from birdnet_fs.batches.augment.crop import crop, cumulative_activity
+from birdnet_fs.batches.augment.crop import cumulative_activity
 from birdnet_fs.batches.augment.features import Rectangle, augment_features, mix_features
 from birdnet_fs.batches.augment.item_random import ItemKey, ItemRandom
 from birdnet_fs.batches.augment.pseudo_label_sampling import PseudoLabelSampling
-from birdnet_fs.batches.augment.stretch_pitch import stretch_and_shift
+from birdnet_fs.batches.augment.segment import draw_segment
 from birdnet_fs.batches.augment.teacher_features import OtherFrontEnd
 from birdnet_fs.batches.augment.waveform import Partner, augment_waveform, mix, mixed_targets
 from birdnet_fs.data.waveforms import Waveforms
@@ -135,22 +135,11 @@ class AugmentationPipeline:
 
     def _segment(self, clip: int, n_samples: int, item_random: ItemRandom) -> tuple[np.ndarray, np.ndarray]:
         """A crop of a clip, and the same crop stretched to `n_samples` and shifted in pitch."""
-        rng, rate, semitones = item_random.rng, 1.0, 0.0
-        if self.settings.stretch.p and rng.random() < self.settings.stretch.p:
-            low, high = self.settings.stretch.rate
-            rate = low * (high / low) ** rng.random()
-            item_random.changes.append(f"{rate:.2f} times as fast")
-        if self.settings.pitch.p and rng.random() < self.settings.pitch.p:
-            semitones = rng.uniform(-self.settings.pitch.semitones, self.settings.pitch.semitones)
-            item_random.changes.append(f"{semitones:+.1f} semitones")
         waveform, rate_hz = self.waveforms[clip], self.spec.sample_rate_hz
         if self.settings.crop == "active" and clip not in self._activity:
             self._activity[clip] = cumulative_activity(waveform, rate_hz)
-        n_cropped, found = round(n_samples * rate), self._activity.get(clip)
-        cropped = crop(waveform, n_cropped, rng, activity=found, sample_rate_hz=rate_hz)
-        if rate == 1.0 and semitones == 0.0:
-            return cropped, cropped
-        return cropped, stretch_and_shift(cropped, n_samples, semitones, rate_hz)
+        found = self._activity.get(clip)
+        return draw_segment(waveform, n_samples, self.settings, item_random, sample_rate_hz=rate_hz, activity=found)
 
     def _waveform_partner(self, n_samples: int, item_random: ItemRandom) -> Partner:
         clip, before = int(item_random.rng.integers(self._n_labeled)), len(item_random.changes)

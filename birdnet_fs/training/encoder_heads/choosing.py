@@ -95,7 +95,7 @@ def candidates(data: HeadData, model: schema.Model) -> list[schema.Model]:
     Raises:
         UserError: The head does not exist here, needs tokens, or square roots cannot be taken.
     """
-    settings, negative = model.encoder_head, bool((data.features < 0).any())
+    settings, negative = model.encoder_head, bool((data.with_views().features < 0).any())
     if settings.transform == "sqrt" and negative:
         raise UserError(
             "model.encoder_head.transform=sqrt needs embeddings of 0 or more, and this encoder gives negative ones; "
@@ -133,14 +133,14 @@ def solve(data: HeadData, found: Sequence[schema.Model], experiment: schema.Expe
     """Fit candidates.
 
     Args:
-        data: The training data.
+        data: The training data, to which and to whose views they are fitted.
         found: The candidates, those of one head in a row, with one transform.
         experiment: As in `fit_head`.
 
     Returns:
         One solution for each candidate.
     """
-    solutions = []
+    solutions, data = [], data.with_views()
     for head, same in groupby(found, lambda model: model.head):
         models = list(same)
         kind, root = KINDS[head], models[0].encoder_head.transform == "sqrt"

@@ -15,6 +15,40 @@ from birdnet_fs.core.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
+class Views:
+    """Augmented copies of clips, which heads are fitted to and never scored on.
+
+    Attributes:
+        features: float32 [n_windows, ...], as of the clips.
+        view: int [n_windows], number of the view of each window, ascending from 0; every view has a window.
+        clip: int [n_views], number of the clip that the view is a copy of.
+        partner: int [n_views], number of the clip that is mixed in; the clip itself where there is none.
+        targets: float32 [n_views, n_classes], as of the clips.
+    """
+
+    features: np.ndarray
+    view: np.ndarray
+    clip: np.ndarray
+    partner: np.ndarray
+    targets: np.ndarray
+
+    def part(self, number: NDArray[np.int64]) -> "Views":
+        """The views of some clips, without those that have a clip mixed in which is not one of them.
+
+        Args:
+            number: [n_clips], new number of each clip; below 0 = left out.
+
+        Returns:
+            The views.
+        """
+        kept = (number[self.clip] >= 0) & (number[self.partner] >= 0)
+        place = np.cumsum(kept) - 1
+        rows = kept[self.view]
+        clip, partner = number[self.clip[kept]], number[self.partner[kept]]
+        return Views(self.features[rows], place[self.view[rows]], clip, partner, self.targets[kept])
+
+
+@dataclass(frozen=True, eq=False)
 class HeadData:
     """Embeddings and targets of clips.
 
@@ -23,12 +57,14 @@ class HeadData:
         clip: int [n_windows], number of the clip of each window, ascending from 0; every clip has a window.
         targets: float32 [n_clips, n_classes], 0..1; below 0 = unknown, which neither the fit nor a metric uses.
         groups: [n_clips], recording group of each clip; a group is never divided between folds.
+        augmented: Augmented copies of the clips. Default: None.
     """
 
     features: np.ndarray
     clip: np.ndarray
     targets: np.ndarray
     groups: Sequence[str]
+    augmented: Views | None = None
 
     @property
     def n_clips(self) -> int:
@@ -70,13 +106,26 @@ class HeadData:
         sums = np.add.reduceat(rows.astype(np.float64, copy=False), np.cumsum(self.n_windows) - self.n_windows, axis=0)
         return sums / self.n_windows.reshape(-1, *[1] * (rows.ndim - 1))
 
+    def with_views(self) -> "HeadData":
+        """What a head is fitted to: the clips, and each view as one more clip of the group of its clip."""
+        views = self.augmented
+        if views is None:
+            return self
+        return HeadData(
+            np.concatenate([self.features, views.features]),
+            np.concatenate([self.clip, self.n_clips + views.view]),
+            np.concatenate([self.targets, views.targets]),
+            [*self.groups, *(self.groups[i] for i in views.clip)],
+        )
+
     def part(self, clips: NDArray[np.int64]) -> "HeadData":
-        """The data of some clips, given by their numbers in ascending order [n]."""
+        """The data of some clips, given by their numbers in ascending order [n], with their views."""
         number = np.full(self.n_clips, -1)
         number[clips] = np.arange(len(clips))
         rows = number[self.clip] >= 0
         groups = [self.groups[i] for i in clips]
-        return HeadData(self.features[rows], number[self.clip[rows]], self.targets[clips], groups)
+        views = self.augmented.part(number) if self.augmented else None
+        return HeadData(self.features[rows], number[self.clip[rows]], self.targets[clips], groups, views)
 
 
 def check_data(data: HeadData, n_classes: int, what: str = "training") -> None:

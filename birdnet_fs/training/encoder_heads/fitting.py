@@ -55,7 +55,7 @@ def fit_head(data: HeadData, experiment: schema.Experiment, classes: Sequence[st
         UserError: The loss does not exist for embeddings.
     """
     started = time.monotonic()
-    check_data(data, len(classes))
+    check_data(data.with_views(), len(classes))
     multi_label = experiment.data.multi_label
     if experiment.training.loss.name not in ("auto", "bce" if multi_label else "ce"):
         raise UserError(

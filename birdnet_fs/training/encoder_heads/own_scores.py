@@ -40,7 +40,7 @@ def blend_own_scores(
     """
     multi_label, known = experiment.data.multi_label, list(places)
     n_classes = data.targets.shape[1]
-    part = dataclasses.replace(data, targets=data.targets[:, known])
+    part = dataclasses.replace(data, targets=data.targets[:, known], augmented=None)
     own_scale, own_shift = calibrate(own, part, multi_label=multi_label)
     clips, head_logits = held_out_logits(fitted, data, experiment)
     weight, rows = DEFAULT_WEIGHT, list[dict[str, Any]]()

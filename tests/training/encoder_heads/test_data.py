@@ -7,7 +7,7 @@ import pytest
 from embedded_clips import embedded_clips
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.training.encoder_heads.data import check_data
+from birdnet_fs.training.encoder_heads.data import Views, check_data
 
 
 def test_every_clip_has_the_same_weight_and_its_mean():
@@ -25,6 +25,29 @@ def test_a_part_holds_the_windows_of_its_clips():
     for new, old in enumerate((1, 4, 5)):
         np.testing.assert_array_equal(part.features[part.clip == new], data.features[data.clip == old])
         np.testing.assert_array_equal(part.targets[new], data.targets[old])
+
+
+def test_a_part_has_the_views_of_its_clips_that_have_nothing_of_other_clips():
+    data = embedded_clips()
+    features = np.arange(10, dtype=np.float32)[:, None]
+    view = np.array([0, 0, 1, 2, 2, 2, 3, 4, 4, 4])
+    clip, partner = np.array([1, 4, 5, 2, 4]), np.array([1, 5, 7, 2, 4])
+    views = Views(features, view, clip, partner, np.arange(15, dtype=np.float32).reshape(5, 3))
+    part = dataclasses.replace(data, augmented=views).part(np.array([1, 4, 5])).augmented
+    assert part.features.ravel().tolist() == [0, 1, 2, 7, 8, 9] and part.view.tolist() == [0, 0, 1, 2, 2, 2]
+    assert part.clip.tolist() == [0, 1, 1] and part.partner.tolist() == [0, 2, 1]
+    np.testing.assert_array_equal(part.targets, views.targets[[0, 1, 4]])
+
+
+def test_views_are_further_clips_of_the_group_of_their_clip():
+    data = embedded_clips()
+    own = np.array([3, 0])
+    views = Views(data.features[:3] + 1, np.array([0, 0, 1]), own, own, data.targets[own])
+    fitted = dataclasses.replace(data, augmented=views).with_views()
+    check_data(fitted, 3)
+    assert fitted.n_clips == data.n_clips + 2 and fitted.groups[-2:] == [data.groups[3], data.groups[0]]
+    np.testing.assert_array_equal(fitted.features[fitted.clip == data.n_clips], views.features[:2])
+    assert fitted.weights[-1] == pytest.approx(1 / fitted.n_clips) and data.with_views() is data
 
 
 def test_tokens_are_averaged():

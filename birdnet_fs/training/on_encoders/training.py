@@ -28,6 +28,7 @@ from birdnet_fs.runs.run import Run, save_run
 from birdnet_fs.training import prepare, pseudo_labels
 from birdnet_fs.training.encoder_heads import FittedHead, HeadData, fit_head
 from birdnet_fs.training.encoder_heads.own_scores import blend_own_scores
+from birdnet_fs.training.on_encoders.clip_views import encode_views
 from birdnet_fs.training.validation import validation_metrics
 
 Watch = Callable[[str, Sequence[Row]], None]  # (name of the monitored column, rows of the history)
@@ -84,8 +85,13 @@ def train_head(
         f"{experiment.name}: a head on {len(encoded.features)} embeddings of {len(encoded.clips)} clips, "
         f"{len(parts.classes)} classes"
     )
+    noises = prepare.background_noise(experiment, parts) if experiment.model.encoder_head.n_views else ()
+    views = encode_views(features, encoded.clips, targets, experiment, n_labeled=n_labeled, noises=noises)
+    if views is not None:
+        say(f"{len(views.clip)} augmented views of these clips have {len(views.features)} embeddings more.")
+        views = dataclasses.replace(views, features=views.features[..., : features.width])
     whole = head_data(encoded, targets)
-    data_of_head = dataclasses.replace(whole, features=whole.features[..., : features.width])
+    data_of_head = dataclasses.replace(whole, features=whole.features[..., : features.width], augmented=views)
     fitted = fit_head(data_of_head, experiment, parts.classes)
     if features.own.columns:
         own_logits = whole.features[:, features.width :]

@@ -1,0 +1,44 @@
+"""A training segment of a clip: a crop, stretched in time and shifted in pitch (crop.py, stretch_pitch.py)."""
+
+import numpy as np
+
+from birdnet_fs.batches.augment.crop import crop
+from birdnet_fs.batches.augment.item_random import ItemRandom
+from birdnet_fs.batches.augment.stretch_pitch import stretch_and_shift
+from birdnet_fs.schema import Augmentation
+
+
+def draw_segment(
+    waveform: np.ndarray,
+    n_samples: int,
+    settings: Augmentation,
+    item_random: ItemRandom,
+    *,
+    sample_rate_hz: int,
+    activity: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a segment of a clip.
+
+    Args:
+        waveform: float32 [n], the clip.
+        n_samples: Length of the segment.
+        settings: Uses `stretch` and `pitch`.
+        item_random: Generators of the item; descriptions of the changes are appended to it.
+        sample_rate_hz: Sample rate of the waveform.
+        activity: As in `crop`. Default: None.
+
+    Returns:
+        The crop, float32 [about n_samples * rate], and the crop stretched to `n_samples` and shifted in pitch.
+    """
+    rng, rate, semitones = item_random.rng, 1.0, 0.0
+    if settings.stretch.p and rng.random() < settings.stretch.p:
+        low, high = settings.stretch.rate
+        rate = low * (high / low) ** rng.random()
+        item_random.changes.append(f"{rate:.2f} times as fast")
+    if settings.pitch.p and rng.random() < settings.pitch.p:
+        semitones = rng.uniform(-settings.pitch.semitones, settings.pitch.semitones)
+        item_random.changes.append(f"{semitones:+.1f} semitones")
+    cropped = crop(waveform, round(n_samples * rate), rng, activity=activity, sample_rate_hz=sample_rate_hz)
+    if rate == 1.0 and semitones == 0.0:
+        return cropped, cropped
+    return cropped, stretch_and_shift(cropped, n_samples, semitones, sample_rate_hz)
