@@ -227,7 +227,7 @@ def cut_tflite(facts: FileFacts, card: EncoderCard, *, own_scores: bool = False)
     if card.embedding != BEFORE_LAST_DENSE:
         inner = None if embedding is None else places[embedding]
     if inner is not None:  # always: choose_card refuses a file without the embedding
-        cut_at(model, inner, card.width, outputs=behind)
+        cut_at(model, inner, (card.width,), outputs=behind)
     return model
 
 

@@ -82,15 +82,15 @@ def before_last_dense(model: Any) -> int | None:
     return int(found[-1].inputs[0]) if found else None
 
 
-def cut_at(model: Any, tensor: int, width: int, *, outputs: tuple[int, ...] = ()) -> None:
+def cut_at(model: Any, tensor: int, shape: tuple[int, ...], *, outputs: tuple[int, ...] = ()) -> None:
     """Make an inner tensor the first output of a model, in place, and drop what only other outputs need.
 
     The buffers of dropped operators are emptied, so that their weights are not stored.
 
     Args:
         model: A `ModelT` with one input and one subgraph that is run.
-        tensor: Index of the tensor in the first subgraph; it becomes [batch, width].
-        width: Number of values of the tensor, 1 or more.
+        tensor: Index of the tensor in the first subgraph; it becomes [batch, *shape].
+        shape: Shape of the tensor for one window.
         outputs: Indices of tensors that stay outputs behind it. Default: none.
     """
     graph = model.subgraphs[0]
@@ -112,7 +112,7 @@ def cut_at(model: Any, tensor: int, width: int, *, outputs: tuple[int, ...] = ()
             model.buffers[each.buffer].data = None
             each.buffer = 0
     graph.outputs = [tensor, *outputs]
-    graph.tensors[tensor].shapeSignature = np.array([-1, width], np.int32)
+    graph.tensors[tensor].shapeSignature = np.array([-1, *shape], np.int32)
     fb = _schema()
     maps = [fb.TensorMapT(name=b"embeddings", tensorIndex=tensor)]
     maps += [fb.TensorMapT(name=b"scores_%d" % place, tensorIndex=index) for place, index in enumerate(outputs)]

@@ -6,6 +6,7 @@ averaged, so that a head attends over time: which moments of a window hold the c
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from birdnet_fs.encoders.cards import EncoderCard
 from birdnet_fs.encoders.inspection import FileFacts, Tensor, choose_card, inspect_file
 from birdnet_fs.encoders.open import Encoder
 from birdnet_fs.encoders.runtimes import RunAll, onnx_function, tflite_function
-from birdnet_fs.encoders.tflite_graph import read_foreign, to_bytes
+from birdnet_fs.encoders.tflite_graph import cut_at, read_foreign, to_bytes
 
 
 def tokens_of(facts: FileFacts, card: EncoderCard) -> Tensor | None:
@@ -46,20 +47,39 @@ def open_tokens(path: Path | str, card: str | EncoderCard = "", *, threads: int 
             f"model.head=attentive needs tokens, an embedding for each step in time; {escaped(chosen.name)} "
             f"({escaped(path)}) gives none. Use another head."
         )
-    place = facts.outputs.index(tensor)
     if facts.format == "onnx":
-        answers, place = onnx_function(facts.path, [tensor.name], threads=threads), 0
+        answers = onnx_function(facts.path, [tensor.name], threads=threads)
     else:
-        answers = tflite_function(to_bytes(read_foreign(facts.path)), facts.path, threads=threads)
+        answers = tflite_function(to_bytes(cut_to_tokens(facts, chosen)), facts.path, threads=threads)
     n_tokens, width = chosen.tokens[0], chosen.tokens[-1]
     size = facts.inputs[0].shape[0] if len(facts.inputs[0].shape) > 1 else 1
     flat = dataclasses.replace(chosen, width=n_tokens * width)
-    return Encoder(flat, facts, 0, max(0, size), _over_time(answers, place, n_tokens, width))
+    return Encoder(flat, facts, 0, max(0, size), _over_time(answers, n_tokens, width))
 
 
-def _over_time(answers: RunAll, place: int, n_tokens: int, width: int) -> RunAll:
+def cut_to_tokens(facts: FileFacts, card: EncoderCard) -> Any:
+    """The model of a TFLite encoder, cut at its tokens.
+
+    Args:
+        facts: The file.
+        card: A card that fits it.
+
+    Returns:
+        A `ModelT` with the input of the file and the tokens [batch, *card.tokens] as its only output.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    model = read_foreign(facts.path)
+    tensor = tokens_of(facts, card)
+    if tensor is not None:  # always: `open_tokens` refuses a file without tokens
+        cut_at(model, int(model.subgraphs[0].outputs[facts.outputs.index(tensor)]), card.tokens)
+    return model
+
+
+def _over_time(answers: RunAll, n_tokens: int, width: int) -> RunAll:
     def run(batch: np.ndarray) -> list[np.ndarray]:
-        tokens = answers(batch)[place]
+        tokens = answers(batch)[0]
         return [tokens.reshape(len(tokens), n_tokens, -1, width).mean(2).reshape(len(tokens), -1)]
 
     return run

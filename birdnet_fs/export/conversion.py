@@ -45,7 +45,7 @@ def conversion_job(run: Run, specs: Sequence[ExportSpec], folder: Path) -> dict[
     }
     if part is not None:
         job |= {"encoder": str(part.path.resolve()), "card": str((folder / CARD).resolve())}
-        job |= {"own_columns": list(part.own.columns)}
+        job |= {"own_columns": list(part.own.columns), "tokens": part.tokens}
     return job
 
 

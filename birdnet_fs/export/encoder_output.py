@@ -1,10 +1,12 @@
 """What a joined encoder gives for each window, and how it becomes what the head reads.
 
 The encoder ends with the values that the head needs, and with no others: its embedding, and behind it its own scores of
-the classes that the head knows by them. The head reads these as logits (`encoders.open.Encoder.embed_and_logits`), so
-the graph converts those of an encoder that gives probabilities.
+the classes that the head knows by them; or its tokens. The head reads scores as logits
+(`encoders.open.Encoder.embed_and_logits`), and of the tokens of a time step the mean over frequency
+(`encoders.tokens`), so the graph converts both.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,15 +22,17 @@ class EncoderOutput:
     Attributes:
         card: Card of the encoder.
         own_columns: Places among the encoder's own scores of those that the head reads. Default: (), none.
+        tokens: Whether the head reads tokens, the shape of which the card states. Default: False.
     """
 
     card: EncoderCard
     own_columns: tuple[int, ...] = ()
+    tokens: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the output for one window: (width + own scores,)."""
-        return (self.card.width + len(self.own_columns),)
+        """Shape of the output for one window: (width + own scores,), or that of the tokens."""
+        return self.card.tokens if self.tokens else (self.card.width + len(self.own_columns),)
 
     def features(self, x: Any) -> Any:
         """What the head reads, as `EncoderFeatures.features` gives it.
@@ -41,6 +45,9 @@ class EncoderOutput:
         """
         from keras import ops
 
+        if self.tokens:
+            n_tokens, width = self.card.tokens[0], self.card.tokens[-1]
+            return ops.mean(ops.reshape(x, (-1, n_tokens, math.prod(self.card.tokens[1:-1]), width)), axis=2)
         if not self.own_columns or self.card.activation == "logits":
             return x
         embedding, p = x[:, : self.card.width], x[:, self.card.width :]
@@ -55,9 +62,9 @@ def encoder_output(card: EncoderCard, job: Mapping[str, Any]) -> EncoderOutput:
 
     Args:
         card: Card of the encoder.
-        job: The job; uses "own_columns". Default: none.
+        job: The job; uses "own_columns" (default: none) and "tokens" (default: False).
 
     Returns:
         The output.
     """
-    return EncoderOutput(card, tuple(job.get("own_columns", ())))
+    return EncoderOutput(card, tuple(job.get("own_columns", ())), bool(job.get("tokens")))

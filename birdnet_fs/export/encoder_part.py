@@ -30,6 +30,7 @@ class EncoderPart:
         sha256: SHA-256 of the file, 64 hexadecimal digits.
         batch: Windows per call that it takes; None = any number.
         own: The encoder's own scores that the head reads.
+        tokens: Whether the head reads the tokens of the encoder.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class EncoderPart:
     sha256: str
     batch: int | None
     own: OwnClasses = NO_CLASSES
+    tokens: bool = False
 
     @property
     def title(self) -> str:
@@ -68,8 +70,8 @@ def encoder_part(run: Run) -> EncoderPart | None:
         The encoder, or None for a network of this package.
 
     Raises:
-        UserError: It cannot be joined: there are several, it is a run, its tokens are read, or it takes several
-            windows per call and no other number.
+        UserError: It cannot be joined: there are several, it is a run, or it takes several windows per call and
+            no other number.
     """
     if not run.experiment.model.encoder:
         return None
@@ -79,11 +81,6 @@ def encoder_part(run: Run) -> EncoderPart | None:
         raise UserError(
             f"A run on one encoder can be exported as one file; {escaped(run.path)} reads {len(features.facts)} "
             f"({names}): train the head on one of them (model.encoder=FILE)."
-        )
-    if features.n_tokens:
-        raise UserError(
-            f"The head of {escaped(run.path)} reads the tokens of {names}, and an exported file holds its embedding "
-            "only: train it with another model.head than attentive."
         )
     [facts], [place] = features.facts, features.places
     if facts.described is None:
@@ -99,4 +96,6 @@ def encoder_part(run: Run) -> EncoderPart | None:
             "and programs pass one or any number: convert the encoder again with an open batch."
         )
     [stored] = read_encoders(run.path).encoders
-    return EncoderPart(place, card, stored.license, file.format, file.sha256, size or None, features.own)
+    return EncoderPart(
+        place, card, stored.license, file.format, file.sha256, size or None, features.own, features.n_tokens > 0
+    )

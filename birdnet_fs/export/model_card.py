@@ -202,9 +202,7 @@ def _encoder(run: Run, part: EncoderPart) -> list[str]:
     return [
         f"- {markdown(card.title)}, card {markdown(card.name)}, SHA-256 of its file `{part.sha256}`.",
         f"- Windows of {card.segment_s:g} s at {card.sample_rate_hz:,} Hz, {normalized[card.normalization]}.",
-        f"- Its embedding ({card.width:,} numbers) is not changed by the export; the head reads its "
-        f"{'square root' if transform == 'sqrt' else 'values'}, centered and scaled. A second output, where the file "
-        "has one, gives these: what the head, and enrollment on a device, compare.",
+        _tokens(part, transform) if part.tokens else _embedding(part, transform),
         *(
             [f"- The head reads its own scores of {len(names)} classes as well: {markdown(', '.join(names))}."]
             if (names := part.own.names)
@@ -212,6 +210,23 @@ def _encoder(run: Run, part: EncoderPart) -> list[str]:
         ),
         *([f"- Source: {markdown(card.source)}"] if card.source else []),
     ]
+
+
+def _embedding(part: EncoderPart, transform: str) -> str:
+    return (
+        f"- Its embedding ({part.card.width:,} numbers) is not changed by the export; the head reads its "
+        f"{'square root' if transform == 'sqrt' else 'values'}, centered and scaled. A second output, where the file "
+        "has one, gives these: what the head, and enrollment on a device, compare."
+    )
+
+
+def _tokens(part: EncoderPart, transform: str) -> str:
+    return (
+        f"- Its tokens ({part.card.tokens[0]} of {part.card.width:,} numbers, means over frequency) are not changed by "
+        f"the export; the head reads their {'square roots' if transform == 'sqrt' else 'values'}, centered and scaled. "
+        "A second output, where the file has one, gives the tokens as the head pools them; nothing can be enrolled on "
+        "it."
+    )
 
 
 def _metrics(run: Path) -> list[str]:

@@ -15,7 +15,7 @@ need("ai_edge_litert")
 def test_a_cut_file_gives_the_inner_tensor_without_the_weights_behind(tmp_path):
     whole = foreign_encoders.write_tflite(tmp_path / "whole.tflite", 3200, 64, 5000)
     model = read_foreign(whole)
-    cut_at(model, before_last_dense(model), 64)
+    cut_at(model, before_last_dense(model), (64,))
     cut = tmp_path / "cut.tflite"
     write_model(model, cut)
     assert whole.stat().st_size - cut.stat().st_size > 0.99 * 4 * 64 * 5000
@@ -30,7 +30,7 @@ def test_a_cut_file_gives_the_inner_tensor_without_the_weights_behind(tmp_path):
 def test_an_output_behind_the_cut_is_kept_on_request(tmp_path):
     model = read_foreign(foreign_encoders.write_tflite(tmp_path / "a.tflite", 3200, 64, 9))
     n_operators, scores = len(model.subgraphs[0].operators), int(model.subgraphs[0].outputs[0])
-    cut_at(model, before_last_dense(model), 64, outputs=(scores,))
+    cut_at(model, before_last_dense(model), (64,), outputs=(scores,))
     assert len(model.subgraphs[0].operators) == n_operators
     assert list(model.subgraphs[0].outputs)[1] == scores
 

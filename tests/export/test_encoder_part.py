@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import foreign_encoders
+import perch_stand_in
 import pytest
 from installed import need
-from joined_heads import ONNX, TFLITE, make_run
+from joined_heads import ONNX, OWN_COLUMNS, TFLITE, make_run, write_labels
 from run_to_export import make_run as make_network
 from run_to_export import small_run_on
 
@@ -92,16 +93,11 @@ def test_an_encoder_that_moved_or_changed_is_refused(encoder, tmp_path: Path) ->
         encoder_part(run)
 
 
-def test_heads_on_tokens_are_refused(tmp_path: Path) -> None:
-    """A run by the front half of Perch v2, whose head reads 16 tokens of 24 values."""
+def test_part_says_what_the_head_reads(tmp_path: Path) -> None:
     need("onnxruntime")
-    tokens = dataclasses.replace(ONNX, tokens=(16, 4, ONNX.width), n_scores=0, activation="")
-    names = ("embedding:e", "tokens:spatial_embedding")
-    file = foreign_encoders.write_onnx(
-        tmp_path / "t.onnx", ONNX.n_samples, ONNX.width, outputs=names, tokens=tokens.tokens
-    )
-    (tmp_path / "t.json").write_text(json.dumps({**tokens.to_json(), "embedding": "e"}))
-    run = make_run(tmp_path / "run", file, str(tmp_path / "t.json"))
-    write_encoders(run.path, dataclasses.replace(read_encoders(run.path), input_shape=(16, ONNX.width)))
-    with pytest.raises(UserError, match=r"reads the tokens of .*an exported file holds its embedding only"):
-        encoder_part(run)
+    file = perch_stand_in.write_onnx(tmp_path / "perch.onnx")
+    labels = write_labels(tmp_path, perch_stand_in.N_SCORES)
+    for name, settings in {"attentive": {}, "linear": {"own_scores": "blend", "labels": str(labels)}}.items():
+        part = encoder_part(make_run(tmp_path / name, file, "perch_v2", head=name, **settings))
+        assert part is not None and part.tokens == (name == "attentive")
+        assert part.own.columns == (() if part.tokens else OWN_COLUMNS)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from tflite_graphs import TfliteGraph
 
 N_BANDS = 32
 
@@ -144,69 +145,17 @@ def write_tflite(
 
     With `activation`, LOGISTIC or SOFTMAX, the scores are probabilities.
     """
-    from ai_edge_litert import schema_py_generated as fb
-
-    from birdnet_fs.encoders.tflite_graph import write_model
-
-    operators = fb.BuiltinOperator
-    model, graph = fb.ModelT(), fb.SubGraphT()
-    model.version, model.description = 3, "stand-in"
-    model.buffers, graph.tensors, graph.operators = [fb.BufferT()], [], []
-
-    def tensor(name: str, shape: list[int], data: np.ndarray | None = None) -> int:
-        one = fb.TensorT()
-        one.name, one.shape = name, np.array([1 if size < 0 else size for size in shape], np.int32)
-        one.type = fb.TensorType.FLOAT32 if data is None or data.dtype == np.float32 else fb.TensorType.INT32
-        if data is None:
-            one.shapeSignature, one.buffer = np.array(shape, np.int32), 0
-        else:
-            one.buffer = len(model.buffers)
-            buffer = fb.BufferT()
-            buffer.data = np.frombuffer(data.tobytes(), np.uint8)
-            model.buffers.append(buffer)
-        graph.tensors.append(one)
-        return len(graph.tensors) - 1
-
-    codes = [operators.RESHAPE, operators.MEAN, operators.FULLY_CONNECTED]
-    codes += [getattr(operators, activation)] if activation else []
-    model.operatorCodes = []
-    for code in codes:
-        one = fb.OperatorCodeT()
-        one.builtinCode = one.deprecatedBuiltinCode = code
-        one.version = 1
-        model.operatorCodes.append(one)
-
-    def operator(code: int, inputs: list[int], output: int, kind: int, options: object | None) -> None:
-        one = fb.OperatorT()
-        one.opcodeIndex, one.inputs, one.outputs = codes.index(code), inputs, [output]
-        one.builtinOptionsType, one.builtinOptions = kind, options
-        graph.operators.append(one)
-
-    def dense(inputs: list[int], output: int, *, relu: bool) -> None:
-        options = fb.FullyConnectedOptionsT()
-        options.fusedActivationFunction = int(relu)
-        operator(operators.FULLY_CONNECTED, inputs, output, fb.BuiltinOptions.FullyConnectedOptions, options)
-
-    given = tensor("INPUT", [batch, n_samples])
-    shape = np.array([batch, N_BANDS, n_samples // N_BANDS], np.int32)
-    bands, means = tensor("bands", list(shape)), tensor("means", [batch, N_BANDS])
-    inner, scores = tensor("model/GLOBAL_AVG_POOL/Mean", [batch, width]), tensor("Identity", [batch, n_scores])
-    reshape, mean = fb.ReshapeOptionsT(), fb.ReducerOptionsT()
-    reshape.newShape = shape
-    operator(operators.RESHAPE, [given, tensor("to", [3], shape)], bands, fb.BuiltinOptions.ReshapeOptions, reshape)
-    axis = tensor("axis", [1], np.array([2], np.int32))
-    operator(operators.MEAN, [bands, axis], means, fb.BuiltinOptions.ReducerOptions, mean)
-    dense([means, tensor("w", [width, N_BANDS], np.ascontiguousarray(weights(width).T)), -1], inner, relu=True)
-    dense([inner, tensor("head", [n_scores, width], class_weights(width, n_scores)), -1], scores, relu=False)
+    graph = TfliteGraph()
+    given = graph.tensor("INPUT", [batch, n_samples])
+    bands = graph.reshape(given, graph.tensor("bands", [batch, N_BANDS, n_samples // N_BANDS]))
+    means = graph.mean(bands, [2], graph.tensor("means", [batch, N_BANDS]))
+    inner = graph.tensor("model/GLOBAL_AVG_POOL/Mean", [batch, width])
+    graph.dense(means, "w", weights(width).T, inner, relu=True)
+    scores = graph.tensor("Identity", [batch, n_scores])
+    graph.dense(inner, "head", class_weights(width, n_scores), scores)
     if activation:
-        logits, scores = scores, tensor("probabilities", [batch, n_scores])
-        options = fb.SoftmaxOptionsT(beta=1.0) if activation == "SOFTMAX" else None
-        kind = fb.BuiltinOptions.SoftmaxOptions if options else fb.BuiltinOptions.NONE
-        operator(getattr(operators, activation), [logits], scores, kind, options)
-    graph.inputs, graph.outputs, graph.name = [given], [scores], "main"
-    model.subgraphs = [graph]
-    write_model(model, path)
-    return path
+        scores = graph.activation(activation, scores, graph.tensor("probabilities", [batch, n_scores]))
+    return graph.write(path, given, [scores])
 
 
 def tflite_scores(waveforms: np.ndarray, width: int, n_scores: int) -> np.ndarray:

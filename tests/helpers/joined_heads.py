@@ -5,6 +5,7 @@ from pathlib import Path
 
 import foreign_encoders
 import numpy as np
+from scipy.special import softmax
 
 from birdnet_fs import schema
 from birdnet_fs.encoders.cards import EncoderCard
@@ -58,16 +59,16 @@ def make_run(
     data = schema.Data(root="gone", multi_label=multi_label)
     experiment = with_encoder(schema.Experiment(name="small_head", model=model, data=data))
     features = features_of_settings(experiment.model, classes)
-    width, random = features.input_shape[0], np.random.default_rng(3)
+    random = np.random.default_rng(3)
     weights = model_weights(build_network(experiment, len(classes), features.input_shape, len(features.own.columns)))
     for name, value in weights.items():
         values = random.normal(0, 1, value.shape)
-        if name == "embedding/scale":
+        if name.endswith("/scale"):
             values = random.uniform(0.5, 1.5, value.shape)
-        elif name == "embedding/center":
+        elif name.endswith("/center"):
             values = random.uniform(0, 0.3, value.shape)
         elif name == "logits/kernel":
-            values *= 3 / width**0.5
+            values *= 3 / value.shape[0] ** 0.5
         weights[name] = values.astype(np.float32)
     own_classes = features.own.names, features.own.columns
     about = RunEncoders(tuple(references(features)), features.input_shape, *own_classes)
@@ -95,3 +96,12 @@ def scores(
     transformed = (np.sqrt(embeddings) - weights["embedding/center"]) * weights["embedding/scale"]
     read = transformed if own is None else np.concatenate([transformed, own], axis=1)
     return read @ weights["logits/kernel"] + weights["logits/bias"], transformed
+
+
+def scores_of_tokens(run: Run, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of the head "attentive", and pooled tokens, in float64 by its formulas: tokens [n, n_tokens, width]."""
+    weights = {name: value.astype(np.float64) for name, value in read_weights(run.path / WEIGHTS).items()}
+    x = (np.sqrt(tokens) - weights["tokens/center"]) * weights["tokens/scale"]
+    attention = softmax(x @ weights["embedding/queries"] * 32 / x.shape[2] ** 0.5, axis=1)
+    pooled = np.einsum("ntq,ntw->nqw", attention, x).reshape(len(x), -1)
+    return pooled @ weights["logits/kernel"] + weights["logits/bias"], pooled

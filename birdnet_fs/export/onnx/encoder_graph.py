@@ -7,6 +7,7 @@ from typing import Any
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
 from birdnet_fs.encoders.inspection import embedding_of, inspect_file, scores_of
+from birdnet_fs.encoders.tokens import tokens_of
 from birdnet_fs.export.encoder_output import EncoderOutput
 from birdnet_fs.export.onnx.own_scores import append_own_scores, node_inputs
 
@@ -30,6 +31,8 @@ def read_encoder(path: Path, given: EncoderOutput) -> Any:
 
     facts, card = inspect_file(path), given.card
     wanted = [embedding_of(facts, card), scores_of(facts, card) if given.own_columns else None]
+    if given.tokens:
+        wanted = [tokens_of(facts, card)]
     model = onnx.load(path, load_external_data=False)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
         raise UserError(

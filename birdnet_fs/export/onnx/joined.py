@@ -1,13 +1,13 @@
 """Write ONNX and OpenVINO files of a head on a foreign encoder: `python -m birdnet_fs.export.onnx.joined JOB.json`.
 
 The encoder is a file of another project that is not converted: what the head does not need is left out, and the head
-is joined behind its embedding and own scores. What the encoder's card asks of each window (the peak scaled to 0.25) is
-joined in front, so that a program that passes windows as they are gets the scores of the run. The older of two operator
-sets is raised to the newer one (onnx.version_converter).
+is joined behind its embedding and own scores, or its tokens. What the encoder's card asks of each window (the peak
+scaled to 0.25) is joined in front, so that a program that passes windows as they are gets the scores of the run. The
+older of two operator sets is raised to the newer one (onnx.version_converter).
 
 The job is that of onnx/convert.py with {"encoder": file, "card": file of its card, "own_columns": places of the own
-scores that the head reads} in place of the front-end; the reason of a file that cannot be written stands in
-`<precision><suffix>.error.txt`.
+scores that the head reads, "tokens": whether it reads tokens} in place of the front-end; the reason of a file that
+cannot be written stands in `<precision><suffix>.error.txt`.
 """
 
 import json

@@ -152,7 +152,7 @@ def device_enrollment(run: Run) -> DeviceEnrollment | None:
     from birdnet_fs.inference.embed import embedding_width
 
     settings = run.experiment.model
-    if settings.head == "sed":  # its head reads frames, not one embedding
+    if settings.head in ("sed", "attentive"):  # these read frames or tokens, not one embedding
         return None
     model = comparing_model(run)
     base = embedding_distance(run, model)

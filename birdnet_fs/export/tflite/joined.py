@@ -1,15 +1,15 @@
 """Write TFLite files of a head on a foreign encoder: `python -m birdnet_fs.export.tflite.joined JOB.json` (TensorFlow).
 
 The encoder is a file of another project that is not converted: its graph is cut behind what the head reads (its
-embedding, and own scores), and the converted head is joined there. What the encoder's card asks of each window (the
-peak scaled to 0.25) is joined in front, in float32, so that a program that passes windows as they are gets the scores
-of the run. Lower precisions store the weights of encoder and head in fewer bits (weights.py).
+embedding and own scores, or its tokens), and the converted head is joined there. What the encoder's card asks of each
+window (the peak scaled to 0.25) is joined in front, in float32, so that a program that passes windows as they are gets
+the scores of the run. Lower precisions store the weights of encoder and head in fewer bits (weights.py).
 
 The job is JSON: {"run": folder, "encoder": file, "card": file of its card, "precisions": [...], "batch": 1 | null as
 the encoder has it, "output_kind": "logits" | "log_odds" | "probabilities", "outputs": ["predictions", ...],
-"own_columns": places of the own scores that the head reads, "folder": output folder of `<precision>.tflite`}. For a
-precision that cannot be written, the reason is written to `<precision>.error.txt` as one sentence; the others are
-written.
+"own_columns": places of the own scores that the head reads, "tokens": whether it reads tokens, "folder": output folder
+of `<precision>.tflite`}. For a precision that cannot be written, the reason is written to `<precision>.error.txt` as
+one sentence; the others are written.
 """
 
 import json
@@ -26,6 +26,7 @@ from birdnet_fs.encoders.cards import read_card
 from birdnet_fs.encoders.inspection import inspect_file
 from birdnet_fs.encoders.open import cut_tflite
 from birdnet_fs.encoders.tflite_graph import write_model
+from birdnet_fs.encoders.tokens import cut_to_tokens
 from birdnet_fs.export.encoder_output import EncoderOutput, encoder_output
 from birdnet_fs.export.spec import OUTPUTS
 from birdnet_fs.export.tflite import edit, weights, wrappers
@@ -89,7 +90,8 @@ def write_encoder(source: Path, given: EncoderOutput, batch: int | None, path: P
         Shape of the input, -1 for an open batch: (batch, n_samples), (batch, 1, n_samples) or (n_samples,).
     """
     card = given.card
-    model = cut_tflite(inspect_file(source), card, own_scores=bool(given.own_columns))
+    facts = inspect_file(source)
+    model = cut_to_tokens(facts, card) if given.tokens else cut_tflite(facts, card, own_scores=bool(given.own_columns))
     if given.own_columns:
         append_own_scores(model, given.own_columns)
     graph = model.subgraphs[0]

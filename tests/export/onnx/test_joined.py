@@ -8,9 +8,10 @@ import foreign_encoders
 import numpy as np
 import onnx
 import onnxruntime
+import perch_stand_in
 import pytest
 import tolerances
-from joined_heads import OWN_COLUMNS, make_run, peaked, scores, windows, write_labels
+from joined_heads import OWN_COLUMNS, make_run, peaked, scores, scores_of_tokens, windows, write_labels
 from onnx import TensorProto, helper, numpy_helper, parser, version_converter
 from scipy.special import expit, softmax
 
@@ -194,6 +195,37 @@ def test_a_job_writes_the_precisions_or_the_reason(tmp_path: Path) -> None:
     assert "round the spectrogram inside the encoder: use fp16" in (tmp_path / "int8.onnx.error.txt").read_text()
     facts = {each.key: each.value for each in onnx.load(tmp_path / "fp16.onnx").metadata_props}
     assert (facts["sample_rate_hz"], facts["output"], facts["precision"]) == ("1600", "probabilities", "fp16")
+
+
+def test_a_head_on_tokens_is_joined_behind_them_and_nothing_else_is_kept(tmp_path: Path) -> None:
+    """The classifier of the stand-in, and its output spectrogram, are not in the file."""
+    encoder, card = perch_stand_in.write_onnx(tmp_path / "encoder.onnx"), CARDS["perch_v2"]
+    (tmp_path / "card.json").write_text(json.dumps(card.to_json()))
+    run = make_run(tmp_path / "run", encoder, "perch_v2", head="attentive")
+    job = {
+        "run": str(run.path),
+        "encoder": str(encoder),
+        "card": str(tmp_path / "card.json"),
+        "formats": ["onnx"],
+        "precisions": ["fp32"],
+        "batch": None,
+        "output_kind": "logits",
+        "outputs": ["predictions", "embeddings"],
+        "tokens": True,
+        "folder": str(tmp_path),
+    }
+    joined.run_job(job)
+    waveforms = windows(3, card.n_samples)
+    wanted = scores_of_tokens(run, perch_stand_in.spatial_embedding(waveforms).mean(2))
+    for found, other in zip(answers(tmp_path / "fp32.onnx", waveforms, 2), wanted, strict=True):
+        assert np.abs(found - other).max() <= tolerances.JOINED_STAND_IN * np.abs(other).max()
+    model = onnx.load(tmp_path / "fp32.onnx")
+    assert [output.name for output in model.graph.output] == ["predictions", "embeddings"]
+    sizes = [int(np.prod(each.dims)) for each in model.graph.initializer]
+    assert perch_stand_in.N_SCORES * 4 not in sizes
+    part = read_encoder(encoder, EncoderOutput(card, tokens=True))
+    assert part.ByteSize() < encoder.stat().st_size - 4 * 4 * perch_stand_in.N_SCORES
+    assert perch_stand_in.N_BANDS * perch_stand_in.WIDTH in [int(np.prod(each.dims)) for each in part.graph.initializer]
 
 
 def test_8_bits_for_few_weights_are_refused(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import foreign_encoders
 import numpy as np
+import perch_stand_in
 import preloaded
 import pytest
 import scipy.special
 import tolerances
 from installed import need
-from joined_heads import CLASSES, OWN_COLUMNS, TFLITE, make_run, peaked, scores, windows, write_labels
+from joined_heads import CLASSES, OWN_COLUMNS, TFLITE, make_run, peaked, scores, scores_of_tokens, windows, write_labels
 from on_runtime import run_tflite
 
 from birdnet_fs.encoders.cards import CARDS, EncoderCard
@@ -45,6 +46,7 @@ CASES = {  # name: (card, batch of the file); "own_..." reads own scores as well
     "own_perch_v2_peak": (own(CARDS["perch_v2_peak"], "logits"), -1),
     "own_sigmoid": (own(TFLITE, "sigmoid"), 1),
     "own_softmax": (own(TFLITE, "softmax"), -1),  # needs all scores
+    "tokens": (CARDS["perch_v2"], -1),
     "own_float16": (own(TFLITE, "logits"), -1),  # its weights are in 16 bits
 }
 
@@ -59,6 +61,9 @@ def change_input(file: Path, shape: list[int]) -> None:
 
 
 def write_encoder(file: Path, name: str, card: EncoderCard, batch: int) -> None:
+    if name == "tokens":
+        perch_stand_in.write_tflite(file)
+        return
     of_scores = {"sigmoid": "LOGISTIC", "softmax": "SOFTMAX"}.get(card.activation, "")
     foreign_encoders.write_tflite(file, card.n_samples, card.width, N_SCORES, batch=batch, activation=of_scores)
     if card.name.startswith("perch"):  # its embedding is an output of the file
@@ -81,10 +86,11 @@ def written(tmp_path_factory) -> Path:
     for name, (card, batch) in CASES.items():
         encoder, about = place / f"{name}_encoder.tflite", place / f"{name}.json"
         write_encoder(encoder, name, card, batch)
-        reads_own = name.startswith("own")
-        about.write_text(json.dumps(card.to_json() | ({} if reads_own else {"n_scores": 0, "activation": ""})))
+        reads_own, whole = name.startswith("own"), name.startswith(("own", "tokens"))
+        about.write_text(json.dumps(card.to_json() | ({} if whole else {"n_scores": 0, "activation": ""})))
         settings = {"own_scores": "blend", "labels": str(write_labels(place, N_SCORES))} if reads_own else {}
-        make_run(place / f"{name}_run", encoder, str(about), **settings)
+        head = "attentive" if name == "tokens" else "linear"
+        make_run(place / f"{name}_run", encoder, str(about), head=head, **settings)
         (place / name).mkdir()
         precisions = {"birdnet_v2_4": ["int8", "fp32", "dynamic", "fp16"], "own_float16": ["fp32", "fp16"]}
         precisions = precisions.get(name, ["fp32"])
@@ -95,9 +101,10 @@ def written(tmp_path_factory) -> Path:
                 "card": str(about),
                 "precisions": precisions,
                 "batch": None if batch < 0 else batch,
-                "output_kind": "logits" if reads_own else "probabilities",  # fewer conversions
+                "output_kind": "logits" if whole else "probabilities",  # fewer conversions
                 "outputs": ["predictions", "embeddings"],
                 "own_columns": OWN_COLUMNS if reads_own else (),
+                "tokens": name == "tokens",
                 "folder": str(place / name),
             }
         )
@@ -109,8 +116,10 @@ def written(tmp_path_factory) -> Path:
 
 
 def expected(written: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities, or logits of a head that reads own scores, and transformed embeddings."""
+    """Probabilities, or logits of a head that reads own scores or tokens, and transformed embeddings."""
     card, waveforms = CASES[name][0], np.load(written / f"{name}.npy")
+    if name == "tokens":
+        return scores_of_tokens(load_run(written / "tokens_run"), perch_stand_in.spatial_embedding(waveforms).mean(2))
     own_logits = foreign_encoders.tflite_scores(normalized(waveforms, card.normalization), card.width, N_SCORES)
     if card.activation == "softmax":
         own_logits = scipy.special.log_softmax(own_logits, axis=1)
@@ -134,7 +143,10 @@ def test_input_outputs_and_operators_are_those_of_any_export(written: Path) -> N
         model = read_model(written / name / "fp32.tflite")
         graph = model.subgraphs[0]
         assert tensor_shape(graph.tensors[int(graph.inputs[0])]) == (batch, card.n_samples)
-        assert [graph.tensors[int(i)].shape[-1] for i in graph.outputs] == [len(CLASSES), card.width]
+        assert [graph.tensors[int(i)].shape[-1] for i in graph.outputs] == [
+            len(CLASSES),
+            (1 + 3 * (name == "tokens")) * card.width,
+        ]
         (signature,) = model.signatureDefs
         assert [bytes(each.name) for each in signature.outputs] == [b"predictions", b"embeddings"]
         assert not edit.foreign_operators(written / name / "fp32.tflite")
@@ -147,7 +159,7 @@ def test_scores_of_the_encoder_that_the_head_does_not_read_are_not_stored(writte
 
 
 def test_scores_that_cannot_be_computed_alone_are_gathered(written: Path) -> None:
-    found = {name: edit.operators(written / name / "fp32.tflite") for name in CASES}
+    found = {name: edit.operators(written / name / "fp32.tflite") for name in CASES if name.startswith("own")}
     assert [name for name, operators in found.items() if "GATHER" in operators] == ["own_softmax"]
 
 
