@@ -19,8 +19,10 @@ from birdnet_fs.core.progress import say_once
 from birdnet_fs.core.random_streams import Stream, generator
 from birdnet_fs.core.text import mark_formula, unmark_formula
 from birdnet_fs.data import copies, splits
+from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import Clip, Manifest, read_manifest
 from birdnet_fs.data.segments import cut_segments
+from birdnet_fs.data.targets import labeled_background
 
 PARTITION = "partition.csv"
 TRAIN, VAL, HELD_OUT = "train", "val", "held_out"
@@ -101,7 +103,20 @@ def partition(experiment: schema.Experiment) -> Partition:
             f"{schema.NEED_VALIDATION} need validation clips, but there are too few groups for them. Received: "
             f"{len(clips)} clips with data.split={experiment.data.split}"
         )
-    return Partition(manifest, train, val, held_out)
+    return _with_background(Partition(manifest, train, val, held_out), experiment)
+
+
+def _with_background(parts: Partition, experiment: schema.Experiment) -> Partition:
+    """The parts with background recordings among the training clips, where `labeled_background` makes them clips."""
+    manifest = parts.manifest
+    found = labeled_background(experiment, manifest.classes, (*parts.train, *parts.val, *parts.held_out))
+    if found is None:
+        return parts
+    clips, background = found
+    ledger, classes = Ledger(), {*manifest.classes, *_labels(clips)}
+    ledger.rows = [*manifest.ledger.rows, *background.ledger.rows]
+    manifest = dataclasses.replace(manifest, classes=tuple(sorted(classes)), ledger=ledger)
+    return dataclasses.replace(parts, manifest=manifest, train=(*parts.train, *clips))
 
 
 def fold_numbers(experiment: schema.Experiment) -> list[int]:

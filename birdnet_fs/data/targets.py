@@ -1,13 +1,58 @@
-"""Labels of clips as targets that a loss compares logits with, and the classes that are their columns."""
+"""Labels of clips as targets that a loss compares logits with, the classes that are their columns, and negatives."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.progress import say_once
 from birdnet_fs.core.text import escaped
-from birdnet_fs.data.manifest import Clip
+from birdnet_fs.data.copies import match_recordings
+from birdnet_fs.data.label_formats.cells import NO_CALL
+from birdnet_fs.data.manifest import Clip, Manifest, read_background
+
+NO_CLASS = "noise"  # class of background recordings where clips without any of the classes have a class of their own
+
+
+def labeled_background(
+    experiment: schema.Experiment, classes: Sequence[str], clips: Sequence[Clip]
+) -> tuple[tuple[Clip, ...], Manifest] | None:
+    """The recordings of `data.background` as training clips without any of the classes, of a head on an encoder.
+
+    Networks mix such recordings into clips as noise, and a head is fitted to their windows. UserErrors of
+    `read_background` are passed on.
+
+    Args:
+        experiment: Settings.
+        classes: The classes of the labeled clips.
+        clips: The labeled clips; background recordings that are one of theirs are left out.
+
+    Returns:
+        The clips, and the manifest that they are from. With `data.noise_label=class` their label is the class of noise
+        that the labeled clips have, or else NO_CLASS; otherwise they have none. None where background recordings are
+        no training clips: of a network, or with one label per clip and `data.noise_label=negative`.
+    """
+    data = experiment.data
+    if not experiment.model.encoder or not data.background:
+        return None
+    if not data.multi_label and data.noise_label == "negative":
+        say_once(
+            "The recordings of data.background are not among the training clips: each clip has one label, and they "
+            "have none. data.noise_label=class makes them a class of their own."
+        )
+        return None
+    found = read_background(data)
+    known = match_recordings(found.clips, clips)
+    if any(known):
+        say_once(
+            f"{sum(known)} of {len(known)} background recordings are left out: they are among the labeled recordings."
+        )
+    named = [name for name in classes if name.lower() in NO_CALL]
+    labels = () if data.noise_label == "negative" else (named[0] if named else NO_CLASS,)
+    kept = [clip for clip, same in zip(found.clips, known, strict=True) if not same]
+    return tuple(dataclasses.replace(clip, labels=labels, secondary=(), unknown=()) for clip in kept), found
 
 
 def clip_targets(

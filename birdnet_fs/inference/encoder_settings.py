@@ -62,7 +62,18 @@ def with_encoder(experiment: schema.Experiment, given: Sequence[str] = ()) -> sc
         pretrain=None,
         episodes=None,
     )
-    after = flat(found)
+    data, after = found.data, flat(found)
+    used = data.multi_label or data.noise_label == "class" or found.augmentation.uses_background
+    if (
+        data.background
+        and not used
+        and any(setting.partition("=")[0].strip() == "data.background" for setting in given)
+    ):
+        raise UserError(
+            "data.background has no effect on a head that gives each clip one label: set data.noise_label=class, which "
+            "makes these recordings a class of their own, or mix them into augmented views of the clips "
+            "(model.encoder_head.n_views and augmentation.noise.p)."
+        )
     reset = (
         *_GROUPS,
         *(f"augmentation.{name}" for name in _unused_augmentations(found)),

@@ -41,10 +41,12 @@ def training_inputs(experiment: schema.Experiment, parts: Partition) -> dict[str
     Returns:
         A JSON object.
     """
+    files = file_states(clip.path for name in _PARTS for clip in getattr(parts, name))
+    background = file_states(clip.path for clip in read_background(experiment.data).clips)
     found: dict[str, Any] = {
         "format": 1,
-        "files": file_states(clip.path for name in _PARTS for clip in getattr(parts, name)),
-        "background": file_states(clip.path for clip in read_background(experiment.data).clips),
+        "files": files,
+        "background": {path: state for path, state in background.items() if path not in files},
         "hashes": {
             "the initial weights": _hash(experiment.model.weights),
             "the encoder": " ".join(map(_hash, encoder_paths(experiment.model.encoder))),

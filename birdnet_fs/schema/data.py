@@ -32,6 +32,7 @@ class Data:
     audio: str = ""  # folder inside root with the audio files, for tables without that folder in their paths
     where: str = ""  # filter of the rows: "set=birds10" or "set=xc171,role=base|val|novel"; empty = all rows
     background: str = ""  # filter of the rows used as background noise in training, or a folder; empty = none
+    # a head on model.encoder is fitted to them too: as negatives with multi_label, as a class with noise_label=class
     label_column: str = "label"  # column of the class name
     group_column: str = "group"  # column of the recording or individual; a split never divides a group
     split: Literal["folds", "table", "80/20", "70/15/15", "classes"] = "folds"

@@ -9,7 +9,7 @@ import soundfile
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.random_streams import Stream, generator
-from birdnet_fs.data.partition import HELD_OUT, VAL, fold_numbers, partition, read_partition, write_partition
+from birdnet_fs.data.partition import HELD_OUT, TRAIN, VAL, fold_numbers, partition, read_partition, write_partition
 from birdnet_fs.data.splits import split_by_groups
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.schema import Checkpoints, Data, Episodes, Experiment, FrontEnd, Model, Training
@@ -218,3 +218,54 @@ def test_secondary_labels_count_with_several_labels_only(table) -> None:
         assert (found[single == 1] == 1).all()
         np.testing.assert_array_equal(found[(both == 1) & (single == 0)], np.float32(value))
         assert (found[both == 0] == 0).all()
+
+
+def on_encoder(root: Path, **data) -> Experiment:
+    return Experiment(data=Data(root=str(root), table="table.csv", **data), model=Model(encoder="x.onnx"))
+
+
+@pytest.fixture
+def forest(table) -> Path:
+    """The table, and a folder with two background recordings, a copy of a labeled one, and a file that is no audio."""
+    root = table()
+    (root / "forest").mkdir()
+    for i in range(2):
+        soundfile.write(root / "forest" / f"quiet{i}.wav", np.random.default_rng(90 + i).normal(0, 0.1, 1600), 16_000)
+    (root / "forest" / "copy.wav").write_bytes((root / "7.wav").read_bytes())
+    return root
+
+
+def test_background_recordings_are_training_clips_of_a_head_without_any_class(forest: Path) -> None:
+    plain = partition(on_encoder(forest, multi_label=True, split="70/15/15"))
+    parts = partition(on_encoder(forest, multi_label=True, split="70/15/15", background="forest"))
+    added = parts.train[len(plain.train) :]
+    assert parts.train[: len(plain.train)] == plain.train
+    assert (parts.val, parts.held_out) == (plain.val, plain.held_out)
+    assert [clip.path.name for clip in added] == ["quiet0.wav", "quiet1.wav"]  # the copy is labeled elsewhere
+    assert parts.classes == plain.classes and not clip_targets(added, parts.classes, multi_label=True).any()
+    assert len(parts.manifest.ledger.rows) == len(plain.manifest.ledger.rows) + 3
+
+
+def test_background_recordings_have_a_class_of_their_own_where_each_clip_has_one_label(forest: Path) -> None:
+    parts = partition(on_encoder(forest, noise_label="class", background="forest"))
+    assert parts.classes == ("noise", "species0", "species1", "species2", "species3")
+    added = [clip for clip in parts.train if clip.labels == ("noise",)]
+    assert [clip.path.name for clip in added] == ["quiet0.wav", "quiet1.wav"]
+    assert not any("noise" in clip.labels for clip in (*parts.val, *parts.held_out))
+    write_partition(forest / "partition.csv", parts)
+    assert [c.labels for c in read_partition(forest / "partition.csv", TRAIN)] == [c.labels for c in parts.train]
+
+
+def test_background_recordings_are_of_the_class_of_noise_that_the_table_has(table, tmp_path: Path) -> None:
+    root = table(label=lambda i: ("nocall", "owl", "tit", "wren")[i % 4], set=lambda i: "a" if i < 30 else "b")
+    parts = partition(on_encoder(root, noise_label="class", where="set=a", background="set=b"))
+    assert parts.classes == ("nocall", "owl", "tit", "wren")
+    assert [clip.labels for clip in parts.train if int(clip.path.stem) >= 30] == [("nocall",)] * 10
+
+
+def test_networks_and_heads_with_one_label_are_not_trained_on_background(forest: Path, capsys) -> None:
+    network = experiment(forest, multi_label=True, background="forest")
+    assert not any("quiet" in clip.path.name for clip in partition(network).train)
+    head = partition(on_encoder(forest, background="forest"))
+    assert not any("quiet" in clip.path.name for clip in head.train) and len(head.classes) == 4
+    assert "data.noise_label=class makes them a class of their own" in capsys.readouterr().err

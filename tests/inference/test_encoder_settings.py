@@ -129,3 +129,14 @@ def test_views_have_the_augmentations_of_waveforms(model):
     assert found.model.encoder_head.n_views == 3
     assert found.augmentation == schema.Augmentation(eq_db=3.0, noise=schema.Noise(0.5), mixup=schema.Mixup(0.3))
     assert with_encoder(found, settings) == found
+
+
+def test_background_is_refused_where_it_has_no_effect(model):
+    given = ["data.background=forest"]
+    chosen = override(schema.Experiment(model=model), given)
+    with pytest.raises(UserError, match=r"data\.background has no effect .* set data\.noise_label=class"):
+        with_encoder(chosen, given)
+    for setting in ("data.noise_label=class", "data.multi_label=true"):
+        assert with_encoder(override(chosen, [setting]), given).data.background == "forest"
+    of_views = ["model.encoder_head.n_views=1", "augmentation.noise.p=1"]
+    assert with_encoder(override(chosen, of_views), [*given, *of_views]).data.background == "forest"

@@ -2,12 +2,14 @@
 
 import csv
 import dataclasses
+import os
 import shutil
 
 import encoder_runs
 import foreign_encoders
 import numpy as np
 import pytest
+import soundfile
 from installed import need
 
 from birdnet_fs import schema
@@ -18,6 +20,7 @@ from birdnet_fs.encoders.reference import read_encoders
 from birdnet_fs.inference.open import open_engine
 from birdnet_fs.reports.held_out import report_on_held_out
 from birdnet_fs.runs.ensemble import load_ensemble
+from birdnet_fs.runs.inputs import input_changes
 from birdnet_fs.runs.resolve import differing_settings, has_settings, is_finished
 from birdnet_fs.runs.run import load_run
 from birdnet_fs.training.trainer import train
@@ -42,8 +45,6 @@ def run(place):
 
 
 def windows_of(path):
-    import soundfile
-
     waveform, _ = soundfile.read(path, dtype="float32")
     n, hop = encoder_runs.N_SAMPLES, encoder_runs.N_SAMPLES // 2
     return np.stack([waveform[i : i + n] for i in range(0, len(waveform) - n + 1, hop)])
@@ -191,3 +192,35 @@ def test_a_run_as_encoder_is_refused_for_clips_that_it_was_trained_on(place, tmp
     other = dataclasses.replace(head, data=dataclasses.replace(head.data, fold=1))
     with pytest.raises(UserError, match=r"was trained on .* held out here .*choose another model\.encoder"):
         train(with_encoder(other), tmp_path / "leak")
+
+
+def test_background_recordings_are_learned_as_none_of_the_classes(place, run, tmp_path):
+    """A recording of a fourth kind: a head without it must choose one of three, a head with it need not."""
+    _, root, file, card = place
+    rng = np.random.default_rng(5)
+    pattern = np.repeat(rng.uniform(-1, 1, encoder_runs.N_SAMPLES // 200), 100)
+    (tmp_path / "forest").mkdir()
+    for i in range(6):
+        waveform = np.resize(pattern, 11_200) + rng.normal(size=11_200)
+        soundfile.write(tmp_path / "forest" / f"{i}.wav", (waveform / 8).clip(-1, 1), 16_000)
+    background = str((tmp_path / "forest").resolve())
+    new = np.resize(pattern, encoder_runs.N_SAMPLES) + np.random.default_rng(6).normal(size=encoder_runs.N_SAMPLES)
+    window = (new / 8).astype(np.float32)[None]
+    asked = encoder_runs.experiment(file, card, root, background=background, noise_label="class")
+    with_class = train(asked, tmp_path / "class")
+    assert with_class.classes == ("noise", *encoder_runs.KINDS)
+    assert open_engine(with_class.path).probabilities(window)[0, 0] > 0.8
+    labels = {row["path"]: row["labels"] for row in encoder_runs.as_table(with_class.path / "partition.csv")}
+    assert [labels[f"{background}/{i}.wav"] for i in range(6)] == ["noise"] * 6
+    assert f"{background}/0.wav" in {row["path"] for row in encoder_runs.as_table(with_class.path / "recordings.csv")}
+    report_on_held_out(with_class)
+    several = {"multi_label": True, "layout": "folders"}
+    negatives = train(encoder_runs.experiment(file, card, root, background=background, **several), tmp_path / "none")
+    without = train(encoder_runs.experiment(file, card, root, **several), tmp_path / "without")
+    highest = [open_engine(each.path).probabilities(window).max() for each in (negatives, without)]
+    assert negatives.classes == encoder_runs.KINDS and highest[0] < highest[1] / 2
+    assert is_finished(with_class.path, asked)
+    os.utime(tmp_path / "forest" / "0.wav", (1, 1))
+    soundfile.write(tmp_path / "forest" / "6.wav", (waveform / 8).clip(-1, 1), 16_000)
+    changes = input_changes(with_class.path, with_class.experiment)
+    assert any("added" in text for text in changes), changes
