@@ -24,6 +24,7 @@ class Views:
         clip: int [n_views], number of the clip that the view is a copy of.
         partner: int [n_views], number of the clip that is mixed in; the clip itself where there is none.
         targets: float32 [n_views, n_classes], as of the clips.
+        own: As of the clips. Default: None.
     """
 
     features: np.ndarray
@@ -31,6 +32,7 @@ class Views:
     clip: np.ndarray
     partner: np.ndarray
     targets: np.ndarray
+    own: np.ndarray | None = None
 
     def part(self, number: NDArray[np.int64]) -> "Views":
         """The views of some clips, without those that have a clip mixed in which is not one of them.
@@ -45,7 +47,8 @@ class Views:
         place = np.cumsum(kept) - 1
         rows = kept[self.view]
         clip, partner = number[self.clip[kept]], number[self.partner[kept]]
-        return Views(self.features[rows], place[self.view[rows]], clip, partner, self.targets[kept])
+        own = None if self.own is None else self.own[rows]
+        return Views(self.features[rows], place[self.view[rows]], clip, partner, self.targets[kept], own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,8 @@ class HeadData:
         targets: float32 [n_clips, n_classes], 0..1; below 0 = unknown, which neither the fit nor a metric uses.
         groups: [n_clips], recording group of each clip; a group is never divided between folds.
         augmented: Augmented copies of the clips. Default: None.
+        own: float32 [n_windows, n_own], logits of the encoder for classes that it knows, which the last layer of the
+            head reads too. Default: None.
     """
 
     features: np.ndarray
@@ -65,6 +70,7 @@ class HeadData:
     targets: np.ndarray
     groups: Sequence[str]
     augmented: Views | None = None
+    own: np.ndarray | None = None
 
     @property
     def n_clips(self) -> int:
@@ -77,9 +83,19 @@ class HeadData:
         return self.features.ndim == 3
 
     @property
+    def n_own(self) -> int:
+        """Number of own scores of the encoder."""
+        return 0 if self.own is None else self.own.shape[1]
+
+    @cached_property
+    def inputs(self) -> np.ndarray:
+        """What the network of the head reads, float32 [n_windows, ...]: the features, and the own scores behind."""
+        return self.features if self.own is None else np.concatenate([self.features, self.own], axis=1)
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of the features of one window."""
-        return self.features.shape[1:]
+        """Shape of `inputs` for one window."""
+        return self.inputs.shape[1:]
 
     @cached_property
     def n_windows(self) -> NDArray[np.int64]:
@@ -116,6 +132,7 @@ class HeadData:
             np.concatenate([self.clip, self.n_clips + views.view]),
             np.concatenate([self.targets, views.targets]),
             [*self.groups, *(self.groups[i] for i in views.clip)],
+            own=None if self.own is None or views.own is None else np.concatenate([self.own, views.own]),
         )
 
     def part(self, clips: NDArray[np.int64]) -> "HeadData":
@@ -125,7 +142,8 @@ class HeadData:
         rows = number[self.clip] >= 0
         groups = [self.groups[i] for i in clips]
         views = self.augmented.part(number) if self.augmented else None
-        return HeadData(self.features[rows], number[self.clip[rows]], self.targets[clips], groups, views)
+        own = None if self.own is None else self.own[rows]
+        return HeadData(self.features[rows], number[self.clip[rows]], self.targets[clips], groups, views, own)
 
 
 def check_data(data: HeadData, n_classes: int, what: str = "training") -> None:
@@ -155,7 +173,7 @@ def check_data(data: HeadData, n_classes: int, what: str = "training") -> None:
         raise UserError(
             f"Windows must be in the order of their clips, and each of the {len(targets)} {what} clips must have one."
         )
-    finite = np.isfinite(features.reshape(len(features), -1)).all(1)
+    finite = np.isfinite(data.inputs.reshape(len(features), -1)).all(1)
     if not finite.all():
         bad = np.unique(clip[~finite])
         raise UserError(

@@ -5,6 +5,7 @@ AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101) with a cosine
 https://arxiv.org/abs/1806.05236). Equal seeds give equal weights on a CPU.
 """
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 from birdnet_fs import schema
 from birdnet_fs.core.random_streams import Stream, generator, integer_seed
 from birdnet_fs.models.heads.on_embedding import build_encoder_head
+from birdnet_fs.models.heads.own_scores import build_head_with_own_scores
 from birdnet_fs.models.lowering.lower import Lowered, lower
 from birdnet_fs.training.encoder_heads.data import HeadData
 from birdnet_fs.training.encoder_heads.rows import Rows, token_rows, training_rows
 from birdnet_fs.training.encoder_heads.solution import Solution
-from birdnet_fs.training.encoder_heads.transform import Transform
+from birdnet_fs.training.encoder_heads.transform import Transform, fit_own_transform, on_raw_scores
 
 BATCH = 512  # rows of a step, at most
 MIN_STEPS_ON_TOKENS = 4  # of an epoch: queries take more steps than kernels
@@ -51,12 +53,23 @@ def solve_by_gradient(
         rows = token_rows(data, transform(data.features), experiment)
     else:
         rows = training_rows(data, transform(data.embeddings), experiment)
+    own_transform = fit_own_transform(data)
+    if own_transform is not None and data.own is not None:
+        own = own_transform(data.own)
+        x = np.concatenate([rows.x, np.concatenate([own, data.means(own)])], axis=1)
+        rows = Rows(x, rows.loss, rows.basis)
     solutions = []
     for model in candidates:
-        network = build_encoder_head(model, rows.x.shape[1:], data.targets.shape[1])
         rng = generator(experiment.seed, Stream.HEAD)
-        _initialize(network, rng)
-        tail = lower(keras.Model(network.get_layer(transform.layer).output, network.output))
+        if data.n_own:  # a network on rows that are transformed already
+            plain = dataclasses.replace(model.encoder_head, transform="none")
+            of_rows = dataclasses.replace(model, encoder_head=plain)
+            network = build_head_with_own_scores(of_rows, rows.x.shape[1:], data.targets.shape[1], data.n_own)
+        else:
+            network = build_encoder_head(model, rows.x.shape[1:], data.targets.shape[1])
+        _initialize(network, rng, n_own=data.n_own)
+        start = network.input if data.n_own else network.get_layer(transform.layer).output
+        tail = lower(keras.Model(start, network.output))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(integer_seed(experiment.seed, Stream.HEAD_TORCH, 0))
             history = _fit(tail, network, rows, model.encoder_head, rng)
@@ -67,6 +80,7 @@ def solve_by_gradient(
         weights["logits/bias"] = np.where(rows.loss.present, weights["logits/bias"], rows.loss.bias_of_absent).astype(
             np.float32
         )
+        weights = on_raw_scores(weights, own_transform)
         solutions.append(Solution(model, weights, _score(model, weights), history))
     return solutions
 
@@ -94,12 +108,18 @@ def cross_entropy(multi_label: bool, class_weights: NDArray | None) -> Loss:
     return loss
 
 
-def _initialize(network: keras.Model, rng: np.random.Generator) -> None:
-    """Set the weights by the random stream of the head, instead of by Keras' global one (Glorot and Bengio 2010)."""
+def _initialize(network: keras.Model, rng: np.random.Generator, *, n_own: int = 0) -> None:
+    """Set the weights by the random stream of the head, instead of by Keras' global one (Glorot and Bengio 2010).
+
+    Those of own scores in the last layer start at 0: few steps would not undo random ones.
+    """
     for variable in network.trainable_weights:
         shape = tuple(variable.shape)
         limit = math.sqrt(6 / sum(shape)) if len(shape) == 2 else 0.0
-        variable.assign(rng.uniform(-limit, limit, shape).astype(np.float32))
+        value = rng.uniform(-limit, limit, shape).astype(np.float32)
+        if n_own and variable.path == "logits/kernel":
+            value[-n_own:] = 0
+        variable.assign(value)
 
 
 def _fit(
@@ -155,11 +175,12 @@ def _mixed(
 
 def _score(model: schema.Model, weights: Mapping[str, NDArray]) -> Callable[[HeadData], NDArray]:
     def score(data: HeadData) -> NDArray:
-        network = build_encoder_head(model, data.input_shape, data.targets.shape[1])
+        x = data.inputs
+        network = build_head_with_own_scores(model, data.input_shape, data.targets.shape[1], data.n_own)
         for variable in network.weights:
             if variable.path in weights:
                 variable.assign(weights[variable.path])
-        lowered, x = lower(network), data.features
+        lowered = lower(network)
         with torch.inference_mode():
             parts = [lowered(x[start : start + SCORED]).cpu().numpy() for start in range(0, len(x), SCORED)]
         return np.concatenate(parts)

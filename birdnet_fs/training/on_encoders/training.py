@@ -27,6 +27,7 @@ from birdnet_fs.runs.resolve import resolved
 from birdnet_fs.runs.run import Run, save_run
 from birdnet_fs.training import prepare, pseudo_labels
 from birdnet_fs.training.encoder_heads import FittedHead, HeadData, fit_head
+from birdnet_fs.training.encoder_heads.data import Views
 from birdnet_fs.training.encoder_heads.own_scores import blend_own_scores
 from birdnet_fs.training.on_encoders.clip_views import encode_views
 from birdnet_fs.training.validation import validation_metrics
@@ -89,13 +90,8 @@ def train_head(
     views = encode_views(features, encoded.clips, targets, experiment, n_labeled=n_labeled, noises=noises)
     if views is not None:
         say(f"{len(views.clip)} augmented views of these clips have {len(views.features)} embeddings more.")
-        views = dataclasses.replace(views, features=views.features[..., : features.width])
-    whole = head_data(encoded, targets)
-    data_of_head = dataclasses.replace(whole, features=whole.features[..., : features.width], augmented=views)
-    fitted = fit_head(data_of_head, experiment, parts.classes)
-    if features.own.columns:
-        own_logits = whole.features[:, features.width :]
-        fitted = blend_own_scores(fitted, data_of_head, own_logits, features.own.classes, experiment)
+    of_head = head_data(encoded, targets, views)
+    fitted = _fitted(of_head, features, experiment, parts.classes)
     for remark in fitted.remarks:
         say(remark)
     if parts.val:
@@ -120,18 +116,38 @@ def _validated(fitted: FittedHead, features: EncoderFeatures, parts: Partition, 
     return validation_metrics(targets, scores, parts.classes, multi_label=data.multi_label)
 
 
-def head_data(encoded: EncodedClips, targets: np.ndarray) -> HeadData:
+def head_data(encoded: EncodedClips, targets: np.ndarray, augmented: Views | None = None) -> HeadData:
     """What a head is fitted to.
 
     Args:
         encoded: The embeddings.
         targets: float32 [n_clips, n_classes], 0..1; -1 = unknown.
+        augmented: Augmented copies of the clips. Default: None.
 
     Returns:
         Embeddings, clips, targets and recording groups.
     """
     groups = [clip.recording_group for clip in encoded.clips]
-    return HeadData(encoded.features, encoded.clip_of_window, targets, groups)
+    return HeadData(encoded.features, encoded.clip_of_window, targets, groups, augmented)
+
+
+def _fitted(
+    whole: HeadData, features: EncoderFeatures, experiment: schema.Experiment, classes: Sequence[str]
+) -> FittedHead:
+    """The head, with the encoder's own scores where it reads them."""
+    known, width, views = features.own.classes, features.width, whole.augmented
+    if not known:
+        return fit_head(whole, experiment, classes)
+    own = whole.features[:, width:]
+    if experiment.model.encoder_head.own_scores == "blend":
+        views = views and dataclasses.replace(views, features=views.features[:, :width])
+        data = dataclasses.replace(whole, features=whole.features[:, :width], augmented=views)
+        return blend_own_scores(fit_head(data, experiment, classes), data, own, known, experiment)
+    views = views and dataclasses.replace(views, features=views.features[:, :width], own=views.features[:, width:])
+    data = dataclasses.replace(whole, features=whole.features[:, :width], augmented=views, own=own)
+    fitted = fit_head(data, experiment, classes)
+    remark = f"The encoder's own scores of {len(known)} of {len(classes)} classes are inputs of the last layer."
+    return dataclasses.replace(fitted, remarks=[*fitted.remarks, remark])
 
 
 def _save(

@@ -4,11 +4,18 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tolerances
+from sklearn.metrics import roc_auc_score
 
 from birdnet_fs import schema
+from birdnet_fs.core.settings import override
 from birdnet_fs.models.heads.own_scores import build_head_with_own_scores
 from birdnet_fs.training.encoder_heads import HeadData, fit_head
+from birdnet_fs.training.encoder_heads.choosing import solve
+from birdnet_fs.training.encoder_heads.data import Views
+from birdnet_fs.training.encoder_heads.logistic import fit_logistic
 from birdnet_fs.training.encoder_heads.own_scores import blend_own_scores
+from birdnet_fs.training.encoder_heads.rows import training_rows
 from birdnet_fs.training.encoder_heads.scoring import calibrate
 
 N, WIDTH, CLASSES = 60, 8, ("a", "b", "c")
@@ -61,3 +68,61 @@ def test_without_groups_to_hold_out_both_count_the_same():
     one = dataclasses.replace(data, groups=["same"] * N)
     blended = blend_own_scores(fit_head(one, EXPERIMENT, CLASSES), one, own, (0, 2), EXPERIMENT)
     assert blended.choices["own_scores"] == {"weight": 0.5, "candidates": []}
+
+
+def standardized(x: np.ndarray) -> np.ndarray:
+    return (x - x.mean(0, dtype=np.float64)) / x.std(0, dtype=np.float64)
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_own_scores_as_features_are_standardized_inputs_of_a_logistic_regression(multi_label):
+    """The logits are those of the same regression on embeddings and standardized own scores side by side."""
+    data, own = clips(1.0)
+    if not multi_label:
+        targets = np.eye(3, dtype=np.float32)[np.arange(N) % 3]
+        data = dataclasses.replace(data, targets=targets)
+    both = dataclasses.replace(data, own=own)
+    given = ["model.encoder_head.l2=0.01", "model.encoder_head.transform=none", f"data.multi_label={multi_label}"]
+    experiment = override(EXPERIMENT, given)
+    [found] = solve(both, [experiment.model], experiment)
+    embedding, scores = standardized(data.features) / np.sqrt(WIDTH), standardized(own) / np.sqrt(2)
+    side_by_side = np.concatenate([embedding, scores], axis=1)
+    rows = training_rows(data, side_by_side, experiment)
+    kernel, bias = fit_logistic(rows.x, rows.loss, 0.01)
+    expected = side_by_side @ rows.to_width(kernel) + bias
+    np.testing.assert_allclose(found.score(both), expected, atol=tolerances.LOGISTIC)
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_the_network_gives_the_logits_that_were_fitted(head):
+    data, own = clips(0.5)
+    both = dataclasses.replace(data, own=own)
+    settings = [f"model.head={head}", "model.encoder_head.epochs=200", "model.encoder_head.mixup=0"]
+    experiment = override(EXPERIMENT, [*settings, "model.encoder_head.own_scores=features"])
+    fitted = fit_head(both, experiment, CLASSES)
+    network = build_head_with_own_scores(fitted.model, (WIDTH + 2,), 3, 2)
+    for variable in network.weights:
+        if variable.path in fitted.weights:
+            variable.assign(fitted.weights[variable.path])
+    logits = network.predict(both.inputs, verbose=0)
+    auroc = [roc_auc_score(both.targets[both.clip][:, c], logits[:, c]) for c in (0, 2)]
+    assert min(auroc) > 0.95  # the own scores separate by 6 deviations, the embeddings do not
+    assert both.part(np.array([1, 3])).own.tolist() == own[[2, 3, 6, 7]].tolist()
+    [solution] = solve(both, [fitted.model], experiment)
+    weights = solution.weights
+    for variable in network.weights:
+        if variable.path in weights:
+            variable.assign(weights[variable.path])
+    np.testing.assert_allclose(network.predict(both.inputs, verbose=0), solution.score(both), atol=1e-4)
+
+
+def test_views_have_own_scores_too():
+    data, own = clips(0.0)
+    order = np.arange(N)
+    views = Views(data.features, data.clip, order, order, data.targets, own)
+    both = dataclasses.replace(data, own=own, augmented=views)
+    assert both.with_views().own.shape == (4 * N, 2) and both.part(order[:5]).augmented.own.shape == (10, 2)
+    experiment = override(EXPERIMENT, ["model.encoder_head.l2=0.01"])
+    one, two = (fit_head(each, experiment, CLASSES) for each in (dataclasses.replace(both, augmented=None), both))
+    kernel = "logits/kernel"
+    np.testing.assert_allclose(two.weights[kernel], one.weights[kernel], rtol=1e-3, atol=1e-3)  # as without views

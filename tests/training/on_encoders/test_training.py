@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import os
 import shutil
 
@@ -224,3 +225,29 @@ def test_background_recordings_are_learned_as_none_of_the_classes(place, run, tm
     soundfile.write(tmp_path / "forest" / "6.wav", (waveform / 8).clip(-1, 1), 16_000)
     changes = input_changes(with_class.path, with_class.experiment)
     assert any("added" in text for text in changes), changes
+
+
+@pytest.mark.parametrize("own_scores", ["blend", "features"])
+def test_a_head_that_reads_own_scores_scores_windows_as_it_was_validated(place, tmp_path, own_scores):
+    """Embedding, own logits of "owl" and "wren" and the Keras network, against the opened run."""
+    _, root, file, card = place
+    names = ["Strix wren", *(f"Genus other{i}" for i in range(48)), "Strix owl"]
+    (tmp_path / "labels.txt").write_text("\n".join(names), encoding="utf-8")
+    own = {"n_scores": 50, "activation": "logits"}
+    (tmp_path / "card.json").write_text(json.dumps({**json.loads(card.read_text(encoding="utf-8")), **own}))
+    for kind in encoder_runs.KINDS:
+        shutil.copytree(root / kind, tmp_path / "recordings" / f"Strix {kind}")
+    plain = encoder_runs.experiment(file, tmp_path / "card.json", tmp_path / "recordings")
+    labels = str(tmp_path / "labels.txt")
+    head = dataclasses.replace(plain.model.encoder_head, own_scores=own_scores, labels=labels, n_views=1)
+    experiment = dataclasses.replace(plain, model=dataclasses.replace(plain.model, encoder_head=head))
+    made = train(experiment, tmp_path / "run")
+    found = read_encoders(made.path)
+    assert (found.own_columns, found.input_shape) == ((49, 0), (encoder_runs.WIDTH + 2,))
+    windows = windows_of(root / "owl" / "owl0.wav")
+    embeddings = foreign_encoders.embedding(windows, encoder_runs.WIDTH)
+    own_logits = foreign_encoders.scores_of(embeddings, 50)[:, [49, 0]]
+    given = np.concatenate([embeddings, own_logits], axis=1).astype(np.float32)
+    expected = made.build_model().predict(given, verbose=0)
+    np.testing.assert_allclose(open_engine(made.path).logits(windows), expected, atol=1e-4)
+    assert report_on_held_out(made)["macro_auroc"] >= 0.95 and is_finished(made.path, experiment)
