@@ -30,6 +30,10 @@ def cv(
         str,
         typer.Option("--ensemble", help="mean, power or rank: also combine all folds in the ensemble OUTPUT/ensemble."),
     ] = "",
+    copy_encoder: Annotated[
+        bool,
+        typer.Option("--copy-encoder", help="Copy the file of model.encoder into each fold, if its license lets you."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace folds trained with other settings.")] = False,
 ) -> None:
     """Train and evaluate every fold; finished folds with the same settings are kept.
@@ -50,6 +54,7 @@ def cv(
         return
     wanted = _seeds(seeds) or [chosen.seed]
     from birdnet_fs.cli.checks import check_experiment
+    from birdnet_fs.cli.train import check_copy_encoder
     from birdnet_fs.data.partition import fold_numbers
     from birdnet_fs.runs.ensemble import COMBINE
     from birdnet_fs.runs.folder_kind import refuse_other_results
@@ -62,6 +67,8 @@ def cv(
     if ensemble and ensemble not in COMBINE:
         raise UserError(f"--ensemble must be one of {', '.join(COMBINE)}. Received: {ensemble!r}")
     check_experiment(chosen)
+    if copy_encoder:
+        check_copy_encoder(chosen)
     folds = fold_numbers(chosen)
     if fold is not None and fold not in folds:
         raise UserError(f"--fold must be one of {folds}. Received: {fold}")
@@ -70,7 +77,7 @@ def cv(
         place = folder / f"seed{seed}" if seeds else folder
         for number in folds if fold is None else [fold]:
             with folder_lock(place / f"fold{number}"):  # jobs of other folds write at the same time
-                rows.append(_fold(dataclasses.replace(chosen, seed=seed), number, place, overwrite))
+                rows.append(_fold(dataclasses.replace(chosen, seed=seed), number, place, overwrite, copy_encoder))
             say(_line(rows[-1]))
     if fold is not None:
         return
@@ -92,8 +99,8 @@ def _seeds(text: str) -> list[int]:
         raise UserError(f"--seeds must be whole numbers separated by commas, as 0,1,2. Received: {text!r}") from None
 
 
-def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[str, Any]:
-    from birdnet_fs.cli.train import holds_run
+def _fold(experiment: Any, number: int, folder: Path, overwrite: bool, copy_encoder: bool) -> dict[str, Any]:
+    from birdnet_fs.cli.train import copy_encoders, holds_run
     from birdnet_fs.reports.held_out import evaluate_again, report_on_held_out
     from birdnet_fs.reports.out_of_fold import HEADLINE
     from birdnet_fs.reports.stored_scores import has_scores, stored_metrics
@@ -114,9 +121,12 @@ def _fold(experiment: Any, number: int, folder: Path, overwrite: bool) -> dict[s
         if has_scores(place) and trained:  # a killed command left no report
             metrics = evaluate_again(place)
         else:
-            metrics = report_on_held_out(load_run(place) if trained else train(one, place, pretrained=start))
+            run = load_run(place) if trained else train(one, place, pretrained=start, copy_encoder=copy_encoder)
+            metrics = report_on_held_out(run)
         if not metrics:
             raise UserError(f"Fold {number} has no clips, so it cannot be evaluated; use fewer folds (data.n_folds).")
+    if trained and copy_encoder:
+        copy_encoders(load_run(place))
     return {"seed": experiment.seed, "fold": number, **{n: metrics[n] for n in names}, "run": str(place)}
 
 

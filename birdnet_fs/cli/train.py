@@ -120,6 +120,32 @@ def check_unfinished(folder: Path, experiment: Any) -> None:
         return
 
 
+def check_copy_encoder(experiment: Any) -> None:
+    """Refuse --copy-encoder for an experiment without an encoder.
+
+    Args:
+        experiment: The experiment.
+
+    Raises:
+        UserError: It has no `model.encoder`.
+    """
+    if not experiment.model.encoder:
+        raise UserError("--copy-encoder copies the file of model.encoder, which this experiment does not set.")
+
+
+def copy_encoders(run: Any) -> None:
+    """Copy the encoders of a finished run into it; UserErrors of `open_features` are passed on.
+
+    Args:
+        run: The run.
+    """
+    from birdnet_fs.encoders.reference import COPIES
+    from birdnet_fs.inference.encoder_features import open_features
+    from birdnet_fs.training.on_encoders.training import copy_files
+
+    copy_files(open_features(run).places, run.path / COPIES)
+
+
 def train(
     experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="Experiment, as config.py:birds10.")],
     settings: Annotated[
@@ -153,8 +179,8 @@ def train(
     folder = output or Path("runs") / chosen.name
     check_output(folder)
     check_experiment(chosen)
-    if copy_encoder and not chosen.model.encoder:
-        raise UserError("--copy-encoder copies the file of model.encoder, which this experiment does not set.")
+    if copy_encoder:
+        check_copy_encoder(chosen)
     with folder_lock(folder):
         train_and_report(chosen, folder, overwrite, copy_encoder=copy_encoder)
     say(f"next: birdnet-fs analyze {folder} RECORDINGS -o TABLES, or birdnet-fs export {folder}")
@@ -179,6 +205,8 @@ def train_and_report(experiment: Any, folder: Path, overwrite: bool, *, copy_enc
     if not overwrite:
         check_unfinished(folder, experiment)
     run = load_run(folder) if there else train_run(experiment, folder, copy_encoder=copy_encoder)
+    if there and copy_encoder:
+        copy_encoders(run)
     metrics = report_on_held_out(run)
     if metrics:
         print(headline(metrics))

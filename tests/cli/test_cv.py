@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import encoder_runs
 import numpy as np
 import pytest
 import tolerances
 from command_line import birdnet_fs
+from installed import need
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from birdnet_fs.audio.read import read_audio
@@ -293,3 +295,25 @@ def test_finished_folds_are_kept_and_missing_ones_trained(aviary: Path) -> None:
     after = {p: p.stat().st_mtime_ns for p in aviary.glob("folds/fold*/weights.safetensors")}
     assert [before[p] == after[p] for p in sorted(before)] == [True, False]
     assert json.loads((aviary / "folds" / "cv.json").read_text()) == table  # the same seed gives the same run
+
+
+def test_folds_hold_copies_of_their_encoder(tmp_path, monkeypatch):
+    """Also folds that were trained without them, and are kept."""
+    need("onnxruntime")
+    file, card = encoder_runs.write_encoder(tmp_path / "encoder")
+    root = encoder_runs.write_recordings(tmp_path / "recordings", 4)
+    (tmp_path / "config.py").write_text(
+        "from birdnet_fs.schema import Data, Experiment\n\n\n"
+        f"def heads() -> Experiment:\n    return Experiment(name='heads', data=Data(root={str(root)!r}, n_folds=2))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    settings = [f"model.encoder={file}", f"model.encoder_card={card}"]
+    cv("config.py:heads", settings, output=tmp_path / "cv", fold=0)
+    cv("config.py:heads", settings, output=tmp_path / "cv", copy_encoder=True)
+    copies = [tmp_path / "cv" / f"fold{fold}" / "encoder" / file.name for fold in range(2)]
+    assert [copy.read_bytes() == file.read_bytes() for copy in copies] == [True, True]
+    cv("config.py:heads", settings, output=tmp_path / "cv", copy_encoder=True)  # copies are not copied onto themselves
+    file.unlink()
+    assert np.isfinite(open_engine(tmp_path / "cv" / "fold1").forward(np.zeros((1, 3200), np.float32))).all()
+    with pytest.raises(UserError, match=r"--copy-encoder copies the file of model\.encoder, which this experiment"):
+        cv("config.py:heads", [], output=tmp_path / "other", copy_encoder=True)

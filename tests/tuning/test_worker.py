@@ -4,8 +4,10 @@ import itertools
 from collections import Counter
 from pathlib import Path
 
+import encoder_runs
 import numpy as np
 import pytest
+from installed import need
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import override
@@ -132,3 +134,17 @@ def test_pretrained_run_is_trained_once_for_all_trials(base: Experiment, tmp_pat
     assert is_finished(tmp_path / "pretrain", override(first, [f"seed={base.seed}"]))
     assert "pretrain" in (study.trial_folder(0) / "log.txt").read_text()
     assert not (study.trial_folder(0) / "pretrain").exists()
+
+
+def test_heads_on_an_encoder_are_tuned(tmp_path: Path) -> None:
+    need("onnxruntime")
+    file, card = encoder_runs.write_encoder(tmp_path / "encoder")
+    base = encoder_runs.experiment(file, card, encoder_runs.write_recordings(tmp_path / "recordings"), val_fraction=0.3)
+    space = Space({"model.head": Categorical(["linear", "prototypes"])}, n_trials=3, sampler="random")
+    study = Study(tmp_path / "study", check_tuning(base, space), space)
+    work(study)
+    trials = study.trials()
+    assert [trial.state for trial in trials] == ["finished"] * 3, [trial.reason for trial in trials]
+    assert all(0 < trial.value <= 1 for trial in trials)
+    heads = {load_run(study.folder / "trials" / f"{trial.number:04d}").experiment.model.head for trial in trials}
+    assert heads <= {"linear", "prototypes"}

@@ -185,14 +185,16 @@ def _save(
 
 
 def copy_files(places: Sequence[Path], folder: Path) -> None:
-    """Copy the files of foreign encoders into a folder; runs of this package, which are folders, are not copied.
+    """Copy the files of foreign encoders into a folder, except those that lie there.
+
+    Runs of this package, which are folders, are not copied.
 
     Args:
         places: The files.
         folder: The folder; created.
     """
     for place in places:
-        if place.is_file():
+        if place.is_file() and place.parent != folder:
             folder.mkdir(exist_ok=True)
             shutil.copyfile(place, folder / place.name)
             sidecar = place.with_suffix(".json")
