@@ -29,6 +29,7 @@ INNER_PRODUCTS = 1e-5  # relative to the product of the lengths: float32 sums of
 JOINED_BIRDNET = 1e-5  # what is promised: log-odds up to 8 of a head on 1,024 numbers of one encoder (seen: 5.6e-6)
 JOINED_BIRDNET_OWN = 1e-4  # the same with logits of BirdNET up to 15, with weights up to 2
 JOINED_BIRDNET_HOST = 1e-4  # probabilities by another program on the same runtime (seen: 1e-6)
+EMBEDDINGS_OF_OTHERS = 0.9999  # cosine that is promised: the same file on the same runtime (seen: 1.0)
 OWN_LOGITS = 1e-5  # float32 logarithms of probabilities up to 16 (seen: 2e-6)
 JOINED_STAND_IN = 1e-4  # relative to the largest value: a stand-in, and the square root of an embedding near 0
 STORED_HEAD = 1e-5  # probabilities: float32 embeddings kept and the same head, in batches of other sizes
@@ -178,6 +179,7 @@ NOT_ROUNDING = frozenset(
         "JOINED_BIRDNET",
         "JOINED_BIRDNET_OWN",
         "OWN_LOGITS",
+        "EMBEDDINGS_OF_OTHERS",
         "FOUR_DIGITS",
         "TABLE_OF_FOUR_DIGITS",
         "RANKS_OF_SIX",
