@@ -1,5 +1,6 @@
 """One test per fault that recorders, disks and downloads produce; each fails against a plain soundfile.read."""
 
+import functools
 import os
 import pickle
 import struct
@@ -14,6 +15,7 @@ RATE = 44_100
 SECONDS = 20
 
 
+@functools.cache
 def signal():
     t = np.arange(SECONDS * RATE) / RATE
     noise = np.random.default_rng(0).standard_normal(len(t))

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import itertools
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import tolerances
+import torch
 import uncompiled_librosa as librosa
 from safetensors.numpy import load_file, save_file
 
@@ -41,7 +43,18 @@ def some(clips: Manifest, names, n: int = 5) -> Manifest:
     return dataclasses.replace(clips, clips=tuple(c for own in kept for c in own), classes=tuple(sorted(names)))
 
 
-def run_of(folder, **model) -> run_folder.Run:
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory):
+    """A function that returns an untrained run with settings of `model`; tests read it and do not change it."""
+
+    @functools.cache
+    def run_of(**model) -> run_folder.Run:
+        return untrained_run(tmp_path_factory.mktemp("base") / "run", **model)
+
+    return run_of
+
+
+def untrained_run(folder, **model) -> run_folder.Run:
     settings = schema.Model(**{"name": "cnn/tiny", **model})
     experiment = schema.Experiment(name="base", frontend=FRONT_END, model=settings)
     keras.utils.set_random_seed(0)
@@ -51,19 +64,25 @@ def run_of(folder, **model) -> run_folder.Run:
 
 def embedding(run: run_folder.Run, waveform: np.ndarray) -> np.ndarray:
     """By plain Keras, window by window."""
-    model = run.build_model()
-    network = keras.Model(model.input, model.get_layer("embedding").output)
     n = FRONT_END.n_samples
     onsets = range(0, len(waveform) - n + 1, n // 2)  # which cover these clips: nothing is padded
     assert (len(waveform) - n) % (n // 2) == 0
     features = np.concatenate([log_mel(waveform[o : o + n], FRONT_END) for o in onsets])
-    return network.predict(network_input(features, FRONT_END), verbose=0).mean(0)
+    with torch.no_grad():
+        return network_of(run.path)(network_input(features, FRONT_END), training=False).numpy().mean(0)
+
+
+@functools.cache
+def network_of(path) -> keras.Model:
+    """The network of a run up to its embedding."""
+    model = run_folder.load_run(path).build_model()
+    return keras.Model(model.input, model.get_layer("embedding").output)
 
 
 @pytest.mark.parametrize("distance", ["", "euclidean", "cosine"])
-def test_logits_are_distances_to_class_means(clips, tmp_path, distance):
+def test_logits_are_distances_to_class_means(clips, run_of, tmp_path, distance):
     """A classifier compares by cosine, a run with prototypes by the distance of its training."""
-    run = run_of(tmp_path / "run", **({"head": "prototypes", "distance": distance} if distance else {}))
+    run = run_of(**({"head": "prototypes", "distance": distance} if distance else {}))
     support = some(clips, NAMES[:3], 3)
     new = enroll(run, support, tmp_path / "new", unknown=False)
     assert new.classes == tuple(sorted(NAMES[:3]))
@@ -84,8 +103,8 @@ def test_logits_are_distances_to_class_means(clips, tmp_path, distance):
     np.testing.assert_allclose(found / spread, expected / spread, atol=tolerances.PROTOTYPE_LOGITS)
 
 
-def test_adding_and_removing_equals_enrolling_at_once(clips, tmp_path):
-    run = run_of(tmp_path / "run")
+def test_adding_and_removing_equals_enrolling_at_once(clips, run_of, tmp_path):
+    run = run_of()
     at_once = enroll(run, some(clips, NAMES[:3]), tmp_path / "once")
     first = enroll(run, some(clips, [NAMES[0], NAMES[3]]), tmp_path / "first")
     more = enroll(first, some(clips, NAMES[1:3]), tmp_path / "more", remove=[NAMES[3]])
@@ -101,8 +120,8 @@ def test_adding_and_removing_equals_enrolling_at_once(clips, tmp_path):
     np.testing.assert_allclose(whole["logits/prototypes"], wanted["logits/prototypes"], rtol=1e-5, atol=1e-6)
 
 
-def test_enroll_command_with_uneven_shots(clips, tmp_path, capsys):
-    run = run_of(tmp_path / "run")
+def test_enroll_command_with_uneven_shots(clips, run_of, tmp_path, capsys):
+    run = run_of()
     for name, n in ((NAMES[0], 1), (NAMES[1], 4)):
         (tmp_path / "support" / name).mkdir(parents=True)
         for clip in some(clips, [name], n).clips:
@@ -119,9 +138,9 @@ def test_enroll_command_with_uneven_shots(clips, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("n_background", [0, 2])
-def test_learned_distance_stays_and_calibrates_unknown(clips, tmp_path, n_background: int):
+def test_learned_distance_stays_and_calibrates_unknown(clips, run_of, tmp_path, n_background: int):
     """By brute force: Keras' own dense layers on pairs, each clip against the mean of its class without it."""
-    run = run_of(tmp_path / "run", head="prototypes", distance="learned", logit_scale=0.5)
+    run = run_of(head="prototypes", distance="learned", logit_scale=0.5)
     support, background = some(clips, NAMES[:3], 3), some(clips, NAMES[3:], n_background)
     new = enroll(run, support, tmp_path / "new", background=background.clips)
     assert new.experiment.model.distance == "learned"
@@ -165,9 +184,9 @@ def test_learned_distance_stays_and_calibrates_unknown(clips, tmp_path, n_backgr
         assert {row["Common name"] for row in csv.DictReader(file)} == set(new.classes)
 
 
-def test_same_clip_is_not_added_twice(clips, tmp_path, capsys):
+def test_same_clip_is_not_added_twice(clips, run_of, tmp_path, capsys):
     """Nor under another name of its file; two excerpts of one file are two."""
-    run = run_of(tmp_path / "run")
+    run = run_of()
     first = enroll(run, some(clips, NAMES[:2], 3), tmp_path / "first")
     link = tmp_path / "link.wav"
     link.symlink_to(some(clips, NAMES[:1]).clips[0].path)
@@ -202,16 +221,16 @@ def test_same_clip_is_not_added_twice(clips, tmp_path, capsys):
         ({"head": "cosine"}, {}, {"training": schema.Training(loss=schema.Loss("arcface"))}),
     ],
 )
-def test_runs_of_any_training_can_be_enrolled(clips, tmp_path, model, data, others):
-    run = run_of(tmp_path / "run", **model)
+def test_runs_of_any_training_can_be_enrolled(clips, run_of, tmp_path, model, data, others):
+    run = run_of(**model)
     changed = dataclasses.replace(run.experiment, data=schema.Data(**data), **others)
     new = enroll(dataclasses.replace(run, experiment=changed), some(clips, NAMES[:2], 2), tmp_path / "new")
     opened = run_folder.load_run(new.path)
     assert opened.classes == (*sorted(NAMES[:2]), "unknown") and opened.activation == "softmax"
 
 
-def test_bad_input_is_refused_and_nothing_is_written(clips, tmp_path):
-    run = run_of(tmp_path / "run")
+def test_bad_input_is_refused_and_nothing_is_written(clips, run_of, tmp_path):
+    run = run_of()
     first = enroll(run, some(clips, NAMES[:2]), tmp_path / "first")
     output = tmp_path / "new"
     silent = tmp_path / "silent.wav"
@@ -229,7 +248,7 @@ def test_bad_input_is_refused_and_nothing_is_written(clips, tmp_path):
     with pytest.raises(UserError, match="must hold 10 embeddings of width"):
         enroll(first, some(clips, NAMES[2:3]), output)
     with pytest.raises(UserError, match="has no embedding"):
-        enroll(run_of(tmp_path / "sed", head="sed"), some(clips, NAMES[:2]), output)
+        enroll(run_of(head="sed"), some(clips, NAMES[:2]), output)
     twice = dataclasses.replace(some(clips, NAMES[2:3]).clips[0], path=clips.clips[0].path)
     assert clips.clips[0].labels != twice.labels
     with pytest.raises(UserError, match="a clip has one label"):
