@@ -1,6 +1,7 @@
 """Fixtures that every room's tests share."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -56,6 +57,22 @@ def _preloaded_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subprocesses, "run_module", run_module)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _signal_handlers() -> Iterator[None]:
+    """Restore the handlers that `main` and `stopping.listen` set, so that a signal ends the tests as before."""
+    from birdnet_fs.core import stopping
+
+    hook = sys.unraisablehook
+    before = {name: signal.getsignal(getattr(signal, name)) for name in stopping.SIGNALS if hasattr(signal, name)}
+    yield
+    for name, handler in before.items():
+        if signal.getsignal(getattr(signal, name)) is not handler:
+            signal.signal(getattr(signal, name), handler)
+    if sys.unraisablehook is stopping._repeat_dropped:
+        sys.unraisablehook = hook
+    stopping._State.received, stopping._State.waiting = 0, False
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -128,6 +128,7 @@ def main() -> None:
     sys.stdout = EscapedOutput(sys.stdout)  # type: ignore[assignment]
     try:
         status = app(args=sys.argv[1:] or ["--help"], prog_name=NAME, standalone_mode=False)
+        stopping.stop_listening()
     except UserError as error:
         _stop(str(error), 2)
     except OSError as error:
@@ -137,11 +138,14 @@ def main() -> None:
     except KeyboardInterrupt:  # between the lines that the library of the command line guards
         status = 130
     except Exception as error:
-        if not hasattr(error, "format_message"):  # not an error in the arguments but a defect of this package
+        if stopping.received():  # a library has turned the interruption into another error
+            status = 130
+        elif hasattr(error, "format_message"):
+            context = getattr(error, "ctx", None)
+            said = str(getattr(error, "format_message")()).rstrip()  # noqa: B009, mypy knows no such attribute
+            _stop(f"{said}{'' if said[-1] in '.?' else '.'} See {context.command_path if context else NAME} --help.", 2)
+        else:  # not an error in the arguments but a defect of this package
             _stop(_defect(error), DEFECT)
-        context = getattr(error, "ctx", None)
-        said = str(getattr(error, "format_message")()).rstrip()  # noqa: B009, mypy knows no such attribute
-        _stop(f"{said}{'' if said[-1] in '.?' else '.'} See {context.command_path if context else NAME} --help.", 2)
     if status == 130:
         number = stopping.received() or signal.SIGINT
         _stop(
@@ -172,6 +176,7 @@ def _defect(error: Exception) -> str:
 
 
 def _stop(message: str, status: int) -> None:
+    stopping.stop_listening()
     say(f"birdnet-fs: {message}")
     sys.exit(status)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.leftovers import PART, complete_replacement, is_temporary, remove_leftovers, temporary_name
+from birdnet_fs.core.stopping import finished_first
 from birdnet_fs.core.text import escaped
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -90,7 +91,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             sync(part)
             os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        with finished_first():
+            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from birdnet_fs.core.leftovers import (
     remove_leftovers,
     temporary_name,
 )
+from birdnet_fs.core.stopping import finished_first
 
 _RENAME_EXCHANGE = _RENAME_SWAP = 2  # linux/fs.h; sys/stdio.h of macOS
 _AT_FDCWD = -100
@@ -69,16 +70,18 @@ def atomic_folder(path: Path | str, *, stays: Stays = none_stays) -> Iterator[Pa
         with naming_path(path):
             part.mkdir()
             yield part
-            if inside:
-                _replace_inside(target, part, stays)
-            elif target.is_dir():
-                _replace(target, part, stays)
-            else:
-                _sync_files(part)
-                os.rename(part, target)
-            sync(target.parent)
+            with finished_first():
+                if inside:
+                    _replace_inside(target, part, stays)
+                elif target.is_dir():
+                    _replace(target, part, stays)
+                else:
+                    _sync_files(part)
+                    os.rename(part, target)
+                sync(target.parent)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        with finished_first():
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def link_tree(source: Path, target: Path) -> None:

@@ -32,6 +32,7 @@ from typing import ParamSpec, TypeVar
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output, no_room
 from birdnet_fs.core.progress import say
+from birdnet_fs.core.stopping import finished_first
 from birdnet_fs.core.text import escaped
 
 _LONGEST_NAME = 200  # bytes of a folder's name in the name of its lock file; file systems allow 255
@@ -87,10 +88,11 @@ def folder_lock(folder: Path | str, *, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        _leave(place)
-        for parent in reversed(made):
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+        with finished_first():
+            _leave(place)
+            for parent in reversed(made):
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
 
 
 def refuse_second_writer(folder: Path | str) -> None:

@@ -2,14 +2,22 @@
 
 A command that was stopped ends with the exit status 128 + the number of the signal: 130 (SIGINT), 143 (SIGTERM),
 138 (SIGUSR1 on Linux), 129 (SIGHUP). The same command given again continues the work.
+
+A handler may run between any two instructions, also where an exception does harm: the initialization of a compiled
+module aborts the process, and a callback from C (of a weak reference, of a fork) drops it. `Stopped` is raised a moment
+later instead, or once more.
 """
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
+from typing import Any
 
+RETRY_S = 0.05
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")  # those that exist on this system are used
 
 
@@ -28,10 +36,22 @@ def listen() -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     _State.received, _State.waiting = 0, False
-    for name in SIGNALS:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+    sys.unraisablehook = _repeat_dropped
+    for number in _numbers():
+        if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
+
+
+def stop_listening() -> None:
+    """Ignore signals from now on: the work is done or stopped, and only the process has to end.
+
+    Ctrl-C ends it at once.
+    """
+    for number in _numbers():
+        if signal.getsignal(number) is _stop:
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGINT else signal.SIG_IGN)
+    if hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is _again:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def received(within_s: float = 0.0) -> int:
@@ -54,27 +74,71 @@ def received(within_s: float = 0.0) -> int:
 def finished_first() -> Iterator[None]:
     """Let a signal that arrives during the block raise `Stopped` at its end: for a batch, or a result being saved.
 
+    While another exception is handled, as in a cleanup, nothing is raised that would hide it; the next block raises.
+    Only the main thread receives signals; in others the block changes nothing.
+
     Yields:
         Nothing.
 
     Raises:
         Stopped: A signal arrived.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     _State.n_blocks += 1
     try:
         yield
     finally:
         _State.n_blocks -= 1
-    if _State.waiting and not _State.n_blocks:
+    if _State.waiting and not _State.n_blocks and sys.exc_info()[0] is None:
         _State.waiting = False
         raise Stopped
 
 
-def _stop(number: int, _: object) -> None:
+def _numbers() -> list[int]:
+    return [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
     repeated, _State.received = bool(_State.received), _State.received or number
     if repeated and number != signal.SIGINT:
         return  # the command is stopping, and its cleanup must not be interrupted
+    _raise_or_wait(frame)
+
+
+def _again(_: int, frame: FrameType | None) -> None:
+    _raise_or_wait(frame)
+
+
+def _raise_or_wait(frame: FrameType | None) -> None:
     if _State.n_blocks:
         _State.waiting = True
-        return
-    raise Stopped
+    elif _is_importing(frame):
+        _retry()
+    else:
+        raise Stopped
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _retry() -> None:
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, _again)
+        signal.setitimer(signal.ITIMER_REAL, RETRY_S)
+    else:
+        raise Stopped
+
+
+def _repeat_dropped(unraisable: Any) -> None:
+    """Raise `Stopped` again that a callback from C has dropped; other exceptions are printed as always."""
+    if unraisable.exc_type is not Stopped:
+        sys.__unraisablehook__(unraisable)
+    elif threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
+        _retry()

@@ -1,6 +1,7 @@
 """The command line as users run it: verbs in order, their help, names that a terminal cannot print."""
 
 import io
+import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from audio_files import chirps, write
 from command_line import birdnet_fs
 
 from birdnet_fs.cli.main import main
+from birdnet_fs.core import stopping
 
 VERBS = [
     "quickstart",
@@ -43,6 +45,11 @@ def test_every_verb_has_a_help_text(verb: str, monkeypatch, capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0 and len(capsys.readouterr().out) > 200
+
+
+def test_a_command_in_this_process_leaves_no_signal_handler_to_the_next_test() -> None:
+    """It follows tests that call `main`, whose handlers would keep a signal from ending the tests."""
+    assert all(signal.getsignal(getattr(signal, name)) is not stopping._stop for name in stopping.SIGNALS)
 
 
 def test_version_prints_the_version(tmp_path: Path) -> None:

@@ -80,7 +80,6 @@ def test_other_places_follow_and_none_is_said(tmp_path: Path, places: Path, monk
 
 
 def test_a_signal_ends_the_pause_and_waits_for_the_second_place(tmp_path: Path, places: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
     stopping.listen()
     alarm = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     try:
@@ -90,10 +89,6 @@ def test_a_signal_ends_the_pause_and_waits_for_the_second_place(tmp_path: Path, 
         assert len(list((places / "birdnet_fs_rescued").iterdir())) == 1
     finally:
         signal.signal(signal.SIGALRM, alarm)
-        for name in stopping.SIGNALS:
-            signal.signal(getattr(signal, name), signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, before)
-        stopping._State.received, stopping._State.waiting = 0, False
 
 
 def test_nothing_is_lost_at_any_size_of_the_disk(tmp_path: Path, places: Path) -> None:
