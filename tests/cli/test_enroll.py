@@ -1,15 +1,19 @@
 """`birdnet-fs enroll`: new classes on a run with random weights, and wrong arguments."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from killed import contents, killed_at_every_change, leftovers, sampled
 from typer.testing import CliRunner
 
 from birdnet_fs.cli.main import app
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.runs.run import load_run
+from birdnet_fs.core.lock import folder_lock
+from birdnet_fs.fewshot import enrollment
+from birdnet_fs.runs.run import load_run, save_run
 
 
 def enroll(*arguments: object) -> str:
@@ -71,3 +75,41 @@ def test_wrong_arguments_are_refused(
     filled = [a.format(support=support, tmp=tmp_path, run=untrained) for a in arguments]
     with pytest.raises(UserError, match=words):
         enroll(untrained, *filled)
+
+
+@sampled(9)
+def test_a_kill_while_an_enrolled_run_is_replaced_leaves_the_old_or_the_new_one(
+    untrained: Path, support: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    """The clips are embedded here, since a forked process must not use torch's threads; what is killed is the rest."""
+    folder, kept, written = tmp_path / "runs" / "new", tmp_path / "kept", []
+
+    def recorded(*arguments, **options):
+        written.append(lambda: save_run(*arguments, **options))
+        return written[-1]()
+
+    def make(*options: str) -> str:
+        return enroll(untrained, support, "-o", folder, "--overwrite", *options)
+
+    def prepare() -> None:
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+        shutil.copytree(kept, folder)
+
+    def write() -> None:
+        with folder_lock(folder):
+            written[1]()
+
+    monkeypatch.setattr(enrollment, "save_run", recorded)
+    make()
+    (folder / "tables").mkdir()
+    (folder / "tables" / "a.csv").write_text("mine")
+    shutil.copytree(folder, kept)
+    old = contents(folder)
+    make("--no-unknown")
+    new, found = contents(folder), []
+    for n in killed_at_every_change(tmp_path, prepare, write, every=every):
+        found.append(load_run(folder).classes)
+        assert contents(folder) == (old if "unknown" in found[-1] else new), n
+        assert make("--no-unknown").startswith("3 classes: owl, tit, wren")
+        assert contents(folder) == new and leftovers(tmp_path) == [], n
+    assert len(found) >= 60 // every and (every > 1 or len(set(found)) == 2) and "tables/a.csv" in new
