@@ -77,7 +77,7 @@ def test_wrong_arguments_are_refused(
         enroll(untrained, *filled)
 
 
-@sampled(9)
+@sampled(40)
 def test_a_kill_while_an_enrolled_run_is_replaced_leaves_the_old_or_the_new_one(
     untrained: Path, support: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
