@@ -13,7 +13,7 @@ from command_line import ROOT
 from small_runs import write_run
 
 HELPER = ROOT / "tests" / "helpers" / "cheap_commands.py"
-CPU_S = 3.0  # most seconds of one answer, without the light modules that the helper imports once; Keras takes more
+CPU_S = 6.0  # most seconds of one answer: 1-3 on a busy core; frameworks, which take 5-12, are looked for by name
 X = "experiments.py:aviary"
 HERE = "data.root=recordings"
 
