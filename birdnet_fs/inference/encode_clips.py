@@ -89,7 +89,7 @@ def encode_clips(
             its recording is cut there.
         title: Title of the progress bar. Default: "embedding clips".
         hop_s: Seconds from one window of a clip to the next. Default: 0, half a window.
-        change: What is done to the waveforms before. Default: None, nothing.
+        change: Change of the waveform of each clip, before windows are cut. Default: None, waveforms as recorded.
 
     Returns:
         The embeddings.

@@ -1,13 +1,12 @@
 """Matrix profile: the nearest neighbor of every window of a feature sequence, after SiMPle.
 
-Silva, Yeh, Batista, Keogh 2016, "SiMPle: assessing music similarity using subsequences joins", ISMIR,
-https://doi.org/10.5281/zenodo.1416120. Windows are compared by the squared Euclidean distance over all their frames
-and dimensions, without normalization of each window.
+Silva, Yeh, Batista, Keogh 2016, "SiMPle: assessing music similarity using subsequences joins", ISMIR. Windows are
+compared by the squared Euclidean distance over all their frames and dimensions, without normalization of each window.
 
 The inner products of all windows of a tile (ROWS x COLUMNS windows) are sums along the diagonals of the inner products
 of their frames, which one matrix product gives (join_kernel.py). Memory is bounded by the size of a tile, and the sums
-begin anew in every tile, so that roundings do not add up. The distance of the neighbor
-that is found is computed once more from the windows themselves, in float64.
+begin anew in every tile, so that roundings do not add up. The distance of the neighbor that is found is computed once
+more from the windows themselves, in float64.
 """
 
 from dataclasses import dataclass
@@ -55,9 +54,9 @@ def self_join(
         window: Frames of a window, 1 or more.
         exclusion: Windows that begin up to so many frames apart are not compared, 0 or more. Default: half a window,
             rounded as Python does (to even).
-        precision: Arithmetic in which neighbors are sought: "float64", or "float32", with which the distance of a
-            neighbor exceeds the smallest by up to about 1e-6 of the mean squared length of a window around the mean
-            frame. Default: "float32".
+        precision: Arithmetic in which neighbors are sought: "float64", or "float32", with which another neighbor may be
+            found whose distance exceeds the smallest by a rounding (below 1e-4 for frames of length 1). Default:
+            "float32".
 
     Returns:
         The profile, of n_frames - window + 1 windows; empty where the sequence is shorter than a window.
@@ -84,7 +83,8 @@ def ab_join(a: np.ndarray, b: np.ndarray, window: int, *, precision: Precision =
         a: [n_frames, width], finite: the sequence whose windows get neighbors.
         b: [n_other_frames, width], finite: the sequence with the neighbors.
         window: Frames of a window, 1 or more.
-        precision: As in `self_join`. Default: "float32".
+        precision: Arithmetic in which neighbors are sought, "float64" or "float32" (see `self_join`). Default:
+            "float32".
 
     Returns:
         The profile of `a`; without neighbors where `b` is shorter than a window.

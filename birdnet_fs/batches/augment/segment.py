@@ -25,7 +25,8 @@ def draw_segment(
         settings: Uses `stretch` and `pitch`.
         item_random: Generators of the item; descriptions of the changes are appended to it.
         sample_rate_hz: Sample rate of the waveform.
-        activity: As in `crop`. Default: None.
+        activity: float64 [n_bins + 1], `cumulative_activity` of the clip, toward which half of the crops are drawn.
+            Default: None, all positions are equally likely.
 
     Returns:
         The crop, float32 [about n_samples * rate], and the crop stretched to `n_samples` and shifted in pitch.

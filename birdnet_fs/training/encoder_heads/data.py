@@ -19,12 +19,13 @@ class Views:
     """Augmented copies of clips, which heads are fitted to and never scored on.
 
     Attributes:
-        features: float32 [n_windows, ...], as of the clips.
+        features: float32 [n_windows, width] or [n_windows, n_tokens, width], as those of the clips.
         view: int [n_windows], number of the view of each window, ascending from 0; every view has a window.
         clip: int [n_views], number of the clip that the view is a copy of.
         partner: int [n_views], number of the clip that is mixed in; the clip itself where there is none.
-        targets: float32 [n_views, n_classes], as of the clips.
-        own: As of the clips. Default: None.
+        targets: float32 [n_views, n_classes], 0..1; -1 = unknown.
+        own: float32 [n_windows, n_own], logits of the encoder for classes that it knows. Default: None, they are not
+            read.
     """
 
     features: np.ndarray
