@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from birdnet_fs.analysis.detections import (
     merge_detections,
     pick_detections,
 )
+from birdnet_fs.analysis.gating import Gating
 from birdnet_fs.analysis.inputs import find_recordings
 from birdnet_fs.analysis.options import ScoringOptions, check_options
 from birdnet_fs.analysis.output import OutputFolder, Place
@@ -35,6 +36,9 @@ from birdnet_fs.data.windows import Window, batched
 from birdnet_fs.inference.engine import Engine
 from birdnet_fs.runs.folder_kind import refuse_other_results
 
+if TYPE_CHECKING:
+    from birdnet_fs.motifs.no_call.gate import Gate
+
 _PROGRESS_EVERY_S = 10.0
 T = TypeVar("T")
 
@@ -47,13 +51,16 @@ class _Batch:
     root: Path
     options: ScoringOptions
     batch_size: int
+    gate: "Gate | None"
 
     def settings(self) -> dict[str, Any]:
         """Everything but the recordings that a table depends on, as JSON."""
+        gate = {"gate": [self.gate.identity, self.gate.threshold]} if self.gate else {}
         return {
             "model": self.engine.identity,
             "classes": hashlib.sha256("\n".join(self.engine.classes).encode()).hexdigest(),
             "choice": asdict(self.options),
+            **gate,
         }
 
 
@@ -70,6 +77,7 @@ def analyze(
     top_n: int = 0,
     merge_consecutive: int = 1,
     species: Collection[str] = (),
+    gate: "Gate | None" = None,
     overwrite: bool = False,
 ) -> Ledger:
     """Score recordings and write their tables.
@@ -86,6 +94,8 @@ def analyze(
         merge_consecutive: Highest number of consecutive windows of a class that are merged to one detection, with the
             highest of their confidences; 1 (default) = none, 0 = no limit.
         species: Class names or scientific names that are written. Default: all.
+        gate: Finds calls, from `open_gate`; windows in which a call is less probable than its threshold give no
+            detections. Default: None, every window is scored.
         overwrite: Whether to analyze recordings again that were finished with the same model and settings, and to
             replace tables that were edited, or are of another recording or program. Default: False.
 
@@ -111,7 +121,7 @@ def analyze(
     if batch_size < 1:
         raise UserError(f"batch_size must be 1 or more. Received: {batch_size}")
     root, recordings, refused = find_recordings(inputs)
-    batch = _Batch(engine, root, options, batch_size)
+    batch = _Batch(engine, root, options, batch_size, gate)
     folder = OutputFolder(Path(output), root, names, settings_key(batch.settings()), overwrite)
     refuse_other_results(folder.folder, "an analysis")
     progress = Progress(len(recordings))
@@ -180,15 +190,19 @@ def _score(batch: _Batch, recording: Path, progress: "Progress") -> tuple[Record
     stream = audio.stream_audio(recording, sample_rate_hz=rate)
     found: list[WindowDetection] = []
     windows: list[Window] = []
+    gating = Gating(batch.gate, recording, options.rule) if batch.gate else None
     for group in batched(options.rule.stream(stream), batch.batch_size):
         waveforms = np.stack([waveform for _, waveform in group])
-        found += pick_detections(
-            engine.probabilities(waveforms, batch_size=batch.batch_size),
-            min_confidence=options.min_confidence,
-            top_n=options.top_n,
-            allowed=options.allowed,
-            first_window=len(windows),
-        )
+        numbers = np.arange(len(group)) if gating is None else np.flatnonzero(gating.passes(waveforms))
+        if len(numbers):
+            picked = pick_detections(
+                engine.probabilities(waveforms[numbers], batch_size=batch.batch_size),
+                min_confidence=options.min_confidence,
+                top_n=options.top_n,
+                allowed=options.allowed,
+            )
+            places = len(windows) + numbers
+            found += [each._replace(first=int(places[each.first]), last=int(places[each.last])) for each in picked]
         windows += [window for window, _ in group]
         progress.audio(len(group) * options.rule.hop / rate)
     if stream.status == "quarantined" or not windows:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birdnet_fs.cli.checks import check_exists
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import locked
 from birdnet_fs.search.kinds import is_store
@@ -52,6 +53,20 @@ def analyze(
         Path | None,
         typer.Option(help="Text file of class or scientific names, one per line; other classes are not reported."),
     ] = None,
+    gate: Annotated[
+        Path | None,
+        typer.Option(
+            help="No-call model (birdnet-fs nocall), or a run or exported file with one class of calls: windows below "
+            "its threshold give no detections."
+        ),
+    ] = None,
+    gate_threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--gate_threshold",
+            help="Lowest probability of a call, 0..1; default: that of the no-call model, or 0.5 for a run.",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch_size", help="Windows per batch.")] = 32,
     threads: Annotated[int, typer.Option(help="CPU threads of the model; 0 = default of the runtime.")] = 0,
     overwrite: Annotated[
@@ -70,14 +85,20 @@ def analyze(
     be scored, and 3 when a table was not written because one that is kept is in the way.
     """
     names = [name.strip() for name in rtype.split(",") if name.strip()]
+    if gate_threshold is not None and gate is None:
+        raise UserError("--gate_threshold needs --gate.")
     if any(is_store(path) for path in inputs):
+        if gate is not None:
+            raise UserError("--gate needs recordings; an embedding store holds no audio.")
         options = {"min_confidence": min_conf, "top_n": top_n, "merge_consecutive": merge_consecutive}
         _analyze_store(model, inputs, output, names, overlap, slist, threads, overwrite, options)
         return
+    check_exists(gate=gate)
     _check(model, inputs, output, names, min_conf, overlap, top_n, merge_consecutive, slist, batch_size, threads)
     from birdnet_fs.analysis.analyze import analyze as run
     from birdnet_fs.analysis.options import read_species
     from birdnet_fs.inference.open import open_engine
+    from birdnet_fs.motifs.no_call.gate import open_gate
 
     ledger = run(
         open_engine(model, threads=threads),
@@ -90,6 +111,7 @@ def analyze(
         top_n=top_n,
         merge_consecutive=merge_consecutive,
         species=read_species(slist) if slist else (),
+        gate=open_gate(gate, threshold=gate_threshold, threads=threads) if gate else None,
         overwrite=overwrite,
     )
     _finish(ledger, output)

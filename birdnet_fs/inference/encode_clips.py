@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -24,11 +25,43 @@ from birdnet_fs.data.ledger import Ledger, LedgerRow
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import read_clip
 from birdnet_fs.data.windows import clip_rule
-from birdnet_fs.inference.encoder_features import EncoderFeatures
 
 KEPT = "BIRDNET_FS_CACHE"  # environment variable with a folder; default: the user's folder for caches
 _BATCH = 16  # windows per call of the encoder
 _FORMAT = 1
+
+
+class WindowFeatures(Protocol):
+    """What windows are turned into: the embeddings of encoders (`EncoderFeatures`), or other numbers."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Samples per second of the waveforms."""
+        ...
+
+    @property
+    def segment_s(self) -> float:
+        """Length of a window in seconds."""
+        ...
+
+    @property
+    def n_samples(self) -> int:
+        """Length of a window in samples."""
+        ...
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the features of a window."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Hexadecimal text, of 16 characters or more, that changes when a feature does."""
+        ...
+
+    def features(self, waveforms: np.ndarray) -> np.ndarray:
+        """Windows float32 [n, n_samples] -> features float32 [n, *input_shape]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +107,7 @@ def kept_folder() -> Path:
 
 
 def encode_clips(
-    features: EncoderFeatures,
+    features: WindowFeatures,
     clips: Sequence[Clip],
     title: str = "embedding clips",
     *,
@@ -84,7 +117,7 @@ def encode_clips(
     """Embed the windows of clips, cut by `windows.clip_rule`; those that are kept are read.
 
     Args:
-        features: The encoders.
+        features: The encoders, or what else gives features of windows.
         clips: Clips of any length. One that cannot be read is left out and listed in the ledger; one that ends past
             its recording is cut there.
         title: Title of the progress bar. Default: "embedding clips".
@@ -137,7 +170,7 @@ class _Encoded:
     rows: np.ndarray | None
 
 
-def _embedded(features: EncoderFeatures, clip: Clip, hop_s: float, change: ClipChange | None) -> _Encoded:
+def _embedded(features: WindowFeatures, clip: Clip, hop_s: float, change: ClipChange | None) -> _Encoded:
     found = read_clip(clip, features.sample_rate_hz)
     if found.waveform is None:
         return _Encoded(found.clip, found.row, "", None)
@@ -159,7 +192,7 @@ def clip_identity(clip: Clip) -> list[object]:
     return [path, about.st_size, about.st_mtime_ns, clip.onset_s, clip.offset_s]
 
 
-def _file(features: EncoderFeatures, clip: Clip, hop_s: float, changed: str) -> Path | None:
+def _file(features: WindowFeatures, clip: Clip, hop_s: float, changed: str) -> Path | None:
     """Where the embeddings of a clip are kept; None when its file cannot be looked at."""
     try:
         key = clip_identity(clip)
@@ -183,7 +216,7 @@ def _store(file: Path, found: _Encoded) -> None:
         return
 
 
-def _read(file: Path | None, clip: Clip, features: EncoderFeatures) -> _Encoded | None:
+def _read(file: Path | None, clip: Clip, features: WindowFeatures) -> _Encoded | None:
     """The kept embeddings of a clip; None where there are none, or the file is damaged."""
     if file is None or not file.is_file():
         return None

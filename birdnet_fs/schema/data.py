@@ -26,9 +26,18 @@ class Data:
     table: str = ""  # table of labels inside root, or a folder of them; empty = the only one there, or one of the usual
     # names manifest, metadata, train, train_metadata, labels and annotations; times are seconds unless their column
     # names another unit (start_ms, end (min), start_samples)
-    layout: Literal["auto", "manifest", "folders", "csv", "raven", "birdclef", "dcase", "animal_spot", "audacity"] = (
-        "auto"  # layout of the labels; auto: detected
-    )
+    layout: Literal[
+        "auto",
+        "manifest",
+        "folders",
+        "csv",
+        "raven",
+        "birdclef",
+        "birdclef_soundscapes",
+        "dcase",
+        "animal_spot",
+        "audacity",
+    ] = "auto"  # layout of the labels; auto: detected
     audio: str = ""  # folder inside root with the audio files, for tables without that folder in their paths
     where: str = ""  # filter of the rows: "set=birds10" or "set=xc171,role=base|val|novel"; empty = all rows
     background: str = ""  # filter of the rows used as background noise in training, or a folder; empty = none

@@ -40,6 +40,16 @@ def as_birdclef(root):
     )
 
 
+def as_birdclef_soundscapes(root):
+    for name in ("7019_COR_20190904", "7843_SSW_20170325"):
+        tone(root / f"train_soundscapes/{name}.ogg", 12.0)
+    text(
+        root / "train_soundscape_labels.csv",
+        "row_id,site,audio_id,seconds,birds\n7019_COR_5,COR,7019,5,nocall\n7019_COR_10,COR,7019,10,rucwar\n"
+        "7843_SSW_5,SSW,7843,5,rucwar obnthr1\n",
+    )
+
+
 def as_raven(root):
     head = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tAnnotation\n"
     for name in ("one", "two", "three", "four"):
@@ -88,6 +98,7 @@ WRITERS = {
     "folders": (as_folders, False),
     "csv": (as_csv, False),
     "birdclef": (as_birdclef, True),
+    "birdclef_soundscapes": (as_birdclef_soundscapes, True),
     "raven": (as_raven, True),
     "audacity": (as_audacity, True),
     "dcase": (as_dcase, True),

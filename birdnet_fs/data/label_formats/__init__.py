@@ -15,6 +15,7 @@ from birdnet_fs.data.label_formats import (
     animal_spot,
     audacity,
     birdclef,
+    birdclef_soundscapes,
     dcase,
     folders,
     manifest_csv,
@@ -25,6 +26,7 @@ from birdnet_fs.data.label_formats import (
 LAYOUTS: dict[str, ModuleType] = {
     "manifest": manifest_csv,  # what write_manifest writes
     "birdclef": birdclef,  # train.csv with primary_label, audio in train_audio/
+    "birdclef_soundscapes": birdclef_soundscapes,  # row_id, audio_id, seconds, birds: a row per window of 5 s
     "dcase": dcase,  # few-shot CSVs: Audiofilename, Starttime, Endtime, POS/NEG/UNK
     "csv": plain_csv,  # any other CSV with a path column
     "raven": raven,  # folder of Raven selection tables
@@ -33,5 +35,10 @@ LAYOUTS: dict[str, ModuleType] = {
     "folders": folders,  # one folder per class
 }
 FILE_LAYOUTS = ("animal_spot", "folders")  # labels are names of files and folders; no table is read
-OWN_LABELS = ("manifest", "dcase", "audacity", *FILE_LAYOUTS)  # data.label_column is not used
-EVENT_LAYOUTS = ("raven", "audacity", "dcase")  # rows are timed events in recordings annotated from start to end
+OWN_LABELS = ("manifest", "birdclef_soundscapes", "dcase", "audacity", *FILE_LAYOUTS)  # data.label_column is not used
+EVENT_LAYOUTS = (
+    "birdclef_soundscapes",
+    "raven",
+    "audacity",
+    "dcase",
+)  # rows are timed events in recordings annotated from start to end

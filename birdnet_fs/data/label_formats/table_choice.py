@@ -22,6 +22,7 @@ OWN_COLUMNS = (
     ("label", "path", "onset_s", "offset_s"),
 )
 MANIFEST_COLUMNS = ("path", "onset_s", "offset_s", "labels", "secondary", "group", "fold", "split")
+SOUNDSCAPE_LABELS = ("rowid", "audioid", "seconds", "birds")  # keys of the columns of birdclef_soundscapes.py
 USUAL_NAMES = ("manifest", "metadata", "train", "train_metadata", "labels", "annotations")  # in the order of preference
 ENDINGS = (".csv", ".tsv")
 N_SHOWN = 5  # tables named in a message
@@ -67,7 +68,7 @@ def table_problem(table: Table, label_column: str) -> str:
         The end of the sentence "the table ..."; "" when it can.
     """
     columns = table.columns
-    if set(MANIFEST_COLUMNS) <= set(columns):
+    if set(MANIFEST_COLUMNS) <= set(columns) or is_soundscape_labels(columns):
         return ""
     have = ", ".join(map(escaped, columns[:20]))
     if not names.find(columns, names.PATHS):
@@ -81,6 +82,11 @@ def is_folder_of_tables(columns: Sequence[str]) -> bool:
     """Whether a table is one of many in a folder, one for each recording: of Raven or DCASE."""
     keys = {names.key_of(name) for name in columns}
     return names.is_selection_table(columns) or {"audiofilename", "starttime", "endtime"} <= keys
+
+
+def is_soundscape_labels(columns: Sequence[str]) -> bool:
+    """Whether the columns are those of train_soundscape_labels.csv of BirdCLEF: row_id, audio_id, seconds and birds."""
+    return set(SOUNDSCAPE_LABELS) <= {names.key_of(name) for name in columns}
 
 
 def choose_table(folder: Path, files: Sequence[Path], label_column: str) -> FolderTables:
