@@ -106,6 +106,9 @@ SAME_DRAWS = 1e-9  # the same bootstrap draws; only repeated rows differ
 COVERAGE_OF_100 = (88, 100)  # of 95 % intervals: binomial error is 2.2, the percentile method loses a little
 FLOAT32_LOG = 1e-6  # Keras logs pass through float32
 
+# motifs
+TRIPLET_LOSS = 1e-5  # relative: float32 sums of 8 squares, and differences of two norms
+
 # fewshot
 BINOMIAL_ERRORS = 4.5  # standard errors of a count; the largest of 36 counts reaches 3.2 by chance
 CORRELATION = 2e-6  # sums of products up to 1 by a float32 FFT of 64 points against float64 (seen: 3e-7)
@@ -169,6 +172,10 @@ FRONTEND_FLOAT32 = {  # features of in_keras dft and TFLite (all float32) agains
 FRONTEND_POOLED = 1e-3  # sum of 96 averages of min_max features over two backends' float32 DFT
 FRONTEND_RESIZE = 3e-4  # of the largest value: tf.image.resize computes its weights in float32 (seen: 9.4e-5)
 FRONTEND_MATRIX = 1e-12  # of the largest weight: float64 in another order
+
+SPECTRUM = 1e-6  # relative to the largest power of a spectrum: float64 FFTs, and sums of squares in float32
+
+SPECTRUM_LOG = 2e-3  # of single bins far below the loudest one, by matrix products in float32 with numbers in two parts
 
 # few-shot
 PROTOTYPE_LOGITS = 2e-5  # of the largest: float32 embeddings and their products in another order

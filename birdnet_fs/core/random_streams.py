@@ -59,6 +59,13 @@ class Stream(enum.IntEnum):
     NO_CALL_SPLIT = 32  # recordings for training, validation and test of a no-call model; key: number of the draw
     NO_CALL_FOLDS = 33  # folds of a no-call model; key: number of the draw
     NO_CALL_NETWORK = 34  # initial weights and order of a small network that finds windows without calls
+    # triplets of motifs and Tile2Vec
+    TRIPLETS = 40  # groups, classes, recordings and places of a table of triplets
+    TRIPLET_ORDER = 41  # files of the queue and rows; key: pass through the rows
+    TRIPLET_SEGMENTS = 42  # time shifts, and the distant segment; key: number of the batch
+    TRIPLET_AUGMENTATION = 43  # changes of one segment; keys: number of the batch, row, 0 for anchor or 1 for neighbor
+    TRIPLET_VALIDATION = 44  # recordings that are held out
+    TILE2VEC = 45  # torch's global generator, which Keras' initializers and dropout use
 
 
 def generator(seed: int, stream: Stream, *keys: int) -> np.random.Generator:

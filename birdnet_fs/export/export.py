@@ -184,6 +184,11 @@ def _specs(
             f"{run.path} was trained for int8 in TFLite (model.quantized): export it with --precision int8 and a "
             f"--target of TFLite, or export the float run it came from. Received: {target}, {', '.join(precision)}"
         )
+    if run.experiment.model.trainable_mel != "none" and set(precision) & {"int8", "dynamic"}:
+        raise UserError(
+            f"{run.path} has a trainable mel matrix, which reads powers of any size: 8 bits cannot hold them; use "
+            f"--precision fp32 or fp16. Received: {', '.join(precision)}"
+        )
     for sentence in targets.check_target(target, run, embeddings=embeddings):
         say(sentence)
     return specs

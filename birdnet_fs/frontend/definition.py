@@ -32,7 +32,7 @@ class Definition:
         n_frames: Number of STFT frames of the waveform.
         pad: Number of samples padded before and after the waveform, in `spec.pad_mode`.
         window: float64 [n_fft], scaled by `spec.stft_scale`.
-        bands: float64 [n_mels, n_bins]; band energies are `bands @ power`.
+        bands: float64 [n_mels, n_bins]; band energies are `bands @ power`. The identity with bands=spectrum.
         bins: First FFT bin that a band uses, and one past the last: other bins need not be computed.
         kept_frames: (first frame, one past the last, zero frames before, zero frames after), or None for all frames.
         resize_frames: float64 [n_frames out, n_frames in], or None.
@@ -209,7 +209,10 @@ def _constants(spec: FrontEnd) -> tuple[np.ndarray, np.ndarray]:
     if spec.stft_scale == "window_power":
         window = window / math.sqrt((window**2).sum())
     size = (spec.sample_rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
-    bands = linear_matrix(*size) if spec.bands == "linear" else mel_matrix(*size, htk=spec.bands == "mel_htk")
+    if spec.bands == "spectrum":
+        bands = np.eye(spec.n_mels)
+    else:
+        bands = linear_matrix(*size) if spec.bands == "linear" else mel_matrix(*size, htk=spec.bands == "mel_htk")
     if not bands.any():
         raise UserError(
             "frontend.fmin_hz to frontend.fmax_hz must contain at least one FFT bin; bins are "

@@ -24,9 +24,9 @@ def empty_bands(spec: FrontEnd) -> tuple[int, ...]:
         spec: The front-end.
 
     Returns:
-        Numbers of these bands, from 0; () for linear bands, which are FFT bins.
+        Numbers of these bands, from 0; () for bands that are FFT bins (linear, spectrum).
     """
-    if spec.bands == "linear":
+    if spec.bands in ("linear", "spectrum"):
         return ()
     return tuple(np.flatnonzero(~_matrix(spec, spec.n_fft).any(axis=1)).tolist())
 

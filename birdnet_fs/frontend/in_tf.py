@@ -67,5 +67,7 @@ def log_mel(waveform: Any, spec: FrontEnd) -> Any:
     low, high = definition.bins
     spectrum = spectrum[:, :, low:high]
     power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
-    energies = _matmul(tf.cast(power, tf.float32), definition.bands[:, low:high].T.astype("float32"))
+    energies = tf.cast(power, tf.float32)
+    if spec.bands != "spectrum":
+        energies = _matmul(energies, definition.bands[:, low:high].T.astype("float32"))
     return apply_steps(energies, definition, _OPS)

@@ -38,7 +38,12 @@ def band_energies(waveform: Any, definition: Definition) -> Any:
     re, im, scale = (_in_parts if definition.needs_extra_precision else _plain)(waveform, definition)
     n_fft, (n1, n2) = definition.spec.n_fft, _factors(definition.spec.n_fft)
     n_half = n2 // 2 + 1
-    power = ops.reshape(re * re + im * im, (-1, n1 * n_half))
+    power = re * re + im * im
+    if definition.spec.bands == "spectrum":  # the stages leave bin c + n1 * d in row c, column d
+        power = ops.reshape(ops.transpose(ops.reshape(power, (-1, n1, n_half)), (0, 2, 1)), (-1, n1 * n_half))
+        power = ops.multiply(power[:, : n_fft // 2 + 1], scale**2)
+        return ops.reshape(power, (-1, definition.n_frames, n_fft // 2 + 1))
+    power = ops.reshape(power, (-1, n1 * n_half))
     # the stages leave the bins in another order; the columns of the band matrix are permuted instead of the bins
     bins = (np.arange(n1)[:, None] + n1 * np.arange(n_half)[None, :]).ravel()
     bands = np.where(bins <= n_fft // 2, definition.bands[:, np.minimum(bins, n_fft // 2)], 0.0) * scale**2

@@ -25,6 +25,7 @@ def build(
     unknown: bool = False,
     channels: Sequence[int] = (),
     block_dropout: float = 0.1,
+    trainable_mel: str = "none",
 ) -> keras.Model:
     """Build a network with random weights.
 
@@ -40,6 +41,8 @@ def build(
         channels: Channels of each block, for families with this option. Default: (), those of the variant.
         block_dropout: For families with this option: rate of spatial dropout in a block, and of dropout in front of
             the embedding, in [0, 1). Default: 0.1.
+        trainable_mel: For families with this option: "log" or "linear", a mel matrix as the first layer, which reads
+            power spectra [n_frames, n_bins, 1]. Default: "none".
 
     Returns:
         A Functional Keras model: features [batch, n_frames, n_mels, n_channels] -> logits float32 [batch, n_classes].
@@ -66,7 +69,7 @@ def build(
         raise UserError(f"n_classes must be 1 or more; are there labels in the training data? Received: {n_classes}")
     if head not in heads.HEADS:
         raise UserError(f"head must be one of {', '.join(heads.HEADS)}.{nearest(head, heads.HEADS)} Received: {head!r}")
-    options = {"channels": tuple(channels), "block_dropout": block_dropout}
+    options = {"channels": tuple(channels), "block_dropout": block_dropout, "trainable_mel": trainable_mel}
     networks.check_options(name, **options)
     settings: dict[str, Any] = {}
     if head in ("cosine", "prototypes"):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 WEIGHTS, CONFIG, CLASSES = "weights.safetensors", "config.json", "classes.txt"
 ENSEMBLE = "ensemble.json"  # a folder with this file is an ensemble of runs (runs/ensemble.py)
+TILE2VEC = "tile2vec.json"  # settings of a training on triplets, and what it was trained on
 CHECKPOINTS = "checkpoints"  # folder in a run folder with earlier epochs, each a run folder
 # folders in a run folder: weights of a training that was stopped, and of one whose loss became infinite; history and
 # checkpoints of a training that has not replaced the run yet
@@ -41,7 +42,7 @@ RESULTS = ("metrics.json", "scores.csv", "scores.json", "held_out.csv", "report.
 # all that belongs to the weights of a run; a new run in the folder replaces it and leaves all other entries there
 _OF_THE_RUN = (
     *(WEIGHTS, CONFIG, CLASSES, VERSIONS, ENSEMBLE, *RESULTS, CHECKPOINTS, INTERRUPTED, DIVERGED, UNFINISHED),
-    *("partition.csv", "recordings.csv", "history.csv", "inputs.json", "tensorboard"),
+    *("partition.csv", "recordings.csv", "history.csv", "inputs.json", "tensorboard", TILE2VEC),
     *("support.safetensors", "support.csv", "enrollment.json", ENCODER, COPIES),
 )
 _LIBRARIES = ("keras", "torch", "tensorflow-cpu", "tensorflow", "numpy", "scipy", "numba", "soundfile", "soxr")
@@ -142,6 +143,7 @@ def build_network(
         unknown=experiment.model.unknown,
         channels=experiment.model.channels,
         block_dropout=experiment.model.block_dropout,
+        trainable_mel=experiment.model.trainable_mel,
     )
     if not experiment.model.quantized:
         return network
@@ -280,7 +282,8 @@ def _check_size(run: Run) -> None:
             f"The network and {file} do not fit: {run.path / CLASSES} names {n_classes:,} classes, whose head has "
             f"{n_head:,} weights, and the file has {n_numbers:,}; copy the run again."
         )
-    if experiment.model.channels or on_encoder:  # the only settings that change the size of a network
+    # the only settings that change the size of a network
+    if experiment.model.channels or on_encoder or experiment.model.trainable_mel != "none":
         import keras
 
         with keras.device("meta" if keras.backend.backend() == "torch" else "cpu"):  # torch: shapes without memory

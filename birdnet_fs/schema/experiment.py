@@ -53,6 +53,7 @@ class Experiment:
         self._check_distillation()
         self._check_pseudo()
         self._check_quantized()
+        self._check_trainable_mel()
         check(
             not (self.pretrain and self.model.weights),
             "The initial weights come from model.weights or from the pretrain part, not both; set pretrain=none, or "
@@ -151,6 +152,16 @@ class Experiment:
             "distillation.features trains the embedding, which training.finetuning.freeze_blocks=-1 freezes; "
             "set one of them to 0",
             self.distillation.features,
+        )
+
+    def _check_trainable_mel(self) -> None:
+        spec = self.frontend
+        plain = (spec.bands, spec.compression, spec.normalize, spec.n_channels) == ("spectrum", "none", "none", 1)
+        check(
+            self.model.trainable_mel == "none" or (plain and spec.resize == (0, 0)),
+            "model.trainable_mel reads the power spectrum: set frontend.bands=spectrum, frontend.compression=none, "
+            "frontend.normalize=none, frontend.n_channels=1 and no frontend.resize",
+            (spec.bands, spec.compression, spec.normalize, spec.n_channels, spec.resize),
         )
 
     def _check_quantized(self) -> None:

@@ -59,9 +59,10 @@ class FrontEnd:
     hop_length: int = 512  # distance of STFT frames, samples, 1 or more
     pad_mode: Literal["constant", "reflect", "none"] = "constant"  # n_fft // 2 samples at both ends; none: no padding
     stft_scale: Literal["none", "window_power"] = "none"  # window_power: divided by sqrt(sum(window ** 2))
-    bands: Literal["mel_slaney", "mel_htk", "linear"] = "mel_slaney"  # filter bank on the power spectrum
+    bands: Literal["mel_slaney", "mel_htk", "linear", "spectrum"] = "mel_slaney"  # filter bank on the power spectrum
     # mel_slaney: Slaney scale and area norm (librosa); mel_htk: HTK scale, triangles of height 1
     # linear: the nearest FFT bin for each of n_mels equally spaced frequencies from fmin_hz to fmax_hz
+    # spectrum: no filter bank, all n_fft / 2 + 1 bins; for networks with a filter bank of their own
     n_mels: int = 128  # number of bands, 1 or more
     fmin_hz: float = 50.0  # lower edge of the lowest band, Hz, 0 or more
     fmax_hz: float = 14_000.0  # upper edge of the highest band, Hz, up to sample_rate_hz / 2
@@ -123,6 +124,13 @@ class FrontEnd:
             self.resize,
         )
         check(self.n_channels >= 1, "frontend.n_channels must be 1 or more", self.n_channels)
+        whole = (self.n_fft // 2 + 1, 0.0, self.sample_rate_hz / 2)
+        check(
+            self.bands != "spectrum" or (self.n_mels, self.fmin_hz, self.fmax_hz) == whole,
+            "frontend.bands=spectrum has all FFT bins: frontend.n_mels, fmin_hz and fmax_hz must be "
+            f"{whole[0]}, 0 and {whole[2]:g}",
+            (self.n_mels, self.fmin_hz, self.fmax_hz),
+        )
         self._check_pcen()
         check(
             self.n_samples >= self.min_samples,

@@ -29,6 +29,8 @@ class Model:
     unknown: bool = False  # head=prototypes: the last class is "none of the others"; set by enrollment
     channels: tuple[int, ...] = ()  # channels of the blocks of prototypical/*, as [128,256,512,1024]; () = default
     block_dropout: float = 0.1  # prototypical/v2: rate of spatial dropout in blocks and before the embedding, below 1
+    trainable_mel: Literal["none", "log", "linear"] = "none"  # tilenet: a mel matrix that is trained with the network
+    # needs frontend.bands=spectrum and compression=none; log: the logarithm of its energies is taken; linear: it is not
     weights: str = ""  # initial weights: run folder or published file (.h5, .weights.h5, .keras, .pth); empty = random
     encoder: str = ""  # file of a foreign encoder (.tflite, .onnx), or a run, instead of a network; several by commas
     encoder_card: str = ""  # what the encoder reads and gives (`birdnet-fs encoders`); empty = found by its content

@@ -40,7 +40,7 @@ FAMILIES: dict[str, Family] = {
     "cnn": Family({"small": 192, "tiny": 48, "large": 512}, quantizable=True),
     "efficientnet": Family({"b0": 1280}, quantizable=True),
     "efficientnet_v2": Family({"b0": 1280, "b1": 1280, "b2": 1408, "b3": 1536, "s": 1280}, quantizable=True),
-    "tilenet": Family({"v2": 64, "v4": 512, "v5": 512}, quantizable=True),
+    "tilenet": Family({"v2": 64, "v4": 512, "v5": 512}, quantizable=True, options={"trainable_mel": ""}),
     "panns": Family({"cnn14": 2048, "mobilenet_v1": 1024, "mobilenet_v2": 1024}, quantizable=True),
     "prototypical": Family(
         {"v2": 1024, "v2_conv_gate": 1024, "v2_wide_conv_gate": 2048, "v1": 2048},
@@ -153,6 +153,11 @@ def check_model(settings: Model) -> None:
     """
     name = resolve(settings.name)
     check_options(name, **{key: getattr(settings, key) for row in FAMILIES.values() for key in row.options})
+    if settings.quantized and settings.trainable_mel != "none":
+        raise UserError(
+            "model.quantized rounds features to 8 bits, and a trainable mel matrix reads powers of any size; set "
+            f"model.trainable_mel=none. Received: {settings.trainable_mel}"
+        )
     if settings.quantized and not family_row(name).quantizable:
         quantizable = ", ".join(family for family, row in FAMILIES.items() if row.quantizable)
         raise UserError(

@@ -6,7 +6,7 @@ import pytest
 import reference_frontend as reference
 import tolerances
 from reference_frontend import only_decibels
-from signals import sounds
+from signals import SPECTRUM, sounds
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend import PRESETS, in_keras, preset
@@ -35,6 +35,16 @@ def test_features_agree_with_in_numpy(spec, transform):
     assert features.dtype == np.float32
     limit = tolerances.FRONTEND_FLOAT64 if transform == "rfft" else tolerances.FRONTEND_FLOAT32[spec.preset]
     assert np.abs(features - log_mel(x, spec)).max() <= limit
+
+
+@pytest.mark.parametrize("transform", ["rfft", "dft"])
+def test_power_spectra_agree_with_in_numpy(transform):
+    x = sounds(SPECTRUM, 3)
+    got, expected = keras.ops.convert_to_numpy(in_keras.log_mel(x, SPECTRUM, transform)), log_mel(x, SPECTRUM)
+    assert got.shape == expected.shape == (3, 65, 2049)
+    assert np.abs(got - expected).max() <= tolerances.SPECTRUM * expected.max()
+    quiet = np.log(got[expected > 1e-9]) - np.log(expected[expected > 1e-9])  # 150 dB below the largest
+    assert np.abs(quiet).max() <= tolerances.SPECTRUM_LOG
 
 
 def test_wrong_shapes_are_refused():

@@ -9,7 +9,7 @@ import numpy as np
 import preloaded
 import pytest
 import tolerances
-from signals import TFLITE_PRESETS, sounds
+from signals import SPECTRUM, TFLITE_PRESETS, sounds
 
 from birdnet_fs.frontend import PRESETS, in_keras
 from birdnet_fs.frontend.in_numpy import log_mel
@@ -22,7 +22,8 @@ RESIZES = [(m, a, b) for m in ("lanczos5", "bilinear") for a, b in ((1200, 260),
 @pytest.fixture(scope="module")
 def waveforms():
     image = np.random.default_rng(3).uniform(-80, 40, (1200, 7)).astype(np.float32)
-    return {**{name: sounds(spec, 3) for name, spec in PRESETS.items()}, "image": image}
+    every = {**PRESETS, "spectrum": SPECTRUM}
+    return {**{name: sounds(spec, 3) for name, spec in every.items()}, "image": image}
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,13 @@ def test_features_agree_with_in_numpy(name, execution, waveforms, results):
     expected = log_mel(waveforms[name], spec)
     tolerance = tolerances.FRONTEND_FLOAT32[name] if execution == "dft" else tolerances.FRONTEND_FLOAT64
     assert np.abs(results[f"{name}/{execution}"] - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("execution", ["rfft", "dft", "in_tf"])
+def test_power_spectra_agree_with_in_numpy(execution, waveforms, results):
+    expected = log_mel(waveforms["spectrum"], SPECTRUM)
+    assert results[f"spectrum/{execution}"].shape == expected.shape == (3, 65, 2049)
+    assert np.abs(results[f"spectrum/{execution}"] - expected).max() <= tolerances.SPECTRUM * expected.max()
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from signals import TFLITE_PRESETS
+from signals import SPECTRUM, TFLITE_PRESETS
 
 from birdnet_fs.frontend import PRESETS, in_keras, in_tf
 
@@ -38,7 +38,7 @@ def tflite(spec, waveform, path):
 def main(folder):
     waveforms = np.load(folder / "waveforms.npz")
     out, operators = {}, {}
-    for name, spec in PRESETS.items():
+    for name, spec in {**PRESETS, "spectrum": SPECTRUM}.items():
         x = waveforms[name]
         for transform in ("rfft", "dft"):
             out[f"{name}/{transform}"] = in_keras.log_mel(x, spec, transform).numpy()

@@ -2,6 +2,20 @@
 
 import numpy as np
 
+from birdnet_fs.schema import FrontEnd
+
+SPECTRUM = FrontEnd(  # no filter bank
+    n_fft=4096,
+    win_length=4096,
+    hop_length=2474,
+    pad_mode="reflect",
+    bands="spectrum",
+    n_mels=2049,
+    fmin_hz=0.0,
+    fmax_hz=16_000.0,
+    compression="none",
+    top_db=0.0,  # band energies in extra precision
+)
 TFLITE_PRESETS = (  # resize, reflect padding, zeros around, PCEN
     "birdnet_3s_48k",
     "birdclef2025",
