@@ -53,7 +53,7 @@ def faults(source: str) -> list[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
 def test_public_functions_say_what_they_take_and_give(file: Path) -> None:
-    if file.parent.name == "cli":  # Typer makes help of annotations
+    if "cli" in file.relative_to(ROOT).parts[:-1] and file.name != "commands.py":  # Typer makes help of annotations
         return
     assert faults(file.read_text(encoding="utf-8")) == []
 

@@ -119,6 +119,10 @@ LOSS_OF_SCORES = 1e-4  # cross-entropy of probabilities that the folded network 
 BARELY_TRAINED = 1e-7  # steps of AdamW at a learning rate of 1e-9, on weights of order 1
 NAMED_AGAIN = 0.01  # of 600 queries: a score within float32 rounding of another may win in the folded network
 
+# motifs
+JOIN_FLOAT64 = 1e-9  # what is promised: squared distances of order 1 to 50 in float64, sums in another order
+JOIN_FLOAT32 = 1e-4  # what is promised: by how much a neighbor found in float32 may be farther than the nearest
+
 # aviary
 SONG_IN_BAND = 0.98  # notes are short: their edges spread a little power outside the pitch
 WEATHER_RMS = 1e-5  # float32 squares of 32,000 samples and one division

@@ -9,14 +9,13 @@ import signal
 import sys
 import tempfile
 import traceback
-from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from birdnet_fs import __version__
 from birdnet_fs.cli.analyze import analyze
 from birdnet_fs.cli.bench import bench
+from birdnet_fs.cli.commands import group
 from birdnet_fs.cli.cv import cv
 from birdnet_fs.cli.embed import embed
 from birdnet_fs.cli.encoders import encoders
@@ -28,6 +27,7 @@ from birdnet_fs.cli.fewshot_eval import fewshot_eval
 from birdnet_fs.cli.init import init
 from birdnet_fs.cli.manifest import manifest
 from birdnet_fs.cli.models import models
+from birdnet_fs.cli.motifs import motifs
 from birdnet_fs.cli.pseudo_label import pseudo_label
 from birdnet_fs.cli.quantize import quantize
 from birdnet_fs.cli.quickstart import quickstart
@@ -39,63 +39,39 @@ from birdnet_fs.core import stopping
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import describe_os_error
 from birdnet_fs.core.progress import EscapedOutput, say
-from birdnet_fs.core.renamed import refuse_option, refuse_verb
 
 NAME = "birdnet-fs"
 DEFECT = 70  # exit status, EX_SOFTWARE of sysexits.h
 DEBUG = "BIRDNET_FS_DEBUG"  # environment variable
 
 
-class _Verbs(TyperGroup):
-    """Group of verbs that refuses a renamed verb with its new name."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the verb of the arguments."""
-        refuse_verb(args[0])
-        return super().resolve_command(ctx, args)
-
-
-class _Verb(TyperCommand):
-    """Verb that refuses a renamed option with its new name."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments of the verb."""
-        for argument in args[: args.index("--") if "--" in args else None]:
-            refuse_option(self.name or "", argument)
-        return super().parse_args(ctx, args)
-
-
-app = typer.Typer(
-    cls=_Verbs,
-    help="Train, evaluate and export classifiers of bird and other animal sounds.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = group(
+    "",
+    "Train, evaluate and export classifiers of bird and other animal sounds.",
+    (
+        quickstart,
+        init,
+        manifest,
+        models,
+        encoders,
+        show,
+        train,
+        tune,
+        cv,
+        ensemble,
+        pseudo_label,
+        fewshot_eval,
+        enroll,
+        quantize,
+        evaluate,
+        analyze,
+        embed,
+        search,
+        export,
+        bench,
+    ),
+    groups=(motifs,),
 )
-NAMES = {pseudo_label: "pseudo-label", fewshot_eval: "fewshot-eval"}  # verbs that differ from the function
-for verb in (
-    quickstart,
-    init,
-    manifest,
-    models,
-    encoders,
-    show,
-    train,
-    tune,
-    cv,
-    ensemble,
-    pseudo_label,
-    fewshot_eval,
-    enroll,
-    quantize,
-    evaluate,
-    analyze,
-    embed,
-    search,
-    export,
-    bench,
-):
-    app.command(NAMES.get(verb, verb.__name__), cls=_Verb)(verb)
 
 
 def _version(wanted: bool) -> None:

@@ -101,7 +101,7 @@ def refuse_verb(name: str) -> None:
     """Refuse a verb that has been renamed.
 
     Args:
-        name: Verb as on the command line.
+        name: Verb as on the command line, with its group, as "motifs extract".
 
     Raises:
         UserError: The verb was renamed; the message gives the new one.
@@ -114,7 +114,7 @@ def refuse_option(verb: str, argument: str) -> None:
     """Refuse an option that has been renamed.
 
     Args:
-        verb: Name of the verb, such as "export".
+        verb: Name of the verb, such as "export" or "motifs extract".
         argument: Text of the command line, such as "--licence" or "--licence=CC0".
 
     Raises:
@@ -123,7 +123,7 @@ def refuse_option(verb: str, argument: str) -> None:
     name = argument.partition("=")[0]
     new = OPTIONS.get(f"{verb} {name}")
     if new is not None:
-        raise UserError(f"The option {name} of `birdnet-fs {verb}` was renamed; use {new.split()[1]} instead.")
+        raise UserError(f"The option {name} of `birdnet-fs {verb}` was renamed; use {new.split()[-1]} instead.")
 
 
 def in_python(error: Exception) -> str:

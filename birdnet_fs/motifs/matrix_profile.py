@@ -23,6 +23,7 @@ Precision = Literal["float64", "float32"]
 ROWS, COLUMNS = 128, 2048  # windows of a tile: 1 MB of float32, which stays in the second-level cache
 PAIRS_PER_S = 2e8  # pairs of windows that one core compares, float32 (benchmarks/motifs.py); less where it is old
 LONGEST_S = 24 * 3600  # a join that would take longer is refused
+FAR = 1e30  # squared length of a window that is to be nobody's neighbor; finite, as the loop expects
 _PIECE = 1 << 22  # values of the windows whose distances are computed at a time
 
 
@@ -45,7 +46,12 @@ class MatrixProfile:
 
 
 def self_join(
-    features: np.ndarray, window: int, *, exclusion: int | None = None, precision: Precision = "float32"
+    features: np.ndarray,
+    window: int,
+    *,
+    exclusion: int | None = None,
+    active: np.ndarray | None = None,
+    precision: Precision = "float32",
 ) -> MatrixProfile:
     """Nearest neighbor of every window among the other windows of the same sequence.
 
@@ -54,6 +60,8 @@ def self_join(
         window: Frames of a window, 1 or more.
         exclusion: Windows that begin up to so many frames apart are not compared, 0 or more. Default: half a window,
             rounded as Python does (to even).
+        active: bool [n_frames - window + 1], windows that are compared; the others get no neighbor and are none.
+            Default: None, all.
         precision: Arithmetic in which neighbors are sought: "float64", or "float32", with which another neighbor may be
             found whose distance exceeds the smallest by a rounding (below 1e-4 for frames of length 1). Default:
             "float32".
@@ -62,8 +70,8 @@ def self_join(
         The profile, of n_frames - window + 1 windows; empty where the sequence is shorter than a window.
 
     Raises:
-        UserError: The features are not finite or not [n_frames, width], a number is out of range, or the join would
-            take more than a day.
+        UserError: The features are not finite or not [n_frames, width], a number is out of range, `active` has another
+            length, or the join would take more than a day.
     """
     x = _checked(features, "features")
     exclusion = round(window / 2) if exclusion is None else exclusion
@@ -72,7 +80,9 @@ def self_join(
     _check_time(n, n)
     x = x - x.mean(axis=0, keepdims=True) if len(x) else x
     given = x.astype(precision)
-    best, index = _join(given, given, window, exclusion + 1)
+    if active is not None and np.shape(active) != (n,):
+        raise UserError(f"active must have a value for each of {n} windows. Received: {np.shape(active)}")
+    best, index = _join(given, given, window, exclusion + 1, active)
     return _profile(x, x, best, index, window)
 
 
@@ -134,17 +144,23 @@ def _check_time(n: int, n_other: int) -> None:
         )
 
 
-def _join(a: NDArray[Any], b: NDArray[Any], window: int, gap: int) -> tuple[NDArray[Any], NDArray[np.int32]]:
+def _join(
+    a: NDArray[Any], b: NDArray[Any], window: int, gap: int, active: NDArray[Any] | None = None
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Smallest distance of each window of `a`, without its own square, and the window of `b` it belongs to."""
     n, n_other = (max(0, len(x) - window + 1) for x in (a, b))
     best, index = np.full(n, np.inf, a.dtype), np.full(n, -1, np.int32)
     squares, loop = _squares(b, window) if n_other else best, tile_loop()
+    if active is not None:
+        squares = np.where(active, squares, squares.dtype.type(FAR))
     for column in range(0, n, COLUMNS):
         to = min(column + COLUMNS, n)
         for row in range(0, n_other, ROWS):
             end = min(row + ROWS, n_other)
             products = b[row : end + window - 1] @ a[column : to + window - 1].T
             loop(products, window, squares[row:end], row, column, gap, best[column:to], index[column:to])
+    if active is not None and n:
+        index[~(active & active[index])] = -1
     return best, index
 
 

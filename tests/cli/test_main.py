@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from audio_files import chirps, write
 from command_line import birdnet_fs
 
-from birdnet_fs.cli.main import main
+from birdnet_fs.cli.main import app, main
 from birdnet_fs.core import stopping
 
 VERBS = [
@@ -30,6 +31,7 @@ VERBS = [
     "analyze",
     "export",
     "bench",
+    "motifs",
 ]
 
 
@@ -39,9 +41,16 @@ def test_help_lists_the_verbs_in_order(tmp_path: Path) -> None:
     assert listed == VERBS
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_a_help_text(verb: str, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(sys, "argv", ["birdnet-fs", verb, "--help"])
+def verbs_of(groups: typer.core.TyperGroup, *path: str) -> list[tuple[str, ...]]:
+    """Every verb, those in groups with the words before them."""
+    found = [(*path, name) for name in groups.commands]
+    inner = [(name, one) for name, one in groups.commands.items() if isinstance(one, typer.core.TyperGroup)]
+    return found + [verb for name, one in inner for verb in verbs_of(one, *path, name)]
+
+
+@pytest.mark.parametrize("verb", verbs_of(typer.main.get_command(app)), ids=" ".join)
+def test_every_verb_has_a_help_text(verb: tuple[str, ...], monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["birdnet-fs", *verb, "--help"])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0 and len(capsys.readouterr().out) > 200

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+import tolerances
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.motifs import matrix_profile
 from birdnet_fs.motifs.matrix_profile import COLUMNS, ROWS, ab_join, self_join
 
-EXACT = 1e-9  # of float64, for values of order 1
-SINGLE = 1e-4  # by how much the distance of a neighbor found in float32 may exceed the smallest
+EXACT, SINGLE = tolerances.JOIN_FLOAT64, tolerances.JOIN_FLOAT32
 
 
 def sequence(n_frames: int, width: int = 12, seed: int = 0) -> np.ndarray:
@@ -61,6 +61,24 @@ def test_self_join_equals_brute_force_beyond_its_exclusion_zone(n: int, exclusio
         of_neighbors = expected[rows, found.neighbors[rows]]
         assert np.isinf(found.distances[~with_neighbor]).all()
         assert (of_neighbors - expected[rows].min(axis=1)).max(initial=0) <= (EXACT if found is exact else SINGLE)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_windows_that_are_not_active_are_not_compared(precision: str) -> None:
+    x, window = sequence(400), 15
+    active = np.random.default_rng(1).random(len(x) - window + 1) < 0.4
+    expected = brute_force(x, x, window, round(window / 2))
+    expected[~active] = expected[:, ~active] = np.inf
+    found = self_join(x, window, active=active, precision=precision)
+    np.testing.assert_array_equal(found.neighbors >= 0, active)
+    assert np.isinf(found.distances[~active]).all()
+    rows = np.flatnonzero(active)
+    of_neighbors = expected[rows, found.neighbors[rows]]
+    assert (of_neighbors - expected[rows].min(axis=1)).max() <= (EXACT if precision == "float64" else SINGLE)
+    none = self_join(x, window, active=np.zeros(len(active), bool))
+    assert (none.neighbors == -1).all() and np.isinf(none.distances).all()
+    with pytest.raises(UserError, match="active must have a value for each of 386 windows"):
+        self_join(x, window, active=active[1:])
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3])

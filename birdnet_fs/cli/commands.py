@@ -1,0 +1,71 @@
+"""Commands and groups of commands, as `birdnet-fs train` and `birdnet-fs motifs extract`; renamed ones are refused."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from birdnet_fs.core.renamed import refuse_option, refuse_verb
+
+
+class VerbGroup(TyperGroup):
+    """Group of verbs that refuses a renamed verb with its new name, and shows its help when no verb is given."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments before the verb."""
+        return super().parse_args(ctx, args or ["--help"])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the verb of the arguments."""
+        refuse_verb(" ".join([*_path(ctx), args[0]]))
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the verbs in the order in which they were added, then those of the groups."""
+        return sorted(self.commands, key=lambda name: isinstance(self.commands[name], TyperGroup))
+
+
+class Verb(TyperCommand):
+    """Verb that refuses a renamed option with its new name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments of the verb."""
+        for argument in args[: args.index("--") if "--" in args else None]:
+            refuse_option(" ".join(_path(ctx)), argument)
+        return super().parse_args(ctx, args)
+
+
+def group(
+    name: str, help_text: str, verbs: Iterable[Callable[..., None]], groups: Iterable[typer.Typer] = ()
+) -> typer.Typer:
+    """Make a group of verbs.
+
+    Args:
+        name: Its word on the command line; "" for the command itself.
+        help_text: What the verbs are for, a sentence.
+        verbs: Functions whose arguments are those of the command line. The name of a verb is that of its function with
+            hyphens for underscores.
+        groups: Groups inside this one. Default: ().
+
+    Returns:
+        The group.
+    """
+    app = typer.Typer(
+        name=name or None,
+        cls=VerbGroup,
+        help=help_text,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for verb in verbs:
+        app.command(cls=Verb)(verb)
+    for inner in groups:
+        app.add_typer(inner)
+    return app
+
+
+def _path(ctx: Any) -> list[str]:
+    """Words of a command after `birdnet-fs`."""
+    return str(ctx.command_path).split()[1:]
