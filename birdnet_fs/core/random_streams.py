@@ -55,6 +55,8 @@ class Stream(enum.IntEnum):
     HEAD_TORCH = 25  # dropout of a head that is trained by gradient, by torch's global generator
     HEAD_DIRECTIONS = 26  # first directions of the weights of a cosine head
     HEAD_VIEWS = 27  # augmented views of a clip; keys: clip, view, 0 for what is mixed in or 1 for the other changes
+    # parity of exported files
+    PARITY_ROUNDINGS = 70  # noise of one rounding on a segment; key: number of the draw
     # motifs
     MOTIF_SAMPLE = 28  # recordings that are mined of a larger set
     # detection of windows without calls

@@ -20,6 +20,7 @@ from birdnet_fs.export.parity import embeddings as embedding_parity
 from birdnet_fs.export.parity.compare import RuntimeParity, compare_outputs
 from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs
 from birdnet_fs.export.parity.reference import Reference, calibration_features, logit_scale_of_run, reference_outputs
+from birdnet_fs.export.parity.sensitivity import with_sensitivity
 from birdnet_fs.export.runtimes.environments import BIRDNET_HOST, Environment, Runtime, find_runtimes, run_on
 from birdnet_fs.export.spec import OUTPUTS, ExportSpec
 from birdnet_fs.export.targets.labels import label_lines
@@ -162,6 +163,9 @@ def _compare(
     runtime: str,
 ) -> RuntimeParity:
     logits = reference.outputs[0]
+    uncertainty = reference.numerical_uncertainty
+    if spec.precision == "fp32" and spec.input == "waveform" and not run.experiment.model.encoder:
+        uncertainty = with_sensitivity(reference, outputs_by_batch[1][0], spec.output_kind, run.activation)
     numbers = compare_outputs(
         logits,
         outputs_by_batch[1][0],
@@ -172,7 +176,7 @@ def _compare(
         output_kind=spec.output_kind,
         logit_scale=logit_scale_of_run(run, logits),
         n_constant=int(run.experiment.model.unknown),
-        numerical_uncertainty=reference.numerical_uncertainty,
+        numerical_uncertainty=uncertainty,
         by_batch={n: rows[0] for n, rows in outputs_by_batch.items() if n > 1},
     )
     if len(outputs_by_batch[1]) > 1:

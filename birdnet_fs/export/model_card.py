@@ -164,8 +164,9 @@ def _parity(parity_report: ParityReport) -> list[str]:
         *(f"- {name}, converted through onnx2tf: {numbers}" for name, numbers in parity_report.second_route.items()),
         "",
         f"Tolerance for {first.precision}: {limits.max_abs:.3g} in a {thing} ({limits.reason}). It grows in proportion "
-        f"for a segment with logits above {USUAL_LOGITS:g}, and for a synthetic one whose logits change by more than "
-        f"{USUAL_UNCERTAINTY:g} when the run itself sums in another order.",
+        f"for a segment with logits above {USUAL_LOGITS:g}, for a synthetic one whose logits change by more than "
+        f"{USUAL_UNCERTAINTY:g} when the run itself sums in another order, and in fp32 for a real one whose logits do "
+        "so when its waveform changes by one rounding of float32.",
     ]
     if second:
         lines.append(f"Tolerance for embeddings: {second.limits.max_error:g} of their spread ({second.limits.reason}).")

@@ -96,7 +96,8 @@ def compare_outputs(
         output_kind: Output of the artifact, as in `ExportSpec`. Default: "logits".
         logit_scale: Size of the logits (`logit_scale_of_run`); above 30 the tolerance grows with it. Default: 1.
         n_constant: How many of the last classes have the same logit for every input by design ("unknown"). Default: 0.
-        numerical_uncertainty: float32 [n_edges] of `reference.Reference`. Default: none.
+        numerical_uncertainty: By how much the logits of the first rows are uncertain [n_first], or of all rows [n],
+            0 where nothing is known (`reference.Reference`). Default: none.
         by_batch: Output for the first rows, float32 [n_first, n_classes], by number of segments per call.
 
     Returns:
@@ -106,7 +107,8 @@ def compare_outputs(
     # rounding errors grow with the numbers: a segment with larger logits than usual may differ by more
     allowance = np.maximum(1.0, np.abs(reference).max(axis=1) / USUAL_LOGITS)
     if numerical_uncertainty is not None:
-        allowance[: len(EDGE_NAMES)] = np.fmax(allowance[: len(EDGE_NAMES)], numerical_uncertainty / USUAL_UNCERTAINTY)
+        n_first = len(numerical_uncertainty)
+        allowance[:n_first] = np.fmax(allowance[:n_first], numerical_uncertainty / USUAL_UNCERTAINTY)
     spread = float(reference[len(EDGE_NAMES) :, :alive].astype(np.float64).std(axis=0).mean())
     max_slope = MAX_SLOPE[activation if output_kind == "probabilities" else output_kind]
     limits = TOLERANCES[precision].scaled(logit_scale, spread, max_slope)

@@ -11,10 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from birdnet_fs.core.progress import track
+from birdnet_fs.core.random_streams import Stream, generator
 from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs
 from birdnet_fs.runs.run import Run
 
 _BATCH = 8
+N_CHANGED = 3  # draws of the noise that changes a waveform by a rounding
 
 
 class Reference(NamedTuple):
@@ -25,10 +27,14 @@ class Reference(NamedTuple):
         numerical_uncertainty: [n_edges] largest change of a logit of each synthetic waveform when the same network is
             summed in another order (by Keras, and with BatchNormalization folded), of a run on an encoder the head
             alone. No runtime can be expected to be closer than that.
+        sensitivity: Numbers of waveforms [n] -> largest change of a logit [n] when noise of one rounding of float32 at
+            its largest sample (2^-24 of it) is added to a waveform. A front-end in float32 makes errors of this size,
+            which the logarithm of a quiet band enlarges.
     """
 
     outputs: list[np.ndarray]
     numerical_uncertainty: np.ndarray
+    sensitivity: Callable[[np.ndarray], np.ndarray]
 
 
 def reference_outputs(
@@ -82,7 +88,18 @@ def reference_outputs(
         kept.flush()
     outputs = [np.concatenate(rows) for rows in answers]
     numerical_uncertainty = np.max([np.abs(rows - outputs[0][: len(EDGE_NAMES)]).max(axis=1) for rows in again], axis=0)
-    return Reference(outputs, numerical_uncertainty)
+
+    def sensitivity(rows: np.ndarray) -> np.ndarray:
+        waveforms, changes = parity_inputs.waveforms[rows].astype(np.float64), np.zeros(len(rows))
+        rounding = np.abs(waveforms).max(axis=1, keepdims=True) * 2.0**-24
+        for draw in range(N_CHANGED):
+            noise = rounding * generator(0, Stream.PARITY_ROUNDINGS, draw).standard_normal(waveforms.shape)
+            with torch.inference_mode():
+                found = keras.tree.flatten(network(torch.from_numpy(features_of(waveforms + noise))))[0].numpy()
+            changes = np.maximum(changes, np.abs(found - outputs[0][rows]).max(axis=1))
+        return changes
+
+    return Reference(outputs, numerical_uncertainty, sensitivity)
 
 
 def feature_function(run: Run) -> Callable[[np.ndarray], np.ndarray]:

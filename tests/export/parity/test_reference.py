@@ -27,6 +27,22 @@ def test_reference_outputs_are_those_of_the_keras_model(tmp_path: Path) -> None:
     assert (found.numerical_uncertainty <= tolerances.EXPORT_FP32_LOGITS).all()
 
 
+def test_sensitivity_is_the_change_of_the_logits_by_a_rounding_of_the_waveform(tmp_path: Path) -> None:
+    run, waveforms = small_run(tmp_path, "cnn/tiny"), sounds(8)
+    waveforms[0] = 0
+    found = reference_outputs(run, ParityInputs(waveforms, None, "made"), ["logits"])
+    rows = np.array([6, 5, 0])  # the last is silence, which has no rounding
+    changes = found.sensitivity(rows)
+    assert changes[2] == 0 and (changes[:2] > 0).all()
+    # the same by Keras, with other draws of the noise: the largest of many is of the same size
+    model, noise = run.build_model(), np.random.default_rng(9).standard_normal((20, *waveforms.shape[1:]))
+    for row, change in zip(rows[:2], changes[:2], strict=True):
+        moved = waveforms[row] + np.abs(waveforms[row]).max() * 2.0**-24 * noise
+        logits = np.asarray(model(network_input(log_mel(moved, SPEC), SPEC)).detach())
+        largest = np.abs(logits - found.outputs[0][row]).max()
+        assert largest / 10 < change <= 2 * largest
+
+
 def test_calibration_features_are_those_of_the_calibration_segments(tmp_path: Path) -> None:
     run, waveforms = small_run(tmp_path, "cnn/tiny"), sounds(5)
     for calibration, wanted in ((waveforms[:2], waveforms[:2]), (None, waveforms)):

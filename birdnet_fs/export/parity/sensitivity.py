@@ -1,0 +1,37 @@
+"""How far the logits of real segments are uncertain because a front-end computes in float32."""
+
+import numpy as np
+
+from birdnet_fs.export.parity.compare import expected_outputs
+from birdnet_fs.export.parity.inputs import EDGE_NAMES
+from birdnet_fs.export.parity.reference import Reference
+from birdnet_fs.export.parity.tolerances import MAX_SLOPE, TOLERANCES
+
+SHARE = 1 / 3  # of the tolerance: segments that differ by more are looked at
+N_ROWS = 32  # at most: where more differ, it is not for the roundings of a few
+
+
+def with_sensitivity(reference: Reference, artifact: np.ndarray, output_kind: str, activation: str) -> np.ndarray:
+    """The numerical uncertainty of every row, measured for the real segments that differ most.
+
+    Args:
+        reference: The run.
+        artifact: Output of the artifact, float32 [n, n_classes].
+        output_kind: As in `compare.compare_outputs`.
+        activation: As in `compare.compare_outputs`.
+
+    Returns:
+        float64 [n]: of the synthetic waveforms as in `reference`, of the N_ROWS real segments that differ most, and by
+        more than SHARE of the tolerance of fp32, their sensitivity, and 0 of all others.
+    """
+    expected = expected_outputs(reference.outputs[0], output_kind, activation)
+    uncertainty = np.zeros(len(expected))
+    uncertainty[: len(EDGE_NAMES)] = reference.numerical_uncertainty
+    differs = np.abs(artifact - expected).max(axis=1)
+    differs[: len(EDGE_NAMES)] = 0
+    most = np.argsort(differs)[-N_ROWS:]
+    slope = MAX_SLOPE[activation if output_kind == "probabilities" else output_kind]
+    rows = most[differs[most] > SHARE * slope * TOLERANCES["fp32"].max_abs]
+    if len(rows):
+        uncertainty[rows] = reference.sensitivity(rows)
+    return uncertainty
