@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 WEIGHTS, CONFIG, CLASSES = "weights.safetensors", "config.json", "classes.txt"
 ENSEMBLE = "ensemble.json"  # a folder with this file is an ensemble of runs (runs/ensemble.py)
 TILE2VEC = "tile2vec.json"  # settings of a training on triplets, and what it was trained on
+LARGE = 20_000_000  # weights of a network whose shapes are compared before it is made
 CHECKPOINTS = "checkpoints"  # folder in a run folder with earlier epochs, each a run folder
 # folders in a run folder: weights of a training that was stopped, and of one whose loss became infinite; history and
 # checkpoints of a training that has not replaced the run yet
@@ -282,8 +283,10 @@ def _check_size(run: Run) -> None:
             f"The network and {file} do not fit: {run.path / CLASSES} names {n_classes:,} classes, whose head has "
             f"{n_head:,} weights, and the file has {n_numbers:,}; copy the run again."
         )
-    # the only settings that change the size of a network
-    if experiment.model.channels or on_encoder or experiment.model.trainable_mel != "none":
+    # these settings change the size of a network, and making a large one takes seconds; a quantized one is made of the
+    # numbers of a float one, which are not there without memory
+    resized = bool(experiment.model.channels) or on_encoder or experiment.model.trainable_mel != "none"
+    if resized or (n_numbers > LARGE and not experiment.model.quantized):
         import keras
 
         with keras.device("meta" if keras.backend.backend() == "torch" else "cpu"):  # torch: shapes without memory

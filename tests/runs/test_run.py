@@ -1,7 +1,10 @@
 import json
+import math
 import os
 import pickle
 import shutil
+import struct
+import time
 from pathlib import Path
 
 import keras
@@ -9,8 +12,10 @@ import numpy as np
 import preloaded
 import pytest
 from killed import contents, killed_at_every_change, leftovers, sampled, small_disk
+from small_runs import write_run
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.settings import to_dict
 from birdnet_fs.runs.run import build_network, load_run, model_weights, save_run
 from birdnet_fs.schema import Experiment, FrontEnd, Model
 
@@ -152,3 +157,23 @@ def test_a_full_disk_keeps_the_old_run(tmp_path: Path) -> None:
                 save_run(tmp_path / "disk" / "run", EXPERIMENT, CLASSES, {"a": np.ones(60_000, np.float32)})
             assert contents(tmp_path / "disk" / "run") == old and leftovers(tmp_path) == []
         assert len(sizes) == 20
+
+
+def test_weights_that_do_not_fit_a_large_network_are_refused_before_it_is_made(tmp_path: Path) -> None:
+    """Random weights of vit/base take 4 s, and a file of its size is refused by its header."""
+    place = write_run(tmp_path / "run")
+    experiment = Experiment(name="run", model=Model("vit/base"))
+    (place / "config.json").write_text(json.dumps(to_dict(experiment)))
+    shapes = {"logits/kernel": (768, 2), "other": (30_000_000,)}
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    with (place / "weights.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)  # zeros, which take no room on the disk
+    before = time.process_time()
+    with pytest.raises(UserError, match="do not fit"):
+        load_run(place).build_model()
+    assert time.process_time() - before < 5
