@@ -1,9 +1,10 @@
-"""Choose a head and its settings on grouped folds of the training clips.
+"""Choose a head, its settings and the weight of the encoder's own scores on grouped folds of the training clips.
 
-Within a head, the settings with the lowest cross-entropy of the held-out clips win. Between heads it is the
-cross-entropy too where each clip has one label, and the macro AUROC where a clip may have several. Heads that are about
-as good (TIES) as the best are ties, of which the simplest wins. Every candidate is calibrated before it is compared
-(scoring.py), so that a head is not chosen for the scale of its logits.
+Candidates are compared by the cross-entropy of the held-out clips where each clip has one label, and by their macro
+AUROC where a clip may have several: there, most of the cross-entropy is that of classes that are absent. Heads that are
+about as good (TIES) as the best are ties, of which the simplest wins. Every candidate is calibrated before it is
+compared (scoring.py), so that a head is not chosen for the scale of its logits. Own scores are blended into each
+candidate with the weight that is best for it (own_scores.py).
 """
 
 import dataclasses
@@ -22,12 +23,14 @@ from birdnet_fs.training.encoder_heads.data import HeadData
 from birdnet_fs.training.encoder_heads.folds import out_of_fold
 from birdnet_fs.training.encoder_heads.gradient import solve_by_gradient
 from birdnet_fs.training.encoder_heads.linear import solve_linear
+from birdnet_fs.training.encoder_heads.own_scores import WEIGHTS, OwnScores
 from birdnet_fs.training.encoder_heads.prototypes import solve_prototypes
 from birdnet_fs.training.encoder_heads.scoring import calibrate, held_out_score
 from birdnet_fs.training.encoder_heads.solution import Solution
 from birdnet_fs.training.encoder_heads.transform import fit_transform
 
 DEFAULT_L2, DEFAULT_SCALE = 1e-3, 16.0  # where there are no folds
+DIGITS = 9  # of a score: equal areas differ by roundings
 TIES = {"macro_auroc": 0.002, "log_loss": 0.005}  # differences that count as none
 
 
@@ -70,8 +73,9 @@ class Chosen:
         model: The settings.
         scale: Calibration of its logits, a factor.
         shift: Calibration of its logits [n_classes].
-        choices: What was compared, for JSON; {} where there was one candidate.
+        choices: What was compared, for JSON; {} where there was one candidate and no own scores.
         remark: A sentence; "" where there was one candidate.
+        weight: Of the encoder's own scores; 0 without them.
     """
 
     model: schema.Model
@@ -79,6 +83,7 @@ class Chosen:
     shift: NDArray[np.float64]
     choices: dict[str, Any]
     remark: str
+    weight: float = 0.0
 
 
 def candidates(data: HeadData, model: schema.Model) -> list[schema.Model]:
@@ -151,7 +156,11 @@ def solve(data: HeadData, found: Sequence[schema.Model], experiment: schema.Expe
 
 
 def choose(
-    found: Sequence[schema.Model], data: HeadData, folds: Sequence[NDArray], experiment: schema.Experiment
+    found: Sequence[schema.Model],
+    data: HeadData,
+    folds: Sequence[NDArray],
+    experiment: schema.Experiment,
+    own: OwnScores | None = None,
 ) -> Chosen:
     """Compare candidates on folds.
 
@@ -160,39 +169,57 @@ def choose(
         data: The training data.
         folds: Numbers of the clips that are held out, an array [n] for each fold (`inner_folds`).
         experiment: As in `fit_head`. With `model.logit_scale` above 0 the scale is kept as it is.
+        own: Own scores of the encoder to blend in, for the windows of `data`. Default: None.
 
     Returns:
         The choice, with its calibration.
     """
     multi_label, keep = experiment.data.multi_label, experiment.model.logit_scale > 0
     held, logits = out_of_fold(lambda part: solve(part, found, experiment), data, folds)
-    rows, calibrations = [], []
+    own = own and own.part(np.isin(data.clip, np.concatenate(folds)))
+    compared = []  # of each candidate, its rows with each weight of own scores
+    calibrations = []
     for model, raw in zip(found, logits, strict=True):
         scale, shift = calibrate(raw, held, multi_label=multi_label, keep_scale=keep)
-        score = held_out_score(raw * scale + shift, held, multi_label=multi_label)
         calibrations.append((scale, shift))
-        rows.append({**_settings(model), **{k: v for k, v in dataclasses.asdict(score).items() if np.isfinite(v)}})
+        blends = [(w, own.blended(raw * scale + shift, w)) for w in WEIGHTS] if own else [(0.0, raw * scale + shift)]
+        scores = [held_out_score(each, held, multi_label=multi_label) for _, each in blends]
+        compared.append(
+            [
+                {**_settings(model), **({"own_scores": w} if own else {}), **finite(dataclasses.asdict(score))}
+                for (w, _), score in zip(blends, scores, strict=True)
+            ]
+        )
+    by = "macro_auroc" if multi_label and all("macro_auroc" in row for rows in compared for row in rows) else "log_loss"
+    rows = [min(each, key=lambda row: _order(row, by)) for each in compared]
     best_of = [
-        min((i for i, model in enumerate(found) if model.head == head), key=lambda i: rows[i]["log_loss"])
+        min((i for i, model in enumerate(found) if model.head == head), key=lambda i: _order(rows[i], by))
         for head in dict.fromkeys(model.head for model in found)
     ]
-    by = "macro_auroc" if multi_label and all("macro_auroc" in rows[i] for i in best_of) else "log_loss"
     worse = {i: -rows[i][by] if by == "macro_auroc" else rows[i][by] for i in best_of}
     least = min(worse.values())
     best = next(i for i in best_of if worse[i] <= least + TIES[by])  # in the order of simplicity
     others = [i for i in best_of if i != best]
-    choices = {
-        "n_folds": len(folds),
-        "n_clips": held.n_clips,
-        "criterion": by,
-        "candidates": rows,
-        "chosen": rows[best],
-    }
-    if others:
-        choices["better_by"] = {found[i].head: worse[i] - worse[best] for i in others}
-    if len(found) == 1:
-        return Chosen(found[best], *calibrations[best], {}, "")
-    return Chosen(found[best], *calibrations[best], choices, _remark(choices, len(others)))
+    choices: dict[str, Any] = {}
+    if len(found) > 1:
+        choices = {"n_folds": len(folds), "n_clips": held.n_clips, "criterion": by, "candidates": rows}
+        choices["chosen"] = rows[best]
+        if others:
+            choices["better_by"] = {found[i].head: worse[i] - worse[best] for i in others}
+    remark = _remark(choices, len(others)) if choices else ""
+    if own:
+        choices["own_scores"] = {"weight": rows[best]["own_scores"], "candidates": compared[best]}
+    return Chosen(found[best], *calibrations[best], choices, remark, rows[best].get("own_scores", 0.0))
+
+
+def _order(row: dict[str, Any], by: str) -> tuple[float, float]:
+    """The smaller, the better; among equal areas the smaller cross-entropy."""
+    return round(-row[by] if by == "macro_auroc" else row[by], DIGITS), row["log_loss"]
+
+
+def finite(values: dict[str, float]) -> dict[str, float]:
+    """The values that are finite, which JSON can hold."""
+    return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
 def _settings(model: schema.Model) -> dict[str, Any]:

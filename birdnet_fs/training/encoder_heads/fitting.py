@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.training.encoder_heads.choosing import candidates, choose, default, solve
+from birdnet_fs.training.encoder_heads.choosing import candidates, choose, default, finite, solve
 from birdnet_fs.training.encoder_heads.data import HeadData, check_data
-from birdnet_fs.training.encoder_heads.folds import inner_folds, out_of_fold
+from birdnet_fs.training.encoder_heads.folds import inner_folds
+from birdnet_fs.training.encoder_heads.own_scores import DEFAULT_WEIGHT, OwnScores
 from birdnet_fs.training.encoder_heads.scoring import calibrate, held_out_score
 from birdnet_fs.training.encoder_heads.solution import WITH_SCALE, Solution
 
@@ -37,19 +37,22 @@ class FittedHead:
     remarks: list[str]
 
 
-def fit_head(data: HeadData, experiment: schema.Experiment, classes: Sequence[str]) -> FittedHead:
+def fit_head(
+    data: HeadData, experiment: schema.Experiment, classes: Sequence[str], own: OwnScores | None = None
+) -> FittedHead:
     """Fit the head of the settings to embeddings; UserErrors of `check_data` and `candidates` are passed on.
 
     What the settings leave open is chosen on grouped folds of the training clips, and the logits are calibrated on the
-    same folds. Then the head is fitted to all training clips.
+    same folds. Then the head is fitted to all training clips, and own scores are blended in.
 
     Args:
         data: The training clips.
         experiment: Uses `model`, `data.multi_label`, `training.loss` and `seed`.
         classes: Class names in the order of the targets.
+        own: Own scores of the encoder to blend in, for the windows of `data`. Default: None.
 
     Returns:
-        The head.
+        The head; with `own`, its layer "logits" reads embeddings and own scores, the own scores last.
 
     Raises:
         UserError: The loss does not exist for embeddings.
@@ -64,8 +67,10 @@ def fit_head(data: HeadData, experiment: schema.Experiment, classes: Sequence[st
         )
     remarks, choices = _about(data, classes), dict[str, Any]()
     found, folds = candidates(data, experiment.model), inner_folds(data, experiment.seed)
+    weight = DEFAULT_WEIGHT
     if folds:
-        chosen = choose(found, data, folds, experiment)
+        chosen = choose(found, data, folds, experiment, own)
+        weight = chosen.weight
         solution = solve(data, [chosen.model], experiment)[0].rescaled(chosen.scale, chosen.shift)
         choices, remarks = chosen.choices, [*remarks, *([chosen.remark] if chosen.remark else [])]
     else:
@@ -77,10 +82,19 @@ def fit_head(data: HeadData, experiment: schema.Experiment, classes: Sequence[st
             "No group of recordings can be held out of the training clips (each class has one group), so nothing was "
             f"chosen on folds: the head is {solution.model.head}, and its probabilities fit the training clips."
         )
+    weights = solution.weights
+    if own:
+        choices = choices or {"own_scores": {"weight": weight, "candidates": []}}
+        weights = own.in_weights(weights, weight)
+        where = "the best on grouped training folds" if folds else "nothing could be held out to choose this"
+        remarks.append(
+            f"The encoder's own scores of {len(own.places)} of {len(classes)} classes count {weight:.0%} in the logits "
+            f"({where})."
+        )
     history = [dict(row) for row in solution.history] or [{"epoch": 1.0}]
     history[-1] = {**_metrics(solution, data, multi_label), **history[-1]}
     history[-1]["seconds"] = round(time.monotonic() - started, 3)
-    return FittedHead(solution.model, solution.weights, history, choices, remarks)
+    return FittedHead(solution.model, weights, history, choices, remarks)
 
 
 def _about(data: HeadData, classes: Sequence[str]) -> list[str]:
@@ -92,32 +106,6 @@ def _about(data: HeadData, classes: Sequence[str]) -> list[str]:
     if (data.embeddings == data.embeddings[0]).all():
         remarks.append("All embeddings of the training clips are equal, so every clip gets the same scores.")
     return remarks
-
-
-def held_out_logits(
-    fitted: FittedHead, data: HeadData, experiment: schema.Experiment
-) -> tuple[NDArray[np.int64], NDArray]:
-    """Calibrated logits of training clips, by heads of the same settings that were not fitted to them.
-
-    Args:
-        fitted: A head that was fitted to `data`.
-        data: The training clips.
-        experiment: Its experiment.
-
-    Returns:
-        Numbers of the clips that can be held out, and the logits of their windows [n_windows, n_classes].
-    """
-    folds = inner_folds(data, experiment.seed)
-    if not folds:
-        return np.zeros(0, np.int64), np.zeros((0, data.targets.shape[1]))
-    held, [raw] = out_of_fold(lambda part: solve(part, [fitted.model], experiment), data, folds)
-    scale, shift = calibrate(raw, held, multi_label=experiment.data.multi_label)
-    return np.sort(np.concatenate(folds)), raw * scale + shift
-
-
-def finite(values: dict[str, float]) -> dict[str, float]:
-    """The values that are finite, which JSON can hold."""
-    return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
 def _metrics(solution: Solution, data: HeadData, multi_label: bool) -> dict[str, float]:

@@ -2,70 +2,90 @@
 
 A pretrained encoder has seen far more recordings of a species than the user has, and its own score for it is often
 better than a head on a few clips; a head knows the user's site and the classes that the encoder does not. The logits of
-a known class are the weighted mean of both, after both are calibrated; the weight of the encoder is the one of WEIGHTS
-with the lowest cross-entropy of training clips that the head was not fitted to (a product of experts with weights,
-Hinton 2002, https://doi.org/10.1162/089976602760128018, in logarithms).
+a known class are the weighted mean of both, after both are calibrated (a product of experts with weights, Hinton 2002,
+https://doi.org/10.1162/089976602760128018, in logarithms). The weight is chosen with the settings of the head, on
+clips that the head was not fitted to (choosing.py).
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from birdnet_fs import schema
 from birdnet_fs.training.encoder_heads.data import HeadData
-from birdnet_fs.training.encoder_heads.fitting import FittedHead, finite, held_out_logits
-from birdnet_fs.training.encoder_heads.scoring import calibrate, held_out_score
+from birdnet_fs.training.encoder_heads.scoring import calibrate
 
 WEIGHTS = tuple(i / 10 for i in range(11))  # of the encoder's own scores
 DEFAULT_WEIGHT = 0.5  # where no clip can be held out
 
 
-def blend_own_scores(
-    fitted: FittedHead, data: HeadData, own: NDArray, places: Sequence[int], experiment: schema.Experiment
-) -> FittedHead:
-    """Blend the encoder's own scores into a head.
+@dataclasses.dataclass(frozen=True, eq=False)
+class OwnScores:
+    """Logits of the encoder for the windows of clips, and their calibration.
+
+    Attributes:
+        logits: float32 [n_windows, n_own].
+        places: The class of each of them as its place in the targets [n_own].
+        scale: Calibration, a factor.
+        shift: Calibration [n_own].
+    """
+
+    logits: NDArray
+    places: Sequence[int]
+    scale: float
+    shift: NDArray[np.float64]
+
+    def part(self, windows: NDArray[np.bool_]) -> "OwnScores":
+        """Those of some windows, given as a mask [n_windows]."""
+        return dataclasses.replace(self, logits=self.logits[windows])
+
+    def blended(self, logits: NDArray, weight: float) -> NDArray[np.float64]:
+        """Calibrated logits of a head with the own scores blended in.
+
+        Args:
+            logits: Of the same windows, by a head [n_windows, n_classes].
+            weight: Of the own scores, 0..1.
+
+        Returns:
+            Logits [n_windows, n_classes].
+        """
+        found, known = np.array(logits, np.float64), list(self.places)
+        found[:, known] = (1 - weight) * found[:, known] + weight * (self.logits * self.scale + self.shift)
+        return found
+
+    def in_weights(self, weights: Mapping[str, np.ndarray], weight: float) -> dict[str, np.ndarray]:
+        """Weights of a head whose layer "logits" reads embeddings and, behind them, the own scores.
+
+        Args:
+            weights: Of the calibrated head alone, by variable path; "logits/kernel" is [width, n_classes].
+            weight: Of the own scores, 0..1.
+
+        Returns:
+            Weights that give `blended` logits; the kernel is [width + n_own, n_classes].
+        """
+        found, known = dict(weights), list(self.places)
+        n_classes = len(found["logits/bias"])
+        share, shift = np.ones(n_classes), np.zeros(n_classes)
+        share[known], shift[known] = 1 - weight, weight * self.shift
+        behind = np.zeros((len(known), n_classes))
+        behind[np.arange(len(known)), known] = weight * self.scale
+        found["logits/kernel"] = np.concatenate([found["logits/kernel"] * share, behind]).astype(np.float32)
+        found["logits/bias"] = (found["logits/bias"] * share + shift).astype(np.float32)
+        return found
+
+
+def calibrated_own_scores(logits: NDArray, places: Sequence[int], data: HeadData, *, multi_label: bool) -> OwnScores:
+    """Own scores, calibrated on clips, to none of which the encoder is fitted here.
 
     Args:
-        fitted: The head, linear or mlp, fitted to `data`.
+        logits: float32 [n_windows, n_own], of the windows of `data`.
+        places: The class of each of them as its place in the targets [n_own].
         data: The training clips.
-        own: float32 [n_windows, n_own], logits of the encoder for the windows of `data`.
-        places: [n_own], the class of each of them as its place in the targets.
-        experiment: Uses `data.multi_label` and `seed`.
+        multi_label: Sigmoid for each class, else one softmax.
 
     Returns:
-        The head on embeddings and own scores: its layer "logits" reads both, the own scores last.
+        The own scores.
     """
-    multi_label, known = experiment.data.multi_label, list(places)
-    n_classes = data.targets.shape[1]
-    part = dataclasses.replace(data, targets=data.targets[:, known], augmented=None)
-    own_scale, own_shift = calibrate(own, part, multi_label=multi_label)
-    clips, head_logits = held_out_logits(fitted, data, experiment)
-    weight, rows = DEFAULT_WEIGHT, list[dict[str, Any]]()
-    if len(clips):
-        held = data.part(clips)
-        calibrated = own[np.isin(data.clip, clips)] * own_scale + own_shift
-        for candidate in WEIGHTS:
-            logits = head_logits.copy()
-            logits[:, known] = (1 - candidate) * logits[:, known] + candidate * calibrated
-            score = held_out_score(logits, held, multi_label=multi_label)
-            rows.append({"weight": candidate, **finite(dataclasses.asdict(score))})
-        weight = min(rows, key=lambda row: row["log_loss"])["weight"]
-    share = np.ones(n_classes)
-    share[known] = 1 - weight
-    shift = np.zeros(n_classes)
-    shift[known] = weight * own_shift
-    behind = np.zeros((len(known), n_classes))
-    behind[np.arange(len(known)), known] = weight * own_scale
-    weights = dict(fitted.weights)
-    kernel = np.concatenate([weights["logits/kernel"] * share, behind])
-    weights["logits/kernel"] = kernel.astype(np.float32)
-    weights["logits/bias"] = (weights["logits/bias"] * share + shift).astype(np.float32)
-    remark = (
-        f"The encoder's own scores of {len(known)} of {n_classes} classes count {weight:.0%} in the logits"
-        f"{', the best on grouped training folds' if rows else ' (nothing could be held out to choose this)'}."
-    )
-    choices = {**fitted.choices, "own_scores": {"weight": weight, "candidates": rows}}
-    return dataclasses.replace(fitted, weights=weights, choices=choices, remarks=[*fitted.remarks, remark])
+    part = dataclasses.replace(data, targets=data.targets[:, list(places)], augmented=None)
+    return OwnScores(logits, places, *calibrate(logits, part, multi_label=multi_label))

@@ -28,7 +28,7 @@ from birdnet_fs.runs.run import Run, save_run
 from birdnet_fs.training import prepare, pseudo_labels
 from birdnet_fs.training.encoder_heads import FittedHead, HeadData, fit_head
 from birdnet_fs.training.encoder_heads.data import Views
-from birdnet_fs.training.encoder_heads.own_scores import blend_own_scores
+from birdnet_fs.training.encoder_heads.own_scores import calibrated_own_scores
 from birdnet_fs.training.on_encoders.clip_views import encode_views
 from birdnet_fs.training.validation import validation_metrics
 
@@ -142,7 +142,8 @@ def _fitted(
     if experiment.model.encoder_head.own_scores == "blend":
         views = views and dataclasses.replace(views, features=views.features[:, :width])
         data = dataclasses.replace(whole, features=whole.features[:, :width], augmented=views)
-        return blend_own_scores(fit_head(data, experiment, classes), data, own, known, experiment)
+        blend = calibrated_own_scores(own, known, data, multi_label=experiment.data.multi_label)
+        return fit_head(data, experiment, classes, blend)
     views = views and dataclasses.replace(views, features=views.features[:, :width], own=views.features[:, width:])
     data = dataclasses.replace(whole, features=whole.features[:, :width], augmented=views, own=own)
     fitted = fit_head(data, experiment, classes)

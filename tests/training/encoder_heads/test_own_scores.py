@@ -14,7 +14,7 @@ from birdnet_fs.training.encoder_heads import HeadData, fit_head
 from birdnet_fs.training.encoder_heads.choosing import solve
 from birdnet_fs.training.encoder_heads.data import Views
 from birdnet_fs.training.encoder_heads.logistic import fit_logistic
-from birdnet_fs.training.encoder_heads.own_scores import blend_own_scores
+from birdnet_fs.training.encoder_heads.own_scores import calibrated_own_scores
 from birdnet_fs.training.encoder_heads.rows import training_rows
 from birdnet_fs.training.encoder_heads.scoring import calibrate
 
@@ -33,12 +33,15 @@ def clips(signal: float) -> tuple[HeadData, np.ndarray]:
     return HeadData(features, np.repeat(np.arange(N), 2), targets, [str(i) for i in range(N)]), own
 
 
+def with_own_scores(data: HeadData, own: np.ndarray):
+    return fit_head(data, EXPERIMENT, CLASSES, calibrated_own_scores(own, (0, 2), data, multi_label=True))
+
+
 @pytest.mark.parametrize(("signal", "noise", "low", "high"), [(0.0, 0.0, 0.8, 1.0), (3.0, 1.0, 0.0, 0.2)])
 def test_the_weight_follows_what_is_useful(signal, noise, low, high):
     data, own = clips(signal)
     own = (1 - noise) * own + noise * np.random.default_rng(1).normal(size=own.shape).astype(np.float32)
-    fitted = fit_head(data, EXPERIMENT, CLASSES)
-    blended = blend_own_scores(fitted, data, own, (0, 2), EXPERIMENT)
+    blended = with_own_scores(data, own)
     assert low <= blended.choices["own_scores"]["weight"] <= high
     assert len(blended.choices["own_scores"]["candidates"]) == 11 and "2 of 3 classes" in blended.remarks[-1]
 
@@ -46,7 +49,7 @@ def test_the_weight_follows_what_is_useful(signal, noise, low, high):
 def test_logits_are_the_weighted_mean_of_both():
     data, own = clips(1.0)
     fitted = fit_head(data, EXPERIMENT, CLASSES)
-    blended = blend_own_scores(fitted, data, own, (0, 2), EXPERIMENT)
+    blended = with_own_scores(data, own)
     weight = blended.choices["own_scores"]["weight"]
     assert 0 < weight < 1
     network = build_head_with_own_scores(blended.model, (WIDTH + 2,), 3, 2)
@@ -66,7 +69,7 @@ def test_logits_are_the_weighted_mean_of_both():
 def test_without_groups_to_hold_out_both_count_the_same():
     data, own = clips(1.0)
     one = dataclasses.replace(data, groups=["same"] * N)
-    blended = blend_own_scores(fit_head(one, EXPERIMENT, CLASSES), one, own, (0, 2), EXPERIMENT)
+    blended = with_own_scores(one, own)
     assert blended.choices["own_scores"] == {"weight": 0.5, "candidates": []}
 
 
