@@ -122,6 +122,7 @@ NAMED_AGAIN = 0.01  # of 600 queries: a score within float32 rounding of another
 # motifs
 JOIN_FLOAT64 = 1e-9  # what is promised: squared distances of order 1 to 50 in float64, sums in another order
 JOIN_FLOAT32 = 1e-4  # what is promised: by how much a neighbor found in float32 may be farther than the nearest
+SHAPE_FEATURES = 3e-5  # unit frames of logarithms of float32 powers, against librosa's FFT (seen: 3e-6)
 
 # aviary
 SONG_IN_BAND = 0.98  # notes are short: their edges spread a little power outside the pitch

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
-
 from birdnet_fs.audio.read import AudioError, read_audio
 from birdnet_fs.core.errors import UserError, shown
 from birdnet_fs.core.files import write_json
@@ -20,8 +18,7 @@ from birdnet_fs.core.progress import say, track
 from birdnet_fs.core.random_streams import Stream, generator
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.ledger import Ledger, LedgerRow
-from birdnet_fs.motifs.features import FeatureSettings, FrameFeatures, frame_levels, open_features
-from birdnet_fs.motifs.matrix_profile import MatrixProfile, self_join
+from birdnet_fs.motifs.features import open_features
 from birdnet_fs.motifs.mined_folder import (
     FORMAT,
     METADATA,
@@ -31,25 +28,9 @@ from birdnet_fs.motifs.mined_folder import (
     read_settings,
     write_recording,
 )
-from birdnet_fs.motifs.mining import discord, motif
+from birdnet_fs.motifs.mining import MiningSettings, discord, mine, motif
 
 LEDGER = "ledger.csv"
-SILENT = 1e-9  # level of a frame that 24 bits can no longer represent
-
-
-@dataclass(frozen=True)
-class MiningSettings:
-    """How recordings are mined.
-
-    Attributes:
-        features: Which features.
-        window: Frames of a window, 2 or more. Default: 50, 5 s at 10 frames a second.
-        louder_half: Whether only the louder half of the windows of a recording is compared. Default: False.
-    """
-
-    features: FeatureSettings
-    window: int = 50
-    louder_half: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +76,8 @@ def extract_motifs(
         raise UserError(f"--mp-window must be 2 frames or more. Received: {settings.window}")
     if workers < 1 or sample_k < 0:
         raise UserError(f"--workers must be 1 or more, --sample-k 0 or more. Received: {workers}, {sample_k}")
+    if not 0 <= settings.max_distance <= 1:
+        raise UserError(f"--max-distance must be in 0..1. Received: {settings.max_distance}")
     features = open_features(settings.features, threads=1)
     paths = _sampled(list(recordings), sample_k, seed)
     with folder_lock(output):
@@ -117,36 +100,6 @@ def extract_motifs(
     return ledger
 
 
-def mine(waveform: np.ndarray, features: FrameFeatures, settings: MiningSettings) -> tuple[MatrixProfile, int, str]:
-    """Matrix profile of a waveform. Windows that are digital silence throughout are not compared.
-
-    Args:
-        waveform: float32 [n_samples], at the rate of the features.
-        features: The features.
-        settings: Window, and which windows are compared.
-
-    Returns:
-        The profile, the number of frames, and a reason when no window has a neighbor, "" otherwise. A UserError of
-        `self_join` is passed on.
-    """
-    x = features.compute(waveform)
-    window, seconds = settings.window, settings.window / features.frames_per_s
-    n_windows = len(x) - window + 1
-    if n_windows < 1 or len(waveform) < seconds * features.sample_rate_hz:
-        empty = MatrixProfile(np.zeros(0), np.zeros(0, np.int64), window)
-        return empty, len(x), f"it is shorter than a window of {seconds:g} s, so that it has no motif."
-    levels = np.convolve(frame_levels(waveform, features.hop, len(x)), np.ones(window), "valid")
-    active = levels > window * SILENT
-    if not active.any():
-        nothing = MatrixProfile(np.full(n_windows, np.inf), np.full(n_windows, -1), window)
-        return nothing, len(x), "it is silent, so that it has no motif."
-    if settings.louder_half:
-        active &= levels >= np.median(levels[active])
-    profile = self_join(x, window, active=active)
-    found = (profile.neighbors >= 0).any()
-    return profile, len(x), "" if found else f"it has no two windows of {seconds:g} s that can be compared."
-
-
 def _mine_recording(task: _Task) -> tuple[Path, LedgerRow]:
     """Mine one recording and write its folder."""
     features, settings = open_features(task.settings.features, threads=1), task.settings
@@ -154,16 +107,16 @@ def _mine_recording(task: _Task) -> tuple[Path, LedgerRow]:
     try:
         content = _content(task.path)
         audio = read_audio(task.path, sample_rate_hz=features.sample_rate_hz)
-        profile, n_frames, reason = mine(audio.waveform, features, settings)
+        mined = mine(audio.waveform, features, settings)
     except AudioError as error:
         return task.path, LedgerRow(name, "quarantined", error.reason)
     except UserError as error:
         return task.path, LedgerRow(name, "quarantined", str(error))
     except (OSError, MemoryError) as error:
         return task.path, LedgerRow(name, "quarantined", f"it cannot be read ({error}).")
-    status = "quarantined" if reason else audio.status
-    row = LedgerRow(name, status, reason or audio.reason, audio.flags, audio.duration_s)
-    pairs = (motif(profile), discord(profile))
+    status = "quarantined" if mined.reason else audio.status
+    row = LedgerRow(name, status, mined.reason or audio.reason, audio.flags, audio.duration_s)
+    pairs = (None if mined.reason else motif(mined.profile), discord(mined.profile))
     frames = [frame for pair in pairs for frame in ((None, None) if pair is None else (pair.first, pair.second))]
     places = dict(zip(PLACES, frames, strict=True))
     rate = features.frames_per_s
@@ -174,17 +127,19 @@ def _mine_recording(task: _Task) -> tuple[Path, LedgerRow]:
         "cens_sample_rate": int(rate) if rate == int(rate) else rate,
         "matrix_profile_window": settings.window,
         "sample_rate": features.sample_rate_hz,
-        "duration_cens": n_frames,
+        "duration_cens": mined.n_frames,
         "duration_samples": len(audio.waveform),
         "duration_seconds": len(audio.waveform) / features.sample_rate_hz,
         **places,
         **{f"{key}_s": None if frame is None else frame / rate for key, frame in places.items()},
+        "mean_distance": mined.mean_distance,
+        "max_distance": settings.max_distance,
         "status": row.status,
         "reason": row.reason,
         "flags": list(row.flags),
         "content": content,
     }
-    write_recording(task.folder, profile, metadata)
+    write_recording(task.folder, mined.profile, metadata)
     return task.path, row
 
 

@@ -3,7 +3,11 @@
 CENS (Mueller, Kurth, Clausen 2005, "Audio matching via chroma-based statistical features", ISMIR) as librosa computes
 it: energies of the twelve semitones, quantized and smoothed over 41 frames, which are 4.1 s at 10 frames a second. It
 describes phrases; what is shorter than the smoothing, such as a syllable, cannot be found with it, and more frames a
-second only shorten the smoothing in proportion. `chroma` and `logmel` are not smoothed.
+second only shorten the smoothing in proportion. `chroma`, `logmel` and `shape` are not smoothed.
+
+`shape` is the shape of the spectrum: log(1 + power / median power of the recording) of 80 mel bands, every frame scaled
+to length 1. Loud and soft repetitions of a sound are equal in it, and frames of noise resemble no other frame, while in
+log-mel features all frames at the floor are equal.
 """
 
 import functools
@@ -17,7 +21,7 @@ from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.frontend.in_numpy import log_mel
 
-FEATURES = ("cens", "chroma", "logmel", "embedding")
+FEATURES = ("cens", "chroma", "logmel", "shape", "embedding")
 SAMPLE_RATE_HZ = 32_000  # of all but embeddings, whose encoder has its own
 CENS_STEP = 64  # a hop of the constant-Q transform is a multiple of it: it halves the rate for each of six octaves
 BATCH = 32  # windows per call of an encoder
@@ -31,6 +35,15 @@ LOG_MEL = schema.FrontEnd(
     ref="max",
     top_db=50.0,  # what is further below the loudest band of the recording is background
     normalize="z_score",
+)
+SHAPE = schema.FrontEnd(
+    sample_rate_hz=SAMPLE_RATE_HZ,
+    n_fft=4096,  # 128 ms
+    win_length=4096,
+    n_mels=80,
+    fmin_hz=500.0,
+    fmax_hz=10_000.0,
+    compression="none",
 )
 
 
@@ -104,16 +117,28 @@ def open_features(settings: FeatureSettings, *, threads: int = 0) -> FrameFeatur
     highest = SAMPLE_RATE_HZ / CENS_STEP
     if not 0.1 <= settings.frames_per_s <= highest:
         raise UserError(f"--cens-sr must be in 0.1..{highest:g} frames a second. Received: {settings.frames_per_s}")
-    if name == "logmel":
+    if name in ("logmel", "shape"):
         hop = round(SAMPLE_RATE_HZ / settings.frames_per_s)
-        spec = replace(LOG_MEL, hop_length=hop)
-        return FrameFeatures(settings, SAMPLE_RATE_HZ, hop, "", lambda waveform: log_mel(waveform, spec)[0])
+        spec = replace(LOG_MEL if name == "logmel" else SHAPE, hop_length=hop)
+        compute = _log_mel if name == "logmel" else _shape
+        return FrameFeatures(settings, SAMPLE_RATE_HZ, hop, "", functools.partial(compute, spec=spec))
     _librosa_chroma(name)
     if name == "cens":
         hop = int(SAMPLE_RATE_HZ // (settings.frames_per_s * CENS_STEP)) * CENS_STEP
     else:
         hop = round(SAMPLE_RATE_HZ / settings.frames_per_s)
     return FrameFeatures(settings, SAMPLE_RATE_HZ, hop, "", functools.partial(_chroma, name=name, hop=hop))
+
+
+def _log_mel(waveform: np.ndarray, spec: schema.FrontEnd) -> NDArray[np.float32]:
+    return log_mel(waveform, spec)[0]
+
+
+def _shape(waveform: np.ndarray, spec: schema.FrontEnd) -> NDArray[np.float32]:
+    power = log_mel(waveform, spec)[0]
+    features = np.log1p(power / max(float(np.median(power)), 1e-12))
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.maximum(lengths, 1e-6), np.float32)
 
 
 def _librosa_chroma(name: str) -> Callable[..., np.ndarray]:
@@ -132,7 +157,7 @@ def _librosa_chroma(name: str) -> Callable[..., np.ndarray]:
         from librosa.feature import chroma_cens, chroma_stft
     except ImportError:
         raise UserError(
-            f'--feature {name} needs librosa; install it with: pip install "birdnet_fs[motifs]", or choose logmel.'
+            f'--feature {name} needs librosa; install it with: pip install "birdnet_fs[motifs]", or choose shape.'
         ) from None
     found: Callable[..., np.ndarray] = chroma_cens if name == "cens" else chroma_stft
     return found

@@ -117,6 +117,25 @@ def ab_join(a: np.ndarray, b: np.ndarray, window: int, *, precision: Precision =
     return _profile(first, second, best, index, window)
 
 
+def mean_distance(features: np.ndarray, window: int, active: np.ndarray | None = None) -> float:
+    """Mean squared distance between two windows of a sequence, overlapping or not: what chance gives.
+
+    Args:
+        features: [n_frames, width], finite.
+        window: Frames of a window, 1 to n_frames.
+        active: bool [n_frames - window + 1], windows that count, at least one. Default: None, all.
+
+    Returns:
+        0 or more, from moments and not from pairs: twice the variance of the windows.
+    """
+    x = _checked(features, "features")
+    x = x - x.mean(axis=0, keepdims=True)
+    n = len(x) - window + 1
+    weights = np.ones(n) / n if active is None else active / np.count_nonzero(active)
+    of_mean = sum(float(np.square(weights @ x[k : k + n]).sum()) for k in range(window))
+    return max(0.0, 2 * (float(weights @ _squares(x, window)) - of_mean))
+
+
 def _checked(features: np.ndarray, name: str) -> NDArray[np.float64]:
     x = np.asarray(features)
     if x.ndim != 2 or not x.shape[1] or x.dtype.kind not in "fiu":

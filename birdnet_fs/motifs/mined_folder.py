@@ -4,6 +4,7 @@ mp.npy holds the squared distance of every window to its nearest neighbor (float
 pi.npy the first frame of that neighbor (int64 [n_windows], -1 without one). In metadata.json `motif_0` and `motif_1`
 are the pair of windows that are closest to each other, `discord_0` the window that is farthest from its neighbor and
 `discord_1` this neighbor: frames, which are indices into mp.npy, or null; `motif_0_s` etc. are the same in seconds.
+A squared distance divided by `mean_distance` is a share of what two windows of the recording differ by on average.
 """
 
 import os
@@ -36,6 +37,8 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "duration_cens": int,
     "duration_samples": int,
     "duration_seconds": (int, float),
+    "mean_distance": (int, float),
+    "max_distance": (int, float),
     **dict.fromkeys(PLACES, (int, type(None))),
 }
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from birdnet_fs.motifs.extraction import MiningSettings, extract_motifs
+from birdnet_fs.motifs.extraction import extract_motifs
 from birdnet_fs.motifs.features import FeatureSettings
+from birdnet_fs.motifs.mining import MiningSettings
 
 RATE_HZ = 32_000
 SECONDS, FIRST_S, SECOND_S, PHRASE_S = 4.0, 0.7, 2.6, 0.8

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import mined_recordings
@@ -11,9 +13,9 @@ from mined_recordings import SETTINGS
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.motifs import extraction
-from birdnet_fs.motifs.extraction import MiningSettings, extract_motifs, mine
-from birdnet_fs.motifs.features import FeatureSettings, open_features
+from birdnet_fs.motifs.extraction import extract_motifs
 from birdnet_fs.motifs.mined_folder import mined_recordings as read_all
+from birdnet_fs.motifs.mining import MiningSettings
 
 
 @pytest.fixture
@@ -91,6 +93,21 @@ def test_an_interrupt_keeps_what_was_mined(place: Path, monkeypatch: pytest.Monk
     assert (place / "out" / "ledger.csv").read_text().count("\n") == 3
 
 
+def test_a_pair_that_is_too_far_apart_is_no_motif(place: Path) -> None:
+    close = extract(place)
+    (place / "out").rename(place / "first")
+    rows = extract(place, replace(SETTINGS, max_distance=0.01))
+    assert close["owl/0.wav"] == ("ok", "")
+    assert rows["owl/0.wav"][0] == "quarantined"
+    assert re.fullmatch(
+        r"its closest windows are 0\.\d\d of the mean distance apart, above 0\.01\.", rows["owl/0.wav"][1]
+    )
+    metadata = next(iter(read_all(place / "out"))).metadata
+    assert metadata["motif_0"] is metadata["motif_1_s"] is None and metadata["discord_0"] is not None
+    with pytest.raises(UserError, match=r"--max-distance must be in 0\.\.1\. Received: 2"):
+        extract(place, replace(SETTINGS, max_distance=2))
+
+
 def test_a_sample_is_drawn_by_the_seed(place: Path) -> None:
     few = extract(place, sample_k=3, seed=4)
     assert len(few) == 3
@@ -110,16 +127,6 @@ def test_wrong_numbers_and_folders_are_refused(place: Path) -> None:
     (place / "out" / "mine.txt").touch()
     with pytest.raises(UserError, match="holds other files"):
         extract(place)
-
-
-def test_only_the_louder_half_is_compared() -> None:
-    features = open_features(FeatureSettings("logmel", 50.0))
-    waveform = mined_recordings.recording(0)
-    waveform[64_000:] *= 1e-3
-    profile, n_frames, reason = mine(waveform, features, MiningSettings(features.settings, 20, louder_half=True))
-    assert n_frames == 201 and not reason
-    with_neighbor = np.flatnonzero(profile.neighbors >= 0)
-    assert 60 < len(with_neighbor) < 100 and with_neighbor.max() <= 100 and profile.neighbors.max() <= 100
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import tolerances
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.motifs import matrix_profile
-from birdnet_fs.motifs.matrix_profile import COLUMNS, ROWS, ab_join, self_join
+from birdnet_fs.motifs.matrix_profile import COLUMNS, ROWS, ab_join, mean_distance, self_join
 
 EXACT, SINGLE = tolerances.JOIN_FLOAT64, tolerances.JOIN_FLOAT32
 
@@ -79,6 +79,15 @@ def test_windows_that_are_not_active_are_not_compared(precision: str) -> None:
     assert (none.neighbors == -1).all() and np.isinf(none.distances).all()
     with pytest.raises(UserError, match="active must have a value for each of 386 windows"):
         self_join(x, window, active=active[1:])
+
+
+def test_mean_distance_is_the_mean_over_all_pairs() -> None:
+    x = sequence(60)
+    active = np.arange(51) % 3 > 0
+    pairs = brute_force(x, x, 10)
+    np.testing.assert_allclose(mean_distance(x, 10), pairs.mean(), rtol=0, atol=EXACT)
+    np.testing.assert_allclose(mean_distance(x, 10, active), pairs[active][:, active].mean(), rtol=0, atol=EXACT)
+    assert mean_distance(np.ones((20, 3)), 5) == 0
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3])

@@ -1,11 +1,13 @@
 """Motifs and discords of sequences in which they were placed."""
 
+import mined_recordings
 import numpy as np
 import pytest
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.motifs.features import FeatureSettings, open_features
 from birdnet_fs.motifs.matrix_profile import MatrixProfile, self_join
-from birdnet_fs.motifs.mining import Pair, discord, motif, motif_group, top_motifs
+from birdnet_fs.motifs.mining import MiningSettings, Pair, discord, mine, motif, motif_group, top_motifs
 
 WINDOW = 12
 
@@ -63,3 +65,14 @@ def test_numbers_out_of_range_are_refused(placed: np.ndarray) -> None:
         top_motifs(self_join(placed, WINDOW), 0)
     with pytest.raises(UserError, match=r"radius must be 0 or more. Received: -1"):
         motif_group(placed, Pair(0, 50, 1.0), WINDOW, radius=-1)
+
+
+def test_only_the_louder_half_is_compared() -> None:
+    features = open_features(FeatureSettings("logmel", 50.0))
+    waveform = mined_recordings.recording(0)
+    waveform[64_000:] *= 1e-3
+    mined = mine(waveform, features, MiningSettings(features.settings, 20, louder_half=True))
+    profile = mined.profile
+    assert mined.n_frames == 201 and not mined.reason
+    with_neighbor = np.flatnonzero(profile.neighbors >= 0)
+    assert 60 < len(with_neighbor) < 100 and with_neighbor.max() <= 100 and profile.neighbors.max() <= 100

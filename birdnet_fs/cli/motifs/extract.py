@@ -25,9 +25,9 @@ def extract(
     feature: Annotated[
         str,
         typer.Option(
-            help="cens (chroma smoothed over 41 frames, 4.1 s at 10 a second: phrases, not syllables), chroma, logmel "
-            "(both for syllables, at 50 frames a second) or embedding (of windows that begin at every frame; "
-            "--encoder)."
+            help="cens (chroma smoothed over 41 frames, 4.1 s at 10 a second: phrases, not syllables); shape (of the "
+            "spectrum), chroma or logmel (for syllables, with --cens-sr 50); embedding (of the windows that begin at "
+            "every frame, with --encoder)."
         ),
     ] = "cens",
     encoder: Annotated[
@@ -40,6 +40,13 @@ def extract(
             "--louder-half/--no-louder-half", help="Compare only the louder half of the windows of a recording."
         ),
     ] = False,
+    max_distance: Annotated[
+        float,
+        typer.Option(
+            help="Largest distance of a motif, as a share of the mean one between windows of its recording; a "
+            "recording whose closest windows are farther apart has none. 0 = no limit; 0.3 suits shape."
+        ),
+    ] = 0.0,
     sample_k: Annotated[
         int, typer.Option("--sample-k", help="Mine this number of recordings, drawn at random; 0 = all.")
     ] = 0,
@@ -58,8 +65,9 @@ def extract(
     from birdnet_fs.analysis.inputs import find_recordings, table_stems
     from birdnet_fs.core.files import check_output
     from birdnet_fs.core.progress import say
-    from birdnet_fs.motifs.extraction import MiningSettings, extract_motifs
+    from birdnet_fs.motifs.extraction import extract_motifs
     from birdnet_fs.motifs.features import FeatureSettings
+    from birdnet_fs.motifs.mining import MiningSettings
 
     check_output(output)
     root, recordings, refused = find_recordings(inputs)
@@ -70,7 +78,7 @@ def extract(
         places,
         root,
         output,
-        MiningSettings(features, mp_window, louder_half),
+        MiningSettings(features, mp_window, louder_half, max_distance),
         refused=refused,
         sample_k=sample_k,
         seed=seed,
