@@ -190,10 +190,11 @@ def _score(batch: _Batch, recording: Path, progress: "Progress") -> tuple[Record
     stream = audio.stream_audio(recording, sample_rate_hz=rate)
     found: list[WindowDetection] = []
     windows: list[Window] = []
-    gating = Gating(batch.gate, recording, options.rule) if batch.gate else None
+    gating = Gating(batch.gate, recording, options.rule, batch.batch_size) if batch.gate else None
     for group in batched(options.rule.stream(stream), batch.batch_size):
         waveforms = np.stack([waveform for _, waveform in group])
-        numbers = np.arange(len(group)) if gating is None else np.flatnonzero(gating.passes(waveforms))
+        passed = np.ones(len(group), bool) if gating is None else gating.passes([window for window, _ in group])
+        numbers = np.flatnonzero(passed)
         if len(numbers):
             picked = pick_detections(
                 engine.probabilities(waveforms[numbers], batch_size=batch.batch_size),

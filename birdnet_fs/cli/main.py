@@ -28,6 +28,7 @@ from birdnet_fs.cli.init import init
 from birdnet_fs.cli.manifest import manifest
 from birdnet_fs.cli.models import models
 from birdnet_fs.cli.motifs import motifs
+from birdnet_fs.cli.nocall import nocall
 from birdnet_fs.cli.pseudo_label import pseudo_label
 from birdnet_fs.cli.quantize import quantize
 from birdnet_fs.cli.quickstart import quickstart
@@ -70,7 +71,7 @@ app = group(
         export,
         bench,
     ),
-    groups=(motifs,),
+    groups=(motifs, nocall),
 )
 
 

@@ -13,9 +13,9 @@ from birdnet_fs.analysis.analyze import analyze
 class LevelGate:
     """Passes windows that are louder than a threshold, at a sample rate of its own."""
 
-    def __init__(self, sample_rate_hz=8_000, threshold=0.1, identity="gate 1"):
+    def __init__(self, sample_rate_hz=8_000, threshold=0.1, identity="gate 1", window_s=1.0):
         self.sample_rate_hz, self.threshold, self.identity = sample_rate_hz, threshold, identity
-        self.lengths = []
+        self.lengths, self.window_s = [], window_s
 
     def probabilities(self, waveforms):
         self.lengths.append(waveforms.shape[1])
@@ -31,6 +31,17 @@ def tones(path, levels):
 def starts(folder):
     with open(folder / "a.BirdNET.results.csv", encoding="utf-8", newline="") as file:
         return [float(row["Start (s)"]) for row in csv.DictReader(file)]
+
+
+def test_shorter_windows_pass_with_a_longer_one_of_the_gate_that_ends_with_the_recording(tmp_path):
+    levels = [0.3, 0.3, 0.3, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.3, 0.3, 0.3]
+    tones(tmp_path / "a.wav", levels)
+    gate = LevelGate(threshold=0.25, window_s=3.0)
+    options = {"min_confidence": 0.0, "top_n": 1, "batch_size": 2}
+    analyze(LevelModel().engine, [tmp_path / "a.wav"], tmp_path / "out", gate=gate, **options)
+    # windows of the gate begin at 0, 1.5, 3, ... 7.5 and, unpadded, at 9 s; those at 0 and 9 are loud
+    assert starts(tmp_path / "out") == [0.0, 1.0, 2.0, 9.0, 10.0, 11.0]
+    assert set(gate.lengths) == {3 * RATE}
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000])

@@ -123,7 +123,8 @@ def fit_soundscape(data: Data, fit: NoCallFit, output: Path, *, overwrite: bool 
             "test_no_call_ap": found.test_ap,
         },
     }
-    write_model(output, found.head, fit.head, features, found.threshold, about)
+    window_s = float(np.median([row.duration_s for row in embedded.ledger.rows if row.status != "quarantined"]))
+    write_model(output, found.head, fit.head, features, window_s=window_s, threshold=found.threshold, about=about)
     embedded.ledger.write(output.with_suffix(".ledger.csv"))
     return found
 

@@ -56,7 +56,7 @@ class FittedHead:
         stop = "Early stopping, best" if self.stopped_early else "Did not meet early stopping. Best"
         several = f"cv_agg's auc: {self.auc:g} + {self.auc_std:g}"
         shown = several if self.fold_aucs else f"valid_0's auc: {self.auc:g}"
-        step = f"[{self.best_step}]\t{shown}"
+        step = f"[{self.best_step}]    {shown}"
         return (
             f"{stop} iteration is:",
             step,

@@ -27,6 +27,11 @@ class Gate(Protocol):
         ...
 
     @property
+    def window_s(self) -> float:
+        """Length in seconds of the windows it was fitted with."""
+        ...
+
+    @property
     def threshold(self) -> float:
         """Lowest probability of a call with which a window passes, 0..1."""
         ...
@@ -57,6 +62,11 @@ class ClassifierGate:
     def sample_rate_hz(self) -> int:
         """Samples per second of the waveforms."""
         return self.engine.sample_rate_hz
+
+    @property
+    def window_s(self) -> float:
+        """Length of a window in seconds."""
+        return self.engine.segment_s
 
     @property
     def identity(self) -> str:

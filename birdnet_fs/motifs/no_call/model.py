@@ -20,6 +20,7 @@ from birdnet_fs.motifs.no_call.heads import Head, read_head, write_head
 
 SUFFIX = ".metadata.json"
 FORMAT = 1
+MAX_WINDOW_S = 3600  # length of the windows that a model is fitted to
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +30,14 @@ class NoCallModel:
     Attributes:
         features: The embedding.
         head: The head.
+        window_s: Length in seconds of the windows that the head was fitted to.
         threshold: Lowest probability of a window that is taken to hold a call, 0..1.
         identity: Text that changes when a probability does.
     """
 
     features: WindowFeatures
     head: Head
+    window_s: float
     threshold: float
     identity: str
 
@@ -58,7 +61,14 @@ def metadata_path(output: Path) -> Path:
 
 
 def write_model(
-    output: Path, head: Head, kind: str, features: WindowFeatures, threshold: float, about: Mapping[str, Any]
+    output: Path,
+    head: Head,
+    kind: str,
+    features: WindowFeatures,
+    *,
+    window_s: float,
+    threshold: float,
+    about: Mapping[str, Any],
 ) -> None:
     """Write a head and its description.
 
@@ -67,13 +77,16 @@ def write_model(
         head: The head.
         kind: "gbm", "logistic" or "mlp".
         features: The embedding.
+        window_s: Length in seconds of the windows that the head was fitted to.
         threshold: Lowest probability of a window that is taken to hold a call.
         about: Further entries, as JSON.
     """
     write_head(output, head)
     embedding = embedding_reference(features)
     stored = {"format": FORMAT, "birdnet_fs": __version__, "head": kind, "sha256": sha256(output)}
-    write_json(metadata_path(output), {**stored, "threshold": threshold, "embedding": embedding, **about})
+    write_json(
+        metadata_path(output), {**stored, "window_s": window_s, "threshold": threshold, "embedding": embedding, **about}
+    )
 
 
 def open_model(path: Path | str, *, embedding: Path | str = "", threads: int = 0) -> NoCallModel:
@@ -96,9 +109,12 @@ def open_model(path: Path | str, *, embedding: Path | str = "", threads: int = 0
     stored = read_json(file, again)
     if not isinstance(stored, dict) or type(stored.get("format")) is not int or stored["format"] > FORMAT:
         raise UserError(f"{escaped(file)} does not describe a no-call model of this version of birdnet_fs; {again}.")
-    threshold = stored.get("threshold")
-    if not isinstance(threshold, float | int) or not 0 <= threshold <= 1:
-        raise UserError(f"{escaped(file)}: 'threshold' must be a number in 0..1; {again}.")
+    numbers = {}
+    for key, largest in (("threshold", 1), ("window_s", MAX_WINDOW_S)):
+        value = stored.get(key)
+        if not isinstance(value, float | int) or not 0 <= value <= largest:
+            raise UserError(f"{escaped(file)}: {key!r} must be a number in 0..{largest}; {again}.")
+        numbers[key] = float(value)
     head = read_head(path, stored.get("head"))
     digest = sha256(path)
     if digest != stored.get("sha256"):
@@ -108,4 +124,4 @@ def open_model(path: Path | str, *, embedding: Path | str = "", threads: int = 0
         given = width_of(features)
         raise UserError(f"{escaped(path)} reads vectors of {head.width} values, its embedding gives {given}; {again}.")
     identity = hashlib.sha256(f"{digest} {features.identity}".encode()).hexdigest()
-    return NoCallModel(features, head, float(threshold), identity)
+    return NoCallModel(features, head, numbers["window_s"], numbers["threshold"], identity)

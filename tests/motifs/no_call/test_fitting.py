@@ -35,7 +35,7 @@ def test_single_division_stops_where_lightgbm_does():
     assert found.test_ap == pytest.approx(average_precision_score(~Y[test], -own))
     assert found.lines == (
         "Early stopping, best iteration is:",
-        f"[{found.best_step}]\tvalid_0's auc: {booster.best_score['valid_0']['auc']:g}",
+        f"[{found.best_step}]    valid_0's auc: {booster.best_score['valid_0']['auc']:g}",
         f"best number of iterations: {found.best_step}",
         f"test score: {found.test_auc}",
     )
@@ -57,7 +57,7 @@ def test_folds_stop_at_the_best_mean_of_lightgbms_own_scores():
     after = means[found.best_step : found.best_step + 5]
     assert before.max(initial=0) < means[found.best_step - 1] >= after.max()
     own = [scores[found.best_step - 1] for scores in history]
-    assert found.lines[1] == f"[{found.best_step}]\tcv_agg's auc: {np.mean(own):g} + {np.std(own):g}"
+    assert found.lines[1] == f"[{found.best_step}]    cv_agg's auc: {np.mean(own):g} + {np.std(own):g}"
     np.testing.assert_allclose(found.fold_aucs, own, rtol=1e-9)
 
 

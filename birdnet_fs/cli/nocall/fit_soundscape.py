@@ -1,0 +1,106 @@
+"""`birdnet-fs nocall fit-soundscape` and `fit-soundscape-cv`: fit a no-call model to labeled soundscapes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Annotated
+
+import typer
+
+from birdnet_fs.core.progress import say
+from birdnet_fs.core.text import escaped
+
+ROOT = Path("data/raw/birdclef-2021")
+Output = Annotated[
+    Path,
+    typer.Argument(help="File of the model, as lgb.txt; lgb.metadata.json and lgb.ledger.csv are written beside it."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings for reading the labels, as data.where=set=birds10."),
+]
+Root = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of BirdCLEF-2021 (train_soundscape_labels.csv, train_soundscapes), or of any labeled windows."
+    ),
+]
+Embedding = Annotated[
+    str,
+    typer.Option(
+        help="Run folder, exported file with embeddings, foreign .tflite or .onnx encoder, or logmel (statistics of a "
+        "log-mel spectrogram)."
+    ),
+]
+Dim = Annotated[int, typer.Option(help="Width that the embedding must have; 0 = any.")]
+Table = Annotated[str, typer.Option(help="Table of labels in the folder; empty = it is found.")]
+HeadKind = Annotated[str, typer.Option(help="gbm (LightGBM), logistic, or mlp (a small network).")]
+Split = Annotated[
+    str, typer.Option(help="recordings, or rows as in the competition notes: a recording is then on both sides.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of the splits.")]
+Threads = Annotated[int, typer.Option(help="CPU threads of the embedding; 0 = default of the runtime.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing model.")]
+
+
+def fit_soundscape(
+    output: Output,
+    settings: Settings = None,
+    birdclef_root: Root = ROOT,
+    embedding_checkpoint: Embedding = "logmel",
+    dim: Dim = 0,
+    table: Table = "train_soundscape_labels.csv",
+    head: HeadKind = "gbm",
+    split: Split = "recordings",
+    seed: Seed = 0,
+    threads: Threads = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit a no-call model on 85 % of labeled windows, with early stopping on 7.5 % and a test on 7.5 %."""
+    options = (embedding_checkpoint, dim, head, split, False, seed, threads)
+    _fit(output, settings or (), birdclef_root, table, options, overwrite)
+
+
+def fit_soundscape_cv(
+    output: Output,
+    settings: Settings = None,
+    birdclef_root: Root = ROOT,
+    embedding_checkpoint: Embedding = "logmel",
+    dim: Dim = 0,
+    table: Table = "train_soundscape_labels.csv",
+    head: HeadKind = "gbm",
+    split: Split = "recordings",
+    seed: Seed = 0,
+    threads: Threads = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit a no-call model with 5-fold cross-validation and early stopping on 90 % of labeled windows; test on 10 %."""
+    options = (embedding_checkpoint, dim, head, split, True, seed, threads)
+    _fit(output, settings or (), birdclef_root, table, options, overwrite)
+
+
+def _fit(
+    output: Path,
+    settings: Sequence[str],
+    root: Path,
+    table: str,
+    options: tuple[str, int, str, str, bool, int, int],
+    overwrite: bool,
+) -> None:
+    from birdnet_fs.cli.checks import check_data_settings, check_file_output, check_numbers
+    from birdnet_fs.core.settings import override
+    from birdnet_fs.motifs.no_call.fit_soundscape import NoCallFit, fit_soundscape, soundscape_data
+    from birdnet_fs.motifs.no_call.model import metadata_path
+    from birdnet_fs.schema import Experiment
+
+    check_file_output(output)
+    check_data_settings(settings)
+    fit = NoCallFit(*options)  # type: ignore[arg-type]
+    check_numbers(dim=(fit.dim, 0, 2**20), seed=(fit.seed, 0, 2**64 - 1), threads=(fit.threads, 0, 1024))
+    data = override(Experiment(data=soundscape_data(root, table)), settings).data
+    found = fit_soundscape(data, fit, output, overwrite=overwrite)
+    for line in found.lines:
+        print(line)
+    folds = f"{fmean(found.fold_aps):.3f} + {pstdev(found.fold_aps):.3f}, of the test " if found.fold_aps else ""
+    say(f"no-call AP {folds}{found.test_ap:.3f}; threshold {found.threshold:.3f} keeps 95 % of calls")
+    print(f"{escaped(output)}\n{escaped(metadata_path(output))}")
