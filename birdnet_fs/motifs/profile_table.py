@@ -99,6 +99,32 @@ def read_parquet(path: Path | str, wanted: Sequence[str], optional: Sequence[str
     Raises:
         UserError: pyarrow is missing, the file is missing, is no Parquet file, or lacks a column that is wanted.
     """
+    present = parquet_columns(path)
+    import pyarrow
+    from pyarrow import parquet
+
+    missing = [name for name in wanted if name not in present]
+    if missing:
+        raise UserError(f"{escaped(path)} must have the columns {', '.join(wanted)}. Received: none named {missing[0]}")
+    names = [*wanted, *(name for name in optional if name in present)]
+    try:
+        return dict(parquet.read_table(path, columns=names).to_pydict())
+    except pyarrow.ArrowException as error:
+        raise _damaged(path, error) from None
+
+
+def parquet_columns(path: Path | str) -> list[str]:
+    """Names of the columns of a Parquet file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The names, in order.
+
+    Raises:
+        UserError: pyarrow is missing, the file is missing, or it is no Parquet file.
+    """
     need_pyarrow()
     import pyarrow
     from pyarrow import parquet
@@ -106,17 +132,14 @@ def read_parquet(path: Path | str, wanted: Sequence[str], optional: Sequence[str
     if not Path(path).is_file():
         raise UserError(f"A Parquet file was expected at {escaped(path)}; there is no such file.")
     try:
-        present = parquet.read_schema(path).names
-        missing = [name for name in wanted if name not in present]
-        if missing:
-            raise UserError(
-                f"{escaped(path)} must have the columns {', '.join(wanted)}. Received: none named {missing[0]}"
-            )
-        names = [*wanted, *(name for name in optional if name in present)]
-        return dict(parquet.read_table(path, columns=names).to_pydict())
+        return list(parquet.read_schema(path).names)
     except pyarrow.ArrowException as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:120]
-        raise UserError(f"{escaped(path)} cannot be read as a Parquet file ({reason}); write it again.") from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path | str, error: Exception) -> UserError:
+    reason = (str(error).strip().splitlines() or [""])[0][:120]
+    return UserError(f"{escaped(path)} cannot be read as a Parquet file ({reason}); write it again.")
 
 
 def need_pyarrow() -> None:

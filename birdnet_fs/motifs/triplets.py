@@ -25,7 +25,7 @@ from birdnet_fs.core.files import atomic_path
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.random_streams import Stream, generator
 from birdnet_fs.core.text import escaped, unmark_formula
-from birdnet_fs.motifs.profile_table import ProfileRow, need_pyarrow, read_parquet
+from birdnet_fs.motifs.profile_table import ProfileRow, need_pyarrow, parquet_columns, read_parquet
 
 COLUMNS = ("a", "a_loc", "b", "b_loc", "c", "c_loc")
 FAMILY_COLUMNS = ("class", "family")
@@ -265,3 +265,15 @@ def read_triplets(path: Path | str) -> list[Triplet]:
                 f"{escaped(path)}, row {number}: three recordings and times of 0 s or more are needed. Received: {row}"
             )
     return rows
+
+
+def is_triplet_table(path: Path | str) -> bool:
+    """Whether a Parquet file holds triplets, and not mined recordings.
+
+    Args:
+        path: The file.
+
+    Returns:
+        True when it has the columns of triplets. A UserError of `parquet_columns` is passed on.
+    """
+    return set(COLUMNS) <= set(parquet_columns(path))
