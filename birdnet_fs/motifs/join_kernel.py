@@ -1,4 +1,4 @@
-"""Compiled loop of a similarity join: sums along the diagonals of a tile, and the smallest distances.
+"""Compiled loops of a similarity join: sums along the diagonals of a tile, and the smallest distances.
 
 The inner product of two windows is a sum of products of their frames along a diagonal. The next one on that diagonal
 has one product more and one less. So a row of inner products is the row above, moved by one, plus a row of products
@@ -20,7 +20,14 @@ _inlined = numba.njit(**_OPTIONS)
 
 
 def _tile(
-    products: Any, window: int, squares: Any, first_row: int, first_column: int, gap: int, best: Any, index: Any
+    products: Any,
+    heads: Any,
+    squares: Any,
+    first_row: int,
+    first_column: int,
+    gap: int,
+    best: Any,
+    index: Any,
 ) -> None:
     """Update the nearest neighbors of the windows of the columns among those of the rows.
 
@@ -28,7 +35,8 @@ def _tile(
 
     Args:
         products: [n_rows + window - 1, n_columns + window - 1], inner products of frames.
-        window: Frames of a window.
+        heads: [window, n_rows + window - 1], the first `window` columns of `products`, transposed: their sums along
+            diagonals, from which the other sums of a row follow, are sums of whole rows in it.
         squares: [n_rows], squared lengths of the windows of the rows.
         first_row: Number of the first row among all.
         first_column: Number of the first column among all.
@@ -36,22 +44,34 @@ def _tile(
         best: [n_columns], smallest distance - own square so far; updated.
         index: int32 [n_columns], the row of each, counted among all; updated.
     """
-    n_rows, n_columns = squares.shape[0], best.shape[0]
+    n_rows, n_columns, window = squares.shape[0], best.shape[0], heads.shape[0]
     sums = np.zeros(n_rows - 1 + n_columns, products.dtype)
+    first = np.zeros(n_rows, products.dtype)
+    for k in range(window):
+        _add(first, heads[k, k:])
     for i in range(n_rows):
         row = sums[n_rows - 1 - i : n_rows - 1 - i + n_columns]
-        if i:
-            for k in range(window):
-                row[0] += products[i + k, k]
-            _add_change(row[1:], products[i + window - 1, window:], products[i - 1])
-        else:
+        number = first_row + i
+        end = start = n_columns
+        if gap:
+            end = min(n_columns, max(0, number - gap + 1 - first_column))
+            start = max(end, min(n_columns, max(0, number + gap - first_column)))
+        if i == 0:
             for k in range(window):
                 _add(row, products[k, k:])
-        number = first_row + i
-        end = min(n_columns, max(0, number - gap + 1 - first_column))
-        _update(row[:end], squares[i], number, best[:end], index[:end])
-        start = max(end, min(n_columns, max(0, number + gap - first_column)))
-        _update(row[start:], squares[i], number, best[start:], index[start:])
+            _update(row[:end], squares[i], number, best[:end], index[:end])
+            _update(row[start:], squares[i], number, best[start:], index[start:])
+            continue
+        row[0] = first[i]
+        if end > 0 or start == 0:
+            _update(row[:1], squares[i], number, best[:1], index[:1])
+        entering, leaving = products[i + window - 1, window:], products[i - 1]
+        low, high = max(end, 1), max(start, 1)
+        _advance(row[1:low], entering, leaving, squares[i], number, best[1:low], index[1:low])
+        if low < n_columns:
+            _add_change(row[low:high], entering[low - 1 :], leaving[low - 1 :])
+            changes = entering[high - 1 :], leaving[high - 1 :]
+            _advance(row[high:], *changes, squares[i], number, best[high:], index[high:])
 
 
 @_inlined
@@ -67,6 +87,18 @@ def _add_change(row: Any, entering: Any, leaving: Any) -> None:
 
 
 @_inlined
+def _advance(row: Any, entering: Any, leaving: Any, square: Any, number: int, best: Any, index: Any) -> None:
+    """`_add_change` and `_update` in one pass."""
+    for j in range(uint64(row.shape[0])):
+        total = row[j] + (entering[j] - leaving[j])
+        row[j] = total
+        distance = square - (total + total)
+        nearer = distance < best[j]
+        best[j] = distance if nearer else best[j]
+        index[j] = number if nearer else index[j]
+
+
+@_inlined
 def _update(row: Any, square: Any, number: int, best: Any, index: Any) -> None:
     for j in range(uint64(row.shape[0])):
         distance = square - (row[j] + row[j])
@@ -75,15 +107,94 @@ def _update(row: Any, square: Any, number: int, best: Any, index: Any) -> None:
         index[j] = number if nearer else index[j]
 
 
+def _prepare(x: Any, center: Any, window: int, centered: Any, squares: Any) -> None:
+    """Subtract the center of the features, and sum the squared lengths of the windows in float64.
+
+    Args:
+        x: float64 [n_frames, width].
+        center: float64 [width].
+        window: Frames of a window.
+        centered: float32 or float64 [n_frames, width]; written.
+        squares: The same type [n_windows]; written.
+    """
+    n_frames, width = x.shape
+    lengths = np.zeros(n_frames)
+    for i in range(n_frames):
+        total = 0.0
+        for j in range(width):
+            value = x[i, j] - center[j]
+            centered[i, j] = value
+            total += value * value
+        lengths[i] = total
+    for i in range(squares.shape[0]):
+        total = 0.0
+        for k in range(window):
+            total += lengths[i + k]
+        squares[i] = total
+
+
+def _distances(a: Any, b: Any, neighbors: Any, width: int, window: int, found: Any) -> None:
+    """Squared distance of each window to its neighbor.
+
+    Args:
+        a: float64 [n_frames * width], the frames behind one another.
+        b: The same of the other sequence.
+        neighbors: int32 [n_windows], -1 without one.
+        width: Values of a frame.
+        window: Frames of a window.
+        found: float64 [n_windows]; written where there is a neighbor.
+    """
+    size = window * width
+    for i in range(neighbors.shape[0]):
+        if neighbors[i] >= 0:
+            at, other = i * width, neighbors[i] * width
+            first, second = a[at : at + size], b[other : other + size]
+            total = 0.0
+            for k in range(uint64(size)):
+                difference = first[k] - second[k]
+                total += difference * difference
+            found[i] = total
+
+
 @functools.lru_cache(maxsize=1)
 def tile_loop() -> Callable[..., None]:
-    """The compiled loop, for float32 and float64."""
-    signatures = []
-    for real in (numba.float32, numba.float64):
-        line, table = (numba.types.Array(real, n, "C", readonly=True) for n in (1, 2))
-        number = numba.int64
-        signatures.append(numba.void(table, number, line, number, number, number, real[::1], numba.int32[::1]))
+    """The compiled loop over a tile, for float32 and float64."""
+    number, places = numba.int64, numba.int32[::1]
+    return _compiled(
+        _tile,
+        [
+            numba.void(_read(real, 2), _read(real, 2), _read(real, 1), number, number, number, real[::1], places)
+            for real in (numba.float32, numba.float64)
+        ],
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def prepare_loop() -> Callable[..., None]:
+    """The compiled `_prepare`, for float32 and float64."""
+    table, line = _read(numba.float64, 2), _read(numba.float64, 1)
+    return _compiled(
+        _prepare,
+        [numba.void(table, line, numba.int64, real[:, ::1], real[::1]) for real in (numba.float32, numba.float64)],
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def distance_loop() -> Callable[..., None]:
+    """The compiled `_distances`."""
+    line = _read(numba.float64, 1)
+    return _compiled(
+        _distances, [numba.void(line, line, _read(numba.int32, 1), numba.int64, numba.int64, numba.float64[::1])]
+    )
+
+
+def _read(kind: Any, n: int) -> Any:
+    """Type of a contiguous array that is only read."""
+    return numba.types.Array(kind, n, "C", readonly=True)
+
+
+def _compiled(function: Callable[..., None], signatures: list[Any]) -> Callable[..., None]:
     try:
-        return numba.njit(signatures, cache=True, nogil=True, **_OPTIONS)(_tile)
+        return numba.njit(signatures, cache=True, nogil=True, **_OPTIONS)(function)
     except (RuntimeError, OSError):  # the cache folder is not writable, or the disk is full
-        return numba.njit(signatures, nogil=True, **_OPTIONS)(_tile)
+        return numba.njit(signatures, nogil=True, **_OPTIONS)(function)

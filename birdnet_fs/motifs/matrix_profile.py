@@ -10,21 +10,20 @@ more from the windows themselves, in float64.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.motifs.join_kernel import tile_loop
+from birdnet_fs.motifs.join_kernel import distance_loop, prepare_loop, tile_loop
 
 Precision = Literal["float64", "float32"]
-ROWS, COLUMNS = 128, 2048  # windows of a tile: 1 MB of float32, which stays in the second-level cache
-PAIRS_PER_S = 2e8  # pairs of windows that one core compares, float32 (benchmarks/motifs.py); less where it is old
+ROWS, COLUMNS = 512, 1024  # windows of a tile: 2 MB of float32, which stays in the second-level cache
+PAIRS_PER_S = 5e8  # pairs of windows that one core compares at least, float32 (benchmarks/motifs.py: twice that)
 LONGEST_S = 24 * 3600  # a join that would take longer is refused
 FAR = 1e30  # squared length of a window that is to be nobody's neighbor; finite, as the loop expects
-_PIECE = 1 << 22  # values of the windows whose distances are computed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +77,10 @@ def self_join(
     _check_numbers(window, exclusion)
     n = max(0, len(x) - window + 1)
     _check_time(n, n)
-    x = x - x.mean(axis=0, keepdims=True) if len(x) else x
-    given = x.astype(precision)
     if active is not None and np.shape(active) != (n,):
         raise UserError(f"active must have a value for each of {n} windows. Received: {np.shape(active)}")
-    best, index = _join(given, given, window, exclusion + 1, active)
-    return _profile(x, x, best, index, window)
+    given = _prepared(x, _center(x), window, precision)
+    return _profile(x, x, _join(given, given, window, exclusion + 1, active), window)
 
 
 def ab_join(a: np.ndarray, b: np.ndarray, window: int, *, precision: Precision = "float32") -> MatrixProfile:
@@ -110,11 +107,9 @@ def ab_join(a: np.ndarray, b: np.ndarray, window: int, *, precision: Precision =
     _check_numbers(window, 0)
     n, n_other = (max(0, len(x) - window + 1) for x in (first, second))
     _check_time(n, n_other)
-    if n and n_other:
-        center = second.mean(axis=0, keepdims=True)
-        first, second = first - center, second - center
-    best, index = _join(first.astype(precision), second.astype(precision), window, 0)
-    return _profile(first, second, best, index, window)
+    center = _center(second)
+    one, other = (_prepared(x, center, window, precision) for x in (first, second))
+    return _profile(first, second, _join(one, other, window, 0), window)
 
 
 def mean_distance(features: np.ndarray, window: int, active: np.ndarray | None = None) -> float:
@@ -133,14 +128,15 @@ def mean_distance(features: np.ndarray, window: int, active: np.ndarray | None =
     n = len(x) - window + 1
     weights = np.ones(n) / n if active is None else active / np.count_nonzero(active)
     of_mean = sum(float(np.square(weights @ x[k : k + n]).sum()) for k in range(window))
-    return max(0.0, 2 * (float(weights @ _squares(x, window)) - of_mean))
+    squares = sliding_window_view(np.square(x).sum(axis=1), window).sum(axis=1)
+    return max(0.0, 2 * (float(weights @ squares) - of_mean))
 
 
 def _checked(features: np.ndarray, name: str) -> NDArray[np.float64]:
     x = np.asarray(features)
     if x.ndim != 2 or not x.shape[1] or x.dtype.kind not in "fiu":
         raise UserError(f"{name} must be numbers [n_frames, width]. Received: {x.dtype} {list(x.shape)}")
-    x = x.astype(np.float64)
+    x = np.ascontiguousarray(x, np.float64)
     if not np.isfinite(x).all():
         raise UserError(f"{name} must be finite. Received: {(~np.isfinite(x)).any(axis=1).sum()} frames that are not")
     return x
@@ -163,48 +159,46 @@ def _check_time(n: int, n_other: int) -> None:
         )
 
 
-def _join(
-    a: NDArray[Any], b: NDArray[Any], window: int, gap: int, active: NDArray[Any] | None = None
-) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """Smallest distance of each window of `a`, without its own square, and the window of `b` it belongs to."""
-    n, n_other = (max(0, len(x) - window + 1) for x in (a, b))
-    best, index = np.full(n, np.inf, a.dtype), np.full(n, -1, np.int32)
-    squares, loop = _squares(b, window) if n_other else best, tile_loop()
+class _Side(NamedTuple):
+    """Frames [n_frames, width] around 0 and squared lengths of the windows [n_windows], in the precision of a join."""
+
+    frames: NDArray[Any]
+    squares: NDArray[Any]
+
+
+def _center(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(x.mean(axis=0)) if len(x) else np.zeros(x.shape[1])
+
+
+def _prepared(x: NDArray[np.float64], center: NDArray[np.float64], window: int, precision: Precision) -> _Side:
+    """A sequence around the center of the sequence with the neighbors: offsets would cost digits."""
+    n = max(0, len(x) - window + 1)
+    side = _Side(np.empty(x.shape, precision), np.empty(n, precision))
+    prepare_loop()(x, center, window, *side)
+    return side
+
+
+def _join(a: _Side, b: _Side, window: int, gap: int, active: np.ndarray | None = None) -> NDArray[np.int32]:
+    """First frame of the nearest window of `b` for each window of `a`; -1 where there is none."""
+    n, n_other = len(a.squares), len(b.squares)
+    best, index = np.full(n, np.inf, a.frames.dtype), np.full(n, -1, np.int32)
+    squares, loop = b.squares, tile_loop()
     if active is not None:
         squares = np.where(active, squares, squares.dtype.type(FAR))
     for column in range(0, n, COLUMNS):
         to = min(column + COLUMNS, n)
         for row in range(0, n_other, ROWS):
             end = min(row + ROWS, n_other)
-            products = b[row : end + window - 1] @ a[column : to + window - 1].T
-            loop(products, window, squares[row:end], row, column, gap, best[column:to], index[column:to])
+            rows, columns = b.frames[row : end + window - 1], a.frames[column : to + window - 1]
+            heads = columns[:window] @ rows.T
+            loop(rows @ columns.T, heads, squares[row:end], row, column, gap, best[column:to], index[column:to])
     if active is not None and n:
         index[~(active & active[index])] = -1
-    return best, index
+    return index
 
 
-def _windows(x: NDArray[Any], window: int) -> NDArray[Any]:
-    """All windows as rows [n, window * width], a view of contiguous frames."""
-    width = x.shape[1]
-    return sliding_window_view(np.ascontiguousarray(x).ravel(), window * width)[::width]
-
-
-def _squares(x: NDArray[Any], window: int) -> NDArray[Any]:
-    """Squared length of every window, summed in float64."""
-    frames = np.square(x.astype(np.float64)).sum(axis=1)
-    return sliding_window_view(frames, window).sum(axis=1).astype(x.dtype)
-
-
-def _profile(
-    a: NDArray[np.float64], b: NDArray[np.float64], best: NDArray[Any], index: NDArray[np.int32], window: int
-) -> MatrixProfile:
+def _profile(a: NDArray[np.float64], b: NDArray[np.float64], index: NDArray[np.int32], window: int) -> MatrixProfile:
     """The profile, with distances computed from the windows."""
-    distances = np.full(len(best), np.inf)
-    found = np.flatnonzero(index >= 0)
-    if len(found):
-        windows, others = _windows(a, window), _windows(b, window)
-        step = max(1, _PIECE // windows.shape[1])
-        for start in range(0, len(found), step):
-            rows = found[start : start + step]
-            distances[rows] = np.square(windows[rows] - others[index[rows]]).sum(axis=1)
+    distances = np.full(len(index), np.inf)
+    distance_loop()(a.ravel(), b.ravel(), index, a.shape[1], window, distances)
     return MatrixProfile(distances, index.astype(np.int64), window)
