@@ -213,7 +213,9 @@ def _score(batch: _Batch, recording: Path, progress: "Progress") -> tuple[Record
         Detection(spans[each.first][0], spans[each.last][1], engine.classes[each.class_index], each.confidence)
         for each in merge_detections(found, options.merge_consecutive)
     )
-    scored = RecordingDetections(recording, batch.root, engine.frontend.fmin_hz, engine.frontend.fmax_hz, detections)
+    scored = RecordingDetections(
+        recording.absolute(), batch.root.absolute(), engine.frontend.fmin_hz, engine.frontend.fmax_hz, detections
+    )
     done = Outcome(stream.status, stream.reason, tuple(stream.flags), float(stream.duration_s), len(detections))
     return scored, done
 

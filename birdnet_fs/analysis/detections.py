@@ -32,8 +32,8 @@ class RecordingDetections:
     """One recording with its detections: the input of a table format.
 
     Attributes:
-        path: The recording.
-        root: Input folder that the recording is in, at any depth.
+        path: The recording, absolute; relative where an embedding store does not say in which folder it was.
+        root: Input folder that the recording is in, at any depth; absolute as the path is.
         low_hz: Lowest frequency of the model's front-end.
         high_hz: Highest frequency of the model's front-end.
         detections: Detections by onset, then by descending confidence.

@@ -21,7 +21,7 @@ from birdnet_fs.inference.engine import Engine
 from birdnet_fs.runs.folder_kind import refuse_other_results
 from birdnet_fs.runs.run import load_run, run_identity
 from birdnet_fs.search.class_scores import open_store_head
-from birdnet_fs.search.store import EmbeddedRecording, Store
+from birdnet_fs.search.store import Store
 
 
 @locked("output")
@@ -76,9 +76,14 @@ def analyze_store(
     )
     classes = hashlib.sha256("\n".join(head.classes).encode()).hexdigest()
     settings = {"model": identity, "classes": classes, "choice": asdict(options)}
-    placed = {_place(each): number for number, each in enumerate(store.recordings)}
-    roots = {os.path.abspath(each.root or ".") for each in store.recordings}
-    root = Path(os.path.commonpath(roots))
+    # a database of another program does not say in which folder the recordings were: paths stay as it gives them
+    known = all(each.root for each in store.recordings)
+    folders = [Path(each.root if known else "") for each in store.recordings]
+    placed = {
+        Path(os.path.normpath(folder / each.path)): number
+        for number, (folder, each) in enumerate(zip(folders, store.recordings, strict=True))
+    }
+    root = Path(os.path.commonpath(set(folders))) if known else Path()
     folder = OutputFolder(Path(output), root, names, settings_key(settings), overwrite)
     refuse_other_results(folder.folder, "an analysis")
     order = np.argsort(store.recording, kind="stable")
@@ -109,9 +114,7 @@ def analyze_store(
         )
         progress.audio(len(rows) * header.hop_s)
         spec = loaded.frontend
-        scored = RecordingDetections(
-            path, Path(os.path.abspath(each.root or ".")), spec.fmin_hz, spec.fmax_hz, detections
-        )
+        scored = RecordingDetections(path, folders[number], spec.fmin_hz, spec.fmax_hz, detections)
         return scored, Outcome(each.status, each.reason, each.flags, each.duration_s, len(detections))
 
     contents = {
@@ -119,8 +122,3 @@ def analyze_store(
         for path, each in zip(placed, store.recordings, strict=True)
     }
     return write_tables(folder, folder.places(list(placed), contents), score, progress)
-
-
-def _place(recording: EmbeddedRecording) -> Path:
-    """Absolute path of a recording when it was embedded."""
-    return Path(os.path.abspath(Path(recording.root) / recording.path))

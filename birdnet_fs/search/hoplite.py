@@ -198,7 +198,17 @@ def read_hoplite(path: Path) -> Store:
     ends = np.zeros(len(names))
     np.maximum.at(ends, which, spans[:, 1])
     recordings = tuple(
-        EmbeddedRecording(name, "ok", "", (), float(ends[i]), 0, 0, "", "", int(counts[i]))
+        EmbeddedRecording(
+            name,
+            *(("ok", "") if counts[i] else ("quarantined", "the database has no window of it")),
+            (),
+            float(ends[i]),
+            0,
+            0,
+            "",
+            "",
+            int(counts[i]),
+        )
         for i, (_, name) in enumerate(names)
     )
     header = _header(metadata, width, spans, which)

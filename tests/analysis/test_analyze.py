@@ -61,6 +61,17 @@ def test_table_of_known_levels_is_exact(tmp_path):
     assert (tmp_path / "joined" / "a.BirdNET.results.csv").read_text() == head + "".join(wanted)
 
 
+def test_paths_in_tables_are_absolute_where_relative_ones_are_given(tmp_path, monkeypatch):
+    (tmp_path / "site").mkdir()
+    square(tmp_path / "site" / "a.wav", [0.125])
+    monkeypatch.chdir(tmp_path)
+    formats = tuple(FORMATS)
+    analyze(LevelModel().engine, [Path("site")], tmp_path / "one", min_confidence=0.05, formats=formats)
+    analyze(LevelModel().engine, [tmp_path / "site"], tmp_path / "other", min_confidence=0.05, formats=formats)
+    found = tables(tmp_path / "one")
+    assert found == tables(tmp_path / "other") and str(tmp_path / "site").encode() in b"".join(found.values())
+
+
 def test_times_of_overlapping_windows_and_of_the_rest(tmp_path):
     write_wav(tmp_path / "a.wav", 3.625)
     analyze(LevelModel().engine, [tmp_path], tmp_path / "out", formats=["audacity"], overlap_s=0.25, top_n=1)

@@ -16,6 +16,8 @@ from birdnet_fs.inference.embedder import open_embedder
 from birdnet_fs.inference.open import open_engine
 from birdnet_fs.search.analyze_store import analyze_store
 from birdnet_fs.search.embed_recordings import embed_recordings
+from birdnet_fs.search.exports import export_store
+from birdnet_fs.search.open_any_store import open_any_store
 from birdnet_fs.search.store import open_store
 from birdnet_fs.training.trainer import train
 
@@ -77,6 +79,22 @@ def test_audio_is_not_read(place, tmp_path):
         assert analyze_store(run, open_store(folder / "float32"), tmp_path).counts()["ok"] == 9
     finally:
         shutil.move(folder / "away", folder / "in")
+
+
+def test_a_database_of_perch_hoplite_gives_the_tables_of_the_store_it_was_written_from(place, tmp_path):
+    need("usearch")
+    folder, run = place
+    store = open_store(folder / "float16")
+    database = open_any_store(export_store(store, "hoplite"))
+    analyze_store(run, store, tmp_path / "store", **OPTIONS)
+    ledger = analyze_store(run, database, tmp_path / "database", **OPTIONS)
+    assert ledger.counts() == {"ok": 9, "partial": 0, "quarantined": 1}  # the broken file, without a window
+    expected, found = tables(tmp_path / "store"), tables(tmp_path / "database")
+    assert expected.keys() == found.keys() and len(found) == 1 + 4 * 9
+    for name, text in expected.items():
+        if name != "ledger.csv":  # a database holds neither the folder of the recordings nor their lengths
+            same_place = text.replace(f"{folder / 'in'}/", "").replace(str(folder / "in"), ".")
+            assert found[name] == same_place, name
 
 
 def test_the_command_takes_one_store_and_refuses_an_overlap(place, tmp_path, capsys):

@@ -8,7 +8,7 @@ HEADER = ("INDIR", "FOLDER", "IN FILE", "OFFSET", "DURATION", "TOP1MATCH", "TOP1
 
 def render(recording: RecordingDetections) -> str:
     """The table; TOP1DIST is a distance, so it is 1 - confidence."""
-    folder = recording.path.absolute().parent.relative_to(recording.root.absolute())
+    folder = recording.path.parent.relative_to(recording.root)
     return comma_table(
         HEADER,
         (

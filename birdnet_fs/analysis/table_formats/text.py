@@ -42,8 +42,8 @@ def seconds(value: float) -> str:
 
 
 def full_path(path: Path) -> str:
-    """Absolute path of a recording as printable text."""
-    return escaped(path.absolute())
+    """Path of a recording, as it is known, as printable text."""
+    return escaped(path)
 
 
 def tab_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

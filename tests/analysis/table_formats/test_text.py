@@ -26,5 +26,5 @@ def test_only_comma_tables_mark_formulas():
     assert tab_table((), rows) == "=cmd()\t-1\t@x\ta=b\n"
 
 
-def test_full_path_is_absolute():
-    assert full_path(Path("a.wav")) == str(Path.cwd() / "a.wav")
+def test_a_path_is_written_as_it_is_known():
+    assert full_path(Path("site/a.wav")) == str(Path("site/a.wav"))
