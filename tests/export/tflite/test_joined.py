@@ -88,7 +88,8 @@ def written(tmp_path_factory) -> Path:
         write_encoder(encoder, name, card, batch)
         reads_own, whole = name.startswith("own"), name.startswith(("own", "tokens"))
         about.write_text(json.dumps(card.to_json() | ({} if whole else {"n_scores": 0, "activation": ""})))
-        settings = {"own_scores": "blend", "labels": str(write_labels(place, N_SCORES))} if reads_own else {}
+        how = "features" if name == "own_sigmoid" else "blend"
+        settings = {"own_scores": how, "labels": str(write_labels(place, N_SCORES))} if reads_own else {}
         head = "attentive" if name == "tokens" else "linear"
         make_run(place / f"{name}_run", encoder, str(about), head=head, **settings)
         (place / name).mkdir()
