@@ -8,7 +8,8 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from birdnet_fs.reports.search import N_BANDS, write_search_page
+from birdnet_fs.reports.search import write_search_page
+from birdnet_fs.reports.spectrograms import N_BANDS
 from birdnet_fs.search.neighbors import FoundWindow
 
 RATE_HZ = 48_000

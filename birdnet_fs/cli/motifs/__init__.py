@@ -8,10 +8,11 @@ from birdnet_fs.cli.motifs.extract_top_motif import extract_top_motif
 from birdnet_fs.cli.motifs.extract_triplets import extract_triplets
 from birdnet_fs.cli.motifs.generate_triplets import generate_triplets
 from birdnet_fs.cli.motifs.motif_track import motif_track
+from birdnet_fs.cli.motifs.pages import pages
 
 motifs = group(
     "motifs",
     "Find the sounds that recur within recordings, and work with them.",
-    (extract, consolidate, extract_top_motif, motif_track, generate_triplets, extract_triplets),
+    (extract, consolidate, extract_top_motif, motif_track, pages, generate_triplets, extract_triplets),
     groups=(embed,),
 )

@@ -28,3 +28,12 @@ def test_verbs_of_a_mined_folder(tmp_path: Path, monkeypatch, capsys) -> None:
     assert run(monkeypatch, "motif-track", "--input", tmp_path / "gone", tmp_path / "e.wav") == 2
     assert run(monkeypatch, "consolidate", folder, "-o", tmp_path) == 2
     assert "an output file was expected" in capsys.readouterr().err.lower()
+
+
+def test_pages_are_written_for_recordings_and_classes(tmp_path: Path, monkeypatch, capsys) -> None:
+    folder = mined_recordings.mined(tmp_path)
+    assert run(monkeypatch, "pages", folder, "-o", tmp_path / "pages", "--limit", 2) == 0
+    assert "2 recordings, 2 classes" in capsys.readouterr().out
+    assert (tmp_path / "pages" / "classes" / "owl.html").is_file()
+    assert run(monkeypatch, "pages", folder, "-o", tmp_path / "pages", "--n-motifs", 0) == 2
+    assert "--n-motifs must be 1 or more" in capsys.readouterr().err
