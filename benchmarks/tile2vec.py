@@ -114,6 +114,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--margin", type=float, default=50.0)
     parser.add_argument("--l2", type=float, default=0.01)
+    parser.add_argument("--distant", default="row")
+    parser.add_argument("--network", default="")
     arguments = parser.parse_args()
     started = time.monotonic()
     torch.set_num_threads(arguments.threads)
@@ -126,6 +128,8 @@ def main() -> None:
         margin=arguments.margin,
         l2=arguments.l2,
         threads=arguments.threads,
+        distant=arguments.distant,
+        network=arguments.network,
     )
     table = mined(arguments.data)
     source = Slices(table, arguments.data / "audio", RATE_HZ, settings.frontend.n_samples, "xc171 jura24h bf_bird0")
@@ -133,7 +137,7 @@ def main() -> None:
     n = round(60 * arguments.minutes * steps_per_second(TripletBatches(source, settings), settings) * 0.9 / N_EPOCHS)
     settings = dataclasses.replace(settings, n_batches=max(1, n))
     print(f"{N_EPOCHS} epochs of {settings.n_batches} batches of {settings.batch_size} triplets")
-    random = initial_model(settings)
+    random, network = initial_model(settings), arguments.network or "TileNet v2"
     run = fit_tile2vec(TripletBatches(source, settings), settings, arguments.output, limit_s=60 * arguments.minutes)
     print("| epoch | training loss | validation loss | seconds |\n|---|---|---|---|")
     for row in read_history(run.path / "history.csv"):
@@ -146,8 +150,8 @@ def main() -> None:
     print("| embedding | linear probe | 5-way 1-shot |\n|---|---|---|")
     for name, embed in (
         ("log-mel statistics", statistics),
-        ("TileNet v2, random", mean_embedding(Embedder(random, run.frontend))),
-        ("TileNet v2, Tile2Vec", mean_embedding(Embedder(run.build_model(), run.frontend))),
+        (f"{network}, random", mean_embedding(Embedder(random, run.frontend))),
+        (f"{network}, Tile2Vec", mean_embedding(Embedder(run.build_model(), run.frontend))),
     ):
         probe, deviation, one_shot, interval = scores(embed, arguments.data, base)
         print(f"| {name} | {probe:.2f} ± {deviation:.2f} | {one_shot:.3f} ± {interval:.3f} |", flush=True)

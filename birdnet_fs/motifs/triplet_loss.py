@@ -36,6 +36,35 @@ def triplet_loss(anchor: Any, neighbor: Any, distant: Any, *, margin: float = MA
     return ops.mean(loss)
 
 
+def all_triplets_loss(anchor: Any, neighbor: Any, recordings: Any, *, margin: float = MARGIN, l2: float = L2) -> Any:
+    """The triplet loss with all rows of other recordings as distant segments, both their anchors and their neighbors.
+
+    The mean is over the triplets with a loss above 0 (Hermans, Beyer, Leibe 2017, "In Defense of the Triplet Loss for
+    Person Re-Identification", https://arxiv.org/abs/1703.07737, "batch all" without zeros), since most distant segments
+    are soon far enough.
+
+    Args:
+        anchor: Embeddings [n, width], a tensor of the running Keras backend; computed in float32.
+        neighbor: Embeddings [n, width].
+        recordings: Integers [n], recording of each row.
+        margin: As of `triplet_loss`. Default: MARGIN.
+        l2: Weight of the norms of anchors and neighbors, 0 or more. Default: L2.
+
+    Returns:
+        A scalar of float32; the norms alone where all rows are of one recording.
+    """
+    a, b = (ops.cast(x, "float32") for x in (anchor, neighbor))
+    others = ops.concatenate([a, b])
+    n, width = a.shape
+    pairs = norm(ops.reshape(a[:, None] - others[None], (-1, width)))
+    losses = ops.relu(norm(a - b)[:, None] - ops.reshape(pairs, (n, 2 * n)) + margin)
+    apart = ops.cast(recordings[:, None] != ops.concatenate([recordings, recordings])[None], "float32")
+    losses = losses * apart
+    active = ops.sum(ops.cast(losses > 0, "float32"))
+    loss = ops.sum(losses) / ops.maximum(active, 1.0)
+    return loss + l2 * ops.mean(norm(a) + norm(b)) if l2 else loss
+
+
 def norm(x: Any) -> Any:
     """Euclidean norm of each row, with the gradient 0 where a row is 0.
 

@@ -4,7 +4,7 @@ import pytest
 import tolerances
 import torch
 
-from birdnet_fs.motifs.triplet_loss import PAPER_L2, PAPER_MARGIN, triplet_loss
+from birdnet_fs.motifs.triplet_loss import PAPER_L2, PAPER_MARGIN, all_triplets_loss, triplet_loss
 
 
 def naive(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, margin: float, l2: float) -> torch.Tensor:
@@ -53,6 +53,32 @@ def test_gradient_is_finite_where_that_of_the_formula_is_nan(case: str) -> None:
     assert all(bool(torch.isfinite(x.grad).all()) for x in ours)
     if case == "anchor equals neighbor":  # the other rows are not affected
         assert all(float(x.grad[[0, 1, 3, 4, 5]].abs().sum()) > 0 for x in ours)
+
+
+def test_all_triplets_equal_the_mean_over_those_with_a_loss() -> None:
+    (a, b, _), (c, d, _) = embeddings(1.0), embeddings(1.0)
+    recordings, margin, l2 = torch.tensor([0, 0, 1, 2, 2, 2]), 1.0, 0.1
+    losses = []
+    for i in range(6):
+        for other in (c, d):
+            for j in range(6):
+                if recordings[i] != recordings[j]:
+                    near, far = torch.sqrt(((c[i] - d[i]) ** 2).sum()), torch.sqrt(((c[i] - other[j]) ** 2).sum())
+                    losses.append(torch.relu(near - far + margin))
+    every = torch.stack(losses)
+    norms = torch.sqrt((c**2).sum(1)) + torch.sqrt((d**2).sum(1))
+    expected = every.sum() / (every > 0).sum() + l2 * norms.mean()
+    assert 0 < int((every > 0).sum()) < len(every)
+    value = all_triplets_loss(a, b, recordings, margin=margin, l2=l2)
+    torch.testing.assert_close(value, expected, rtol=tolerances.TRIPLET_LOSS, atol=0.0)
+    value.backward()
+    expected.backward()
+    for one, other in ((a, c), (b, d)):
+        torch.testing.assert_close(one.grad, other.grad, rtol=tolerances.TRIPLET_LOSS, atol=tolerances.TRIPLET_LOSS)
+    same = [x.detach().clone().requires_grad_() for x in (a, a)]
+    value = all_triplets_loss(*same, torch.zeros(6), margin=margin, l2=0.0)
+    value.backward()
+    assert value.item() == 0.0 and all(bool(torch.isfinite(x.grad).all()) for x in same)
 
 
 def test_half_precision_is_computed_in_float32() -> None:

@@ -30,11 +30,19 @@ MOST_VALIDATION_BATCHES = 20
 
 
 class FeatureBatch(NamedTuple):
-    """Features of a batch, each float32 [n, n_frames, n_bins, 1]; none where no row could be read."""
+    """Features of a batch, each float32 [n, n_frames, n_bins, n_channels]; none where no row could be read.
+
+    Attributes:
+        anchor: Of the anchors.
+        neighbor: Of their neighbors.
+        distant: Of the distant segments; [0, ...] where they are the other rows of the batch (`distant="batch"`).
+        recordings: int64 [n], recording of each row.
+    """
 
     anchor: NDArray[np.float32]
     neighbor: NDArray[np.float32]
     distant: NDArray[np.float32]
+    recordings: NDArray[np.int64]
 
 
 class TripletBatches:
@@ -93,7 +101,7 @@ class TripletBatches:
                 )
                 for side, part in enumerate(found[:2])
             ]
-            found = Segments(changed[0], changed[1], found.distant)
+            found = found._replace(anchor=changed[0], neighbor=changed[1])
         return self._features(found)
 
     def validation(self, number: int) -> FeatureBatch:
@@ -111,7 +119,10 @@ class TripletBatches:
         return self._features(self.source.segments(rows, rng, 0.0))
 
     def _features(self, found: Segments) -> FeatureBatch:
-        return FeatureBatch(*(network_features(part, self.spec) for part in found))
+        if self.settings.distant == "batch":
+            found = found._replace(distant=found.distant[:0])
+        anchor, neighbor, distant = (network_features(part, self.spec) for part in found[:3])
+        return FeatureBatch(anchor, neighbor, distant, found.recordings)
 
     def _changed(self, waveform: NDArray[np.float32], number: int, row: int, side: int) -> NDArray[np.float32]:
         rng = generator(self.settings.seed, Stream.TRIPLET_AUGMENTATION, number, row, side)

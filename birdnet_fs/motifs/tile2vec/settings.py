@@ -9,10 +9,12 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import from_dict, to_dict
 from birdnet_fs.frontend.presets import preset
 from birdnet_fs.motifs.triplet_loss import L2, MARGIN
+from birdnet_fs.schema import networks
 from birdnet_fs.schema.checks import check
 from birdnet_fs.schema.networks import embedding_width
 
 FAMILY = "tilenet"
+OTHER_FRONT_END = "cnn_32k"  # of networks other than TileNet
 HOP_LENGTH = {"v2": 2474, "v4": 2474, "v5": 1227}  # of the published front-ends; the others are those of the preset
 
 
@@ -42,6 +44,9 @@ class Tile2VecSettings:
     val_fraction: float = 0.1  # recordings held out for the validation loss, 0 to below 1
     shift_s: float = 1.0  # largest time shift of a segment in either direction, seconds
     augment: bool = True  # gain, noise and pitch of anchors and neighbors
+    distant: Literal["row", "batch"] = "row"  # distant segments: row: one for each anchor, as in the document
+    # batch: anchors and neighbors of all rows of other recordings, whose embeddings are there already
+    network: str = ""  # another network instead of TileNet, as cnn/small, on its fixed log-mel features
     n_queue: int = 32  # recordings whose rows are mixed at a time
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on a GPU that has it, else float32
     threads: int = 0  # CPU threads of torch; 0 = torch's default
@@ -56,11 +61,15 @@ class Tile2VecSettings:
             check(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1)", getattr(self, name))
         for name in ("weight_decay", "margin", "l2", "patience", "shift_s", "threads"):
             check(getattr(self, name) >= 0, f"{name} must be 0 or more", getattr(self, name))
+        if self.network:
+            networks.resolve(self.network)
         check(0 <= self.seed < 2**32, "seed must be in 0..4294967295", self.seed)
 
     @property
     def frontend(self) -> schema.FrontEnd:
-        """The power spectrum that the trainable mel matrix reads."""
+        """The power spectrum that the trainable mel matrix reads; log-mel features for another network."""
+        if self.network:
+            return preset(OTHER_FRONT_END)
         published = preset(FAMILY)
         return dataclasses.replace(
             published,
@@ -74,7 +83,7 @@ class Tile2VecSettings:
     @property
     def width(self) -> int:
         """Width of the embedding."""
-        return embedding_width(f"{FAMILY}/{self.variant}")
+        return embedding_width(self.network or f"{FAMILY}/{self.variant}")
 
     def experiment(self, name: str) -> schema.Experiment:
         """The experiment of a run of this name: network and front-end, from which the run is opened."""
@@ -82,7 +91,9 @@ class Tile2VecSettings:
             name=name,
             seed=self.seed,
             frontend=self.frontend,
-            model=schema.Model(
+            model=schema.Model(name=self.network, head="prototypes")
+            if self.network
+            else schema.Model(
                 name=f"{FAMILY}/{self.variant}",
                 trainable_mel="log" if self.compression == "log" else "linear",
                 head="prototypes",

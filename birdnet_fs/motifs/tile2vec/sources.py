@@ -28,11 +28,12 @@ Floats = NDArray[np.float32]
 
 
 class Segments(NamedTuple):
-    """Segments of the rows of a batch, each float32 [n, n_samples] in ±1."""
+    """Segments of the rows of a batch, each float32 [n, n_samples] in ±1, and int64 [n], the recording of each row."""
 
     anchor: Floats
     neighbor: Floats
     distant: Floats
+    recordings: NDArray[np.int64]
 
 
 class TripletSource(Protocol):
@@ -139,10 +140,11 @@ class Slices:
                 self.ledger.quarantine(self._paths[self.recordings[row]], error.reason)
         if len(read) < 2:
             empty = np.zeros((0, self._n_samples), np.float32)
-            return Segments(empty, empty, empty)
+            return Segments(empty, empty, empty, np.zeros(0, np.int64))
         both = np.array(pairs)
         other = distant_rows(self.recordings[read], rng)
-        return Segments(both[:, 0], both[:, 1], both[other, rng.integers(2, size=len(read))])
+        drawn = both[other, rng.integers(2, size=len(read))]
+        return Segments(both[:, 0], both[:, 1], drawn, self.recordings[read])
 
     def _segment(self, row: int, side: int, shift_s: float) -> Floats:
         number = int(self.recordings[row])
@@ -203,7 +205,7 @@ class Cuts:
             Segments of the rows that can be read; there may be none.
         """
         shifts = rng.uniform(-shift_s, shift_s, (len(rows), 3))
-        found = []
+        found, read = [], []
         for i, row in enumerate(rows.tolist()):
             file = cut_file(self._folder, self._numbers[row])
             try:
@@ -215,9 +217,10 @@ class Cuts:
                 continue
             spare = cuts.shape[1] - self._n_samples
             starts = np.clip(np.rint(spare / 2 + shifts[i] * self._rate), 0, spare).astype(int)
+            read.append(row)
             found.append([cut[start : start + self._n_samples] for cut, start in zip(cuts, starts, strict=True)])
         every = np.array(found, np.float32).reshape(len(found), 3, self._n_samples) / np.float32(32_768.0)
-        return Segments(every[:, 0], every[:, 1], every[:, 2])
+        return Segments(every[:, 0], every[:, 1], every[:, 2], self.recordings[read])
 
 
 def neighbor_slices(neighbors: NDArray[np.int64], window: int) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from birdnet_fs import models
 from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.motifs.tile2vec.batches import FeatureBatch
 from birdnet_fs.motifs.tile2vec.settings import Tile2VecSettings
-from birdnet_fs.motifs.triplet_loss import triplet_loss
+from birdnet_fs.motifs.triplet_loss import all_triplets_loss, triplet_loss
 from birdnet_fs.training.finetuning import parameter_groups
 
 MEL = "mel/"  # path of the trainable mel matrix
@@ -59,11 +59,15 @@ class Stepper:
 
     def loss(self, batch: FeatureBatch, *, training: bool) -> torch.Tensor:
         """The loss [] of a batch in float32; without `training` by the moving statistics of BatchNorm."""
-        features = torch.cat([torch.from_numpy(part) for part in batch]).to(self._device)
+        features = torch.cat([torch.from_numpy(part) for part in batch[:3]]).to(self._device)
         with torch.autocast(self._device.type, self.dtype, enabled=self.dtype != torch.float32):
             embeddings = self._forward(features, training=training)
+        given = {"margin": self.settings.margin, "l2": self.settings.l2}
+        if self.settings.distant == "batch":
+            anchor, neighbor = embeddings.float().chunk(2)
+            return all_triplets_loss(anchor, neighbor, torch.from_numpy(batch.recordings).to(self._device), **given)
         anchor, neighbor, distant = embeddings.float().chunk(3)
-        return triplet_loss(anchor, neighbor, distant, margin=self.settings.margin, l2=self.settings.l2)
+        return triplet_loss(anchor, neighbor, distant, **given)
 
     def step(self, batch: FeatureBatch, rate: float) -> float | None:
         """Train on a batch.

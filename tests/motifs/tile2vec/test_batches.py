@@ -26,7 +26,7 @@ class Noise:
         self.asked.append(rows.tolist())
         x = np.stack([np.random.default_rng(r).standard_normal(self.n_samples) for r in rows.tolist()]) * 0.01
         x = x.astype(np.float32)
-        return Segments(x, x[::-1].copy(), np.roll(x, 1, axis=0))
+        return Segments(x, x[::-1].copy(), np.roll(x, 1, axis=0), self.recordings[rows])
 
 
 def settings(**changes: object) -> Tile2VecSettings:
@@ -96,4 +96,11 @@ def test_anchors_and_neighbors_are_changed_and_distant_segments_are_not(plain: N
 
 def test_features_are_power_spectra() -> None:
     batch = TripletBatches(Noise(), settings(batch_size=2)).training(0)
-    assert all(part.shape == (2, 65, 2049, 1) and part.dtype == np.float32 and part.min() >= 0 for part in batch)
+    assert all(part.shape == (2, 65, 2049, 1) and part.dtype == np.float32 and part.min() >= 0 for part in batch[:3])
+
+
+def test_other_rows_as_distant_segments_need_no_features(plain: None) -> None:
+    source = Noise(4096)
+    batch = TripletBatches(source, settings(distant="batch")).training(0)
+    assert batch.distant.shape == (0, 4096)
+    assert batch.recordings.tolist() == source.recordings[source.asked[-1]].tolist()

@@ -57,7 +57,7 @@ def test_slices_are_read_at_the_place_of_their_window(tmp_path: Path) -> None:
     assert [r.status for r in source.ledger.rows] == ["ok", "ok", "quarantined", "quarantined"]
     assert source.recordings.tolist() == [0, 0, 0, 0, 1]
     found = source.segments(np.arange(5), np.random.default_rng(0), 0.0)
-    anchors, neighbors, distant = (as_numbers(part) for part in found)
+    anchors, neighbors, distant = (as_numbers(part) for part in found[:3])
     assert anchors.shape == (5, N)
     assert anchors[:4, 0].tolist() == [1000, 1005, 1010, 1015] and neighbors[:4, 0].tolist() == [1010, 1000, 1005, 1005]
     assert anchors[4, : 3 * RATE].min() == 2000 and not anchors[4, 3 * RATE :].any()  # shorter: silence at the end
@@ -98,7 +98,7 @@ def test_cuts_are_shifted_inside_and_belong_to_their_table(tmp_path: Path) -> No
     extract_triplets(tmp_path / "t.parquet", tmp_path / "audio", tmp_path / "cuts", sample_rate_hz=RATE)
     source = Cuts(tmp_path / "t.parquet", tmp_path / "cuts", RATE, N)
     assert source.ledger.counts() == {"ok": 1, "partial": 0, "quarantined": 1} and len(source.recordings) == 1
-    exact = [as_numbers(part)[0] for part in source.segments(np.zeros(1, int), np.random.default_rng(0), 0.0)]
+    exact = [as_numbers(part)[0] for part in source.segments(np.zeros(1, int), np.random.default_rng(0), 0.0)[:3]]
     assert [part[0] for part in exact] == [1010, 1020, 2005]
     starts = set()
     for seed in range(30):

@@ -37,7 +37,8 @@ class Tones:
 
     def segments(self, rows: np.ndarray, rng: np.random.Generator, shift_s: float) -> Segments:
         numbers = self.recordings[rows]
-        return Segments(self._tones(numbers, rng), self._tones(numbers, rng), self._tones((numbers + 3) % 10, rng))
+        tones = [self._tones(n, rng) for n in (numbers, numbers, (numbers + 3) % 10)]
+        return Segments(*tones, numbers)
 
     def _tones(self, numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         t = np.arange(160_000, dtype=np.float32) / 32_000
@@ -142,17 +143,17 @@ def test_step_that_is_not_finite_changes_nothing(monkeypatch: pytest.MonkeyPatch
     stepper = Stepper(model, SETTINGS)
     stepper.dtype = torch.bfloat16
     good = batches().training(0)
-    bad = FeatureBatch(np.full_like(good.anchor, np.nan), good.neighbor, good.distant)
+    bad = good._replace(anchor=np.full_like(good.anchor, np.nan))
     before = [v.value.detach().clone() for v in model.weights]
     assert stepper.step(bad, 1e-3) is None
     assert all(torch.equal(a, v.value) for a, v in zip(before, model.weights, strict=True))
     for _ in range(3):
         stepper.step(bad, 1e-3)
     assert stepper.dtype == torch.float32  # half precision is given up
-    silent = FeatureBatch(np.zeros_like(good.anchor), np.zeros_like(good.anchor), good.distant)
+    silent = good._replace(anchor=np.zeros_like(good.anchor), neighbor=np.zeros_like(good.anchor))
     assert stepper.step(silent, 1e-3) is not None and stepper.n_consecutive == 0
     assert all(bool(torch.isfinite(v.value).all()) for v in model.weights)
-    equal = FeatureBatch(good.anchor, good.anchor, good.anchor)
+    equal = good._replace(neighbor=good.anchor, distant=good.anchor)
     assert stepper.step(equal, 1e-3) is not None
     assert all(bool(torch.isfinite(v.value).all()) for v in model.weights)
     monkeypatch.setattr("birdnet_fs.motifs.tile2vec.step.MOST_SKIPPED", 2)
@@ -181,6 +182,16 @@ def test_mel_matrix_has_a_learning_rate_of_its_own_and_the_head_has_none() -> No
     held = {id(p) for group in stepper.optimizer.param_groups for p in group["params"]}
     assert not held & {id(v.value) for v in stepper.model.get_layer("logits").weights}
     assert stepper.optimizer.defaults["betas"] == (0.5, 0.999)
+
+
+@pytest.mark.parametrize("network", ["", "cnn/tiny"])
+def test_other_rows_are_distant_segments_and_other_networks_are_trained(network: str, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, distant="batch", network=network, margin=1.0, l2=0.0)
+    run = fit_tile2vec(batches(settings), settings, tmp_path / "run")
+    history = read_history(run.path / "history.csv")
+    assert len(history) == 3 and history[-1]["train_loss"] < history[0]["train_loss"]
+    assert run.experiment.model.name == (network or "tilenet/v2") and run.frontend == settings.frontend
+    assert open_embedder(run.path).width == settings.width
 
 
 def test_default_schedule_is_a_tenth_after_every_epoch() -> None:
@@ -212,6 +223,11 @@ def test_variant_is_chosen_by_name_or_width() -> None:
     for wrong in (("v2", 512), (None, 100), ("v9", None)):
         with pytest.raises(UserError, match=r"--variant and --dim must fit: v2 has 64, v4 has 512, v5 has 512"):
             variant_of_width(*wrong)
+
+
+def test_unknown_network_is_refused() -> None:
+    with pytest.raises(UserError, match=r"model\.name must be one of"):
+        Tile2VecSettings(network="cnn/enormous")
 
 
 @pytest.mark.parametrize("name", ["batch_size", "learning_rate", "beta1", "margin", "epochs"])

@@ -16,6 +16,7 @@ CHOICES = {
     "compression": ("log", "none"),
     "schedule": ("step", "cosine", "constant", "onecycle"),
     "precision": ("auto", "float32", "bfloat16"),
+    "distant": ("row", "batch"),
 }
 
 
@@ -29,6 +30,9 @@ def fit(
     ] = None,
     variant: Annotated[
         str, typer.Option(help="v2, v4 or v5 (sizes in docs/tile2vec.md). Default: v2, or what --dim fits.")
+    ] = "",
+    network: Annotated[
+        str, typer.Option(help="Another network than TileNet (birdnet-fs models), on fixed log-mel features.")
     ] = "",
     dim: Annotated[int, typer.Option(help="Width of the embedding: 64 or 512; 0 = that of the variant.")] = 0,
     compression: Annotated[
@@ -48,6 +52,13 @@ def fit(
     ] = 0.01,
     margin: Annotated[float, typer.Option(help="Of the triplet loss; 0.1 in the paper.")] = 50.0,
     l2: Annotated[float, typer.Option(help="Weight of the norms in the loss; 0 in the paper.")] = 0.01,
+    distant: Annotated[
+        str,
+        typer.Option(
+            help="Distant segments of an anchor: row, one of another row as in the document, or batch, anchors and "
+            "neighbors of all rows of other recordings, which takes a third less time."
+        ),
+    ] = "row",
     patience: Annotated[
         int, typer.Option(help="Epochs without a lower validation loss after which training ends; 0 = never.")
     ] = 3,
@@ -68,19 +79,26 @@ def fit(
     The run is an ordinary one: fewshot-eval, enroll, export --embeddings, embed and search read it, and analyze after
     enroll. A signal stops it after the step; the same command goes on from there.
     """
+    options: dict[str, Any] = {
+        "compression": compression,
+        "schedule": schedule,
+        "precision": precision,
+        "distant": distant,
+    }
     for option, allowed in CHOICES.items():
-        given = {"compression": compression, "schedule": schedule, "precision": precision}[option]
-        if given not in allowed:
-            raise UserError(f"--{option} must be one of {', '.join(allowed)}. Received: {given!r}")
+        if options[option] not in allowed:
+            raise UserError(f"--{option} must be one of {', '.join(allowed)}. Received: {options[option]!r}")
+    if network and (variant or dim):
+        raise UserError("--variant and --dim are for TileNet; leave them out with --network.")
     from birdnet_fs.cli.motifs.embed.data import open_batches
     from birdnet_fs.core.files import check_output
     from birdnet_fs.core.lock import folder_lock
     from birdnet_fs.motifs.tile2vec.settings import Tile2VecSettings, variant_of_width
 
     chosen = variant_of_width(variant or None, dim or None)
-    options: dict[str, Any] = {"compression": compression, "schedule": schedule, "precision": precision}
     settings = Tile2VecSettings(
         variant=chosen,
+        network=network,
         seed=seed,
         epochs=epochs,
         n_batches=batches,
@@ -100,7 +118,7 @@ def fit(
     )
     if name and Path(name).name != name:
         raise UserError(f"--name must be a plain name; give a folder with -o. Received: {name!r}")
-    folder = output or Path("runs") / (name or f"tile2vec-{chosen}")
+    folder = output or Path("runs") / (name or f"tile2vec-{network.replace('/', '-') or chosen}")
     check_output(folder)
     with folder_lock(folder):
         from birdnet_fs.motifs.tile2vec.training import fit_tile2vec
