@@ -15,6 +15,7 @@ import typer
 from birdnet_fs import __version__
 from birdnet_fs.cli.analyze import analyze
 from birdnet_fs.cli.bench import bench
+from birdnet_fs.cli.classify import classify
 from birdnet_fs.cli.commands import group
 from birdnet_fs.cli.cv import cv
 from birdnet_fs.cli.embed import embed
@@ -71,7 +72,7 @@ app = group(
         export,
         bench,
     ),
-    groups=(motifs, nocall),
+    groups=(motifs, nocall, classify),
 )
 
 

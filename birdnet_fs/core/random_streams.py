@@ -63,6 +63,9 @@ class Stream(enum.IntEnum):
     NO_CALL_SPLIT = 32  # recordings for training, validation and test of a no-call model; key: number of the draw
     NO_CALL_FOLDS = 33  # folds of a no-call model; key: number of the draw
     NO_CALL_NETWORK = 34  # initial weights and order of a small network that finds windows without calls
+    # the submission classifier on motif clips
+    CLASSIFIER_CLIPS = 35  # source and changes of an augmented clip; keys: hash of the class, number of the clip
+    CLASSIFIER_SPLIT = 36  # recordings of a class for training and test; key: hash of the class
     # triplets of motifs and Tile2Vec
     TRIPLETS = 40  # groups, classes, recordings and places of a table of triplets
     TRIPLET_ORDER = 41  # files of the queue and rows; key: pass through the rows
