@@ -63,8 +63,8 @@ def _tile(
             _update(row[start:], squares[i], number, best[start:], index[start:])
             continue
         row[0] = first[i]
-        if end > 0 or start == 0:
-            _update(row[:1], squares[i], number, best[:1], index[:1])
+        if (end > 0 or start == 0) and squares[i] - (first[i] + first[i]) < best[0]:
+            best[0], index[0] = squares[i] - (first[i] + first[i]), number
         entering, leaving = products[i + window - 1, window:], products[i - 1]
         low, high = max(end, 1), max(start, 1)
         _advance(row[1:low], entering, leaving, squares[i], number, best[1:low], index[1:low])
