@@ -4,18 +4,24 @@ Every random number is keyed: a batch depends on the seed and its number only, s
 continues with the batch that follows.
 """
 
+import dataclasses
 import functools
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birdnet_fs import schema
+from birdnet_fs.audio.find import find_audio
 from birdnet_fs.batches.augment.item_random import ItemKey, ItemRandom
 from birdnet_fs.batches.augment.segment import draw_segment
 from birdnet_fs.batches.augment.waveform import Partner, augment_waveform
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.random_streams import Stream, generator
+from birdnet_fs.core.text import escaped
+from birdnet_fs.data.manifest import Clip
+from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.inference.engine import network_features
 from birdnet_fs.motifs.tile2vec.settings import Tile2VecSettings
 from birdnet_fs.motifs.tile2vec.sources import Segments, TripletSource
@@ -26,6 +32,9 @@ AUGMENTATION = schema.Augmentation(
     noise=schema.Noise(p=0.5, snr_db=(5.0, 40.0), exponent=(-2.0, 2.0)),
     gain_db=20.0,
 )
+# recorded noise instead
+WITH_BACKGROUND = dataclasses.replace(AUGMENTATION, noise=dataclasses.replace(AUGMENTATION.noise, exponent=(0.0, 0.0)))
+BACKGROUND_BYTES = 500_000_000  # of decoded recordings
 MOST_VALIDATION_BATCHES = 20
 
 
@@ -50,14 +59,15 @@ class TripletBatches:
 
     Args:
         source: The rows.
-        settings: Uses `seed`, `batch_size`, `val_fraction`, `shift_s`, `augment`, `n_queue` and the front-end.
+        settings: Uses `seed`, `batch_size`, `val_fraction`, `shift_s`, `augment`, `background`, `distant`, `n_queue`
+            and the front-end.
 
     Attributes:
         training_rows: int64 [n], rows to train on.
         validation_rows: int64 [n], rows of held-out recordings.
 
     Raises:
-        UserError: There are fewer training rows than a batch has.
+        UserError: There are fewer training rows than a batch has, or no recording of the background can be read.
     """
 
     def __init__(self, source: TripletSource, settings: Tile2VecSettings) -> None:
@@ -72,6 +82,7 @@ class TripletBatches:
                 f"There are {len(self.training_rows)} triplets to train on, fewer than a batch of "
                 f"{settings.batch_size}; give a smaller --batch-size or more recordings."
             )
+        self._noises = _background(settings)
         self._order = functools.lru_cache(maxsize=2)(self._order_of_pass)
 
     @property
@@ -128,15 +139,17 @@ class TripletBatches:
         rng = generator(self.settings.seed, Stream.TRIPLET_AUGMENTATION, number, row, side)
         drawn = ItemRandom(self.settings.seed, ItemKey(0, 0, 0, 0), rng)
         rate = self.spec.sample_rate_hz
-        _, waveform = draw_segment(waveform, len(waveform), AUGMENTATION, drawn, sample_rate_hz=rate)
+        chosen = WITH_BACKGROUND if len(self._noises) else AUGMENTATION
+        _, waveform = draw_segment(waveform, len(waveform), chosen, drawn, sample_rate_hz=rate)
         changed, _ = augment_waveform(
             waveform,
             np.zeros(1, np.float32),
-            AUGMENTATION,
+            chosen,
             drawn,
             sample_rate_hz=rate,
             multi_label=False,
             partner=_no_partner,
+            noises=self._noises,
         )
         return changed
 
@@ -190,6 +203,17 @@ def _spread(n: int, number: int, size: int) -> slice | NDArray[np.int64]:
     used = min(n, MOST_VALIDATION_BATCHES * size)
     places = np.linspace(0, n - 1, used).round().astype(np.int64) if used < n else np.arange(n)
     return places[number * size : (number + 1) * size]
+
+
+def _background(settings: Tile2VecSettings) -> Waveforms | tuple[()]:
+    """Recordings of noise; () for colored noise."""
+    if not settings.background:
+        return ()
+    paths = find_audio(settings.background).paths
+    if not paths:
+        raise UserError(f"--background must be a folder of recordings. Received: {escaped(settings.background)}, none")
+    clips = [Clip(Path(path)) for path in paths]
+    return Waveforms(clips, settings.frontend.sample_rate_hz, memory_bytes=BACKGROUND_BYTES)
 
 
 def _no_partner(n_samples: int) -> Partner:

@@ -44,6 +44,7 @@ class Tile2VecSettings:
     val_fraction: float = 0.1  # recordings held out for the validation loss, 0 to below 1
     shift_s: float = 1.0  # largest time shift of a segment in either direction, seconds
     augment: bool = True  # gain, noise and pitch of anchors and neighbors
+    background: str = ""  # folder of recordings without calls, for the noise; empty = colored noise
     distant: Literal["row", "batch"] = "row"  # distant segments: row: one for each anchor, as in the document
     # batch: anchors and neighbors of all rows of other recordings, whose embeddings are there already
     network: str = ""  # another network instead of TileNet, as cnn/small, on its fixed log-mel features

@@ -1,9 +1,11 @@
 """Order, held-out recordings and changes of batches of triplets."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.ledger import Ledger
@@ -92,6 +94,21 @@ def test_anchors_and_neighbors_are_changed_and_distant_segments_are_not(plain: N
     assert np.abs(changed.anchor - changed.neighbor[::-1]).max() > 0  # each segment has changes of its own
     validation = TripletBatches(source, settings())
     np.testing.assert_array_equal(validation.validation(0).anchor, validation.validation(0).anchor)
+
+
+def test_noise_comes_from_background_recordings_where_they_are_given(plain: None, tmp_path: Path) -> None:
+    tone = 0.3 * np.sin(2 * np.pi * 9000 * np.arange(64_000) / 32_000)
+    soundfile.write(tmp_path / "tone.wav", tone, 32_000)
+    shares = []
+    for background in (str(tmp_path), ""):
+        batches = TripletBatches(Noise(16_000), settings(background=background))
+        anchors = np.concatenate([batches.training(number).anchor for number in range(4)])
+        power = np.abs(np.fft.rfft(anchors)) ** 2
+        shares.append((power[:, 4495:4506].sum(1) / power.sum(1)).max())
+    assert shares[0] > 0.02 > 0.01 > shares[1]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="--background must be a folder of recordings"):
+        TripletBatches(Noise(16_000), settings(background=str(tmp_path / "empty")))
 
 
 def test_features_are_power_spectra() -> None:

@@ -69,6 +69,9 @@ def fit(
     augment: Annotated[
         bool, typer.Option("--augment/--no-augment", help="Change gain, noise and pitch of anchors and neighbors.")
     ] = True,
+    background: Annotated[
+        Path | None, typer.Option(help="Folder of recordings without calls, for the noise. Default: colored noise.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="auto (bfloat16 on a GPU), float32 or bfloat16.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 42,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 = default of torch.")] = 0,
@@ -113,6 +116,7 @@ def fit(
         val_fraction=val_fraction,
         shift_s=shift,
         augment=augment,
+        background=str(background.absolute()) if background else "",
         threads=threads,
         **options,
     )

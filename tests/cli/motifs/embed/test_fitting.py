@@ -86,14 +86,14 @@ def test_run_is_evaluated_enrolled_analyzed_exported_and_goes_on_after_a_signal(
         assert "the same command goes on from there" in said and not (tmp_path / "run/config.json").exists()
     again = birdnet_fs(*map(str, command), cwd=tmp_path)
     assert "goes on after step" in again.stderr or "it is kept" in again.stderr
-    rows = "".join(f"{p.relative_to(audio)},{p.parent.name}\n" for p in sorted(audio.rglob("*.wav")))
-    (audio.parent / "labels.csv").write_text("path,label\n" + rows)
-    shots = ("--way", "2", "--shots", "1", "--query", "1", "--episodes", "20")
-    birdnet_fs("fewshot-eval", "run", str(audio), *shots, "-o", "few", cwd=tmp_path)
+    shots = ("--ways", "2", "--shots", "1", "--queries", "1", "--episodes", "20")
+    birdnet_fs("fewshot-eval", "run", str(audio), *shots, "-o", "few.json", cwd=tmp_path)
     birdnet_fs("enroll", "run", str(audio), "-o", "enrolled", cwd=tmp_path)
     birdnet_fs("analyze", "enrolled", str(audio), "-o", "tables", cwd=tmp_path)
     assert list((tmp_path / "tables").rglob("*.csv"))
-    exported = birdnet_fs("export", "enrolled", "--embeddings", "-o", "out", "--audio", str(audio), cwd=tmp_path)
+    exported = birdnet_fs(
+        "export", "enrolled", "--embeddings", "-o", "out", "--audio", str(audio), "--n_segments", "20", cwd=tmp_path
+    )
     assert exported.returncode == 0 and list((tmp_path / "out").glob("*.tflite"))
     refused = birdnet_fs("export", "enrolled", "--precision", "int8", "-o", "out8", cwd=tmp_path, check=False)
     assert refused.returncode == 2 and "use --precision fp32 or fp16" in refused.stderr
