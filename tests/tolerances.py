@@ -122,6 +122,7 @@ NAMED_AGAIN = 0.01  # of 600 queries: a score within float32 rounding of another
 # motifs
 JOIN_FLOAT64 = 1e-9  # what is promised: squared distances of order 1 to 50 in float64, sums in another order
 JOIN_FLOAT32 = 1e-4  # what is promised: by how much a neighbor found in float32 may be farther than the nearest
+CENTERED_EMBEDDINGS = 1e-5  # float32 embeddings of order 1 minus their mean, scaled to length 1 (seen: 1.5e-7)
 SHAPE_FEATURES = 3e-5  # unit frames of logarithms of float32 powers, against librosa's FFT (seen: 3e-6)
 
 # aviary

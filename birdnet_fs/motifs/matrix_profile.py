@@ -21,7 +21,7 @@ from birdnet_fs.motifs.join_kernel import distance_loop, prepare_loop, tile_loop
 
 Precision = Literal["float64", "float32"]
 ROWS, COLUMNS = 512, 1024  # windows of a tile: 2 MB of float32, which stays in the second-level cache
-PAIRS_PER_S = 5e8  # pairs of windows that one core compares at least, float32 (benchmarks/motifs.py: twice that)
+PAIR_S, VALUE_S = 8e-10, 1e-10  # time of a pair of windows and of each value of a frame, on one core, float32
 LONGEST_S = 24 * 3600  # a join that would take longer is refused
 FAR = 1e30  # squared length of a window that is to be nobody's neighbor; finite, as the loop expects
 
@@ -76,7 +76,7 @@ def self_join(
     exclusion = round(window / 2) if exclusion is None else exclusion
     _check_numbers(window, exclusion)
     n = max(0, len(x) - window + 1)
-    _check_time(n, n)
+    _check_time(n, n, x.shape[1])
     if active is not None and np.shape(active) != (n,):
         raise UserError(f"active must have a value for each of {n} windows. Received: {np.shape(active)}")
     given = _prepared(x, _center(x), window, precision)
@@ -106,7 +106,7 @@ def ab_join(a: np.ndarray, b: np.ndarray, window: int, *, precision: Precision =
         )
     _check_numbers(window, 0)
     n, n_other = (max(0, len(x) - window + 1) for x in (first, second))
-    _check_time(n, n_other)
+    _check_time(n, n_other, first.shape[1])
     center = _center(second)
     one, other = (_prepared(x, center, window, precision) for x in (first, second))
     return _profile(first, second, _join(one, other, window, 0), window)
@@ -149,9 +149,9 @@ def _check_numbers(window: int, exclusion: int) -> None:
         raise UserError(f"exclusion must be 0 frames or more. Received: {exclusion}")
 
 
-def _check_time(n: int, n_other: int) -> None:
+def _check_time(n: int, n_other: int, width: int) -> None:
     """Refuse a join that would take more than a day."""
-    seconds = n * n_other / PAIRS_PER_S
+    seconds = n * n_other * (PAIR_S + width * VALUE_S)
     if seconds > LONGEST_S:
         raise UserError(
             f"A join of {n:,} windows with {n_other:,} others would take about {seconds / 86_400:.1f} days on one "

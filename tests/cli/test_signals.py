@@ -147,6 +147,10 @@ COMMANDS = {
     "evaluate": Command(["evaluate", "run", "recordings"]),
     "enroll": Command(["enroll", "run", "recordings"]),
     "ensemble": Command(["ensemble", "run", "second"]),
+    "motifs": Command(
+        ["motifs", "extract", "long", "--feature", "logmel", "--cens-sr", 20, "--mp-window", 20],
+        unfinished=("ledger.csv",),
+    ),
     "export": Command(["export", "run", "--n_segments", 30]),
     "cv": Command(
         ["cv", "config.py:small"],

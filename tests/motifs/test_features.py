@@ -1,11 +1,15 @@
 """Features for mining: rates, references of other libraries, and what is refused."""
 
 import sys
+from pathlib import Path
 
+import embedding_store
+import foreign_encoders
 import numpy as np
 import pytest
 import tolerances
 import uncompiled_librosa as librosa
+from installed import need
 from preloaded import run_python
 
 from birdnet_fs.core.errors import UserError
@@ -97,3 +101,20 @@ def test_wrong_settings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"--feature cens needs librosa; .*birdnet_fs\[motifs\]"):
         open_features(FeatureSettings("cens", 11))
     assert open_features(FeatureSettings("logmel", 11)).hop == 2909
+
+
+def test_embeddings_are_those_of_windows_that_begin_at_every_frame(tmp_path: Path) -> None:
+    need("onnxruntime")
+    file, card = embedding_store.write_encoder(tmp_path)
+    waveform = embedding_store.write_recordings(tmp_path / "in", 1)["r00.wav"]
+    features = open_features(FeatureSettings("embedding", 20, str(file), str(card)))
+    assert (features.sample_rate_hz, features.hop) == (16_000, 800) and features.identity
+    windows = np.stack([waveform[i : i + 3200] for i in range(0, len(waveform) - 3199, 800)])
+    expected = foreign_encoders.embedding(windows, embedding_store.WIDTH)
+    expected = expected - expected.mean(axis=0)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found = features.compute(waveform)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerances.CENTERED_EMBEDDINGS)
+    assert features.compute(waveform[:3199]).shape == (0, embedding_store.WIDTH)
+    with pytest.raises(UserError, match=r"--cens-sr must be in 5\.\.100 frames a second for windows of 0\.2 s"):
+        open_features(FeatureSettings("embedding", 4, str(file), str(card)))
