@@ -3,8 +3,9 @@
 Each is one file that opens without a network, with a picture and a sound of every clip.
 """
 
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def write_recording_page(path: Path, recording: MinedRecording, root: Path, *, n
             "picture": clip_png(waveform, RATE_HZ, hop_length=hop),
             "sound": clip_flac(waveform, RATE_HZ) if length_s <= MAX_SOUND_S else "",
             "marks": marks,
-            "profile": profile_points(profile, mean),
+            "profile": profile_lines(profile, mean),
             "end": 100 * min(len(profile) / max(1, int(recording.metadata["duration_cens"])), 1.0),
         },
         rows=rows,
@@ -135,26 +136,27 @@ def write_class_page(path: Path, label: str, recordings: Sequence[MinedRecording
     render(path, TEMPLATE, title=label, experiment=None, versions=None, lead=lead, overview=None, rows=rows)
 
 
-def profile_points(profile: MatrixProfile, mean: float) -> str:
-    """The matrix profile as points of an SVG line, 0..1000 wide and PROFILE_HEIGHT high, low where windows recur.
+def profile_lines(profile: MatrixProfile, mean: float) -> list[str]:
+    """The matrix profile as points of SVG lines, 0..1000 wide and PROFILE_HEIGHT high, low where windows recur.
 
     Args:
         profile: The profile.
         mean: Squared distance at the upper edge; larger ones are cut off. 0 = the largest distance.
 
     Returns:
-        "x,y x,y ..."; the smallest distance where several windows share a point, nothing where none has a neighbor.
+        "x,y x,y ..." for each run of windows with a neighbor; the smallest distance where several share a point.
     """
     distances = profile.distances
     finite = distances[np.isfinite(distances)]
-    if not len(finite):
-        return ""
-    top = mean or float(finite.max()) or 1.0
-    step = -(-len(distances) // 1000)
+    top = mean or float(finite.max(initial=0.0)) or 1.0
+    step = max(1, -(-len(distances) // 1000))
     padded = np.pad(distances, (0, -len(distances) % step), constant_values=np.inf).reshape(-1, step).min(axis=1)
-    points = [(1000 * i / len(padded), PROFILE_HEIGHT * (1 - min(y / top, 1.0))) for i, y in enumerate(padded.tolist())]
-    shown: Iterable[tuple[float, float]] = (p for p, y in zip(points, padded, strict=True) if np.isfinite(y))
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in shown)
+    found = list[str]()
+    for is_finite, run in itertools.groupby(enumerate(padded.tolist()), key=lambda point: bool(np.isfinite(point[1]))):
+        if is_finite:
+            points = ((1000 * i / len(padded), PROFILE_HEIGHT * (1 - min(y / top, 1.0))) for i, y in run)
+            found.append(" ".join(f"{x:.1f},{y:.1f}" for x, y in points))
+    return found
 
 
 def _clip(waveform: np.ndarray, start_s: float, window_s: float, color: str) -> dict[str, Any]:

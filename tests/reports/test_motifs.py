@@ -10,7 +10,7 @@ import pytest
 
 from birdnet_fs.motifs.matrix_profile import MatrixProfile
 from birdnet_fs.motifs.mined_folder import read_recording
-from birdnet_fs.reports.motifs import profile_points, write_pages
+from birdnet_fs.reports.motifs import profile_lines, write_pages
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,8 @@ def test_a_class_shows_the_motif_of_every_recording(folder: Path, tmp_path: Path
 
 def test_profile_is_low_where_windows_recur() -> None:
     profile = MatrixProfile(np.array([2.0, np.inf, 0.0, 8.0]), np.array([2, -1, 0, 0]), 3)
-    assert profile_points(profile, 4.0) == "0.0,50.0 500.0,100.0 750.0,0.0"
-    assert profile_points(MatrixProfile(np.full(3, np.inf), np.full(3, -1), 3), 0.0) == ""
-    long = MatrixProfile(np.arange(2500.0), np.zeros(2500, int), 3)
-    assert profile_points(long, 0.0).startswith("0.0,100.0 1.2,99.9 ") and profile_points(long, 0.0).count(",") == 834
+    assert profile_lines(profile, 4.0) == ["0.0,50.0", "500.0,100.0 750.0,0.0"]
+    assert profile_lines(MatrixProfile(np.full(3, np.inf), np.full(3, -1), 3), 0.0) == []
+    assert profile_lines(MatrixProfile(np.zeros(0), np.zeros(0, int), 3), 0.0) == []
+    (long,) = profile_lines(MatrixProfile(np.arange(2500.0), np.zeros(2500, int), 3), 0.0)
+    assert long.startswith("0.0,100.0 1.2,99.9 ") and long.count(",") == 834
