@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.text import escaped
+from birdnet_fs.motifs.tree_text import checked_trees
 
 N_ROUNDS = 100
 MIN_ROWS = 40  # a leaf has 20 rows or more, so that fewer are never divided
@@ -58,9 +60,9 @@ class Trees:
     def _booster(self) -> Any:
         library = lightgbm()
         try:
-            return library.Booster(model_str=self.text)
-        except library.basic.LightGBMError as error:
-            raise UserError(f"The stored trees are not a text model of LightGBM ({error}).") from None
+            return library.Booster(model_str=checked_trees(self.text))
+        except (library.basic.LightGBMError, ValueError) as error:
+            raise UserError(f"The stored trees are not a text model of LightGBM ({escaped(error)}).") from None
 
     @property
     def width(self) -> int:

@@ -25,7 +25,7 @@ Weights = tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]  # of the layers
 Kind = Literal["gbm", "logistic", "mlp"]
 C = np.logspace(-5, 1, 13)  # inverse strengths of the penalty, the strongest penalty first
 N_EPOCHS, N_HIDDEN = 100, 64
-MAX_BYTES = 500_000_000  # of a stored head
+MAX_BYTES = 100_000_000  # of a stored head
 
 
 class Head(Protocol):
