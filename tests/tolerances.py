@@ -17,6 +17,7 @@ LOGITS_FLOAT64 = 1e-12  # logits up to 90 in float64: rounding of 1 - p and of t
 LOGITS_FLOAT32 = 1e-5  # logits up to 90 in float32, whose step there is 8e-6
 SOFTMAX_OF_LOGS = 1e-6  # relative: the float32 probabilities of a row sum to 1 but for their rounding
 ENGINE_LOGITS = 2e-5  # lowered and BatchNorm-folded torch against the Keras call, float32 sums in another order
+ENGINE_EMBEDDINGS = 2e-6  # the same for embeddings, relative to the largest number of one (up to 83; seen: 2.8e-7)
 ARTIFACT_MATMUL = (
     1e-3  # TFLite float32 dot products of 4,000 terms (|sum| up to 300; of dB features, up to 1e4: relative)
 )
