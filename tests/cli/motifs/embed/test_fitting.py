@@ -6,12 +6,14 @@ import sys
 import time
 from pathlib import Path
 
+import mined_recordings
 import profile_tables
 import pytest
 from command_line import birdnet_fs, started
 from reduced import reduced
 
 from birdnet_fs.cli.main import main
+from birdnet_fs.motifs.triplets import read_triplets
 
 SMALL = ("--batches", 2, "--epochs", 2, "--batch-size", 4, "--val-fraction", 0.3, "--threads", 1, "--patience", 0)
 
@@ -46,6 +48,23 @@ def test_fit_on_mined_recordings_and_on_triplets(data, tmp_path: Path, monkeypat
     assert "holds no extracted triplets" in capsys.readouterr().err
     assert run(monkeypatch, "motifs", "embed", "apply", "runs/mine", audio, "-o", tmp_path / "store") == 0
     assert "9 ok" in capsys.readouterr().out
+
+
+def test_recordings_that_the_other_verbs_mined_are_read(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Windows of .6 s: the segments of the network reach beyond the slices, and beyond recordings of 4 s."""
+    mined, table = mined_recordings.mined(tmp_path), tmp_path / "mined.parquet"
+    assert run(monkeypatch, "motifs", "consolidate", mined, "-o", table) == 0
+    assert run(monkeypatch, "motifs", "generate-triplets", table, "--samples", 20, "-o", tmp_path / "triplets") == 0
+    assert "2 of 6 recordings are in no triplet: 0 without a class, 2 without a motif" in capsys.readouterr().err
+    (triplets,) = (tmp_path / "triplets").iterdir()
+    found = [t for t in read_triplets(triplets) if t.a == t.b]
+    apart_s = mined_recordings.SECOND_S - mined_recordings.FIRST_S
+    assert found and all(abs(abs(t.a_loc - t.b_loc) - apart_s) < 0.05 for t in found)  # frames of 20 ms
+    shortest = (*SMALL, "--epochs", 1, "--batches", 1)
+    command = ("motifs", "embed", "fit", table, tmp_path / "in", "-o", tmp_path / "run", *shortest)
+    assert run(monkeypatch, *command) == 0
+    rows = (tmp_path / "run" / "recordings.csv").read_text()
+    assert rows.count("quarantined") == 2
 
 
 def test_summary_prints_layers_and_the_answers_of_the_finders(data, monkeypatch, capsys) -> None:
