@@ -16,7 +16,7 @@ ACTIVATION = 1e-6  # softmax and sigmoid in float32 against float64, values in 0
 LOGITS_FLOAT64 = 1e-12  # logits up to 90 in float64: rounding of 1 - p and of the logarithms
 LOGITS_FLOAT32 = 1e-5  # logits up to 90 in float32, whose step there is 8e-6
 SOFTMAX_OF_LOGS = 1e-6  # relative: the float32 probabilities of a row sum to 1 but for their rounding
-ENGINE_LOGITS = 2e-5  # lowered and BatchNorm-folded torch against the Keras call, float32 sums in another order
+ENGINE_LOGITS = 4e-5  # lowered, BatchNorm-folded torch against Keras, logits up to 7, sums in other order (seen: 9e-6)
 ENGINE_EMBEDDINGS = 2e-6  # the same for embeddings, relative to the largest number of one (up to 83; seen: 2.8e-7)
 ARTIFACT_MATMUL = (
     1e-3  # TFLite float32 dot products of 4,000 terms (|sum| up to 300; of dB features, up to 1e4: relative)
