@@ -202,7 +202,7 @@ def _background(embedder: Embedder, clips: Sequence[Clip], sample_rate_hz: int) 
 
 def _inherited(run: Run, support: Support) -> tuple[Clip, ...]:
     """The clips that the encoder was trained on, without the earlier support of an enrolled run."""
-    if not has_classes(run):
+    if not has_classes(run) and not (run.path / PARTITION).is_file():  # the base of a foreign encoder
         return ()
     if (run.path / SUPPORT).is_file():
         return provenance(run.path).inherited

@@ -14,6 +14,7 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.data.episodes import EvaluationEpisodes, draw_evaluation_episodes, listed
 from birdnet_fs.data.manifest import Clip
+from birdnet_fs.data.partition import PARTITION
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.fewshot.base import comparing_model, has_classes
 from birdnet_fs.fewshot.correlation import correlations, spectrograms
@@ -151,7 +152,7 @@ def result_to_json(result: FewShotAccuracy) -> dict[str, Any]:
 
 def _check_not_trained_on(run: Run, clips: Sequence[Clip], known: bool) -> None:
     """Refuse classes (unless `known`) and recordings that the run was trained on."""
-    if not has_classes(run):
+    if not has_classes(run) and not (run.path / PARTITION).is_file():  # the base of a foreign encoder
         return
     trained = provenance(run.path)
     both = sorted(trained.labels & {clip.labels[0] for clip in clips})

@@ -10,9 +10,9 @@ from pyarrow import parquet
 SECONDS, RATE_HZ = 15.0, 32_000
 
 
-def write(folder: Path, classes: int = 3, recordings: int = 3) -> tuple[Path, Path]:
+def write(folder: Path, classes: int = 3, recordings: int = 3, seed: int = 0) -> tuple[Path, Path]:
     """Recordings of a tone for each class in noise; returns the table and the folder of the recordings."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     audio = folder / "audio"
     names = [f"bird{c}/{i}.wav" for c in range(classes) for i in range(recordings)]
     t = np.arange(round(SECONDS * RATE_HZ)) / RATE_HZ

@@ -51,6 +51,11 @@ class TripletSource(Protocol):
     ledger: Ledger
     identity: str
 
+    @property
+    def files(self) -> Sequence[Path]:
+        """The recordings, where they are known; () for cuts."""
+        ...
+
     def segments(self, rows: NDArray[np.int64], rng: np.random.Generator, shift_s: float) -> Segments:
         """Make the triplets of some rows.
 
@@ -81,6 +86,7 @@ class Slices:
         held_out_with: See `TripletSource`; the same, since both are of one recording.
         ledger: See `TripletSource`.
         identity: See `TripletSource`.
+        files: The recordings.
 
     Raises:
         UserError: No recording has two slices that are neighbors.
@@ -91,7 +97,7 @@ class Slices:
     ) -> None:
         self.ledger, self.identity = Ledger(), identity
         self._cache, self._n_samples = AudioCache(sample_rate_hz), n_samples
-        self._paths: list[Path] = []
+        self.files: list[Path] = []
         self._lengths: list[float] = []
         numbers: list[int] = []
         places: list[tuple[float, float]] = []
@@ -105,9 +111,9 @@ class Slices:
                 length, reason = 0.0, error.reason
             self.ledger.add(path, "quarantined" if reason else "ok", reason, duration_s=length)
             if not reason:
-                numbers += [len(self._paths)] * len(pairs)
+                numbers += [len(self.files)] * len(pairs)
                 places += [((a + 0.5) * row.window_s, (b + 0.5) * row.window_s) for a, b in pairs.tolist()]
-                self._paths.append(path)
+                self.files.append(path)
                 self._lengths.append(length)
         if not places:
             first = next((row for row in self.ledger.rows if row.reason), None)
@@ -137,7 +143,7 @@ class Slices:
                 pairs.append([self._segment(row, side, shifts[i, side]) for side in (0, 1)])
                 read.append(row)
             except AudioError as error:
-                self.ledger.quarantine(self._paths[self.recordings[row]], error.reason)
+                self.ledger.quarantine(self.files[self.recordings[row]], error.reason)
         if len(read) < 2:
             empty = np.zeros((0, self._n_samples), np.float32)
             return Segments(empty, empty, empty, np.zeros(0, np.int64))
@@ -149,7 +155,7 @@ class Slices:
     def _segment(self, row: int, side: int, shift_s: float) -> Floats:
         number = int(self.recordings[row])
         center_s = float(self._centers[row, side]) + shift_s
-        return self._cache.segment(self._paths[number], center_s, self._n_samples, self._lengths[number])
+        return self._cache.segment(self.files[number], center_s, self._n_samples, self._lengths[number])
 
 
 class Cuts:
@@ -166,6 +172,7 @@ class Cuts:
         held_out_with: See `TripletSource`.
         ledger: See `TripletSource`.
         identity: See `TripletSource`.
+        files: (), the recordings are not known.
 
     Raises:
         UserError: The folder holds cuts of another table or rate, shorter than a segment, or none.
@@ -184,6 +191,7 @@ class Cuts:
         if not self._numbers or float(facts.get("cut_s", 0.0)) * sample_rate_hz < n_samples:
             raise UserError(f"{escaped(folder)} must hold cuts of {n_samples / sample_rate_hz:g} s or more.")
         self.ledger = Ledger()
+        self.files: tuple[Path, ...] = ()
         present = set(self._numbers)
         for number in range(len(triplets)):
             reason = "" if number in present else "no cut was extracted"

@@ -22,6 +22,9 @@ from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say, track
 from birdnet_fs.core.random_streams import Stream, integer_seed
 from birdnet_fs.core.text import escaped
+from birdnet_fs.data.copies import with_fingerprints
+from birdnet_fs.data.manifest import Clip, Manifest
+from birdnet_fs.data.partition import PARTITION, Partition, write_partition
 from birdnet_fs.fewshot.base import PLACEHOLDER
 from birdnet_fs.motifs.tile2vec.batches import FeatureBatch, TripletBatches
 from birdnet_fs.motifs.tile2vec.settings import Tile2VecSettings
@@ -68,7 +71,8 @@ def fit_tile2vec(
 
     Returns:
         The run, with the weights of the epoch with the lowest validation loss (of the last epoch without validation),
-        history.csv and tile2vec.json. A finished run of the same settings and rows is returned as it is.
+        history.csv, tile2vec.json and, where whole recordings were read, partition.csv. A finished run of the same
+        settings and rows is returned as it is.
 
     Raises:
         UserError: The folder holds another run or another unfinished training, the weights of `checkpoint` do not fit,
@@ -118,7 +122,11 @@ def fit_tile2vec(
     def others(folder: Path) -> None:
         write_json(folder / TILE2VEC, facts)
         write_history(folder / HISTORY, state.history)
-        batches.source.ledger.write(folder / "recordings.csv")
+        ledger = batches.source.ledger
+        ledger.write(folder / "recordings.csv")
+        if batches.source.files:  # so that nobody evaluates the run on what it was trained on
+            clips = with_fingerprints(Clip(path.absolute()) for path in batches.source.files)
+            write_partition(folder / PARTITION, Partition(Manifest(clips, (), ledger, Path()), clips, (), ()))
 
     return save_run(output, settings.experiment(output.resolve().name), (PLACEHOLDER,), weights, write_extra=others)
 

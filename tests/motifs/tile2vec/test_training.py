@@ -32,7 +32,7 @@ class Tones:
 
     def __init__(self) -> None:
         self.recordings = self.held_out_with = np.repeat(np.arange(10), 2)
-        self.ledger, self.identity = Ledger(), "tones"
+        self.ledger, self.identity, self.files = Ledger(), "tones", ()
         self.ledger.add("tone.wav", "ok")
 
     def segments(self, rows: np.ndarray, rng: np.random.Generator, shift_s: float) -> Segments:

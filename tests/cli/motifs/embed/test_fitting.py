@@ -106,8 +106,12 @@ def test_run_is_evaluated_enrolled_analyzed_exported_and_goes_on_after_a_signal(
     again = birdnet_fs(*map(str, command), cwd=tmp_path)
     assert "goes on after step" in again.stderr or "it is kept" in again.stderr
     shots = ("--ways", "2", "--shots", "1", "--queries", "1", "--episodes", "20")
-    birdnet_fs("fewshot-eval", "run", str(audio), *shots, "-o", "few.json", cwd=tmp_path)
-    birdnet_fs("enroll", "run", str(audio), "-o", "enrolled", cwd=tmp_path)
+    refused = birdnet_fs("fewshot-eval", "run", str(audio), *shots, cwd=tmp_path, check=False)
+    assert refused.returncode == 2 and "was trained on" in refused.stderr
+    _, others = profile_tables.write(tmp_path / "others", seed=1)
+    birdnet_fs("fewshot-eval", "run", str(others), *shots, "-o", "few.json", cwd=tmp_path)
+    birdnet_fs("enroll", "run", str(others), "-o", "enrolled", cwd=tmp_path)
+    assert "inherited" in (tmp_path / "enrolled" / "partition.csv").read_text()
     birdnet_fs("analyze", "enrolled", str(audio), "-o", "tables", cwd=tmp_path)
     assert list((tmp_path / "tables").rglob("*.csv"))
     exported = birdnet_fs(
