@@ -51,12 +51,13 @@ def generate_triplets(
         raise UserError("--by family needs --families, a CSV with the columns class and family.")
     if by == "species" and families is not None:
         raise UserError("--families is for --by family; leave one of them out.")
+    rows = read_profile_table(table)
     if families is None:
         say("Triplets are drawn by species; give --families for families.")
     file = output / triplet_file_name(number, datetime.date.today())
     if file.exists():
         raise UserError(f"{file} exists already; move it away, or give another folder with -o.")
     of_class = read_families(families) if families is not None else None
-    drawn = draw_triplets(read_profile_table(table), number, families=of_class, seed=seed)
+    drawn = draw_triplets(rows, number, families=of_class, seed=seed)
     write_triplets(drawn, file)
     print(file)

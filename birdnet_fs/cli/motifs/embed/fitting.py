@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from birdnet_fs.cli.checks import check_exists
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 
@@ -93,6 +94,7 @@ def fit(
             raise UserError(f"--{option} must be one of {', '.join(allowed)}. Received: {options[option]!r}")
     if network and (variant or dim):
         raise UserError("--variant and --dim are for TileNet; leave them out with --network.")
+    check_exists(TABLE=table, AUDIO=audio)
     from birdnet_fs.cli.motifs.embed.data import open_batches
     from birdnet_fs.core.files import check_output
     from birdnet_fs.core.lock import folder_lock

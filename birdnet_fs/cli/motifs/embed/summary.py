@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from birdnet_fs.cli.checks import check_exists
 from birdnet_fs.cli.motifs.embed.fitting import AUDIO, TABLE
 
 
@@ -25,6 +26,7 @@ def summary(
     The batch size is the largest power of two that fits into the free memory, computed from one small batch. The
     learning rate is that at which the loss falls fastest while the rate grows from step to step.
     """
+    check_exists(TABLE=table, AUDIO=audio)
     import keras
     import torch
 
