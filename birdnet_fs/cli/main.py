@@ -128,7 +128,7 @@ def main() -> None:
         number = stopping.received() or signal.SIGINT
         _stop(
             f"stopped by {signal.Signals(number).name}; the same command continues the work. Finished recordings, "
-            "folds and runs are kept, an unfinished training starts again.",
+            "folds and runs are kept; an unfinished training starts again, that of `motifs embed fit` goes on.",
             128 + number,
         )
     sys.exit(status if isinstance(status, int) else 0)

@@ -1,13 +1,14 @@
 """One Parquet table of all mined recordings: a row for each, with its matrix profile."""
 
 import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path
 from birdnet_fs.core.lock import folder_lock
-from birdnet_fs.core.progress import track
+from birdnet_fs.core.progress import say, track
 from birdnet_fs.core.text import escaped
 from birdnet_fs.motifs.mined_folder import PLACES, MinedRecording, mined_recordings
 
@@ -27,10 +28,10 @@ def consolidate(folder: Path, output: Path) -> int:
             without one).
 
     Returns:
-        Number of rows.
+        Number of rows. Recordings whose files are damaged are named on stderr and left out.
 
     Raises:
-        UserError: pyarrow is missing, the folder is none of mined recordings or has none, or a file is damaged.
+        UserError: pyarrow is missing, or the folder is none of mined recordings or has none.
     """
     try:
         import pyarrow as pa
@@ -57,9 +58,9 @@ def consolidate(folder: Path, output: Path) -> int:
         }
     )
     n = 0
-    recordings = iter(track(mined_recordings(folder), "consolidate", unit="recording"))
+    found = _rows(track(mined_recordings(folder), "consolidate", unit="recording"))
     with folder_lock(output), atomic_path(output) as part, pq.ParquetWriter(part, schema) as writer:
-        while rows := [_row(each) for each in itertools.islice(recordings, ROWS)]:
+        while rows := list(itertools.islice(found, ROWS)):
             writer.write_table(pa.Table.from_pylist(rows, schema))
             n += len(rows)
         if not n:
@@ -67,7 +68,12 @@ def consolidate(folder: Path, output: Path) -> int:
     return n
 
 
-def _row(recording: MinedRecording) -> dict[str, Any]:
-    profile = recording.profile()
-    seconds = {f"{name}_s": recording.place_s(name) for name in PLACES}
-    return {**recording.metadata, **seconds, "mp": profile.distances, "pi": profile.neighbors}
+def _rows(recordings: Iterable[MinedRecording]) -> Iterator[dict[str, Any]]:
+    for each in recordings:
+        try:
+            profile = each.profile()
+        except UserError as error:
+            say(f"A recording is left out: {error}")
+            continue
+        seconds = {f"{name}_s": each.place_s(name) for name in PLACES}
+        yield {**each.metadata, **seconds, "mp": profile.distances, "pi": profile.neighbors}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path, write_json
 from birdnet_fs.core.json_file import read_json
+from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
 from birdnet_fs.core.walk import list_files
 from birdnet_fs.motifs.matrix_profile import MatrixProfile
@@ -169,15 +170,21 @@ def mined_recordings(folder: Path) -> Iterator[MinedRecording]:
         folder: Output of `birdnet-fs motifs extract`.
 
     Yields:
-        The recordings; their matrix profiles are not read.
+        The recordings; their matrix profiles are not read. One whose metadata.json is damaged is named on stderr and
+        left out.
 
     Raises:
-        UserError: The folder is none of mined recordings, or a file is damaged.
+        UserError: The folder is none of mined recordings.
     """
     read_settings(folder)
     places = sorted(os.path.dirname(f) for f in list_files(folder).files if os.path.basename(f) == METADATA)
     for place in places:
-        yield read_recording(Path(place))
+        try:
+            found = read_recording(Path(place))
+        except UserError as error:
+            say(f"A recording is left out: {error}")
+            continue
+        yield found
 
 
 def write_recording(folder: Path, profile: MatrixProfile, metadata: Mapping[str, Any]) -> None:

@@ -141,6 +141,8 @@ def _cut(recording: MinedRecording, root: Path, folder: Path, n_motifs: int) -> 
             clips.append({**clip, "frame": frame, "window_onset_s": place_s, "distance": distance})
     except AudioError as error:
         return LedgerRow(path, "quarantined", error.reason, duration_s=seconds)
+    except UserError as error:  # the matrix profile is damaged
+        return LedgerRow(path, "quarantined", str(error), duration_s=seconds)
     about = {key: recording.metadata[key] for key in ("source_name", "label", "feature")}
     write_json(folder / METADATA, {**about, "window_s": recording.window_s, "clips": clips, **made_of})
     return LedgerRow(path, "ok", duration_s=seconds)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from birdnet_fs.audio.read import AudioError, read_audio
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say, track
 from birdnet_fs.core.text import escaped
 from birdnet_fs.motifs.matrix_profile import MatrixProfile
@@ -54,6 +55,8 @@ def write_pages(
             n_pages += 1
         except AudioError as error:
             say(f"{escaped(each.source_name)} has no page: {error.reason}")
+        except UserError as error:  # its matrix profile is damaged
+            say(f"{escaped(each.source_name)} has no page: {error}")
     for each in found:
         if each.label and len(classes[each.label]) < limit:
             classes[each.label].append(each)
