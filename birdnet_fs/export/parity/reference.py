@@ -16,7 +16,7 @@ from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs
 from birdnet_fs.runs.run import Run
 
 _BATCH = 8
-N_CHANGED = 3  # draws of the noise that changes a waveform by a rounding
+N_CHANGED = 16  # draws of the noise that changes a waveform by a rounding; the largest effect counts
 
 
 class Reference(NamedTuple):
