@@ -1,7 +1,7 @@
 """From recordings to a file on a device with an encoder that has the inputs and outputs of Perch v2, TFLite and ONNX.
 
-The stand-in (perch_stand_in.py) hears slow waves: it averages pieces of 100 samples. Its 64 places of a window are read
-by the heads that need tokens.
+The stand-in (perch_stand_in.py) averages pieces of 100 samples, so that it answers to waves below 160 Hz only. The head
+"attentive" reads its tokens, one for each of 16 steps in time.
 """
 
 import csv
@@ -89,7 +89,7 @@ def test_from_recordings_to_a_file_on_a_device(kind: str, tmp_path: Path) -> Non
     assert (tmp_path / "of_store" / "ledger.csv").is_file()
 
     # joined behind the encoder, with parity against the run, and in the program of the receiving side; once more with a
-    # head on the 64 places of a window
+    # head on its tokens
     run(*train, "model.encoder_card=perch_v2", "model.head=attentive", "-o", "places")
     for trained in ("run", "places"):
         device = tmp_path / f"device_of_{trained}"

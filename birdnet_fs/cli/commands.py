@@ -43,7 +43,7 @@ def group(
 
     Args:
         name: Its word on the command line; "" for the command itself.
-        help_text: What the verbs are for, a sentence.
+        help_text: Purpose of the verbs, one sentence of the help.
         verbs: Functions whose arguments are those of the command line. The name of a verb is that of its function with
             hyphens for underscores.
         groups: Groups inside this one. Default: ().

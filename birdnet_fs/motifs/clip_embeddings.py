@@ -139,7 +139,8 @@ def open_reference(stored: Any, owner: Path, *, place: str | Path = "", threads:
     Args:
         stored: Result of `embedding_reference`, read from a file.
         owner: File of the model, for messages.
-        place: Where the embedding is now. Default: "", where it was, or beside the model under its own name.
+        place: Path of the run or encoder that embeds, if it was moved. Default: "", the path in the metadata, or the
+            file of that name beside the model.
         threads: CPU threads of its runtime. Default: 0, the runtime decides.
 
     Returns:

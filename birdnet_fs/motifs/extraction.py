@@ -62,7 +62,7 @@ def extract_motifs(
         settings: How they are mined.
         refused: (path, reason) of what was found and cannot be read. Default: ().
         sample_k: Number of recordings to draw without replacement. Default: 0, all.
-        seed: Of this draw. Default: 0.
+        seed: Seed of this draw, 0 or more. Default: 0.
         workers: Processes, 1 or more. Default: 1, this one.
 
     Returns:

@@ -70,8 +70,8 @@ class FrameFeatures:
     """Features that can be computed.
 
     Attributes:
-        settings: What was asked for.
-        sample_rate_hz: Of the waveforms.
+        settings: The settings as given.
+        sample_rate_hz: Samples per second of the waveforms.
         hop: Samples from one frame to the next.
         identity: Text that changes when the features of an encoder do; "" for others.
         compute: Waveform float32 [n_samples] -> features [n_frames, width].

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,8 +57,15 @@ def fit_soundscape(
     overwrite: Overwrite = False,
 ) -> None:
     """Fit a no-call model on 85 % of labeled windows, with early stopping on 7.5 % and a test on 7.5 %."""
-    options = (embedding_checkpoint, dim, head, split, False, seed, threads)
-    _fit(output, settings or (), birdclef_root, table, options, overwrite)
+    options = {
+        "embedding": embedding_checkpoint,
+        "dim": dim,
+        "head": head,
+        "split": split,
+        "seed": seed,
+        "threads": threads,
+    }
+    _fit(output, settings or (), birdclef_root, table, overwrite, folds=False, **options)
 
 
 def fit_soundscape_cv(
@@ -75,8 +82,15 @@ def fit_soundscape_cv(
     overwrite: Overwrite = False,
 ) -> None:
     """Fit a no-call model with 5-fold cross-validation and early stopping on 90 % of labeled windows; test on 10 %."""
-    options = (embedding_checkpoint, dim, head, split, True, seed, threads)
-    _fit(output, settings or (), birdclef_root, table, options, overwrite)
+    options = {
+        "embedding": embedding_checkpoint,
+        "dim": dim,
+        "head": head,
+        "split": split,
+        "seed": seed,
+        "threads": threads,
+    }
+    _fit(output, settings or (), birdclef_root, table, overwrite, folds=True, **options)
 
 
 def _fit(
@@ -84,8 +98,8 @@ def _fit(
     settings: Sequence[str],
     root: Path,
     table: str,
-    options: tuple[str, int, str, str, bool, int, int],
     overwrite: bool,
+    **options: Any,
 ) -> None:
     from birdnet_fs.cli.checks import check_data_settings, check_file_output, check_numbers
     from birdnet_fs.core.settings import override
@@ -95,7 +109,7 @@ def _fit(
 
     check_file_output(output)
     check_data_settings(settings)
-    fit = NoCallFit(*options)  # type: ignore[arg-type]
+    fit = NoCallFit(**options)
     check_numbers(dim=(fit.dim, 0, 2**20), seed=(fit.seed, 0, 2**64 - 1), threads=(fit.threads, 0, 1024))
     data = override(Experiment(data=soundscape_data(root, table)), settings).data
     found = fit_soundscape(data, fit, output, overwrite=overwrite)

@@ -17,8 +17,8 @@ def with_sensitivity(reference: Reference, artifact: np.ndarray, output_kind: st
     Args:
         reference: The run.
         artifact: Output of the artifact, float32 [n, n_classes].
-        output_kind: As in `compare.compare_outputs`.
-        activation: As in `compare.compare_outputs`.
+        output_kind: "logits", "log_odds" or "probabilities", as in `ExportSpec`.
+        activation: "softmax" or "sigmoid", of the run.
 
     Returns:
         float64 [n]: of the synthetic waveforms as in `reference`, of the N_ROWS real segments that differ most, and by

@@ -34,7 +34,7 @@ class LabeledClip:
         label: The class.
         name: Name of the clip, without its extension.
         recording: The recording it comes from, which a split never divides.
-        clip: Where it is.
+        clip: Its audio file, and its onset and offset in seconds.
     """
 
     label: str

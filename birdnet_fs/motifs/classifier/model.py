@@ -101,7 +101,7 @@ def open_classifier(folder: Path | str, *, embedding: Path | str = "", threads: 
 
     Args:
         folder: Output of `birdnet-fs classify train`.
-        embedding: Where the embedding is now. Default: "", where it was.
+        embedding: Path of the run or encoder that embeds, if it was moved. Default: "", the path in the metadata.
         threads: CPU threads of the embedding. Default: 0, the runtime decides.
 
     Returns:

@@ -86,7 +86,7 @@ def prepare_dataset(
     sources: dict[str, list[LabeledClip]] = {}
     for each in clips:
         sources.setdefault(each.label, []).append(each)
-    _check_settings(output, {"format": 1, "seed": seed, "changes": asdict(changes), "sources": _fingerprint(sources)})
+    _check_settings(output, {"format": 1, "seed": seed, "changes": _as_json(changes), "sources": _fingerprint(sources)})
     todo = [(label, number) for number in range(num_per_class) for label in sorted(sources)]
     ledger = Ledger()
     try:
@@ -107,7 +107,7 @@ def _check_settings(output: Path, settings: Mapping[str, object]) -> None:
     file = output / SETTINGS
     if file.is_file():
         again = "give another folder"
-        if read_json(file, again) != {**settings, "changes": _as_json(settings["changes"])}:
+        if read_json(file, again) != settings:
             raise UserError(f"{escaped(output)} holds clips of another seed, other changes or other sources; {again}.")
     elif output.is_dir() and any(output.iterdir()):
         raise UserError(f"{escaped(output)} holds other files; give an empty or new folder.")
@@ -116,8 +116,9 @@ def _check_settings(output: Path, settings: Mapping[str, object]) -> None:
         write_json(file, settings)
 
 
-def _as_json(changes: object) -> object:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in dict(changes).items()}  # type: ignore[call-overload]
+def _as_json(changes: ClipChanges) -> dict[str, object]:
+    """The changes as JSON gives them back, with lists for tuples."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(changes).items()}
 
 
 def _prepare(

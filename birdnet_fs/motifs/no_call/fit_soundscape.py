@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -35,8 +34,8 @@ class NoCallFit:
 
     embedding: str
     dim: int = 0
-    head: Literal["gbm", "logistic", "mlp"] = "gbm"
-    split: Literal["recordings", "rows"] = "recordings"
+    head: str = "gbm"
+    split: str = "recordings"
     folds: bool = False
     seed: int = 0
     threads: int = 0

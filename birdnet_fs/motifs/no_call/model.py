@@ -94,7 +94,7 @@ def open_model(path: Path | str, *, embedding: Path | str = "", threads: int = 0
 
     Args:
         path: File of the head.
-        embedding: Where the embedding is now. Default: "", where it was.
+        embedding: Path of the run or encoder that embeds, if it was moved. Default: "", the path in the metadata.
         threads: CPU threads of the embedding. Default: 0, the runtime decides.
 
     Returns:

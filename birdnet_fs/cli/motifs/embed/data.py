@@ -11,7 +11,7 @@ def open_batches(table: Path, audio: Path, settings: Any) -> Any:
 
     Args:
         table: Table of triplets, or of mined recordings.
-        audio: What `motifs extract-triplets` wrote, or the folder of the recordings.
+        audio: Folder of the cuts of `motifs extract-triplets`, or of the recordings.
         settings: `Tile2VecSettings`.
 
     Returns:
