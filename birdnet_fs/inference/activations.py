@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ACTIVATIONS = ("softmax", "sigmoid")
 SMALLEST = 2.0**-126
 LEAST_REST = 2.0**-26
+LEAST_OTHERS = 1e-30  # lower bound of the share of the other classes in log-odds, which are limited to 69 by it
 
 
 def to_probabilities(logits: ArrayLike, activation: str) -> NDArray[np.float64]:
@@ -64,6 +65,36 @@ def to_logits(probabilities: ArrayLike, activation: str) -> NDArray[np.float64]:
     p = np.asarray(probabilities, np.float64)
     logits = np.log(np.maximum(p, SMALLEST))
     return logits - np.log(np.maximum(1 - p, LEAST_REST)) if _is_sigmoid(activation) else logits
+
+
+def to_log_odds(logits: ArrayLike, activation: str) -> NDArray[np.float64]:
+    """Log-odds log p / (1 - p) of each class alone: the logits themselves for a sigmoid.
+
+    For a softmax 1 - p is summed over the other classes, so that no digits are lost where p is nearly 1; log-odds are
+    69 at most (`LEAST_OTHERS`).
+
+    Args:
+        logits: [n, n_classes].
+        activation: "softmax" or "sigmoid".
+
+    Returns:
+        float64 [n, n_classes].
+
+    >>> to_log_odds([[0.0, 0.0]], "softmax").tolist()
+    [[0.0, 0.0]]
+    """
+    x = np.asarray(logits, np.float64)
+    if _is_sigmoid(activation) or not len(x):
+        return x
+    best, rows = x.argmax(axis=1), np.arange(len(x))
+    below = x - x.max(axis=1, keepdims=True)
+    powers = np.exp(below)
+    rest = powers.sum(axis=1, keepdims=True) - powers  # of the best class it would be rounding error
+    rest[rows, best] = 1.0
+    found = below - np.log(rest)
+    powers[rows, best] = 0.0
+    found[rows, best] = -np.log(np.maximum(powers.sum(axis=1), LEAST_OTHERS))
+    return found
 
 
 def tensor_to_probabilities(logits: "torch.Tensor", activation: str) -> "torch.Tensor":

@@ -10,6 +10,8 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.encoders.reference import RunEncoders, read_encoders
 from birdnet_fs.inference.activations import to_probabilities
+from birdnet_fs.inference.calibration.apply import calibrated_function
+from birdnet_fs.inference.calibration.stored import Calibration, read_calibration
 from birdnet_fs.inference.embed import Embedder
 from birdnet_fs.inference.encode_clips import encode_clips
 from birdnet_fs.inference.encoder_features import open_features
@@ -23,15 +25,17 @@ class OpenedHead:
 
     Attributes:
         classes: Class names in model order.
-        activation: "softmax" or "sigmoid".
+        activation: "softmax" or "sigmoid"; the latter for a calibrated head.
         encoders: The encoders in front of it, the shape of its input and the own scores that it reads.
         logits: Features float32 [n, *input_shape] -> logits float32 [n, n_classes].
+        calibration: The calibration behind these logits; None = none.
     """
 
     classes: tuple[str, ...]
     activation: str
     encoders: RunEncoders
     logits: NumpyFunction
+    calibration: Calibration | None = None
 
     @property
     def identity_of_encoder(self) -> str:
@@ -76,12 +80,10 @@ def open_head(run: Run, *, threads: int = 0) -> OpenedHead:
     """
     if not run.experiment.model.encoder:
         raise UserError(f"{run.path} is a network of its own, not a head on an encoder (model.encoder).")
-    return OpenedHead(
-        run.classes,
-        run.activation,
-        read_encoders(run.path),
-        lowered_network(build_on_device(run, threads=threads)),
-    )
+    logits_of, activation = lowered_network(build_on_device(run, threads=threads)), run.activation
+    if (calibration := read_calibration(run.path, run.classes)) is not None:
+        logits_of, activation = calibrated_function(logits_of, activation, calibration), "sigmoid"
+    return OpenedHead(run.classes, activation, read_encoders(run.path), logits_of, calibration)
 
 
 def run_embedder(run: Run, model: keras.Model) -> Embedder:

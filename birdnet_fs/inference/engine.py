@@ -17,6 +17,7 @@ from birdnet_fs.inference.activations import to_probabilities
 if TYPE_CHECKING:
     import keras
 
+    from birdnet_fs.inference.calibration.stored import Calibration
     from birdnet_fs.inference.encoder_features import EncoderFeatures
     from birdnet_fs.runs.run import Run
 
@@ -70,6 +71,7 @@ class Engine:
         clip_hop_s: Seconds between starts of the windows of a clip, as in `windows.clip_rule`. Default: 0.
         encoder: The encoders in front of the head of a run; embeddings of labeled clips are kept. Default: None.
         head: Embeddings float32 [n, *encoder.input_shape] -> logits float32 [n, n_classes]. Default: None.
+        calibration: The calibration behind these logits, with its thresholds. Default: None.
     """
 
     classes: tuple[str, ...]
@@ -82,6 +84,7 @@ class Engine:
     clip_hop_s: float = 0.0
     encoder: "EncoderFeatures | None" = None
     head: NumpyFunction | None = None
+    calibration: "Calibration | None" = None
 
     @property
     def multi_label(self) -> bool:

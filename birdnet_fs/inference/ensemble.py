@@ -23,6 +23,8 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import sha256
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.inference.activations import SMALLEST, to_logits, to_probabilities
+from birdnet_fs.inference.calibration.apply import calibrated
+from birdnet_fs.inference.calibration.stored import read_calibration
 from birdnet_fs.inference.clips import mean_over_windows
 from birdnet_fs.inference.encoder_features import EncoderFeatures, open_features
 from birdnet_fs.inference.engine import Engine, NumpyFunction, build_on_device, lowered_network
@@ -182,7 +184,8 @@ def open_ensemble(path: Path | str, *, threads: int = 0) -> Engine:
     ]
     # the file holds the SHA-256 of the rest
     identity = " ".join([sha256(found.path / ENSEMBLE), *(each.identity for each in encoders.values())])
-    return ensemble_engine(members, found.classes, how=found.how, power=found.power, identity=identity)
+    engine = ensemble_engine(members, found.classes, how=found.how, power=found.power, identity=identity)
+    return calibrated(engine, read_calibration(found.path, found.classes))
 
 
 def ensemble_engine(

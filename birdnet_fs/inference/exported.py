@@ -14,6 +14,7 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
 from birdnet_fs.encoders.runtimes import MAX_BYTES, MAX_TENSOR, first_line, onnx_session, open_tflite, run_tflite
 from birdnet_fs.inference.activations import to_logits
+from birdnet_fs.inference.calibration.apply import calibrated
 from birdnet_fs.inference.engine import Engine, NumpyFunction, network_features
 from birdnet_fs.inference.sidecar import check_hash, read_sidecar
 
@@ -101,7 +102,8 @@ def open_artifact(path: Path, threads: int) -> Engine:
             )
         return to_logits(found, sidecar.activation).astype(np.float32)
 
-    return Engine(sidecar.classes, spec, sidecar.activation, identity, forward, one_label=sidecar.one_label)
+    engine = Engine(sidecar.classes, spec, sidecar.activation, identity, forward, one_label=sidecar.one_label)
+    return calibrated(engine, sidecar.calibration)
 
 
 def _open_tflite(path: Path, threads: int) -> ExportedNetwork:

@@ -6,6 +6,8 @@ import numpy as np
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.leftovers import complete_replacement
+from birdnet_fs.inference.calibration.apply import calibrated
+from birdnet_fs.inference.calibration.stored import read_calibration
 from birdnet_fs.inference.engine import Engine, build_on_device, lowered_network, network_features
 
 
@@ -56,12 +58,23 @@ def _open_run(path: Path, threads: int) -> Engine:
         def score(waveforms: np.ndarray) -> np.ndarray:
             return head.logits(features.features(waveforms))
 
-        given = (run.classes, run.frontend, run.activation, identity, score)
-        return Engine(*given, clip_hop_s=run.experiment.data.clip_hop_s, encoder=features, head=head.logits)
+        return Engine(
+            run.classes,
+            run.frontend,
+            head.activation,
+            identity,
+            score,
+            one_label=head.calibration is not None and not run.multi_label,
+            clip_hop_s=run.experiment.data.clip_hop_s,
+            encoder=features,
+            head=head.logits,
+            calibration=head.calibration,
+        )
     network = lowered_network(build_on_device(run, threads=threads))
 
     def forward(waveforms: np.ndarray) -> np.ndarray:
         return network(network_features(waveforms, run.frontend))
 
     given = (run.classes, run.frontend, run.activation, run_folder.run_identity(path), forward)
-    return Engine(*given, clip_hop_s=run.experiment.data.clip_hop_s)
+    engine = Engine(*given, clip_hop_s=run.experiment.data.clip_hop_s)
+    return calibrated(engine, read_calibration(path, run.classes))

@@ -11,6 +11,7 @@ from birdnet_fs.core.files import sha256
 from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.text import escaped
 from birdnet_fs.inference.activations import ACTIVATIONS
+from birdnet_fs.inference.calibration.stored import Calibration, parse_calibration
 from birdnet_fs.runs.classes_file import MAX_CLASSES
 from birdnet_fs.runs.config_file import newer_sentence, newer_version
 
@@ -48,6 +49,7 @@ class Sidecar:
         mel_first: Whether features are [n_mels, n_frames] instead of [n_frames, n_mels].
         one_label: Whether a clip has one label.
         embedding_width: Number of values of the embeddings, the second output; 0 = the file gives none.
+        calibration: Calibration of the output, which is not in the file itself; None = none.
     """
 
     sha256: str
@@ -59,6 +61,7 @@ class Sidecar:
     mel_first: bool
     one_label: bool
     embedding_width: int
+    calibration: Calibration | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -164,4 +167,5 @@ def _checked(path: Path, values: Any) -> Sidecar:
         # a softmax may be exported as log-odds, which a sigmoid turns into its probabilities
         one_label=values["activation"] == "sigmoid" and one_label,
         embedding_width=width,
+        calibration=parse_calibration(values["calibration"], path, names) if "calibration" in values else None,
     )

@@ -12,7 +12,7 @@ from typing import Any
 from birdnet_fs.core.files import sha256, write_json
 from birdnet_fs.data.partition import PARTITION
 from birdnet_fs.data.score_table import ScoreTable, write_scores
-from birdnet_fs.runs.run import ENSEMBLE, run_identity
+from birdnet_fs.runs.run import CALIBRATION, ENSEMBLE, run_identity
 
 METRICS, REPORT, SCORES = "metrics.json", "report.html", "scores.csv"
 ABOUT_SCORES = "scores.json"
@@ -66,7 +66,8 @@ def stored_metrics(model: Path) -> dict[str, Any]:
 
 
 def _model(model: Path) -> dict[str, str]:
-    identity = sha256(model / ENSEMBLE) if (model / ENSEMBLE).is_file() else run_identity(model)
+    names = [name for name in (ENSEMBLE, CALIBRATION) if (model / name).is_file()]
+    identity = " ".join(sha256(model / name) for name in names) if ENSEMBLE in names else run_identity(model)
     clips = model / PARTITION
     return {"model": identity, "clips": sha256(clips) if clips.is_file() else ""}
 

@@ -25,7 +25,7 @@ from birdnet_fs.encoders.reference import COPIES, ENCODER, read_encoders
 from birdnet_fs.runs.config_file import VERSIONS
 from birdnet_fs.runs.ensemble_file import AGAIN, FORMAT, POSITIONS, read_about
 from birdnet_fs.runs.merged_partition import merged_partition
-from birdnet_fs.runs.run import CLASSES, CONFIG, ENSEMBLE, RESULTS, WEIGHTS, Run, load_run
+from birdnet_fs.runs.run import CALIBRATION, CLASSES, CONFIG, ENSEMBLE, RESULTS, WEIGHTS, Run, load_run
 from birdnet_fs.runs.tensors import read_shapes, read_weights
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ POWER = 2.0
 MEMBERS = "members"
 _COPIED = (WEIGHTS, CLASSES, VERSIONS, PARTITION, ENCODER, CONFIG)
 _CHECKED = (WEIGHTS, CLASSES, CONFIG)
-_OF_THE_ENSEMBLE = (ENSEMBLE, CLASSES, MEMBERS, POSITIONS, PARTITION, *RESULTS)  # replaced; other entries stay
+# replaced; other entries stay
+_OF_THE_ENSEMBLE = (ENSEMBLE, CLASSES, MEMBERS, POSITIONS, PARTITION, CALIBRATION, *RESULTS)
 LARGEST_POWER = 1000.0  # only the largest probability counts then; and the smallest, 1/1000, makes all of them equal
 
 
@@ -137,12 +138,17 @@ def check_members(runs: Sequence[Run], how: str, power: float = POWER) -> None:
 
     Raises:
         UserError: `how` is none of COMBINE, the power is not above 0, there are fewer than two runs, their classes are
-            not the same, or probabilities of softmax and sigmoid would be averaged.
+            not the same, a run is calibrated, or probabilities of softmax and sigmoid would be averaged.
     """
     check_combination(how, power)
     if len(runs) < 2:
         raise UserError(f"An ensemble needs two runs or more. Received: {len(runs)}")
     for run in runs:
+        if (run.path / CALIBRATION).is_file():
+            raise UserError(
+                f"{escaped(run.path)} is calibrated, which an ensemble of it would not be; combine the runs that were "
+                "calibrated, and calibrate the ensemble (birdnet-fs calibrate)."
+            )
         class_columns(run, runs[0])
         if how != "rank" and run.activation != runs[0].activation:
             raise UserError(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 WEIGHTS, CONFIG, CLASSES = "weights.safetensors", "config.json", "classes.txt"
 ENSEMBLE = "ensemble.json"  # a folder with this file is an ensemble of runs (runs/ensemble.py)
+CALIBRATION = "calibration.json"  # calibration and thresholds of a run or an ensemble (inference/calibration)
 TILE2VEC = "tile2vec.json"  # settings of a training on triplets, and what it was trained on
 LARGE = 20_000_000  # weights of a network whose shapes are compared before it is made
 CHECKPOINTS = "checkpoints"  # folder in a run folder with earlier epochs, each a run folder
@@ -43,7 +44,7 @@ RESULTS = ("metrics.json", "scores.csv", "scores.json", "held_out.csv", "report.
 # all that belongs to the weights of a run; a new run in the folder replaces it and leaves all other entries there
 _OF_THE_RUN = (
     *(WEIGHTS, CONFIG, CLASSES, VERSIONS, ENSEMBLE, *RESULTS, CHECKPOINTS, INTERRUPTED, DIVERGED, UNFINISHED),
-    *("partition.csv", "recordings.csv", "history.csv", "inputs.json", "tensorboard", TILE2VEC),
+    *("partition.csv", "recordings.csv", "history.csv", "inputs.json", "tensorboard", TILE2VEC, CALIBRATION),
     *("support.safetensors", "support.csv", "enrollment.json", ENCODER, COPIES),
 )
 _LIBRARIES = ("keras", "torch", "tensorflow-cpu", "tensorflow", "numpy", "scipy", "numba", "soundfile", "soxr")
@@ -190,7 +191,7 @@ def load_run(path: Path | str) -> Run:
 
 def run_identity(path: Path) -> str:
     """Text that changes when anything does that affects the scores of a run: SHA-256 of weights, settings, classes."""
-    names = (WEIGHTS, CONFIG, CLASSES, *([ENCODER] if (path / ENCODER).is_file() else []))
+    names = (WEIGHTS, CONFIG, CLASSES, *(name for name in (ENCODER, CALIBRATION) if (path / name).is_file()))
     return " ".join(sha256(path / name) for name in names)
 
 

@@ -65,7 +65,7 @@ def analyze_store(
     names, header = check_formats(formats), store.header
     head, loaded = open_store_head(header, run, threads=threads), load_run(run)
     identity = f"{run_identity(run)} {header.identity} {header.dtype}"
-    engine = Engine(head.classes, loaded.frontend, head.activation, identity, head.logits)
+    engine = Engine(head.classes, loaded.frontend, head.activation, identity, head.logits, calibration=head.calibration)
     options = check_options(
         engine,
         min_confidence=min_confidence,

@@ -13,6 +13,8 @@ from scipy.special import expit, softmax
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend.in_numpy import log_mel
+from birdnet_fs.inference.calibration.maps import CalibrationMaps
+from birdnet_fs.inference.calibration.stored import Calibration
 from birdnet_fs.inference.open import open_engine
 
 SPEC = schema.FrontEnd(
@@ -97,6 +99,7 @@ def test_features_artifact_fixed_batch(artifacts):
         ({"input": "features"}, r"must take \[n, 32, 16, 1\]"),
         ({"frontend": {"n_mel": 3}}, "Did you mean 'n_mels'"),
         ({"format": 2}, "'format' must be 1"),
+        ({"calibration": {"format": 1, "classes": ["a", "b", "d"]}}, "calibration of other classes"),
     ],
 )
 def test_sidecar_faults(artifacts, tmp_path, change, words):
@@ -105,6 +108,18 @@ def test_sidecar_faults(artifacts, tmp_path, change, words):
     (tmp_path / "m.json").write_text(json.dumps({**sidecar(model, "waveform"), **change}))
     with pytest.raises(UserError, match=words):
         open_engine(model)
+
+
+def test_artifact_with_a_calibration_in_its_sidecar(artifacts, tmp_path):
+    model = tmp_path / "m.tflite"
+    model.write_bytes((artifacts / "waveform.tflite").read_bytes())
+    maps = CalibrationMaps(np.array([0.5, 1.0, 2.0]), np.array([0.0, 1.0, -1.0]))
+    values = {**sidecar(model, "waveform"), "calibration": Calibration(CLASSES, maps).to_json()}
+    (tmp_path / "m.json").write_text(json.dumps(values))
+    plain, found = open_engine(artifacts / "waveform.tflite"), open_engine(model)
+    expected = plain.logits(noise(4)) * maps.slope + maps.offset
+    np.testing.assert_allclose(found.logits(noise(4)), expected, rtol=tolerances.LOGITS_FLOAT32)
+    assert found.identity != plain.identity
 
 
 def test_damaged_artifacts(tmp_path):

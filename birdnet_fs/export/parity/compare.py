@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 
 from birdnet_fs.export.parity.embeddings import EmbeddingParity
 from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs
 from birdnet_fs.export.parity.tolerances import MAX_SLOPE, TOLERANCES, USUAL_LOGITS, USUAL_UNCERTAINTY, Tolerance
-from birdnet_fs.export.tflite.wrappers import SMALLEST_POSITIVE
-from birdnet_fs.inference.activations import to_probabilities
+from birdnet_fs.inference.activations import to_log_odds, to_probabilities
 
 
 @dataclass(frozen=True)
@@ -205,18 +203,7 @@ def expected_outputs(logits: np.ndarray, output_kind: str, activation: str) -> n
     """
     if output_kind == "probabilities":
         return to_probabilities(logits, activation)
-    x = logits.astype(np.float64)
-    if output_kind == "logits":
-        return x
-    best, rows = x.argmax(axis=1), np.arange(len(x))
-    below = x - x.max(axis=1, keepdims=True)
-    rest = np.exp(below).sum(axis=1, keepdims=True) - np.exp(below)  # sum over the other classes
-    rest[rows, best] = 1.0  # the difference would be rounding error; computed below
-    found = below - np.log(rest)
-    others = below.copy()
-    others[rows, best] = -np.inf
-    found[rows, best] = -np.maximum(logsumexp(others, axis=1), np.log(SMALLEST_POSITIVE))
-    return found
+    return to_log_odds(logits, "sigmoid" if output_kind == "logits" else activation)
 
 
 def _scores(logits: np.ndarray, activation: str) -> np.ndarray:
