@@ -33,8 +33,10 @@ from birdnet_fs.cli.nocall import nocall
 from birdnet_fs.cli.pseudo_label import pseudo_label
 from birdnet_fs.cli.quantize import quantize
 from birdnet_fs.cli.quickstart import quickstart
+from birdnet_fs.cli.score_submission import score_submission
 from birdnet_fs.cli.search import search
 from birdnet_fs.cli.show import show
+from birdnet_fs.cli.submission import submission
 from birdnet_fs.cli.train import train
 from birdnet_fs.cli.tune import tune
 from birdnet_fs.core import stopping
@@ -71,6 +73,8 @@ app = group(
         search,
         export,
         bench,
+        submission,
+        score_submission,
     ),
     groups=(motifs, nocall, classify),
 )

@@ -166,11 +166,12 @@ def positions(scores: np.ndarray, table: np.ndarray) -> Floats:
     return found
 
 
-def open_ensemble(path: Path | str, *, threads: int = 0) -> Engine:
+def open_ensemble(path: Path | str, *, threads: int = 0, n_members: int = 0) -> Engine:
     """The engine of an ensemble folder; `open.open_engine`, whose arguments these are, calls this for one."""
     found = load_ensemble(path)
     tables = found.positions() if found.how == "rank" else [None] * len(found.members)
-    encoders = {run.path: open_features(run, threads=threads) for run in found.members if run.experiment.model.encoder}
+    runs = found.members[: n_members or None]
+    encoders = {run.path: open_features(run, threads=threads) for run in runs if run.experiment.model.encoder}
     members = [
         EnsembleMember(
             run.frontend,
@@ -180,10 +181,11 @@ def open_ensemble(path: Path | str, *, threads: int = 0) -> Engine:
             table,
             encoders.get(run.path),
         )
-        for run, columns, table in zip(found.members, found.columns, tables, strict=True)
+        for run, columns, table in zip(runs, found.columns, tables, strict=False)
     ]
     # the file holds the SHA-256 of the rest
     identity = " ".join([sha256(found.path / ENSEMBLE), *(each.identity for each in encoders.values())])
+    identity += f" first {n_members}" if len(runs) < len(found.members) else ""
     engine = ensemble_engine(members, found.classes, how=found.how, power=found.power, identity=identity)
     return calibrated(engine, read_calibration(found.path, found.classes))
 

@@ -11,12 +11,13 @@ from birdnet_fs.inference.calibration.stored import read_calibration
 from birdnet_fs.inference.engine import Engine, build_on_device, lowered_network, network_features
 
 
-def open_engine(path: Path | str, *, threads: int = 0) -> Engine:
+def open_engine(path: Path | str, *, threads: int = 0, n_members: int = 0) -> Engine:
     """Open a run folder, an ensemble of runs, or `X.tflite` or `X.onnx` with the `X.json` beside it.
 
     Args:
         path: Folder or file.
         threads: CPU threads of the model, 1 or more. Default: 0, the runtime decides.
+        n_members: Number of members of an ensemble to use, the first ones. Default: 0, all.
 
     Returns:
         The engine.
@@ -33,7 +34,9 @@ def open_engine(path: Path | str, *, threads: int = 0) -> Engine:
         from birdnet_fs.inference.ensemble import open_ensemble
         from birdnet_fs.runs.ensemble import is_ensemble
 
-        return open_ensemble(path, threads=threads) if is_ensemble(path) else _open_run(path, threads)
+        if is_ensemble(path):
+            return open_ensemble(path, threads=threads, n_members=n_members)
+        return _open_run(path, threads)
     if path.suffix.lower() in (".tflite", ".onnx") and path.is_file():
         from birdnet_fs.inference.exported import open_artifact
 

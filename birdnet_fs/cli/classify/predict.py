@@ -26,7 +26,7 @@ def predict(
 
     OUTPUT.ledger.csv lists every window and every missing recording. The exit status is 1 when no window was scored.
     """
-    from birdnet_fs.analysis.predict_submission import predict_submission
+    from birdnet_fs.analysis.competition.predict_trees import predict_submission
     from birdnet_fs.cli.checks import check_file_output, check_numbers
     from birdnet_fs.core.progress import say
     from birdnet_fs.core.text import escaped

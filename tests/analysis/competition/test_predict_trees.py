@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from birdnet_fs.analysis.predict_submission import competition_table, predict_submission
+from birdnet_fs.analysis.competition.folder import competition_table
+from birdnet_fs.analysis.competition.predict_trees import predict_submission
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.motifs.classifier.model import SubmissionClassifier
 

@@ -4,19 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from birdnet_fs.analysis.submission import WindowProbabilities, read_submission_rows, write_submission
+from birdnet_fs.analysis.competition.rows import read_submission_rows
+from birdnet_fs.analysis.competition.table import SubmissionTable, write_submission
 from birdnet_fs.core.errors import UserError
 
 RNG = np.random.default_rng(0)
 WINDOWS = tuple((file, end) for file in ("soundscape_1", "soundscape_2") for end in (5, 10, 15))
-SCORED = WindowProbabilities(("akiapo", "houfin", "other"), WINDOWS, RNG.random((6, 3)))
+CLASSES, SCORES = ("akiapo", "houfin", "other"), RNG.random((6, 3)).astype(np.float32)
+SCORED = (CLASSES, WINDOWS, SCORES)
 
 
 def as_table():
     rows = [
         (file, end, name, p)
-        for (file, end), row in zip(WINDOWS, SCORED.probabilities, strict=True)
-        for name, p in zip(SCORED.classes, row, strict=True)
+        for (file, end), row in zip(WINDOWS, SCORES, strict=True)
+        for name, p in zip(CLASSES, row, strict=True)
     ]
     return pd.DataFrame(rows, columns=["file_id", "end_time", "bird", "p"])
 
@@ -32,7 +34,7 @@ def test_long_form_is_the_left_merge_of_test_csv(tmp_path):
     test.insert(0, "row_id", test.file_id + "_" + test.bird + "_" + test.end_time.astype(str))
     test.to_csv(tmp_path / "test.csv", index=False)
     rows = read_submission_rows(tmp_path / "test.csv")
-    report = write_submission(rows, SCORED, tmp_path / "out.csv", threshold=0.4)
+    report = write_submission(rows, *SCORED, tmp_path / "out.csv", threshold=0.4)
     wanted = test.merge(as_table(), how="left", on=["file_id", "bird", "end_time"])
     found = pd.read_csv(tmp_path / "out.csv")
     assert list(found.columns) == ["row_id", "target"] and list(found.row_id) == list(test.row_id)
@@ -44,15 +46,29 @@ def test_long_form_is_the_left_merge_of_test_csv(tmp_path):
 def test_wide_form_keeps_rows_and_columns_of_the_sample(tmp_path):
     ids = ["soundscape_2_15", "soundscape_1_5", "soundscape_3_5"]
     (tmp_path / "sample.csv").write_text("row_id,houfin,elepai,akiapo\n" + "".join(f"{i},0.1,0.1,0.1\n" for i in ids))
-    report = write_submission(read_submission_rows(tmp_path / "sample.csv"), SCORED, tmp_path / "out.csv")
+    report = write_submission(read_submission_rows(tmp_path / "sample.csv"), *SCORED, tmp_path / "out.csv")
     found = pd.read_csv(tmp_path / "out.csv")
     assert list(found.columns) == ["row_id", "houfin", "elepai", "akiapo"] and list(found.row_id) == ids
-    wanted = np.zeros((3, 3))
-    wanted[:2] = SCORED.probabilities[[5, 0]][:, [1, 1, 0]]
+    wanted = np.zeros((3, 3), np.float32)
+    wanted[:2] = SCORES[[5, 0]][:, [1, 1, 0]]
+    wanted[2] = SCORES[[5, 0]].mean(0, dtype=np.float64)[[1, 1, 0]]  # of the windows that are asked for
     wanted[:, 1] = 0
-    np.testing.assert_allclose(found.iloc[:, 1:], wanted, rtol=1e-5)
+    assert (found.iloc[:, 1:].to_numpy().astype(np.float32) == wanted).all()  # every digit
     assert report.classes == ("elepai",) and report.recordings == ("soundscape_3",)
-    assert "1 classes are not of the model" in report.lines[1]
+    assert "get the mean of each class over the 2 scored windows: soundscape_3" in report.lines[0]
+    assert "1 of 3 classes are not of the model" in report.lines[1]
+
+
+def test_the_file_is_complete_whenever_it_is_written(tmp_path):
+    (tmp_path / "sample.csv").write_text("row_id,akiapo,houfin\na_5,0,0\na_10,0,0\n")
+    table = SubmissionTable(read_submission_rows(tmp_path / "sample.csv"), {"houfin": 0})
+    shown = []
+    for scores in (None, [[0.25]]):
+        if scores:
+            table.add([("a", 5)], scores)
+        table.write(tmp_path / "out.csv")
+        shown.append((tmp_path / "out.csv").read_text().splitlines()[1:])
+    assert shown == [["a_5,0,0", "a_10,0,0"], ["a_5,0,0.25", "a_10,0,0.25"]]
 
 
 @pytest.mark.parametrize(
@@ -79,10 +95,12 @@ def test_other_tables_are_refused(tmp_path, text, message):
 def test_scores_out_of_range_or_given_twice_are_refused(tmp_path):
     (tmp_path / "sample.csv").write_text("row_id,akiapo,houfin\nx_5,0,0\n")
     rows = read_submission_rows(tmp_path / "sample.csv")
-    for scores, message in (
-        (WindowProbabilities(("akiapo",), (("x", 5),), np.array([[1.5]])), r"must be in 0\.\.1"),
-        (WindowProbabilities(("akiapo",), (("x", 5), ("x", 5)), np.zeros((2, 1))), "given twice"),
+    for windows, scores, message in (
+        ((("x", 5),), np.array([[1.5]]), r"must be in 0\.\.1"),
+        ((("x", 5), ("x", 5)), np.zeros((2, 1)), "given twice"),
     ):
         with pytest.raises(UserError, match=message):
-            write_submission(rows, scores, tmp_path / "out.csv")
+            write_submission(rows, ("akiapo",), windows, scores, tmp_path / "out.csv")
+    with pytest.raises(UserError, match=r"threshold must be in 0\.\.1"):
+        SubmissionTable(rows, {}, threshold=1.5)
     assert not (tmp_path / "out.csv").exists()
