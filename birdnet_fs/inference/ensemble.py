@@ -167,7 +167,16 @@ def positions(scores: np.ndarray, table: np.ndarray) -> Floats:
 
 
 def open_ensemble(path: Path | str, *, threads: int = 0, n_members: int = 0) -> Engine:
-    """The engine of an ensemble folder; `open.open_engine`, whose arguments these are, calls this for one."""
+    """The engine of an ensemble folder; `open.open_engine` calls this for one.
+
+    Args:
+        path: The folder.
+        threads: CPU threads of the model, 1 or more. Default: 0, the runtime decides.
+        n_members: Number of members to use, the first ones. Default: 0, all.
+
+    Returns:
+        The engine.
+    """
     found = load_ensemble(path)
     tables = found.positions() if found.how == "rank" else [None] * len(found.members)
     runs = found.members[: n_members or None]
