@@ -166,7 +166,7 @@ def test_tables_of_detections(name):
     text = FORMATS[name].render(RecordingDetections(Path("/r/a.wav"), Path("/r"), 0, 9000, found))
     comma = name in ("csv", "kaleidoscope", "birdnet")
     rows = list(csv.reader(io.StringIO(text), delimiter="," if comma else "\t", quoting=0 if comma else csv.QUOTE_NONE))
-    header, rows = (rows[0], rows[1:]) if name != "audacity" else (["start", "end", "label"], rows)
+    header, rows = (rows[0], rows[1:]) if name != "audacity" else (["start", "end", "label", "confidence"], rows)
     assert len(rows) == len(NAMES) and {len(row) for row in rows} == {len(header)}
     column = {"csv": "Scientific name", "raven": "Species Code", "kaleidoscope": "TOP1MATCH"}
     column |= {"birdnet": "species_name", "audacity": "label", "animal_spot": "Sound type"}

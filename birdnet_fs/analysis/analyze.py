@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from birdnet_fs.analysis import table_formats as tables
+from birdnet_fs.analysis.combined.options import DEFAULT_TABLES, TableOptions
+from birdnet_fs.analysis.combined.write import remove_combined
 from birdnet_fs.analysis.detections import (
     Detection,
     RecordingDetections,
@@ -78,6 +80,7 @@ def analyze(
     merge_consecutive: int = 1,
     species: Collection[str] = (),
     gate: "Gate | None" = None,
+    table_options: TableOptions | None = None,
     overwrite: bool = False,
 ) -> Ledger:
     """Score recordings and write their tables.
@@ -96,6 +99,7 @@ def analyze(
         species: Class names or scientific names that are written. Default: all.
         gate: Finds calls, from `open_gate`; windows in which a call is less probable than its threshold give no
             detections. Default: None, every window is scored.
+        table_options: Tables over all recordings, and the style of tables. Default: None, those of `TableOptions`.
         overwrite: Whether to analyze recordings again that were finished with the same model and settings, and to
             replace tables that were edited, or are of another recording or program. Default: False.
 
@@ -122,7 +126,8 @@ def analyze(
         raise UserError(f"batch_size must be 1 or more. Received: {batch_size}")
     root, recordings, refused = find_recordings(inputs)
     batch = _Batch(engine, root, options, batch_size, gate)
-    folder = OutputFolder(Path(output), root, names, settings_key(batch.settings()), overwrite)
+    key = settings_key(batch.settings())
+    folder = OutputFolder(Path(output), root, names, key, overwrite, table_options or DEFAULT_TABLES)
     refuse_other_results(folder.folder, "an analysis")
     progress = Progress(len(recordings))
     return write_tables(
@@ -153,6 +158,7 @@ def write_tables(
         UserError: The output cannot be written.
     """
     _write(lambda: folder.folder.mkdir(parents=True, exist_ok=True), folder.folder)
+    remove_combined(folder.folder, overwrite=folder.overwrite)
     ledger = Ledger()
     for path, reason in refused:
         ledger.add(path, "quarantined", reason)
@@ -163,6 +169,7 @@ def write_tables(
             progress.recording(done.n_detections)
     finally:
         _write(lambda: folder.write_ledger(ledger), folder.folder)
+    _write(lambda: folder.write_combined(places, ledger), folder.folder)
     progress.line()
     folder.report(places)
     return ledger
@@ -201,6 +208,7 @@ def _score(batch: _Batch, recording: Path, progress: "Progress") -> tuple[Record
                 min_confidence=options.min_confidence,
                 top_n=options.top_n,
                 allowed=options.allowed,
+                no_call=options.no_call,
             )
             places = len(windows) + numbers
             found += [each._replace(first=int(places[each.first]), last=int(places[each.last])) for each in picked]
@@ -214,7 +222,14 @@ def _score(batch: _Batch, recording: Path, progress: "Progress") -> tuple[Record
         for each in merge_detections(found, options.merge_consecutive)
     )
     scored = RecordingDetections(
-        recording.absolute(), batch.root.absolute(), engine.frontend.fmin_hz, engine.frontend.fmax_hz, detections
+        recording.absolute(),
+        batch.root.absolute(),
+        engine.frontend.fmin_hz,
+        engine.frontend.fmax_hz,
+        detections,
+        options.rule.n_samples / rate,
+        options.rule.hop / rate,
+        len(windows),
     )
     done = Outcome(stream.status, stream.reason, tuple(stream.flags), float(stream.duration_s), len(detections))
     return scored, done

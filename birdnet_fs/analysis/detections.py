@@ -1,6 +1,6 @@
 """From probabilities of windows to detections: threshold, top n of a window, merging of consecutive windows."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +28,23 @@ class Detection:
 
 
 @dataclass(frozen=True)
+class TableStyle:
+    """How tables are written, apart from their format.
+
+    Attributes:
+        relative_paths: Whether paths of recordings are written relative to the input folder, with `/`. Default: False.
+        full_precision: Whether confidences have 9 significant digits, which float32 needs, instead of 4 decimals.
+            Default: False.
+    """
+
+    relative_paths: bool = False
+    full_precision: bool = False
+
+
+DEFAULT_STYLE = TableStyle()
+
+
+@dataclass(frozen=True)
 class RecordingDetections:
     """One recording with its detections: the input of a table format.
 
@@ -37,6 +54,10 @@ class RecordingDetections:
         low_hz: Lowest frequency of the model's front-end.
         high_hz: Highest frequency of the model's front-end.
         detections: Detections by onset, then by descending confidence.
+        window_s: Length of the windows that were scored, in seconds. Default: 0, not known.
+        hop_s: Seconds from one window to the next. Default: 0, not known.
+        n_windows: Number of windows. Default: 0, not known.
+        style: How its tables are written. Default: absolute paths, 4 decimals.
     """
 
     path: Path
@@ -44,10 +65,20 @@ class RecordingDetections:
     low_hz: float
     high_hz: float
     detections: tuple[Detection, ...]
+    window_s: float = 0.0
+    hop_s: float = 0.0
+    n_windows: int = 0
+    style: TableStyle = DEFAULT_STYLE
 
 
 def pick_detections(
-    probabilities: np.ndarray, *, min_confidence: float, top_n: int, allowed: Sequence[int], first_window: int = 0
+    probabilities: np.ndarray,
+    *,
+    min_confidence: float,
+    top_n: int,
+    allowed: Sequence[int],
+    no_call: Collection[int] = (),
+    first_window: int = 0,
 ) -> list[WindowDetection]:
     """Select the classes of each window that are detected.
 
@@ -55,7 +86,9 @@ def pick_detections(
         probabilities: float32 [n_windows, n_classes].
         min_confidence: Lowest probability of a detection, included, 0..1.
         top_n: Highest number of classes per window, the most probable ones; 0 = no limit.
-        allowed: Indices of the classes that may be detected.
+        allowed: Indices of the classes that are ranked.
+        no_call: Those of them that mean that nothing calls: they take a place among the top n, and are no detections.
+            Default: none.
         first_window: Number of the window in the first row. Default: 0.
 
     Returns:
@@ -65,7 +98,7 @@ def pick_detections(
     scores = probabilities[:, numbers]
     order = np.argsort(-scores, axis=1, kind="stable")[:, : top_n or len(numbers)]
     best = np.take_along_axis(scores, order, axis=1)
-    rows, columns = np.nonzero(best >= np.float32(min_confidence))
+    rows, columns = np.nonzero((best >= np.float32(min_confidence)) & ~np.isin(numbers[order], list(no_call)))
     return [
         WindowDetection(
             first_window + row, first_window + row, int(numbers[order[row, column]]), float(best[row, column])

@@ -8,6 +8,8 @@ from birdnet_fs.core.class_names import folded_name, scientific_and_common
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
+from birdnet_fs.data.label_formats.cells import NO_CALL
+from birdnet_fs.data.targets import UNKNOWN_CLASS
 from birdnet_fs.data.windows import WindowRule, overlap_rule
 from birdnet_fs.inference.engine import Engine
 
@@ -23,7 +25,8 @@ class ScoringOptions:
         min_confidence: Lowest probability of a detection, 0..1.
         top_n: Highest number of classes per window; 0 = no limit.
         merge_consecutive: Highest number of consecutive windows that are merged; 1 = none, 0 = no limit.
-        allowed: Indices of the classes that may be detected.
+        allowed: Indices of the classes that are ranked in a window.
+        no_call: Those of them that are no detections, because they mean that nothing calls.
     """
 
     rule: WindowRule
@@ -31,6 +34,7 @@ class ScoringOptions:
     top_n: int
     merge_consecutive: int
     allowed: tuple[int, ...]
+    no_call: tuple[int, ...] = ()
 
 
 def check_options(
@@ -66,7 +70,35 @@ def check_options(
         if value < 0:
             raise UserError(f"{name} must be 0 (no limit) or more. Received: {value}")
     rule = overlap_rule(engine.segment_s, engine.sample_rate_hz, overlap_s)
-    return ScoringOptions(rule, min_confidence, top_n, merge_consecutive, allowed_classes(engine.classes, species))
+    allowed = allowed_classes(engine.classes, species)
+    silent = no_call_classes(engine.classes, species)
+    if set(allowed) == set(silent):
+        raise UserError(
+            f"None of the classes {', '.join(map(escaped, engine.classes[:5]))} is a detection: names such as noise, "
+            "nocall and unknown mean that nothing calls. Name one with --slist to write it all the same."
+        )
+    return ScoringOptions(rule, min_confidence, top_n, merge_consecutive, allowed, silent)
+
+
+def no_call_classes(classes: Sequence[str], species: Collection[str] = ()) -> tuple[int, ...]:
+    """Indices of the classes that mean that nothing calls: words of `cells.NO_CALL`, and "unknown" of enrolled runs.
+
+    Args:
+        classes: Class names of the model.
+        species: The species list; a name that is on it as it is written is a detection like any other. Default: none.
+
+    Returns:
+        Class indices, sorted.
+
+    >>> no_call_classes(["Parus major", "noise", "unknown"]), no_call_classes(["call", "Noise"], ["Noise"])
+    ((1, 2), ())
+    """
+    wanted = set(species)
+    return tuple(
+        index
+        for index, label in enumerate(classes)
+        if label not in wanted and (label.lower() in NO_CALL or label.lower() == UNKNOWN_CLASS)
+    )
 
 
 def allowed_classes(classes: Sequence[str], species: Collection[str]) -> tuple[int, ...]:

@@ -1,17 +1,21 @@
 """The output folder of an analysis: the tables of every recording, which are finished, and which may be replaced.
 
 The folder may hold the tables of earlier calls. What their stamps (resume.py) prove to be written by this program
-and unchanged is replaced or removed; everything else stays and is named.
+and unchanged is replaced or removed; everything else stays and is named. Detections are also stored with full precision
+beside the stamps, so that tables of other formats, and those over all recordings, need no scoring.
 """
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from birdnet_fs.analysis import resume
 from birdnet_fs.analysis import table_formats as formats
+from birdnet_fs.analysis.combined.options import DEFAULT_TABLES, TableOptions
+from birdnet_fs.analysis.combined.stored import SUFFIX, read_stored, render_stored
+from birdnet_fs.analysis.combined.write import FinishedRecording, write_combined
 from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.inputs import table_stems
 from birdnet_fs.analysis.resume import Content, NotOursError, Outcome, Stamp
@@ -35,6 +39,7 @@ class Place:
         problem: Why it cannot be read; "" otherwise.
         stamp: File of its stamp.
         tables: Key of the format -> path in the output folder.
+        stored: Path of the stored detections in the output folder.
         superseded: Stamps of its tables under another name.
     """
 
@@ -43,6 +48,7 @@ class Place:
     problem: str
     stamp: Path
     tables: Mapping[str, str]
+    stored: str
     superseded: tuple[Path, ...] = ()
 
 
@@ -56,6 +62,8 @@ class OutputFolder:
         formats: Keys of `table_formats.FORMATS`.
         settings: Hash of the settings and the model.
         overwrite: Whether tables are replaced whoever has written them.
+        options: Tables over all recordings, and the style of all tables. Default: detections.csv and the summaries,
+            absolute paths, 4 decimals.
     """
 
     folder: Path
@@ -63,6 +71,7 @@ class OutputFolder:
     formats: Sequence[str]
     settings: str
     overwrite: bool
+    options: TableOptions = DEFAULT_TABLES
     changed: list[str] = field(default_factory=list)
     edited: list[str] = field(default_factory=list)
     not_replaced: list[str] = field(default_factory=list)
@@ -110,12 +119,14 @@ class OutputFolder:
         parent = recording.relative_to(self.root).parent
         others = {recording.stem, recording.name} - {stem}
         old = [resume.stamp_path(self.folder, os.fspath(parent / other)) for other in others]
+        stamp = resume.stamp_path(self.folder, os.fspath(parent / stem))
         return Place(
             recording,
             content,
             problem,
-            resume.stamp_path(self.folder, os.fspath(parent / stem)),
+            stamp,
             {name: os.fspath(parent / (stem + formats.FORMATS[name].suffix)) for name in self.formats},
+            _stored_beside(stamp),
             tuple(path for path in old if path.is_file()),
         )
 
@@ -127,7 +138,7 @@ class OutputFolder:
         return stamp.content.path if any((self.folder / table).is_file() for table in stamp.tables) else ""
 
     def finished(self, place: Place) -> Outcome | None:
-        """The outcome of a recording that needs no scores.
+        """The outcome of a recording that needs no scores; tables of another format or style are written.
 
         Args:
             place: Its place.
@@ -141,12 +152,16 @@ class OutputFolder:
             return None
         tables = list(place.tables.values())
         changed = [t for t in tables if (self.folder / t).is_file() and not stamp.wrote(self.folder, t)]
-        if stamp.is_finished(place.content, os.fspath(self.root), self.settings, tables, self.folder):
+        stored = self._stored(place.stamp, stamp)
+        if stored and stamp.is_finished(place.content, os.fspath(self.root), self.key, tables, self.folder):
             self.edited += changed
             return stamp.outcome
         if changed:
             self.not_replaced += changed
             return replace(stamp.outcome, flags=(*stamp.outcome.flags, NOT_REPLACED))
+        scored_with = (stamp.content, stamp.root, stamp.settings.split()[:1])
+        if stored and scored_with == (place.content, os.fspath(self.root), [self.settings]):
+            return self.write(place, stored, stamp.outcome)
         if stamp.content.samples != place.content.samples:
             self.changed.append(os.fspath(place.recording))
         return None
@@ -164,8 +179,13 @@ class OutputFolder:
         """
         if place.content is None:
             raise ValueError("the recording of the place was not read")
-        texts = {table: formats.FORMATS[name].render(scored) for name, table in place.tables.items()}
-        stamp = Stamp(place.content, os.fspath(self.root), self.settings, outcome, {})
+        styled = replace(scored, style=self.options.style)
+        texts = {table: formats.FORMATS[name].render(styled) for name, table in place.tables.items()}
+        texts[place.stored] = render_stored(scored)
+        stamp = Stamp(place.content, os.fspath(self.root), self.key, outcome, {})
+        before = resume.read_stamp(place.stamp)
+        if before is None or not before.wrote(self.folder, place.stored):
+            (self.folder / place.stored).unlink(missing_ok=True)  # nobody edits these
         try:
             done = resume.write_tables(self.folder, place.stamp, stamp, texts, overwrite=self.overwrite)
         except NotOursError as error:
@@ -180,8 +200,49 @@ class OutputFolder:
         return outcome
 
     def _count(self, removed: Sequence[str], outdated: Sequence[str]) -> None:
-        self.removed += removed
-        self.outdated += outdated
+        self.removed += [name for name in removed if not _is_stored(name)]
+        self.outdated += [name for name in outdated if not _is_stored(name)]
+
+    @property
+    def key(self) -> str:
+        """What tables depend on: hash of the settings and the model, and the style where it is not the default."""
+        style = self.options.style
+        words = ["relative"] * style.relative_paths + ["full"] * style.full_precision
+        return " ".join([self.settings, *words])
+
+    def _stored(self, place: Path, stamp: Stamp) -> RecordingDetections | None:
+        """The stored detections of a stamp; None where they are missing or not as they were written."""
+        name = _stored_beside(place)
+        if not stamp.wrote(self.folder, name):
+            return None
+        return read_stored(self.folder / name, Path(stamp.content.path), Path(stamp.root))
+
+    def write_combined(self, places: Sequence[Place], ledger: Ledger) -> None:
+        """Write the tables over all recordings: those of this call, and unchanged ones of earlier calls.
+
+        Args:
+            places: The places of this call.
+            ledger: Its outcomes, in which quarantined recordings and those whose tables were not replaced are left out.
+        """
+        if self.options.combined:
+            write_combined(self.folder, self._finished(places, ledger), self.options)
+
+    def _finished(self, places: Sequence[Place], ledger: Ledger) -> Iterator[FinishedRecording]:
+        out = {row.path for row in ledger.rows if row.status == "quarantined" or NOT_REPLACED in row.flags}
+        own = {place.stamp.name: str(place.recording) in out for place in places}
+        found, done = {os.fspath(place.recording) for place in places}, self.folder / resume.DONE
+        stamps: list[tuple[bytes, Path]] = []
+        for name in os.listdir(done) if done.is_dir() else ():
+            stamp = resume.read_stamp(done / name) if name.endswith(".json") else None
+            if stamp is None or stamp.settings != self.key or own.get(name):
+                continue
+            if name in own or (stamp.content.path not in found and _is_unchanged(stamp.content)):
+                stamps.append((os.fsencode(stamp.content.path), done / name))
+        for _, path in sorted(stamps):
+            stamp = resume.read_stamp(path)
+            stored = stamp and self._stored(path, stamp)
+            if stamp and stored:
+                yield FinishedRecording(replace(stored, style=self.options.style), stamp.outcome)
 
     def write_ledger(self, ledger: Ledger) -> None:
         """Write ledger.csv: the rows of this call, then those of earlier recordings, whose tables are still there."""
@@ -213,14 +274,32 @@ class OutputFolder:
                 say(f"{folder}: {len(tables)} {sentence.format(', '.join(map(escaped, tables[:_MAX_NAMED])) + more)}")
         visited = {place.stamp.name for place in places}
         stamps = self.folder / resume.DONE
-        names = [entry.name for entry in os.scandir(stamps)] if stamps.is_dir() else []
+        names = [entry.name for entry in os.scandir(stamps) if entry.name.endswith(".json")] if stamps.is_dir() else []
         others = [stamps / name for name in names if name not in visited and not name.startswith(".")]
-        read = [stamp for stamp in map(resume.read_stamp, sorted(others)) if stamp and stamp.settings != self.settings]
+        read = [stamp for stamp in map(resume.read_stamp, sorted(others)) if stamp and stamp.settings != self.key]
         if read:
             say(
                 f"{folder} also holds the tables of {len(read)} recordings that were not among these, of other "
                 f"settings or another model (the first: {escaped(read[0].content.path)})."
             )
+
+
+def _stored_beside(stamp: Path) -> str:
+    """Path of the stored detections in the output folder."""
+    return os.fspath(Path(resume.DONE, stamp.stem + SUFFIX))
+
+
+def _is_stored(table: str) -> bool:
+    return Path(table).parts[0] == resume.DONE
+
+
+def _is_unchanged(content: Content) -> bool:
+    """Whether a recording is still there with its size and modification time."""
+    try:
+        about = os.stat(content.path)
+    except OSError:
+        return False
+    return (about.st_size, about.st_mtime_ns) == (content.n_bytes, content.mtime_ns)
 
 
 def _rows(ledger: Path) -> list[dict[str, str]]:

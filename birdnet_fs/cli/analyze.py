@@ -69,6 +69,26 @@ def analyze(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch_size", help="Windows per batch.")] = 32,
     threads: Annotated[int, typer.Option(help="CPU threads of the model; 0 = default of the runtime.")] = 0,
+    combined: Annotated[
+        str,
+        typer.Option(
+            help="Formats of OUTPUT/detections, the table of all recordings: csv, parquet, or both by commas; with it "
+            "come summary.csv and activity.csv. none = neither."
+        ),
+    ] = "csv",
+    timezone: Annotated[
+        str,
+        typer.Option(help="Zone of clock times, as Europe/Zurich, UTC or +02:00, and of the recorders' clocks."),
+    ] = "",
+    recorder_timezone: Annotated[
+        str, typer.Option("--recorder_timezone", help="Zone of the recorders' clocks where it is another, as UTC.")
+    ] = "",
+    relative_paths: Annotated[
+        bool, typer.Option("--relative_paths", help="Write paths relative to the input folder.")
+    ] = False,
+    full_precision: Annotated[
+        bool, typer.Option("--full_precision", help="Write confidences with 9 digits instead of 4 decimals.")
+    ] = False,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -79,18 +99,28 @@ def analyze(
 ) -> None:
     """Score recordings with a sliding window and write tables of detections.
 
+    OUTPUT gets the tables of every recording, and detections.csv, summary.csv and activity.csv over all of them, with
+    clock times from names and metadata of the recordings (docs/tables.md). Classes that mean that nothing calls (noise,
+    nocall, no_call, background, nothing, empty, unknown) are no detections unless --slist names them.
+
     A second run with the same model and settings skips finished recordings; with others, it replaces its earlier
     tables. A table that was edited since, or that something else wrote, is kept and named. A damaged recording does not
     stop the analysis: it is listed with the reason in OUTPUT/ledger.csv. The exit status is 1 when no recording could
     be scored, and 3 when a table was not written because one that is kept is in the way.
     """
+    from birdnet_fs.analysis.combined.options import table_options
+
     names = [name.strip() for name in rtype.split(",") if name.strip()]
+    style = table_options(
+        combined, timezone, recorder_timezone, relative_paths=relative_paths, full_precision=full_precision
+    )
     if gate_threshold is not None and gate is None:
         raise UserError("--gate_threshold needs --gate.")
     if any(is_store(path) for path in inputs):
         if gate is not None:
             raise UserError("--gate needs recordings; an embedding store holds no audio.")
-        options = {"min_confidence": min_conf, "top_n": top_n, "merge_consecutive": merge_consecutive}
+        options: dict[str, Any] = {"min_confidence": min_conf, "top_n": top_n, "merge_consecutive": merge_consecutive}
+        options["table_options"] = style
         _analyze_store(model, inputs, output, names, overlap, slist, threads, overwrite, options)
         return
     check_exists(gate=gate)
@@ -112,6 +142,7 @@ def analyze(
         merge_consecutive=merge_consecutive,
         species=read_species(slist) if slist else (),
         gate=open_gate(gate, threshold=gate_threshold, threads=threads) if gate else None,
+        table_options=style,
         overwrite=overwrite,
     )
     _finish(ledger, output)

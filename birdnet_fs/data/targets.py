@@ -14,6 +14,7 @@ from birdnet_fs.data.label_formats.cells import NO_CALL
 from birdnet_fs.data.manifest import Clip, Manifest, read_background
 
 NO_CLASS = "noise"  # class of background recordings where clips without any of the classes have a class of their own
+UNKNOWN_CLASS = "unknown"  # class of enrolled runs for audio that is similar to no other class
 
 
 def labeled_background(

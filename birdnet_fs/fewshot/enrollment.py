@@ -22,6 +22,7 @@ from birdnet_fs.data.copies import with_fingerprints
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import Clip, Manifest
 from birdnet_fs.data.partition import PARTITION, Partition, write_partition
+from birdnet_fs.data.targets import UNKNOWN_CLASS
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.encoders.reference import RunEncoders, read_encoders, write_encoders
@@ -35,7 +36,6 @@ from birdnet_fs.models.heads.prototypes import dense_layers
 from birdnet_fs.runs.provenance import inherited, provenance
 from birdnet_fs.runs.run import WEIGHTS, Run, build_network, model_weights, read_weights, save_run
 
-UNKNOWN = "unknown"
 SILENT_RMS = 1e-5  # -100 dB of full scale, below the quantization noise of 16 bits
 
 Floats = NDArray[np.float32]
@@ -139,9 +139,10 @@ def _new_clips(manifest: Manifest, run: Run, known: Support, extend: bool) -> li
             f"Every support clip must have one label. Received: {several[0].path} with {len(several[0].labels)}"
         )
     labels = {clip.labels[0] for clip in manifest.clips}
-    if UNKNOWN in labels:
+    if UNKNOWN_CLASS in labels:
         raise UserError(
-            f"The label {UNKNOWN!r} is reserved for audio of no class; rename it, or give the clips with --background."
+            f"The label {UNKNOWN_CLASS!r} is reserved for audio of no class; rename it, or give the clips with "
+            "--background."
         )
     both = sorted(labels & set(known.classes))
     if both and not extend:
@@ -229,7 +230,7 @@ def _write(run: Run, output: Path, support: Support, head: CalibratedHead, given
             weights="",
         ),
     )
-    classes = (*support.classes, *([UNKNOWN] if head.unknown is not None else []))
+    classes = (*support.classes, *([UNKNOWN_CLASS] if head.unknown is not None else []))
     encoders = read_encoders(run.path) if old.model.encoder else None
     model = build_network(experiment, len(classes), embedding_shape(run))
     layer = model.get_layer("logits")

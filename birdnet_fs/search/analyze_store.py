@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from birdnet_fs.analysis.analyze import Progress, write_tables
+from birdnet_fs.analysis.combined.options import DEFAULT_TABLES, TableOptions
 from birdnet_fs.analysis.detections import Detection, RecordingDetections, merge_detections, pick_detections
 from birdnet_fs.analysis.options import check_options
 from birdnet_fs.analysis.output import OutputFolder
@@ -36,6 +37,7 @@ def analyze_store(
     merge_consecutive: int = 1,
     species: Collection[str] = (),
     threads: int = 0,
+    table_options: TableOptions | None = None,
     overwrite: bool = False,
 ) -> Ledger:
     """Score the windows of a store and write the tables of its recordings.
@@ -54,6 +56,7 @@ def analyze_store(
             limit.
         species: Class names or scientific names that are written. Default: all.
         threads: CPU threads of torch. Default: 0, left as they are.
+        table_options: Tables over all recordings, and the style of tables. Default: None, those of `TableOptions`.
         overwrite: Whether finished recordings are scored again, and tables replaced that were edited. Default: False.
 
     Returns:
@@ -84,7 +87,8 @@ def analyze_store(
         for number, (folder, each) in enumerate(zip(folders, store.recordings, strict=True))
     }
     root = Path(os.path.commonpath(set(folders))) if known else Path()
-    folder = OutputFolder(Path(output), root, names, settings_key(settings), overwrite)
+    style = table_options or DEFAULT_TABLES
+    folder = OutputFolder(Path(output), root, names, settings_key(settings), overwrite, style)
     refuse_other_results(folder.folder, "an analysis")
     order = np.argsort(store.recording, kind="stable")
     ends = np.searchsorted(store.recording[order], np.arange(len(store.recordings) + 1))
@@ -102,6 +106,7 @@ def analyze_store(
             min_confidence=options.min_confidence,
             top_n=options.top_n,
             allowed=options.allowed,
+            no_call=options.no_call,
         )
         detections = tuple(
             Detection(
@@ -114,7 +119,8 @@ def analyze_store(
         )
         progress.audio(len(rows) * header.hop_s)
         spec = loaded.frontend
-        scored = RecordingDetections(path, folders[number], spec.fmin_hz, spec.fmax_hz, detections)
+        of_windows = (header.segment_s, header.hop_s, len(rows))
+        scored = RecordingDetections(path, folders[number], spec.fmin_hz, spec.fmax_hz, detections, *of_windows)
         return scored, Outcome(each.status, each.reason, each.flags, each.duration_s, len(detections))
 
     contents = {

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from birdnet_fs.analysis import resume
 from birdnet_fs.analysis.analyze import analyze
+from birdnet_fs.analysis.combined.write import NAMES
 from birdnet_fs.analysis.output import NOT_REPLACED
 from birdnet_fs.analysis.table_formats import FORMATS
 from birdnet_fs.cli.analyze import analyze as command
@@ -24,11 +25,11 @@ from birdnet_fs.inference.engine import Engine
 
 
 def tables(folder):
-    """relative name -> bytes of every table, without ledger and stamps."""
+    """relative name -> bytes of the tables of recordings, without ledger, stamps and tables over all recordings."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".done" not in path.parts and path.name != "ledger.csv"
+        if path.is_file() and ".done" not in path.parts and path.name not in ("ledger.csv", *NAMES)
     }
 
 
@@ -156,16 +157,17 @@ def test_recordings_are_analyzed_again_when_something_changed(tmp_path):
     assert n_done() == n_done(batch_size=2) == 0
     assert n_done(overwrite=True) == 2
     assert n_done(min_confidence=0.3) == 2
-    assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 2
+    assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 0  # made of the stored detections
     (tmp_path / "out" / "a.BirdNET.results.csv").unlink()
-    assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 1
+    assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 0
+    assert len(tables(tmp_path / "out")) == 4
     write_wav(tmp_path / "rec" / "b.wav", 5, seed=2)
     os.utime(tmp_path / "rec" / "b.wav", (1, 1))
     assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 1
     write_wav(tmp_path / "rec" / "b.wav", 5, seed=3)  # another recording of the same size and time, as of another card
     os.utime(tmp_path / "rec" / "b.wav", (1, 1))
     assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 1
-    for stamp in (tmp_path / "out" / ".done").iterdir():
+    for stamp in (tmp_path / "out" / ".done").glob("*.*"):
         stamp.write_text("{")
     assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 2  # the same tables, which are taken
     assert n_done(min_confidence=0.3, formats=["csv", "raven"]) == 0

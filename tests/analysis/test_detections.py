@@ -12,15 +12,19 @@ from birdnet_fs.analysis.detections import WindowDetection, merge_detections, pi
     st.floats(0, 1, width=32),
     st.sets(st.integers(0, 4), min_size=1).map(sorted),
     st.lists(st.lists(st.floats(0, 1, width=32), min_size=5, max_size=5), max_size=6),
+    st.sets(st.integers(0, 4), max_size=2),
 )
-def test_pick_detections_equals_brute_force(top_n, min_confidence, allowed, rows):
+def test_pick_detections_equals_brute_force(top_n, min_confidence, allowed, rows, no_call):
     probabilities = np.array(rows, np.float32).reshape(-1, 5)
-    found = pick_detections(probabilities, min_confidence=min_confidence, top_n=top_n, allowed=allowed, first_window=3)
+    given = {"min_confidence": min_confidence, "top_n": top_n, "allowed": allowed, "no_call": no_call}
+    found = pick_detections(probabilities, **given, first_window=3)
     wanted = []
     for number, row in enumerate(rows, 3):
         ranked = sorted((-row[index], index) for index in allowed)[: top_n or None]
         wanted += [
-            WindowDetection(number, number, index, -score) for score, index in ranked if -score >= min_confidence
+            WindowDetection(number, number, index, -score)
+            for score, index in ranked
+            if -score >= min_confidence and index not in no_call
         ]
     assert found == wanted
 

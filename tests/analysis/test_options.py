@@ -1,11 +1,15 @@
 """Options of an analysis: thresholds, overlap and species lists."""
 
+from dataclasses import replace
+
 import pytest
 from level_model import LevelModel
 
 from birdnet_fs.analysis.options import MIN_CONFIDENCE, allowed_classes, check_options, read_species
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.data.label_formats.cells import NO_CALL
 from birdnet_fs.data.windows import WindowRule
+from birdnet_fs.fewshot.enrollment import UNKNOWN_CLASS as UNKNOWN
 
 CLASSES = ("Turdus merula_Eurasian Blackbird", "Parus major_Great Tit", "nocall", "bird0_0")
 OPTIONS = {"min_confidence": None, "overlap_s": 0.0, "top_n": 0, "merge_consecutive": 1, "species": ()}
@@ -60,6 +64,16 @@ def test_species_list_selects_the_named_species_only(species, selected):
 )
 def test_default_threshold_depends_on_top_n(given, threshold):
     assert check_options(LevelModel().engine, **{**OPTIONS, **given}).min_confidence == threshold
+
+
+@pytest.mark.parametrize("name", [*sorted(NO_CALL), UNKNOWN, "Noise", "UNKNOWN"])
+def test_no_call_class_is_no_detection_unless_the_species_list_names_it(name):
+    engine = replace(LevelModel().engine, classes=("Parus major", name, "noisy miner"))
+    assert check_options(engine, **OPTIONS).no_call == (1,)
+    assert check_options(engine, **{**OPTIONS, "species": ["Parus major"]}).no_call == (1,)
+    assert check_options(engine, **{**OPTIONS, "species": [name]}).no_call == ()
+    with pytest.raises(UserError, match=r"None of the classes .* is a detection"):
+        check_options(replace(engine, classes=(name,)), **OPTIONS)
 
 
 def test_options_hold_the_rule_of_cutting_and_class_indices():

@@ -24,6 +24,9 @@ WRONG = [
     # analyze: formats, numbers, files, the model, and what depends on the model
     ("analyze run recordings -o t --rtype csvv", "Unknown output format 'csvv'"),
     ("analyze run recordings -o t --rtype ,", "At least one output format"),
+    ("analyze run recordings -o t --combined parqet", "Did you mean 'parquet'?"),
+    ("analyze run recordings -o t --timezone Europe/Zürich", "Did you mean 'Europe/Zurich'?"),
+    ("analyze run recordings -o t --recorder_timezone +99:00", "at most 14 hours from UTC"),
     ("analyze run recordings -o t --min_conf 1.5", "--min_conf must be in 0..1"),
     ("analyze run recordings -o t --min_conf nan", "--min_conf must be"),
     ("analyze run recordings -o t --top_n -1", "--top_n must be 0 or more"),

@@ -10,6 +10,7 @@ import tolerances
 from installed import need
 
 from birdnet_fs.analysis.analyze import analyze
+from birdnet_fs.analysis.combined.summary import ACTIVITY, SUMMARY
 from birdnet_fs.cli.analyze import analyze as command
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.inference.embedder import open_embedder
@@ -48,7 +49,7 @@ def test_tables_are_those_of_the_recordings(place, tmp_path):
     ledger = analyze_store(run, open_store(folder / "float32"), tmp_path, **OPTIONS)
     assert ledger.counts() == {"ok": 9, "partial": 0, "quarantined": 1}
     expected, found = tables(folder / "audio"), tables(tmp_path)
-    assert expected.keys() == found.keys() and len(found) == 1 + 4 * 9
+    assert expected.keys() == found.keys() and len(found) == 1 + 3 + 4 * 9
     for name, text in expected.items():
         if name != "ledger.csv":
             assert found[name] == text, name
@@ -90,9 +91,13 @@ def test_a_database_of_perch_hoplite_gives_the_tables_of_the_store_it_was_writte
     ledger = analyze_store(run, database, tmp_path / "database", **OPTIONS)
     assert ledger.counts() == {"ok": 9, "partial": 0, "quarantined": 1}  # the broken file, without a window
     expected, found = tables(tmp_path / "store"), tables(tmp_path / "database")
-    assert expected.keys() == found.keys() and len(found) == 1 + 4 * 9
+    assert expected.keys() == found.keys() and len(found) == 1 + 3 + 4 * 9
     for name, text in expected.items():
-        if name != "ledger.csv":  # a database holds neither the folder of the recordings nor their lengths
+        if name not in (
+            "ledger.csv",
+            SUMMARY,
+            ACTIVITY,
+        ):  # a database holds neither the folder of the recordings nor their lengths
             same_place = text.replace(f"{folder / 'in'}/", "").replace(str(folder / "in"), ".")
             assert found[name] == same_place, name
 

@@ -2,7 +2,7 @@
 
 from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.table_formats.raven import selection
-from birdnet_fs.analysis.table_formats.text import tab_table
+from birdnet_fs.analysis.table_formats.text import number, tab_table
 
 HEADER = (
     "Selection",
@@ -22,7 +22,7 @@ def render(recording: RecordingDetections) -> str:
     return tab_table(
         HEADER,
         (
-            (*selection(number, found, recording), found.label, f"{found.confidence:.4f}")
-            for number, found in enumerate(recording.detections, 1)
+            (*selection(row, found, recording), found.label, number(found.confidence, recording))
+            for row, found in enumerate(recording.detections, 1)
         ),
     )

@@ -1,7 +1,7 @@
 """The CSV of the `birdnet` Python package; times are HH:MM:SS.CC, to the hundredth of a second."""
 
 from birdnet_fs.analysis.detections import RecordingDetections
-from birdnet_fs.analysis.table_formats.text import comma_table, full_path, whole_units
+from birdnet_fs.analysis.table_formats.text import comma_table, number, recording_path, whole_units
 
 HEADER = ("input", "start_time", "end_time", "species_name", "confidence")
 
@@ -12,11 +12,11 @@ def render(recording: RecordingDetections) -> str:
         HEADER,
         (
             (
-                full_path(recording.path),
+                recording_path(recording),
                 clock(found.onset_s),
                 clock(found.offset_s),
                 found.label,
-                f"{found.confidence:.4f}",
+                number(found.confidence, recording),
             )
             for found in recording.detections
         ),

@@ -1,7 +1,7 @@
 """The CSV of BirdNET-Analyzer."""
 
 from birdnet_fs.analysis.detections import RecordingDetections
-from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds, split_label
+from birdnet_fs.analysis.table_formats.text import comma_table, number, recording_path, seconds, split_label
 
 HEADER = ("Start (s)", "End (s)", "Scientific name", "Common name", "Confidence", "File")
 
@@ -15,8 +15,8 @@ def render(recording: RecordingDetections) -> str:
                 seconds(found.onset_s),
                 seconds(found.offset_s),
                 *split_label(found.label),
-                f"{found.confidence:.4f}",
-                full_path(recording.path),
+                number(found.confidence, recording),
+                recording_path(recording),
             )
             for found in recording.detections
         ),

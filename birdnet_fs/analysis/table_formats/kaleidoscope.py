@@ -1,7 +1,8 @@
 """The CSV of Kaleidoscope: folder, file, offset and duration in seconds, best match and its distance."""
 
 from birdnet_fs.analysis.detections import RecordingDetections
-from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds
+from birdnet_fs.analysis.table_formats.text import comma_table, number, seconds
+from birdnet_fs.core.text import escaped
 
 HEADER = ("INDIR", "FOLDER", "IN FILE", "OFFSET", "DURATION", "TOP1MATCH", "TOP1DIST")
 
@@ -13,13 +14,13 @@ def render(recording: RecordingDetections) -> str:
         HEADER,
         (
             (
-                full_path(recording.root),
+                "." if recording.style.relative_paths else escaped(recording.root),
                 "" if str(folder) == "." else folder,
                 recording.path.name,
                 seconds(found.onset_s),
                 seconds(found.offset_s - found.onset_s),
                 found.label,
-                f"{1 - found.confidence:.4f}",
+                number(1 - found.confidence, recording),
             )
             for found in recording.detections
         ),

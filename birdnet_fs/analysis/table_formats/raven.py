@@ -1,7 +1,7 @@
 """Raven selection table with the columns of BirdNET-Analyzer; without detections it has the header only."""
 
 from birdnet_fs.analysis.detections import Detection, RecordingDetections
-from birdnet_fs.analysis.table_formats.text import full_path, seconds, split_label, tab_table
+from birdnet_fs.analysis.table_formats.text import number, recording_path, seconds, split_label, tab_table
 
 HEADER = (
     "Selection",
@@ -25,23 +25,23 @@ def render(recording: RecordingDetections) -> str:
         HEADER,
         (
             (
-                *selection(number, found, recording),
+                *selection(row, found, recording),
                 split_label(found.label)[1],
                 found.label,
-                f"{found.confidence:.4f}",
-                full_path(recording.path),
+                number(found.confidence, recording),
+                recording_path(recording),
                 seconds(found.onset_s),
             )
-            for number, found in enumerate(recording.detections, 1)
+            for row, found in enumerate(recording.detections, 1)
         ),
     )
 
 
-def selection(number: int, found: Detection, recording: RecordingDetections) -> tuple[int | str, ...]:
+def selection(row: int, found: Detection, recording: RecordingDetections) -> tuple[int | str, ...]:
     """The first seven cells of a row, which ANIMAL-SPOT's table has as well.
 
     Args:
-        number: Number of the selection, 1 or more.
+        row: Number of the selection, 1 or more.
         found: The detection.
         recording: Its recording.
 
@@ -49,4 +49,4 @@ def selection(number: int, found: Detection, recording: RecordingDetections) -> 
         Selection, view, channel, begin and end in seconds, lowest and highest frequency in Hz.
     """
     times, limits = (found.onset_s, found.offset_s), (recording.low_hz, recording.high_hz)
-    return (number, "Spectrogram 1", 1, *map(seconds, times), *(f"{limit:g}" for limit in limits))
+    return (row, "Spectrogram 1", 1, *map(seconds, times), *(f"{limit:g}" for limit in limits))

@@ -3,8 +3,8 @@
 import io
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
+from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.core.class_names import scientific_and_common
 from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.text import escaped, mark_formula
@@ -41,9 +41,16 @@ def seconds(value: float) -> str:
     return f"{whole}.{f'{part:06d}'.rstrip('0') or '0'}"
 
 
-def full_path(path: Path) -> str:
-    """Path of a recording, as it is known, as printable text."""
-    return escaped(path)
+def recording_path(recording: RecordingDetections) -> str:
+    """Path of a recording as printable text: as it is known, or relative to its input folder."""
+    if recording.style.relative_paths:
+        return escaped(recording.path.relative_to(recording.root).as_posix())
+    return escaped(recording.path)
+
+
+def number(value: float, recording: RecordingDetections) -> str:
+    """A confidence or distance in the style of the tables: 4 decimals, or the 9 significant digits of float32."""
+    return f"{value:.9g}" if recording.style.full_precision else f"{value:.4f}"
 
 
 def tab_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -48,7 +48,8 @@ def read(source: Source) -> Iterator[LabelRow]:
 def _rows(source: Source, path: Path, stem: str, lines: list[str]) -> Iterator[LabelRow]:
     reader = TimeReader(COLUMNS, "\t")
     for number, line in enumerate(lines, 1):
-        start, end, text = [*(cell.strip() for cell in line.split("\t", 2)), "", "", ""][:3]
+        # as Audacity, which ignores what follows a third tab, such as the confidence of a detection
+        start, end, text = [*(cell.strip() for cell in line.split("\t")), "", "", ""][:3]
         if line.startswith("\\") or not line.strip() or (number == 1 and _is_header(start, end)):
             continue
         found = cell_labels(text, source.data)

@@ -14,12 +14,16 @@ from birdnet_fs.data.tables.reading import Table, open_table
 
 # names of the Raven, text, CSV and ANIMAL-SPOT tables that detectors write
 OUTPUT = re.compile(r"\.birdnet\.|\.annotation\.result\.txt$|\.kaleidoscope\.csv$", re.IGNORECASE)
-# first columns of the tables that this package writes beside a manifest.csv: ledgers, scores, partitions, support clips
+# first columns of the tables that this package writes beside a manifest.csv: ledgers, scores, partitions, support
+# clips, detections of all recordings and their summaries
 OWN_COLUMNS = (
     LEDGER_COLUMNS,
     ("path", "onset_s", "duration_s", "group", "labels"),
     ("part", "path", "onset_s", "offset_s"),
     ("label", "path", "onset_s", "offset_s"),
+    ("path", "start_s", "end_s", "start_time"),
+    ("path", "start_time", "hours_recorded"),
+    ("label", "scientific_name", "common_name", "hour"),
 )
 MANIFEST_COLUMNS = ("path", "onset_s", "offset_s", "labels", "secondary", "group", "fold", "split")
 SOUNDSCAPE_LABELS = ("rowid", "audioid", "seconds", "birds")  # keys of the columns of birdclef_soundscapes.py

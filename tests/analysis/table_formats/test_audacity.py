@@ -8,7 +8,9 @@ from detections import RECORDING
 from birdnet_fs.analysis.table_formats.audacity import render
 
 EXPECTED = (
-    '0.0\t5.0\tTurdus merula_Eurasian Blackbird\n2.5\t7.5\tnocall\n3600.0\t3601.234567\tAvis fictiva_Some, "odd" bird\n'
+    "0.0\t5.0\tTurdus merula_Eurasian Blackbird\t0.9877\n"
+    "2.5\t7.5\tnocall\t0.2500\n"
+    '3600.0\t3601.234567\tAvis fictiva_Some, "odd" bird\t1.0000\n'
 )
 
 

@@ -1,8 +1,12 @@
 """Text shared by the table formats: names, times and rows."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from birdnet_fs.analysis.table_formats.text import comma_table, full_path, seconds, tab_table, whole_units
+import numpy as np
+
+from birdnet_fs.analysis.detections import RecordingDetections, TableStyle
+from birdnet_fs.analysis.table_formats.text import comma_table, number, recording_path, seconds, tab_table, whole_units
 
 
 def test_seconds_are_truncated_to_microseconds():
@@ -27,4 +31,13 @@ def test_only_comma_tables_mark_formulas():
 
 
 def test_a_path_is_written_as_it_is_known():
-    assert full_path(Path("site/a.wav")) == str(Path("site/a.wav"))
+    known = RecordingDetections(Path("site/a.wav"), Path(), 0, 1, ())
+    assert recording_path(known) == str(Path("site/a.wav"))
+
+
+def test_style_of_paths_and_numbers():
+    plain = RecordingDetections(Path("/rec/site 1/a.wav"), Path("/rec"), 0, 1, ())
+    styled = replace(plain, style=TableStyle(relative_paths=True, full_precision=True))
+    assert (recording_path(styled), recording_path(plain)) == ("site 1/a.wav", str(Path("/rec/site 1/a.wav")))
+    exact = float(np.float32(0.123456789))
+    assert number(exact, plain) == "0.1235" and np.float32(number(exact, styled)) == np.float32(exact)
