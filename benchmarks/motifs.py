@@ -1,8 +1,8 @@
 """Speed of similarity joins: ours against SiMPle-fast in NumPy, brute force, and stumpy (another distance).
 
 Run: python benchmarks/motifs.py. Sequences of 300, 1000 and 3000 frames of 12 values, windows of 20 frames, one
-sequence joined with another; all sides in turn in one process, best of the repeats; a ratio above 1 means that ours is
-faster. `pip install stumpy` for its rows: `stump` of one of the twelve dimensions, times twelve, and `maamp`, a
+sequence joined with another; all sides in turn in one process on one thread, best of the repeats; a ratio above 1 means
+that ours is faster. `pip install stumpy` for its rows: `stump` of one of the twelve dimensions, times twelve, and `maamp`, a
 self-join of Euclidean distances; both are timed after a first call, which compiles.
 """
 
@@ -10,8 +10,10 @@ import importlib
 import time
 from collections.abc import Callable
 
+import numba
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from threadpoolctl import threadpool_limits
 
 from birdnet_fs.motifs.matrix_profile import ab_join, self_join
 
@@ -73,6 +75,7 @@ def main() -> None:
             "ours, self-join": lambda a=a: self_join(a, WINDOW),
         }
         if stumpy is not None:
+            numba.set_num_threads(1)
             line = np.ascontiguousarray(a[:, 0])
             sides["stumpy.maamp"] = lambda a=a: stumpy.maamp(a.T, WINDOW)
             sides["stumpy.stump, one of 12"] = lambda line=line: stumpy.stump(line, WINDOW)
@@ -87,4 +90,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with threadpool_limits(1):
+        main()
