@@ -1,9 +1,9 @@
 """Speed of similarity joins: ours against SiMPle-fast in NumPy, brute force, and stumpy (another distance).
 
 Run: python benchmarks/motifs.py. Sequences of 300, 1000 and 3000 frames of 12 values, windows of 20 frames, one
-sequence joined with another; all sides in turn in one process on one thread, best of the repeats; a ratio above 1 means
-that ours is faster. `pip install stumpy` for its rows: `stump` of one of the twelve dimensions, times twelve, and `maamp`, a
-self-join of Euclidean distances; both are timed after a first call, which compiles.
+sequence joined with another; all sides in turn in one process on one thread, best of the repeats; a ratio above 1
+means that ours is faster. `pip install stumpy` for its rows: `stump` of one of the twelve dimensions, times twelve, and
+`maamp`, a self-join of Euclidean distances; both are timed after a first call, which compiles.
 """
 
 import importlib

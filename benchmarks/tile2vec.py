@@ -1,11 +1,12 @@
 """Tile2Vec on unlabeled recordings, and what its embeddings are worth on birds10, as a Markdown table.
 
     python benchmarks/tile2vec.py [--minutes 20] [--threads 2] [--batch-size 16] [--output runs/tile2vec]
+        [--encoder BirdNET.tflite]
 
 Trained on xc171, jura24h and bf_bird0 of ../shared/data without their labels: slices of two seconds, neighbors by the
 matrix profile of log-mel features. Compared on birds10, which is not trained on: linear probe (logistic regression on
 the mean embedding of a clip, accuracy over the five folds of the table) and 5-way 1-shot accuracy across recordings.
-"Statistics" are mean and standard deviation of each band of a log-mel spectrogram.
+"Statistics" are mean and standard deviation of each band of a log-mel spectrogram; `--encoder` adds a foreign encoder.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.frontend.presets import preset
 from birdnet_fs.inference.embed import Embedder
 from birdnet_fs.metrics.few_shot import few_shot_accuracy
+from birdnet_fs.motifs.clip_embeddings import embed_waveforms, open_embedding
 from birdnet_fs.motifs.matrix_profile import self_join
 from birdnet_fs.motifs.profile_table import ProfileRow
 from birdnet_fs.motifs.tile2vec.batches import TripletBatches
@@ -37,7 +39,7 @@ from birdnet_fs.motifs.tile2vec.step import Stepper
 from birdnet_fs.motifs.tile2vec.training import fit_tile2vec, initial_model
 from birdnet_fs.runs.history import read_history
 
-DATA = Path(__file__).resolve().parents[1] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RATE_HZ = 32_000
 SETS = ("xc171", "jura24h", "bf_bird0")
 FEATURES = dataclasses.replace(  # of the matrix profile: 10 frames a second, standardized
@@ -46,7 +48,7 @@ FEATURES = dataclasses.replace(  # of the matrix profile: 10 frames a second, st
 WINDOW = 20  # frames: 2 s
 N_EPOCHS = 4
 N_EPISODES = 1000
-Embed = Callable[[np.ndarray], np.ndarray]  # float32 waveform [n] -> embedding [width]
+Embed = Callable[[np.ndarray], np.ndarray]  # float32 waveform [n] at its rate -> embedding [width]
 
 
 def rows_of(data: Path, sets: tuple[str, ...]) -> list[dict[str, str]]:
@@ -75,10 +77,15 @@ def mean_embedding(embedder: Embedder) -> Embed:
     return lambda waveform: embedder.mean(rule.cut(waveform))
 
 
-def scores(embed: Embed, data: Path, base: list[np.ndarray]) -> tuple[float, float, float, float]:
+def scores(embed: Embed, data: Path, rate_hz: int) -> tuple[float, float, float, float]:
     """Accuracy of the linear probe and its deviation over the folds, and 1-shot accuracy with its interval."""
     rows = rows_of(data, ("birds10",))
-    x = np.stack([embed(read_audio(data / "audio" / r["filename"], sample_rate_hz=RATE_HZ).waveform) for r in rows])
+
+    def embedded(row: dict[str, str], duration_s: float | None = None) -> np.ndarray:
+        file = data / "audio" / row["filename"]
+        return embed(read_audio(file, sample_rate_hz=rate_hz, duration_s=duration_s).waveform)
+
+    x = np.stack([embedded(row) for row in rows])
     labels, folds = np.array([r["label"] for r in rows]), np.array([int(r["fold"]) for r in rows])
     accuracies = []
     for fold in range(5):
@@ -86,7 +93,7 @@ def scores(embed: Embed, data: Path, base: list[np.ndarray]) -> tuple[float, flo
         probe.fit(x[folds != fold], labels[folds != fold])
         accuracies.append(probe.score(x[folds == fold], labels[folds == fold]))
     # standardized by recordings without labels
-    others = np.stack([embed(waveform) for waveform in base])
+    others = np.stack([embedded(row, 6.0) for row in rows_of(data, ("xc171",))])
     z = ((x - others.mean(axis=0)) / (others.std(axis=0) + 1e-6)).astype(np.float32)
     episodes = draw_episodes(
         labels.tolist(), [r["group"] for r in rows], n_way=5, n_shot=1, n_query=5, n_episodes=N_EPISODES, seed=0
@@ -116,6 +123,7 @@ def main() -> None:
     parser.add_argument("--l2", type=float, default=0.01)
     parser.add_argument("--distant", default="row")
     parser.add_argument("--network", default="")
+    parser.add_argument("--encoder", type=Path)
     arguments = parser.parse_args()
     started = time.monotonic()
     torch.set_num_threads(arguments.threads)
@@ -142,18 +150,17 @@ def main() -> None:
     print("| epoch | training loss | validation loss | seconds |\n|---|---|---|---|")
     for row in read_history(run.path / "history.csv"):
         print(f"| {row['epoch']:.0f} | {row['train_loss']:.2f} | {row['val_loss']:.2f} | {row['seconds']:.0f} |")
-    base_rows = rows_of(arguments.data, ("xc171",))
-    base = [
-        read_audio(arguments.data / "audio" / r["filename"], sample_rate_hz=RATE_HZ, duration_s=6.0).waveform
-        for r in base_rows
+    sides: list[tuple[str, Embed, int]] = [
+        ("log-mel statistics", statistics, RATE_HZ),
+        (f"{network}, random", mean_embedding(Embedder(random, run.frontend)), RATE_HZ),
+        (f"{network}, Tile2Vec", mean_embedding(Embedder(run.build_model(), run.frontend)), RATE_HZ),
     ]
+    if arguments.encoder:
+        features = open_embedding(arguments.encoder, threads=arguments.threads)
+        sides.append((arguments.encoder.stem, lambda x: embed_waveforms(features, x[None])[0], features.sample_rate_hz))
     print("| embedding | linear probe | 5-way 1-shot |\n|---|---|---|")
-    for name, embed in (
-        ("log-mel statistics", statistics),
-        (f"{network}, random", mean_embedding(Embedder(random, run.frontend))),
-        (f"{network}, Tile2Vec", mean_embedding(Embedder(run.build_model(), run.frontend))),
-    ):
-        probe, deviation, one_shot, interval = scores(embed, arguments.data, base)
+    for name, embed, rate_hz in sides:
+        probe, deviation, one_shot, interval = scores(embed, arguments.data, rate_hz)
         print(f"| {name} | {probe:.2f} ± {deviation:.2f} | {one_shot:.3f} ± {interval:.3f} |", flush=True)
     print(f"{time.monotonic() - started:.0f} s in all")
 
