@@ -113,6 +113,7 @@ TRIPLET_LOSS = 1e-5  # relative: float32 sums of 8 squares, and differences of t
 # fewshot
 BINOMIAL_ERRORS = 4.5  # standard errors of a count; the largest of 36 counts reaches 3.2 by chance
 CORRELATION = 2e-6  # sums of products up to 1 by a float32 FFT of 64 points against float64 (seen: 3e-7)
+DETECTION_FRAMES = 1e-3  # log(1 + power / background) up to 10: float32 power against librosa's float64
 PROBE_SCORES = 1e-4  # logits up to 3: gradient steps in float32 until none moves by 3e-6, against L-BFGS (seen: 4e-5)
 OFFSET_ACCURACY = 2e-3  # share of 3,000 queries: float32 keeps 3e-5 of 1,000, so that a few near ties turn
 PROTOTYPES = 2e-5  # embeddings up to 5 in float32: the lowered network and sums in another order

@@ -24,6 +24,7 @@ from birdnet_fs.cli.enroll import enroll
 from birdnet_fs.cli.ensemble import ensemble
 from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.cli.export import export
+from birdnet_fs.cli.fewshot_detect import fewshot_detect
 from birdnet_fs.cli.fewshot_eval import fewshot_eval
 from birdnet_fs.cli.init import init
 from birdnet_fs.cli.manifest import manifest
@@ -65,6 +66,7 @@ app = group(
         ensemble,
         pseudo_label,
         fewshot_eval,
+        fewshot_detect,
         enroll,
         quantize,
         evaluate,

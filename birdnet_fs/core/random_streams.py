@@ -44,6 +44,7 @@ class Stream(enum.IntEnum):
     VALIDATION_EPISODES = 16  # the same after every epoch; key: 0
     TEST_EPISODES = 17  # on the classes a run held out; key: 0
     EVALUATION_EPISODES = 18  # of the verb that evaluates a run on new classes; key: 0
+    DETECTION_NEGATIVES = 48  # windows of a recording that are negative examples of few-shot detection
     # measuring and tuning
     BOOTSTRAP = 19  # groups drawn for a confidence interval
     TRIALS = 20  # Optuna's sampler; key: number of trials drawn before
