@@ -36,6 +36,8 @@ JOINED_STAND_IN = 1e-4  # relative to the largest value: a stand-in, and the squ
 STORED_HEAD = 1e-5  # probabilities: float32 embeddings kept and the same head, in batches of other sizes
 FLOAT16_COSINE = 2e-3  # cosine of embeddings that are rounded to 11 bits, each value by 5e-4 of itself
 FLOAT16_HEAD = 5e-3  # probabilities of a head on embeddings rounded to 11 bits: logits of order 10 move by 5e-4 of that
+MAP_OBJECTIVE = 1e-6  # sum of 600 cross-entropies at the minimum of two methods, each ended by its own tolerance
+MAP_COEFFICIENTS = 1e-3  # of logistic regression, which lbfgs ends at a gradient of 1e-9 per row
 
 # export
 EXPORT_READER_FEATURES = 2e-4  # float64 NumPy against the package's blocked float32 FFT, relative to the largest value

@@ -64,6 +64,8 @@ class Stream(enum.IntEnum):
     NO_CALL_SPLIT = 32  # recordings for training, validation and test of a no-call model; key: number of the draw
     NO_CALL_FOLDS = 33  # folds of a no-call model; key: number of the draw
     NO_CALL_NETWORK = 34  # initial weights and order of a small network that finds windows without calls
+    # calibration and thresholds
+    CALIBRATION_FOLDS = 37  # order of the recordings that are divided into folds
     # the submission classifier on motif clips
     CLASSIFIER_CLIPS = 35  # source and changes of an augmented clip; keys: hash of the class, number of the clip
     CLASSIFIER_SPLIT = 36  # recordings of a class for training and test; key: hash of the class
