@@ -154,28 +154,28 @@ def _note(individual: Individual, hz: np.ndarray, sample_rate_hz: int) -> np.nda
 
 def synthesize_weather(n_samples: int, rng: np.random.Generator) -> np.ndarray:
     """Synthesize background noise: wind, and sometimes rain and insects; float32 [n_samples], RMS 1."""
-    sound = _wind(n_samples, rng)
+    sound = synthesize_wind(n_samples, rng)
     if rng.random() < 0.3:
-        sound += 10 ** (rng.uniform(-12, 0) / 20) * _rain(n_samples, rng)
+        sound += 10 ** (rng.uniform(-12, 0) / 20) * synthesize_rain(n_samples, rng)
     for _ in range(int(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15]))):
-        sound += 10 ** (rng.uniform(-18, -4) / 20) * _insect(n_samples, rng)
+        sound += 10 ** (rng.uniform(-18, -4) / 20) * synthesize_insect(n_samples, rng)
     return (sound / np.sqrt(np.mean(sound**2))).astype(np.float32)
 
 
-def _wind(n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise whose level falls with frequency and varies in gusts, and the hiss of the recorder."""
+def synthesize_wind(n_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise [n_samples] whose level falls with frequency and varies in gusts, and the hiss of the recorder."""
     hz = np.fft.rfftfreq(n_samples, 1 / SAMPLE_RATE_HZ).astype(np.float32)
     gain = (np.maximum(hz, 80) / 1000) ** np.float32(-rng.uniform(0.7, 1.3))
     spectrum = rng.standard_normal((len(hz), 2), dtype=np.float32).view(np.complex64)[:, 0]
     gusts = np.fft.irfft(spectrum * gain, n_samples)
     gusts /= np.sqrt(np.mean(gusts**2))
     hiss = rng.standard_normal(n_samples, dtype=np.float32)
-    swell = 10 ** (_slow(n_samples, 0.7, rng) * np.float32(4 / 20))
+    swell = 10 ** (slow_curve(n_samples, 0.7, rng) * np.float32(4 / 20))
     return gusts * swell + np.float32(10 ** (rng.uniform(-20, -8) / 20)) * hiss
 
 
-def _rain(n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Rain drops: sparse broadband clicks that decay within a few milliseconds."""
+def synthesize_rain(n_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Rain drops [n_samples]: sparse broadband clicks that decay within a few milliseconds."""
     t = np.arange(round(0.01 * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     drop = np.sin(2 * np.pi * rng.uniform(1500, 5000) * t) * np.exp(-t / 0.0015)
     rain = np.zeros(n_samples + len(t))
@@ -185,8 +185,8 @@ def _rain(n_samples: int, rng: np.random.Generator) -> np.ndarray:
     return rain / (np.sqrt(np.mean(rain**2)) + 1e-12)
 
 
-def _insect(n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """A cricket or cicada: a steady carrier in fast pulses, in chirps or continuous."""
+def synthesize_insect(n_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """A cricket or cicada [n_samples]: a steady carrier in fast pulses, in chirps or continuous."""
     turns = np.arange(n_samples) * (2 * np.pi / SAMPLE_RATE_HZ)
     carrier = np.sin((rng.uniform(3800, 8500) * turns + 2 * np.pi * rng.random()) % (2 * np.pi), dtype=np.float32)
     pulses = 0.5 - 0.5 * np.cos((rng.uniform(18, 60) * turns) % (2 * np.pi), dtype=np.float32)
@@ -197,8 +197,8 @@ def _insect(n_samples: int, rng: np.random.Generator) -> np.ndarray:
     return sound / (np.sqrt(np.mean(sound**2)) + 1e-12)
 
 
-def _slow(n_samples: int, step_s: float, rng: np.random.Generator) -> np.ndarray:
-    """A slow random curve around 0: standard normal numbers every `step_s` seconds, interpolated linearly."""
+def slow_curve(n_samples: int, step_s: float, rng: np.random.Generator) -> np.ndarray:
+    """A slow random curve [n_samples] around 0: standard normal numbers every `step_s` seconds, joined by lines."""
     n_points = 3 + int(n_samples / SAMPLE_RATE_HZ / step_s)
     at = np.linspace(0, n_points - 1, n_samples)
     return np.interp(at, np.arange(n_points), rng.standard_normal(n_points)).astype(np.float32)

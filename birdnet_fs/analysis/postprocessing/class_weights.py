@@ -1,0 +1,100 @@
+"""Steps that weigh classes by what is known beside the sound: a table of weights, the place and week of the year.
+
+Weights are factors of the odds p / (1 - p), so that scores stay in 0..1 and certain ones change least: with the prior
+odds of a class as weight, this is Bayes' rule for a model that was trained without a prior.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdnet_fs.analysis.options import allowed_classes
+from birdnet_fs.core.errors import UserError, nearest
+from birdnet_fs.core.text import escaped
+
+MAX_WEIGHT = 1e6
+MAX_BYTES = 50_000_000
+Scores = NDArray[np.float32]
+
+
+def weigh(scores: Scores, weights: NDArray[np.float64]) -> Scores:
+    """Multiply the odds of classes.
+
+    Args:
+        scores: float32 [n_windows, n_classes] in 0..1.
+        weights: float64 [n_classes] or [n_windows, n_classes], 0 or more; a weight of 0 gives the score 0.
+
+    Returns:
+        float32 [n_windows, n_classes].
+
+    >>> weigh(np.array([[0.5, 0.5]], np.float32), np.array([1.0, 3.0])).tolist()
+    [[0.5, 0.75]]
+    """
+    p = scores.astype(np.float64)
+    raised = p * weights
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = raised / (raised + (1 - p))
+    return np.asarray(np.where(p >= 1, np.where(weights > 0, 1.0, 0.0), np.nan_to_num(found)), np.float32)
+
+
+def read_weights(path: Path, classes: Sequence[str]) -> NDArray[np.float64]:
+    """Read a table of weights of classes.
+
+    Args:
+        path: CSV with the columns class and weight. A class is named as in a species list; classes that are not in the
+            table have the weight 1.
+        classes: Class names of the model.
+
+    Returns:
+        float64 [n_classes].
+
+    Raises:
+        UserError: The table cannot be read, a column is missing or unknown, or a row has a wrong value.
+    """
+    weights = np.ones(len(classes))
+    for number, row in enumerate(_rows(path), 2):
+        name = row["class"].strip()
+        try:
+            columns = list(allowed_classes(classes, [name]))
+        except UserError:
+            hint = nearest(name, classes)
+            raise UserError(
+                f"{escaped(path)}, line {number}: the class must be one of the model.{hint} Received: {escaped(name)!r}"
+            ) from None
+        weights[columns] = _weight(path, number, row["weight"])
+    return weights
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{escaped(path)} must have {MAX_BYTES:,} bytes or fewer.")
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = [{key: value or "" for key, value in row.items() if key is not None} for row in reader]
+            names = set(reader.fieldnames or ())
+    except OSError as error:
+        raise UserError(f"The table of weights {escaped(path)} cannot be read ({error.strerror}).") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"The table of weights {escaped(path)} must be CSV in UTF-8 ({escaped(error)}).") from None
+    if names != {"class", "weight"}:
+        raise UserError(
+            f"The table of weights {escaped(path)} must have the columns class and weight. Received: "
+            f"{escaped(', '.join(sorted(names)))}"
+        )
+    return rows
+
+
+def _weight(path: Path, line: int, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= MAX_WEIGHT:
+        raise UserError(
+            f"{escaped(path)}, line {line}: weight must be a number in 0..{MAX_WEIGHT:g}. Received: {escaped(text)!r}"
+        )
+    return value

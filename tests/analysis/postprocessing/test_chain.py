@@ -1,0 +1,74 @@
+"""Chains are read, applied in order and written as they are read."""
+
+import numpy as np
+import pytest
+
+from birdnet_fs.analysis.postprocessing.chain import STEPS, make_chain, parse_chain
+from birdnet_fs.analysis.postprocessing.recording_steps import file_topk, smooth
+from birdnet_fs.core.errors import UserError
+
+CLASSES = ("a", "b", "c")
+SCORES = np.random.default_rng(0).random((12, 3)).astype(np.float32)
+
+
+def test_steps_are_applied_in_order():
+    found = make_chain("smooth:kernel=1/2/1, file_topk:k=2", CLASSES)
+    np.testing.assert_array_equal(found(SCORES), file_topk(smooth(SCORES, (1, 2, 1)), 2))
+    assert found(SCORES[:0]).shape == (0, 3)
+    assert not np.allclose(found(SCORES), make_chain("file_topk:k=2,smooth:kernel=1/2/1", CLASSES)(SCORES))
+
+
+def test_no_chain_changes_nothing():
+    found = make_chain("", CLASSES)
+    assert found(SCORES) is SCORES and (found.text, found.identity) == ("", "")
+
+
+def test_the_text_has_all_settings_and_is_read_again():
+    found = make_chain("smooth,delta:alpha=0.5,tail_power:power=3", CLASSES)
+    assert found.text == "smooth:kernel=0.1/0.2/0.4/0.2/0.1,delta:alpha=0.5,tail_power:top=30:power=3"
+    again = make_chain(found.text, CLASSES)
+    assert (again.text, again.identity) == (found.text, found.identity)
+    np.testing.assert_array_equal(again(SCORES), found(SCORES))
+
+
+def test_identity_changes_with_the_content_of_a_file(tmp_path):
+    table = tmp_path / "w.csv"
+    table.write_text("class,weight\nb,2\n")
+    text = f"weights:table={table}"
+    before = make_chain(text, CLASSES)
+    p = SCORES[:, 1].astype(np.float64)
+    np.testing.assert_allclose(before(SCORES)[:, 1], 2 * p / (1 + p), rtol=1e-6)
+    table.write_text("class,weight\nb,3\n")
+    assert make_chain(text, CLASSES).identity != before.identity
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("smoth", "Did you mean 'smooth'"),
+        ("smooth:kernl=1", r"kernel=VALUE, each once. Did you mean 'kernel'"),
+        ("smooth:kernel", "each once"),
+        ("smooth:kernel=1:kernel=1", "each once"),
+        ("smooth:kernel=1/2", "an odd number of weights"),
+        ("smooth:kernel=-1/2/1", "an odd number of weights"),
+        ("smooth:kernel=0", "an odd number of weights"),
+        ("smooth:kernel=nan", "an odd number of weights"),
+        ("file_topk:k=0", r"k must be a whole number in 1"),
+        ("file_topk:k=1.5", r"k must be a whole number"),
+        ("file_topk:power=x", r"power must be a number in 0..10"),
+        ("delta:alpha=nan", r"alpha must be a number in 0..1"),
+        ("weights", "needs :table=VALUE"),
+        ("weights:table=nowhere.csv", "must be a file that exists"),
+        ("location:lat=1:lon=2", "needs :model=VALUE"),
+    ],
+)
+def test_wrong_chains_are_refused(text, words):
+    with pytest.raises(UserError, match=words):
+        parse_chain(text)
+
+
+def test_every_step_has_defaults_in_its_range():
+    for name, step in STEPS.items():
+        for key, setting in step.settings.items():
+            if setting.kind in ("number", "whole") and setting.default is not None:
+                assert setting.low <= setting.default <= setting.high, (name, key)
