@@ -20,7 +20,9 @@ from birdnet_fs.metrics.auroc import checked, mean_of_defined
 from birdnet_fs.metrics.bootstrap import Interval, bootstrap
 
 N_BINS = 10
+N_DRAWS = 200
 RARE_BELOW = 20  # rows with a class that is called rare
+MAX_CELLS, MIN_GROUPS = 1_000_000, 20  # numbers that a draw of the bootstrap copies, and fewest groups that are drawn
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def calibration_error(targets: ArrayLike, probabilities: ArrayLike, n_bins: int 
 
 
 def calibration_summary(
-    targets: ArrayLike, probabilities: ArrayLike, groups: Sequence[object], *, n_draws: int = 1000, seed: int = 0
+    targets: ArrayLike, probabilities: ArrayLike, groups: Sequence[object], *, n_draws: int = N_DRAWS, seed: int = 0
 ) -> Mapping[str, Mapping[str, Interval]]:
     """Mean errors of the classes that occur, with bootstrap intervals of whole recordings.
 
@@ -127,7 +129,7 @@ def calibration_summary(
         targets: [n, n_classes], 0 or 1.
         probabilities: [n, n_classes] in 0..1.
         groups: [n], recording or individual of each row.
-        n_draws: Draws of the bootstrap. Default: 1000.
+        n_draws: Draws of the bootstrap. Default: N_DRAWS.
         seed: Seed of the draws. Default: 0.
 
     Returns:
@@ -135,13 +137,16 @@ def calibration_summary(
         % interval; nan where there is no such class.
     """
     truth, p = checked(targets, probabilities)
+    n_classes = truth.shape[1]
     _, group = np.unique(np.array([str(g) for g in groups]), return_inverse=True)
     n_groups = int(group.max(initial=-1)) + 1
-    n_classes = truth.shape[1]
-    cells = np.zeros((n_groups, 3, n_classes, N_BINS))  # of each group, so that a draw adds groups instead of rows
+    # of each group, so that a draw adds groups instead of rows; of many recordings, some are drawn together
+    n_groups = min(n_groups, max(MIN_GROUPS, MAX_CELLS // max(3 * n_classes * N_BINS, 1)))
+    wide = np.zeros((n_groups, 3, n_classes, N_BINS))
     for g in range(n_groups):
-        bins = reliability_bins(truth[group == g], p[group == g])
-        cells[g] = bins.n, bins.probability, bins.positives
+        rows = group % n_groups == g
+        bins = reliability_bins(truth[rows], p[rows])
+        wide[g] = bins.n, bins.probability, bins.positives
     n_positives = truth.sum(axis=0)
     kept = {
         "all": n_positives > 0,
@@ -153,7 +158,7 @@ def calibration_summary(
         def value(drawn: NDArray, _: NDArray) -> float:
             return mean_of_defined(getattr(error_of_bins(*drawn.sum(axis=0)), part)[classes])
 
-        return bootstrap(value, cells, cells, np.arange(n_groups), n_draws=n_draws, seed=seed)
+        return bootstrap(value, wide, wide, np.arange(n_groups), n_draws=n_draws, seed=seed)
 
     parts = ("ece", "over", "under")
     return {name: {part: interval(classes, part) for part in parts} for name, classes in kept.items()}

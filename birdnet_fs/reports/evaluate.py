@@ -17,6 +17,7 @@ from birdnet_fs.data.score_table import ScoreTable, read_scores
 from birdnet_fs.metrics import classification
 from birdnet_fs.metrics.auroc import macro_auroc
 from birdnet_fs.metrics.bootstrap import bootstrap
+from birdnet_fs.reports.calibration.errors import calibration_numbers
 from birdnet_fs.reports.remarks import remarks
 from birdnet_fs.reports.stored_scores import METRICS, REPORT, SCORES, remember_metrics
 from birdnet_fs.runs.history import HISTORY, read_history
@@ -54,8 +55,9 @@ def evaluate_scores(
         weighted_f1 (every class weighing its rows), cmap, no_call_average_precision (of rows without a label by how low
         the highest score is; multi-label), n_segments, n_groups, n_bootstrap, seed, per_class (a list of
         name, n_positives, n_predicted, auroc, average_precision, precision, recall, f1, best_f1 and threshold, the one
-        of the best f1), confusion ([true][called], rows with one label only) and remarks (reports/remarks.py).
-        Precision, recall and f1 are of classes called as `accuracy` has them called.
+        of the best f1), calibration (reports/calibration/errors.py), confusion ([true][called], rows with one label
+        only) and remarks (reports/remarks.py). Precision, recall and f1 are of classes called as `accuracy` has them
+        called.
 
     Raises:
         UserError: Shapes do not fit, or a score is NaN.
@@ -105,6 +107,7 @@ def evaluate_scores(
         "n_bootstrap": n_draws,
         "seed": seed,
         "per_class": per_class,
+        "calibration": calibration_numbers(targets, scores, groups, seed=seed),
         "confusion": classification.confusion(targets, scores).tolist(),
     }
     return {**metrics, "remarks": remarks(metrics, multi_label=multi_label)}

@@ -88,6 +88,34 @@ def history_figure(history: Sequence[Mapping[str, float]]) -> str:
         return _svg(figure, "history")
 
 
+def reliability_figure(curves: Mapping[str, Sequence[tuple[float, float, int]]]) -> str:
+    """A reliability diagram: the share of rows that have a class by the probability that they were given.
+
+    Args:
+        curves: Name -> (mean probability, share with the class, number of rows) of each bin.
+
+    Returns:
+        An <svg> element.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.4, 3.8), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color="#b9c4bd", linewidth=1, linestyle="--")
+        for (name, bins), color in zip(curves.items(), [ACCENT, SECOND, "#4a6fa5"] * len(curves), strict=False):
+            if bins:
+                mean, share, n = zip(*bins, strict=True)
+                axes.plot(mean, share, color=color, linewidth=1.4, label=name)
+                axes.scatter(mean, share, s=6 + 6 * np.log10(np.maximum(n, 1)), color=color, zorder=3)
+        axes.set(xlabel="probability", ylabel="share with the class", xlim=(0, 1), ylim=(0, 1))
+        _plain(axes)
+        if len(curves) > 1:
+            axes.legend(frameon=False)
+        return _svg(figure, "reliability")
+
+
 def search_figure(points: Sequence[tuple[int, float, bool]], metric: str) -> str:
     """The value of every trial of a study, and the best value so far.
 

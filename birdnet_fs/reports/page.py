@@ -44,7 +44,7 @@ def write_report(
     """
     from markupsafe import Markup
 
-    from birdnet_fs.reports.figures import confusion_figure, history_figure
+    from birdnet_fs.reports.figures import confusion_figure, history_figure, reliability_figure
 
     metrics = {**metrics, "per_class": [{**row, "name": escaped(row["name"])} for row in metrics["per_class"]]}
     names = [row["name"] for row in metrics["per_class"]]
@@ -64,6 +64,7 @@ def write_report(
         confusion=Markup(confusion_figure(counts, names)) if counts.any() else "",
         mixed_up=_mixed_up(counts, names) if counts.any() else [],
         curves=Markup(history_figure(history)) if history else "",
+        reliability=Markup(reliability_figure({"": metrics["calibration"]["bins"]})),
     )
 
 

@@ -85,7 +85,8 @@ def test_the_page_says_what_counts(report):
     places = [table.index(" ".join(escaped(row["name"]).split())) for row in worst_first]
     assert places == sorted(places)
     assert "training.batch_size" in text
-    assert html.count("<svg") == 2
+    assert html.count("<svg") == 3
+    assert "Calibration" in text and "underconfidence" in text
     assert "val_acc" in text and "per_class_accuracy" not in text
     assert len(html) < 400_000
 

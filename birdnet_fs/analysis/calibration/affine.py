@@ -4,7 +4,7 @@ Sources: Platt 1999, "Probabilistic Outputs for Support Vector Machines"; Guo et
 https://arxiv.org/abs/1706.04599 (temperature: the offset is 0). A class with few positive windows would get a wild
 slope from them alone, and one map for all classes can be worse than none (https://arxiv.org/abs/2511.08261: a global
 temperature made one case 938 % worse). So the logarithm of the slope and the offset of a class have normal priors
-around the shared map, whose widths are chosen on held-out recordings (fit.py).
+around the shared map, whose widths are chosen on held-out recordings (fitting.py).
 """
 
 from typing import NamedTuple
@@ -69,16 +69,16 @@ def fit_affine(
         step = np.linalg.solve(hessian + 1e-9 * np.eye(2), np.where(free, gradient, 0.0)[..., None])[..., 0]
         share = np.ones(n_classes)
         for _ in range(N_HALVINGS):
-            tried = place - share[:, None] * step
-            tried[:, 0] = tried[:, 0].clip(-5, 5)
-            found = _objective(x, y, tried, first, weights)
+            trial = place - share[:, None] * step
+            trial[:, 0] = trial[:, 0].clip(-5, 5)
+            found = _objective(x, y, trial, first, weights)
             worse = found > value
             if not worse.any():
                 break
             share = np.where(worse, share / 2, share)
         better = found <= value
         gain = np.where(better, value - found, 0.0)
-        place = np.where(better[:, None], tried, place)
+        place = np.where(better[:, None], trial, place)
         value = np.where(better, found, value)
         if (gain <= TOLERANCE * (1 + np.abs(value))).all():
             break

@@ -1,6 +1,6 @@
 """False alarms: how often a model with its thresholds reports a class in recordings that hold none.
 
-The recordings are synthetic noise (data/synthetic/noise.py), which every model can be tried on, and recordings of the
+The recordings are synthetic noise (data/synthetic/noise.py), which every model can be scored on, and recordings of the
 user without any of the classes. A false alarm is a class detected in a window; the upper end of a rate is the exact one
 of a Poisson count (Garwood 1936, https://doi.org/10.1093/biomet/28.3-4.437).
 """

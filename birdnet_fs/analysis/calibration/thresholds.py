@@ -27,7 +27,7 @@ from birdnet_fs.inference.calibration.stored import ClassThreshold
 
 CONFIDENCE = 0.8
 MIN_RECORDINGS = 3  # with detections
-N_TRIED = 200  # thresholds of a class
+N_CANDIDATES = 200  # thresholds of a class
 LIKELY = 0.5  # calibrated probability from which detections tell the correlation within recordings
 
 
@@ -62,11 +62,11 @@ def choose_thresholds(
     correlations = correlations_within([(truth[rows, c], recording[rows]) for c, rows in enumerate(likely)])
     thresholds: dict[float, list[ClassThreshold]] = {p: [] for p in precisions}
     for c, correlation in enumerate(correlations.tolist()):
-        tried, ends = _lower_ends(found[:, c], truth[:, c], recording, correlation, confidence)
+        candidates, lower = _lower_bounds(found[:, c], truth[:, c], recording, correlation, confidence)
         for precision in precisions:
-            lowest = _lowest(tried, ends, precision)
+            lowest = _lowest(candidates, lower, precision)
             if lowest is None:
-                reason = _reason(truth[:, c], recording, ends, confidence)
+                reason = _reason(truth[:, c], recording, lower, confidence)
                 thresholds[precision].append(ClassThreshold(None, reason=reason))
                 continue
             rows = np.flatnonzero(found[:, c] >= np.float32(lowest))
@@ -94,41 +94,41 @@ def check_precisions(precisions: Sequence[float], confidence: float = CONFIDENCE
         raise UserError(f"The confidence must be 0.5 or more and below 1. Received: {confidence:g}")
 
 
-def _lower_ends(
+def _lower_bounds(
     scores: NDArray, truth: NDArray, recording: NDArray, correlation: float, confidence: float
 ) -> tuple[NDArray, NDArray]:
     """Thresholds, the scores of positive rows in ascending order, and the lower end of the precision at each."""
-    tried = np.unique(scores[truth])
-    if len(tried) > N_TRIED:
-        tried = tried[np.unique(np.linspace(0, len(tried) - 1, N_TRIED).round().astype(int))]
-    if not len(tried):
-        return tried, np.zeros(0)
+    candidates = np.unique(scores[truth])
+    if len(candidates) > N_CANDIDATES:
+        candidates = candidates[np.unique(np.linspace(0, len(candidates) - 1, N_CANDIDATES).round().astype(int))]
+    if not len(candidates):
+        return candidates, np.zeros(0)
     z = float(norm.ppf(confidence))
     order = np.argsort(-scores, kind="stable")
     scores, truth, recording = scores[order], truth[order], recording[order]
-    n = np.searchsorted(-scores, -tried, side="right")  # rows at or above each threshold
+    n = np.searchsorted(-scores, -candidates, side="right")  # rows at or above each threshold
     effective = effective_numbers(recording, correlation)[n - 1]
     right = np.cumsum(truth)[n - 1] / n * effective
-    ends = np.array([wilson(k, m, z)[0] for k, m in zip(right, effective, strict=True)])
+    lower = np.array([wilson(k, m, z)[0] for k, m in zip(right, effective, strict=True)])
     is_first = np.zeros(len(scores), bool)
     is_first[np.unique(recording, return_index=True)[1]] = True
-    return tried, np.where(np.cumsum(is_first)[n - 1] >= MIN_RECORDINGS, ends, 0.0)
+    return candidates, np.where(np.cumsum(is_first)[n - 1] >= MIN_RECORDINGS, lower, 0.0)
 
 
-def _lowest(tried: NDArray, ends: NDArray, precision: float) -> float | None:
+def _lowest(candidates: NDArray, lower: NDArray, precision: float) -> float | None:
     """The threshold that is reached from the best one, as long as the precision is shown; None where none shows it."""
-    if not (ends >= precision).any():
+    if not (lower >= precision).any():
         return None
-    best = len(ends) - 1 - int(ends[::-1].argmax())  # the highest of equal ones
-    gaps = np.flatnonzero(ends[:best] < precision)
-    return float(tried[gaps[-1] + 1 if len(gaps) else 0])
+    best = len(lower) - 1 - int(lower[::-1].argmax())  # the highest of equal ones
+    gaps = np.flatnonzero(lower[:best] < precision)
+    return float(candidates[gaps[-1] + 1 if len(gaps) else 0])
 
 
-def _reason(truth: NDArray, recording: NDArray, ends: NDArray, confidence: float) -> str:
+def _reason(truth: NDArray, recording: NDArray, lower: NDArray, confidence: float) -> str:
     n = int(truth.sum())
     if not n:
         return "no labeled window has it"
     return (
-        f"at most {ends.max():.2f} can be shown with {confidence:.0%} confidence from {n} windows with it in "
+        f"at most {lower.max():.2f} can be shown with {confidence:.0%} confidence from {n} windows with it in "
         f"{len(np.unique(recording[truth]))} recordings"
     )

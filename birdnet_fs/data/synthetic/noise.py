@@ -1,4 +1,4 @@
-"""Noise without any animal but insects, computed from formulas: what a field recorder hears while nothing sings.
+"""Noise without any animal but insects, computed from formulas: what a field recorder records while nothing sings.
 
 `birdnet-fs calibrate` scores it to say how often a model reports its classes in rain, wind, engines, hiss and insects.
 Every recording is drawn from (seed, kind, number): the same call gives the same samples.

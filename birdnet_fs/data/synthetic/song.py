@@ -198,7 +198,16 @@ def synthesize_insect(n_samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def slow_curve(n_samples: int, step_s: float, rng: np.random.Generator) -> np.ndarray:
-    """A slow random curve [n_samples] around 0: standard normal numbers every `step_s` seconds, joined by lines."""
+    """A slow random curve around 0: standard normal numbers, joined by straight lines.
+
+    Args:
+        n_samples: Length in samples.
+        step_s: Seconds between the numbers.
+        rng: Generator of the numbers.
+
+    Returns:
+        float32 [n_samples].
+    """
     n_points = 3 + int(n_samples / SAMPLE_RATE_HZ / step_s)
     at = np.linspace(0, n_points - 1, n_samples)
     return np.interp(at, np.arange(n_points), rng.standard_normal(n_points)).astype(np.float32)

@@ -15,9 +15,9 @@ N_FOLDS = 10
 MIN_RECORDINGS = 5
 MIN_POSITIVES = 10  # windows with a class, of all classes together
 ISOTONIC_EACH = 50  # windows with a class, and without it, from which steps are fitted; else slope and offset
-# of log slope and offset, tried on held-out recordings
-TRIED = ((0, 0), (0, 0.5), (0, 1), (0, 2), (0.25, 1), (0.5, 1), (0.5, 2), (1, 2), (1, 4))
-PRIORS = tuple(Prior(*each) for each in TRIED)
+# of log slope and offset, compared on held-out recordings
+WIDTH_PAIRS = ((0, 0), (0, 0.5), (0, 1), (0, 2), (0.25, 1), (0.5, 1), (0.5, 2), (1, 2), (1, 4))
+PRIORS = tuple(Prior(*each) for each in WIDTH_PAIRS)
 TEMPERATURE_PRIORS = tuple(Prior(each, 0) for each in (0, 0.1, 0.25, 0.5, 1))
 Floats = NDArray[np.float64]
 

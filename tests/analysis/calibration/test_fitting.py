@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 
-from birdnet_fs.analysis.calibration.fit import MIN_RECORDINGS, fit_maps, isotonic_steps, recording_folds
+from birdnet_fs.analysis.calibration.fitting import MIN_RECORDINGS, fit_maps, isotonic_steps, recording_folds
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.metrics.calibration_error import calibration_error
 
