@@ -27,6 +27,7 @@ from birdnet_fs.cli.export import export
 from birdnet_fs.cli.fewshot_detect import fewshot_detect
 from birdnet_fs.cli.fewshot_eval import fewshot_eval
 from birdnet_fs.cli.init import init
+from birdnet_fs.cli.kaggle_bundle import kaggle_bundle
 from birdnet_fs.cli.manifest import manifest
 from birdnet_fs.cli.models import models
 from birdnet_fs.cli.motifs import motifs
@@ -77,6 +78,7 @@ app = group(
         bench,
         submission,
         score_submission,
+        kaggle_bundle,
     ),
     groups=(motifs, nocall, classify),
 )
