@@ -57,6 +57,7 @@ class RecordingDetections:
         window_s: Length of the windows that were scored, in seconds. Default: 0, not known.
         hop_s: Seconds from one window to the next. Default: 0, not known.
         n_windows: Number of windows. Default: 0, not known.
+        log: Text of the prediction log of ANIMAL-SPOT. Default: "", none.
         style: How its tables are written. Default: absolute paths, 4 decimals.
     """
 
@@ -68,6 +69,7 @@ class RecordingDetections:
     window_s: float = 0.0
     hop_s: float = 0.0
     n_windows: int = 0
+    log: str = ""
     style: TableStyle = DEFAULT_STYLE
 
 

@@ -19,6 +19,7 @@ from birdnet_fs.analysis.combined.write import FinishedRecording, write_combined
 from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.inputs import table_stems
 from birdnet_fs.analysis.resume import Content, NotOursError, Outcome, Stamp
+from birdnet_fs.analysis.two_stage.log import SUFFIX as LOG_SUFFIX
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
@@ -27,6 +28,7 @@ from birdnet_fs.data.ledger import COLUMNS, Ledger
 LEDGER = "ledger.csv"
 NOT_REPLACED = "table_not_replaced"  # flag in the ledger: a table that is not ours is in the way of a new one
 _MAX_NAMED = 5
+_LOG = "log"  # key of Place.tables for prediction logs, beside the keys of formats
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class OutputFolder:
         overwrite: Whether tables are replaced whoever has written them.
         options: Tables over all recordings, and the style of all tables. Default: detections.csv and the summaries,
             absolute paths, 4 decimals.
+        with_log: Whether every recording has a prediction log of ANIMAL-SPOT. Default: False.
     """
 
     folder: Path
@@ -72,6 +75,7 @@ class OutputFolder:
     settings: str
     overwrite: bool
     options: TableOptions = DEFAULT_TABLES
+    with_log: bool = False
     changed: list[str] = field(default_factory=list)
     edited: list[str] = field(default_factory=list)
     not_replaced: list[str] = field(default_factory=list)
@@ -125,10 +129,15 @@ class OutputFolder:
             content,
             problem,
             stamp,
-            {name: os.fspath(parent / (stem + formats.FORMATS[name].suffix)) for name in self.formats},
+            {name: os.fspath(parent / (stem + suffix)) for name, suffix in self._suffixes().items()},
             _stored_beside(stamp),
             tuple(path for path in old if path.is_file()),
         )
+
+    def _suffixes(self) -> dict[str, str]:
+        """Suffix of the tables of a recording by key of `Place.tables`."""
+        suffixes = {name: formats.FORMATS[name].suffix for name in self.formats}
+        return {**suffixes, _LOG: LOG_SUFFIX} if self.with_log else suffixes
 
     def _other_owner(self, place: Place) -> str:
         """The path of another recording whose tables exist at a place; "" when there is none."""
@@ -180,7 +189,10 @@ class OutputFolder:
         if place.content is None:
             raise ValueError("the recording of the place was not read")
         styled = replace(scored, style=self.options.style)
-        texts = {table: formats.FORMATS[name].render(styled) for name, table in place.tables.items()}
+        texts = {
+            table: scored.log if name == _LOG else formats.FORMATS[name].render(styled)
+            for name, table in place.tables.items()
+        }
         texts[place.stored] = render_stored(scored)
         stamp = Stamp(place.content, os.fspath(self.root), self.key, outcome, {})
         before = resume.read_stamp(place.stamp)

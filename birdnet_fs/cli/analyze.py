@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birdnet_fs.cli.animal_spot import analyze_with_preset, check_preset_options
 from birdnet_fs.cli.checks import check_exists
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import locked
@@ -32,9 +33,10 @@ def analyze(
     rtype: Annotated[
         str,
         typer.Option(
-            help="Table formats, separated by commas: csv, raven, audacity, kaleidoscope, birdnet, animal_spot."
+            help="Table formats, separated by commas: csv, raven, audacity, kaleidoscope, birdnet, animal_spot. "
+            "Default: csv; animal_spot with --preset."
         ),
-    ] = "csv",
+    ] = "",
     min_conf: Annotated[
         float | None,
         typer.Option("--min_conf", help="Lowest confidence to write, 0..1; default 0.25, with --top_n 0."),
@@ -65,6 +67,22 @@ def analyze(
         typer.Option(
             "--gate_threshold",
             help="Lowest probability of a call, 0..1; default: that of the no-call model, or 0.5 for a run.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="animal_spot: windows of 0.8 s every 0.1 s, --min_conf 0.85, events of 0.1 s or more, gaps below "
+            "0.15 s closed, and RECORDING_predict_output.log."
+        ),
+    ] = "",
+    two_stage: Annotated[
+        Path | None,
+        typer.Option(
+            "--two_stage",
+            metavar="DETECTOR",
+            help="Run or exported file with a class noise that decides which windows the model scores (p(noise) of 0.5 "
+            "or less); implies --preset animal_spot.",
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch_size", help="Windows per batch.")] = 32,
@@ -110,12 +128,34 @@ def analyze(
     """
     from birdnet_fs.analysis.combined.options import table_options
 
+    rtype = rtype or ("animal_spot" if preset or two_stage else "csv")
     names = [name.strip() for name in rtype.split(",") if name.strip()]
     style = table_options(
         combined, timezone, recorder_timezone, relative_paths=relative_paths, full_precision=full_precision
     )
     if gate_threshold is not None and gate is None:
         raise UserError("--gate_threshold needs --gate.")
+    if preset or two_stage is not None:
+        check_preset_options(
+            preset, inputs, gate=gate, overlap=overlap, top_n=top_n, merge_consecutive=merge_consecutive
+        )
+        check_exists(two_stage=two_stage)
+        _check(model, inputs, output, names, min_conf, 0.0, 0, 1, slist, batch_size, threads)
+        ledger = analyze_with_preset(
+            model,
+            two_stage,
+            inputs,
+            output,
+            min_conf=min_conf,
+            slist=slist,
+            threads=threads,
+            formats=names,
+            batch_size=batch_size,
+            table_options=style,
+            overwrite=overwrite,
+        )
+        _finish(ledger, output)
+        return
     if any(is_store(path) for path in inputs):
         if gate is not None:
             raise UserError("--gate needs recordings; an embedding store holds no audio.")

@@ -22,6 +22,7 @@ from birdnet_fs.cli.embed import embed
 from birdnet_fs.cli.encoders import encoders
 from birdnet_fs.cli.enroll import enroll
 from birdnet_fs.cli.ensemble import ensemble
+from birdnet_fs.cli.estimate import estimate
 from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.cli.export import export
 from birdnet_fs.cli.fewshot_detect import fewshot_detect
@@ -35,8 +36,10 @@ from birdnet_fs.cli.nocall import nocall
 from birdnet_fs.cli.pseudo_label import pseudo_label
 from birdnet_fs.cli.quantize import quantize
 from birdnet_fs.cli.quickstart import quickstart
+from birdnet_fs.cli.sample import sample
 from birdnet_fs.cli.score_submission import score_submission
 from birdnet_fs.cli.search import search
+from birdnet_fs.cli.segments import segments
 from birdnet_fs.cli.show import show
 from birdnet_fs.cli.submission import submission
 from birdnet_fs.cli.train import train
@@ -72,6 +75,9 @@ app = group(
         quantize,
         evaluate,
         analyze,
+        segments,
+        sample,
+        estimate,
         embed,
         search,
         export,

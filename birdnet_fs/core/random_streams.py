@@ -75,6 +75,8 @@ class Stream(enum.IntEnum):
     TRIPLET_SEGMENTS = 42  # time shifts, and the distant segment; key: number of the batch
     TRIPLET_AUGMENTATION = 43  # changes of one segment; keys: number of the batch, row, 0 for anchor or 1 for neighbor
     TRIPLET_VALIDATION = 44  # recordings that are held out
+    # verification of detections by a person
+    VERIFICATION_SAMPLE = 80  # windows of a class that are drawn; key: hash of the class
     TILE2VEC = 45  # torch's global generator, which Keras' initializers and dropout use
 
 

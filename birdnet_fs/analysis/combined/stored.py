@@ -23,6 +23,7 @@ def render_stored(recording: RecordingDetections) -> str:
         "window_s": recording.window_s,
         "hop_s": recording.hop_s,
         "n_windows": recording.n_windows,
+        **({"log": recording.log} if recording.log else {}),
         "detections": rows,
     }
     return json.dumps(about, allow_nan=False) + "\n"
@@ -47,6 +48,7 @@ def read_stored(file: Path, path: Path, root: Path) -> RecordingDetections | Non
             Detection(float(a), float(b), str(label), float(p)) for a, b, label, p in found["detections"]
         )
         low, high, window, hop = (float(found[key]) for key in ("low_hz", "high_hz", "window_s", "hop_s"))
-        return RecordingDetections(path, root, low, high, detections, window, hop, int(found["n_windows"]))
+        n, log = int(found["n_windows"]), str(found.get("log", ""))
+        return RecordingDetections(path, root, low, high, detections, window, hop, n, log)
     except (OSError, ValueError, KeyError, TypeError):
         return None

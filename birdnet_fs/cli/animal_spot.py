@@ -1,0 +1,89 @@
+"""`birdnet-fs analyze --preset animal_spot` and `--two_stage`: detection as in ANIMAL-SPOT."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from birdnet_fs.core.errors import UserError, nearest
+from birdnet_fs.search.kinds import is_store
+
+if TYPE_CHECKING:
+    from birdnet_fs.data.ledger import Ledger
+
+
+def check_preset_options(
+    preset: str, inputs: Sequence[Path], *, gate: Path | None, overlap: float, top_n: int, merge_consecutive: int
+) -> None:
+    """Refuse an unknown preset, embedding stores, and options that the preset decides.
+
+    Args:
+        preset: Name of the preset; "" with `--two_stage` alone.
+        inputs: Recordings and folders.
+        gate: Value of --gate.
+        overlap: Value of --overlap.
+        top_n: Value of --top_n.
+        merge_consecutive: Value of --merge_consecutive.
+
+    Raises:
+        UserError: One of these is the case.
+    """
+    from birdnet_fs.analysis.two_stage.preset import PRESETS
+
+    if preset and preset not in PRESETS:
+        raise UserError(
+            f"--preset must be one of {', '.join(PRESETS)}. Received: {preset!r}.{nearest(preset, PRESETS)}"
+        )
+    given = {"gate": gate is not None, "overlap": overlap != 0, "top_n": top_n != 0}
+    given["merge_consecutive"] = merge_consecutive != 1
+    for name, is_given in given.items():
+        if is_given:
+            raise UserError(f"--{name} has no effect with --preset animal_spot or --two_stage; leave it out.")
+    if any(is_store(path) for path in inputs):
+        raise UserError("--preset animal_spot and --two_stage need recordings; an embedding store holds no audio.")
+
+
+def analyze_with_preset(
+    model: Path,
+    detector: Path | None,
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    min_conf: float | None,
+    slist: Path | None,
+    threads: int,
+    **options: Any,
+) -> "Ledger":
+    """Analyze recordings with the preset.
+
+    Args:
+        model: Run or exported file of the classifier.
+        detector: That of the detector; None = one stage.
+        inputs: Recordings and folders.
+        output: Folder for the tables.
+        min_conf: Lowest confidence; None = that of the preset.
+        slist: Text file of names that are written; None = all.
+        threads: CPU threads of the models; 0 = default.
+        **options: Further arguments of `analyze_animal_spot`.
+
+    Returns:
+        The ledger. UserErrors of `analyze_animal_spot` are passed on.
+    """
+    from birdnet_fs.analysis.options import read_species
+    from birdnet_fs.analysis.two_stage.preset import AnimalSpotPreset
+    from birdnet_fs.analysis.two_stage.run import analyze_animal_spot
+    from birdnet_fs.inference.open import open_engine
+
+    defaults = AnimalSpotPreset()
+    preset = AnimalSpotPreset(
+        threshold=defaults.threshold if min_conf is None else min_conf,
+        rule="slices" if detector is None else "windows",
+    )
+    return analyze_animal_spot(
+        open_engine(model, threads=threads),
+        inputs,
+        output,
+        detector=open_engine(detector, threads=threads) if detector is not None else None,
+        preset=preset,
+        species=read_species(slist) if slist else (),
+        **options,
+    )
