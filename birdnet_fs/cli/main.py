@@ -15,6 +15,7 @@ import typer
 from birdnet_fs import __version__
 from birdnet_fs.cli.analyze import analyze
 from birdnet_fs.cli.bench import bench
+from birdnet_fs.cli.camtrap import camtrap
 from birdnet_fs.cli.classify import classify
 from birdnet_fs.cli.commands import group
 from birdnet_fs.cli.cv import cv
@@ -78,6 +79,7 @@ app = group(
         segments,
         sample,
         estimate,
+        camtrap,
         embed,
         search,
         export,

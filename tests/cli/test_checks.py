@@ -18,6 +18,7 @@ HELPER = ROOT / "tests" / "helpers" / "cheap_commands.py"
 CPU_S = 6.0  # most seconds of one answer: 1-3 on a busy core; frameworks, which take 5-12, are looked for by name
 X = "experiments.py:aviary"
 HERE = "data.root=recordings"
+CAMTRAP = "--locations file --title T --contributor C --sampling_design targeted"
 
 # (arguments, words of the answer)
 WRONG = [
@@ -66,6 +67,11 @@ WRONG = [
     ("sample recordings -o t --recordings nowhere", "recordings must be a file or folder that exists"),
     ("sample recordings -o file", "file is a file"),
     ("estimate nowhere", "nowhere does not exist"),
+    ("camtrap recordings -o t --locations file --title T --contributor C --sampling_design targetted", "'targeted'?"),
+    (f"camtrap nowhere -o t {CAMTRAP}", "nowhere does not exist"),
+    (f"camtrap recordings -o t {CAMTRAP}", "must have the columns folder, latitude, longitude"),
+    (f"camtrap recordings -o t {CAMTRAP} --timezone CEST", "must be a name such as Europe/Zurich"),
+    (f"camtrap recordings -o file {CAMTRAP}", "file is a file"),
     ("estimate recordings", "A folder written by `birdnet-fs sample` was expected"),
     # evaluate
     ("evaluate nowhere", "no such file or folder"),

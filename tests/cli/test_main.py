@@ -32,6 +32,7 @@ VERBS = [
     "segments",
     "sample",
     "estimate",
+    "camtrap",
     "export",
     "bench",
     "motifs",

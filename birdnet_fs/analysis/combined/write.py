@@ -22,7 +22,8 @@ from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
 
 NAMES = (tables.DETECTIONS, tables.PARQUET, summary.SUMMARY, summary.ACTIVITY)
-_RECORD = "combined"  # file in .done: SHA-256 of the tables by name
+_RECORD = "combined"  # file in .done: SHA-256 of the tables by name, or _WRITING while they are written
+_WRITING = {"writing": "tables"}
 
 
 class FinishedRecording(NamedTuple):
@@ -45,7 +46,7 @@ def remove_combined(folder: Path, *, overwrite: bool) -> None:
     known = _read_record(folder)
     there = [name for name in NAMES if (folder / name).is_file()]
     for name in there:
-        if not overwrite and sha256(folder / name) != known.get(name):
+        if not overwrite and known != _WRITING and sha256(folder / name) != known.get(name):
             raise UserError(
                 f"{escaped(folder / name)} was changed since it was written, or something else wrote it; move it, give "
                 "another folder with -o, or replace it with --overwrite."
@@ -64,6 +65,7 @@ def write_combined(folder: Path, recordings: Iterable[FinishedRecording], option
     """
     if not options.combined:
         return
+    write_json(folder / DONE / _RECORD, _WRITING)
     counts, problems = summary.Summary(), list[tuple[Path, str]]()
     n_local = n = 0
     with contextlib.ExitStack() as stack:

@@ -9,6 +9,7 @@ from level_model import CLASSES, LevelModel, square, write_wav
 
 from birdnet_fs.analysis.analyze import analyze
 from birdnet_fs.analysis.combined.options import table_options
+from birdnet_fs.analysis.combined.summary import Summary
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.inference.engine import Engine
 
@@ -101,6 +102,18 @@ def test_edited_table_is_refused_before_anything_is_scored(run, tmp_path):
     assert edited.read_text() == "corrected by hand"
     run(overwrite=True)
     assert len(rows(tmp_path / "out")) == 27
+
+
+def test_table_is_written_again_after_a_call_that_was_killed_while_writing_it(run, tmp_path, monkeypatch):
+    def killed(self, folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Summary, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    monkeypatch.undo()
+    assert (tmp_path / "out" / "detections.csv").exists() and not (tmp_path / "out" / "summary.csv").exists()
+    assert run() == 0 and len(rows(tmp_path / "out")) == 27 and (tmp_path / "out" / "summary.csv").exists()
 
 
 def test_rows_are_exact(tmp_path, run):
