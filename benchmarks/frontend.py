@@ -2,9 +2,11 @@
 
     python benchmarks/frontend.py            # 5 s at 32 kHz, n_fft 1024, hop 512, 128 mels; one thread
     python benchmarks/frontend.py --parity   # every preset, 200 real segments of ../shared/data, else noise
+    python benchmarks/frontend.py --tflite   # as TFLite: matrix products beside RFFT2D, one thread of LiteRT
 
 Speed: process CPU time, the sides in turn, medians. Parity: largest difference over all segments, frames
-and bands before normalizing and resizing; the columns of each Keras backend come from a process of its own.
+and bands before normalizing and resizing; the columns of each Keras backend come from a process of its own. TFLite: the
+same difference for bands within 80 dB of the loudest of their segment, and the fastest of all rounds.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -81,6 +84,60 @@ def parity(n_segments: int) -> None:
         print(f"{name:16}" + "".join(f"{values[name]:14.1e}" for values in columns.values()))
 
 
+def tflite(n_segments: int, rounds: int) -> None:
+    """Print ms of CPU per segment and the largest difference from librosa in dB, for both FFTs of exported files."""
+    import tempfile
+
+    from ai_edge_litert.interpreter import Interpreter
+
+    from birdnet_fs.export.tflite import wrappers
+    from birdnet_fs.export.tflite.convert import convert_model
+
+    print(f"{'preset':16}{'matrix ms':>12}{'RFFT2D ms':>12}{'in_numpy ms':>13}{'matrix dB':>12}{'RFFT2D dB':>12}")
+    for name, preset in PRESETS.items():
+        spec, unit = reference.only_decibels(preset)
+        segments = real_segments(spec, n_segments)
+        sides: dict[str, Callable[[np.ndarray], np.ndarray]] = {"in_numpy": lambda x, spec=spec: log_mel(x, spec)}
+        with tempfile.TemporaryDirectory() as folder:
+            for fft in ("matrix", "builtin"):
+                file = Path(folder) / f"{fft}.tflite"
+                convert_model(wrappers.front_end_model(spec, fft), (1, spec.n_samples), "waveform", file)
+                interpreter = Interpreter(model_path=str(file), num_threads=1)
+                interpreter.allocate_tensors()
+                sides[fft] = lambda x, interpreter=interpreter: _invoke(interpreter, x)
+        times: dict[str, list[float]] = {side: [] for side in sides}
+        worst = dict.fromkeys(sides, 0.0)
+        for segment in segments:
+            expected = reference.decibels(segment, spec)
+            near = expected >= expected.max() - 80 / unit
+            for side, call in sides.items():
+                found = call(segment[None])
+                off = np.abs(found.reshape(*expected.shape, -1)[..., 0] - expected)[near].max()
+                worst[side] = max(worst[side], float(off) * unit)
+        for _ in range(rounds):
+            for side, call in sides.items():
+                start = time.process_time()
+                call(segments[:1])
+                times[side].append((time.process_time() - start) * 1e3)
+        ms = [f"{min(times[side]):12.2f}" for side in ("matrix", "builtin", "in_numpy")]
+        print(f"{name:16}{''.join(ms)} {worst['matrix']:12.1e}{worst['builtin']:12.1e}", flush=True)
+
+
+def _invoke(interpreter: Any, waveform: np.ndarray) -> np.ndarray:
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], waveform)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+def real_segments(spec: FrontEnd, n_segments: int) -> np.ndarray:
+    """Segments of the shared recordings, float32 [n_segments, n_samples]; noise where they are missing."""
+    data = ROOT.parent / "shared" / "data"
+    if data.is_dir():
+        settings = {"sample_rate_hz": spec.sample_rate_hz, "duration_s": spec.segment_s}
+        return reference.real_segments(data, n_segments, **settings)
+    return (np.random.default_rng(0).standard_normal((n_segments, spec.n_samples)) * 0.1).astype(np.float32)
+
+
 def child(n_segments: int) -> None:
     """One backend's columns, as one line of JSON."""
     from keras import backend, ops
@@ -100,17 +157,10 @@ def child(n_segments: int) -> None:
 
         executions["in_tf"] = lambda x, spec: in_tf.log_mel(x, spec).numpy()
     worst = {column: dict.fromkeys(PRESETS, 0.0) for column in executions}
-    data = ROOT.parent / "shared" / "data"
     for name, preset in PRESETS.items():
         spec = dataclasses.replace(preset, normalize="none", keep_frames=0, resize=(0, 0))
         unit = 10 / math.log(10) if spec.compression == "log" else 1.0
-        if data.is_dir():
-            segments = reference.real_segments(
-                data, n_segments, sample_rate_hz=spec.sample_rate_hz, duration_s=spec.segment_s
-            )
-        else:
-            shape = (n_segments, spec.n_samples)
-            segments = (np.random.default_rng(0).standard_normal(shape) * 0.1).astype(np.float32)
+        segments = real_segments(spec, n_segments)
         for start in range(0, len(segments), 4):
             x = segments[start : start + 4]
             expected = np.stack([reference.decibels(segment, spec) for segment in x])
@@ -122,6 +172,7 @@ def child(n_segments: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parity", action="store_true", help="the table of differences instead of the speed")
+    parser.add_argument("--tflite", action="store_true", help="the table of exported front-ends")
     parser.add_argument("--segments", type=int, default=200, help="segments of the table (default 200)")
     parser.add_argument("--rounds", type=int, default=40, help="rounds of the speed (default 40)")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -130,5 +181,9 @@ if __name__ == "__main__":
         child(given.segments)
     elif given.parity:
         parity(given.segments)
+    elif given.tflite and os.environ.get("KERAS_BACKEND") == "tensorflow":
+        tflite(given.segments, given.rounds)
+    elif given.tflite:
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "KERAS_BACKEND": "tensorflow"})
     else:
         speed(given.rounds)

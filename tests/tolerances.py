@@ -179,6 +179,7 @@ FRONTEND_FLOAT32 = {  # features of in_keras dft and TFLite (all float32) agains
     "fewshot_pcen": 1e-4,
     "tilenet": 5e-5,  # dB / 4.3
 }
+FRONTEND_RFFT2D = 1.5e-4  # features, dB at most: a float64 FFT of float32 windowed samples, as FRONTEND_FLOAT64
 FRONTEND_POOLED = 1e-3  # sum of 96 averages of min_max features over two backends' float32 DFT
 FRONTEND_RESIZE = 3e-4  # of the largest value: tf.image.resize computes its weights in float32 (seen: 9.4e-5)
 FRONTEND_MATRIX = 1e-12  # of the largest weight: float64 in another order

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.export.spec import FFTS
 from birdnet_fs.export.targets.table import TARGETS
 from birdnet_fs.runs.run import WEIGHTS
 
@@ -46,6 +47,13 @@ def export(
     any_batch: Annotated[
         bool, typer.Option("--any_batch", help="Allow any batch size, where the target uses one segment.")
     ] = False,
+    fft: Annotated[
+        str,
+        typer.Option(
+            help="FFT of the front-end in a TFLite file: builtin (operator RFFT2D, where n_fft is a power of 2) or "
+            "matrix (matrix products, for a runtime without that operator)."
+        ),
+    ] = "builtin",
     name: Annotated[str, typer.Option(help="Name of the files; default: name of the run folder.")] = "",
     license: Annotated[str, typer.Option(help="License of the network, for the model card.")] = "",
     audio: Annotated[
@@ -68,7 +76,7 @@ def export(
     from birdnet_fs.runs.run import load_run
 
     precisions = [p.strip() for p in precision.split(",") if p.strip()] if precision else None
-    _check(target, precisions, input, name, n_segments, audio, environment or ())
+    _check(target, precisions, input, fft, name, n_segments, audio, environment or ())
     opened = load_run(run)
     _check_output(opened, output)
     refuse_second_writer(output or run / FOLDER)
@@ -84,6 +92,7 @@ def export(
         precision=precisions,
         embeddings=embeddings,
         any_batch=any_batch,
+        fft=fft,
         license=license,
         audio=audio,
         n_segments=n_segments,
@@ -107,6 +116,7 @@ def _check(
     target: str,
     precisions: Sequence[str] | None,
     input: str,
+    fft: str,
     name: str,
     n_segments: int,
     audio: Path | None,
@@ -117,6 +127,8 @@ def _check(
     from birdnet_fs.export.targets.check import check_options
 
     check_options(target, precisions, input)
+    if fft not in FFTS:
+        raise UserError(f"--fft must be {' or '.join(FFTS)}. Received: {fft!r}")
     if name and (Path(name).name != name or name.startswith(".")):
         raise UserError(f"--name must be a plain file name without folders. Received: {name!r}")
     check_numbers(n_segments=(n_segments, 2, 1e7))

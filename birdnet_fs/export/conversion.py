@@ -36,6 +36,7 @@ def conversion_job(run: Run, specs: Sequence[ExportSpec], folder: Path) -> dict[
         "formats": [spec.format],
         "input": spec.input,
         "axes": spec.axes,
+        "fft": spec.fft_of(run.frontend if part is None else None),
         "precisions": [each.precision for each in specs],
         "batch": spec.batch,
         "output_kind": spec.output_kind,

@@ -70,6 +70,7 @@ class ParityReport:
     def to_json(self) -> dict[str, Any]:
         """The entry of this artifact in `parity.json`: specification and results by runtime."""
         values = {"answers" if name == "output_kind" else name: value for name, value in vars(self.spec).items()}
+        values.pop("fft")  # what was asked for; the sidecar holds what was written
         spec = {**values, "outputs": list(self.spec.outputs)}
         found: dict[str, Any] = {"form": spec, "runtimes": {n: p.to_json() for n, p in self.by_runtime.items()}}
         if self.second_route:
@@ -126,7 +127,12 @@ def convert_and_verify(
     reports = {}
     for each in specs:
         file = work / f"{each.precision}{each.suffix}"
-        outputs_by_batch = {runtime.name: _outputs_by_batch(runtime, file, inputs, each) for runtime in wanted}
+        try:
+            outputs_by_batch = {runtime.name: _outputs_by_batch(runtime, file, inputs, each) for runtime in wanted}
+        except UserError as error:
+            if each.fft_of(None if part else run.frontend) != "builtin":
+                raise
+            raise UserError(f"{error}; if it has no operator RFFT2D, export with --fft matrix.") from None
         found = outputs_by_batch.items()
         by_runtime = {n: _compare(run, parity_inputs, each, reference, outputs, n) for n, outputs in found}
         edges = [rows[: len(EDGE_NAMES)] for rows in outputs_by_batch[wanted[0].name][1]]

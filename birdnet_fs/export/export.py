@@ -69,6 +69,7 @@ def export_run(
     precision: Sequence[str] | None = None,
     embeddings: bool = False,
     any_batch: bool = False,
+    fft: str = "builtin",
     license: str = "",
     audio: Path | None = None,
     n_segments: int = 1000,
@@ -88,6 +89,8 @@ def export_run(
             int8 for a run trained with model.quantized.
         embeddings: Add the embedding as a second output, and write the data for enrollment on a device.
         any_batch: Accept any number of segments per call where the target takes one by default.
+        fft: FFT of the front-end in a TFLite file of waveforms: "builtin", the operator RFFT2D, where n_fft is a power
+            of 2; or "matrix", matrix products for a runtime without that operator. Default: "builtin".
         license: License of the network, for the model card.
         audio: Folder of recordings for the parity test. Default: the run's own where they still exist.
         n_segments: Real segments in the parity test, 2 or more. Default: 1000.
@@ -106,7 +109,7 @@ def export_run(
         precision = ("int8",) if run.experiment.model.quantized else ("fp32",)
     precision = tuple(dict.fromkeys(precision))
     name = name or run.path.resolve().name
-    specs = _specs(run, target, input, precision, embeddings, any_batch)
+    specs = _specs(run, target, input, precision, embeddings, any_batch, fft)
     _check(specs[0], name, output)
     labels.label_lines(run.classes)
     read_weights(run.path / WEIGHTS)  # refuses numbers that are not finite before any process is started
@@ -170,13 +173,13 @@ def file_name(name: str, target: str, spec: ExportSpec) -> str:
 
 
 def _specs(
-    run: Run, target: str, input: str, precision: Sequence[str], embeddings: bool, any_batch: bool
+    run: Run, target: str, input: str, precision: Sequence[str], embeddings: bool, any_batch: bool, fft: str
 ) -> list[ExportSpec]:
     if not precision:
         row = targets.target_by_name(target)
         raise UserError(f"--precision must name one or more of {', '.join(row.precisions)}. Received: nothing")
     specs = [
-        targets.export_spec(target, run, input=input, precision=p, embeddings=embeddings, any_batch=any_batch)
+        targets.export_spec(target, run, input=input, precision=p, embeddings=embeddings, any_batch=any_batch, fft=fft)
         for p in precision
     ]
     if run.experiment.model.quantized and (set(precision) != {"int8"} or specs[0].format != "tflite"):

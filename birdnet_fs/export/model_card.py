@@ -18,7 +18,7 @@ from birdnet_fs.data.partition import INHERITED, PARTITION
 from birdnet_fs.export.convert_and_verify import ParityReport
 from birdnet_fs.export.encoder_part import EncoderPart, encoder_part
 from birdnet_fs.export.parity.tolerances import USUAL_LOGITS, USUAL_UNCERTAINTY
-from birdnet_fs.export.spec import ExportSpec
+from birdnet_fs.export.spec import FFTS, ExportSpec
 from birdnet_fs.reports.stored_scores import ABOUT_SCORES, METRICS, has_scores
 from birdnet_fs.runs.run import Run, library_versions
 
@@ -65,7 +65,9 @@ def write_card(
         "## Speed and memory": [
             speed.summary() if speed else "Not measured (`birdnet-fs bench` supports .tflite and .onnx)."
         ],
-        "## Front-end" if part is None else "## Encoder": _front_end(run) if part is None else _encoder(run, part),
+        "## Front-end" if part is None else "## Encoder": _front_end(run, export_spec)
+        if part is None
+        else _encoder(run, part),
         "## Classes": [f"{i}. {markdown(name)}" for i, name in enumerate(run.classes)],
         "## Versions": [", ".join(f"{k} {v}" for k, v in library_versions().items())],
     }
@@ -173,14 +175,15 @@ def _parity(parity_report: ParityReport) -> list[str]:
     return lines
 
 
-def _front_end(run: Run) -> list[str]:
-    spec = run.frontend
+def _front_end(run: Run, export_spec: ExportSpec) -> list[str]:
+    spec, fft = run.frontend, export_spec.fft_of(run.frontend)
     parts = [
         f"{spec.segment_s:g} s at {spec.sample_rate_hz:,} Hz, {spec.fmin_hz:g} to {spec.fmax_hz:g} Hz",
         f"n_fft {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} bands ({spec.bands}), {spec.compression}",
         f"{spec.normalize}; {spec.shape[0]} x {spec.shape[1]}. All settings are in the JSON file beside it.",
     ]
-    return [f"Preset `{spec.preset}`: " + ", ".join(parts)]
+    inside = [f"It is part of the file; its FFT is computed by {FFTS[fft]}."] if fft else []
+    return [f"Preset `{spec.preset}`: " + ", ".join(parts), *inside]
 
 
 def _license(license: str, part: EncoderPart | None) -> list[str]:

@@ -72,6 +72,7 @@ def write_sidecars(
         expected["embeddings_tolerance"] = np.float32(parity.embeddings.tolerance)
     integers = np.round(golden.waveforms * 32768).clip(-32768, 32767).astype(np.int16)
     np.savez_compressed(_beside(stem, "_golden.npz"), waveforms=integers, **expected)
+    part = encoder_part(run)
     sidecar: dict[str, Any] = {
         "format": FORMAT,
         "model": artifact.name,
@@ -83,6 +84,7 @@ def write_sidecars(
         "input": spec.input,
         "input_shape": list(spec.input_shape(run.frontend.n_samples, run.input_shape)),
         "axes": spec.axes,
+        "fft": spec.fft_of(None if part else run.frontend),
         "output": spec.kind,
         "activation": spec.activation(run.activation),
         "one_label": not run.multi_label,
@@ -92,7 +94,7 @@ def write_sidecars(
         "frontend": run.frontend.to_artifact(),
         "versions": library_versions(),
     }
-    if (part := encoder_part(run)) is not None:
+    if part is not None:
         card = part.card
         sidecar["encoder"] = {
             "name": card.name,

@@ -1,10 +1,15 @@
 """The specification of one exported file: format, input, precision, batch size and output."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from birdnet_fs.schema import FrontEnd
 
 SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2", "openvino": ".xml"}
 PRECISIONS = ("fp32", "fp16", "dynamic", "int8")  # from the most to the least exact
 INPUTS = ("waveform", "features")
+FFTS = {"builtin": "the builtin operator RFFT2D", "matrix": "matrix products"}  # of a front-end inside a TFLite file
 OUTPUTS = {"predictions": "logits", "embeddings": "embedding"}  # outputs of a file, in order -> layer of the network
 
 
@@ -24,6 +29,7 @@ class ExportSpec:
             sigmoid to the output of any model.
         outputs: Keys of `OUTPUTS`, "predictions" first.
         axes: Axis order of features: "time_first" as above, or "mel_first" [batch, n_mels, n_frames, n_channels].
+        fft: What is asked for, a key of `FFTS`: "builtin" is written where it can be (see `fft_of`).
     """
 
     format: str = "tflite"
@@ -33,6 +39,27 @@ class ExportSpec:
     output_kind: str = "logits"
     outputs: tuple[str, ...] = ("predictions",)
     axes: str = "time_first"
+    fft: str = "builtin"
+
+    def fft_of(self, frontend: "FrontEnd | None") -> str:
+        """The FFT in the file.
+
+        Args:
+            frontend: The front-end of the run; None for one on a foreign encoder, which reads waveforms itself.
+
+        Returns:
+            "builtin" for a TFLite file of waveforms whose n_fft is a power of 2, unless "matrix" is asked for; "matrix"
+            for other files of waveforms; "" where no front-end is in the file.
+
+        >>> from birdnet_fs.frontend import preset
+        >>> ExportSpec().fft_of(preset("panns")), ExportSpec("onnx").fft_of(preset("panns"))
+        ('builtin', 'matrix')
+        """
+        from birdnet_fs.frontend.builtin_fft import has_builtin_fft
+
+        if self.input != "waveform" or frontend is None:
+            return ""
+        return self.fft if self.format == "tflite" and has_builtin_fft(frontend) else "matrix"
 
     @property
     def kind(self) -> str:

@@ -2,9 +2,9 @@
 
 `presets` is the table of front-ends. `definition` turns one of them into constants (`matrices`) and a list of steps
 (`pcen` is one of them). `in_numpy` (fast with the compiled loops of `kernels` and `energy_kernel`, and a float64
-reference), `in_keras` (inside a network; exportable with `portable_fft`) and `in_tf` (`tf.data`) execute the steps. A
-mismatch between training and device is this field's most frequent silent error, so no execution computes constants of
-its own.
+reference), `in_keras` (inside a network; exportable with `portable_fft` and, to TFLite, `builtin_fft`) and `in_tf`
+(`tf.data`) execute the steps. A mismatch between training and device is this field's most frequent silent error, so no
+execution computes constants of its own.
 """
 
 from typing import TYPE_CHECKING

@@ -1,9 +1,10 @@
 """Log-mel features inside a Keras network, on the torch and the tensorflow backend.
 
 `transform="rfft"` uses the backend's FFT in float64, for training and prediction; it is within the package's tolerance
-of 1e-3 dB. `transform="dft"` uses only gathers and matrix products in float32 (portable_fft.py), so that every
-operation is a TFLite builtin on every conversion route. The constants of the definition are constants of the graph, not
-weights: the layer has no weights, and the dtype policy does not affect it.
+of 1e-3 dB. `transform="dft"` uses only gathers and matrix products in float32 (portable_fft.py), which every conversion
+route and runtime has. `transform="rfft2d"` is for TFLite, whose builtin FFT it becomes (builtin_fft.py). The constants
+of the definition are constants of the graph, not weights: the layer has no weights, and the dtype policy does not
+affect it.
 """
 
 import contextlib
@@ -15,11 +16,11 @@ import numpy as np
 from keras import ops
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.frontend import builtin_fft, portable_fft
 from birdnet_fs.frontend.definition import Definition, apply_steps, define
-from birdnet_fs.frontend.portable_fft import band_energies
 from birdnet_fs.schema import FrontEnd
 
-Transform = Literal["rfft", "dft"]
+Transform = Literal["rfft", "dft", "rfft2d"]
 
 
 def log_mel(waveform: Any, spec: FrontEnd, transform: Transform = "rfft") -> Any:
@@ -29,7 +30,7 @@ def log_mel(waveform: Any, spec: FrontEnd, transform: Transform = "rfft") -> Any
         waveform: Floats in +-1, [batch, n_samples] or [n_samples], at `spec.sample_rate_hz`. Where n_samples is
             unknown when the graph is built, it must be `spec.n_samples`.
         spec: The front-end.
-        transform: "rfft", or "dft" for gathers and matrix products only. Default: "rfft".
+        transform: "rfft"; "dft" for gathers and matrix products only; "rfft2d" for TFLite. Default: "rfft".
 
     Returns:
         float32 [batch, n_frames, n_mels]; NaN in a segment gives NaN in that segment's features.
@@ -43,7 +44,7 @@ def log_mel(waveform: Any, spec: FrontEnd, transform: Transform = "rfft") -> Any
     definition = define(spec, int(x.shape[-1] or spec.n_samples))  # int: torch.jit gives a tensor
     with full_precision(x):
         x = ops.reshape(x, (-1, definition.n_samples))
-        return apply_steps((band_energies if transform == "dft" else _rfft)(x, definition), definition, ops)
+        return apply_steps(_TRANSFORMS[transform](x, definition), definition, ops)
 
 
 def _rfft(x: Any, definition: Definition) -> Any:
@@ -59,6 +60,9 @@ def _rfft(x: Any, definition: Definition) -> Any:
     if spec.bands == "spectrum":
         return power
     return ops.matmul(power, definition.bands[:, low:high].T.astype(np.float32))
+
+
+_TRANSFORMS = {"rfft": _rfft, "dft": portable_fft.band_energies, "rfft2d": builtin_fft.band_energies}
 
 
 @contextlib.contextmanager
@@ -88,17 +92,17 @@ class FrontEndLayer(keras.layers.Layer):
 
     Args:
         spec: The front-end, or its settings as a mapping (from the config of a saved model).
-        transform: "rfft", or "dft" for gathers and matrix products only. Default: "rfft".
+        transform: "rfft"; "dft" for gathers and matrix products only; "rfft2d" for TFLite. Default: "rfft".
         **kwargs: Arguments of `keras.layers.Layer`; dtype and trainable are overridden.
 
     Raises:
-        UserError: The transform is neither "rfft" nor "dft".
+        UserError: There is no such transform.
     """
 
     def __init__(self, spec: FrontEnd | Mapping[str, Any], transform: Transform = "rfft", **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
-        if transform not in ("rfft", "dft"):
-            raise UserError(f"transform must be 'rfft' or 'dft'. Received: {transform!r}")
+        if transform not in _TRANSFORMS:
+            raise UserError(f"transform must be one of {', '.join(_TRANSFORMS)}. Received: {transform!r}")
         self.spec = spec if isinstance(spec, FrontEnd) else FrontEnd.from_artifact(spec)
         self.transform: Transform = transform
 

@@ -70,8 +70,16 @@ def _angle(rows: int, columns: int, period: int) -> np.ndarray:
     return 2.0 * np.pi / period * (np.arange(rows)[:, None] * np.arange(columns)[None, :] % period)
 
 
-def _frames(x: Any, definition: Definition) -> Any:
-    """Pad [batch, n_samples] and gather frames [batch * n_frames, n_fft], in runs of gcd(n_fft, hop) samples."""
+def frames(x: Any, definition: Definition) -> Any:
+    """Pad waveforms and gather their frames, in runs of gcd(n_fft, hop) samples.
+
+    Args:
+        x: Tensor [batch, n_samples].
+        definition: The front-end.
+
+    Returns:
+        Tensor [batch * n_frames, n_fft].
+    """
     n_fft, hop = definition.spec.n_fft, definition.spec.hop_length
     if definition.pad:
         x = ops.pad(x, ((0, 0), (definition.pad, definition.pad)), mode=definition.spec.pad_mode)
@@ -94,52 +102,79 @@ def _bins_of_c(x: Any, n2: int) -> Any:
     return ops.reshape(ops.transpose(x, (0, 2, 1)), (-1, 2 * n2))
 
 
+def windowed_frames(x: Any, definition: Definition) -> Any:
+    """Frames times the window, after pre-emphasis, in float32.
+
+    Args:
+        x: float32 tensor [batch, n_samples].
+        definition: The front-end.
+
+    Returns:
+        Tensor [batch * n_frames, n_fft].
+    """
+    if definition.spec.preemphasis:
+        x = ops.concatenate([x[:, :1], x[:, 1:] - definition.spec.preemphasis * x[:, :-1]], axis=1)
+    return ops.multiply(frames(x, definition), definition.window.astype(np.float32))
+
+
 def _plain(x: Any, definition: Definition) -> tuple[Any, Any, float]:
     """Real and imaginary parts [batch * n_frames * n1, n2 / 2 + 1], and the factor by which they must be multiplied."""
     n1, n2 = _factors(definition.spec.n_fft)
     first, cos, sin, second = (ops.convert_to_tensor(m.astype(np.float32)) for m in _matrices(definition.spec.n_fft))
-    if definition.spec.preemphasis:
-        x = ops.concatenate([x[:, :1], x[:, 1:] - definition.spec.preemphasis * x[:, :-1]], axis=1)
-    x = ops.multiply(_frames(x, definition), definition.window.astype(np.float32))
-    x = ops.reshape(ops.matmul(_samples_of_b(x, n1, n2), first), (-1, n2, 2 * n1))
+    x = _samples_of_b(windowed_frames(x, definition), n1, n2)
+    x = ops.reshape(ops.matmul(x, first), (-1, n2, 2 * n1))
     re, im = x[:, :, :n1], x[:, :, n1:]
     x = ops.concatenate([re * cos - im * sin, re * sin + im * cos], axis=1)
     x = ops.matmul(_bins_of_c(x, n2), second)
     return x[:, : n2 // 2 + 1], x[:, n2 // 2 + 1 :], 1.0
 
 
-class _Parts(NamedTuple):
+class Parts(NamedTuple):
     """Numbers as the sum of a coarse part of few bits, which is exact, and the rest."""
 
     coarse: Any
     rest: Any
 
 
+def windowed_frames_in_parts(x: Any, definition: Definition) -> tuple[Parts, Any, float]:
+    """`windowed_frames` in two parts, whose sum has the digits of float64.
+
+    Args:
+        x: float32 tensor [batch, n_samples].
+        definition: The front-end.
+
+    Returns:
+        The frames [batch * n_frames, n_fft]; a power of 2 that no magnitude of a frame exceeds, [batch * n_frames, 1];
+        and the factor by which the frames must be multiplied.
+    """
+    spec, scale = definition.spec, float(definition.window.max())  # so that the constants are within +-1
+    if spec.preemphasis:
+        now = _parts(x, None, _limit(x, 1), _bits(2))
+        before = _times(Parts(now.coarse[:, :-1], now.rest[:, :-1]), spec.preemphasis, _bits(2))
+        exact = ops.concatenate([now.coarse[:, :1], now.coarse[:, 1:] - before.coarse], axis=1)
+        rest = ops.concatenate([now.rest[:, :1], now.rest[:, 1:] - before.rest], axis=1)
+        exact, rest = frames(exact, definition), frames(rest, definition)
+    else:
+        exact, rest = frames(x, definition), None
+    limit = _limit(exact, 1)
+    return _times(_parts(exact, rest, limit, _bits(1)), definition.window / scale, _bits(1)), limit, scale
+
+
 def _in_parts(x: Any, definition: Definition) -> tuple[Any, Any, float]:
     """As `_plain`, with numbers in two parts up to the last sum."""
     spec, (n1, n2) = definition.spec, _factors(definition.spec.n_fft)
     first, cos, sin, second = _matrices(spec.n_fft)
-    scale = float(definition.window.max())  # so that the constants are within +-1
-    if spec.preemphasis:
-        now = _parts(x, None, _limit(x, 1), _bits(2))
-        before = _times(_Parts(now.coarse[:, :-1], now.rest[:, :-1]), spec.preemphasis, _bits(2))
-        exact = ops.concatenate([now.coarse[:, :1], now.coarse[:, 1:] - before.coarse], axis=1)
-        rest = ops.concatenate([now.rest[:, :1], now.rest[:, 1:] - before.rest], axis=1)
-        exact, rest = _frames(exact, definition), _frames(rest, definition)
-    else:
-        exact, rest = _frames(x, definition), None
-    limit = _limit(exact, 1)
-    frames = _times(_parts(exact, rest, limit, _bits(1)), definition.window / scale, _bits(1))
-    frames = _parts(*frames, limit, _bits(n1))
-    exact, rest = _product(_Parts(*(_samples_of_b(part, n1, n2) for part in frames)), first, _bits(n1))
+    windowed, limit, scale = windowed_frames_in_parts(x, definition)
+    windowed = _parts(*windowed, limit, _bits(n1))
+    exact, rest = _product(Parts(*(_samples_of_b(part, n1, n2) for part in windowed)), first, _bits(n1))
     exact, rest = (ops.reshape(part, (-1, n2, 2 * n1)) for part in (exact, rest))
     limit = _limit(exact, (1, 2))
     both = _parts(exact, rest, limit, _bits(2))
-    re, im = _Parts(*(part[:, :, :n1] for part in both)), _Parts(*(part[:, :, n1:] for part in both))
+    re, im = Parts(*(part[:, :, :n1] for part in both)), Parts(*(part[:, :, n1:] for part in both))
     re_cos, im_sin, re_sin, im_cos = (_times(v, c, _bits(2)) for v, c in ((re, cos), (im, sin), (re, sin), (im, cos)))
     exact, rest = (ops.concatenate([re_cos[i] - im_sin[i], re_sin[i] + im_cos[i]], axis=1) for i in (0, 1))
     turned = _parts(exact, rest, limit * 2.0, _bits(2 * n2))  # the twiddle factors enlarge a part by up to sqrt(2)
-    exact, rest = _product(_Parts(*(_bins_of_c(part, n2) for part in turned)), second, _bits(2 * n2))
+    exact, rest = _product(Parts(*(_bins_of_c(part, n2) for part in turned)), second, _bits(2 * n2))
     x = exact + rest
     return x[:, : n2 // 2 + 1], x[:, n2 // 2 + 1 :], scale
 
@@ -157,11 +192,11 @@ def _limit(x: Any, axis: int | tuple[int, ...]) -> Any:
     return ops.reshape(ops.min(within, axis=1), (-1, *largest.shape[1:]))
 
 
-def _parts(exact: Any, rest: Any, limit: Any, bits: int) -> _Parts:
+def _parts(exact: Any, rest: Any, limit: Any, bits: int) -> Parts:
     """Split numbers into a coarse part of `bits` bits below `limit`, and the rest."""
     coarse = ops.round(exact * (2.0**bits / limit)) * (limit * 2.0**-bits)
     left = exact - coarse
-    return _Parts(coarse, left if rest is None else left + rest)
+    return Parts(coarse, left if rest is None else left + rest)
 
 
 def _constant(values: Any, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -169,12 +204,12 @@ def _constant(values: Any, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return coarse.astype(np.float32), (values - coarse).astype(np.float32), np.asarray(values, np.float32)
 
 
-def _times(x: _Parts, values: Any, bits: int) -> _Parts:
+def _times(x: Parts, values: Any, bits: int) -> Parts:
     coarse, rest, whole = _constant(values, bits)
-    return _Parts(ops.multiply(x.coarse, coarse), ops.add(ops.multiply(x.coarse, rest), ops.multiply(x.rest, whole)))
+    return Parts(ops.multiply(x.coarse, coarse), ops.add(ops.multiply(x.coarse, rest), ops.multiply(x.rest, whole)))
 
 
-def _product(x: _Parts, matrix: np.ndarray, bits: int) -> _Parts:
+def _product(x: Parts, matrix: np.ndarray, bits: int) -> Parts:
     coarse, rest, whole = _constant(matrix, bits)
     both = ops.matmul(ops.concatenate(list(x), axis=1), np.concatenate([rest, whole]))
-    return _Parts(ops.matmul(x.coarse, coarse), both)
+    return Parts(ops.matmul(x.coarse, coarse), both)

@@ -22,6 +22,7 @@ N = len(EDGE_NAMES) + 8
 # keys are a format: readers on devices, and other programs, read them
 KEYS = {
     *("format", "model", "sha256", "runtime", "classes", "sample_rate_hz", "segment_s", "input", "input_shape", "axes"),
+    "fft",
     *("output", "activation", "one_label", "logit_scale", "n_constant", "precision", "frontend", "versions"),
 }
 FORM_KEYS = ["format", "input", "precision", "batch", "answers", "outputs", "axes"]

@@ -79,5 +79,5 @@ def test_layer_computes_its_output_shape_and_refuses_other_transforms():
     layer = in_keras.FrontEndLayer(spec)
     assert layer.compute_output_shape((3, spec.n_samples)) == layer.compute_output_shape((3, None)) == (3, *spec.shape)
     assert layer.compute_output_shape((None, 32_000)) == (None, 101, 64)
-    with pytest.raises(UserError, match=r"transform must be 'rfft' or 'dft'\. Received: 'fft'"):
+    with pytest.raises(UserError, match=r"transform must be one of rfft, dft, rfft2d\. Received: 'fft'"):
         in_keras.FrontEndLayer(spec, "fft")

@@ -60,7 +60,7 @@ def test_features_agree_with_in_numpy(name, execution, waveforms, results):
     assert np.abs(results[f"{name}/{execution}"] - expected).max() <= tolerance
 
 
-@pytest.mark.parametrize("execution", ["rfft", "dft", "in_tf"])
+@pytest.mark.parametrize("execution", ["rfft", "dft", "rfft2d", "in_tf"])
 def test_power_spectra_agree_with_in_numpy(execution, waveforms, results):
     expected = log_mel(waveforms["spectrum"], SPECTRUM)
     assert results[f"spectrum/{execution}"].shape == expected.shape == (3, 65, 2049)
@@ -74,11 +74,13 @@ def test_features_do_not_depend_on_the_batch(name, execution, results):
 
 
 @pytest.mark.parametrize("name", TFLITE_PRESETS)
-def test_tflite_file_has_builtins_only_and_agrees(name, folder, waveforms, results):
-    operators = json.loads((folder / "operators.json").read_text())[name]
+@pytest.mark.parametrize("transform", ["dft", "rfft2d"])
+def test_tflite_file_has_builtins_only_and_agrees(name, transform, folder, waveforms, results):
+    operators = json.loads((folder / "operators.json").read_text())[f"{name}/{transform}"]
     assert not [op for op in operators if op.startswith("Flex") or op == "CUSTOM"]
-    difference = np.abs(results[f"{name}/tflite"] - log_mel(waveforms[name], PRESETS[name])).max()
-    assert difference <= tolerances.FRONTEND_FLOAT32[name]
+    assert ("RFFT2D" in operators) == (transform == "rfft2d")
+    difference = np.abs(results[f"{name}/tflite/{transform}"] - log_mel(waveforms[name], PRESETS[name])).max()
+    assert difference <= (tolerances.FRONTEND_RFFT2D if transform == "rfft2d" else tolerances.FRONTEND_FLOAT32[name])
 
 
 def test_tf_data_pipeline_agrees_with_in_numpy(waveforms, results):

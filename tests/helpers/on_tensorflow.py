@@ -16,12 +16,12 @@ from signals import SPECTRUM, TFLITE_PRESETS
 from birdnet_fs.frontend import PRESETS, in_keras, in_tf
 
 
-def tflite(spec, waveform, path):
-    """Features of `waveform` from a TFLite file of the dft layer alone, and the file's operators."""
+def tflite(spec, transform, waveform, path):
+    """Features of `waveform` from a TFLite file of the front-end layer alone, and the file's operators."""
     from ai_edge_litert.interpreter import Interpreter
 
     inputs = keras.Input((spec.n_samples,), batch_size=1)
-    model = keras.Model(inputs, in_keras.FrontEndLayer(spec, "dft")(inputs))
+    model = keras.Model(inputs, in_keras.FrontEndLayer(spec, transform)(inputs))
     signature = [keras.InputSpec(shape=(1, spec.n_samples), dtype="float32")]
     model.export(str(path), format="litert", input_signature=signature, verbose=False)
     interpreter = Interpreter(model_path=str(path), num_threads=1)
@@ -40,14 +40,16 @@ def main(folder):
     out, operators = {}, {}
     for name, spec in {**PRESETS, "spectrum": SPECTRUM}.items():
         x = waveforms[name]
-        for transform in ("rfft", "dft"):
+        for transform in ("rfft", "dft", "rfft2d"):
             out[f"{name}/{transform}"] = in_keras.log_mel(x, spec, transform).numpy()
         out[f"{name}/in_tf"] = in_tf.log_mel(x, spec).numpy()
         other = np.concatenate([x[:1], x[1:] * 0.5 + 0.01])
         for key, call in (("rfft", in_keras.log_mel), ("in_tf", in_tf.log_mel)):
             out[f"{name}/{key}/neighbors"] = call(other, spec).numpy()[0]
     for name in TFLITE_PRESETS:
-        out[f"{name}/tflite"], operators[name] = tflite(PRESETS[name], waveforms[name], folder / f"{name}.tflite")
+        for transform in ("dft", "rfft2d"):
+            given = (PRESETS[name], transform, waveforms[name], folder / f"{name}_{transform}.tflite")
+            out[f"{name}/tflite/{transform}"], operators[f"{name}/{transform}"] = tflite(*given)
 
     spec = PRESETS["birdnet_3s_48k"]
     dataset = tf.data.Dataset.from_tensor_slices(waveforms[spec.preset]).batch(2)

@@ -69,6 +69,7 @@ def export_spec(
     precision: str = "fp32",
     embeddings: bool = False,
     any_batch: bool = False,
+    fft: str = "builtin",
 ) -> ExportSpec:
     """The specification of the file that a target loads.
 
@@ -79,6 +80,7 @@ def export_spec(
         precision: One of the target's precisions. Default: "fp32".
         embeddings: Add the embedding as a second output. Default: false.
         any_batch: Accept any number of segments per call. Default: as the target requires.
+        fft: A key of `spec.FFTS`. Default: "builtin".
 
     Returns:
         The specification.
@@ -111,7 +113,7 @@ def export_spec(
         batch = None
     outputs = ("predictions", "embeddings") if embeddings else ("predictions",)
     output_kind = "log_odds" if contract.applies_sigmoid and run.activation == "softmax" else contract.output_kind
-    return ExportSpec(row.format, input or row.inputs[0], precision, batch, output_kind, outputs, contract.axes)
+    return ExportSpec(row.format, input or row.inputs[0], precision, batch, output_kind, outputs, contract.axes, fft)
 
 
 def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str]:

@@ -1,16 +1,17 @@
 """Write TFLite files: `python -m birdnet_fs.export.tflite.convert JOB.json` on Keras' TensorFlow backend.
 
 The network is built from code and the run's weights in float32 (a mixed-precision graph needs operators outside the
-TFLite builtins) and converted separately, once for each precision. The front-end, made of matrix products, is converted
-in float32 and joined in front of the network, so that no precision rounds a spectrogram; the model that turns logits
-into probabilities or log-odds is joined behind it in the same way (wrappers.py). A file with an operator outside the
-builtins, or with a convolution that a runtime is known to compute wrongly, is rejected.
+TFLite builtins) and converted separately, once for each precision. The front-end, whose FFT is the builtin RFFT2D or
+made of matrix products, is converted in float32 and joined in front of the network, so that no precision rounds a
+spectrogram; the model that turns logits into probabilities or log-odds is joined behind it in the same way
+(wrappers.py). A file with an operator outside the builtins, or with a convolution that a runtime is known to compute
+wrongly, is rejected.
 
 The job is JSON: {"run": folder, "frontend": settings, "input": "waveform" | "features", "axes": "time_first" |
-"mel_first" (of features), "precisions": [...], "batch": 1 | null, "output_kind": "logits" | "log_odds" |
-"probabilities", "outputs": ["predictions", ...], "calibration": `.npy` float32 [n, n_frames, n_mels] of real features
-(for int8), "folder": output folder of `<precision>.tflite`}. For a precision that cannot be written, the reason is
-written to `<precision>.error.txt` as one sentence; the others are written.
+"mel_first" (of features), "fft": "builtin" | "matrix" (of waveforms), "precisions": [...], "batch": 1 | null,
+"output_kind": "logits" | "log_odds" | "probabilities", "outputs": ["predictions", ...], "calibration": `.npy` float32
+[n, n_frames, n_mels] of real features (for int8), "folder": output folder of `<precision>.tflite`}. For a precision
+that cannot be written, the reason is written to `<precision>.error.txt` as one sentence; the others are written.
 """
 
 import functools
@@ -57,7 +58,7 @@ def run_job(job: Mapping[str, Any]) -> None:
         parts = Path(scratch)
         front, behind = parts / "front_end.tflite", parts / "behind.tflite"
         if job["input"] == "waveform":
-            convert_model(wrappers.front_end_model(spec), (job["batch"], spec.n_samples), "waveform", front)
+            convert_model(wrappers.front_end_model(spec, job["fft"]), (job["batch"], spec.n_samples), "waveform", front)
         elif job.get("axes") == "mel_first":
             shape = (spec.shape[1], spec.shape[0], spec.n_channels)
             convert_model(wrappers.transpose_features(shape), (job["batch"], *shape), "features", front)

@@ -12,14 +12,22 @@ if TYPE_CHECKING:
 SMALLEST_POSITIVE = 1e-30
 
 
-def front_end_model(spec: schema.FrontEnd) -> "keras.Model":
-    """The front-end as a network: waveform [batch, n_samples] -> features [batch, n_frames, n_mels, n_channels]."""
+def front_end_model(spec: schema.FrontEnd, fft: str) -> "keras.Model":
+    """The front-end as a network.
+
+    Args:
+        spec: The front-end.
+        fft: "builtin" (RFFT2D) or "matrix" (matrix products), as `ExportSpec.fft_of` gives it.
+
+    Returns:
+        A model from waveform [batch, n_samples] to features [batch, n_frames, n_mels, n_channels].
+    """
     import keras
 
     from birdnet_fs.frontend.in_keras import FrontEndLayer
 
     waveform = keras.Input((spec.n_samples,), name="waveform")
-    features = FrontEndLayer(spec, transform="dft", name="front_end")(waveform)
+    features = FrontEndLayer(spec, transform="rfft2d" if fft == "builtin" else "dft", name="front_end")(waveform)
     features = keras.ops.reshape(
         features, (-1, *spec.shape, 1)
     )  # a Reshape layer would add the batch size to the graph

@@ -86,6 +86,7 @@ def job_of(run: Run, folder: Path, **others) -> dict:
     np.save(folder / "calibration.npy", features(sounds(64, 1)))
     usual = {
         "input": "waveform",
+        "fft": "builtin",
         "batch": None,
         "output_kind": "logits",
         "outputs": ["predictions"],
