@@ -7,34 +7,28 @@ finished recording is not analyzed again, and tables that a person has edited ar
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
 
 from birdnet_fs.analysis import table_formats as tables
 from birdnet_fs.analysis.combined.options import DEFAULT_TABLES, TableOptions
 from birdnet_fs.analysis.combined.write import remove_combined
 from birdnet_fs.analysis.detections import (
-    Detection,
     RecordingDetections,
-    WindowDetection,
-    merge_detections,
-    pick_detections,
 )
-from birdnet_fs.analysis.gating import Gating
 from birdnet_fs.analysis.inputs import find_recordings
 from birdnet_fs.analysis.options import ScoringOptions, check_options
 from birdnet_fs.analysis.output import OutputFolder, Place
 from birdnet_fs.analysis.resume import Outcome, settings_key
-from birdnet_fs.audio import read as audio
+from birdnet_fs.analysis.scoring.detect import detect, quarantined
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
 from birdnet_fs.data.ledger import Ledger
-from birdnet_fs.data.windows import Window, batched
 from birdnet_fs.inference.engine import Engine
 from birdnet_fs.runs.folder_kind import refuse_other_results
 
@@ -53,6 +47,7 @@ class _Batch:
     root: Path
     options: ScoringOptions
     batch_size: int
+    n_workers: int
     gate: "Gate | None"
 
     def settings(self) -> dict[str, Any]:
@@ -61,7 +56,7 @@ class _Batch:
         return {
             "model": self.engine.identity,
             "classes": hashlib.sha256("\n".join(self.engine.classes).encode()).hexdigest(),
-            "choice": asdict(self.options),
+            "choice": {key: value for key, value in asdict(self.options).items() if key != "grid_s" or value},
             **gate,
         }
 
@@ -75,7 +70,9 @@ def analyze(
     formats: Sequence[str] = ("csv",),
     min_confidence: float | None = None,
     overlap_s: float = 0.0,
+    grid_s: float = 0.0,
     batch_size: int = 32,
+    n_workers: int = 1,
     top_n: int = 0,
     merge_consecutive: int = 1,
     species: Collection[str] = (),
@@ -92,7 +89,11 @@ def analyze(
         formats: Keys of `table_formats.FORMATS`. Default: "csv".
         min_confidence: Lowest probability that is written, 0..1. Default: 0.25, or 0 when `top_n` is given.
         overlap_s: Overlap of consecutive windows in seconds, 0 or more and below the segment length. Default: 0.
+        grid_s: Length in seconds of rows, each with the mean scores of the windows that share time with it
+            (grid_scores.py): detections are of rows. Default: 0, they are of windows.
         batch_size: Windows per call of the model, 1 or more; affects speed and memory only. Default: 32.
+        n_workers: Threads that decode and score, 1 or more; the tables do not depend on it. With more than one, open
+            the engine with one thread. Default: 1.
         top_n: Highest number of classes per window; 0 (default) = no limit.
         merge_consecutive: Highest number of consecutive windows of a class that are merged to one detection, with the
             highest of their confidences; 1 (default) = none, 0 = no limit.
@@ -121,24 +122,27 @@ def analyze(
         top_n=top_n,
         merge_consecutive=merge_consecutive,
         species=species,
+        grid_s=grid_s,
     )
-    if batch_size < 1:
-        raise UserError(f"batch_size must be 1 or more. Received: {batch_size}")
+    for name, value in (("batch_size", batch_size), ("n_workers", n_workers)):
+        if value < 1:
+            raise UserError(f"{name} must be 1 or more. Received: {value}")
     root, recordings, refused = find_recordings(inputs)
-    batch = _Batch(engine, root, options, batch_size, gate)
+    batch = _Batch(engine, root, options, batch_size, n_workers, gate)
     key = settings_key(batch.settings())
     folder = OutputFolder(Path(output), root, names, key, overwrite, table_options or DEFAULT_TABLES)
     refuse_other_results(folder.folder, "an analysis")
+    say(f"analyze: {len(recordings)} recordings by {engine.runtime or 'the model'}, {n_workers} at a time")
     progress = Progress(len(recordings))
     return write_tables(
-        folder, folder.places(recordings), lambda path: _score(batch, path, progress), progress, refused
+        folder, folder.places(recordings), lambda places: _score(batch, places, progress), progress, refused
     )
 
 
 def write_tables(
     folder: OutputFolder,
     places: Sequence[Place],
-    score: Callable[[Path], tuple[RecordingDetections, Outcome]],
+    score: Callable[[Iterator[Place]], Iterator[tuple[Place, RecordingDetections | None, Outcome]]],
     progress: "Progress",
     refused: Sequence[tuple[Path, str]] = (),
 ) -> Ledger:
@@ -147,7 +151,8 @@ def write_tables(
     Args:
         folder: The output folder.
         places: Places of the recordings in it.
-        score: A recording -> its detections and outcome; its UserError says why the recording cannot be used.
+        score: Scores the places that it is given, in order: their detections, None for a recording that cannot be used,
+            and their outcomes.
         progress: Counts what is done.
         refused: (path, reason) of what cannot be read, for the ledger. Default: ().
 
@@ -159,15 +164,35 @@ def write_tables(
     """
     _write(lambda: folder.folder.mkdir(parents=True, exist_ok=True), folder.folder)
     remove_combined(folder.folder, overwrite=folder.overwrite)
-    ledger = Ledger()
-    for path, reason in refused:
-        ledger.add(path, "quarantined", reason)
-    try:
+    outcomes: dict[Path, Outcome] = {}
+
+    def done(place: Place, outcome: Outcome) -> None:
+        outcomes[place.recording] = outcome
+        progress.recording(outcome.n_detections)
+
+    def unfinished() -> Iterator[Place]:
         for place in places:
-            done = _one(score, folder, place)
-            ledger.add(place.recording, done.status, done.reason, done.flags, done.duration_s)
-            progress.recording(done.n_detections)
+            if place.problem:
+                done(place, quarantined(place.problem))
+            elif found := folder.finished(place):
+                done(place, found)
+            else:
+                yield place
+
+    try:
+        for place, scored, outcome in score(unfinished()):
+            if scored is None:
+                done(place, outcome)
+            else:
+                done(place, _write(partial(folder.write, place, scored, outcome), folder.folder))
     finally:
+        ledger = Ledger()
+        for path, reason in refused:
+            ledger.add(path, "quarantined", reason)
+        for place in places:
+            if place.recording in outcomes:
+                found = outcomes[place.recording]
+                ledger.add(place.recording, found.status, found.reason, found.flags, found.duration_s)
         _write(lambda: folder.write_ledger(ledger), folder.folder)
     _write(lambda: folder.write_combined(places, ledger), folder.folder)
     progress.line()
@@ -175,64 +200,32 @@ def write_tables(
     return ledger
 
 
-def _one(score: Callable[[Path], tuple[RecordingDetections, Outcome]], folder: OutputFolder, place: Place) -> Outcome:
-    """Analyze one recording, unless it is finished."""
-    if place.problem:
-        return Outcome("quarantined", place.problem, (), 0.0, 0)
-    if found := folder.finished(place):
-        return found
-    try:
-        scored, done = score(place.recording)
-    except UserError as error:
-        return Outcome("quarantined", getattr(error, "reason", "") or str(error), (), 0.0, 0)
-    except OSError as error:
-        return Outcome("quarantined", f"cannot be read ({error.strerror or error})", (), 0.0, 0)
-    return _write(lambda: folder.write(place, scored, done), folder.folder)
+def _score(
+    batch: _Batch, places: Iterator[Place], progress: "Progress"
+) -> Iterator[tuple[Place, RecordingDetections | None, Outcome]]:
+    """Detections and outcomes of recordings, with their places."""
+    begun: deque[Place] = deque()  # in the order in which recordings are done
 
+    def recordings() -> Iterator[Path]:
+        for place in places:
+            begun.append(place)
+            yield place.recording
 
-def _score(batch: _Batch, recording: Path, progress: "Progress") -> tuple[RecordingDetections, Outcome]:
-    """Stream one recording through the model."""
-    engine, options = batch.engine, batch.options
-    rate = engine.sample_rate_hz
-    stream = audio.stream_audio(recording, sample_rate_hz=rate)
-    found: list[WindowDetection] = []
-    windows: list[Window] = []
-    gating = Gating(batch.gate, recording, options.rule, batch.batch_size) if batch.gate else None
-    for group in batched(options.rule.stream(stream), batch.batch_size):
-        waveforms = np.stack([waveform for _, waveform in group])
-        passed = np.ones(len(group), bool) if gating is None else gating.passes([window for window, _ in group])
-        numbers = np.flatnonzero(passed)
-        if len(numbers):
-            picked = pick_detections(
-                engine.probabilities(waveforms[numbers], batch_size=batch.batch_size),
-                min_confidence=options.min_confidence,
-                top_n=options.top_n,
-                allowed=options.allowed,
-                no_call=options.no_call,
-            )
-            places = len(windows) + numbers
-            found += [each._replace(first=int(places[each.first]), last=int(places[each.last])) for each in picked]
-        windows += [window for window, _ in group]
-        progress.audio(len(group) * options.rule.hop / rate)
-    if stream.status == "quarantined" or not windows:
-        raise UserError(stream.reason or "the recording holds no audio")
-    spans = [options.rule.span_s(window, stream.duration_s) for window in windows]
-    detections = tuple(
-        Detection(spans[each.first][0], spans[each.last][1], engine.classes[each.class_index], each.confidence)
-        for each in merge_detections(found, options.merge_consecutive)
-    )
-    scored = RecordingDetections(
-        recording.absolute(),
-        batch.root.absolute(),
-        engine.frontend.fmin_hz,
-        engine.frontend.fmax_hz,
-        detections,
-        options.rule.n_samples / rate,
-        options.rule.hop / rate,
-        len(windows),
-    )
-    done = Outcome(stream.status, stream.reason, tuple(stream.flags), float(stream.duration_s), len(detections))
-    return scored, done
+    frontend, root = batch.engine.frontend, batch.root.absolute()
+    for found in detect(
+        batch.engine,
+        batch.options,
+        recordings(),
+        batch_size=batch.batch_size,
+        n_workers=batch.n_workers,
+        gate=batch.gate,
+        count=progress.audio,
+    ):
+        place, scored = begun.popleft(), None
+        if found.outcome.status != "quarantined":
+            of_input = (place.recording.absolute(), root, frontend.fmin_hz, frontend.fmax_hz)
+            scored = RecordingDetections(*of_input, found.detections, found.window_s, found.hop_s, found.n_windows)
+        yield place, scored, found.outcome
 
 
 def _write(action: Callable[[], T], output: Path) -> T:

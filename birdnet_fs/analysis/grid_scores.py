@@ -11,15 +11,16 @@ windows that share time with it, each weighted by the time that it shares. This 
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from birdnet_fs.audio.read import stream_audio
+from birdnet_fs.analysis.scoring.recordings import WholeRecording, all_scores, score_recordings, whole, why_not
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
-from birdnet_fs.data.windows import Window, WindowRule, batched, recording_rule
+from birdnet_fs.data.windows import WindowRule, recording_rule
 from birdnet_fs.inference.engine import Engine
 
 
@@ -91,18 +92,46 @@ def grid_scores(
     Raises:
         UserError: The recording cannot be decoded or holds no audio, or a length is out of its range.
     """
+    [(_, found)] = grid_scores_of(engine, [Path(recording)], grid_s, hop_s=hop_s, batch_size=batch_size)
+    if isinstance(found, GridScores):
+        return found
+    raise UserError(f"{escaped(recording)} cannot be scored: {found.rstrip('.')}.")
+
+
+def grid_scores_of(
+    engine: Engine,
+    recordings: Iterable[Path],
+    grid_s: float = 5.0,
+    *,
+    hop_s: float = 0.0,
+    batch_size: int = 32,
+    n_workers: int = 1,
+) -> Iterator[tuple[Path, GridScores | str]]:
+    """Score recordings on a grid, on several threads; a broken recording does not end the others.
+
+    Args:
+        engine: The model, opened with the threads of one worker.
+        recordings: The recordings; the next ones are asked for while earlier ones are scored.
+        grid_s: Length of a row in seconds, above 0. Default: 5.
+        hop_s: As in `grid_scores`. Default: 0.
+        batch_size: Windows per call of the model, 1 or more. Default: 32.
+        n_workers: Number of threads, 1 or more; scores do not depend on it. Default: 1.
+
+    Yields:
+        Each recording, in order, with its scores, or with the reason why it has none.
+
+    Raises:
+        UserError: A length is out of its range.
+    """
     rule = grid_rule(engine, grid_s, hop_s)
-    stream = stream_audio(recording, sample_rate_hz=engine.sample_rate_hz)
-    windows: list[Window] = []
-    scores: list[np.ndarray] = []
-    for group in batched(rule.stream(stream), batch_size):
-        windows += [window for window, _ in group]
-        scores.append(engine.probabilities(np.stack([waveform for _, waveform in group]), batch_size=batch_size))
-    if stream.status == "quarantined" or not windows:
-        raise UserError(f"{escaped(recording)} cannot be scored: {(stream.reason or 'it holds no audio').rstrip('.')}.")
-    spans = np.array([rule.span_s(window, stream.duration_s) for window in windows])
-    starts = row_starts(stream.duration_s, grid_s, engine.sample_rate_hz)
-    found = average_on_grid(np.concatenate(scores), spans, starts, grid_s)
+    for done in score_recordings(engine, recordings, rule, whole, batch_size=batch_size, n_workers=n_workers):
+        yield done.recording, why_not(done.error) if done.error else _on_grid(done, len(engine.classes), grid_s)
+
+
+def _on_grid(scored: WholeRecording, n_classes: int, grid_s: float) -> GridScores:
+    stream = scored.stream
+    starts = row_starts(stream.duration_s, grid_s, scored.rule.sample_rate_hz)
+    found = average_on_grid(all_scores(scored, n_classes), scored.spans_s, starts, grid_s)
     return GridScores(starts, starts + grid_s, found, stream.duration_s, stream.status, stream.reason)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from birdnet_fs.analysis.grid_scores import grid_rule
 from birdnet_fs.core.class_names import folded_name, scientific_and_common
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.progress import say
@@ -27,6 +28,7 @@ class ScoringOptions:
         merge_consecutive: Highest number of consecutive windows that are merged; 1 = none, 0 = no limit.
         allowed: Indices of the classes that are ranked in a window.
         no_call: Those of them that are no detections, because they mean that nothing calls.
+        grid_s: Length of the rows whose scores are means over windows, in seconds; 0 = each window has its own.
     """
 
     rule: WindowRule
@@ -35,6 +37,7 @@ class ScoringOptions:
     merge_consecutive: int
     allowed: tuple[int, ...]
     no_call: tuple[int, ...] = ()
+    grid_s: float = 0.0
 
 
 def check_options(
@@ -45,6 +48,7 @@ def check_options(
     top_n: int,
     merge_consecutive: int,
     species: Collection[str],
+    grid_s: float = 0.0,
 ) -> ScoringOptions:
     """Check the options of an analysis.
 
@@ -55,6 +59,8 @@ def check_options(
         top_n: Highest number of classes per window; 0 = no limit.
         merge_consecutive: Highest number of consecutive windows that are merged; 1 = none, 0 = no limit.
         species: Class names or scientific names that may be detected; none = all.
+        grid_s: Length of a row in seconds, as in `grid_scores.grid_rule`; with an overlap of 0 the hop is the longest
+            that fits the rows. Default: 0, windows are not averaged.
 
     Returns:
         The options.
@@ -70,6 +76,8 @@ def check_options(
         if value < 0:
             raise UserError(f"{name} must be 0 (no limit) or more. Received: {value}")
     rule = overlap_rule(engine.segment_s, engine.sample_rate_hz, overlap_s)
+    if grid_s:
+        rule = grid_rule(engine, grid_s, engine.segment_s - overlap_s if overlap_s else 0.0)
     allowed = allowed_classes(engine.classes, species)
     silent = no_call_classes(engine.classes, species)
     if set(allowed) == set(silent):
@@ -77,7 +85,7 @@ def check_options(
             f"None of the classes {', '.join(map(escaped, engine.classes[:5]))} is a detection: names such as noise, "
             "nocall and unknown mean that nothing calls. Name one with --slist to write it all the same."
         )
-    return ScoringOptions(rule, min_confidence, top_n, merge_consecutive, allowed, silent)
+    return ScoringOptions(rule, min_confidence, top_n, merge_consecutive, allowed, silent, grid_s)
 
 
 def no_call_classes(classes: Sequence[str], species: Collection[str] = ()) -> tuple[int, ...]:

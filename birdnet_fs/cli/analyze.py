@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birdnet_fs.cli.animal_spot import analyze_with_preset, check_preset_options
-from birdnet_fs.cli.checks import check_exists
+from birdnet_fs.cli.checks import check_exists, check_numbers
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import locked
 from birdnet_fs.search.kinds import is_store
@@ -42,6 +42,13 @@ def analyze(
         typer.Option("--min_conf", help="Lowest confidence to write, 0..1; default 0.25, with --top_n 0."),
     ] = None,
     overlap: Annotated[float, typer.Option(help="Overlap of consecutive windows in seconds.")] = 0.0,
+    grid: Annotated[
+        float,
+        typer.Option(
+            help="Length in seconds of rows (5 in BirdCLEF) whose scores are means over the windows that share time "
+            "with them, however long a window is; 0 = detections are of windows."
+        ),
+    ] = 0.0,
     top_n: Annotated[int, typer.Option("--top_n", help="Largest number of classes per window; 0 = no limit.")] = 0,
     merge_consecutive: Annotated[
         int,
@@ -86,7 +93,14 @@ def analyze(
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch_size", help="Windows per batch.")] = 32,
-    threads: Annotated[int, typer.Option(help="CPU threads of the model; 0 = default of the runtime.")] = 0,
+    workers: Annotated[
+        int,
+        typer.Option(
+            help="Threads that decode and score, each with a model of its own; 0 = as many as use all cores. Tables do "
+            "not depend on it."
+        ),
+    ] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads of the model in each worker.")] = 1,
     combined: Annotated[
         str,
         typer.Option(
@@ -157,16 +171,19 @@ def analyze(
         _finish(ledger, output)
         return
     if any(is_store(path) for path in inputs):
-        if gate is not None:
-            raise UserError("--gate needs recordings; an embedding store holds no audio.")
+        for option, value in (("--gate", gate), ("--grid", grid)):
+            if value:
+                raise UserError(f"{option} needs recordings; an embedding store holds no audio.")
         options: dict[str, Any] = {"min_confidence": min_conf, "top_n": top_n, "merge_consecutive": merge_consecutive}
         options["table_options"] = style
         _analyze_store(model, inputs, output, names, overlap, slist, threads, overwrite, options)
         return
     check_exists(gate=gate)
+    check_numbers(grid=(grid, 0, 1e6), workers=(workers, 0, 1024), threads=(threads, 1, 1024))
     _check(model, inputs, output, names, min_conf, overlap, top_n, merge_consecutive, slist, batch_size, threads)
     from birdnet_fs.analysis.analyze import analyze as run
     from birdnet_fs.analysis.options import read_species
+    from birdnet_fs.analysis.scoring.pipeline import all_cores
     from birdnet_fs.inference.open import open_engine
     from birdnet_fs.motifs.no_call.gate import open_gate
 
@@ -177,7 +194,9 @@ def analyze(
         formats=names,
         min_confidence=min_conf,
         overlap_s=overlap,
+        grid_s=grid,
         batch_size=batch_size,
+        n_workers=workers or max(1, all_cores() // threads),
         top_n=top_n,
         merge_consecutive=merge_consecutive,
         species=read_species(slist) if slist else (),
@@ -253,7 +272,7 @@ def _check(
     """Check the arguments before the model is loaded."""
     from birdnet_fs.analysis.options import read_species
     from birdnet_fs.analysis.table_formats import check_formats
-    from birdnet_fs.cli.checks import check_inputs, check_numbers, check_windows
+    from birdnet_fs.cli.checks import check_inputs, check_windows
     from birdnet_fs.core.files import check_output
 
     check_formats(formats)

@@ -4,7 +4,9 @@ Files may come from a stranger: sizes are bounded before anything of that size i
 `ai_edge_litert`, or on `tflite_runtime` where only that is installed; ONNX runs on `onnxruntime`.
 """
 
+import functools
 import importlib
+import importlib.metadata
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,6 +40,16 @@ def tflite_interpreter() -> Any:
     raise UserError('A .tflite file needs a TFLite runtime; install one with `pip install "birdnet_fs[export]"`.')
 
 
+def tflite_runtime() -> str:
+    """Name and version of the TFLite runtime that is installed; UserErrors of `tflite_interpreter` are passed on."""
+    return named(tflite_interpreter().__module__.split(".")[0].replace("_", "-"))
+
+
+def named(package: str) -> str:
+    """Name and version of an installed package, such as "onnxruntime 1.23.2"."""
+    return f"{package} {importlib.metadata.version(package)}"
+
+
 def open_tflite(model: Path | bytes, shown: object, *, threads: int) -> Any:
     """Open a TFLite model in the runtime.
 
@@ -67,6 +79,39 @@ def open_tflite(model: Path | bytes, shown: object, *, threads: int) -> Any:
     return interpreter
 
 
+class Interpreters:
+    """The interpreters of one TFLite model: one for every thread that runs it at the same time, opened when needed.
+
+    A UserError of `open_tflite` is passed on.
+
+    Args:
+        content: Bytes of the file.
+        shown: Name of the file for messages.
+        threads: CPU threads of each, 1 or more; 0 = the runtime decides.
+
+    Attributes:
+        inputs: What the runtime says about each input.
+        outputs: What it says about each output.
+    """
+
+    def __init__(self, content: bytes, shown: object, *, threads: int) -> None:
+        self._open = functools.partial(open_tflite, content, shown, threads=threads)
+        self._idle = [self._open()]
+        self.inputs: list[dict[str, Any]] = self._idle[0].get_input_details()
+        self.outputs: list[dict[str, Any]] = self._idle[0].get_output_details()
+
+    def run(self, batch: np.ndarray, outputs: Sequence[int]) -> list[np.ndarray]:
+        """Run one batch, as `run_tflite` does."""
+        try:
+            interpreter = self._idle.pop()
+        except IndexError:  # other threads use them all
+            interpreter = self._open()
+        try:
+            return run_tflite(interpreter, batch, outputs)
+        finally:
+            self._idle.append(interpreter)
+
+
 def tflite_function(content: bytes, shown: object, *, threads: int) -> RunAll:
     """A TFLite model as a function from its input to all its outputs; a UserError of `open_tflite` is passed on.
 
@@ -76,11 +121,11 @@ def tflite_function(content: bytes, shown: object, *, threads: int) -> RunAll:
         threads: CPU threads, 1 or more; 0 = the runtime decides.
 
     Returns:
-        The function; it resizes the input when the size of the batch changes.
+        The function, which several threads may call; it resizes the input when the size of the batch changes.
     """
-    interpreter = open_tflite(content, shown, threads=threads)
-    wanted = [each["index"] for each in interpreter.get_output_details()]
-    return lambda batch: run_tflite(interpreter, batch, wanted)
+    interpreters = Interpreters(content, shown, threads=threads)
+    wanted = [each["index"] for each in interpreters.outputs]
+    return lambda batch: interpreters.run(batch, wanted)
 
 
 def run_tflite(interpreter: Any, batch: np.ndarray, outputs: Sequence[int]) -> list[np.ndarray]:

@@ -63,7 +63,8 @@ class Engine:
         frontend: Sample rate, segment length and frequency range of the input.
         activation: "softmax" or "sigmoid", applied to the logits.
         identity: Text that changes when the model does (SHA-256 of its files).
-        forward: float32 waveforms [n, n_samples] -> float32 logits [n, n_classes], for one batch.
+        forward: float32 waveforms [n, n_samples] -> float32 logits [n, n_classes], for one batch; several threads may
+            call it at once.
         gives_ranks: Whether the scores are positions of a ranking, by class, and not probabilities (an ensemble that
             combines ranks). Default: False.
         one_label: Whether a clip has one label although the activation is "sigmoid" (ranks or log-odds of a softmax).
@@ -72,6 +73,7 @@ class Engine:
         encoder: The encoders in front of the head of a run; embeddings of labeled clips are kept. Default: None.
         head: Embeddings float32 [n, *encoder.input_shape] -> logits float32 [n, n_classes]. Default: None.
         calibration: The calibration behind these logits, with its thresholds. Default: None.
+        runtime: What runs the network, for messages. Default: "".
     """
 
     classes: tuple[str, ...]
@@ -85,6 +87,7 @@ class Engine:
     encoder: "EncoderFeatures | None" = None
     head: NumpyFunction | None = None
     calibration: "Calibration | None" = None
+    runtime: str = ""
 
     @property
     def multi_label(self) -> bool:
@@ -166,6 +169,14 @@ def build_on_device(run: "Run", *, threads: int = 0) -> "keras.Model":
         torch.set_num_threads(threads)
     with keras.device("cuda" if torch.cuda.is_available() else "cpu"):
         return run.build_model()
+
+
+def torch_runtime() -> str:
+    """Version of torch, and the device that networks run on."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return f"torch {torch.__version__.split('+')[0]} on {device}"
 
 
 def lowered_network(model: "keras.Model") -> NumpyFunction:

@@ -27,7 +27,7 @@ from birdnet_fs.inference.calibration.apply import calibrated
 from birdnet_fs.inference.calibration.stored import read_calibration
 from birdnet_fs.inference.clips import mean_over_windows
 from birdnet_fs.inference.encoder_features import EncoderFeatures, open_features
-from birdnet_fs.inference.engine import Engine, NumpyFunction, build_on_device, lowered_network
+from birdnet_fs.inference.engine import Engine, NumpyFunction, build_on_device, lowered_network, torch_runtime
 from birdnet_fs.runs.ensemble import POWER, load_ensemble
 from birdnet_fs.runs.run import ENSEMBLE
 
@@ -232,7 +232,8 @@ def ensemble_engine(
         return to_logits(combined, activation).astype(np.float32)
 
     one_label = ranks and {member.activation for member in members} == {"softmax"}
-    return Engine(tuple(classes), spec, activation, identity, forward, ranks, one_label)
+    given = (tuple(classes), spec, activation, identity, forward, ranks, one_label)
+    return Engine(*given, runtime=torch_runtime())
 
 
 def _scores(member: EnsembleMember, inputs: "_MemberInputs") -> Floats:

@@ -12,7 +12,15 @@ import numpy as np
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
-from birdnet_fs.encoders.runtimes import MAX_BYTES, MAX_TENSOR, first_line, onnx_session, open_tflite, run_tflite
+from birdnet_fs.encoders.runtimes import (
+    MAX_BYTES,
+    MAX_TENSOR,
+    Interpreters,
+    first_line,
+    named,
+    onnx_session,
+    tflite_runtime,
+)
 from birdnet_fs.inference.activations import to_logits
 from birdnet_fs.inference.calibration.apply import calibrated
 from birdnet_fs.inference.engine import Engine, NumpyFunction, network_features
@@ -28,13 +36,15 @@ class ExportedNetwork(NamedTuple):
         input_shape: Shape of the input; -1 for a dimension of any size.
         output_shape: Shape of the output likewise.
         dtypes: Types of input and output.
-        run: Input -> output.
+        run: Input -> output; several threads may call it.
+        runtime: Name and version of the runtime.
     """
 
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     dtypes: tuple[str, str]
     run: NumpyFunction
+    runtime: str
 
 
 def open_artifact(path: Path, threads: int) -> Engine:
@@ -84,11 +94,12 @@ def open_artifact(path: Path, threads: int) -> Engine:
         inputs = waveforms if sidecar.input == "waveform" else network_features(waveforms, spec)
         if sidecar.mel_first:
             inputs = np.ascontiguousarray(inputs.swapaxes(1, 2))
-        if fixed == -1:
-            return answer(inputs)
-        short = -len(inputs) % fixed
-        padded = np.concatenate([inputs, np.zeros((short, *inputs.shape[1:]), np.float32)])
-        found = [answer(padded[start : start + fixed]) for start in range(0, len(padded), fixed)]
+        size = fixed if fixed > 0 else max(len(inputs), 1)
+        if fixed == -1 and path.suffix.lower() == ".tflite":  # other numbers of rows are prepared anew
+            size = 1
+        short = -len(inputs) % size
+        padded = np.concatenate([inputs, np.zeros((short, *inputs.shape[1:]), np.float32)]) if short else inputs
+        found = [answer(padded[start : start + size]) for start in range(0, max(len(padded), 1), size)]
         return np.concatenate(found)[: len(inputs)]
 
     def forward(waveforms: np.ndarray) -> np.ndarray:
@@ -102,21 +113,22 @@ def open_artifact(path: Path, threads: int) -> Engine:
             )
         return to_logits(found, sidecar.activation).astype(np.float32)
 
-    engine = Engine(sidecar.classes, spec, sidecar.activation, identity, forward, one_label=sidecar.one_label)
+    given = (sidecar.classes, spec, sidecar.activation, identity, forward)
+    engine = Engine(*given, one_label=sidecar.one_label, runtime=network.runtime)
     return calibrated(engine, sidecar.calibration)
 
 
 def _open_tflite(path: Path, threads: int) -> ExportedNetwork:
-    interpreter = open_tflite(path, path, threads=threads)
-    source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    interpreters = Interpreters(path.read_bytes(), path, threads=threads)
+    source, result = interpreters.inputs[0], interpreters.outputs[0]
     signature = source.get("shape_signature", source["shape"])
     input_shape = (*map(int, signature[:1]), *map(int, source["shape"][1:]))
     dtypes = (np.dtype(source["dtype"]).name, np.dtype(result["dtype"]).name)
 
     def run(batch: np.ndarray) -> np.ndarray:
-        return run_tflite(interpreter, batch, [result["index"]])[0]
+        return interpreters.run(batch, [result["index"]])[0]
 
-    return ExportedNetwork(input_shape, tuple(map(int, result["shape"])), dtypes, run)
+    return ExportedNetwork(input_shape, tuple(map(int, result["shape"])), dtypes, run, tflite_runtime())
 
 
 def _open_onnx(path: Path, threads: int) -> ExportedNetwork:
@@ -128,4 +140,4 @@ def _open_onnx(path: Path, threads: int) -> ExportedNetwork:
 
     shapes = [tuple(n if isinstance(n, int) else -1 for n in tensor.shape) for tensor in (source, result)]
     dtypes = ["float32" if tensor.type == "tensor(float)" else tensor.type for tensor in (source, result)]
-    return ExportedNetwork(shapes[0], shapes[1], (dtypes[0], dtypes[1]), run)
+    return ExportedNetwork(shapes[0], shapes[1], (dtypes[0], dtypes[1]), run, named("onnxruntime"))

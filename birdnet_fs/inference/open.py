@@ -8,7 +8,7 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.leftovers import complete_replacement
 from birdnet_fs.inference.calibration.apply import calibrated
 from birdnet_fs.inference.calibration.stored import read_calibration
-from birdnet_fs.inference.engine import Engine, build_on_device, lowered_network, network_features
+from birdnet_fs.inference.engine import Engine, build_on_device, lowered_network, network_features, torch_runtime
 
 
 def open_engine(path: Path | str, *, threads: int = 0, n_members: int = 0) -> Engine:
@@ -72,6 +72,7 @@ def _open_run(path: Path, threads: int) -> Engine:
             encoder=features,
             head=head.logits,
             calibration=head.calibration,
+            runtime=torch_runtime(),
         )
     network = lowered_network(build_on_device(run, threads=threads))
 
@@ -79,5 +80,5 @@ def _open_run(path: Path, threads: int) -> Engine:
         return network(network_features(waveforms, run.frontend))
 
     given = (run.classes, run.frontend, run.activation, run_folder.run_identity(path), forward)
-    engine = Engine(*given, clip_hop_s=run.experiment.data.clip_hop_s)
+    engine = Engine(*given, clip_hop_s=run.experiment.data.clip_hop_s, runtime=torch_runtime())
     return calibrated(engine, read_calibration(path, run.classes))

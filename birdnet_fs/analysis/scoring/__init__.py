@@ -1,0 +1,1 @@
+"""Scores of the windows of many recordings, on all cores, in constant memory."""

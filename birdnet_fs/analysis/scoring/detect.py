@@ -1,0 +1,117 @@
+"""Detections of recordings: scores of windows, or of the rows of a grid, picked and merged."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdnet_fs.analysis.detections import Detection, WindowDetection, merge_detections, pick_detections
+from birdnet_fs.analysis.grid_scores import average_on_grid, row_starts
+from birdnet_fs.analysis.options import ScoringOptions
+from birdnet_fs.analysis.resume import Outcome
+from birdnet_fs.analysis.scoring.recordings import all_scores, score_recordings, whole, why_not
+from birdnet_fs.inference.engine import Engine
+
+if TYPE_CHECKING:
+    from birdnet_fs.motifs.no_call.gate import Gate
+
+
+class Detected(NamedTuple):
+    """What was detected in a recording.
+
+    Attributes:
+        outcome: Its outcome; "quarantined" where it cannot be used.
+        detections: Detections by onset, then by descending confidence.
+        window_s: Length of the windows, or of the rows of a grid, in seconds.
+        hop_s: Seconds from one to the next.
+        n_windows: Number of them.
+    """
+
+    outcome: Outcome
+    detections: tuple[Detection, ...] = ()
+    window_s: float = 0.0
+    hop_s: float = 0.0
+    n_windows: int = 0
+
+
+def detect(
+    engine: Engine,
+    options: ScoringOptions,
+    recordings: Iterable[Path],
+    *,
+    batch_size: int,
+    n_workers: int,
+    gate: "Gate | None" = None,
+    count: Callable[[float], None],
+) -> Iterator[Detected]:
+    """Score recordings and pick what is detected in them.
+
+    What is detected in a window is picked when the window is scored, so that recordings of any length need constant
+    memory. Options for which all scores of a recording are needed (a grid) keep 4 bytes for each window and class.
+
+    Args:
+        engine: The model.
+        options: What is a detection.
+        recordings: The recordings; the next ones are asked for while earlier ones are scored.
+        batch_size: Windows of a batch, 1 or more.
+        n_workers: Threads, 1 or more.
+        gate: Finds calls; windows without one give no detections, and count as 0 in a grid. Default: None.
+        count: Called with the seconds of every batch that is done.
+
+    Yields:
+        What was detected in each recording, in order.
+    """
+
+    def pick(scores: np.ndarray, numbers: NDArray[np.intp]) -> list[WindowDetection]:
+        picked = pick_detections(
+            scores,
+            min_confidence=options.min_confidence,
+            top_n=options.top_n,
+            allowed=options.allowed,
+            no_call=options.no_call,
+        )
+        return [each._replace(first=int(numbers[each.first]), last=int(numbers[each.last])) for each in picked]
+
+    keep: Callable[[np.ndarray, NDArray[np.intp]], Any] = whole if options.grid_s else pick
+    for done in score_recordings(
+        engine,
+        recordings,
+        options.rule,
+        keep,
+        batch_size=batch_size,
+        n_workers=n_workers,
+        gate=gate,
+        count=lambda n_windows: count(n_windows * options.rule.hop / engine.sample_rate_hz),
+    ):
+        if done.error is not None:
+            yield Detected(quarantined(why_not(done.error)))
+            continue
+        spans, stream = done.spans_s, done.stream
+        window_s, hop_s = options.rule.n_samples / engine.sample_rate_hz, options.rule.hop / engine.sample_rate_hz
+        if options.grid_s:
+            starts = row_starts(stream.duration_s, options.grid_s, engine.sample_rate_hz)
+            scores = average_on_grid(all_scores(done, len(engine.classes)), spans, starts, options.grid_s)
+            spans = np.stack([starts, np.minimum(starts + options.grid_s, stream.duration_s)], axis=1)
+            found = pick(scores, np.arange(len(scores)))
+            window_s = hop_s = options.grid_s
+        else:
+            found = [each for picked in done.results for each in picked]
+        detections = tuple(
+            Detection(*_span(spans, each), engine.classes[each.class_index], each.confidence)
+            for each in merge_detections(found, options.merge_consecutive)
+        )
+        flags, duration_s = tuple(stream.flags), float(stream.duration_s)
+        outcome = Outcome(stream.status, stream.reason, flags, duration_s, len(detections))
+        yield Detected(outcome, detections, window_s, hop_s, len(spans))
+
+
+def _span(spans: NDArray[np.float64], each: WindowDetection) -> tuple[float, float]:
+    """Start of the first and end of the last window of a detection, in seconds."""
+    return float(spans[each.first, 0]), float(spans[each.last, 1])
+
+
+def quarantined(reason: str) -> Outcome:
+    """The outcome of a recording that cannot be used, with the reason."""
+    return Outcome("quarantined", reason, (), 0.0, 0)
