@@ -100,7 +100,9 @@ def analyze(
             "not depend on it."
         ),
     ] = 0,
-    threads: Annotated[int, typer.Option(help="CPU threads of the model in each worker.")] = 1,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads of the model in each worker; 0 = the runtime decides, and one worker.")
+    ] = 1,
     combined: Annotated[
         str,
         typer.Option(
@@ -179,7 +181,7 @@ def analyze(
         _analyze_store(model, inputs, output, names, overlap, slist, threads, overwrite, options)
         return
     check_exists(gate=gate)
-    check_numbers(grid=(grid, 0, 1e6), workers=(workers, 0, 1024), threads=(threads, 1, 1024))
+    check_numbers(grid=(grid, 0, 1e6), workers=(workers, 0, 1024), threads=(threads, 0, 1024))
     _check(model, inputs, output, names, min_conf, overlap, top_n, merge_consecutive, slist, batch_size, threads)
     from birdnet_fs.analysis.analyze import analyze as run
     from birdnet_fs.analysis.options import read_species
@@ -196,7 +198,7 @@ def analyze(
         overlap_s=overlap,
         grid_s=grid,
         batch_size=batch_size,
-        n_workers=workers or max(1, all_cores() // threads),
+        n_workers=workers or (max(1, all_cores() // threads) if threads else 1),
         top_n=top_n,
         merge_consecutive=merge_consecutive,
         species=read_species(slist) if slist else (),

@@ -38,6 +38,8 @@ WRONG = [
     ("analyze run recordings -o t --merge_consecutive -1", "--merge_consecutive must be 0 or more"),
     ("analyze run recordings -o t --batch_size 0", "--batch_size must be 1 or more"),
     ("analyze run recordings -o t --threads -1", "--threads must be 0 or more"),
+    ("analyze run recordings -o t --workers -1", "--workers must be 0 or more"),
+    ("analyze run recordings -o t --grid -1", "--grid must be 0 or more"),
     ("analyze run recordings -o t --overlap 1", "overlap must be 0 or more and below"),
     ("analyze run recordings -o t --overlap -1", "overlap must be 0 or more and below"),
     ("analyze run recordings -o t --slist nowhere.txt", "nowhere.txt cannot be read"),
