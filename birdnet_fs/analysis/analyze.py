@@ -24,7 +24,7 @@ from birdnet_fs.analysis.inputs import find_recordings
 from birdnet_fs.analysis.options import ScoringOptions, check_options
 from birdnet_fs.analysis.output import OutputFolder, Place
 from birdnet_fs.analysis.resume import Outcome, settings_key
-from birdnet_fs.analysis.scoring.detect import detect, quarantined
+from birdnet_fs.analysis.scoring.recording_detections import detections_of_recordings, quarantined
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
@@ -212,7 +212,7 @@ def _score(
             yield place.recording
 
     frontend, root = batch.engine.frontend, batch.root.absolute()
-    for found in detect(
+    for found in detections_of_recordings(
         batch.engine,
         batch.options,
         recordings(),

@@ -101,7 +101,7 @@ class Interpreters:
         self.outputs: list[dict[str, Any]] = self._idle[0].get_output_details()
 
     def run(self, batch: np.ndarray, outputs: Sequence[int]) -> list[np.ndarray]:
-        """Run one batch, as `run_tflite` does."""
+        """Run one batch [n, ...], as `run_tflite` does: copies of the outputs, [n, ...] each."""
         try:
             interpreter = self._idle.pop()
         except IndexError:  # other threads use them all

@@ -14,7 +14,7 @@ from birdnet_fs.analysis.detections import Detection, RecordingDetections, merge
 from birdnet_fs.analysis.options import check_options
 from birdnet_fs.analysis.output import OutputFolder, Place
 from birdnet_fs.analysis.resume import Content, Outcome, settings_key
-from birdnet_fs.analysis.scoring.detect import quarantined
+from birdnet_fs.analysis.scoring.recording_detections import quarantined
 from birdnet_fs.analysis.table_formats import check_formats
 from birdnet_fs.core.lock import locked
 from birdnet_fs.data.ledger import Ledger

@@ -77,7 +77,7 @@ def score_recordings(
     engine: Engine,
     recordings: Iterable[Path],
     rule: WindowRule,
-    keep: Callable[[np.ndarray, NDArray[np.intp]], Kept],
+    reduce: Callable[[np.ndarray, NDArray[np.intp]], Kept],
     *,
     batch_size: int = 32,
     n_workers: int = 1,
@@ -90,7 +90,7 @@ def score_recordings(
         engine: The model; called by several threads at once.
         recordings: The recordings; the next ones are asked for while earlier ones are scored.
         rule: How they are cut.
-        keep: What is kept of a batch, from its probabilities float32 [n, n_classes] and the numbers of its windows
+        reduce: What is kept of a batch, from its probabilities float32 [n, n_classes] and the numbers of its windows
             int [n]; called by several threads at once.
         batch_size: Windows of a batch, 1 or more. Default: 32.
         n_workers: Number of threads, 1 or more; results do not depend on it. Default: 1.
@@ -107,7 +107,7 @@ def score_recordings(
         scores = np.zeros((0, n_classes), np.float32)
         if len(batch.waveforms):
             scores = engine.probabilities(batch.waveforms, batch_size=batch_size)
-        kept = keep(scores, batch.numbers)
+        kept = reduce(scores, batch.numbers)
         if count is not None:
             with lock:
                 count(batch.n_windows)
@@ -121,7 +121,7 @@ WholeRecording = ScoredRecording[tuple[np.ndarray, NDArray[np.intp]]]
 
 
 def whole(scores: np.ndarray, numbers: NDArray[np.intp]) -> tuple[np.ndarray, NDArray[np.intp]]:
-    """A `keep` of `score_recordings` that keeps all scores, for `all_scores`."""
+    """A `reduce` of `score_recordings` that keeps all scores [n, n_classes] and numbers [n], for `all_scores`."""
     return scores, numbers
 
 

@@ -36,7 +36,7 @@ class Detected(NamedTuple):
     n_windows: int = 0
 
 
-def detect(
+def detections_of_recordings(
     engine: Engine,
     options: ScoringOptions,
     recordings: Iterable[Path],
@@ -74,12 +74,12 @@ def detect(
         )
         return [each._replace(first=int(numbers[each.first]), last=int(numbers[each.last])) for each in picked]
 
-    keep: Callable[[np.ndarray, NDArray[np.intp]], Any] = whole if options.grid_s else pick
+    reduce: Callable[[np.ndarray, NDArray[np.intp]], Any] = whole if options.grid_s else pick
     for done in score_recordings(
         engine,
         recordings,
         options.rule,
-        keep,
+        reduce,
         batch_size=batch_size,
         n_workers=n_workers,
         gate=gate,
