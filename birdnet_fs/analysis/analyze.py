@@ -25,6 +25,7 @@ from birdnet_fs.analysis.options import ScoringOptions, check_options
 from birdnet_fs.analysis.output import OutputFolder, Place
 from birdnet_fs.analysis.resume import Outcome, settings_key
 from birdnet_fs.analysis.scoring.recording_detections import detections_of_recordings, quarantined
+from birdnet_fs.analysis.scoring.recordings import why_not
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
@@ -198,6 +199,25 @@ def write_tables(
     progress.line()
     folder.report(places)
     return ledger
+
+
+def one_by_one(
+    score: Callable[[Path], tuple[RecordingDetections, Outcome]], places: Iterator[Place]
+) -> Iterator[tuple[Place, RecordingDetections | None, Outcome]]:
+    """Score recordings one after another, for `write_tables`.
+
+    Args:
+        score: A recording -> its detections and outcome; its UserError says why the recording cannot be used.
+        places: The recordings.
+
+    Yields:
+        As `write_tables` expects.
+    """
+    for place in places:
+        try:
+            yield place, *score(place.recording)
+        except (UserError, OSError) as error:
+            yield place, None, quarantined(why_not(error))
 
 
 def _score(

@@ -4,18 +4,19 @@ import hashlib
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from birdnet_fs.analysis.analyze import Progress, write_tables
+from birdnet_fs.analysis.analyze import Progress, one_by_one, write_tables
 from birdnet_fs.analysis.combined.options import DEFAULT_TABLES, TableOptions
 from birdnet_fs.analysis.detections import Detection, RecordingDetections, merge_detections, pick_detections
 from birdnet_fs.analysis.options import check_options
-from birdnet_fs.analysis.output import OutputFolder, Place
+from birdnet_fs.analysis.output import OutputFolder
 from birdnet_fs.analysis.resume import Content, Outcome, settings_key
-from birdnet_fs.analysis.scoring.recording_detections import quarantined
 from birdnet_fs.analysis.table_formats import check_formats
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import locked
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.inference.engine import Engine
@@ -61,6 +62,9 @@ def analyze_store(
 
     Returns:
         The ledger, also written to `output/ledger.csv`.
+
+    Raises:
+        UserError: While a recording is scored that was quarantined when it was embedded; the ledger takes its reason.
     """
     names, header = check_formats(formats), store.header
     head, loaded = open_store_head(header, run, threads=threads), load_run(run)
@@ -91,11 +95,11 @@ def analyze_store(
     ends = np.searchsorted(store.recording[order], np.arange(len(store.recordings) + 1))
     progress = Progress(len(placed))
 
-    def score(place: Place) -> tuple[Place, RecordingDetections | None, Outcome]:
-        number = placed[place.recording]
+    def score(path: Path) -> tuple[RecordingDetections, Outcome]:
+        number = placed[path]
         each = store.recordings[number]
         if each.status == "quarantined":
-            return place, None, quarantined(each.reason)
+            raise UserError(each.reason)
         rows = order[ends[number] : ends[number + 1]]
         rows = rows[np.argsort(store.start_s[rows], kind="stable")]
         found = pick_detections(
@@ -117,13 +121,11 @@ def analyze_store(
         progress.audio(len(rows) * header.hop_s)
         spec = loaded.frontend
         of_windows = (header.segment_s, header.hop_s, len(rows))
-        scored = RecordingDetections(
-            place.recording, folders[number], spec.fmin_hz, spec.fmax_hz, detections, *of_windows
-        )
-        return place, scored, Outcome(each.status, each.reason, each.flags, each.duration_s, len(detections))
+        scored = RecordingDetections(path, folders[number], spec.fmin_hz, spec.fmax_hz, detections, *of_windows)
+        return scored, Outcome(each.status, each.reason, each.flags, each.duration_s, len(detections))
 
     contents = {
         path: Content(str(path), each.n_bytes, each.mtime_ns, each.head, each.tail)
         for path, each in zip(placed, store.recordings, strict=True)
     }
-    return write_tables(folder, folder.places(list(placed), contents), lambda places: map(score, places), progress)
+    return write_tables(folder, folder.places(list(placed), contents), partial(one_by_one, score), progress)

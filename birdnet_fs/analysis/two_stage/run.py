@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birdnet_fs.analysis import table_formats as tables
-from birdnet_fs.analysis.analyze import Progress, write_tables
+from birdnet_fs.analysis.analyze import Progress, one_by_one, write_tables
 from birdnet_fs.analysis.combined.options import DEFAULT_TABLES, TableOptions
 from birdnet_fs.analysis.detections import Detection, RecordingDetections
 from birdnet_fs.analysis.inputs import find_recordings
@@ -76,7 +77,7 @@ def analyze_animal_spot(
     folder = OutputFolder(Path(output), root, names, scorer.key(), overwrite, options, with_log=True)
     refuse_other_results(folder.folder, "an analysis")
     scorer.progress = progress = Progress(len(recordings))
-    return write_tables(folder, folder.places(recordings), scorer.score, progress, refused)
+    return write_tables(folder, folder.places(recordings), partial(one_by_one, scorer.score), progress, refused)
 
 
 def check_preset(engine: Engine, detector: Engine | None, preset: AnimalSpotPreset) -> None:
