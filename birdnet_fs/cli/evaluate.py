@@ -104,7 +104,7 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
     experiment = one.experiment if one else schema.Experiment(name=run.stem)
     labels = dataclasses.replace(experiment.data, multi_label=engine.multi_label)
     asked = override(schema.Experiment(data=guess_data(source, labels)), settings)
-    table, ledger = score_labeled(engine, asked.data)
+    table, ledger, events = score_labeled(engine, asked.data)
     ledger.write(output / "ledger.csv")
     write_scores(output / "scores.csv", table)
     notes = [*([ensemble.about] if ensemble else []), f"Scored on {escaped(source)}. {ledger.summary()}"]
@@ -122,6 +122,7 @@ def _on_new(run: Path, source: Path, settings: list[str], output: Path, threads:
         title=f"{ensemble.title if ensemble else experiment.name} on {source.name or source.resolve().name}",
         experiment=None if ensemble else experiment,
         notes=notes,
+        events=events,
     )
 
 
@@ -163,6 +164,10 @@ def _of_segments(metrics: dict[str, Any]) -> list[str]:
     for row in sorted(metrics["per_class"], key=lambda row: (row["auroc"] is None, row["auroc"] or 0.0)):
         numbers = " ".join(f"{_number(row[key], 3):>7}" for key in COLUMNS)
         lines.append(f"{row['name'][:40]:40} {row['n_positives']:6d} {numbers}")
+    if metrics.get("timed_events"):
+        from birdnet_fs.reports.timed_events import timed_lines
+
+        lines += ["", *timed_lines(metrics["timed_events"])]
     if metrics["skipped_classes"]:
         lines.append(f"not evaluated (no positive or no negative segment): {', '.join(metrics['skipped_classes'])}")
     return lines

@@ -18,6 +18,7 @@ from birdnet_fs.cli.bench import bench
 from birdnet_fs.cli.camtrap import camtrap
 from birdnet_fs.cli.classify import classify
 from birdnet_fs.cli.commands import group
+from birdnet_fs.cli.compare import compare
 from birdnet_fs.cli.cv import cv
 from birdnet_fs.cli.embed import embed
 from birdnet_fs.cli.encoders import encoders
@@ -75,6 +76,7 @@ app = group(
         enroll,
         quantize,
         evaluate,
+        compare,
         analyze,
         segments,
         sample,

@@ -13,6 +13,7 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_json
 from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.text import escaped
+from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.score_table import ScoreTable, read_scores
 from birdnet_fs.metrics import classification
 from birdnet_fs.metrics.auroc import macro_auroc
@@ -20,6 +21,7 @@ from birdnet_fs.metrics.bootstrap import bootstrap
 from birdnet_fs.reports.calibration.errors import calibration_numbers
 from birdnet_fs.reports.remarks import remarks
 from birdnet_fs.reports.stored_scores import METRICS, REPORT, SCORES, remember_metrics
+from birdnet_fs.reports.timed_events import timed_lines, timed_numbers
 from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.run import CLASSES, VERSIONS, load_run
 
@@ -123,6 +125,7 @@ def write_evaluation(
     versions: dict[str, Any] | None = None,
     history: Sequence[Mapping[str, float]] = (),
     notes: Sequence[str] = (),
+    events: Sequence[Clip] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
     """Evaluate a table and write `metrics.json` and `report.html` into a folder, each whole or not at all.
@@ -138,10 +141,11 @@ def write_evaluation(
         versions: Versions of the libraries to show. Default: None, those in use.
         history: One mapping per epoch for the training curves. Default: (), no curves.
         notes: Sentences for the top of the page. Default: ().
+        events: Annotated events with times of the scored recordings. Default: (), windows are evaluated only.
         seed: Seed of the bootstrap. Default: 0.
 
     Returns:
-        The metrics, as `evaluate_scores` returns them.
+        The metrics, as `evaluate_scores` returns them; with events also timed_events (`timed_numbers`).
 
     Raises:
         UserError: The table has no rows, or an existing metrics.json is not readable.
@@ -154,7 +158,11 @@ def write_evaluation(
     found = evaluate_scores(
         table.targets, table.scores, table.classes, table.groups, multi_label=multi_label, seed=seed
     )
-    write_json(folder / METRICS, {**stored_json(folder / METRICS), **found})
+    if timed := timed_numbers(table, events) if events else {}:
+        found["timed_events"] = timed
+        notes = (*notes, *timed_lines(timed))
+    earlier = {key: value for key, value in stored_json(folder / METRICS).items() if key != "timed_events"}
+    write_json(folder / METRICS, {**earlier, **found})
     write_report(
         folder / REPORT,
         title=title,

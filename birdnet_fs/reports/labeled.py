@@ -1,6 +1,7 @@
 """Score labeled recordings with any model."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,7 +22,21 @@ from birdnet_fs.inference.engine import Engine
 _BATCH = 64  # segments read before they are scored
 
 
-def score_labeled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledger]:
+class LabeledScores(NamedTuple):
+    """Scores of labeled recordings.
+
+    Attributes:
+        table: The scores.
+        ledger: The status of all input rows.
+        events: Annotated events with times; () for clips that are labeled as a whole.
+    """
+
+    table: ScoreTable
+    ledger: Ledger
+    events: tuple[Clip, ...]
+
+
+def score_labeled(engine: Engine, data: schema.Data) -> LabeledScores:
     """Score labeled recordings with a run or an artifact.
 
     Each clip gives one row, the mean over its windows. Recordings with timed events are cut into segments of the
@@ -32,7 +47,7 @@ def score_labeled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledger
         data: Location of the recordings and labels; rows without a class of the model are left out.
 
     Returns:
-        The scores, and the ledger of all input rows.
+        The scores, the ledger of all input rows, and the events.
 
     Raises:
         UserError: Nothing usable was found, or no label is a class of the model.
@@ -51,10 +66,11 @@ def score_labeled(engine: Engine, data: schema.Data) -> tuple[ScoreTable, Ledger
         if row.status == "quarantined":
             manifest.ledger.quarantine(row.path, row.reason)
     targets = clip_targets(found.clips, engine.classes, multi_label=engine.multi_label)
-    return ScoreTable.from_clips(found.clips, found.probabilities, targets, engine.classes), manifest.ledger
+    table = ScoreTable.from_clips(found.clips, found.probabilities, targets, engine.classes)
+    return LabeledScores(table, manifest.ledger, ())
 
 
-def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[ScoreTable, Ledger]:
+def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> LabeledScores:
     segments = cut_segments(
         manifest,
         segment_s=data.segment_s or engine.segment_s,
@@ -91,7 +107,7 @@ def _segments(engine: Engine, manifest: Manifest, data: schema.Data) -> tuple[Sc
         kept += [by_place[clip.path, clip.onset_s] for clip in waveforms.clips]
     if not kept:
         raise UserError(f"None of the {len(segments)} segments could be read; look at the recordings.")
-    return score_table(kept, np.concatenate(scores), engine.classes), manifest.ledger
+    return LabeledScores(score_table(kept, np.concatenate(scores), engine.classes), manifest.ledger, manifest.clips)
 
 
 def guess_data(source: Path, experiment_data: schema.Data) -> schema.Data:

@@ -86,6 +86,10 @@ WRONG = [
     ("evaluate run data.where=x=y", "The output folder is missing"),
     ("evaluate run recordings -o t --threads -1", "--threads must be 0 or more"),
     ("evaluate bare.onnx", "has no held-out clips"),
+    ("compare run", "must be NAME=FOLDER, as site=cv/site. Received: 'run'"),
+    ("compare a=run a=run2", "Received: 'a' twice"),
+    ("compare a=nowhere b=run", "a must be a file or folder that exists"),
+    ("compare a=run b=run2", "run must hold the metrics.json"),
     # export
     ("export run --target tflight", "Did you mean 'tflite'?"),
     ("export run --precision fp33", "--precision must be one of"),

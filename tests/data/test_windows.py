@@ -208,7 +208,7 @@ def by_training_on_events(path, tmp_path, monkeypatch):
 def by_evaluating_events(path, tmp_path, monkeypatch):
     monkeypatch.setattr(labeled, "read_manifest", lambda data, classes: events_in(path))
     engine, given = engine_that_stores_windows()
-    table, _ = labeled.score_labeled(engine, Data())
+    table, *_ = labeled.score_labeled(engine, Data())
     assert [(row.onset_s, row.duration_s) for row in table.rows] == places(given)
     return given
 

@@ -100,8 +100,7 @@ def test_bundle_of_a_run_works_in_a_bare_environment(competition: Path, tmp_path
     python = shutil.which("python3.12")
     if not python:
         pytest.skip("there is no python3.12 here")
-    from artifacts import SPEC
-    from run_to_export import make_run
+    from run_to_export import SPEC, make_run
 
     from birdnet_fs import schema
 

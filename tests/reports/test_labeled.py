@@ -47,7 +47,7 @@ def test_guess_data_takes_the_columns_and_windows_of_the_run(recordings: Path) -
 
 
 def test_each_clip_gives_one_row(recordings: Path) -> None:
-    table, ledger = score_labeled(engine(("a", "b")), guess_data(recordings, schema.Data()))
+    table, ledger, _ = score_labeled(engine(("a", "b")), guess_data(recordings, schema.Data()))
     assert [Path(row.path).name for row in table.rows] == ["0.wav", "1.wav"]
     expected = 1 / (1 + np.exp(-2 * np.array([0.1, 0.2])))
     np.testing.assert_allclose(table.scores[:, 0], expected, atol=1e-4)  # 16-bit samples
