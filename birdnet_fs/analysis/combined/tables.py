@@ -1,14 +1,14 @@
 """The table of all detections: detections.csv, and the same as Parquet."""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from birdnet_fs.analysis.combined.clock_time import ClockTime
 from birdnet_fs.analysis.detections import RecordingDetections
-from birdnet_fs.analysis.resume import Outcome
 from birdnet_fs.analysis.table_formats.text import recording_path, seconds, split_label
 from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.files import atomic_path
@@ -28,18 +28,14 @@ COLUMNS = (
 )
 _ROWS_OF_GROUP = 200_000
 
+Row = tuple[Any, ...]
+
 
 class Writer(Protocol):
-    """Writes one table of all recordings."""
+    """Writes the table of all detections."""
 
-    def add(self, recording: RecordingDetections, outcome: Outcome, clock: ClockTime) -> None:
-        """Add a recording, in the order of paths.
-
-        Args:
-            recording: Its detections and style.
-            outcome: Its outcome, with its length.
-            clock: Its start by the clock.
-        """
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add the rows of a recording, from `rows_of`, in the order of paths."""
         ...
 
 
@@ -53,28 +49,40 @@ def confidence_of(value: float, recording: RecordingDetections) -> float:
     return float(f"{value:.9g}") if recording.style.full_precision else round(value, 4)
 
 
-def rows_of(recording: RecordingDetections, clock: ClockTime) -> Iterator[tuple[Any, ...]]:
+def rows_of(recording: RecordingDetections, clock: ClockTime) -> list[Row]:
     """Rows of one recording.
 
     Args:
         recording: Its detections.
         clock: Its start by the clock.
 
-    Yields:
+    Returns:
         Values in the order of COLUMNS: times in seconds and confidences as numbers, all others as text.
     """
     path = recording_path(recording)
-    for each in recording.detections:
-        yield (
+    return [
+        (
             path,
             float(seconds(each.onset_s)),
             float(seconds(each.offset_s)),
             clock_text(clock.at(each.onset_s)),
             clock_text(clock.at(each.offset_s)),
-            escaped(each.label),
-            *split_label(each.label),
+            *_names(each.label),
             confidence_of(each.confidence, recording),
         )
+        for each in recording.detections
+    ]
+
+
+@functools.lru_cache(maxsize=16_384)
+def _names(label: str) -> tuple[str, str, str]:
+    """Class name, scientific and common name as printable text."""
+    return (escaped(label), *split_label(label))
+
+
+@functools.lru_cache(maxsize=16_384)
+def _marked(text: str) -> str:
+    return mark_formula(text)
 
 
 class CsvTable:
@@ -88,15 +96,13 @@ class CsvTable:
         self._writer = csv_writer(file)
         self._writer.writerow(COLUMNS)
 
-    def add(self, recording: RecordingDetections, outcome: Outcome, clock: ClockTime) -> None:
-        """Add the rows of a recording.
-
-        Args:
-            recording: Its detections and style.
-            outcome: Its outcome.
-            clock: Its start by the clock.
-        """
-        self._writer.writerows([mark_formula(cell) for cell in row] for row in rows_of(recording, clock))
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add the rows of a recording, from `rows_of`."""
+        self._writer.writerows(
+            (_marked(path), *times, *map(_marked, names), confidence)
+            for path, *times, label, scientific, common, confidence in rows
+            for names in ((label, scientific, common),)
+        )
 
 
 class ParquetTable:
@@ -112,18 +118,12 @@ class ParquetTable:
 
         numbers = {"start_s", "end_s", "confidence"}
         types = [(name, pyarrow.float64() if name in numbers else pyarrow.string()) for name in COLUMNS]
-        self._schema, self._rows = pyarrow.schema(types), list[tuple[Any, ...]]()
+        self._schema, self._rows = pyarrow.schema(types), list[Row]()
         self._file = pq.ParquetWriter(path, self._schema)
 
-    def add(self, recording: RecordingDetections, outcome: Outcome, clock: ClockTime) -> None:
-        """Add the rows of a recording.
-
-        Args:
-            recording: Its detections and style.
-            outcome: Its outcome.
-            clock: Its start by the clock.
-        """
-        self._rows += rows_of(recording, clock)
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add the rows of a recording, from `rows_of`."""
+        self._rows += rows
         if len(self._rows) >= _ROWS_OF_GROUP:
             self._flush()
 

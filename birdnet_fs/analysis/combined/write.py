@@ -69,7 +69,7 @@ def write_combined(folder: Path, recordings: Iterable[FinishedRecording], option
     counts, problems = summary.Summary(), list[tuple[Path, str]]()
     n_local = n = 0
     with contextlib.ExitStack() as stack:
-        writers: list[tables.Writer] = [counts]
+        writers: list[tables.Writer] = []
         if "csv" in options.combined:
             writers.append(stack.enter_context(tables.csv_table(folder / tables.DETECTIONS)))
         if "parquet" in options.combined:
@@ -79,8 +79,10 @@ def write_combined(folder: Path, recordings: Iterable[FinishedRecording], option
             n, n_local = n + 1, n_local + (clock.start is not None and clock.start.tzinfo is None)
             if clock.problem:
                 problems.append((detections.path, clock.problem))
+            rows = tables.rows_of(detections, clock)
             for writer in writers:
-                writer.add(detections, outcome, clock)
+                writer.add(rows)
+            counts.add(detections, outcome, clock)
     counts.write(folder)
     record = {name: sha256(folder / name) for name in NAMES if (folder / name).is_file()}
     write_json(folder / DONE / _RECORD, record)
