@@ -1,7 +1,7 @@
 r"""Start of a recording by the clock, from its name and the metadata of its recorder; never guessed.
 
 Names: `20240501_053000.WAV` (AudioMoth, also with `T` of triggered recordings), `PREFIX_20240501_053000.wav` and
-`PREFIX_0+1_20240501_053000.wav` (Song Meter and other recorders of Wildlife Acoustics), and ISO 8601 with or without an
+`PREFIX_0+1_20240501$053000.wav` (Song Meter and other recorders of Wildlife Acoustics), and ISO 8601 with or without an
 offset (`20240501T053000Z.wav`, `20240501T053000+0200_REC.flac` of Frontier Labs, `2024-05-01T05-30-00.wav`). Metadata:
 the Timestamp of GUANO, and the comment of AudioMoth (recorder_metadata.py).
 
@@ -21,11 +21,11 @@ from birdnet_fs.core.errors import UserError, nearest
 
 _STAMP = re.compile(
     r"(?<!\d)(?P<year>(?:19|20)\d\d)(?P<a>[-_.]?)(?P<month>\d\d)(?P=a)(?P<day>\d\d)"
-    r"(?P<t>[T_ -]?)(?P<hour>\d\d)(?P<b>[-_.:]?)(?P<minute>\d\d)(?P=b)(?P<second>\d\d)"
+    r"(?P<t>[T_ $-]?)(?P<hour>\d\d)(?P<b>[-_.:]?)(?P<minute>\d\d)(?P=b)(?P<second>\d\d)"
     r"(?P<zone>(?<=\d)(?:Z|[+-]\d\d:?\d\d))?(?!\d)"
 )
 _OTHER_ORDER = re.compile(
-    r"(?<!\d)(?:\d{6}|\d{8})[T_ -]\d{6}(?!\d)|(?<!\d)\d\d[-_.]\d\d[-_.](?:(?:19|20)\d\d|\d\d)(?!\d)"
+    r"(?<!\d)(?:\d{6}|\d{8})[T_ $-]\d{6}(?!\d)|(?<!\d)\d\d[-_.]\d\d[-_.](?:(?:19|20)\d\d|\d\d)(?!\d)"
 )
 _SUFFIX = re.compile(r"T?(?:[_ -]?[A-Za-z]{2,})*(?:[_ ]?\[[^\]]*\])?")  # T: triggered; words; coordinates in brackets
 _COMMENT = re.compile(

@@ -39,6 +39,7 @@ def audiomoth(path, text):
         ("24F319055FDF2205_20240501_053000", "2024-05-01T05:30:00"),  # AudioMoth with its ID
         ("S4A01234_20240501_053000", "2024-05-01T05:30:00"),  # Song Meter 4
         ("SITE-1_0+1_20240501_053000", "2024-05-01T05:30:00"),  # Song Meter 3 with channels
+        ("SM304472_0+1_20181219$100000", "2018-12-19T10:00:00"),  # Song Meter 3
         ("2MU01234_20240229_235959", "2024-02-29T23:59:59"),  # Song Meter Mini, leap day
         ("Myotis_20240501_053000", "2024-05-01T05:30:00"),  # Echo Meter Touch
         ("20230401_20240501_053000", "2024-05-01T05:30:00"),  # a date of the deployment before it
