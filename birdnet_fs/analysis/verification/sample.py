@@ -97,10 +97,10 @@ def sample_windows(
         below = np.setdiff1d(np.arange(windows.n), numbers, assume_unique=True)
         drawn = [(each, below[i] if each.number == BELOW else numbers[i]) for each in strata for i in each.drawn]
         clips: dict[int, list[str]] = {each.number: [] for each in strata}
-        for name, place in enumerate(rng.permutation(len(drawn)), 1):
+        for place in rng.permutation(len(drawn)):
             stratum, number = drawn[place]
             recording, start, end = windows.span(int(number))
-            clip = Path(CLIPS, file_name(label), f"{name:04d}.wav")
+            clip = Path(CLIPS, file_name(label), f"{len(sheet) + 1:04d}.wav")  # classes may differ in case only
             try:
                 onset = write_clip(recording.path, output / clip, start, end, margin_s)
             except AudioError as error:
