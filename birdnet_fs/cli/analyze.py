@@ -73,7 +73,8 @@ def analyze(
         float | None,
         typer.Option(
             "--gate_threshold",
-            help="Lowest probability of a call, 0..1; default: that of the no-call model, or 0.5 for a run.",
+            help="Lowest probability of a call by --gate or --two_stage, 0..1; default: that of the no-call model, or "
+            "0.5.",
         ),
     ] = None,
     preset: Annotated[
@@ -149,8 +150,8 @@ def analyze(
     style = table_options(
         combined, timezone, recorder_timezone, relative_paths=relative_paths, full_precision=full_precision
     )
-    if gate_threshold is not None and gate is None:
-        raise UserError("--gate_threshold needs --gate.")
+    if gate_threshold is not None and gate is None and two_stage is None:
+        raise UserError("--gate_threshold needs --gate or --two_stage.")
     if preset or two_stage is not None:
         check_preset_options(
             preset, inputs, gate=gate, overlap=overlap, top_n=top_n, merge_consecutive=merge_consecutive
@@ -163,6 +164,7 @@ def analyze(
             inputs,
             output,
             min_conf=min_conf,
+            detector_threshold=gate_threshold,
             slist=slist,
             threads=threads,
             formats=names,

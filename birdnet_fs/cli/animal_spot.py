@@ -49,6 +49,7 @@ def analyze_with_preset(
     output: Path,
     *,
     min_conf: float | None,
+    detector_threshold: float | None,
     slist: Path | None,
     threads: int,
     **options: Any,
@@ -61,6 +62,7 @@ def analyze_with_preset(
         inputs: Recordings and folders.
         output: Folder for the tables.
         min_conf: Lowest confidence; None = that of the preset.
+        detector_threshold: Lowest probability of a call by the detector; None = that of the preset.
         slist: Text file of names that are written; None = all.
         threads: CPU threads of the models; 0 = default.
         **options: Further arguments of `analyze_animal_spot`.
@@ -76,6 +78,7 @@ def analyze_with_preset(
     defaults = AnimalSpotPreset()
     preset = AnimalSpotPreset(
         threshold=defaults.threshold if min_conf is None else min_conf,
+        detector_threshold=defaults.detector_threshold if detector_threshold is None else detector_threshold,
         rule="slices" if detector is None else "windows",
     )
     return analyze_animal_spot(

@@ -91,7 +91,7 @@ def check_preset(engine: Engine, detector: Engine | None, preset: AnimalSpotPres
     Raises:
         UserError: One of these is the case.
     """
-    for name, value in (("min_conf", preset.threshold), ("detector_threshold", preset.detector_threshold)):
+    for name, value in (("min_conf", preset.threshold), ("gate_threshold", preset.detector_threshold)):
         if not 0 <= value <= 1:
             raise UserError(f"{name} must be in 0..1. Received: {value}")
     for what, model in (("classifier", engine), ("detector", detector)):

@@ -1,6 +1,7 @@
 """Detection as in ANIMAL-SPOT: files byte by byte, written by hand from the specification (window .8 s, hop .1 s,
 call from p(noise), thresholds .5 and .85, windows of a class with a gap below the hop merged)."""
 
+import ast
 import re
 from types import SimpleNamespace
 
@@ -76,6 +77,28 @@ def test_files_of_two_stages_are_those_of_the_specification(tmp_path):
     ).encode()
 
 
+def test_log_is_read_as_the_evaluation_of_animal_spot_reads_it(tmp_path):
+    """It looks for these words in a line, and divides it at `|I|`, commas, spaces and hyphens."""
+    write_tape(tmp_path / "rec" / "tape.wav")
+    analyze_animal_spot(CLASSIFIER, [tmp_path / "rec"], tmp_path / "out", detector=DETECTOR)
+    windows, about = [], {}
+    for line in (tmp_path / "out" / "tape_predict_output.log").read_text().splitlines():
+        if "pred=" in line and "prob=" in line:
+            message = line.split("|I|")[1]
+            time = message.split(",")[0].split("time=")[1]
+            number = int(message.split("pred_class=")[1].split(",")[0].split("-")[1])
+            windows.append((*map(float, time.split("-")), number, float(message.split("prob=")[1])))
+        elif "prediction length" in line and "hop length" in line:
+            about["lengths"] = [float(part.split(" ")[-1].split("[")[0]) for part in line.split(",")[:2]]
+        elif "class distribution" in line:
+            about["classes"] = ast.literal_eval(line.split("class distribution:")[-1].strip())
+        elif "dataOpts" in line:
+            about["options"] = ast.literal_eval(line.split("dataOpts:")[-1].strip())
+    assert about["lengths"] == [0.8, 0.1] and about["classes"] == {"arvo": 0, "noise": 1, "bela": 2}
+    assert about["options"]["fmin"] == 50
+    assert windows[4] == (0.4, 1.2, 2, 1.0) and len(windows) == 8
+
+
 def test_one_stage_gives_every_slice_its_most_probable_window(tmp_path):
     write_tape(tmp_path / "rec" / "tape.wav")
     analyze_animal_spot(CLASSIFIER, [tmp_path / "rec"], tmp_path / "out")
@@ -138,6 +161,7 @@ def test_models_that_cannot_be_used_are_refused(tmp_path):
         ({"detector": two}, "The detector of --two_stage must have a class noise"),
         ({"detector": engine(("call", "noise"), DETECTED, short)}, "detector must have a segment of 0.8 s or more"),
         ({"preset": AnimalSpotPreset(threshold=2)}, "min_conf must be in 0..1"),
+        ({"preset": AnimalSpotPreset(detector_threshold=-1)}, "gate_threshold must be in 0..1"),
     ):
         with pytest.raises(UserError, match=words):
             analyze_animal_spot(CLASSIFIER, [path], tmp_path / "out", **given)
