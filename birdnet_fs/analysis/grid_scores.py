@@ -11,7 +11,7 @@ windows that share time with it, each weighted by the time that it shares. This 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def grid_scores_of(
     hop_s: float = 0.0,
     batch_size: int = 32,
     n_workers: int = 1,
-) -> Iterator[tuple[Path, GridScores | str]]:
+) -> Generator[tuple[Path, GridScores | str], None, None]:
     """Score recordings on a grid, on several threads; a broken recording does not end the others.
 
     Args:

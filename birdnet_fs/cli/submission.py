@@ -51,7 +51,13 @@ def submission(
         ),
     ] = "none",
     batch_size: Annotated[int, typer.Option("--batch_size", help="Windows per batch.")] = 32,
-    threads: Annotated[int, typer.Option(help="CPU threads of the model; 0 = default of the runtime.")] = 0,
+    workers: Annotated[
+        int,
+        typer.Option(help="Threads that decode and score; 0 = as many as use all cores. Scores do not depend on it."),
+    ] = 0,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads of the model in each worker; 0 = the runtime decides, and one worker.")
+    ] = 1,
 ) -> None:
     """Score the windows that a competition asks for. A row is never left out, whatever its recording is like.
 
@@ -63,6 +69,7 @@ def submission(
     from birdnet_fs.analysis.competition.class_names import find_taxonomy, match_classes, read_taxonomy
     from birdnet_fs.analysis.competition.folder import check_competition, read_competition
     from birdnet_fs.analysis.competition.submit import FALLBACKS, submit
+    from birdnet_fs.analysis.scoring.pipeline import all_cores
     from birdnet_fs.cli.checks import check_exists, check_file_output, check_numbers, check_windows
     from birdnet_fs.core.errors import UserError, nearest
     from birdnet_fs.core.progress import say
@@ -76,7 +83,7 @@ def submission(
             f"--fallback must be one of {', '.join(FALLBACKS)}.{nearest(fallback, FALLBACKS)} Received: {fallback!r}"
         )
     check_file_output(output)
-    check_numbers(threshold=(threshold, 0, 1), hop=(hop, 0, 3600))
+    check_numbers(threshold=(threshold, 0, 1), hop=(hop, 0, 3600), workers=(workers, 0, 1024))
     check_exists(DATA=data, audio=audio, taxonomy=taxonomy)
     described = check_windows(model, overlap=0, batch_size=batch_size, threads=threads)
     if hop > described.segment_s:
@@ -102,6 +109,7 @@ def submission(
         hop_s=hop,
         threshold=threshold,
         batch_size=batch_size,
+        n_workers=workers or (max(1, all_cores() // threads) if threads else 1),
         budget=budget,
         fallback=fallback,
     )

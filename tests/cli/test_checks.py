@@ -227,6 +227,7 @@ WRONG = [
     ("submission run recordings -o s.csv --competition 2025 --fallback hopp", "Did you mean 'hop'?"),
     ("submission run recordings -o s.csv --competition 2025 --hop 2", "--hop must be at most the model's window of 1"),
     ("submission run recordings -o s.csv --competition 2025 --threshold 2", "--threshold must be in 0..1"),
+    ("submission run recordings -o s.csv --competition 2025 --workers -1", "--workers must be 0 or more"),
     ("submission run recordings -o s.csv --competition 2025 --rows all", "--rows must be one of auto, sample"),
     ("submission run recordings -o s.csv --competition 2025", "must have test.csv or sample_submission.csv"),
     ("kaggle-bundle nowhere -o b", "no such file or folder"),

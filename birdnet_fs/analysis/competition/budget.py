@@ -44,13 +44,14 @@ class TimeBudget:
 
     Attributes:
         n_recordings: Recordings to score.
+        n_done: Recordings that are scored.
         reserve_s: Seconds that are kept for writing the file.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds, self.n_recordings, self._clock = seconds, 0, clock
         self._start = self._marked = clock()
-        self._n_done = self._n_marked = self._n_estimated = 0
+        self.n_done = self._n_marked = self._n_estimated = 0
         self.reserve_s = 0.01 * seconds if seconds < float("inf") else 0.0
 
     @property
@@ -66,23 +67,23 @@ class TimeBudget:
     @property
     def per_recording_s(self) -> float:
         """Seconds per recording since the last `restart`, whose first recording is not counted; 0 = not known yet."""
-        n = self._n_done - self._n_marked
+        n = self.n_done - self._n_marked
         return (self._clock() - self._marked) / n if n > 0 and self._n_marked else 0.0
 
     def done(self) -> bool:
         """Count a recording; returns whether it is time for an estimate."""
-        self._n_done += 1
+        self.n_done += 1
         if not self._n_marked:
-            self._n_marked, self._marked = self._n_done, self._clock()
+            self._n_marked, self._marked = self.n_done, self._clock()
         due = N_MEASURED if not self._n_estimated else self._n_estimated + max(1, round(EVERY * self.n_recordings))
-        if self._n_done < due or self._n_done >= self.n_recordings or not self.per_recording_s:
+        if self.n_done < due or self.n_done >= self.n_recordings or not self.per_recording_s:
             return False
-        self._n_estimated = self._n_done
+        self._n_estimated = self.n_done
         return True
 
     def restart(self) -> None:
         """Forget the measured speed, because the work has changed."""
-        self._n_marked, self._n_estimated = 0, self._n_done
+        self._n_marked, self._n_estimated = 0, self.n_done
 
     def written(self, seconds: float) -> None:
         """Keep room for writing the file once more; it took `seconds`."""
@@ -91,19 +92,19 @@ class TimeBudget:
     @property
     def expected_s(self) -> float:
         """Expected length of the whole work in seconds, by the measured speed."""
-        return self.spent_s + self.per_recording_s * (self.n_recordings - self._n_done) + self.reserve_s
+        return self.spent_s + self.per_recording_s * (self.n_recordings - self.n_done) + self.reserve_s
 
     @property
     def too_slow_by(self) -> float:
         """How many times as fast the rest would have to be to end in time; at most 1 = it will."""
         left = max(self.left_s, 1e-9)
-        return self.per_recording_s * (self.n_recordings - self._n_done) / left
+        return self.per_recording_s * (self.n_recordings - self.n_done) / left
 
     @property
     def n_in_time(self) -> int:
         """Recordings that can be scored within the budget at the measured speed, those that are done included."""
         more = self.left_s / self.per_recording_s if self.per_recording_s else 0
-        return min(self.n_recordings, self._n_done + max(0, int(more)))
+        return min(self.n_recordings, self.n_done + max(0, int(more)))
 
 
 def shown_time(seconds: float) -> str:

@@ -6,7 +6,8 @@ leaves rows without scores, which `SubmissionTable` fills and counts.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from birdnet_fs.analysis.competition.budget import TimeBudget, shown_time
 from birdnet_fs.analysis.competition.class_names import ClassMatch
 from birdnet_fs.analysis.competition.folder import WINDOW_S, CompetitionTest
 from birdnet_fs.analysis.competition.table import SubmissionReport, SubmissionTable
-from birdnet_fs.analysis.grid_scores import grid_rule, grid_scores
+from birdnet_fs.analysis.grid_scores import GridScores, grid_rule, grid_scores_of
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
@@ -53,6 +54,7 @@ def submit(
     hop_s: float = 0.0,
     threshold: float = 0.5,
     batch_size: int = 32,
+    n_workers: int = 1,
     budget: TimeBudget | None = None,
     fallback: str = "none",
 ) -> tuple[SubmissionReport, Ledger]:
@@ -67,6 +69,7 @@ def submit(
         hop_s: Seconds from one window to the next, as in `grid_rule`. Default: 0, one window per row.
         threshold: Lowest probability of a True in the long form, 0..1. Default: 0.5.
         batch_size: Windows per call of the model. Default: 32.
+        n_workers: Threads that decode and score; scores do not depend on it. Default: 1.
         budget: Time after which no further recording is scored. Default: no limit.
         fallback: What makes the rest faster when the budget would not do: "hop" (a longer hop), "models" (fewer members
             of the ensemble) or "none" (default: nothing, only a warning).
@@ -93,50 +96,60 @@ def submit(
     plan = Plan(engine, grid_rule(engine, WINDOW_S, hop_s).hop / engine.sample_rate_hz, n_members)
     budget = budget or TimeBudget(float("inf"))
     budget.n_recordings = len(there)
-    written = time.monotonic()
+    paths = [test.recordings.paths[name] for name in there]
+    written, changed = time.monotonic(), True
     try:
-        for name in there:
-            path = test.recordings.paths[name]
-            if budget.left_s <= budget.per_recording_s:
-                ledger.add(path, "quarantined", OUT_OF_TIME, source=name)
-                continue
-            _score(plan, table, ledger, name, path, batch_size)
-            if budget.done():
-                _adapt(plan, budget, fallback, open_engine)
-            if time.monotonic() - written >= WRITE_EVERY_S:
-                start = time.monotonic()
-                table.write(output)
-                written = time.monotonic()
-                budget.written(written - start)
+        while changed:  # the recordings that follow are scored by another plan
+            changed = False
+            given = (plan.engine, _in_time(paths, budget), WINDOW_S)
+            scored = grid_scores_of(*given, hop_s=plan.hop_s, batch_size=batch_size, n_workers=n_workers)
+            with closing(scored):
+                for path, found in scored:
+                    _add(table, ledger, there[budget.n_done], path, found)
+                    changed = budget.done() and _adapt(plan, budget, fallback, open_engine)
+                    if time.monotonic() - written >= WRITE_EVERY_S:
+                        start = time.monotonic()
+                        table.write(output)
+                        written = time.monotonic()
+                        budget.written(written - start)
+                    if changed:
+                        break
     finally:
         report = table.write(output)
+    for name, path in zip(there[budget.n_done :], paths[budget.n_done :], strict=True):
+        ledger.add(path, "quarantined", OUT_OF_TIME, source=name)
     return report, ledger
 
 
-def _score(plan: Plan, table: SubmissionTable, ledger: Ledger, name: str, path: Path, batch_size: int) -> None:
-    """Score one recording."""
-    try:
-        found = grid_scores(plan.engine, path, WINDOW_S, hop_s=plan.hop_s, batch_size=batch_size)
-    except UserError as error:
-        ledger.add(path, "quarantined", getattr(error, "reason", "") or str(error), source=name)
-    except OSError as error:
-        ledger.add(path, "quarantined", f"cannot be read ({error.strerror or error})", source=name)
-    else:
-        table.add([(name, round(end)) for end in found.ends_s.tolist()], found.scores)
-        ledger.add(path, found.status, found.reason, duration_s=found.duration_s, source=name)
+def _in_time(paths: Sequence[Path], budget: TimeBudget) -> Iterator[Path]:
+    """The recordings that follow, until the budget has no room for those that are begun and one more."""
+    for number in range(budget.n_done, len(paths)):
+        n_begun = number - budget.n_done
+        if budget.left_s <= budget.per_recording_s * (n_begun + 1):
+            return
+        yield paths[number]
 
 
-def _adapt(plan: Plan, budget: TimeBudget, fallback: str, open_engine: OpenEngine) -> None:
+def _add(table: SubmissionTable, ledger: Ledger, name: str, path: Path, found: GridScores | str) -> None:
+    """Add the scores of a recording, or the reason why it has none."""
+    if isinstance(found, str):
+        ledger.add(path, "quarantined", found, source=name)
+        return
+    table.add([(name, round(end)) for end in found.ends_s.tolist()], found.scores)
+    ledger.add(path, found.status, found.reason, duration_s=found.duration_s, source=name)
+
+
+def _adapt(plan: Plan, budget: TimeBudget, fallback: str, open_engine: OpenEngine) -> bool:
     """Say when the work will end, and change the plan if that is too late and a fallback is asked for."""
     expected = shown_time(budget.expected_s)
     if budget.seconds == float("inf"):
         say(f"submission: {budget.per_recording_s:.2g} s per recording, expected end after {expected}")
-        return
+        return False
     times = f"expected end after {expected} of {shown_time(budget.seconds)}"
     factor = budget.too_slow_by
     if factor <= 1:
         say(f"submission: {budget.per_recording_s:.2g} s per recording, {times}")
-        return
+        return False
     change = ""
     if fallback == "hop":
         longest = plan.engine.segment_s
@@ -152,7 +165,7 @@ def _adapt(plan: Plan, budget: TimeBudget, fallback: str, open_engine: OpenEngin
     if change:
         say(f"submission: {times}; {change}.")
         budget.restart()
-        return
+        return True
     advice = {
         "none": "--fallback hop or --fallback models would make the rest faster",
         "hop": "the hop cannot be longer",
@@ -162,3 +175,4 @@ def _adapt(plan: Plan, budget: TimeBudget, fallback: str, open_engine: OpenEngin
         f"submission: {times}, too late: about {budget.n_in_time} of {budget.n_recordings} recordings will have "
         f"scores; {advice[fallback]}."
     )
+    return False

@@ -136,29 +136,28 @@ def test_the_long_form_has_true_and_false(tmp_path):
     assert written[1:] == ["a_loud_5,False", "a_loud_10,True", "b_loud_5,False", "a_other_5,False"]
 
 
-class Clock:
-    now = 0.0
+class Budget(TimeBudget):
+    """A budget on a clock that every recording moves, when its scores are there, by `seconds()`."""
 
-    def __call__(self):
-        return self.now
+    def __init__(self, budget_s, seconds):
+        self.now, self.seconds_of_one = 0.0, seconds
+        super().__init__(budget_s, lambda: self.now)
+
+    def done(self):
+        self.now += self.seconds_of_one()
+        return super().done()
 
 
-def timed(root, seconds, budget_s, **options):
-    """Score 10 recordings of one window, each of which takes `seconds` per call of the model."""
+def timed(root, budget, engine=None, levels=(0.5,), **options):
+    """Score 10 recordings."""
     for number in range(10):
-        recording(root / "test_soundscapes", f"r{number}", [0.5])
+        recording(root / "test_soundscapes", f"r{number}", levels)
     sample(root, *[(f"r{number}", 5) for number in range(10)])
-    clock = Clock()
-
-    def work():
-        clock.now += seconds
-
-    engine = level_engine(on_call=work)
-    return submitted(root, engine, budget=TimeBudget(budget_s, clock), **options)
+    return submitted(root, engine, budget=budget, **options)
 
 
 def test_when_the_budget_ends_the_rest_is_filled(tmp_path, capsys):
-    found, (report, ledger), _ = timed(tmp_path, 10.0, 63.0)
+    found, (report, ledger), _ = timed(tmp_path, Budget(63.0, lambda: 10.0))
     assert len(found) == 10 and len(set(found.values())) == 1
     assert report.n_without_scores == 4  # six recordings of 10 s, and one hundredth for writing
     assert [row.reason for row in ledger.rows][-4:] == ["the time budget had ended"] * 4
@@ -168,23 +167,20 @@ def test_when_the_budget_ends_the_rest_is_filled(tmp_path, capsys):
 
 
 def test_an_expected_end_within_the_budget_changes_nothing(tmp_path, capsys):
-    _, (report, _), _ = timed(tmp_path, 10.0, 600.0, fallback="hop")
+    _, (report, _), _ = timed(tmp_path, Budget(600.0, lambda: 10.0), fallback="hop")
     assert report.n_without_scores == 0
     assert "10 s per recording, expected end after 106 s of 10 min" in capsys.readouterr().err
 
 
 def test_fallback_models_leaves_members_out(tmp_path, capsys):
-    clock, opened = Clock(), []
+    opened = []
 
     def engine(n):
         opened.append(n)
-        return level_engine(on_call=lambda: setattr(clock, "now", clock.now + 10 * (n or 4)))
+        return level_engine()
 
-    for number in range(10):
-        recording(tmp_path / "test_soundscapes", f"r{number}", [0.5])
-    sample(tmp_path, *[(f"r{number}", 5) for number in range(10)])
-    budget = TimeBudget(300.0, clock)
-    _, (report, _), _ = submitted(tmp_path, open_engine=engine, budget=budget, fallback="models", n_members=4)
+    budget = Budget(300.0, lambda: 10.0 * (opened[-1] or 4))
+    _, (report, _), _ = timed(tmp_path, budget, open_engine=engine, fallback="models", n_members=4)
     assert opened == [0, 2] and report.n_without_scores == 0
     assert "the first 2 of 4 members of the ensemble score the rest" in capsys.readouterr().err
     with pytest.raises(UserError, match="--fallback models needs an ensemble"):
@@ -192,17 +188,27 @@ def test_fallback_models_leaves_members_out(tmp_path, capsys):
 
 
 def test_fallback_hop_scores_fewer_windows(tmp_path, capsys):
-    _, (report, _), _ = timed(tmp_path, 10.0, 63.0, fallback="hop")
+    timed(tmp_path, Budget(63.0, lambda: 10.0), fallback="hop")
     assert "the hop cannot be longer" in capsys.readouterr().err
-    for number in range(10):
-        recording(tmp_path / "test_soundscapes", f"r{number}", [0.5] * 4)
-    clock = Clock()
-    engine = level_engine(on_call=lambda: setattr(clock, "now", clock.now + 10))
-    budget = TimeBudget(300.0, clock)
-    options = {"budget": budget, "fallback": "hop", "hop_s": 2.5, "batch_size": 1}
-    _, (report, _), _ = submitted(tmp_path, engine, **options)
+    calls = []
+    engine = level_engine(on_call=lambda: calls.append(1))
+    _, (report, _), _ = timed(
+        tmp_path, Budget(80.0, lambda: 10.0), engine, (0.5, 0.5), hop_s=2.5, batch_size=1, fallback="hop"
+    )
     assert "the hop is now 5 s instead of 2.5 s" in capsys.readouterr().err
-    assert report.n_without_scores > 0  # even 5 s takes 40 s per recording
+    # three windows of each of the first four recordings and of those that were begun when the hop changed
+    assert len(calls) < 3 * 8 + 2 * 4 and report.n_without_scores > 0  # the clock of this test goes on as before
+
+
+def test_scores_do_not_depend_on_the_number_of_workers(tmp_path):
+    texts = []
+    for n_workers in (1, 3):
+        for number in range(10):
+            recording(tmp_path / "test_soundscapes", f"r{number}", [0.1 * number, 0.05 * number, 0.3])
+        sample(tmp_path, *[(f"r{number}", end) for number in range(10) for end in (5, 10, 15)])
+        submitted(tmp_path, level_engine(2.5), n_workers=n_workers)
+        texts.append((tmp_path / "out.csv").read_text())
+    assert texts[0] == texts[1] and len(set(texts[0].split())) == 31
 
 
 def test_an_interrupted_submission_is_complete(tmp_path):
