@@ -102,7 +102,7 @@ def write_package(
     if output.exists() and any(output.iterdir()):
         raise UserError(f"{escaped(output)} must be a new or an empty folder.")
     found = read_analysis(analysis, recordings)
-    clocks = [recording_start(each.detections.path, zone, recorder_zone) for each in found]
+    clocks = [recording_start(each.detections.path, zone, recorder_zone, each.outcome.flags) for each in found]
     _check_clocks(found, clocks)
     rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in _TABLES}
     times: dict[str, list[datetime]] = {}

@@ -7,11 +7,12 @@ the Timestamp of GUANO, and the comment of AudioMoth (recorder_metadata.py).
 
 A time is left empty, with the reason, where it can be read in two ways: two times in a name, a date that does not begin
 with the year, digits after the time (a part of a recording begins later), a local time that the clocks passed twice or
-never, and a name that contradicts the metadata.
+never, and a name that contradicts the metadata. So is that of a recording whose seconds are not those of the clock.
 """
 
 import re
 import zoneinfo
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
@@ -32,6 +33,7 @@ _COMMENT = re.compile(
     r"Recorded at (\d\d):(\d\d):(\d\d)(?:\.\d+)? (\d\d)/(\d\d)/(\d{4}) \(UTC(?:([+-])(\d{1,2})(?::(\d\d))?)?\)"
 )
 _OFFSET = re.compile(r"(?:UTC)?([+-])(\d{1,2})(?::?(\d\d))?")
+_OTHER_SECONDS = ("time_axis_unreliable", "joined")  # flags of audio.read
 _SAME_S = 1.0  # seconds by which name and metadata may differ: metadata may hold fractions
 _LARGEST_OFFSET_H = 14
 
@@ -140,7 +142,9 @@ def metadata_times(metadata: RecorderMetadata) -> list[ClockTime]:
     return times
 
 
-def recording_start(path: Path, zone: tzinfo | None = None, recorder_zone: tzinfo | None = None) -> ClockTime:
+def recording_start(
+    path: Path, zone: tzinfo | None = None, recorder_zone: tzinfo | None = None, flags: Collection[str] = ()
+) -> ClockTime:
     """The start of a recording.
 
     Args:
@@ -148,10 +152,14 @@ def recording_start(path: Path, zone: tzinfo | None = None, recorder_zone: tzinf
         zone: Zone in which the start is given, and in which the clock of the recorder ran where neither the name nor
             the metadata say it. Default: None, as they say.
         recorder_zone: Zone in which the clock of the recorder ran. Default: None, `zone`.
+        flags: Flags of the recording in the ledger: with time_axis_unreliable or joined, seconds in it are not seconds
+            by the clock, and no time is given. Default: none.
 
     Returns:
         The start; without a zone where none is known.
     """
+    if any(flag.partition("=")[0] in _OTHER_SECONDS for flag in flags):
+        return ClockTime(None, "audio is missing within it, or several recordings are joined in it")
     named, stated = name_time(path.stem), metadata_times(recorder_metadata(path))
     if wrong := next((each for each in stated if each.start is None), None):
         return wrong

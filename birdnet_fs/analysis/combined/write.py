@@ -75,7 +75,7 @@ def write_combined(folder: Path, recordings: Iterable[FinishedRecording], option
         if "parquet" in options.combined:
             writers.append(stack.enter_context(tables.parquet_table(folder / tables.PARQUET)))
         for detections, outcome in recordings:
-            clock = recording_start(detections.path, options.zone, options.recorder_zone)
+            clock = recording_start(detections.path, options.zone, options.recorder_zone, outcome.flags)
             n, n_local = n + 1, n_local + (clock.start is not None and clock.start.tzinfo is None)
             if clock.problem:
                 problems.append((detections.path, clock.problem))

@@ -121,6 +121,13 @@ def test_name_that_contradicts_metadata_has_no_time(tmp_path):
     assert "'yesterday' of its GUANO metadata is not ISO 8601" in recording_start(path).problem
 
 
+@pytest.mark.parametrize("flag", ["time_axis_unreliable", "joined=2"])
+def test_recording_whose_seconds_are_not_those_of_the_clock_has_no_time(tmp_path, flag):
+    path = tmp_path / "20240501_053000.wav"
+    assert recording_start(path, ZURICH, flags=("silent",)).start is not None
+    assert "audio is missing within it" in recording_start(path, ZURICH, flags=("silent", flag)).problem
+
+
 def test_damaged_metadata_are_no_metadata(tmp_path):
     path = guano(write_wav(tmp_path / "20240501_223000.wav", 0.1), "Timestamp: 2024-05-01T23:30:00-07:00")
     whole = path.read_bytes()
