@@ -21,7 +21,7 @@ from birdnet_fs.analysis.detections import (
     RecordingDetections,
 )
 from birdnet_fs.analysis.inputs import find_recordings
-from birdnet_fs.analysis.options import ScoringOptions, check_options
+from birdnet_fs.analysis.options import EventOptions, ScoringOptions, check_options
 from birdnet_fs.analysis.output import OutputFolder, Place
 from birdnet_fs.analysis.resume import Outcome, settings_key
 from birdnet_fs.analysis.scoring.recording_detections import detections_of_recordings, quarantined
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from birdnet_fs.motifs.no_call.gate import Gate
 
 _PROGRESS_EVERY_S = 10.0
+_NEW_OPTIONS = ("grid_s", "event_low", "event_median_s")  # not part of the settings of earlier analyses
 T = TypeVar("T")
 
 
@@ -57,7 +58,7 @@ class _Batch:
         return {
             "model": self.engine.identity,
             "classes": hashlib.sha256("\n".join(self.engine.classes).encode()).hexdigest(),
-            "choice": {key: value for key, value in asdict(self.options).items() if key != "grid_s" or value},
+            "choice": {key: value for key, value in asdict(self.options).items() if key not in _NEW_OPTIONS or value},
             **gate,
         }
 
@@ -72,6 +73,7 @@ def analyze(
     min_confidence: float | None = None,
     overlap_s: float = 0.0,
     grid_s: float = 0.0,
+    events: EventOptions | None = None,
     batch_size: int = 32,
     n_workers: int = 1,
     top_n: int = 0,
@@ -92,6 +94,8 @@ def analyze(
         overlap_s: Overlap of consecutive windows in seconds, 0 or more and below the segment length. Default: 0.
         grid_s: Length in seconds of rows, each with the mean scores of the windows that share time with it
             (grid_scores.py): detections are of rows. Default: 0, they are of windows.
+        events: Detections are events with onset and offset, from the frames of a run with the head "sed". Default:
+            None, they are of windows.
         batch_size: Windows per call of the model, 1 or more; affects speed and memory only. Default: 32.
         n_workers: Threads that decode and score, 1 or more; the tables do not depend on it. With more than one, open
             the engine with one thread. Default: 1.
@@ -124,6 +128,7 @@ def analyze(
         merge_consecutive=merge_consecutive,
         species=species,
         grid_s=grid_s,
+        events=events,
     )
     for name, value in (("batch_size", batch_size), ("n_workers", n_workers)):
         if value < 1:

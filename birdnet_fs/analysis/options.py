@@ -1,5 +1,6 @@
 """Options that decide which scores are written: cutting rule, thresholds and species list, checked in one place."""
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ class ScoringOptions:
         allowed: Indices of the classes that are ranked in a window.
         no_call: Those of them that are no detections, because they mean that nothing calls.
         grid_s: Length of the rows whose scores are means over windows, in seconds; 0 = each window has its own.
+        event_low: Lowest probability of a frame in an event; 0 = detections are windows, not events.
+        event_median_s: Length of the median filter over frames in seconds; 0 = none.
     """
 
     rule: WindowRule
@@ -38,6 +41,21 @@ class ScoringOptions:
     allowed: tuple[int, ...]
     no_call: tuple[int, ...] = ()
     grid_s: float = 0.0
+    event_low: float = 0.0
+    event_median_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class EventOptions:
+    """Events from the scores of frames, for a network with the head "sed".
+
+    Attributes:
+        low: Lowest probability of a frame in an event, above 0; 0 (default) = half of the lowest confidence.
+        median_s: Length of the median filter over frames in seconds, 0 or more. Default: 0, none.
+    """
+
+    low: float = 0.0
+    median_s: float = 0.0
 
 
 def check_options(
@@ -49,6 +67,7 @@ def check_options(
     merge_consecutive: int,
     species: Collection[str],
     grid_s: float = 0.0,
+    events: EventOptions | None = None,
 ) -> ScoringOptions:
     """Check the options of an analysis.
 
@@ -61,6 +80,7 @@ def check_options(
         species: Class names or scientific names that may be detected; none = all.
         grid_s: Length of a row in seconds, as in `grid_scores.grid_rule`; with an overlap of 0 the hop is the longest
             that fits the rows. Default: 0, windows are not averaged.
+        events: Detections are events of frames with onset and offset. Default: None, they are windows.
 
     Returns:
         The options.
@@ -85,7 +105,34 @@ def check_options(
             f"None of the classes {', '.join(map(escaped, engine.classes[:5]))} is a detection: names such as noise, "
             "nocall and unknown mean that nothing calls. Name one with --slist to write it all the same."
         )
-    return ScoringOptions(rule, min_confidence, top_n, merge_consecutive, allowed, silent, grid_s)
+    low_and_median = (0.0, 0.0)
+    if events is not None:
+        _check_windows_only(top_n=top_n, merge_consecutive=merge_consecutive, grid=grid_s)
+        low_and_median = _events(engine, events, min_confidence)
+    given = (rule, min_confidence, top_n, merge_consecutive, allowed, silent, grid_s)
+    return ScoringOptions(*given, *low_and_median)
+
+
+def _check_windows_only(**options: float) -> None:
+    """Refuse options that have no effect on events."""
+    for name, value in options.items():
+        if value != (1 if name == "merge_consecutive" else 0):
+            raise UserError(f"{name} is for windows and has no effect on events; leave it out. Received: {value}")
+
+
+def _events(engine: Engine, events: EventOptions, min_confidence: float) -> tuple[float, float]:
+    """Low threshold and length of the median filter, checked."""
+    if engine.frames is None:
+        raise UserError("Events need a network with scores of frames: a run with model.head=sed, not calibrated.")
+    low = events.low or min_confidence / 2
+    if not 0 < low <= min_confidence:
+        raise UserError(
+            f"event_low must be above 0 and at most the lowest confidence of an event, {min_confidence:g}. "
+            f"Received: {low:g}"
+        )
+    if not 0 <= events.median_s < math.inf:
+        raise UserError(f"event_median must be 0 or more seconds. Received: {events.median_s}")
+    return low, events.median_s
 
 
 def no_call_classes(classes: Sequence[str], species: Collection[str] = ()) -> tuple[int, ...]:

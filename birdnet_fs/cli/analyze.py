@@ -49,6 +49,20 @@ def analyze(
             "with them, however long a window is; 0 = detections are of windows."
         ),
     ] = 0.0,
+    events: Annotated[
+        bool,
+        typer.Option(
+            "--events",
+            help="Detections are events with onset and offset instead of windows, for a run with model.head=sed: "
+            "frames above --event_low with one above --min_conf.",
+        ),
+    ] = False,
+    event_low: Annotated[
+        float, typer.Option("--event_low", help="Lowest probability in an event; 0 = half of --min_conf.")
+    ] = 0.0,
+    event_median: Annotated[
+        float, typer.Option("--event_median", help="Median filter over the frames of events in seconds; 0 = none.")
+    ] = 0.0,
     top_n: Annotated[int, typer.Option("--top_n", help="Largest number of classes per window; 0 = no limit.")] = 0,
     merge_consecutive: Annotated[
         int,
@@ -175,7 +189,7 @@ def analyze(
         _finish(ledger, output)
         return
     if any(is_store(path) for path in inputs):
-        for option, value in (("--gate", gate), ("--grid", grid)):
+        for option, value in (("--gate", gate), ("--grid", grid), ("--events", events)):
             if value:
                 raise UserError(f"{option} needs recordings; an embedding store holds no audio.")
         options: dict[str, Any] = {"min_confidence": min_conf, "top_n": top_n, "merge_consecutive": merge_consecutive}
@@ -183,10 +197,13 @@ def analyze(
         _analyze_store(model, inputs, output, names, overlap, slist, threads, overwrite, options)
         return
     check_exists(gate=gate)
+    if not events and (event_low or event_median):
+        raise UserError("--event_low and --event_median need --events.")
+    check_numbers(event_low=(event_low, 0, 1), event_median=(event_median, 0, 1e6))
     check_numbers(grid=(grid, 0, 1e6), workers=(workers, 0, 1024), threads=(threads, 0, 1024))
     _check(model, inputs, output, names, min_conf, overlap, top_n, merge_consecutive, slist, batch_size, threads)
     from birdnet_fs.analysis.analyze import analyze as run
-    from birdnet_fs.analysis.options import read_species
+    from birdnet_fs.analysis.options import EventOptions, read_species
     from birdnet_fs.analysis.scoring.pipeline import all_cores
     from birdnet_fs.inference.open import open_engine
     from birdnet_fs.motifs.no_call.gate import open_gate
@@ -199,6 +216,7 @@ def analyze(
         min_confidence=min_conf,
         overlap_s=overlap,
         grid_s=grid,
+        events=EventOptions(event_low, event_median) if events else None,
         batch_size=batch_size,
         n_workers=workers or (max(1, all_cores() // threads) if threads else 1),
         top_n=top_n,

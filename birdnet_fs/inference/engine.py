@@ -74,6 +74,8 @@ class Engine:
         head: Embeddings float32 [n, *encoder.input_shape] -> logits float32 [n, n_classes]. Default: None.
         calibration: The calibration behind these logits, with its thresholds. Default: None.
         runtime: What runs the network, for messages. Default: "".
+        frames: float32 waveforms [n, n_samples] -> float32 logits of frames [n, n_steps, n_classes], of a run with the
+            head "sed" that is not calibrated. Default: None.
     """
 
     classes: tuple[str, ...]
@@ -88,6 +90,7 @@ class Engine:
     head: NumpyFunction | None = None
     calibration: "Calibration | None" = None
     runtime: str = ""
+    frames: NumpyFunction | None = None
 
     @property
     def multi_label(self) -> bool:
@@ -146,6 +149,27 @@ class Engine:
                 "The logits of the model hold NaN or infinity for this recording; its scores cannot be used."
             )
         return found
+
+    def frame_probabilities(self, waveforms: np.ndarray) -> np.ndarray:
+        """Probabilities of the frames of one batch.
+
+        Args:
+            waveforms: float32 [n, n_samples] in ±1, at `sample_rate_hz`.
+
+        Returns:
+            float32 [n, n_steps, n_classes].
+
+        Raises:
+            UserError: The network has no scores of frames, or a waveform or logit is NaN or infinite.
+        """
+        if self.frames is None:
+            raise UserError("The network has no scores of frames: use a run with model.head=sed, not calibrated.")
+        if not np.isfinite(waveforms).all():
+            raise UserError("The waveform holds samples that are NaN or infinite; repair the recording.")
+        logits = self.frames(np.ascontiguousarray(waveforms, np.float32))
+        if not np.isfinite(logits).all():
+            raise UserError("The logits of frames hold NaN or infinity for this recording; they cannot be used.")
+        return to_probabilities(logits, self.activation).astype(np.float32)
 
     def probabilities(self, waveforms: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
         """`logits` through the activation: float32 [n, n_classes] in 0..1."""

@@ -1,6 +1,8 @@
 """Open a run folder, an ensemble or an exported file for scoring."""
 
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,7 +10,19 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.leftovers import complete_replacement
 from birdnet_fs.inference.calibration.apply import calibrated
 from birdnet_fs.inference.calibration.stored import read_calibration
-from birdnet_fs.inference.engine import Engine, build_on_device, lowered_network, network_features, torch_runtime
+from birdnet_fs.inference.engine import (
+    Engine,
+    NumpyFunction,
+    build_on_device,
+    lowered_network,
+    network_features,
+    torch_runtime,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+    from birdnet_fs.runs.run import Run
 
 
 def open_engine(path: Path | str, *, threads: int = 0, n_members: int = 0) -> Engine:
@@ -74,11 +88,31 @@ def _open_run(path: Path, threads: int) -> Engine:
             calibration=head.calibration,
             runtime=torch_runtime(),
         )
-    network = lowered_network(build_on_device(run, threads=threads))
+    model = build_on_device(run, threads=threads)
+    network = lowered_network(model)
 
     def forward(waveforms: np.ndarray) -> np.ndarray:
         return network(network_features(waveforms, run.frontend))
 
+    calibration = read_calibration(path, run.classes)
+    frames = None
+    if run.experiment.model.head == "sed" and calibration is None:
+        frames = _frames_of(run, model)
     given = (run.classes, run.frontend, run.activation, run_folder.run_identity(path), forward)
-    engine = Engine(*given, clip_hop_s=run.experiment.data.clip_hop_s, runtime=torch_runtime())
-    return calibrated(engine, read_calibration(path, run.classes))
+    engine = Engine(*given, clip_hop_s=run.experiment.data.clip_hop_s, runtime=torch_runtime(), frames=frames)
+    return calibrated(engine, calibration)
+
+
+def _frames_of(run: "Run", model: "keras.Model") -> NumpyFunction:
+    """Logits of frames, by a second copy of the network that is made when it is used first."""
+    from birdnet_fs.models import with_outputs
+
+    lock, made = threading.Lock(), list[NumpyFunction]()
+
+    def frames(waveforms: np.ndarray) -> np.ndarray:
+        with lock:
+            if not made:
+                made.append(lowered_network(with_outputs(model, ["frame_logits"])))
+        return made[0](network_features(waveforms, run.frontend))
+
+    return frames

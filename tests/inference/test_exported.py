@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import preloaded
@@ -173,3 +174,19 @@ def test_onnx_bands_first_with_logits_or_probabilities(tmp_path, output, activat
     found = engine.probabilities(waveforms, batch_size=3)
     np.testing.assert_allclose(found, wanted, atol=tolerances.ARTIFACT_MATMUL)
     assert np.ptp(wanted) > 0.1
+
+
+@pytest.mark.parametrize("name", ["waveform.tflite", "features.tflite", "m.onnx"])
+def test_several_threads_get_the_scores_of_one(artifacts, tmp_path, name):
+    if name == "m.onnx":
+        need("onnx")
+        small_onnx(tmp_path / name, "")
+        about = {**sidecar(tmp_path / name, "features"), "axes": "mel_first"}
+        (tmp_path / "m.json").write_text(json.dumps(about))
+    engine = open_engine((tmp_path if name == "m.onnx" else artifacts) / name, threads=1)
+    rows = [noise(1 + seed % 4, seed) for seed in range(60)]
+    expected = [engine.logits(each) for each in rows]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(engine.logits, rows))
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert engine.runtime.split()[0] in ("ai-edge-litert", "tflite-runtime", "onnxruntime")

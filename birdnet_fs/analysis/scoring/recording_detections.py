@@ -11,7 +11,8 @@ from birdnet_fs.analysis.detections import Detection, WindowDetection, merge_det
 from birdnet_fs.analysis.grid_scores import average_on_grid, row_starts
 from birdnet_fs.analysis.options import ScoringOptions
 from birdnet_fs.analysis.resume import Outcome
-from birdnet_fs.analysis.scoring.recordings import all_scores, score_recordings, whole, why_not
+from birdnet_fs.analysis.scoring.frame_events import frame_events, frames_in_order
+from birdnet_fs.analysis.scoring.recordings import WholeRecording, all_scores, score_recordings, whole, why_not
 from birdnet_fs.inference.engine import Engine
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def detections_of_recordings(
     """Score recordings and pick what is detected in them.
 
     What is detected in a window is picked when the window is scored, so that recordings of any length need constant
-    memory. Options for which all scores of a recording are needed (a grid) keep 4 bytes for each window and class.
+    memory. Options for which all scores of a recording are needed (a grid, events) keep 4 bytes for each window or
+    frame and class.
 
     Args:
         engine: The model.
@@ -74,7 +76,7 @@ def detections_of_recordings(
         )
         return [each._replace(first=int(numbers[each.first]), last=int(numbers[each.last])) for each in picked]
 
-    reduce: Callable[[np.ndarray, NDArray[np.intp]], Any] = whole if options.grid_s else pick
+    reduce: Callable[[np.ndarray, NDArray[np.intp]], Any] = whole if options.grid_s or options.event_low else pick
     for done in score_recordings(
         engine,
         recordings,
@@ -84,13 +86,17 @@ def detections_of_recordings(
         n_workers=n_workers,
         gate=gate,
         count=lambda n_windows: count(n_windows * options.rule.hop / engine.sample_rate_hz),
+        frames=options.event_low > 0,
     ):
         if done.error is not None:
             yield Detected(quarantined(why_not(done.error)))
             continue
         spans, stream = done.spans_s, done.stream
         window_s, hop_s = options.rule.n_samples / engine.sample_rate_hz, options.rule.hop / engine.sample_rate_hz
-        if options.grid_s:
+        if options.event_low:
+            found, spans, window_s = _events(done, options, engine)
+            hop_s = window_s
+        elif options.grid_s:
             starts = row_starts(stream.duration_s, options.grid_s, engine.sample_rate_hz)
             scores = average_on_grid(all_scores(done, len(engine.classes)), spans, starts, options.grid_s)
             spans = np.stack([starts, np.minimum(starts + options.grid_s, stream.duration_s)], axis=1)
@@ -105,6 +111,22 @@ def detections_of_recordings(
         flags, duration_s = tuple(stream.flags), float(stream.duration_s)
         outcome = Outcome(stream.status, stream.reason, flags, duration_s, len(detections))
         yield Detected(outcome, detections, window_s, hop_s, len(spans))
+
+
+def _events(
+    done: WholeRecording, options: ScoringOptions, engine: Engine
+) -> tuple[list[WindowDetection], NDArray[np.float64], float]:
+    """Events of a recording, the spans of its frames in seconds, and the length of a frame."""
+    duration_s = done.stream.duration_s
+    scores = all_scores(done, len(engine.classes))
+    scores = scores[:, None] if scores.ndim == 2 else scores  # a gate held all windows back
+    frames, step_s = frames_in_order(scores, done.spans_s[:, 0], engine.segment_s, duration_s)
+    median = 2 * (round(options.event_median_s / step_s) // 2) + 1
+    wanted = sorted({*options.allowed} - {*options.no_call})
+    limits = {"high": options.min_confidence, "low": options.event_low}
+    found = [WindowDetection(*each) for each in frame_events(frames, classes=wanted, median=median, **limits)]
+    starts = np.arange(len(frames)) * step_s
+    return found, np.stack([starts, np.minimum(starts + step_s, duration_s)], axis=1), step_s
 
 
 def _span(spans: NDArray[np.float64], each: WindowDetection) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -83,6 +84,7 @@ def score_recordings(
     n_workers: int = 1,
     gate: "Gate | None" = None,
     count: Callable[[int], None] | None = None,
+    frames: bool = False,
 ) -> Iterator[ScoredRecording[Kept]]:
     """Score recordings.
 
@@ -90,12 +92,13 @@ def score_recordings(
         engine: The model; called by several threads at once.
         recordings: The recordings; the next ones are asked for while earlier ones are scored.
         rule: How they are cut.
-        reduce: What is kept of a batch, from its probabilities float32 [n, n_classes] and the numbers of its windows
-            int [n]; called by several threads at once.
+        reduce: What is kept of a batch, from its probabilities float32 [n, n_classes], or [n, n_steps, n_classes] of
+            frames, and the numbers of its windows int [n]; called by several threads at once.
         batch_size: Windows of a batch, 1 or more. Default: 32.
         n_workers: Number of threads, 1 or more; results do not depend on it. Default: 1.
         gate: Finds calls; windows without one are not scored. Default: None.
         count: Called with the number of windows of every batch that is done, by one thread at a time. Default: None.
+        frames: Whether frames are scored instead of windows. Default: False.
 
     Yields:
         The recordings in order, each done; `error` says why one cannot be used.
@@ -106,7 +109,8 @@ def score_recordings(
         n_classes = len(engine.classes)
         scores = np.zeros((0, n_classes), np.float32)
         if len(batch.waveforms):
-            scores = engine.probabilities(batch.waveforms, batch_size=batch_size)
+            one = partial(engine.probabilities, batch_size=batch_size)
+            scores = (engine.frame_probabilities if frames else one)(batch.waveforms)
         kept = reduce(scores, batch.numbers)
         if count is not None:
             with lock:
@@ -133,9 +137,11 @@ def all_scores(scored: WholeRecording, n_classes: int) -> NDArray[np.float32]:
         n_classes: Number of classes.
 
     Returns:
-        float32 [n_windows, n_classes]; 0 for windows that a gate held back.
+        float32 [n_windows, n_classes], or [n_windows, n_steps, n_classes] of frames; 0 for windows that a gate held
+        back.
     """
-    found = np.zeros((len(scored.windows), n_classes), np.float32)
+    shape = next((scores.shape[1:] for scores, _ in scored.results if len(scores)), (n_classes,))
+    found = np.zeros((len(scored.windows), *shape), np.float32)
     for scores, numbers in scored.results:
         found[numbers] = scores
     return found
