@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from birdnet_fs.motifs.no_call.gate import Gate
 
 _PROGRESS_EVERY_S = 10.0
-_NEW_OPTIONS = ("grid_s", "event_low", "event_median_s")  # not part of the settings of earlier analyses
+_NEW_OPTIONS = ("grid_s", "event_low", "event_median_s")  # settings that were stored before have none of them
 T = TypeVar("T")
 
 
