@@ -15,6 +15,7 @@ import typer
 from birdnet_fs import __version__
 from birdnet_fs.cli.analyze import analyze
 from birdnet_fs.cli.bench import bench
+from birdnet_fs.cli.calibrate import calibrate
 from birdnet_fs.cli.camtrap import camtrap
 from birdnet_fs.cli.classify import classify
 from birdnet_fs.cli.commands import group
@@ -77,6 +78,7 @@ app = group(
         quantize,
         evaluate,
         compare,
+        calibrate,
         analyze,
         segments,
         sample,

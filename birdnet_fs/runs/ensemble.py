@@ -25,7 +25,18 @@ from birdnet_fs.encoders.reference import COPIES, ENCODER, read_encoders
 from birdnet_fs.runs.config_file import VERSIONS
 from birdnet_fs.runs.ensemble_file import AGAIN, FORMAT, POSITIONS, read_about
 from birdnet_fs.runs.merged_partition import merged_partition
-from birdnet_fs.runs.run import CALIBRATION, CLASSES, CONFIG, ENSEMBLE, RESULTS, WEIGHTS, Run, load_run
+from birdnet_fs.runs.run import (
+    CALIBRATION,
+    CALIBRATION_PAGE,
+    CLASSES,
+    CONFIG,
+    ENSEMBLE,
+    RESULTS,
+    THRESHOLDS,
+    WEIGHTS,
+    Run,
+    load_run,
+)
 from birdnet_fs.runs.tensors import read_shapes, read_weights
 
 if TYPE_CHECKING:
@@ -37,7 +48,10 @@ MEMBERS = "members"
 _COPIED = (WEIGHTS, CLASSES, VERSIONS, PARTITION, ENCODER, CONFIG)
 _CHECKED = (WEIGHTS, CLASSES, CONFIG)
 # replaced; other entries stay
-_OF_THE_ENSEMBLE = (ENSEMBLE, CLASSES, MEMBERS, POSITIONS, PARTITION, CALIBRATION, *RESULTS)
+FILES_OF_AN_ENSEMBLE = (
+    *(ENSEMBLE, CLASSES, MEMBERS, POSITIONS, PARTITION, *RESULTS),
+    *(CALIBRATION, THRESHOLDS, CALIBRATION_PAGE),
+)
 LARGEST_POWER = 1000.0  # only the largest probability counts then; and the smallest, 1/1000, makes all of them equal
 
 
@@ -231,7 +245,7 @@ def save_ensemble(
             f"{path} is an ensemble of other members or settings ({changes}); give another folder with -o, or replace "
             "it with --overwrite."
         )
-    with atomic_folder(path, stays=lambda name: name not in _OF_THE_ENSEMBLE) as part:
+    with atomic_folder(path, stays=lambda name: name not in FILES_OF_AN_ENSEMBLE) as part:
         for i, run in enumerate(runs):
             (part / MEMBERS / str(i)).mkdir(parents=True)
             for name in _COPIED:

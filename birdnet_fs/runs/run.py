@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 WEIGHTS, CONFIG, CLASSES = "weights.safetensors", "config.json", "classes.txt"
 ENSEMBLE = "ensemble.json"  # a folder with this file is an ensemble of runs (runs/ensemble.py)
 CALIBRATION = "calibration.json"  # calibration and thresholds of a run or an ensemble (inference/calibration)
+THRESHOLDS, CALIBRATION_PAGE = "thresholds.csv", "calibration.html"  # the same for people
 TILE2VEC = "tile2vec.json"  # settings of a training on triplets, and what it was trained on
 LARGE = 20_000_000  # weights of a network whose shapes are compared before it is made
 CHECKPOINTS = "checkpoints"  # folder in a run folder with earlier epochs, each a run folder
@@ -42,10 +43,15 @@ INTERRUPTED, DIVERGED, UNFINISHED = "interrupted", "diverged", "unfinished"
 # results of an evaluation of the run
 RESULTS = ("metrics.json", "scores.csv", "scores.json", "held_out.csv", "report.html", "tracking.json")
 # all that belongs to the weights of a run; a new run in the folder replaces it and leaves all other entries there
-_OF_THE_RUN = (
+FILES_OF_A_RUN = (
     *(WEIGHTS, CONFIG, CLASSES, VERSIONS, ENSEMBLE, *RESULTS, CHECKPOINTS, INTERRUPTED, DIVERGED, UNFINISHED),
-    *("partition.csv", "recordings.csv", "history.csv", "inputs.json", "tensorboard", TILE2VEC, CALIBRATION),
+    *("partition.csv", "recordings.csv", "history.csv", "inputs.json", "tensorboard", TILE2VEC),
     *("support.safetensors", "support.csv", "enrollment.json", ENCODER, COPIES),
+    *(CALIBRATION, THRESHOLDS, CALIBRATION_PAGE),
+)
+# those of them that belong to a copy with the same weights
+FILES_WITH_THE_WEIGHTS = tuple(
+    name for name in FILES_OF_A_RUN if name not in (ENSEMBLE, *RESULTS, CHECKPOINTS, INTERRUPTED, DIVERGED, UNFINISHED)
 )
 _LIBRARIES = ("keras", "torch", "tensorflow-cpu", "tensorflow", "numpy", "scipy", "numba", "soundfile", "soxr")
 
@@ -230,7 +236,7 @@ def save_run(
     bad = [name for name, value in weights.items() if not np.isfinite(value).all()]
     if bad:
         raise UserError(f"Weights must be finite; {bad[0]!r} (and {len(bad) - 1} more) contains NaN or infinity.")
-    with atomic_folder(path, stays=lambda name: name not in _OF_THE_RUN) as part:
+    with atomic_folder(path, stays=lambda name: name not in FILES_OF_A_RUN) as part:
         # safetensors writes the buffer without regard to strides, so that a permuted kernel must be copied first;
         # numpy's contiguous copy of a scalar has an axis, which is removed again; Python writes the file, because only
         # then is a full disk an OSError

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdnet_fs.analysis.calibration.affine import Prior, fit_affine, fit_shared, log_loss
-from birdnet_fs.core.errors import UserError, nearest
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.random_streams import Stream, generator
-from birdnet_fs.inference.calibration.maps import METHODS, CalibrationMaps
+from birdnet_fs.inference.calibration.maps import CalibrationMaps, check_method
 
 N_FOLDS = 10
 MIN_RECORDINGS = 5
@@ -59,8 +59,7 @@ def fit_maps(
     Raises:
         UserError: The method is unknown, or there are too few recordings or positive windows.
     """
-    if method not in METHODS:
-        raise UserError(f"method must be one of {', '.join(METHODS)}.{nearest(method, METHODS)} Received: {method!r}")
+    check_method(method)
     y, recording = np.asarray(targets, np.float64), np.unique([str(g) for g in groups], return_inverse=True)[1]
     _check_enough(y, int(recording.max(initial=-1)) + 1)
     folds = recording_folds(y, recording, N_FOLDS, seed)

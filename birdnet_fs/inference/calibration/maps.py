@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from birdnet_fs.core.errors import UserError, nearest
+
 METHODS = ("platt", "temperature", "isotonic")
 TILT = 1e-3  # slope of an isotonic map beside its own steps, so that different scores stay different
 Floats = NDArray[np.float64]
@@ -79,6 +81,19 @@ class CalibrationMaps:
             else {"slope": float(self.slope[c]), "offset": float(self.offset[c])}
             for c in range(len(self.slope))
         ]
+
+
+def check_method(method: str) -> None:
+    """Refuse an unknown method.
+
+    Args:
+        method: One of METHODS.
+
+    Raises:
+        UserError: It is none of them.
+    """
+    if method not in METHODS:
+        raise UserError(f"method must be one of {', '.join(METHODS)}.{nearest(method, METHODS)} Received: {method!r}")
 
 
 def identity_maps(n_classes: int) -> CalibrationMaps:
