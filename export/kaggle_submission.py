@@ -24,7 +24,18 @@ from typing import NamedTuple
 
 import numpy as np
 from kaggle_rows import GRID_S, Rows, find_rows, match_classes, read_csv
-from reading import Artifact, InputError, cut_windows, guarded, outputs_of, pad_to, printable, probabilities, read_audio
+from reading import (
+    Artifact,
+    InputError,
+    calibrated,
+    cut_windows,
+    guarded,
+    outputs_of,
+    pad_to,
+    printable,
+    probabilities,
+    read_audio,
+)
 
 WRITE_EVERY_S = 60.0
 EXTENSIONS = (".ogg", ".wav", ".flac", ".mp3")
@@ -69,7 +80,9 @@ def score_recording(artifact: Artifact, path: Path, hop_s: float) -> np.ndarray:
     windows = cut_windows(len(recording.waveform), n_samples, hop, rate)
     segments = [pad_to(recording.waveform[start : start + n_real], n_samples) for start, n_real in windows]
     scores = np.stack([outputs_of(artifact, segment)[0] for segment in segments])
-    if artifact.sidecar["output"] == "logits":
+    if "calibration" in artifact.sidecar:
+        scores = calibrated(scores, artifact.sidecar)
+    elif artifact.sidecar["output"] == "logits":
         scores = probabilities(scores, artifact.sidecar["activation"])
     spans = np.array([(start, min(start + n_real, recording.duration_s * rate)) for start, n_real in windows]) / rate
     n_total = max(1, round(recording.duration_s * rate))

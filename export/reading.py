@@ -231,6 +231,8 @@ def read_sidecar(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: 'n_constant' must be a number; export the run again.")
     if sidecar["input"] == "features":
         check_frontend(path, sidecar["frontend"])
+    if "calibration" in sidecar:
+        check_calibration(path, sidecar)
     second = sidecar.get("embeddings")
     if second is not None:
         fits = isinstance(second, dict) and is_a(second.get("output"), int) and is_a(second.get("width"), int)
@@ -591,6 +593,54 @@ def probabilities(logits: np.ndarray, activation: str) -> np.ndarray:
     return x / x.sum(axis=-1, keepdims=True)
 
 
+def calibrated(scores: np.ndarray, sidecar: dict[str, Any]) -> np.ndarray:
+    """Calibrated probabilities of scores [..., n_classes], by the calibration in the sidecar.
+
+    Args:
+        scores: What the network gives, logits or probabilities.
+        sidecar: Its sidecar, with "calibration".
+
+    Returns:
+        float64 [..., n_classes] in 0..1.
+    """
+    if sidecar["output"] == "logits" and sidecar["activation"] == "sigmoid":
+        x = scores.astype(np.float64)
+    else:
+        p = scores if sidecar["output"] == "probabilities" else probabilities(scores, sidecar["activation"])
+        p = p.astype(np.float64)
+        x = np.log(np.maximum(p, 2.0**-126)) - np.log(np.maximum(1 - p, 2.0**-26))
+    found = np.empty_like(x)
+    for c, one in enumerate(sidecar["calibration"]["maps"]):
+        if "slope" in one:
+            found[..., c] = one["slope"] * x[..., c] + one["offset"]
+        else:  # steps of isotonic regression, and a small slope that keeps different scores different
+            found[..., c] = np.interp(x[..., c], one["from"], one["to"]) + 1e-3 * x[..., c]
+    return probabilities(found, "sigmoid")
+
+
+def check_calibration(path: Path, sidecar: dict[str, Any]) -> None:
+    """Check the calibration in a sidecar.
+
+    Args:
+        path: The sidecar, for messages.
+        sidecar: Its content.
+
+    Raises:
+        InputError: A value that `calibrated` reads is missing or wrong.
+    """
+    stored = sidecar["calibration"]
+    maps = stored.get("maps") if isinstance(stored, dict) else None
+    if not isinstance(maps, list) or stored.get("format") != 1 or len(maps) != len(sidecar["classes"]):
+        raise InputError(f"{path}: 'calibration' is damaged or of another format; calibrate the file again.")
+    for one in maps:
+        steps = [one.get("from"), one.get("to")] if isinstance(one, dict) else []
+        numbers = [one.get("slope"), one.get("offset")] if isinstance(one, dict) and "slope" in one else None
+        if numbers is None and all(isinstance(each, list) and each for each in steps) and len({*map(len, steps)}) == 1:
+            numbers = [number for each in steps for number in each]
+        if not numbers or not all(is_a(number, float) for number in numbers):
+            raise InputError(f"{path}: 'calibration' is damaged; calibrate the file again.")
+
+
 def read_audio(path: Path, sample_rate_hz: int) -> Recording:
     """Read a recording as mono.
 
@@ -756,6 +806,8 @@ def _score_and_print(given: argparse.Namespace, load: Callable[[Path], Artifact]
     artifact = load(given.model)
     rows = score(artifact, read_audio(given.audio, artifact.sidecar["sample_rate_hz"]))
     kind = artifact.sidecar["output"]
+    if "calibration" in artifact.sidecar:
+        rows, kind = [(start, end, calibrated(row, artifact.sidecar)) for start, end, row in rows], "probabilities"
     if given.json:
         print(json.dumps(as_json(artifact.classes, rows, kind)))
         return 0

@@ -2,8 +2,9 @@
 
 For `<name>.tflite`: `<name>_Labels.txt`, `<name>.json` (input format and SHA-256), `<name>_golden.npz` (test waveforms
 and expected outputs), `<name>_card.md` (model_card.py); for a network that reads features `<name>_frontend.npz` (window
-and matrices of the front-end), for one with embeddings `<name>_enrolment.npz` (parity/embeddings.py). One `parity.json`
-holds the parity report of every artifact in the folder. Nothing is pickled, and no recording is included.
+and matrices of the front-end), for one with embeddings `<name>_enrolment.npz` (parity/embeddings.py), of a calibrated
+run `<name>_Thresholds.csv` (its calibration is in the sidecar, not in the file). One `parity.json` holds the parity
+report of every artifact in the folder. Nothing is pickled, and no recording is included.
 """
 
 import json
@@ -20,12 +21,14 @@ from birdnet_fs.export.encoder_part import encoder_part
 from birdnet_fs.export.parity.embeddings import DeviceEnrollment
 from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.export.targets.labels import label_lines
+from birdnet_fs.inference.calibration.stored import read_calibration
+from birdnet_fs.inference.calibration.threshold_table import write_thresholds
 from birdnet_fs.runs.run import Run, library_versions
 
 FORMAT = 1
 # files of an artifact (companion_files.py included) that not every export writes: those of an earlier export of the
 # same name would be read beside the new artifact
-OPTIONAL = ("_frontend.npz", "_enrolment.npz", "_sample_counts.csv", "_evaluation.csv", ".bin")
+OPTIONAL = ("_frontend.npz", "_enrolment.npz", "_sample_counts.csv", "_evaluation.csv", "_Thresholds.csv", ".bin")
 
 
 class Golden(NamedTuple):
@@ -106,6 +109,9 @@ def write_sidecars(
             "transform": run.experiment.model.encoder_head.transform,
             "own_classes": list(part.own.names),
         }
+    if (calibration := read_calibration(run.path, run.classes)) is not None:
+        sidecar["calibration"] = calibration.to_json()
+        write_thresholds(_beside(stem, "_Thresholds.csv"), calibration)
     if spec.format == "openvino":
         sidecar["weights_sha256"] = sha256(artifact.with_suffix(".bin"))
     if parity.embeddings is not None:

@@ -1,7 +1,10 @@
 """The files beside an artifact: keys that deployed readers depend on, and what they hold."""
 
+import csv
+import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,8 @@ from birdnet_fs.export.parity.compare import compare_outputs
 from birdnet_fs.export.parity.embeddings import compare_embeddings, device_enrollment
 from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs
 from birdnet_fs.export.spec import ExportSpec
+from birdnet_fs.inference.calibration.maps import CalibrationMaps
+from birdnet_fs.inference.calibration.stored import Calibration, ClassThreshold, write_calibration
 from birdnet_fs.runs.run import Run
 
 N = len(EDGE_NAMES) + 8
@@ -71,6 +76,18 @@ def test_sidecar_of_waveforms_has_its_keys(run: Run, tmp_path: Path) -> None:
         assert np.array_equal(golden["waveforms"] / np.float32(32768), sounds(2))
     lines = (tmp_path / "mine_Labels.txt").read_text(encoding="utf-8").splitlines()
     assert lines == ["Turdus merula_Common Blackbird", "toad_toad", "Parus major_Great Tit"]
+
+
+def test_sidecar_of_a_calibrated_run_has_its_calibration(run: Run, tmp_path: Path) -> None:
+    calibrated = tmp_path / "run"
+    shutil.copytree(run.path, calibrated)
+    maps = CalibrationMaps(np.array([0.5, 2.0, 1.0]), np.zeros(3))
+    stored = Calibration(CLASSES, maps, {0.9: (ClassThreshold(0.7), ClassThreshold(None), ClassThreshold(0.2))})
+    write_calibration(calibrated, stored)
+    found = write(dataclasses.replace(run, path=calibrated), tmp_path, ExportSpec())
+    assert set(found) == KEYS | {"calibration"} and found["calibration"] == stored.to_json()
+    with open(tmp_path / "mine_Thresholds.csv", newline="", encoding="utf-8") as file:
+        assert [row["threshold"] for row in csv.DictReader(file)] == ["0.7", "", "0.2"]
 
 
 def test_sidecar_of_features_and_embeddings_has_its_keys(run: Run, tmp_path: Path) -> None:

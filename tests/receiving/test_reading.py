@@ -1,5 +1,7 @@
 """The front-end of export/reading.py against the package's own."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tolerances
@@ -10,6 +12,9 @@ from birdnet_fs.export import sidecars
 from birdnet_fs.export.parity import inputs as parity_inputs
 from birdnet_fs.frontend import PRESETS
 from birdnet_fs.frontend.in_numpy import log_mel
+from birdnet_fs.inference.activations import to_log_odds, to_probabilities
+from birdnet_fs.inference.calibration.maps import CalibrationMaps
+from birdnet_fs.inference.calibration.stored import Calibration
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +72,33 @@ def test_reader_front_end_uses_every_setting(reader) -> None:
         after = reader.log_mel(row, changed.to_artifact(), sidecars.frontend_constants(changed))
         assert after.shape != before.shape or np.abs(after - before).max() > 1e-3, key
         assert np.abs(after - log_mel(row, changed)[0]).max() < 1e-3, key
+
+
+MAPS = CalibrationMaps(
+    np.array([0.5, 2.0, 1.0]), np.array([-1.0, 0.5, 0.0]), {2: (np.array([-2.0, 1.0]), np.array([-3.0, 2.0]))}
+)
+
+
+@pytest.mark.parametrize(
+    ("output", "activation"), [("logits", "sigmoid"), ("logits", "softmax"), ("probabilities", "sigmoid")]
+)
+def test_reader_calibrates_as_the_package(reader, output: str, activation: str) -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (20, 3)).astype(np.float32)
+    sidecar = {"output": output, "activation": activation, "classes": ["a", "b", "c"]}
+    sidecar["calibration"] = Calibration(("a", "b", "c"), MAPS).to_json()
+    reader.check_calibration(Path("m.json"), sidecar)
+    given = logits if output == "logits" else to_probabilities(logits, activation)
+    expected = to_probabilities(MAPS(to_log_odds(logits, activation)), "sigmoid")
+    np.testing.assert_allclose(reader.calibrated(given, sidecar), expected, atol=tolerances.ACTIVATION)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        *(3, {}, {"format": 2, "maps": [{"slope": 1, "offset": 0}]}, {"format": 1, "maps": []}),
+        *({"format": 1, "maps": [each]} for each in ({}, 3, {"slope": "x", "offset": 0}, {"from": [1], "to": []})),
+    ],
+)
+def test_reader_refuses_damaged_calibrations(reader, damaged: object) -> None:
+    with pytest.raises(reader.InputError, match="calibrate the file again"):
+        reader.check_calibration(Path("m.json"), {"classes": ["a"], "calibration": damaged})
