@@ -1,10 +1,11 @@
-"""Calibration, thresholds, false alarms and post-processing on soundscape_mix, with BirdNET heads of three seeds.
+"""Calibration, thresholds, false alarms and post-processing on soundscape_mix, with BirdNET heads of several seeds.
 
-    python benchmarks/decisions.py RUN RUN RUN --data ../shared/data
+    python benchmarks/decisions.py RUN RUN RUN [--data ../shared/data]
 
 RUN are folders of `birdnet-fs train config.py:soundscapes_birdnet data.root=../shared/data model.encoder=FILE seed=0`
-(1, 2). Windows of 3 s without overlap; a window has a species with an event in .1 s of it or more. Calibration and
-thresholds are fitted to the validation recordings and measured on the test recordings, and the other way round.
+(1, 2). The windows are those of the 14 recordings that the runs were not trained on (validation and test), 3 s long
+without overlap. For calibration and thresholds the recordings are divided in two by a seed: fitted to one half,
+measured on the other. With --data, synthetic noise and jura24h, which holds none of the species, are scored too.
 """
 
 import argparse
@@ -13,183 +14,142 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
-from birdnet_fs import schema
-from birdnet_fs.analysis.calibration.false_alarms import RECORDING_S, NoiseScores, count_false_alarms
+from birdnet_fs.analysis.calibration.false_alarms import NoiseScores, count_false_alarms, score_background, score_noise
 from birdnet_fs.analysis.calibration.fitting import fit_maps
 from birdnet_fs.analysis.calibration.thresholds import choose_thresholds
 from birdnet_fs.analysis.postprocessing.chain import make_chain
-from birdnet_fs.audio.read import read_audio
-from birdnet_fs.data.manifest import read_manifest
-from birdnet_fs.data.segments import cut_segments
-from birdnet_fs.data.synthetic.noise import KINDS, synthesize_noise
-from birdnet_fs.data.synthetic.song import SAMPLE_RATE_HZ
-from birdnet_fs.data.windows import overlap_rule
+from birdnet_fs.data.partition import HELD_OUT, PARTITION, VAL, read_partition
+from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.inference.activations import to_logits
+from birdnet_fs.inference.clips import score_clips
 from birdnet_fs.inference.open import open_engine
 from birdnet_fs.metrics.auroc import macro_auroc
-from birdnet_fs.metrics.calibration_error import calibration_error, calibration_summary
+from birdnet_fs.metrics.calibration_error import calibration_error
 from birdnet_fs.metrics.classification import cmap
 
 CHAINS = (
-    *("smooth", "smooth:kernel=1/2/1", "delta", "file_topk", "file_topk:k=2:power=0.4", "tail_power:top=3"),
-    *("file_topk:k=1:power=0.4,smooth:kernel=1/4/1",),
+    *("", "smooth", "smooth:kernel=1/2/1", "delta", "delta:alpha=0.5", "file_topk", "file_topk:power=0.4"),
+    *("file_topk:k=2:power=0.4", "tail_power:top=3", "smooth:kernel=1/2/1,file_topk:power=0.4"),
 )
-PRECISION = 0.9
-BATCH = 32
+PRECISIONS = (0.7, 0.8, 0.9)
+SEEDS = range(3)
+NOISE_S = 120.0
 
 
-def features_of(engine, waveform, rate):
-    """Features of the windows of a waveform, and the number of windows."""
-    import soxr
+def windows(run):
+    """Scores, targets and recordings of the windows of a run that it was not trained on, and which are validation."""
+    engine, clips = open_engine(run), []
+    for part in (VAL, HELD_OUT):
+        clips += [(part, clip) for clip in read_partition(run / PARTITION, part) if round(clip.onset_s) % 3 == 0]
+    found = score_clips(engine, [clip for _, clip in clips])
+    targets = clip_targets(found.clips, engine.classes, multi_label=True).astype(int)
+    part_of = {(str(clip.path), clip.onset_s): part for part, clip in clips}
+    parts = np.array([part_of[str(clip.path), clip.onset_s] for clip in found.clips])
+    return engine, found.probabilities, targets, np.array([clip.path.name for clip in found.clips]), parts
 
-    if rate != engine.sample_rate_hz:
-        waveform = soxr.resample(waveform, rate, engine.sample_rate_hz)
-    rule = overlap_rule(engine.segment_s, engine.sample_rate_hz, 0.0)
-    windows = np.stack([window for _, window in rule.stream([waveform.astype(np.float32)])])
-    return np.concatenate([engine.encoder.features(windows[i : i + BATCH]) for i in range(0, len(windows), BATCH)])
+
+def halves(recording, seed):
+    """Rows of two halves of the recordings."""
+    names = np.random.default_rng(seed).permutation(np.unique(recording))
+    return [np.flatnonzero(np.isin(recording, part)) for part in (names[: len(names) // 2], names[len(names) // 2 :])]
 
 
-def embedded(engine, data, work):
-    """Features of the labeled windows, of jura24h and of synthetic noise; kept in `work`."""
-    file = work / "decisions.npz"
-    if file.is_file():
-        return dict(np.load(file, allow_pickle=False))
-    settings = schema.Data(
-        root=str(data), table="annotations.csv", audio="audio", label_column="label", where="set=soundscape_mix",
-        multi_label=True, timed_rows="events",
-    )  # fmt: skip
-    manifest = read_manifest(settings, classes=engine.classes)
-    segments = cut_segments(
-        manifest, segment_s=engine.segment_s, segment_hop_s=0.0, min_overlap_s=0.1, sample_rate_hz=engine.sample_rate_hz
-    )
-    found = {"features": [], "targets": [], "recording": []}
-    for path in dict.fromkeys(segment.path for segment in segments):
-        own = sorted((s for s in segments if s.path == path), key=lambda s: s.onset_s)
-        waveform = read_audio(path, sample_rate_hz=engine.sample_rate_hz).waveform
-        rows = features_of(engine, waveform, engine.sample_rate_hz)
-        assert len(rows) == len(own), (path, len(rows), len(own))
-        found["features"].append(rows)
-        found["targets"].append([[name in s.labels for name in engine.classes] for s in own])
-        found["recording"] += [Path(path).name] * len(own)
-    out = {key: np.concatenate(value) for key, value in found.items() if key != "recording"}
-    out["recording"] = np.array(found["recording"])
-    quiet = sorted((data / "audio").glob("jura24h*"))
-    out["jura24h"] = np.concatenate(
-        [
-            features_of(engine, read_audio(p, sample_rate_hz=engine.sample_rate_hz).waveform, engine.sample_rate_hz)
-            for p in quiet
-        ]
-    )
-    for kind in KINDS:
-        out[kind] = np.concatenate(
-            [features_of(engine, synthesize_noise(kind, RECORDING_S, number=n), SAMPLE_RATE_HZ) for n in range(3)]
+def mean(values):
+    return f"{np.mean(values):.3f} ± {np.std(values):.3f}"
+
+
+def calibration(runs):
+    print("\nExpected calibration error, fitted to one half of the recordings and measured on the other, both ways")
+    for method in ("none", "temperature", "platt", "isotonic"):
+        rows = []
+        for _, p, targets, recording, _ in runs:
+            for seed in SEEDS:
+                one, two = halves(recording, seed)
+                for a, b in ((one, two), (two, one)):
+                    log_odds, after = to_logits(p, "sigmoid"), p[b]
+                    if method != "none":
+                        after = expit(fit_maps(log_odds[a], targets[a], recording[a], method).maps(log_odds[b]))
+                    error = calibration_error(targets[b], after)
+                    seen = error.n_positives > 0
+                    rows.append([each[seen].mean() for each in (error.ece, error.over, error.under)])
+        print(f"  {method:12} ECE {mean([r[0] for r in rows])}, over {mean([r[1] for r in rows])}, under", end=" ")
+        print(mean([r[2] for r in rows]))
+
+
+def thresholds(runs, noise):
+    print("\nThresholds chosen on one half, precision and recall on the other; false alarms per hour")
+    for precision in PRECISIONS:
+        given, right, detected, covered, recalls, alarms = 0, 0, 0, [], [], {}
+        for (_, p, targets, recording, _), found_noise in zip(runs, noise, strict=True):
+            for seed in SEEDS:
+                one, two = halves(recording, seed)
+                for a, b in ((one, two), (two, one)):
+                    log_odds = to_logits(p, "sigmoid")
+                    maps = fit_maps(log_odds[a], targets[a], recording[a]).maps
+                    scores = expit(maps(log_odds)).astype(np.float32)
+                    chosen = choose_thresholds(scores[a], targets[a], recording[a], [precision])[precision]
+                    limits = np.array([np.inf if c.threshold is None else c.threshold for c in chosen], np.float32)
+                    hits = scores[b] >= limits
+                    given += int(np.isfinite(limits).sum())
+                    right, detected = right + int((hits & (targets[b] > 0)).sum()), detected + int(hits.sum())
+                    for c in np.flatnonzero(np.isfinite(limits)):
+                        if hits[:, c].any():
+                            share = targets[b][hits[:, c], c].mean()
+                            covered.append(chosen[c].low <= share <= chosen[c].high)
+                        recalls.append(hits[targets[b][:, c] > 0, c].mean() if targets[b][:, c].any() else np.nan)
+                    for kind, each in found_noise.items():
+                        rescored = NoiseScores(expit(maps(to_logits(each.scores, "sigmoid"))).astype("f4"), each.hours)
+                        found = count_false_alarms({kind: rescored}, limits)[kind]
+                        plain = int((each.scores >= 0.25).sum()) / each.hours
+                        alarms.setdefault(kind, []).append((found.per_hour, plain))
+        n = len(runs) * len(SEEDS) * 2 * runs[0][2].shape[1]
+        inside = np.mean(covered) if covered else np.nan
+        print(
+            f"  {precision}: given {given} of {n}; {right} of {detected} detections right "
+            f"({right / max(detected, 1):.3f}), recall of these classes {np.nanmean(recalls or [np.nan]):.2f}; the "
+            f"share on the other half lies in the interval {inside:.2f}"
         )
-    np.savez_compressed(file, **out)
-    return out
+        for kind, rates in alarms.items():
+            with_thresholds, plain = np.mean(rates, axis=0)
+            print(
+                f"    {kind:11} {with_thresholds:6.1f} per hour; {plain:6.1f} with .25 for all classes, not calibrated"
+            )
 
 
-def splits(data):
-    """Split by recording: name -> train, val or test."""
-    import csv
-
-    with open(data / "metadata.csv", newline="", encoding="utf-8") as file:
-        return {row["filename"]: row["split"] for row in csv.DictReader(file) if row["set"] == "soundscape_mix"}
-
-
-def mean(values, digits=3):
-    return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
+def post_processing(runs):
+    print("\nPost-processing: mean ± standard deviation over the runs")
+    for part in (VAL, HELD_OUT):
+        for text in CHAINS:
+            values = []
+            for engine, p, targets, recording, parts in runs:
+                chain, rows, after = make_chain(text, engine.classes), parts == part, p.astype(np.float32).copy()
+                for one in np.unique(recording):
+                    after[recording == one] = chain(after[recording == one])
+                area, precision = macro_auroc(targets[rows], after[rows]).value, cmap(targets[rows], after[rows])
+                error = calibration_error(targets[rows], after[rows])
+                values.append((area, precision, error.ece[error.n_positives > 0].mean()))
+            area, precision, ece = zip(*values, strict=True)
+            print(f"  {part:8} {text or 'none':40} AUROC {mean(area)}  cmAP {mean(precision)}  ECE {mean(ece)}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path("."))
+    parser.add_argument("--data", type=Path)
     given = parser.parse_args()
-    engines = [open_engine(run) for run in given.runs]
-    kept = embedded(engines[0], given.data, given.work)
-    part = np.array([splits(given.data)[name] for name in kept["recording"].tolist()])
-    targets, recording = kept["targets"].astype(int), kept["recording"]
-    scores = [expit(engine.head(kept["features"])) for engine in engines]
-    n = {name: (part == name).sum() for name in ("train", "val", "test")}
-    print(f"windows: {n}; recordings: { ({k: len(set(recording[part == k])) for k in n}) }")
-    calibration(scores, targets, recording, part)
-    false_alarms(engines, scores, kept, targets, recording, part)
-    post_processing(engines[0].classes, scores, targets, recording, part)
-
-
-def calibration(scores, targets, recording, part):
-    print("\nCalibration error (mean over classes, 10 bins): fitted to one part, measured on the other")
-    for source, target in (("val", "test"), ("test", "val")):
-        a, b = np.flatnonzero(part == source), np.flatnonzero(part == target)
-        for name in ("none", "temperature", "platt", "isotonic"):
-            rows, wrong = [], []
-            for p in scores:
-                log_odds = to_logits(p, "sigmoid")
-                after = p[b]
-                if name != "none":
-                    after = expit(fit_maps(log_odds[a], targets[a], recording[a], name).maps(log_odds[b]))
-                error = calibration_error(targets[b], after)
-                rows.append([np.nanmean(each[error.n_positives > 0]) for each in (error.ece, error.over, error.under)])
-                interval = calibration_summary(targets[b], after, recording[b])["all"]["ece"]
-                wrong.append((interval.low, interval.high))
-            ece, over, under = np.mean(rows, axis=0)
-            low, high = np.mean(wrong, axis=0)
-            print(
-                f"  {source} -> {target} {name:12} ECE {ece:.4f} ({low:.4f} to {high:.4f}) over {over:.4f} under "
-                f"{under:.4f}"
-            )
-
-
-def false_alarms(engines, scores, kept, targets, recording, part):
-    print(f"\nThresholds for a precision of {PRECISION} chosen on one part, precision and recall on the other")
-    for source, target in (("val", "test"), ("test", "val"), ("val+test", "val+test")):
-        a, b = (np.flatnonzero(np.isin(part, name.split("+"))) for name in (source, target))
-        for seed, (engine, p) in enumerate(zip(engines, scores, strict=True)):
-            log_odds = to_logits(p, "sigmoid")
-            maps = fit_maps(log_odds[a], targets[a], recording[a]).maps
-            calibrated = expit(maps(log_odds)).astype(np.float32)
-            chosen = choose_thresholds(calibrated[a], targets[a], recording[a], [PRECISION])[PRECISION]
-            limits = np.array([np.inf if each.threshold is None else each.threshold for each in chosen], np.float32)
-            detected = calibrated[b] >= limits
-            right = int((detected & (targets[b] > 0)).sum())
-            given = np.isfinite(limits)
-            noise = {
-                kind: NoiseScores(
-                    expit(maps(engine.head(kept[kind]).astype(np.float64))).astype(np.float32),
-                    len(kept[kind]) * engine.segment_s / 3600,
-                )
-                for kind in (*KINDS, "jura24h")
-            }
-            alarms = count_false_alarms(noise, limits)
-            plain = {
-                kind: int((expit(engine.head(kept[kind])) >= 0.25).sum()) / each.hours for kind, each in noise.items()
-            }
-            print(
-                f"  {source} -> {target} seed {seed}: {given.sum()} of {len(limits)} classes; precision {right}/"
-                f"{detected.sum()}, recall {right / max(targets[b][:, given].sum(), 1):.2f}; false alarms per hour:"
-            )
-            for kind, found in alarms.items():
-                rate, upper = found.per_hour, found.upper_per_hour
-                print(f"    {kind} {rate:.0f} (at most {upper:.0f}; {plain[kind]:.0f} with a threshold of .25)")
-
-
-def post_processing(classes, scores, targets, recording, part):
-    print("\nPost-processing: macro AUROC and cmAP, mean ± standard deviation over the heads")
-    for name in ("val", "test"):
-        rows = np.flatnonzero(part == name)
-        for text in ("", *CHAINS):
-            chain, values = make_chain(text, classes), []
-            for p in scores:
-                after = p.astype(np.float32).copy()
-                for one in dict.fromkeys(recording[rows].tolist()):
-                    own = np.flatnonzero(recording == one)
-                    after[own] = chain(after[own])
-                area, precision = macro_auroc(targets[rows], after[rows]).value, cmap(targets[rows], after[rows])
-                error = calibration_error(targets[rows], after[rows])
-                values.append((area, precision, np.nanmean(error.ece[error.n_positives > 0])))
-            area, precision, ece = zip(*values, strict=True)
-            print(f"  {name} {text or 'none':45} AUROC {mean(area)}  cmAP {mean(precision)}  ECE {mean(ece)}")
+    runs = [windows(run) for run in given.runs]
+    _, _, targets, recording, _ = runs[0]
+    print(
+        f"{len(targets)} windows of {len(np.unique(recording))} recordings; windows by class: {targets.sum(0).tolist()}"
+    )
+    calibration(runs)
+    post_processing(runs)
+    noise: list[dict[str, NoiseScores]] = [{} for _ in runs]
+    if given.data:  # by the first run only
+        noise[0] = score_noise(runs[0][0], NOISE_S)
+        quiet = [score_background(runs[0][0], path) for path in sorted((given.data / "audio").glob("jura24h*"))[::2]]
+        noise[0]["jura24h"] = NoiseScores(np.concatenate([q.scores for q in quiet]), sum(q.hours for q in quiet))
+    thresholds(runs, noise)
 
 
 if __name__ == "__main__":
