@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from birdnet_fs.analysis import table_formats as tables
 from birdnet_fs.analysis.combined.options import DEFAULT_TABLES, TableOptions
 from birdnet_fs.analysis.combined.write import remove_combined
+from birdnet_fs.analysis.decision import Decision, make_decision
 from birdnet_fs.analysis.detections import (
     RecordingDetections,
 )
@@ -51,6 +52,7 @@ class _Batch:
     batch_size: int
     n_workers: int
     gate: "Gate | None"
+    decision: Decision
 
     def settings(self) -> dict[str, Any]:
         """Everything but the recordings that a table depends on, as JSON."""
@@ -60,6 +62,7 @@ class _Batch:
             "classes": hashlib.sha256("\n".join(self.engine.classes).encode()).hexdigest(),
             "choice": {key: value for key, value in asdict(self.options).items() if key not in _NEW_OPTIONS or value},
             **gate,
+            **self.decision.settings(),
         }
 
 
@@ -80,6 +83,8 @@ def analyze(
     merge_consecutive: int = 1,
     species: Collection[str] = (),
     gate: "Gate | None" = None,
+    precision: float | None = None,
+    post: str | None = None,
     table_options: TableOptions | None = None,
     overwrite: bool = False,
 ) -> Ledger:
@@ -105,6 +110,10 @@ def analyze(
         species: Class names or scientific names that are written. Default: all.
         gate: Finds calls, from `open_gate`; windows in which a call is less probable than its threshold give no
             detections. Default: None, every window is scored.
+        precision: Wanted precision, one of those for which the calibration of the model has thresholds (birdnet-fs
+            calibrate), which replace `min_confidence`. Default: None.
+        post: Post-processing of the scores of each recording (postprocessing/chain.py). Default: None: with a precision
+            that of the calibration, else none.
         table_options: Tables over all recordings, and the style of tables. Default: None, those of `TableOptions`.
         overwrite: Whether to analyze recordings again that were finished with the same model and settings, and to
             replace tables that were edited, or are of another recording or program. Default: False.
@@ -133,8 +142,12 @@ def analyze(
     for name, value in (("batch_size", batch_size), ("n_workers", n_workers)):
         if value < 1:
             raise UserError(f"{name} must be 1 or more. Received: {value}")
+    if precision is not None and grid_s:
+        raise UserError("Thresholds for a precision are for windows; leave out the grid.")
+    hop_s = options.rule.hop / engine.sample_rate_hz
+    decision = make_decision(engine, precision=precision, post=post, min_confidence=min_confidence, hop_s=hop_s)
     root, recordings, refused = find_recordings(inputs)
-    batch = _Batch(engine, root, options, batch_size, n_workers, gate)
+    batch = _Batch(engine, root, options, batch_size, n_workers, gate, decision)
     key = settings_key(batch.settings())
     folder = OutputFolder(Path(output), root, names, key, overwrite, table_options or DEFAULT_TABLES)
     refuse_other_results(folder.folder, "an analysis")
@@ -244,6 +257,7 @@ def _score(
         batch_size=batch.batch_size,
         n_workers=batch.n_workers,
         gate=batch.gate,
+        decision=batch.decision,
         count=progress.audio,
     ):
         place, scored = begun.popleft(), None

@@ -36,6 +36,9 @@ class Decision:
         return found | ({"precision": self.precision} if self.thresholds is not None else {})
 
 
+NO_DECISION = Decision(Chain("", ""))
+
+
 def make_decision(
     engine: Engine,
     *,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class WindowDetection(NamedTuple):
@@ -76,7 +77,7 @@ class RecordingDetections:
 def pick_detections(
     probabilities: np.ndarray,
     *,
-    min_confidence: float,
+    min_confidence: ArrayLike,
     top_n: int,
     allowed: Sequence[int],
     no_call: Collection[int] = (),
@@ -86,7 +87,8 @@ def pick_detections(
 
     Args:
         probabilities: float32 [n_windows, n_classes].
-        min_confidence: Lowest probability of a detection, included, 0..1.
+        min_confidence: Lowest probability of a detection, included, 0..1: one number, or [n_classes], infinite for a
+            class that is never detected.
         top_n: Highest number of classes per window, the most probable ones; 0 = no limit.
         allowed: Indices of the classes that are ranked.
         no_call: Those of them that mean that nothing calls: they take a place among the top n, and are no detections.
@@ -100,7 +102,8 @@ def pick_detections(
     scores = probabilities[:, numbers]
     order = np.argsort(-scores, axis=1, kind="stable")[:, : top_n or len(numbers)]
     best = np.take_along_axis(scores, order, axis=1)
-    rows, columns = np.nonzero((best >= np.float32(min_confidence)) & ~np.isin(numbers[order], list(no_call)))
+    lowest = np.broadcast_to(np.asarray(min_confidence, np.float32), probabilities.shape[1:])[numbers[order]]
+    rows, columns = np.nonzero((best >= lowest) & ~np.isin(numbers[order], list(no_call)))
     return [
         WindowDetection(
             first_window + row, first_window + row, int(numbers[order[row, column]]), float(best[row, column])

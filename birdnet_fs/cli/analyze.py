@@ -91,6 +91,20 @@ def analyze(
             "0.5.",
         ),
     ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            help="Wanted share of right detections, as 0.9: the thresholds of each class for it, of a model that was "
+            "calibrated (birdnet-fs calibrate); instead of --min_conf."
+        ),
+    ] = None,
+    post: Annotated[
+        str | None,
+        typer.Option(
+            help="Post-processing of the scores of a recording, as smooth,file_topk:power=0.4 (docs/decisions.md); "
+            "default: none, with --precision that of the calibration."
+        ),
+    ] = None,
     preset: Annotated[
         str,
         typer.Option(
@@ -166,7 +180,10 @@ def analyze(
     )
     if gate_threshold is not None and gate is None and two_stage is None:
         raise UserError("--gate_threshold needs --gate or --two_stage.")
+    _check_decision(precision, post, min_conf, grid)
     if preset or two_stage is not None:
+        if precision is not None or post:
+            raise UserError("--preset and --two_stage have thresholds of their own; leave out --precision and --post.")
         check_preset_options(
             preset, inputs, gate=gate, overlap=overlap, top_n=top_n, merge_consecutive=merge_consecutive
         )
@@ -193,7 +210,7 @@ def analyze(
             if value:
                 raise UserError(f"{option} needs recordings; an embedding store holds no audio.")
         options: dict[str, Any] = {"min_confidence": min_conf, "top_n": top_n, "merge_consecutive": merge_consecutive}
-        options["table_options"] = style
+        options |= {"table_options": style, "precision": precision, "post": post}
         _analyze_store(model, inputs, output, names, overlap, slist, threads, overwrite, options)
         return
     check_exists(gate=gate)
@@ -223,10 +240,25 @@ def analyze(
         merge_consecutive=merge_consecutive,
         species=read_species(slist) if slist else (),
         gate=open_gate(gate, threshold=gate_threshold, threads=threads) if gate else None,
+        precision=precision,
+        post=post,
         table_options=style,
         overwrite=overwrite,
     )
     _finish(ledger, output)
+
+
+def _check_decision(precision: float | None, post: str | None, min_conf: float | None, grid: float) -> None:
+    """Check the options of thresholds and post-processing before the model is loaded."""
+    from birdnet_fs.analysis.postprocessing.chain import parse_chain
+
+    if precision is not None:
+        if not 0 < precision < 1:
+            raise UserError(f"--precision must be above 0 and below 1, as 0.9. Received: {precision:g}")
+        for option, given in (("--min_conf", min_conf is not None), ("--grid", grid > 0)):
+            if given:
+                raise UserError(f"--precision has thresholds of its own, for windows; leave out {option}.")
+    parse_chain(post or "")
 
 
 def _analyze_store(

@@ -92,11 +92,8 @@ def calibrate(
     written = write_copy(model, output, found, lambda path: write_page(path, found, title=title, experiment=experiment))
     for line in _lines(found):
         print(line)
-    say(f"next: birdnet-fs analyze {written} RECORDINGS -o TABLES --precision {max(precisions, key=_near):g}")
-
-
-def _near(precision: float) -> float:
-    return -abs(precision - 0.9)
+    usual = min(precisions, key=lambda each: abs(each - 0.9))
+    say(f"next: birdnet-fs analyze {written} RECORDINGS -o TABLES --precision {usual:g}")
 
 
 def _precisions(text: str) -> tuple[float, ...]:

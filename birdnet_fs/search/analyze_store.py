@@ -11,6 +11,7 @@ import numpy as np
 
 from birdnet_fs.analysis.analyze import Progress, one_by_one, write_tables
 from birdnet_fs.analysis.combined.options import DEFAULT_TABLES, TableOptions
+from birdnet_fs.analysis.decision import make_decision
 from birdnet_fs.analysis.detections import Detection, RecordingDetections, merge_detections, pick_detections
 from birdnet_fs.analysis.options import check_options
 from birdnet_fs.analysis.output import OutputFolder
@@ -38,6 +39,8 @@ def analyze_store(
     merge_consecutive: int = 1,
     species: Collection[str] = (),
     threads: int = 0,
+    precision: float | None = None,
+    post: str | None = None,
     table_options: TableOptions | None = None,
     overwrite: bool = False,
 ) -> Ledger:
@@ -57,6 +60,8 @@ def analyze_store(
             limit.
         species: Class names or scientific names that are written. Default: all.
         threads: CPU threads of torch. Default: 0, left as they are.
+        precision: As in `analyze`. Default: None.
+        post: As in `analyze`. Default: None.
         table_options: Tables over all recordings, and the style of tables. Default: None, those of `TableOptions`.
         overwrite: Whether finished recordings are scored again, and tables replaced that were edited. Default: False.
 
@@ -78,8 +83,9 @@ def analyze_store(
         merge_consecutive=merge_consecutive,
         species=species,
     )
+    decision = make_decision(engine, precision=precision, post=post, min_confidence=min_confidence, hop_s=header.hop_s)
     classes = hashlib.sha256("\n".join(head.classes).encode()).hexdigest()
-    settings = {"model": identity, "classes": classes, "choice": asdict(options)}
+    settings = {"model": identity, "classes": classes, "choice": asdict(options), **decision.settings()}
     # a database of another program does not say in which folder the recordings were: paths stay as it gives them
     known = all(each.root for each in store.recordings)
     folders = [Path(each.root if known else "") for each in store.recordings]
@@ -103,8 +109,8 @@ def analyze_store(
         rows = order[ends[number] : ends[number + 1]]
         rows = rows[np.argsort(store.start_s[rows], kind="stable")]
         found = pick_detections(
-            head.probabilities(store.embeddings(rows)),
-            min_confidence=options.min_confidence,
+            decision.chain(head.probabilities(store.embeddings(rows))),
+            min_confidence=options.min_confidence if decision.thresholds is None else decision.thresholds,
             top_n=options.top_n,
             allowed=options.allowed,
             no_call=options.no_call,

@@ -53,3 +53,12 @@ def test_merge_detections_equals_brute_force(limit, windows_classes):
                 run.append(present.pop(0))
             wanted.append(WindowDetection(run[0], run[-1], index, max(score(w, index) for w in run)))
     assert merge_detections(found, limit) == sorted(wanted, key=lambda h: (h.first, -h.confidence, h.class_index))
+
+
+def test_each_class_may_have_a_threshold_of_its_own():
+    probabilities = np.array([[0.6, 0.6, 0.6], [0.4, 0.9, 0.7]], np.float32)
+    limits = np.array([0.5, np.inf, 0.7], np.float32)
+    found = pick_detections(probabilities, min_confidence=limits, top_n=0, allowed=(0, 1, 2))
+    assert [(each.first, each.class_index) for each in found] == [(0, 0), (1, 2)]
+    found = pick_detections(probabilities, min_confidence=limits, top_n=0, allowed=(2, 1))
+    assert [(each.first, each.class_index) for each in found] == [(1, 2)]

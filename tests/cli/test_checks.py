@@ -152,6 +152,11 @@ WRONG = [
     (f"show augment {X} {HERE} --n_draws 0", "--n_draws must be 1 or more"),
     (f"show augment {X} {HERE} -o recordings", "recordings is a folder"),
     (f"show augment {X} data.root=nowhere", "Received: 'nowhere'"),
+    ("analyze run recordings -o t --precision 1.5", "--precision must be above 0 and below 1"),
+    ("analyze run recordings -o t --precision 0.9 --min_conf 0.5", "leave out --min_conf"),
+    ("analyze run recordings -o t --precision 0.9 --grid 5", "leave out --grid"),
+    ("analyze run recordings -o t --precision 0.9 --preset animal_spot", "leave out --precision and --post"),
+    ("analyze run recordings -o t --post smoth", "Did you mean 'smooth'?"),
     # calibrate
     ("calibrate run recordings", "The output folder is missing"),
     ("calibrate nowhere recordings -o c", "no such file or folder"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from birdnet_fs.analysis.decision import NO_DECISION, Decision
 from birdnet_fs.analysis.detections import Detection, WindowDetection, merge_detections, pick_detections
 from birdnet_fs.analysis.grid_scores import average_on_grid, row_starts
 from birdnet_fs.analysis.options import ScoringOptions
@@ -45,13 +46,14 @@ def detections_of_recordings(
     batch_size: int,
     n_workers: int,
     gate: "Gate | None" = None,
+    decision: Decision = NO_DECISION,
     count: Callable[[float], None],
 ) -> Iterator[Detected]:
     """Score recordings and pick what is detected in them.
 
     What is detected in a window is picked when the window is scored, so that recordings of any length need constant
-    memory. Options for which all scores of a recording are needed (a grid, events) keep 4 bytes for each window or
-    frame and class.
+    memory. Options for which all scores of a recording are needed (a grid, events, post-processing) keep 4 bytes for
+    each window or frame and class.
 
     Args:
         engine: The model.
@@ -59,7 +61,9 @@ def detections_of_recordings(
         recordings: The recordings; the next ones are asked for while earlier ones are scored.
         batch_size: Windows of a batch, 1 or more.
         n_workers: Threads, 1 or more.
-        gate: Finds calls; windows without one give no detections, and count as 0 in a grid. Default: None.
+        gate: Finds calls; windows without one give no detections, and count as 0 in a grid and in post-processing.
+            Default: None.
+        decision: Post-processing, and thresholds of the classes instead of that of the options. Default: neither.
         count: Called with the seconds of every batch that is done.
 
     Yields:
@@ -69,14 +73,15 @@ def detections_of_recordings(
     def pick(scores: np.ndarray, numbers: NDArray[np.intp]) -> list[WindowDetection]:
         picked = pick_detections(
             scores,
-            min_confidence=options.min_confidence,
+            min_confidence=options.min_confidence if decision.thresholds is None else decision.thresholds,
             top_n=options.top_n,
             allowed=options.allowed,
             no_call=options.no_call,
         )
         return [each._replace(first=int(numbers[each.first]), last=int(numbers[each.last])) for each in picked]
 
-    reduce: Callable[[np.ndarray, NDArray[np.intp]], Any] = whole if options.grid_s or options.event_low else pick
+    keeps_all = bool(options.grid_s or options.event_low or decision.chain.steps)
+    reduce: Callable[[np.ndarray, NDArray[np.intp]], Any] = whole if keeps_all else pick
     for done in score_recordings(
         engine,
         recordings,
@@ -96,12 +101,14 @@ def detections_of_recordings(
         if options.event_low:
             found, spans, window_s = _events(done, options, engine)
             hop_s = window_s
-        elif options.grid_s:
-            starts = row_starts(stream.duration_s, options.grid_s, engine.sample_rate_hz)
-            scores = average_on_grid(all_scores(done, len(engine.classes)), spans, starts, options.grid_s)
-            spans = np.stack([starts, np.minimum(starts + options.grid_s, stream.duration_s)], axis=1)
+        elif keeps_all:
+            scores = decision.chain(all_scores(done, len(engine.classes)))
+            if options.grid_s:
+                starts = row_starts(stream.duration_s, options.grid_s, engine.sample_rate_hz)
+                scores = average_on_grid(scores, spans, starts, options.grid_s)
+                spans = np.stack([starts, np.minimum(starts + options.grid_s, stream.duration_s)], axis=1)
+                window_s = hop_s = options.grid_s
             found = pick(scores, np.arange(len(scores)))
-            window_s = hop_s = options.grid_s
         else:
             found = [each for picked in done.results for each in picked]
         detections = tuple(
