@@ -28,7 +28,7 @@ def cv(
     cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and exit.")] = False,
     ensemble: Annotated[
         str,
-        typer.Option("--ensemble", help="mean, power or rank: also combine all folds in the ensemble OUTPUT/ensemble."),
+        typer.Option("--ensemble", help="mean, power, min or rank: combine all folds in OUTPUT/ensemble, too."),
     ] = "",
     copy_encoder: Annotated[
         bool,

@@ -25,7 +25,7 @@ def ensemble(
         Path | None,
         typer.Option("-o", "--output", help="Output folder; default for one folder of `cv`: CVFOLDER/ensemble."),
     ] = None,
-    combine: Annotated[str, typer.Option(help="Combination of the probabilities: mean, power or rank.")] = "mean",
+    combine: Annotated[str, typer.Option(help="Combination of the probabilities: mean, power, min or rank.")] = "mean",
     power: Annotated[float, typer.Option(help="Exponent k of the combination power.")] = 2.0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an ensemble with other members or settings.")
@@ -89,7 +89,7 @@ def make_ensemble(
     Args:
         folders: Run folders of the members, each given once.
         output: Folder of the ensemble.
-        combine: "mean", "power" or "rank".
+        combine: "mean", "power", "min" or "rank".
         power: Exponent of "power", above 0. Default: 2.
         overwrite: Replace an ensemble with other members or settings.
 

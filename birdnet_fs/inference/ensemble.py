@@ -1,9 +1,10 @@
-"""Several runs as one engine: the mean, the power mean or the mean rank of their probabilities.
+"""Several runs as one engine: the mean, the power mean, the smallest or the mean rank of their probabilities.
 
 Sources: H. van Veen, "Kaggle Ensembling Guide" (2015,
 https://www.kdnuggets.com/2015/06/ensembles-kaggle-data-science-competition-p1.html) for averaging, for rank averaging
 and for its "historical ranks"; the entries to BirdCLEF are compared by macro AUROC, which ranks alone decide (Kahl
-et al. 2024, https://ceur-ws.org/Vol-3740/paper-184.pdf), and average the folds of several networks in these ways.
+et al. 2024, https://ceur-ws.org/Vol-3740/paper-184.pdf), and average the folds of several networks in these ways. The
+first place of BirdCLEF 2024 took the smallest probability, so that a class counts where every network gives it.
 
 Ranks need reference scores. Ranking the windows of one batch against each other would make the score of a window depend
 on the other windows, so every member has a table of its scores of clips that it was not trained on (its held-out clips;
@@ -98,7 +99,8 @@ def combine_scores(scores: np.ndarray, how: str, *, activation: str = "softmax",
         scores: [n_members, n, n_classes]: probabilities, or with "rank" positions in 0..1 (`positions`).
         how: "mean": of the probabilities. "rank": mean of the positions. "power": the mean of p ** power, with softmax
             divided by its sum over the classes; with sigmoid its power-th root, which ranks clips in the same order and
-            keeps the probability of members that agree, so that thresholds keep their meaning.
+            keeps the probability of members that agree, so that thresholds keep their meaning. "min": the smallest;
+            with softmax divided by its sum over the classes.
         activation: "softmax" or "sigmoid", of the probabilities. Default: "softmax".
         power: Exponent of "power", above 0; above 1 high probabilities count more, below 1 less. Default: POWER.
 
@@ -109,6 +111,12 @@ def combine_scores(scores: np.ndarray, how: str, *, activation: str = "softmax",
     [[0.67, 0.33]]
     """
     given = np.asarray(scores, np.float64)
+    if how == "min":
+        least = given.min(axis=0)
+        if activation == "sigmoid":
+            return least
+        least = np.maximum(least, SMALLEST)  # members may exclude every class
+        return least / least.sum(axis=1, keepdims=True)
     if how != "power":
         return given.mean(axis=0)
     # relative to the largest of a row, so that no power underflows to 0
@@ -213,8 +221,8 @@ def ensemble_engine(
     Args:
         members: In any order; all "softmax" or all "sigmoid" unless `how` is "rank".
         classes: Names, in the order of the members' `columns`.
-        how: "mean", "power", or "rank". With "rank" every member has a table, and the scores of the engine are mean
-            positions among held-out clips, by class: they rank clips and are no probabilities.
+        how: "mean", "power", "min" or "rank". With "rank" every member has a table, and the scores of the engine are
+            mean positions among held-out clips, by class: they rank clips and are no probabilities.
         power: Exponent of "power". Default: POWER.
         identity: Text that changes when a member does.
 

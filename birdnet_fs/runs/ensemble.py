@@ -42,7 +42,7 @@ from birdnet_fs.runs.tensors import read_shapes, read_weights
 if TYPE_CHECKING:
     import numpy as np
 
-COMBINE = ("mean", "rank", "power")
+COMBINE = ("mean", "rank", "power", "min")
 POWER = 2.0
 MEMBERS = "members"
 _COPIED = (WEIGHTS, CLASSES, VERSIONS, PARTITION, ENCODER, CONFIG)
@@ -96,7 +96,12 @@ class Ensemble:
     def about(self) -> str:
         """A sentence for a report: members, networks and how scores are combined."""
         networks = dict.fromkeys(map(_network, self.members))
-        how = {"mean": "mean probability", "power": f"mean of p ** {self.power:g}", "rank": "mean rank"}[self.how]
+        how = {
+            "mean": "mean probability",
+            "power": f"mean of p ** {self.power:g}",
+            "min": "smallest probability",
+            "rank": "mean rank",
+        }[self.how]
         sentence = f"An ensemble of {len(self.members)} runs ({', '.join(networks)}), combined by their {how}."
         if self.how != "rank":
             return sentence

@@ -15,6 +15,7 @@ from birdnet_fs.analysis.decision import make_decision
 from birdnet_fs.analysis.detections import Detection, RecordingDetections, merge_detections, pick_detections
 from birdnet_fs.analysis.options import check_options
 from birdnet_fs.analysis.output import OutputFolder
+from birdnet_fs.analysis.postprocessing.chain import Windows
 from birdnet_fs.analysis.resume import Content, Outcome, settings_key
 from birdnet_fs.analysis.table_formats import check_formats
 from birdnet_fs.core.errors import UserError
@@ -109,7 +110,7 @@ def analyze_store(
         rows = order[ends[number] : ends[number + 1]]
         rows = rows[np.argsort(store.start_s[rows], kind="stable")]
         found = pick_detections(
-            decision.chain(head.probabilities(store.embeddings(rows))),
+            decision.chain(head.probabilities(store.embeddings(rows)), Windows(path, store.start_s[rows])),
             min_confidence=options.min_confidence if decision.thresholds is None else decision.thresholds,
             top_n=options.top_n,
             allowed=options.allowed,

@@ -40,6 +40,14 @@ def test_mean_and_power_by_hand():
     assert (single.argsort(axis=0) == raised.argsort(axis=0)).all()
 
 
+def test_the_smallest_probability_is_of_the_least_certain_member():
+    p = np.array([[[0.7, 0.2, 0.1]], [[0.3, 0.6, 0.1]]])
+    assert combine_scores(p, "min", activation="sigmoid").tolist() == [[0.3, 0.2, 0.1]]
+    np.testing.assert_allclose(combine_scores(p, "min"), [[0.5, 1 / 3, 1 / 6]], rtol=tolerances.FLOAT64_SUMS)
+    excluded = combine_scores(np.array([[[1.0, 0.0]], [[0.0, 1.0]]]), "min")
+    np.testing.assert_allclose(excluded, [[0.5, 0.5]])
+
+
 def test_powers_of_what_is_nearly_nothing():
     p = np.array([[[1e-30, 1.0], [0.0, 0.0]], [[3e-30, 1.0], [0.0, 0.0]]])
     sure = combine_scores(p, "power", activation="sigmoid", power=40)
@@ -116,7 +124,7 @@ def test_members_of_other_classes_rates_and_lengths_by_hand():
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-@pytest.mark.parametrize("how", ["mean", "power"])
+@pytest.mark.parametrize("how", ["mean", "power", "min"])
 def test_logits_are_those_of_the_combined_probabilities(how, activation):
     members = [member(SPEC, seed, activation=activation)[0] for seed in (1, 2)]
     kernels = [member(SPEC, seed)[1] for seed in (1, 2)]

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from birdnet_fs.analysis.combined.clock_time import recording_start
 from birdnet_fs.analysis.postprocessing import recording_steps as steps
 from birdnet_fs.analysis.postprocessing.class_weights import read_weights, weigh
 from birdnet_fs.analysis.postprocessing.location import LEAST, N_WEEKS, species_weights
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.files import sha256
+from birdnet_fs.core.progress import say_once
 from birdnet_fs.core.text import escaped
 
 Scores = NDArray[np.float32]
@@ -41,8 +43,21 @@ class Setting(NamedTuple):
     kind: str = "number"
 
 
+class Windows(NamedTuple):
+    """The windows of the scores of a recording.
+
+    Attributes:
+        recording: The recording; None for sound that is in none.
+        start_s: [n_windows], start of each window in seconds.
+    """
+
+    recording: Path | None
+    start_s: NDArray[np.float64]
+
+
 Values = Mapping[str, Any]
-MakeStep = Callable[[Values, Sequence[str]], Callable[[Scores], Scores]]
+StepFunction = Callable[[Scores, Windows | None], Scores]
+MakeStep = Callable[[Values, Sequence[str]], StepFunction]
 
 
 class Step(NamedTuple):
@@ -50,7 +65,7 @@ class Step(NamedTuple):
 
     Attributes:
         settings: Its settings by name.
-        make: Values of the settings, and class names -> a function of the scores of a recording.
+        make: Values of the settings, and class names -> a function of the scores and windows of a recording.
     """
 
     settings: Mapping[str, Setting]
@@ -58,18 +73,35 @@ class Step(NamedTuple):
 
 
 def _plain(function: Callable[..., Scores]) -> MakeStep:
-    return lambda values, classes: lambda scores: function(scores, **values)
+    return lambda values, classes: lambda scores, windows: function(scores, **values)
 
 
-def _weights(values: Values, classes: Sequence[str]) -> Callable[[Scores], Scores]:
+def _weights(values: Values, classes: Sequence[str]) -> StepFunction:
     weights = read_weights(values["table"], classes)
-    return lambda scores: weigh(scores, weights)
+    return lambda scores, windows: weigh(scores, weights)
 
 
-def _location(values: Values, classes: Sequence[str]) -> Callable[[Scores], Scores]:
+def _hours(values: Values, classes: Sequence[str]) -> StepFunction:
+    weights = read_weights(values["table"], classes, by_hour=True)
+
+    def step(scores: Scores, windows: Windows | None) -> Scores:
+        if windows is None or windows.recording is None:
+            return scores
+        clock = recording_start(windows.recording)
+        times = [clock.at(second) for second in windows.start_s.tolist()]
+        hours = [time.hour for time in times if time is not None]
+        if len(hours) < len(times):
+            say_once("The step hours leaves the scores of recordings without a clock time as they are.")
+            return scores
+        return weigh(scores, weights[hours])
+
+    return step
+
+
+def _location(values: Values, classes: Sequence[str]) -> StepFunction:
     given = {name: values[name] for name in ("lat", "lon", "week", "least")}
     occurs = species_weights(values["model"], classes, **given)
-    return lambda scores: weigh(scores, occurs)
+    return lambda scores, windows: weigh(scores, occurs)
 
 
 STEPS: Mapping[str, Step] = {
@@ -78,6 +110,7 @@ STEPS: Mapping[str, Step] = {
     "file_topk": Step({"k": Setting(1, 1, 1e6, "whole"), "power": Setting(1.0, 0, 10)}, _plain(steps.file_topk)),
     "tail_power": Step({"top": Setting(30, 0, 1e6, "whole"), "power": Setting(2.0, 1, 10)}, _plain(steps.tail_power)),
     "weights": Step({"table": Setting(None, kind="file")}, _weights),
+    "hours": Step({"table": Setting(None, kind="file")}, _hours),
     "location": Step(
         {
             "model": Setting(None, kind="file"),
@@ -98,24 +131,25 @@ class Chain:
     Attributes:
         text: The chain with all settings, as `parse_chain` reads it again; "" changes nothing.
         identity: The text, and the SHA-256 of the files that it names.
-        steps: Functions of the scores of a recording, in order.
+        steps: Functions of the scores and windows of a recording, in order.
     """
 
     text: str
     identity: str
-    steps: tuple[Callable[[Scores], Scores], ...] = ()
+    steps: tuple[StepFunction, ...] = ()
 
-    def __call__(self, scores: Scores) -> Scores:
+    def __call__(self, scores: Scores, windows: Windows | None = None) -> Scores:
         """Apply all steps.
 
         Args:
             scores: float32 [n_windows, n_classes] in 0..1, the windows of one recording in order.
+            windows: Their recording and times, which the step `hours` needs. Default: None, unknown.
 
         Returns:
             float32 [n_windows, n_classes] in 0..1.
         """
         for step in self.steps if len(scores) else ():
-            scores = step(scores)
+            scores = step(scores, windows)
         return scores
 
 

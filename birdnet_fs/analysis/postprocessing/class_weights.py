@@ -16,6 +16,7 @@ from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.text import escaped
 
 MAX_WEIGHT = 1e6
+HOURS = 24
 MAX_BYTES = 50_000_000
 Scores = NDArray[np.float32]
 
@@ -40,22 +41,23 @@ def weigh(scores: Scores, weights: NDArray[np.float64]) -> Scores:
     return np.asarray(np.where(p >= 1, np.where(weights > 0, 1.0, 0.0), np.nan_to_num(found)), np.float32)
 
 
-def read_weights(path: Path, classes: Sequence[str]) -> NDArray[np.float64]:
+def read_weights(path: Path, classes: Sequence[str], *, by_hour: bool = False) -> NDArray[np.float64]:
     """Read a table of weights of classes.
 
     Args:
-        path: CSV with the columns class and weight. A class is named as in a species list; classes that are not in the
-            table have the weight 1.
+        path: CSV with the columns class and weight and, with `by_hour`, hour (0 to 23). A class is named as in a
+            species list; classes, and hours of a class, that are not in the table have the weight 1.
         classes: Class names of the model.
+        by_hour: Whether weights are by hour of the day. Default: False.
 
     Returns:
-        float64 [n_classes].
+        float64 [n_classes], with `by_hour` [24, n_classes].
 
     Raises:
         UserError: The table cannot be read, a column is missing or unknown, or a row has a wrong value.
     """
-    weights = np.ones(len(classes))
-    for number, row in enumerate(_rows(path), 2):
+    weights = np.ones((HOURS, len(classes)))
+    for number, row in enumerate(_rows(path, {"class", "weight", *(["hour"] if by_hour else [])}), 2):
         name = row["class"].strip()
         try:
             columns = list(allowed_classes(classes, [name]))
@@ -64,11 +66,12 @@ def read_weights(path: Path, classes: Sequence[str]) -> NDArray[np.float64]:
             raise UserError(
                 f"{escaped(path)}, line {number}: the class must be one of the model.{hint} Received: {escaped(name)!r}"
             ) from None
-        weights[columns] = _weight(path, number, row["weight"])
-    return weights
+        hours = int(_number(path, number, "hour", row["hour"], HOURS - 1)) if by_hour else slice(None)
+        weights[hours, columns] = _number(path, number, "weight", row["weight"], MAX_WEIGHT)
+    return weights if by_hour else weights[0]
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{escaped(path)} must have {MAX_BYTES:,} bytes or fewer.")
@@ -80,21 +83,22 @@ def _rows(path: Path) -> list[dict[str, str]]:
         raise UserError(f"The table of weights {escaped(path)} cannot be read ({error.strerror}).") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"The table of weights {escaped(path)} must be CSV in UTF-8 ({escaped(error)}).") from None
-    if names != {"class", "weight"}:
+    if names != columns:
         raise UserError(
-            f"The table of weights {escaped(path)} must have the columns class and weight. Received: "
+            f"The table of weights {escaped(path)} must have the columns {', '.join(sorted(columns))}. Received: "
             f"{escaped(', '.join(sorted(names)))}"
         )
     return rows
 
 
-def _weight(path: Path, line: int, text: str) -> float:
+def _number(path: Path, line: int, column: str, text: str, high: float) -> float:
     try:
         value = float(text)
     except ValueError:
         value = float("nan")
-    if not 0 <= value <= MAX_WEIGHT:
+    if not 0 <= value <= high or (column == "hour" and value != int(value)):
+        kind = "a whole number" if column == "hour" else "a number"
         raise UserError(
-            f"{escaped(path)}, line {line}: weight must be a number in 0..{MAX_WEIGHT:g}. Received: {escaped(text)!r}"
+            f"{escaped(path)}, line {line}: {column} must be {kind} in 0..{high:g}. Received: {escaped(text)!r}"
         )
     return value

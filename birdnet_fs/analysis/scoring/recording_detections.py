@@ -11,6 +11,7 @@ from birdnet_fs.analysis.decision import NO_DECISION, Decision
 from birdnet_fs.analysis.detections import Detection, WindowDetection, merge_detections, pick_detections
 from birdnet_fs.analysis.grid_scores import average_on_grid, row_starts
 from birdnet_fs.analysis.options import ScoringOptions
+from birdnet_fs.analysis.postprocessing.chain import Windows
 from birdnet_fs.analysis.resume import Outcome
 from birdnet_fs.analysis.scoring.frame_events import frame_events, frames_in_order
 from birdnet_fs.analysis.scoring.recordings import WholeRecording, all_scores, score_recordings, whole, why_not
@@ -102,7 +103,7 @@ def detections_of_recordings(
             found, spans, window_s = _events(done, options, engine)
             hop_s = window_s
         elif keeps_all:
-            scores = decision.chain(all_scores(done, len(engine.classes)))
+            scores = decision.chain(all_scores(done, len(engine.classes)), Windows(done.recording, spans[:, 0]))
             if options.grid_s:
                 starts = row_starts(stream.duration_s, options.grid_s, engine.sample_rate_hz)
                 scores = average_on_grid(scores, spans, starts, options.grid_s)

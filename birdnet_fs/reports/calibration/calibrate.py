@@ -18,7 +18,7 @@ from birdnet_fs.analysis.calibration.false_alarms import (
 )
 from birdnet_fs.analysis.calibration.fitting import FittedMaps, fit_maps
 from birdnet_fs.analysis.calibration.thresholds import CONFIDENCE, check_precisions, choose_thresholds
-from birdnet_fs.analysis.postprocessing.chain import Chain, make_chain
+from birdnet_fs.analysis.postprocessing.chain import Chain, Windows, make_chain
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.score_table import ScoreTable
@@ -27,7 +27,7 @@ from birdnet_fs.inference.calibration.apply import calibrated
 from birdnet_fs.inference.calibration.stored import Calibration
 from birdnet_fs.inference.engine import Engine
 from birdnet_fs.reports.calibration.errors import calibration_numbers
-from birdnet_fs.reports.calibration.labeled_scores import LabeledScores, post_processed
+from birdnet_fs.reports.calibration.labeled_scores import CalibrationScores, post_processed
 
 PRECISIONS = (0.7, 0.8, 0.9, 0.95)
 NOISE_S = 180.0  # of each kind
@@ -56,7 +56,7 @@ class CalibrationOptions:
     seed: int = 0
 
 
-def calibrate(engine: Engine, labeled: LabeledScores, options: CalibrationOptions) -> Calibration:
+def calibrate(engine: Engine, labeled: CalibrationScores, options: CalibrationOptions) -> Calibration:
     """Calibrate a model on labeled windows.
 
     Args:
@@ -108,7 +108,7 @@ def calibrate(engine: Engine, labeled: LabeledScores, options: CalibrationOption
 
 def _score_noise(engine: Engine, hop_s: float, options: CalibrationOptions, chain: Chain) -> dict[str, NoiseScores]:
     def post(scores: NDArray, path: Path | None) -> NDArray:
-        return chain(scores)
+        return chain(scores, Windows(path, np.arange(len(scores), dtype=np.float64) * hop_s))
 
     given: dict[str, Any] = {"post": post if chain.text else None, "hop_s": min(hop_s, engine.segment_s)}
     found = score_noise(engine, options.noise_s, seed=options.seed, **given)

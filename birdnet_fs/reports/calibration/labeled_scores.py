@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdnet_fs import schema
+from birdnet_fs.analysis.postprocessing.chain import Chain, Windows
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.settings import override
@@ -27,7 +28,7 @@ TOLERANCE_S = 0.011  # of lengths and starts of windows: centiseconds in tables 
 
 
 @dataclass(frozen=True)
-class LabeledScores:
+class CalibrationScores:
     """Scores of labeled windows.
 
     Attributes:
@@ -41,7 +42,7 @@ class LabeledScores:
     hop_s: float
 
 
-def validation_scores(engine: Engine, model: Path) -> LabeledScores:
+def validation_scores(engine: Engine, model: Path) -> CalibrationScores:
     """Score the validation clips of a run.
 
     Args:
@@ -67,12 +68,12 @@ def validation_scores(engine: Engine, model: Path) -> LabeledScores:
         "Calibrated on the validation clips, by which the weights of the run were chosen: expect slightly larger "
         "errors on other recordings."
     )
-    return LabeledScores(table, f"validation clips of {escaped(model)}", _hop_s(table, engine.segment_s))
+    return CalibrationScores(table, f"validation clips of {escaped(model)}", _hop_s(table, engine.segment_s))
 
 
 def labeled_scores(
     engine: Engine, model: Path, source: Path, data: schema.Data, settings: Sequence[str]
-) -> LabeledScores:
+) -> CalibrationScores:
     """Score labeled recordings that the model was not trained on; those that it was are left out.
 
     Args:
@@ -96,7 +97,7 @@ def labeled_scores(
             f"data.segment_s must be the window of the model, {engine.segment_s:g} s, because thresholds are used with "
             f"its windows. Received: {asked.segment_s:g}"
         )
-    table, ledger = score_labeled(engine, asked)
+    table, ledger, _ = score_labeled(engine, asked)
     if ledger.counts().get("quarantined"):
         say(ledger.summary())
     known = set[str]()
@@ -118,11 +119,11 @@ def labeled_scores(
             f"Some labeled rows are no windows of {engine.segment_s:g} s: their scores are means over windows, and "
             "thresholds for single windows may be higher or lower. Labels with times make windows."
         )
-    return LabeledScores(table, escaped(source), hop_s)
+    return CalibrationScores(table, escaped(source), hop_s)
 
 
 def post_processed(
-    scores: NDArray[np.float32], rows: Sequence[ScoreRow], hop_s: float, post: Callable[[NDArray], NDArray]
+    scores: NDArray[np.float32], rows: Sequence[ScoreRow], hop_s: float, chain: Chain
 ) -> NDArray[np.float32]:
     """Apply post-processing to the windows of each recording.
 
@@ -130,7 +131,7 @@ def post_processed(
         scores: float32 [n, n_classes].
         rows: The n windows.
         hop_s: Seconds between windows of a recording.
-        post: Scores of the windows of a recording in order -> scores.
+        chain: Post-processing of the windows of a recording in order.
 
     Returns:
         float32 [n, n_classes].
@@ -147,7 +148,8 @@ def post_processed(
     paths = np.array([row.path for row in rows], object)
     for path in dict.fromkeys(paths):
         numbers = sorted(np.flatnonzero(paths == path).tolist(), key=lambda i: rows[i].onset_s)
-        found[numbers] = post(scores[numbers])
+        start_s = np.array([rows[i].onset_s for i in numbers])
+        found[numbers] = chain(scores[numbers], Windows(Path(path), start_s))
     return found
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from birdnet_fs.analysis.postprocessing.chain import STEPS, make_chain, parse_chain
+from birdnet_fs.analysis.postprocessing.chain import STEPS, Windows, make_chain, parse_chain
 from birdnet_fs.analysis.postprocessing.recording_steps import file_topk, smooth
 from birdnet_fs.core.errors import UserError
 
@@ -40,6 +40,21 @@ def test_identity_changes_with_the_content_of_a_file(tmp_path):
     np.testing.assert_allclose(before(SCORES)[:, 1], 2 * p / (1 + p), rtol=1e-6)
     table.write_text("class,weight\nb,3\n")
     assert make_chain(text, CLASSES).identity != before.identity
+
+
+def test_weights_by_hour_follow_the_clock_of_the_recording(tmp_path, capsys):
+    (tmp_path / "h.csv").write_text("class,hour,weight\na,5,0\nb,6,3\n")
+    chain = make_chain(f"hours:table={tmp_path / 'h.csv'}", CLASSES)
+    windows = Windows(tmp_path / "20240501_053000.wav", np.array([0.0, 1799.0, 1800.0]))
+    p = SCORES[:3].astype(np.float64)
+    found = chain(SCORES[:3], windows)
+    assert found[:2, 0].tolist() == [0, 0] and found[2, 0] == pytest.approx(p[2, 0], rel=1e-6)
+    assert found[2, 1] == pytest.approx(3 * p[2, 1] / (1 + 2 * p[2, 1]), rel=1e-6)
+    np.testing.assert_allclose(found[:, 2], p[:, 2], rtol=1e-6)
+    np.testing.assert_array_equal(chain(SCORES), SCORES)  # of no recording
+    unknown = Windows(tmp_path / "dawn.wav", np.zeros(12))
+    np.testing.assert_array_equal(chain(SCORES, unknown), SCORES)
+    assert "leaves the scores of recordings without a clock time" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,20 @@ def test_wrong_tables_are_refused(tmp_path, text, words):
         read_weights(tmp_path / "w.csv", CLASSES)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("class,weight\n", "must have the columns class, hour, weight"),
+        ("class,hour,weight\nnocall,24,1\n", r"hour must be a whole number in 0\.\.23"),
+        ("class,hour,weight\nnocall,2.5,1\n", "hour must be a whole number"),
+    ],
+)
+def test_wrong_hours_are_refused(tmp_path, text, words):
+    (tmp_path / "w.csv").write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_weights(tmp_path / "w.csv", CLASSES, by_hour=True)
+
+
 def test_a_missing_table_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_weights(tmp_path / "w.csv", CLASSES)
