@@ -142,8 +142,10 @@ def analyze(
     for name, value in (("batch_size", batch_size), ("n_workers", n_workers)):
         if value < 1:
             raise UserError(f"{name} must be 1 or more. Received: {value}")
-    if precision is not None and grid_s:
-        raise UserError("Thresholds for a precision are for windows; leave out the grid.")
+    if precision is not None and (grid_s or events):
+        raise UserError("Thresholds for a precision are for windows; leave out the grid and events.")
+    if post and events:
+        raise UserError("Post-processing is for the scores of windows; leave out events.")
     hop_s = options.rule.hop / engine.sample_rate_hz
     decision = make_decision(engine, precision=precision, post=post, min_confidence=min_confidence, hop_s=hop_s)
     root, recordings, refused = find_recordings(inputs)

@@ -180,7 +180,7 @@ def analyze(
     )
     if gate_threshold is not None and gate is None and two_stage is None:
         raise UserError("--gate_threshold needs --gate or --two_stage.")
-    _check_decision(precision, post, min_conf, grid)
+    _check_decision(precision, post, min_conf, grid, events=events)
     if preset or two_stage is not None:
         if precision is not None or post:
             raise UserError("--preset and --two_stage have thresholds of their own; leave out --precision and --post.")
@@ -248,17 +248,20 @@ def analyze(
     _finish(ledger, output)
 
 
-def _check_decision(precision: float | None, post: str | None, min_conf: float | None, grid: float) -> None:
+def _check_decision(
+    precision: float | None, post: str | None, min_conf: float | None, grid: float, *, events: bool
+) -> None:
     """Check the options of thresholds and post-processing before the model is loaded."""
     from birdnet_fs.analysis.postprocessing.chain import parse_chain
 
     if precision is not None:
         if not 0 < precision < 1:
             raise UserError(f"--precision must be above 0 and below 1, as 0.9. Received: {precision:g}")
-        for option, given in (("--min_conf", min_conf is not None), ("--grid", grid > 0)):
+        for option, given in (("--min_conf", min_conf is not None), ("--grid", grid > 0), ("--events", events)):
             if given:
                 raise UserError(f"--precision has thresholds of its own, for windows; leave out {option}.")
-    parse_chain(post or "")
+    if parse_chain(post or "") and events:
+        raise UserError("--post is for the scores of windows; leave out --events.")
 
 
 def _analyze_store(

@@ -155,6 +155,8 @@ WRONG = [
     ("analyze run recordings -o t --precision 1.5", "--precision must be above 0 and below 1"),
     ("analyze run recordings -o t --precision 0.9 --min_conf 0.5", "leave out --min_conf"),
     ("analyze run recordings -o t --precision 0.9 --grid 5", "leave out --grid"),
+    ("analyze run recordings -o t --precision 0.9 --events", "leave out --events"),
+    ("analyze run recordings -o t --post smooth --events", "leave out --events"),
     ("analyze run recordings -o t --precision 0.9 --preset animal_spot", "leave out --precision and --post"),
     ("analyze run recordings -o t --post smoth", "Did you mean 'smooth'?"),
     # calibrate
