@@ -89,9 +89,17 @@ class TrainingBatches:
         """Number of batches in an epoch."""
         return len(self._order)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, counted from 0."""
-        self._order.epoch = epoch
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+            first: Number of the first batch, from 0; the ones before it are not decoded. Default: 0.
+
+        Yields:
+            The batches.
+        """
+        self._order.epoch, self._order.first = epoch, first
         yield from self._loader
 
 
@@ -111,7 +119,7 @@ class EpisodeOrder(Sampler[Keys]):
     """
 
     def __init__(self, clips: Sequence[Clip], settings: schema.Episodes, seed: int) -> None:
-        self.settings, self.seed, self.epoch = settings, seed, 0
+        self.settings, self.seed, self.epoch, self.first = settings, seed, 0, 0
         labels = [clip.labels[0] for clip in clips]
         size = settings.n_shot + settings.n_query
         names, n_clips = np.unique(labels, return_counts=True)
@@ -143,7 +151,7 @@ class EpisodeOrder(Sampler[Keys]):
 
     def __iter__(self) -> Iterator[Keys]:
         clips = self._draw_clips().reshape(len(self), -1)
-        for episode, own in enumerate(clips.tolist()):
+        for episode, own in enumerate(clips[self.first :].tolist(), self.first):
             first = episode * len(own)
             yield [ItemKey(self.epoch, first + i, clip, 2 * episode + self._is_query(i)) for i, clip in enumerate(own)]
 
@@ -162,7 +170,7 @@ class _Order(Sampler[Keys]):
         pseudo_labels: PseudoLabelSampling | None = None,
         durations_s: Sequence[float] | None = None,
     ) -> None:
-        self.pseudo_labels, self.epoch = pseudo_labels, 0
+        self.pseudo_labels, self.epoch, self.first = pseudo_labels, 0, 0
         self.targets, self.seed = targets[: pseudo_labels.n_labeled] if pseudo_labels else targets, experiment.seed
         self.settings = experiment.training
         self._weights = clip_weights(
@@ -213,7 +221,7 @@ class _Order(Sampler[Keys]):
 
     def __iter__(self) -> Iterator[Keys]:
         clips = self._draw_clips().tolist()
-        for start, stop in self._bounds:
+        for start, stop in self._bounds[self.first :]:
             number = start // self.settings.batch_size
             yield [ItemKey(self.epoch, position, clips[position], number) for position in range(start, stop)]
 

@@ -1,5 +1,6 @@
 """`birdnet-fs train`: train one experiment into one run folder."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,7 +92,8 @@ def holds_run(folder: Path, experiment: Any) -> bool:
 def check_unfinished(folder: Path, experiment: Any) -> None:
     """Refuse to replace the checkpoints of an unfinished training with other settings, which may be the result of days.
 
-    Those of the same training are named: it starts anew, and they stay until its run is whole.
+    Those of the same training are named, unless it goes on from its state: it starts anew, and they stay until its run
+    is whole.
 
     Args:
         folder: Run folder.
@@ -104,6 +106,7 @@ def check_unfinished(folder: Path, experiment: Any) -> None:
     from birdnet_fs.runs.history import HISTORY, read_history
     from birdnet_fs.runs.resolve import is_finished
     from birdnet_fs.runs.run import CHECKPOINTS, CONFIG, INTERRUPTED
+    from birdnet_fs.training.resume import STATE
 
     for left in (folder / CHECKPOINTS / LAST, folder / INTERRUPTED):
         if (folder / CONFIG).is_file() or not (left / CONFIG).is_file():
@@ -113,6 +116,8 @@ def check_unfinished(folder: Path, experiment: Any) -> None:
                 f"{folder} holds weights of an unfinished training with other settings ({left}); give another folder "
                 f"with -o (model.weights={left} starts from them), or --overwrite to replace them."
             )
+        if (folder / STATE).is_dir():
+            return
         say(
             f"{left} holds weights of an earlier attempt, after {len(read_history(left / HISTORY))} epochs. Training "
             f"starts anew; they stay until it is finished (model.weights={left} in another folder starts from them)."
@@ -162,7 +167,8 @@ def train(
     """Train one run, evaluate it on the held-out clips (or classes, in episodes), and write a report.
 
     An existing run with the same settings is kept; one with other settings is replaced only with --overwrite, when the
-    new one is whole. SIGTERM, SIGUSR1 and Ctrl-C stop at the end of a batch and save the weights in OUTPUT/interrupted.
+    new one is whole. SIGTERM, SIGUSR1 and Ctrl-C stop at the end of a batch; the same command goes on from there to the
+    same run. The weights at that time are in OUTPUT/interrupted.
     Experiments with a quick version accept quick=true; all accept debug=true.
     """
     from birdnet_fs import schema
@@ -198,11 +204,14 @@ def train_and_report(experiment: Any, folder: Path, overwrite: bool, *, copy_enc
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.runs.folder_kind import refuse_other_results
     from birdnet_fs.runs.run import load_run
+    from birdnet_fs.training.resume import STATE
     from birdnet_fs.training.trainer import train as train_run
 
     refuse_other_results(folder, "a run")
     there = not overwrite and holds_run(folder, experiment)
-    if not overwrite:
+    if overwrite:
+        shutil.rmtree(folder / STATE, ignore_errors=True)
+    else:
         check_unfinished(folder, experiment)
     run = load_run(folder) if there else train_run(experiment, folder, copy_encoder=copy_encoder)
     if there and copy_encoder:

@@ -43,11 +43,28 @@ class Checkpoints:
         value = history[-1].get(self.monitor, math.nan)
         if math.isnan(value) or (len(self._best) == self.n_best and value <= self._best[-1][0]):
             return
-        path = self._write(f"epoch_{int(history[-1]['epoch']):03d}_{self.monitor}_{value:.4f}", history, weights)
+        path = self._write(self._name(history[-1]), history, weights)
         self._best = sorted([*self._best, (value, path)], key=lambda best: -best[0])
         for _, worse in self._best[self.n_best :]:
             shutil.rmtree(worse)
         self._best = self._best[: self.n_best]
+
+    def resume(self, history: Sequence[Row]) -> None:
+        """Rank the checkpoints of earlier epochs as they were ranked when they were written.
+
+        Args:
+            history: Rows of the epochs that are finished; checkpoints that are no longer there are left out.
+        """
+        ranked: list[tuple[float, Path]] = []
+        for row in history:
+            value = row.get(self.monitor, math.nan)
+            if not math.isnan(value) and (len(ranked) < self.n_best or value > ranked[-1][0]):
+                ranked = sorted([*ranked, (value, self.folder / self._name(row))], key=lambda best: -best[0])
+                ranked = ranked[: self.n_best]
+        self._best = [(value, path) for value, path in ranked if path.is_dir()]
+
+    def _name(self, row: Row) -> str:
+        return f"epoch_{int(row['epoch']):03d}_{self.monitor}_{row[self.monitor]:.4f}"
 
     def _write(self, name: str, history: Sequence[Row], weights: Weights) -> Path:
         self.save(self.folder / name, weights, history)

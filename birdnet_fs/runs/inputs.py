@@ -57,7 +57,7 @@ def training_inputs(experiment: schema.Experiment, parts: Partition) -> dict[str
     if experiment.pretrain:
         first = _pretraining(experiment, experiment.pretrain)
         own = partition(first)
-        found["pretrain"] = {"clips": _digest(own), **training_inputs(first, own)}
+        found["pretrain"] = {"clips": clips_digest(own), **training_inputs(first, own)}
     return found
 
 
@@ -136,8 +136,8 @@ def _pretraining(experiment: schema.Experiment, first: schema.Experiment) -> sch
     return schema.debugged(dataclasses.replace(first, seed=experiment.seed, debug=experiment.debug))
 
 
-def _digest(parts: Partition) -> str:
-    """Hash of the clips, in any order."""
+def clips_digest(parts: Partition) -> str:
+    """Hash of the clips of all parts with their labels and times, in any order."""
     rows = sorted(
         repr((name, os.fspath(clip.path), clip.onset_s, clip.offset_s, clip.labels, clip.secondary))
         for name in _PARTS

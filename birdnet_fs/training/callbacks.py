@@ -17,16 +17,20 @@ from birdnet_fs.training.tracking.tracker import Tracking
 _ADDED = (CHECKPOINTS, tensorboard.FOLDER)  # folders that a finished run takes over from the training
 
 
-def progress_folder(output: Path) -> Path:
+def progress_folder(output: Path, *, resumed: bool = False) -> Path:
     """Return where a training writes what it has until its run is whole.
 
     Args:
         output: The run folder.
+        resumed: Whether an earlier process has begun the training, which then goes on in the same place. Default:
+            False.
 
     Returns:
-        The run folder itself; `unfinished` in it when it holds a run, or weights that an earlier training has left,
-        which stay until the new run replaces them.
+        The run folder itself; `unfinished` in it when it holds a run, or weights that another training has left, which
+        stay until the new run replaces them.
     """
+    if resumed and not (output / CONFIG).is_file() and not (output / UNFINISHED / HISTORY).is_file():
+        return output
     kept = (output, output / CHECKPOINTS / LAST, output / INTERRUPTED)
     return output / UNFINISHED if any((folder / CONFIG).is_file() for folder in kept) else output
 
@@ -42,13 +46,29 @@ class EpochCallbacks:
         experiment: The resolved settings.
         monitor: History column used to rank checkpoints; larger is better.
         save: Writes a run.
+        history: Rows of the epochs that an earlier process has finished; trackers, which begin anew, get them first.
+            Default: (), none.
     """
 
-    def __init__(self, output: Path, progress: Path, experiment: schema.Experiment, monitor: str, save: Save) -> None:
+    def __init__(
+        self,
+        output: Path,
+        progress: Path,
+        experiment: schema.Experiment,
+        monitor: str,
+        save: Save,
+        history: Sequence[Row] = (),
+    ) -> None:
+        if history:
+            shutil.rmtree(progress / tensorboard.FOLDER, ignore_errors=True)
         self.progress, self.tracking = progress, Tracking.start(experiment, output, progress)
         n_best = experiment.training.checkpoints.n_best
         self._checkpoints = Checkpoints(progress / CHECKPOINTS, n_best, monitor, save) if n_best else None
         self._failed = False
+        if history and self._checkpoints:
+            self._checkpoints.resume(history)
+        for row in history:
+            self.tracking.epoch(row)
 
     def after_epoch(self, history: Sequence[Row], weights: Weights) -> None:
         """Write the epoch that has just finished.

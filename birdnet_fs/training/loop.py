@@ -7,18 +7,20 @@ weights of the last good epoch.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import keras
 import torch
 
 from birdnet_fs import schema
-from birdnet_fs.batches.loader import TrainingBatches
+from birdnet_fs.batches.loader import Batch, TrainingBatches
 from birdnet_fs.core import stopping
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
+from birdnet_fs.core.text import escaped
 from birdnet_fs.runs.history import Row, Weights
 from birdnet_fs.training.objective import Objective, supervised_objective
+from birdnet_fs.training.resume import EpochProgress, ResumeState
 from birdnet_fs.training.training_state import TrainingState
 
 SIGNAL_GRACE_S = 1.0  # a signal to a whole job may reach a process of the loader before this one
@@ -109,6 +111,7 @@ def run_epochs(
     validate: Validate | None = None,
     after_epoch: AfterEpoch | None = None,
     undefined_because: str = "",
+    resume: ResumeState | None = None,
 ) -> TrainedWeights:
     """Train `model` in place and return the weights to keep.
 
@@ -131,11 +134,14 @@ def run_epochs(
         undefined_because: Why the monitored metric is undefined, where that is known. It is printed once, in the first
             epoch without a value; such an epoch neither counts for `patience` or the plateau schedule nor is ranked.
             Default: "".
+        resume: State on disk: an earlier one is gone on from, and it is written now and then and when the training is
+            stopped. None: none.
 
     Returns:
         The weights to keep and the history.
 
     Raises:
+        UserError: The state is damaged or of another training.
         DivergedError: The loss, a gradient or a moving statistic is NaN or infinite.
         Interrupted: The user or a signal stopped the training, at the end of a batch.
         WorkerLostError: A process that prepares batches was killed.
@@ -143,17 +149,29 @@ def run_epochs(
     if objective is None:
         objective = supervised_objective(model, settings, multi_label=multi_label)
     state = TrainingState(model, batches, settings, objective)
-    trained = TrainedWeights(weights={})
+    progress = (resume.load(state) if resume else None) or EpochProgress()
+    loop = _Loop(state, progress, validate, after_epoch, objective.monitor, undefined_because, resume)
+    began_with = state.n_steps
+    if began_with:
+        say(
+            f"Training goes on after {began_with} of {settings.epochs * len(batches)} steps "
+            f"({len(progress.history)} epochs), from the state in {escaped(resume.folder if resume else '')}."
+        )
     try:
-        _epochs(state, trained, validate, after_epoch, objective.monitor, undefined_because)
+        loop.run()
         if settings.optimizer.swa_epochs:
+            if resume:  # the pass below changes the averages, so that a state in the middle of it would not be exact
+                resume.save(state, loop.timed())
+                resume = None
             state.update_statistics()
     except KeyboardInterrupt:
-        raise Interrupted(trained.weights or state.latest(), trained.history, state.n_steps) from None
+        loop.save_if_exact(resume, began_with)
+        raise Interrupted(progress.kept or state.latest(), progress.history, state.n_steps) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        given = (trained.weights or state.latest(), trained.history, state.n_steps)
+        loop.save_if_exact(resume, began_with)
+        given = (progress.kept or state.latest(), progress.history, state.n_steps)
         if stopping.received(SIGNAL_GRACE_S):  # one that was sent to all processes of the job
             raise Interrupted(*given) from None
         raise WorkerLostError(
@@ -161,66 +179,120 @@ def run_epochs(
             " or a smaller training.batch_size.",
             *given,
         ) from None
-    trained.weights = trained.weights or state.last_good
-    return trained
+    return TrainedWeights(progress.kept or state.last_good, progress.history)
 
 
-def _epochs(
-    state: TrainingState,
-    trained: TrainedWeights,
-    validate: Validate | None,
-    after_epoch: AfterEpoch | None,
-    monitor: str,
-    undefined_because: str,
-) -> None:
-    """Run all epochs; append their rows to the history and keep the weights of the epoch with the largest `monitor`."""
-    settings, n_batches = state.settings, len(state.batches)
-    best, n_waited, n_undefined, stopped, started = -math.inf, 0, 0, False, time.monotonic()
-    for step, epoch, batch in state.steps():
-        try:
-            with stopping.finished_first():
-                state.losses.append(state.step(step, batch))
-                state.n_steps = step + 1
-            if (step + 1) % n_batches:
-                continue
-            state.finish_epoch(epoch)
-            row = {"epoch": epoch + 1, **state.pop_metrics(), "learning_rate": state.rate}
-            if validate is not None:
-                with state.averaged():
-                    row |= validate()
-        except FloatingPointError as error:
-            message = state.diverged_message(str(error), epoch, batch)
-            raise DivergedError(message, trained.weights or state.last_good, trained.history) from None
-        state.last_good = state.averaged_weights()
-        row["seconds"] = round(time.monotonic() - started, 3)
-        trained.history.append(row)
-        if validate is not None and math.isnan(row[monitor]):  # an undefined metric is neither better nor worse
-            n_undefined += 1
-            if n_undefined == 1:
-                say(_undefined(monitor, epoch, undefined_because, settings))
-        elif validate is not None:
-            n_waited += 1
-            if settings.schedule.name == "plateau":
-                state.plateau.update(row[monitor])
-            if row[monitor] > best:
-                best, n_waited = row[monitor], 0
-                if settings.checkpoints.select == "best":
-                    trained.weights = state.last_good
-        if (epoch + 1) % max(1, settings.epochs // 10) == 0:
-            shown = [f"{name} {value:.4g}" for name, value in row.items() if name != "epoch" and "/" not in name]
-            say(f"epoch {epoch + 1}/{settings.epochs}: {', '.join(shown)}")
-        if after_epoch is not None:
-            with state.averaged():
-                after_epoch(trained.history, state.last_good)
-        if settings.checkpoints.patience and n_waited >= settings.checkpoints.patience and not stopped:
-            stopped = True
-            state.stop_early(epoch)
-            say(
-                f"{monitor} did not improve for {settings.checkpoints.patience} epochs "
-                f"(training.checkpoints.patience); {_end(state.n_epochs - epoch - 1)}."
-            )
-        if epoch + 1 == state.n_epochs:
+@dataclass
+class _Loop:
+    """The loop over epochs.
+
+    Attributes:
+        state: State of the network and its optimizer.
+        progress: Place in the epochs, the history, and the weights of the epoch with the largest `monitor`.
+        validate: As in `run_epochs`, and so are the others.
+        started: Time when this process began.
+    """
+
+    state: TrainingState
+    progress: EpochProgress
+    validate: Validate | None
+    after_epoch: AfterEpoch | None
+    monitor: str
+    undefined_because: str
+    resume: ResumeState | None
+    started: float = field(default_factory=time.monotonic)
+
+    def run(self) -> None:
+        """Run all epochs that are left."""
+        state, n_batches = self.state, len(self.state.batches)
+        if self.progress.open_row is not None:  # stopped between the last step of an epoch and its validation
+            self._finish(state.n_steps // n_batches - 1, ())
+        if len(self.progress.history) >= state.n_epochs:
             return
+        for step, epoch, batch in state.steps():
+            try:
+                with stopping.finished_first():
+                    state.losses.append(state.step(step, batch))
+                    state.n_steps = step + 1
+                    if (step + 1) % n_batches == 0:
+                        state.finish_epoch(epoch)
+                        row = {"epoch": epoch + 1, **state.pop_metrics(), "learning_rate": state.rate}
+                        self.progress.open_row = row
+            except FloatingPointError as error:
+                raise self._diverged(error, epoch, batch) from None
+            if (step + 1) % n_batches:
+                if self.resume and not state.in_accumulation:
+                    self.resume.maybe_save(state, self.timed())
+                continue
+            self._finish(epoch, batch)
+            if epoch + 1 == state.n_epochs:
+                return
+            if self.resume:
+                self.resume.maybe_save(state, self.timed())
+
+    def timed(self) -> EpochProgress:
+        """The progress with the time spent so far."""
+        return replace(self.progress, seconds=self.progress.seconds + time.monotonic() - self.started)
+
+    def save_if_exact(self, resume: ResumeState | None, began_with: int) -> None:
+        """Save the state of a training that ends before its time, if it has done a step."""
+        if resume and self.state.n_steps > began_with:
+            with stopping.finished_first():
+                resume.save(self.state, self.timed())
+            say(f"The state after {self.state.n_steps} steps is in {escaped(resume.folder)}; the same command goes on.")
+
+    def _diverged(self, error: FloatingPointError, epoch: int, batch: Batch) -> DivergedError:
+        message = self.state.diverged_message(str(error), epoch, batch)
+        return DivergedError(message, self.progress.kept or self.state.last_good, self.progress.history)
+
+    def _finish(self, epoch: int, batch: Batch) -> None:
+        """Validate after the last step of an epoch, and append its row to the history."""
+        state, progress = self.state, self.progress
+        settings, row = state.settings, dict(progress.open_row or {})
+        try:
+            if self.validate is not None:
+                with state.averaged():
+                    row |= self.validate()
+        except FloatingPointError as error:
+            raise self._diverged(error, epoch, batch) from None
+        with stopping.finished_first():
+            self._append(epoch, row)
+            if (epoch + 1) % max(1, settings.epochs // 10) == 0:
+                shown = [f"{name} {value:.4g}" for name, value in row.items() if name != "epoch" and "/" not in name]
+                say(f"epoch {epoch + 1}/{settings.epochs}: {', '.join(shown)}")
+            if self.after_epoch is not None:
+                with state.averaged():
+                    self.after_epoch(progress.history, state.last_good)
+            patience = settings.checkpoints.patience
+            if patience and progress.n_waited >= patience and not progress.stopped:
+                progress.stopped = True
+                state.stop_early(epoch)
+                say(
+                    f"{self.monitor} did not improve for {patience} epochs "
+                    f"(training.checkpoints.patience); {_end(state.n_epochs - epoch - 1)}."
+                )
+
+    def _append(self, epoch: int, row: Row) -> None:
+        """Add the row of an epoch, and keep its weights if they are the best."""
+        state, progress, settings = self.state, self.progress, self.state.settings
+        state.last_good = state.averaged_weights()
+        row["seconds"] = round(progress.seconds + time.monotonic() - self.started, 3)
+        progress.history.append(row)
+        progress.open_row = None
+        if self.validate is None:
+            return
+        if math.isnan(row[self.monitor]):  # an undefined metric is neither better nor worse
+            progress.n_undefined += 1
+            if progress.n_undefined == 1:
+                say(_undefined(self.monitor, epoch, self.undefined_because, settings))
+            return
+        progress.n_waited += 1
+        if settings.schedule.name == "plateau":
+            state.plateau.update(row[self.monitor])
+        if row[self.monitor] > progress.best:
+            progress.best, progress.n_waited = row[self.monitor], 0
+            if settings.checkpoints.select == "best":
+                progress.kept = state.last_good
 
 
 def _end(n_left: int) -> str:

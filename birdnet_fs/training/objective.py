@@ -57,6 +57,14 @@ class DistillationTerm(Protocol):
         """Return columns of history.csv, means over the steps since the last call."""
         ...
 
+    def open_sums(self) -> tuple[dict[str, torch.Tensor], int]:
+        """The sums of `pop_means`, scalars by column, and the number of their steps."""
+        ...
+
+    def set_sums(self, sums: dict[str, torch.Tensor], n_steps: int) -> None:
+        """Go on from the result of `open_sums`."""
+        ...
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -93,6 +101,14 @@ class AccuracyCounter:
         whole = torch.stack([torch.ones_like(right).sum(), right.sum()])
         counts = torch.cat([whole, true.sum(0), (true & predicted).sum(0)])
         self._counts = counts if self._counts is None else self._counts + counts
+
+    def open_counts(self) -> torch.Tensor | None:
+        """The counts since the last call of `pop_means`, int64 [2 + 2 * n_classes]; None before the first rows."""
+        return self._counts
+
+    def set_counts(self, counts: torch.Tensor | None) -> None:
+        """Go on from the result of `open_counts`."""
+        self._counts = counts
 
     def pop_means(self, classes: Sequence[str]) -> dict[str, float]:
         """Return `train_acc` and the accuracy of each class (NaN where it did not occur), and reset the counts.

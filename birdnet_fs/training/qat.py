@@ -9,6 +9,7 @@ https://arxiv.org/abs/1802.05668): training on labels would make another classif
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -18,7 +19,7 @@ from birdnet_fs import schema
 from birdnet_fs.batches.loader import TrainingBatches
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.models.quantization.convert import set_phase
-from birdnet_fs.models.quantization.fake_quant import FIXED, LEARN, MEASURE
+from birdnet_fs.models.quantization.fake_quant import FIXED, LEARN, MEASURE, FakeQuantize
 from birdnet_fs.runs.run import Run
 
 # settings of each group that are those of the float run; the others have their defaults
@@ -95,6 +96,18 @@ class RangeSchedule:
             for features, *_ in itertools.islice(batches.epoch(0), N_CALIBRATION_BATCHES):
                 forward(features.to(device))
         set_phase(self.model, FIXED)
+
+    def n_seen(self) -> list[int]:
+        """Numbers of batches that the ranges come from, in the order of the layers."""
+        return [layer.n_seen for layer in self._layers()]
+
+    def set_n_seen(self, numbers: Sequence[int]) -> None:
+        """Go on from the result of `n_seen`."""
+        for layer, number in zip(self._layers(), numbers, strict=True):
+            layer.n_seen = number
+
+    def _layers(self) -> list[FakeQuantize]:
+        return [layer for layer in self.model.layers if isinstance(layer, FakeQuantize)]
 
     def step(self, epoch: int) -> None:
         """Set the phase of the ranges for a step of an epoch, counted from 0."""

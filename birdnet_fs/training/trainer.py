@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import random
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from birdnet_fs.training.on_encoders.teachers import ClipProbabilities, on_encod
 from birdnet_fs.training.on_encoders.training import train_head
 from birdnet_fs.training.prepare import Read
 from birdnet_fs.training.rescue import save_safely
+from birdnet_fs.training.resume import STATE, ResumeState, training_identity
 from birdnet_fs.training.tracking import tracker
 
 PRETRAIN = provenance.PRETRAIN
@@ -72,11 +74,14 @@ def train(
             elsewhere if that fails (`rescue.save_safely`). Default: True.
         copy_encoder: For a head on `model.encoder`: copy the files of the encoders into the run. Default: False.
 
+    A training that was stopped, or whose process was killed, goes on from its state in `output` (resume.py).
+
     Returns:
         The finished run: weights, settings, classes, versions, `partition.csv`, `history.csv` (written after every
         epoch, like the checkpoints and tracked metrics) and `recordings.csv` (the ledger of every row of the manifest).
 
     Raises:
+        UserError: `output` holds the state of another training, or a damaged one.
         DivergedError: A loss or gradient is not finite; the last good weights are a run folder named "diverged".
         Interrupted: The user or a signal stopped it at the end of a batch; the weights are a run folder named
             "interrupted", like those of a WorkerLostError. Both are in `progress_folder(output)`.
@@ -90,6 +95,10 @@ def train(
     made_from = inputs.training_inputs(experiment, parts)
     device = device_of(experiment.training.device)
     prepare.check_clips(experiment, parts)
+    if generation is None:
+        generation = experiment.distillation.rounds if experiment.distillation.teacher == schema.SELF else 0
+    state = ResumeState(output / STATE, training_identity(experiment, parts, made_from, generation))
+    resumed = state.check()
     tracker.check_tracking(experiment.training)
     if experiment.episodes:
         check_episodes(parts, experiment.episodes, experiment.seed)
@@ -124,8 +133,6 @@ def train(
     base_runs = [*initial, *(run.path for run in runs), *provenance.labeling_runs(experiment)]
     parts = dataclasses.replace(parts, inherited=provenance.inherited(base_runs, (*parts.train, *parts.pseudo_labels)))
     teacher = distillation.build_teacher(() if by_clip else runs, experiment, parts.classes, device, by_clip=by_clip)
-    if generation is None:
-        generation = experiment.distillation.rounds if experiment.distillation.teacher == schema.SELF else 0
     # generations differ in their initial weights only (Furlanello et al. 2018)
     seed_everything(experiment.seed, generation)
     waveforms = read((*parts.train, *parts.pseudo_labels), experiment.frontend.sample_rate_hz)
@@ -180,8 +187,8 @@ def train(
         except UserError as problem:
             say(str(problem))
 
-    progress = progress_folder(output)
-    callbacks = EpochCallbacks(output, progress, experiment, objective.monitor, save)
+    progress = progress_folder(output, resumed=resumed)
+    callbacks = EpochCallbacks(output, progress, experiment, objective.monitor, save, state.history())
 
     def after_epoch(history: Sequence[Row], weights: Weights) -> None:
         callbacks.after_epoch(history, weights)
@@ -198,8 +205,10 @@ def train(
                 validate=validate,
                 after_epoch=after_epoch,
                 undefined_because=undefined,
+                resume=state,
             )
         except DivergedError as error:
+            shutil.rmtree(state.folder, ignore_errors=True)  # it would become infinite at the same step again
             if error.history:
                 save_early(progress / DIVERGED, error, f"of the last good epoch ({len(error.history)})")
             raise

@@ -17,6 +17,7 @@ import torch
 
 from birdnet_fs import schema
 from birdnet_fs.batches.loader import Batch, TrainingBatches
+from birdnet_fs.core import stopping
 from birdnet_fs.core.progress import track
 from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.models.quantization.convert import is_quantized
@@ -42,7 +43,8 @@ class TrainingState:
         objective: What to minimize.
 
     Attributes:
-        n_steps: Number of finished steps.
+        n_steps: Number of finished steps; a state that is loaded begins with those of earlier processes.
+        n_model_parameters: Number of trained tensors of the network; those of the objective follow in `parameters`.
         last_good: Weights by variable path after the last epoch in which everything was finite.
         losses: Losses of the steps since the last call of `pop_metrics`.
         plateau: Factor of the learning rate that depends on the validation.
@@ -76,7 +78,15 @@ class TrainingState:
 
     def _parameters(self) -> list[Any]:
         own = self.objective.distillation.parameters if self.objective.distillation else ()
-        return [*(v.value for v in self.model.trainable_variables), *own]
+        trained = [v.value for v in self.model.trainable_variables]
+        self.n_model_parameters = len(trained)
+        return [*trained, *own]
+
+    @property
+    def in_accumulation(self) -> bool:
+        """Whether gradients of finished steps wait for the next update."""
+        place, every = self.n_steps % len(self.batches), self.settings.optimizer.accumulate
+        return place % every != 0
 
     def _groups(self) -> list[dict[str, Any]]:
         settings = self.settings
@@ -98,6 +108,12 @@ class TrainingState:
             group["params"] = [p for p in group["params"] if id(p) not in known]
             if group["params"]:
                 self.optimizer.add_param_group(group)
+
+    def unfreeze_as_after(self, n_epochs: int) -> None:
+        """Unfreeze the blocks if a training has done so after this number of epochs, before its state is loaded."""
+        at = self.settings.finetuning.unfreeze_epoch
+        if 0 < at <= n_epochs and at < self.settings.epochs:
+            self._unfreeze()
 
     def finish_epoch(self, epoch: int) -> None:
         """Check the moving statistics, update the average of the last epochs, and unfreeze blocks at their epoch.
@@ -135,20 +151,22 @@ class TrainingState:
             self.last_good = model_weights(self.model)
 
     def steps(self) -> Iterator[tuple[int, int, Batch]]:
-        """Iterate over all steps of the training.
+        """Iterate over the steps of the training that are not finished.
 
         Yields:
             Index of the step and of its epoch, both from 0, and the batch.
         """
         n_batches = len(self.batches)
+        done, place = divmod(self.n_steps, n_batches)
         every = (
             (epoch * n_batches + i, epoch, batch)
-            for epoch in range(self.settings.epochs)
-            for i, batch in enumerate(self.batches.epoch(epoch))
+            for epoch in range(done, self.settings.epochs)
+            for first in (place if epoch == done else 0,)
+            for i, batch in enumerate(self.batches.epoch(epoch, first), first)
         )
-        if self.ranges:
+        if self.ranges and not self.n_steps:
             self.ranges.calibrate(self.forward, self.batches, self.device)
-        yield from track(every, "training", total=self.settings.epochs * n_batches, unit="step")
+        yield from track(every, "training", total=self.settings.epochs * n_batches - self.n_steps, unit="step")
 
     def step(self, step: int, batch: Batch) -> float:
         """Run one step: forward, loss, gradients and, unless gradients are still accumulated, an update of the weights.
@@ -242,7 +260,7 @@ class TrainingState:
 
     def _swap(self) -> None:
         if self.average:
-            with torch.no_grad():
+            with stopping.finished_first(), torch.no_grad():
                 for variable, average in zip(_state(self.model), self.average, strict=True):
                     own = variable.value.detach().clone()
                     variable.value.copy_(average)
@@ -266,12 +284,12 @@ class TrainingState:
         Args:
             what: Name of the value, at the beginning of the sentence.
             epoch: Index of the epoch, from 0.
-            batch: The batch of the last step; its recordings are named.
+            batch: The batch of the last step, whose recordings are named; () when it is not known.
 
         Returns:
             The message, with what to change.
         """
-        paths = sorted({str(self.batches.clips[int(i)].path) for i in batch[2]})
+        paths = sorted({str(self.batches.clips[int(i)].path) for i in (batch[2] if len(batch) else ())})
         more = f" and {len(paths) - MAX_NAMED_RECORDINGS} more" if len(paths) > MAX_NAMED_RECORDINGS else ""
         return (
             f"{what} became NaN or infinite in epoch {epoch + 1}; training stopped and the last good weights were "

@@ -34,7 +34,7 @@ from birdnet_fs.core.renamed import CLASSES, translated
 from birdnet_fs.core.settings import flat, from_dict, to_dict
 from birdnet_fs.runs.config_file import read_experiment
 from birdnet_fs.runs.resolve import comparable, portable
-from birdnet_fs.runs.run import CHECKPOINTS, DIVERGED, INTERRUPTED, WEIGHTS
+from birdnet_fs.runs.run import CHECKPOINTS, DIVERGED, INTERRUPTED, UNFINISHED, WEIGHTS
 from birdnet_fs.tuning.liveness import GRACE_S, claim, exclusive, kept_touched, last_touched
 from birdnet_fs.tuning.space import distributions
 from birdnet_fs.tuning.trial_summary import LOST, REASON, RETRY, TrialSummary, best_first, summaries
@@ -198,7 +198,7 @@ class Study:
 
     def _tidy(self, number: int) -> None:
         """Remove unused weights of this trial, and the weights of trials that are no longer among the best."""
-        for name in (DIVERGED, INTERRUPTED, CHECKPOINTS):
+        for name in (DIVERGED, INTERRUPTED, CHECKPOINTS, UNFINISHED):
             shutil.rmtree(self.trial_folder(number) / name, ignore_errors=True)
         for trial in best_first(self.trials())[self.n_kept :]:
             (self.trial_folder(trial.number) / WEIGHTS).unlink(missing_ok=True)

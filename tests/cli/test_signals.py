@@ -1,5 +1,6 @@
 """Commands that a signal stops while they work: nothing half-written, no process left, and the same command goes on."""
 
+import functools
 import shutil
 import signal
 import subprocess
@@ -29,7 +30,7 @@ def small() -> Experiment:
         frontend=FrontEnd(
             sample_rate_hz=8_000, segment_s=1.0, n_fft=256, win_length=256, hop_length=128, n_mels=16, fmax_hz=4_000.0
         ),
-        model=Model("cnn/tiny", dropout=0.0),
+        model=Model("cnn/tiny", dropout=0.2),
         training=Training(epochs=2, batch_size=8, schedule=Schedule(warmup_epochs=0), threads=1),
     )
 
@@ -107,12 +108,31 @@ TRAININGS = {  # command without -o -> settings, files in the output folder: of 
 }
 
 
+@pytest.fixture(scope="module")
+def undisturbed(place: Path, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The output of a training of TRAININGS that nothing stopped."""
+
+    @functools.cache
+    def made(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("undisturbed") / "run"
+        birdnet_fs(*TRAININGS[name][0], "training.epochs=60", "-o", folder, cwd=place)
+        return folder
+
+    return made
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("name", TRAININGS)
-def test_interrupted_training_saves_its_weights_and_starts_again(
-    name: str, workers: int, number: signal.Signals, place: Path, run: Path, tmp_path: Path
+def test_interrupted_training_saves_its_weights_and_goes_on_to_the_undisturbed_run(
+    name: str,
+    workers: int,
+    number: signal.Signals,
+    place: Path,
+    run: Path,
+    undisturbed: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
     command, at_work, kept = TRAININGS[name]
     folder = tmp_path / "run"
@@ -125,10 +145,13 @@ def test_interrupted_training_saves_its_weights_and_starts_again(
     assert not (folder / at_work / "config.json").exists()
     before = (folder / kept / "weights.safetensors").read_bytes() if kept else b""
     assert bool(kept) == bool(before)
+    assert (folder / at_work / "unfinished" / "state" / "state.json").is_file()
     birdnet_fs(*command, cwd=place)
     if kept:
         assert (folder / kept / "weights.safetensors").read_bytes() == before
-    assert load_run(folder / at_work).build_model().count_params() > 0
+    for part in {at_work, ""} if name != "pseudo-label" else {at_work}:
+        expected = undisturbed(name) / part / "weights.safetensors"
+        assert (folder / part / "weights.safetensors").read_bytes() == expected.read_bytes()
     assert not interrupted.exists()
 
 

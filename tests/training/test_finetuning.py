@@ -27,7 +27,7 @@ class OneBatch:
     def __len__(self) -> int:
         return 1
 
-    def epoch(self, epoch: int):
+    def epoch(self, epoch: int, first: int = 0):
         yield X, torch.nn.functional.one_hot(LABEL, 2).float(), torch.arange(16)
 
 

@@ -6,36 +6,13 @@ import keras
 import numpy as np
 import pytest
 import torch
+from fixed_batches import LABEL, FixedBatches, X, Y
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.runs.run import model_weights
 from birdnet_fs.schema import Checkpoints, Optimizer, Schedule, Training
 from birdnet_fs.training.loop import DivergedError, Interrupted, device_of, run_epochs
 from birdnet_fs.training.objective import Objective
-
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(48, 12, 12, 1)).astype(np.float32)
-LABEL = (X.mean((1, 2, 3)) > 0).astype(int)
-Y = np.eye(2, dtype=np.float32)[LABEL]
-
-
-class FixedBatches:
-    """Batches of X in order: what the loop needs of TrainingBatches."""
-
-    def __init__(self, size: int = 16, spoil: int = -1) -> None:
-        self.size, self.spoil = size, spoil
-        self.clips = [type("Clip", (), {"path": f"rec{i}.wav"})() for i in range(len(X))]
-
-    def __len__(self) -> int:
-        return len(X) // self.size
-
-    def epoch(self, epoch: int):
-        for start in range(0, len(X), self.size):
-            part = np.arange(start, start + self.size)
-            x = torch.from_numpy(X[part].copy())
-            if epoch == self.spoil:
-                x[0] = math.nan
-            yield x, torch.from_numpy(Y[part]), torch.from_numpy(part)
 
 
 def network() -> keras.Model:
@@ -260,10 +237,10 @@ def test_infinite_gradient_stops_before_the_step(monkeypatch: pytest.MonkeyPatch
 
 def test_interrupt_returns_finished_epochs() -> None:
     class Stopping(FixedBatches):
-        def epoch(self, epoch: int):
+        def epoch(self, epoch: int, first: int = 0):
             if epoch == 2:
                 raise KeyboardInterrupt
-            yield from super().epoch(epoch)
+            yield from super().epoch(epoch, first)
 
     with pytest.raises(Interrupted) as caught:
         run_epochs(network(), Stopping(), Training(epochs=5), multi_label=False)
@@ -273,10 +250,10 @@ def test_interrupt_returns_finished_epochs() -> None:
 
 def test_interrupt_during_swa_statistics_returns_averaged_weights() -> None:
     class Stopping(FixedBatches):
-        def epoch(self, epoch: int):
+        def epoch(self, epoch: int, first: int = 0):
             if epoch == 3:  # after the last
                 raise KeyboardInterrupt
-            yield from super().epoch(epoch)
+            yield from super().epoch(epoch, first)
 
     settings = Training(epochs=3, optimizer=Optimizer(swa_epochs=2))
     with pytest.raises(Interrupted) as caught:

@@ -24,7 +24,7 @@ class FixedBatches:
     def __len__(self) -> int:
         return len(X) // SIZE
 
-    def epoch(self, epoch: int):
+    def epoch(self, epoch: int, first: int = 0):
         for start in range(0, len(X), SIZE):
             part = slice(start, start + SIZE)
             yield torch.from_numpy(X[part]), torch.from_numpy(Y[part]), torch.arange(SIZE)

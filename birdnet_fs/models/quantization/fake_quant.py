@@ -105,6 +105,7 @@ class FakeQuantize(layers.Layer):
     Attributes:
         phase: FIXED: the range does not change. LEARN: in training it follows the minimum and maximum of every batch.
             MEASURE: it is computed anew as their mean, and values pass without rounding.
+        n_seen: Number of batches that the range comes from; the mean of the first becomes a moving average.
 
     Weights, not trained by gradients: `low` and `high`, scalars. A batch of zeros does not change them.
     """
@@ -112,7 +113,7 @@ class FakeQuantize(layers.Layer):
     def __init__(self, bounds: tuple[float, float] | None = None, **settings: Any) -> None:
         super().__init__(**settings)
         self.bounds = bounds if bounds is None else (float(bounds[0]), float(bounds[1]))
-        self._phase, self._n_seen = FIXED, 0
+        self._phase, self.n_seen = FIXED, 0
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
         """Create the range, 0 to 1."""
@@ -128,7 +129,7 @@ class FakeQuantize(layers.Layer):
     @phase.setter
     def phase(self, phase: str) -> None:
         if phase == MEASURE:
-            self._n_seen = 0
+            self.n_seen = 0
         self._phase = phase
 
     def range(self) -> tuple[Any, Any]:
@@ -146,8 +147,8 @@ class FakeQuantize(layers.Layer):
         """Update the range with that of a batch: the mean over the first batches, then a moving average."""
         if self.bounds is not None:
             return
-        self._n_seen += 1
-        rate = max(1 / self._n_seen, 1 - MOMENTUM)
+        self.n_seen += 1
+        rate = max(1 / self.n_seen, 1 - MOMENTUM)
         low, high = _extremes(ops.stop_gradient(x))
         some = ops.cast(high - low > SMALLEST_RANGE, "float32") * rate
         for variable, seen in ((self.low, low), (self.high, high)):

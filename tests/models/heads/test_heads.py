@@ -88,7 +88,7 @@ class Tones:
     def __len__(self) -> int:
         return 1
 
-    def epoch(self, epoch: int):
+    def epoch(self, epoch: int, first: int = 0):
         yield self.x, self.y, torch.arange(16)
 
 

@@ -42,7 +42,7 @@ class Tones:
     def __len__(self) -> int:
         return 25
 
-    def epoch(self, epoch: int):
+    def epoch(self, epoch: int, first: int = 0):
         rng = torch.Generator().manual_seed(epoch)
         for _ in range(len(self)):
             x = torch.randn(3 * 4, 16, 16, 1, generator=rng)
