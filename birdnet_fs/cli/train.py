@@ -106,7 +106,7 @@ def check_unfinished(folder: Path, experiment: Any) -> None:
     from birdnet_fs.runs.history import HISTORY, read_history
     from birdnet_fs.runs.resolve import is_finished
     from birdnet_fs.runs.run import CHECKPOINTS, CONFIG, INTERRUPTED
-    from birdnet_fs.training.resume import STATE
+    from birdnet_fs.training.resume.state import STATE
 
     for left in (folder / CHECKPOINTS / LAST, folder / INTERRUPTED):
         if (folder / CONFIG).is_file() or not (left / CONFIG).is_file():
@@ -204,7 +204,7 @@ def train_and_report(experiment: Any, folder: Path, overwrite: bool, *, copy_enc
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.runs.folder_kind import refuse_other_results
     from birdnet_fs.runs.run import load_run
-    from birdnet_fs.training.resume import STATE
+    from birdnet_fs.training.resume.state import STATE
     from birdnet_fs.training.trainer import train as train_run
 
     refuse_other_results(folder, "a run")

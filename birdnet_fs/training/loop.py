@@ -20,7 +20,8 @@ from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
 from birdnet_fs.runs.history import Row, Weights
 from birdnet_fs.training.objective import Objective, supervised_objective
-from birdnet_fs.training.resume import EpochProgress, ResumeState
+from birdnet_fs.training.resume.contents import EpochProgress
+from birdnet_fs.training.resume.state import ResumeState
 from birdnet_fs.training.training_state import TrainingState
 
 SIGNAL_GRACE_S = 1.0  # a signal to a whole job may reach a process of the loader before this one

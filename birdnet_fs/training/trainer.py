@@ -36,7 +36,7 @@ from birdnet_fs.training.on_encoders.teachers import ClipProbabilities, on_encod
 from birdnet_fs.training.on_encoders.training import train_head
 from birdnet_fs.training.prepare import Read
 from birdnet_fs.training.rescue import save_safely
-from birdnet_fs.training.resume import STATE, ResumeState, training_identity
+from birdnet_fs.training.resume.state import STATE, ResumeState, training_identity
 from birdnet_fs.training.tracking import tracker
 
 PRETRAIN = provenance.PRETRAIN
@@ -74,7 +74,7 @@ def train(
             elsewhere if that fails (`rescue.save_safely`). Default: True.
         copy_encoder: For a head on `model.encoder`: copy the files of the encoders into the run. Default: False.
 
-    A training that was stopped, or whose process was killed, goes on from its state in `output` (resume.py).
+    A training that was stopped, or whose process was killed, goes on from its state in `output` (resume/).
 
     Returns:
         The finished run: weights, settings, classes, versions, `partition.csv`, `history.csv` (written after every

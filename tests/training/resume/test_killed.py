@@ -18,9 +18,10 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from birdnet_fs.schema import Checkpoints, Data, Experiment, FrontEnd, Model, Optimizer, Training
-from birdnet_fs.training import resume, trainer
+from birdnet_fs.training import trainer
+from birdnet_fs.training.resume import state
 
-resume.EVERY_S, resume.MOST_TIME = 0.0, float("inf")  # a state after every batch
+state.EVERY_S, state.MOST_TIME = 0.0, float("inf")  # a state after every batch
 experiment = Experiment(
     name="killed",
     data=Data(root=sys.argv[1], table="metadata.csv", audio="audio", where="set=aviary", split="70/15/15"),

@@ -17,9 +17,10 @@ from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.runs.history import read_history
 from birdnet_fs.runs.tensors import read_weights
 from birdnet_fs.schema import Checkpoints, Data, Episodes, Experiment, FrontEnd, Model, Optimizer, Schedule, Training
-from birdnet_fs.training import loop, resume, trainer
+from birdnet_fs.training import loop, trainer
 from birdnet_fs.training.loop import Interrupted, TrainedWeights, run_epochs
-from birdnet_fs.training.resume import ResumeState
+from birdnet_fs.training.resume import state as resume
+from birdnet_fs.training.resume.state import ResumeState
 
 EPOCHS, N_STEPS = 4, 3
 SETTINGS = {
