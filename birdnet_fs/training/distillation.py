@@ -244,11 +244,11 @@ class DistillationLoss:
         return means
 
     def open_sums(self) -> tuple[dict[str, torch.Tensor], int]:
-        """The sums of `pop_means`, scalars by column, and the number of their steps."""
+        """The sums of `pop_means`, scalars [] by column, and the number of their steps."""
         return self._sums, self._n
 
     def set_sums(self, sums: dict[str, torch.Tensor], n_steps: int) -> None:
-        """Go on from the result of `open_sums`."""
+        """Go on from the result of `open_sums`: scalars [] by column, and the number of their steps."""
         self._sums, self._n = sums, n_steps
 
     def _distance(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:

@@ -58,11 +58,11 @@ class DistillationTerm(Protocol):
         ...
 
     def open_sums(self) -> tuple[dict[str, torch.Tensor], int]:
-        """The sums of `pop_means`, scalars by column, and the number of their steps."""
+        """The sums of `pop_means`, scalars [] by column, and the number of their steps."""
         ...
 
     def set_sums(self, sums: dict[str, torch.Tensor], n_steps: int) -> None:
-        """Go on from the result of `open_sums`."""
+        """Go on from the result of `open_sums`: scalars [] by column, and the number of their steps."""
         ...
 
 
@@ -107,7 +107,7 @@ class AccuracyCounter:
         return self._counts
 
     def set_counts(self, counts: torch.Tensor | None) -> None:
-        """Go on from the result of `open_counts`."""
+        """Go on from the result of `open_counts`, int64 [2 + 2 * n_classes]."""
         self._counts = counts
 
     def pop_means(self, classes: Sequence[str]) -> dict[str, float]:
