@@ -105,7 +105,7 @@ def restored(state: TrainingState, tensors: dict[str, torch.Tensor], facts: Mapp
 
     Args:
         state: A new state of the same training; set in place.
-        tensors: As from `collected`.
+        tensors: Of any shape [...], as from `collected`.
         facts: As from `collected`.
 
     Returns:
