@@ -235,6 +235,7 @@ def parts(rounds: int, n_files: int) -> None:
             for precision in ("fp32", "int8"):
                 place = Path(name) / f"{network.replace('/', '_')}_{precision}"
                 engine = open_engine(exported(run, place, input="features", precision=precision), threads=1)
+                engine.logits(waveforms[0])  # compiles the features
                 calls = {
                     "decode": partial(timed, partial(_each, _read, recordings, spec)),
                     "front-end": partial(timed, partial(_each, log_mel, waveforms, spec)),
