@@ -1,6 +1,7 @@
 """Numbers of scored windows against annotations with times, for metrics.json and the terminal.
 
-Consecutive windows above a threshold are one detection, so that times are as exact as windows are short.
+Consecutive windows above a threshold are one detection, so that times are as exact as windows are short. Windows that
+overlap stand for the time around their middle; false alarms are counted by whole windows.
 """
 
 import math
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.manifest import Clip
@@ -17,16 +19,20 @@ from birdnet_fs.metrics.timed.false_alarms import RATES, detection_rate
 from birdnet_fs.metrics.timed.psds import LOCALIZED, PRESENT, psds
 from birdnet_fs.metrics.timed.recordings import ScoredRecording
 
+Floats = NDArray[np.float64]
 WAYS: Mapping[str, float | None] = {"iou_0.3": 0.3, "iou_0.5": 0.5, "collar": None}
 THRESHOLD = 0.5
 
 
-def scored_recordings(table: ScoreTable, events: Iterable[Clip]) -> list[ScoredRecording]:
+def scored_recordings(
+    table: ScoreTable, events: Iterable[Clip], *, without_overlap: bool = True
+) -> list[ScoredRecording]:
     """Put scores and events of each recording together.
 
     Args:
         table: Scores of windows.
         events: Annotated events with onset and offset; those of other recordings are left out.
+        without_overlap: Whether windows that overlap stand for the time around their middle. Default: True.
 
     Returns:
         The recordings in the order of the table, windows by onset.
@@ -42,6 +48,9 @@ def scored_recordings(table: ScoreTable, events: Iterable[Clip]) -> list[ScoredR
         starts = np.array([table.rows[n].onset_s for n in numbers])
         ends = starts + np.array([table.rows[n].duration_s for n in numbers])
         order = np.argsort(starts, kind="stable")
+        duration_s, starts, ends = float(ends.max()), starts[order], ends[order]
+        if without_overlap:
+            starts, ends = _without_overlap(starts, ends)
         times = tuple(
             np.array(
                 sorted(
@@ -54,8 +63,17 @@ def scored_recordings(table: ScoreTable, events: Iterable[Clip]) -> list[ScoredR
             for name in table.classes
         )
         scores = table.scores[numbers][order]
-        found.append(ScoredRecording(starts[order], ends[order], scores, times, float(ends.max())))
+        found.append(ScoredRecording(starts, ends, scores, times, duration_s))
     return found
+
+
+def _without_overlap(starts: Floats, ends: Floats) -> tuple[Floats, Floats]:
+    """Times [n] that windows stand for: two that overlap meet in the middle of what they share."""
+    middle = (np.minimum(ends[:-1], ends[1:]) + starts[1:]) / 2
+    overlap = ends[:-1] > starts[1:]
+    starts, ends = starts.copy(), ends.copy()
+    starts[1:][overlap], ends[:-1][overlap] = middle[overlap], middle[overlap]
+    return starts, ends
 
 
 def timed_numbers(table: ScoreTable, events: Sequence[Clip]) -> dict[str, Any]:
@@ -76,7 +94,7 @@ def timed_numbers(table: ScoreTable, events: Sequence[Clip]) -> dict[str, Any]:
     if not any(n_events):
         return {}
     scores = {name: psds(recordings, scenario) for name, scenario in (("localized", LOCALIZED), ("present", PRESENT))}
-    rates = detection_rate(recordings)
+    rates = detection_rate(scored_recordings(table, events, without_overlap=False))
     ways = {way: event_scores_by_class(recordings, threshold=THRESHOLD, min_iou=iou) for way, iou in WAYS.items()}
     shown = [f"{rate:g}" for rate in RATES]
     found: dict[str, Any] = {

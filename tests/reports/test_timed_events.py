@@ -46,6 +46,14 @@ def test_recordings_have_their_windows_and_events_in_order():
     assert second.events[0].tolist() == [[1, 2]] and second.events[2].shape == (0, 2)
 
 
+def test_windows_that_overlap_stand_for_the_time_around_their_middle():
+    rows = [ScoreRow("a.wav", float(start), 3.0, "a", ()) for start in (0, 1, 2, 5)]
+    [recording] = scored_recordings(score_table(rows, np.zeros((4, 3)), CLASSES), ())
+    assert recording.starts_s.tolist() == [0, 2, 3, 5] and recording.ends_s.tolist() == [2, 3, 5, 8]
+    [whole] = scored_recordings(score_table(rows, np.zeros((4, 3)), CLASSES), (), without_overlap=False)
+    assert whole.starts_s.tolist() == [0, 1, 2, 5] and whole.duration_s == recording.duration_s == 8
+
+
 def test_numbers_are_those_of_the_events():
     found = timed_numbers(table(), EVENTS)
     assert (found["n_events"], found["window_s"], found["hours"]) == (4, 1.0, pytest.approx(6 / 3600))
