@@ -92,7 +92,7 @@ class TimeBudget:
     @property
     def expected_s(self) -> float:
         """Expected length of the whole work in seconds, by the measured speed."""
-        return self.spent_s + self.per_recording_s * (self.n_recordings - self.n_done) + self.reserve_s
+        return self.spent_s + self.per_recording_s * (self.n_recordings - self.n_done)
 
     @property
     def too_slow_by(self) -> float:

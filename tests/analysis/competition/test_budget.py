@@ -27,7 +27,8 @@ def test_first_recording_is_not_measured():
     budget.n_recordings = 100
     assert worked(budget, clock, 50, 2, 2, 2) == [False, False, False, True]
     assert budget.per_recording_s == 2
-    assert budget.expected_s == 56 + 2 * 96 + 10  # one hundredth is kept for writing
+    assert budget.expected_s == 56 + 2 * 96
+    assert budget.left_s == 1000 - 56 - 10  # one hundredth is kept for writing
     assert budget.too_slow_by < 1 and budget.n_in_time == 100
 
 

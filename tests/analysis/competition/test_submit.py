@@ -162,14 +162,14 @@ def test_when_the_budget_ends_the_rest_is_filled(tmp_path, capsys):
     assert report.n_without_scores == 4  # six recordings of 10 s, and one hundredth for writing
     assert [row.reason for row in ledger.rows][-4:] == ["the time budget had ended"] * 4
     said = capsys.readouterr().err
-    assert "expected end after 101 s of 63 s, too late: about 6 of 10 recordings will have scores" in said
+    assert "expected end after 100 s of 63 s, too late: about 6 of 10 recordings will have scores" in said
     assert "--fallback hop or --fallback models" in said
 
 
 def test_an_expected_end_within_the_budget_changes_nothing(tmp_path, capsys):
     _, (report, _), _ = timed(tmp_path, Budget(600.0, lambda: 10.0), fallback="hop")
     assert report.n_without_scores == 0
-    assert "10 s per recording, expected end after 106 s of 10 min" in capsys.readouterr().err
+    assert "10 s per recording, expected end after 100 s of 10 min" in capsys.readouterr().err
 
 
 def test_fallback_models_leaves_members_out(tmp_path, capsys):
