@@ -67,13 +67,13 @@ def scored_recordings(
     return found
 
 
-def _without_overlap(starts: Floats, ends: Floats) -> tuple[Floats, Floats]:
+def _without_overlap(onsets_s: Floats, offsets_s: Floats) -> tuple[Floats, Floats]:
     """Times [n] that windows stand for: two that overlap meet in the middle of what they share."""
-    middle = (np.minimum(ends[:-1], ends[1:]) + starts[1:]) / 2
-    overlap = ends[:-1] > starts[1:]
-    starts, ends = starts.copy(), ends.copy()
-    starts[1:][overlap], ends[:-1][overlap] = middle[overlap], middle[overlap]
-    return starts, ends
+    middle = (np.minimum(offsets_s[:-1], offsets_s[1:]) + onsets_s[1:]) / 2
+    overlap = offsets_s[:-1] > onsets_s[1:]
+    onsets_s, offsets_s = onsets_s.copy(), offsets_s.copy()
+    onsets_s[1:][overlap], offsets_s[:-1][overlap] = middle[overlap], middle[overlap]
+    return onsets_s, offsets_s
 
 
 def timed_numbers(table: ScoreTable, events: Sequence[Clip]) -> dict[str, Any]:
