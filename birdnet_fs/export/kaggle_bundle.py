@@ -7,7 +7,6 @@ soxr and one runtime.
 The image has Python 3.12 and NumPy 2.0.2 (November 2026); its glibc is that of Ubuntu 22.04, 2.35.
 """
 
-import csv
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birdnet_fs.analysis.competition.class_names import Names
+from birdnet_fs.core.csv_files import csv_writer
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_json, write_text
 from birdnet_fs.core.folders import atomic_folder
@@ -133,7 +133,7 @@ def make_bundle(
         shutil.copyfile(folder / "examples" / NOTEBOOK, part / NOTEBOOK)
         if taxonomy:
             with open(part / "taxonomy.csv", "w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
+                writer = csv_writer(file)
                 writer.writerow(["primary_label", "scientific_name", "common_name"])
                 writer.writerows([label, *names] for label, names in taxonomy.items())
         packages = {"numpy": "numpy", "soundfile": "soundfile", "soxr": "soxr", module: package}

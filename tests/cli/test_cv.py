@@ -226,7 +226,7 @@ def test_ensemble_of_folds_is_used_like_a_run(place, tmp_path, capsys):
     sounds = place / "recordings" / "audio"
     one = sorted(path for path in sounds.iterdir() if "soundscape" not in path.name)[0]
     analyze(made, [one], tmp_path / "tables", min_conf=0.0)
-    [written] = [path for path in (tmp_path / "tables").rglob("*.csv") if path.name != "ledger.csv"]
+    [written] = (tmp_path / "tables").rglob("*.BirdNET.results.csv")
     with open(written, newline="") as file:
         confidences = [float(row["Confidence"]) for row in csv.DictReader(file)]
     assert len(confidences) == 15  # five windows of three classes
