@@ -24,7 +24,7 @@ from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
 from birdnet_fs.export.export import export_run
 from birdnet_fs.runs.ensemble import is_ensemble, load_ensemble
-from birdnet_fs.runs.run import load_run
+from birdnet_fs.runs.run import CALIBRATION, load_run
 
 PYTHON = "3.12"
 PLATFORMS = (*(f"manylinux_2_{minor}_x86_64" for minor in range(35, 16, -1)), "manylinux2014_x86_64")
@@ -159,6 +159,11 @@ def _models(model: Path, folder: Path, target: str, precision: str, audio: Path 
             raise UserError(
                 f"The notebook averages probabilities, and {escaped(model)} combines them by {ensemble.how}; make an "
                 "ensemble with --combine mean."
+            )
+        if (Path(model) / CALIBRATION).is_file():
+            raise UserError(
+                f"The notebook averages the scores of the members, and the calibration of {escaped(model)} is that of "
+                "their mean, which it cannot apply; give the ensemble that was calibrated."
             )
         runs = ensemble.members
     else:
