@@ -121,7 +121,7 @@ def path(request: pytest.FixtureRequest, folder: Path) -> Path:
 
 def written_by_analyze(path: Path, recording: Path, output: Path, overlap_s: float) -> list[dict[str, str]]:
     analyze(open_engine(path), [recording], output, min_confidence=0.0, overlap_s=overlap_s)
-    (table,) = [file for file in output.glob("*.csv") if file.name != "ledger.csv"]
+    (table,) = output.glob("*.BirdNET.results.csv")
     with table.open(newline="") as file:
         return list(csv.DictReader(file))
 

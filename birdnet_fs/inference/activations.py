@@ -80,8 +80,8 @@ def to_log_odds(logits: ArrayLike, activation: str) -> NDArray[np.float64]:
     Returns:
         float64 [n, n_classes].
 
-    >>> to_log_odds([[0.0, 0.0]], "softmax").tolist()
-    [[0.0, 0.0]]
+    >>> to_log_odds([[0.0, np.log(3.0)]], "softmax").round(2).tolist()
+    [[-1.1, 1.1]]
     """
     x = np.asarray(logits, np.float64)
     if _is_sigmoid(activation) or not len(x):
