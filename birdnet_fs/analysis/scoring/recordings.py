@@ -41,13 +41,13 @@ class ScoredRecording(Job[WindowBatch, Kept]):
 
     Args:
         recording: The recording.
-        rule: How it is cut.
-        batch_size: Windows of a batch.
-        gate: Finds calls; None = every window is scored.
+        rule: Rule by which it is cut into windows.
+        batch_size: Windows of a batch, 1 or more.
+        gate: No-call gate. Default: None, every window is scored.
 
     Attributes:
-        windows: Places of its windows, in order.
-        stream: Its status, flags, reason and length, final when the job is done.
+        windows: Places of the windows, in order; complete when the job is done.
+        stream: Decoder of the recording; its status, flags, reason and length are final when the job is done.
     """
 
     def __init__(self, recording: Path, rule: WindowRule, batch_size: int, gate: "Gate | None" = None) -> None:
@@ -91,12 +91,13 @@ def score_recordings(
     Args:
         engine: The model; called by several threads at once.
         recordings: The recordings; the next ones are asked for while earlier ones are scored.
-        rule: How they are cut.
-        reduce: What is kept of a batch, from its probabilities float32 [n, n_classes], or [n, n_steps, n_classes] of
-            frames, and the numbers of its windows int [n]; called by several threads at once.
+        rule: Rule by which they are cut into windows.
+        reduce: Function of a batch whose value is kept: probabilities float32 [n, n_classes], or of frames [n, n_steps,
+            n_classes], and numbers of the windows int [n]; where the gate holds all windows back, [0, n_classes] and
+            [0]. Called by several threads at once.
         batch_size: Windows of a batch, 1 or more. Default: 32.
         n_workers: Number of threads, 1 or more; results do not depend on it. Default: 1.
-        gate: Finds calls; windows without one are not scored. Default: None.
+        gate: No-call gate; windows that it holds back are not scored. Default: None.
         count: Called with the number of windows of every batch that is done, by one thread at a time. Default: None.
         frames: Whether frames are scored instead of windows. Default: False.
 
@@ -106,8 +107,7 @@ def score_recordings(
     lock = threading.Lock()
 
     def score(batch: WindowBatch) -> Kept:
-        n_classes = len(engine.classes)
-        scores = np.zeros((0, n_classes), np.float32)
+        scores = np.zeros((0, len(engine.classes)), np.float32)
         if len(batch.waveforms):
             one = partial(engine.probabilities, batch_size=batch_size)
             scores = (engine.frame_probabilities if frames else one)(batch.waveforms)
@@ -140,9 +140,9 @@ def all_scores(scored: WholeRecording, n_classes: int) -> NDArray[np.float32]:
         float32 [n_windows, n_classes], or [n_windows, n_steps, n_classes] of frames; 0 for windows that a gate held
         back.
     """
-    shape = next((scores.shape[1:] for scores, _ in scored.results if len(scores)), (n_classes,))
-    found = np.zeros((len(scored.windows), *shape), np.float32)
-    for scores, numbers in scored.results:
+    kept = [(scores, numbers) for scores, numbers in scored.results if len(scores)]  # others have no axis of frames
+    found = np.zeros((len(scored.windows), *(kept[0][0].shape[1:] if kept else (n_classes,))), np.float32)
+    for scores, numbers in kept:
         found[numbers] = scores
     return found
 

@@ -85,6 +85,26 @@ def test_tables_hold_onset_and_offset_of_events(tmp_path):
     assert rows == [(0.5, 1.25), (2.75, 3.0)]  # 0.45 keeps levels of 0.1 and more beside one of 0.2
 
 
+class LoudWindows:
+    """Gate that passes windows with a standard deviation of 0.1 or more."""
+
+    sample_rate_hz, window_s, threshold, identity = 8_000, 1.0, 0.1, "loud"
+
+    def probabilities(self, waveforms):
+        return waveforms.std(axis=1)
+
+
+@pytest.mark.parametrize("levels", [[0.01, 0.02, 0.2, 0.01], [0.2, 0.2, 0.01, 0.01], [0.02] * 4])
+def test_windows_that_a_gate_holds_back_have_no_events(tmp_path, levels):
+    square(tmp_path / "a.wav", levels)
+    given = {"events": EventOptions(), "min_confidence": 0.3, "species": [CLASSES[2]], "gate": LoudWindows()}
+    analyze(engine_with_frames(), [tmp_path / "a.wav"], tmp_path / "out", batch_size=2, **given)
+    with open(tmp_path / "out" / "a.BirdNET.results.csv", encoding="utf-8", newline="") as file:
+        rows = [(float(row["Start (s)"]), float(row["End (s)"])) for row in csv.DictReader(file)]
+    loud = [second for second, level in enumerate(levels) if level >= 0.1]
+    assert rows == ([(loud[0], loud[-1] + 1)] if loud else [])
+
+
 def test_events_are_refused_where_they_mean_nothing(tmp_path):
     square(tmp_path / "a.wav", [0.1])
     for engine, settings, words in (
