@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from birdnet_fs.analysis.inputs import find_recordings
 from birdnet_fs.analysis.resume import Content, settings_key
-from birdnet_fs.audio import read as audio
+from birdnet_fs.analysis.scoring.recordings import all_scores, score_recordings, whole, why_not
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path, sha256, write_text
 from birdnet_fs.core.lock import locked
@@ -29,7 +29,7 @@ from birdnet_fs.data.changes import file_changes
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.pseudo_label_table import ABOUT, TABLE
 from birdnet_fs.data.score_table import ScoreRow, writing_scores
-from birdnet_fs.data.windows import WindowRule, batched, overlap_rule
+from birdnet_fs.data.windows import WindowRule, overlap_rule
 from birdnet_fs.inference.engine import Engine
 from birdnet_fs.runs.folder_kind import refuse_other_results
 
@@ -76,8 +76,7 @@ def label_recordings(
     Raises:
         UserError: An argument is out of range, an input does not exist, no recording was found or could be read, the
             model returns ranks instead of probabilities, or the folder holds a table of another model or of other
-            recordings. A broken recording raises no error; it is listed in the
-            ledger.
+            recordings. A broken recording raises no error; it is listed in the ledger.
     """
     if engine.gives_ranks:
         raise UserError(
@@ -190,26 +189,15 @@ def _stored_or_scored(engine: Engine, recording: Path, file: Path, rule: WindowR
                 return WindowScores(stored["times_s"], stored["values"], status, reason, tuple(flags), seconds)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             file.unlink(missing_ok=True)
-    try:
-        found = _score(engine, recording, rule, batch_size)
-    except (UserError, OSError) as error:
-        reason = getattr(error, "reason", "") or str(error)
+    [done] = score_recordings(engine, [recording], rule, whole, batch_size=batch_size)
+    if done.error is not None:
         nothing = np.zeros((0, 2)), np.zeros((0, len(engine.classes)), np.float32)
-        return WindowScores(*nothing, "quarantined", reason, (), 0.0)
+        return WindowScores(*nothing, "quarantined", why_not(done.error), (), 0.0)
+    times, stream = done.spans_s, done.stream
+    times[:, 1] -= times[:, 0]
+    about = (stream.status, stream.reason, tuple(stream.flags), float(stream.duration_s))
+    found = WindowScores(times, all_scores(done, len(engine.classes)), *about)
     with atomic_path(file) as part, open(part, "wb") as out:
         outcome = json.dumps([found.status, found.reason, found.flags, found.duration_s])
         np.savez(out, times_s=found.times_s, values=found.values, about=np.array(outcome))
     return found
-
-
-def _score(engine: Engine, recording: Path, rule: WindowRule, batch_size: int) -> WindowScores:
-    stream = audio.stream_audio(recording, sample_rate_hz=engine.sample_rate_hz)
-    windows, values = [], []
-    for group in batched(rule.stream(stream), batch_size):
-        values.append(engine.probabilities(np.stack([waveform for _, waveform in group]), batch_size=batch_size))
-        windows += [window for window, _ in group]
-    if stream.status == "quarantined" or not windows:
-        raise UserError(stream.reason or "the recording holds no audio")
-    spans = np.array([rule.span_s(window, stream.duration_s) for window in windows])
-    found = np.stack([spans[:, 0], spans[:, 1] - spans[:, 0]], axis=1), np.concatenate(values)
-    return WindowScores(*found, stream.status, stream.reason, tuple(stream.flags), float(stream.duration_s))
