@@ -5,7 +5,6 @@ others nor changes their tables, because a batch of windows never mixes two reco
 finished recording is not analyzed again, and tables that a person has edited are kept (output.py).
 """
 
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -18,9 +17,7 @@ from birdnet_fs.analysis import table_formats as tables
 from birdnet_fs.analysis.combined.options import DEFAULT_TABLES, TableOptions
 from birdnet_fs.analysis.combined.write import remove_combined
 from birdnet_fs.analysis.decision import Decision, make_decision
-from birdnet_fs.analysis.detections import (
-    RecordingDetections,
-)
+from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.inputs import find_recordings
 from birdnet_fs.analysis.options import EventOptions, ScoringOptions, check_options
 from birdnet_fs.analysis.output import OutputFolder, Place
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from birdnet_fs.motifs.no_call.gate import Gate
 
 _PROGRESS_EVERY_S = 10.0
-_NEW_OPTIONS = ("grid_s", "event_low", "event_median_s")  # settings that were stored before have none of them
 T = TypeVar("T")
 
 
@@ -54,16 +50,28 @@ class _Batch:
     gate: "Gate | None"
     decision: Decision
 
-    def settings(self) -> dict[str, Any]:
-        """Everything but the recordings that a table depends on, as JSON."""
-        gate = {"gate": [self.gate.identity, self.gate.threshold]} if self.gate else {}
-        return {
-            "model": self.engine.identity,
-            "classes": hashlib.sha256("\n".join(self.engine.classes).encode()).hexdigest(),
-            "choice": {key: value for key, value in asdict(self.options).items() if key not in _NEW_OPTIONS or value},
-            **gate,
-            **self.decision.settings(),
-        }
+
+def analysis_settings(
+    engine: Engine, options: ScoringOptions, decision: Decision, gate: "Gate | None" = None
+) -> dict[str, Any]:
+    """Everything but the recordings that the tables of an analysis depend on, for `settings_key`.
+
+    Args:
+        engine: The model.
+        options: Options, from `check_options`.
+        decision: Post-processing and thresholds.
+        gate: No-call gate. Default: None.
+
+    Returns:
+        Settings as JSON values.
+    """
+    return {
+        "model": engine.identity,
+        "classes": list(engine.classes),
+        "choice": asdict(options),
+        **({"gate": [gate.identity, gate.threshold]} if gate else {}),
+        **decision.settings(),
+    }
 
 
 @locked("output")
@@ -108,7 +116,7 @@ def analyze(
         merge_consecutive: Highest number of consecutive windows of a class that are merged to one detection, with the
             highest of their confidences; 1 (default) = none, 0 = no limit.
         species: Class names or scientific names that are written. Default: all.
-        gate: Finds calls, from `open_gate`; windows in which a call is less probable than its threshold give no
+        gate: No-call gate, from `open_gate`; windows in which a call is less probable than its threshold give no
             detections. Default: None, every window is scored.
         precision: Wanted precision, one of those for which the calibration of the model has thresholds (birdnet-fs
             calibrate), which replace `min_confidence`. Default: None.
@@ -150,7 +158,7 @@ def analyze(
     decision = make_decision(engine, precision=precision, post=post, min_confidence=min_confidence, hop_s=hop_s)
     root, recordings, refused = find_recordings(inputs)
     batch = _Batch(engine, root, options, batch_size, n_workers, gate, decision)
-    key = settings_key(batch.settings())
+    key = settings_key(analysis_settings(engine, options, decision, gate))
     folder = OutputFolder(Path(output), root, names, key, overwrite, table_options or DEFAULT_TABLES)
     refuse_other_results(folder.folder, "an analysis")
     say(f"analyze: {len(recordings)} recordings by {engine.runtime or 'the model'}, {n_workers} at a time")
@@ -172,9 +180,9 @@ def write_tables(
     Args:
         folder: The output folder.
         places: Places of the recordings in it.
-        score: Scores the places that it is given, in order: their detections, None for a recording that cannot be used,
-            and their outcomes.
-        progress: Counts what is done.
+        score: Function from places to each of them, in order, with its detections (None for a recording that cannot be
+            used) and its outcome.
+        progress: Counter of recordings and detections.
         refused: (path, reason) of what cannot be read, for the ledger. Default: ().
 
     Returns:
@@ -227,8 +235,9 @@ def one_by_one(
     """Score recordings one after another, for `write_tables`.
 
     Args:
-        score: A recording -> its detections and outcome; its UserError says why the recording cannot be used.
-        places: The recordings.
+        score: Function from a recording to its detections and outcome; raises a UserError or OSError where the
+            recording cannot be used.
+        places: Places of the recordings.
 
     Yields:
         As `write_tables` expects.

@@ -1,22 +1,21 @@
 """Analysis of a store: the head of a run on the stored embeddings, and the tables of `analyze`, without audio."""
 
-import hashlib
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from birdnet_fs.analysis.analyze import Progress, one_by_one, write_tables
+from birdnet_fs.analysis.analyze import Progress, analysis_settings, one_by_one, write_tables
 from birdnet_fs.analysis.combined.options import DEFAULT_TABLES, TableOptions
 from birdnet_fs.analysis.decision import make_decision
-from birdnet_fs.analysis.detections import Detection, RecordingDetections, merge_detections, pick_detections
+from birdnet_fs.analysis.detections import RecordingDetections
 from birdnet_fs.analysis.options import check_options
 from birdnet_fs.analysis.output import OutputFolder
 from birdnet_fs.analysis.postprocessing.chain import Windows
 from birdnet_fs.analysis.resume import Content, Outcome, settings_key
+from birdnet_fs.analysis.scoring.recording_detections import merge_windows, pick_windows
 from birdnet_fs.analysis.table_formats import check_formats
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import locked
@@ -85,8 +84,7 @@ def analyze_store(
         species=species,
     )
     decision = make_decision(engine, precision=precision, post=post, min_confidence=min_confidence, hop_s=header.hop_s)
-    classes = hashlib.sha256("\n".join(head.classes).encode()).hexdigest()
-    settings = {"model": identity, "classes": classes, "choice": asdict(options), **decision.settings()}
+    key = settings_key(analysis_settings(engine, options, decision))
     # a database of another program does not say in which folder the recordings were: paths stay as it gives them
     known = all(each.root for each in store.recordings)
     folders = [Path(each.root if known else "") for each in store.recordings]
@@ -96,7 +94,7 @@ def analyze_store(
     }
     root = Path(os.path.commonpath(set(folders))) if known else Path()
     style = table_options or DEFAULT_TABLES
-    folder = OutputFolder(Path(output), root, names, settings_key(settings), overwrite, style)
+    folder = OutputFolder(Path(output), root, names, key, overwrite, style)
     refuse_other_results(folder.folder, "an analysis")
     order = np.argsort(store.recording, kind="stable")
     ends = np.searchsorted(store.recording[order], np.arange(len(store.recordings) + 1))
@@ -109,22 +107,10 @@ def analyze_store(
             raise UserError(each.reason)
         rows = order[ends[number] : ends[number + 1]]
         rows = rows[np.argsort(store.start_s[rows], kind="stable")]
-        found = pick_detections(
-            decision.chain(head.probabilities(store.embeddings(rows)), Windows(path, store.start_s[rows])),
-            min_confidence=options.min_confidence if decision.thresholds is None else decision.thresholds,
-            top_n=options.top_n,
-            allowed=options.allowed,
-            no_call=options.no_call,
-        )
-        detections = tuple(
-            Detection(
-                float(store.start_s[rows[one.first]]),
-                float(store.end_s[rows[one.last]]),
-                head.classes[one.class_index],
-                one.confidence,
-            )
-            for one in merge_detections(found, options.merge_consecutive)
-        )
+        spans = np.stack([store.start_s[rows], store.end_s[rows]], axis=1)
+        scores = decision.chain(head.probabilities(store.embeddings(rows)), Windows(path, spans[:, 0]))
+        found = pick_windows(scores, options, decision)
+        detections = merge_windows(found, spans, head.classes, options.merge_consecutive)
         progress.audio(len(rows) * header.hop_s)
         spec = loaded.frontend
         of_windows = (header.segment_s, header.hop_s, len(rows))

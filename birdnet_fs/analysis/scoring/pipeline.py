@@ -33,8 +33,8 @@ class Job(Generic[Batch, Result]):
         batches: Decodes the batches in order, each when it is asked for; an error ends the recording.
 
     Attributes:
-        results: Of the batches, in order; complete when the job is delivered.
-        error: UserError or OSError that ended it, of the decoder or of a batch; None where there is none.
+        results: Results of the batches, in order; empty until the job is delivered.
+        error: UserError or OSError of the decoder or of a batch that ended the recording; None where there is none.
     """
 
     def __init__(self, batches: Generator[Batch, None, None]) -> None:

@@ -1,6 +1,6 @@
 """Detections of recordings: scores of windows, or of the rows of a grid, picked and merged."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +25,7 @@ class Detected(NamedTuple):
     """What was detected in a recording.
 
     Attributes:
-        outcome: Its outcome; "quarantined" where it cannot be used.
+        outcome: Outcome of the recording; status "quarantined" where it cannot be used.
         detections: Detections by onset, then by descending confidence.
         window_s: Length of the windows, or of the rows of a grid, in seconds.
         hop_s: Seconds from one to the next.
@@ -37,6 +37,48 @@ class Detected(NamedTuple):
     window_s: float = 0.0
     hop_s: float = 0.0
     n_windows: int = 0
+
+
+def pick_windows(scores: np.ndarray, options: ScoringOptions, decision: Decision) -> list[WindowDetection]:
+    """The detections of windows by the options and the thresholds of an analysis.
+
+    Args:
+        scores: float32 [n_windows, n_classes], probabilities in 0..1 after post-processing.
+        options: Classes, highest number of them per window, and lowest confidence.
+        decision: Thresholds of the classes, which replace the lowest confidence where there are any.
+
+    Returns:
+        Detections of one window each, in the order of `pick_detections`.
+    """
+    return pick_detections(
+        scores,
+        min_confidence=options.min_confidence if decision.thresholds is None else decision.thresholds,
+        top_n=options.top_n,
+        allowed=options.allowed,
+        no_call=options.no_call,
+    )
+
+
+def merge_windows(
+    found: Sequence[WindowDetection], spans_s: NDArray[np.float64], classes: Sequence[str], limit: int
+) -> tuple[Detection, ...]:
+    """Merge the detections of windows (`merge_detections`), and give them times and class names.
+
+    Args:
+        found: Detections of one window each, in the order of the windows.
+        spans_s: [n_windows, 2], start and end of each window in seconds.
+        classes: Class names in model order.
+        limit: Highest number of windows in a merged detection; 1 = no merging, 0 = no limit.
+
+    Returns:
+        Detections by onset, then by descending confidence.
+    """
+    return tuple(
+        Detection(
+            float(spans_s[each.first, 0]), float(spans_s[each.last, 1]), classes[each.class_index], each.confidence
+        )
+        for each in merge_detections(found, limit)
+    )
 
 
 def detections_of_recordings(
@@ -58,12 +100,12 @@ def detections_of_recordings(
 
     Args:
         engine: The model.
-        options: What is a detection.
+        options: Cutting rule, classes and lowest confidence, from `check_options`.
         recordings: The recordings; the next ones are asked for while earlier ones are scored.
         batch_size: Windows of a batch, 1 or more.
         n_workers: Threads, 1 or more.
-        gate: Finds calls; windows without one give no detections, and count as 0 in a grid and in post-processing.
-            Default: None.
+        gate: No-call gate, from `open_gate`; windows that it holds back give no detections, and count as 0 in a grid,
+            in events and in post-processing. Default: None, all windows are scored.
         decision: Post-processing, and thresholds of the classes instead of that of the options. Default: neither.
         count: Called with the seconds of every batch that is done.
 
@@ -72,13 +114,7 @@ def detections_of_recordings(
     """
 
     def pick(scores: np.ndarray, numbers: NDArray[np.intp]) -> list[WindowDetection]:
-        picked = pick_detections(
-            scores,
-            min_confidence=options.min_confidence if decision.thresholds is None else decision.thresholds,
-            top_n=options.top_n,
-            allowed=options.allowed,
-            no_call=options.no_call,
-        )
+        picked = pick_windows(scores, options, decision)
         return [each._replace(first=int(numbers[each.first]), last=int(numbers[each.last])) for each in picked]
 
     keeps_all = bool(options.grid_s or options.event_low or decision.chain.steps)
@@ -109,13 +145,10 @@ def detections_of_recordings(
                 scores = average_on_grid(scores, spans, starts, options.grid_s)
                 spans = np.stack([starts, np.minimum(starts + options.grid_s, stream.duration_s)], axis=1)
                 window_s = hop_s = options.grid_s
-            found = pick(scores, np.arange(len(scores)))
+            found = pick_windows(scores, options, decision)
         else:
             found = [each for picked in done.results for each in picked]
-        detections = tuple(
-            Detection(*_span(spans, each), engine.classes[each.class_index], each.confidence)
-            for each in merge_detections(found, options.merge_consecutive)
-        )
+        detections = merge_windows(found, spans, engine.classes, options.merge_consecutive)
         flags, duration_s = tuple(stream.flags), float(stream.duration_s)
         outcome = Outcome(stream.status, stream.reason, flags, duration_s, len(detections))
         yield Detected(outcome, detections, window_s, hop_s, len(spans))
@@ -135,11 +168,6 @@ def _events(
     found = [WindowDetection(*each) for each in frame_events(frames, classes=wanted, median=median, **limits)]
     starts = np.arange(len(frames)) * step_s
     return found, np.stack([starts, np.minimum(starts + step_s, duration_s)], axis=1), step_s
-
-
-def _span(spans: NDArray[np.float64], each: WindowDetection) -> tuple[float, float]:
-    """Start of the first and end of the last window of a detection, in seconds."""
-    return float(spans[each.first, 0]), float(spans[each.last, 1])
 
 
 def quarantined(reason: str) -> Outcome:
