@@ -94,8 +94,8 @@ class Stamp:
     tables: Mapping[str, tuple[str, ...]]
 
     def wrote(self, output: Path, table: str) -> bool:
-        """Whether a table that exists is as this program wrote it."""
-        return sha256(output / table) in self.tables.get(table, ())
+        """Whether a table exists and is as this program wrote it."""
+        return (output / table).is_file() and sha256(output / table) in self.tables.get(table, ())
 
     def is_same(self, other: "Stamp | None") -> bool:
         """Whether the tables of two stamps are of the same recording, settings and model."""

@@ -15,14 +15,14 @@ def read_analysis(folder: Path, recordings: Path | None = None) -> list[Finished
 
     Args:
         folder: Output folder of `birdnet-fs analyze`.
-        recordings: Folder of the recordings, where it was moved. Default: None, where they were.
+        recordings: Input folder of the analysis where it was moved to. Default: None, where it was.
 
     Returns:
-        Detections and outcomes, by path.
+        Detections and outcomes, sorted by path.
 
     Raises:
-        UserError: It is no analysis, has recordings of several models or settings, or a recording is not there or has
-            another size than when it was analyzed.
+        UserError: It is no analysis, has recordings of several models or settings, the stored detections of a recording
+            cannot be used, or a recording is not there or has another size than when it was analyzed.
     """
     done = folder / DONE
     names = sorted(name for name in os.listdir(done) if name.endswith(".json")) if done.is_dir() else []
@@ -40,18 +40,18 @@ def read_analysis(folder: Path, recordings: Path | None = None) -> list[Finished
     found, lost = [], []
     for name, stamp in stamps:
         path, root, stored = Path(stamp.content.path), Path(stamp.root), done / (Path(name).stem + SUFFIX)
-        if not stamp.wrote(folder, os.path.join(DONE, stored.name)):
-            raise UserError(
-                f"The stored detections of {escaped(path)} are missing or damaged; give the same `birdnet-fs analyze` "
-                "again."
-            )
         if recordings is not None:
             path, root = recordings / path.relative_to(root), recordings
+        written = stamp.wrote(folder, os.path.join(DONE, stored.name))
+        detections = read_stored(stored, path, root) if written else None
+        if detections is None:
+            raise UserError(
+                f"The stored detections of {escaped(path)} are missing, damaged or of another version; give the same "
+                "`birdnet-fs analyze` again."
+            )
         if not path.is_file() or path.stat().st_size != stamp.content.n_bytes:
             lost.append(path)
-        detections = read_stored(stored, path, root)
-        if detections is not None:
-            found.append(FinishedRecording(detections, stamp.outcome))
+        found.append(FinishedRecording(detections, stamp.outcome))
     if lost:
         raise UserError(
             f"{len(lost)} of {len(stamps)} analyzed recordings are not there or have changed (the first: "

@@ -87,6 +87,13 @@ def test_stale_recordings_are_not_in_the_table(run, tmp_path):
     assert run(identity="fake 2") == 2 and len(rows(out)) == 6
 
 
+def test_recording_whose_stored_detections_are_gone_is_scored_again(run, tmp_path):
+    run()
+    whole = (tmp_path / "out" / "detections.csv").read_bytes()
+    next((tmp_path / "out" / ".done").glob("*.detections")).unlink()  # or the folder is of an earlier version
+    assert run() == 3 and (tmp_path / "out" / "detections.csv").read_bytes() == whole
+
+
 def test_recordings_of_earlier_calls_with_the_same_settings_are_in_the_table(run, tmp_path):
     run("rec/a.wav")
     run("rec/site")

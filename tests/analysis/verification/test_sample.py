@@ -1,6 +1,7 @@
 """Sampling of windows from an analysis: strata, clips, the sheet, and the road to the estimates."""
 
 import csv
+import hashlib
 import itertools
 import json
 
@@ -10,6 +11,7 @@ import soundfile
 from level_model import CLASSES, RATE, LevelModel, square, write_wav
 
 from birdnet_fs.analysis.analyze import analyze
+from birdnet_fs.analysis.combined.read import read_analysis
 from birdnet_fs.analysis.segments import cut_segments
 from birdnet_fs.analysis.verification.report import write_estimates
 from birdnet_fs.analysis.verification.sample import sample_windows
@@ -116,6 +118,20 @@ def test_moved_recordings_are_found_and_changed_ones_refused(place, tmp_path):
     write_wav(tmp_path / "moved" / "a.wav", 1)
     with pytest.raises(UserError, match=r"1 of 2 analyzed recordings are not there or have changed .*a\.wav"):
         sample_windows(tmp_path / "out", tmp_path / "other", recordings=tmp_path / "moved")
+
+
+@pytest.mark.parametrize("fault", ["missing", "changed", "of another version"])
+def test_recording_without_stored_detections_is_never_left_out(place, tmp_path, fault):
+    analyze(LevelModel().engine, [place / "rec"], tmp_path / "out", min_confidence=0.5)
+    stored = min((tmp_path / "out" / ".done").glob("*.detections"))
+    text = stored.read_text().replace('"format": 1', '"format": 9')
+    stored.unlink() if fault == "missing" else stored.write_text(text)
+    if fault == "of another version":  # as that version wrote it
+        stamp = json.loads(stored.with_suffix(".json").read_text())
+        stamp["tables"][f".done/{stored.name}"] = [hashlib.sha256(text.encode()).hexdigest()]
+        stored.with_suffix(".json").write_text(json.dumps(stamp))
+    with pytest.raises(UserError, match=r"The stored detections of .*wav are missing, damaged or of another version"):
+        read_analysis(tmp_path / "out")
 
 
 def test_what_cannot_be_sampled_is_refused(place, tmp_path):
