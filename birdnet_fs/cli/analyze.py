@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birdnet_fs.cli.analysis_arguments import RecorderTimeZone, SpeciesList, TimeZone
 from birdnet_fs.cli.animal_spot import analyze_with_preset, check_preset_options
 from birdnet_fs.cli.checks import check_exists, check_numbers
 from birdnet_fs.core.errors import UserError
@@ -72,10 +73,7 @@ def analyze(
             "highest confidence; 1 = no merging, 0 = no limit.",
         ),
     ] = 1,
-    slist: Annotated[
-        Path | None,
-        typer.Option(help="Text file of class or scientific names, one per line; other classes are not reported."),
-    ] = None,
+    slist: SpeciesList = None,
     gate: Annotated[
         Path | None,
         typer.Option(
@@ -139,13 +137,8 @@ def analyze(
             "come summary.csv and activity.csv. none = neither."
         ),
     ] = "csv",
-    timezone: Annotated[
-        str,
-        typer.Option(help="Zone of clock times, as Europe/Zurich, UTC or +02:00, and of the recorders' clocks."),
-    ] = "",
-    recorder_timezone: Annotated[
-        str, typer.Option("--recorder_timezone", help="Zone of the recorders' clocks where it is another, as UTC.")
-    ] = "",
+    timezone: TimeZone = "",
+    recorder_timezone: RecorderTimeZone = "",
     relative_paths: Annotated[
         bool, typer.Option("--relative_paths", help="Write paths relative to the input folder.")
     ] = False,
@@ -175,17 +168,27 @@ def analyze(
 
     rtype = rtype or ("animal_spot" if preset or two_stage else "csv")
     names = [name.strip() for name in rtype.split(",") if name.strip()]
-    style = table_options(
+    tables = table_options(
         combined, timezone, recorder_timezone, relative_paths=relative_paths, full_precision=full_precision
     )
     if gate_threshold is not None and gate is None and two_stage is None:
         raise UserError("--gate_threshold needs --gate or --two_stage.")
+    if not events and (event_low or event_median):
+        raise UserError("--event_low and --event_median need --events.")
     _check_decision(precision, post, min_conf, grid, events=events)
     if preset or two_stage is not None:
         if precision is not None or post:
             raise UserError("--preset and --two_stage have thresholds of their own; leave out --precision and --post.")
         check_preset_options(
-            preset, inputs, gate=gate, overlap=overlap, top_n=top_n, merge_consecutive=merge_consecutive
+            preset,
+            inputs,
+            gate=gate is not None,
+            overlap=overlap != 0,
+            grid=grid != 0,
+            events=events,
+            top_n=top_n != 0,
+            merge_consecutive=merge_consecutive != 1,
+            workers=workers != 0,
         )
         check_exists(two_stage=two_stage)
         _check(model, inputs, output, names, min_conf, 0.0, 0, 1, slist, batch_size, threads)
@@ -200,7 +203,7 @@ def analyze(
             threads=threads,
             formats=names,
             batch_size=batch_size,
-            table_options=style,
+            table_options=tables,
             overwrite=overwrite,
         )
         _finish(ledger, output)
@@ -210,12 +213,10 @@ def analyze(
             if value:
                 raise UserError(f"{option} needs recordings; an embedding store holds no audio.")
         options: dict[str, Any] = {"min_confidence": min_conf, "top_n": top_n, "merge_consecutive": merge_consecutive}
-        options |= {"table_options": style, "precision": precision, "post": post}
+        options |= {"table_options": tables, "precision": precision, "post": post}
         _analyze_store(model, inputs, output, names, overlap, slist, threads, overwrite, options)
         return
     check_exists(gate=gate)
-    if not events and (event_low or event_median):
-        raise UserError("--event_low and --event_median need --events.")
     check_numbers(event_low=(event_low, 0, 1), event_median=(event_median, 0, 1e6))
     check_numbers(grid=(grid, 0, 1e6), workers=(workers, 0, 1024), threads=(threads, 0, 1024))
     _check(model, inputs, output, names, min_conf, overlap, top_n, merge_consecutive, slist, batch_size, threads)
@@ -242,7 +243,7 @@ def analyze(
         gate=open_gate(gate, threshold=gate_threshold, threads=threads) if gate else None,
         precision=precision,
         post=post,
-        table_options=style,
+        table_options=tables,
         overwrite=overwrite,
     )
     _finish(ledger, output)

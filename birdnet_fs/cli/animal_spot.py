@@ -11,18 +11,13 @@ if TYPE_CHECKING:
     from birdnet_fs.data.ledger import Ledger
 
 
-def check_preset_options(
-    preset: str, inputs: Sequence[Path], *, gate: Path | None, overlap: float, top_n: int, merge_consecutive: int
-) -> None:
-    """Refuse an unknown preset, embedding stores, and options that the preset decides.
+def check_preset_options(preset: str, inputs: Sequence[Path], **given: bool) -> None:
+    """Refuse an unknown preset, embedding stores, and options that have no effect with a preset.
 
     Args:
         preset: Name of the preset; "" with `--two_stage` alone.
         inputs: Recordings and folders.
-        gate: Value of --gate.
-        overlap: Value of --overlap.
-        top_n: Value of --top_n.
-        merge_consecutive: Value of --merge_consecutive.
+        **given: Whether an option that has no effect with the preset was given, by its name without dashes.
 
     Raises:
         UserError: One of these is the case.
@@ -33,8 +28,6 @@ def check_preset_options(
         raise UserError(
             f"--preset must be one of {', '.join(PRESETS)}. Received: {preset!r}.{nearest(preset, PRESETS)}"
         )
-    given = {"gate": gate is not None, "overlap": overlap != 0, "top_n": top_n != 0}
-    given["merge_consecutive"] = merge_consecutive != 1
     for name, is_given in given.items():
         if is_given:
             raise UserError(f"--{name} has no effect with --preset animal_spot or --two_stage; leave it out.")
@@ -57,14 +50,14 @@ def analyze_with_preset(
     """Analyze recordings with the preset.
 
     Args:
-        model: Run or exported file of the classifier.
-        detector: That of the detector; None = one stage.
+        model: Classifier, a run folder or an exported file.
+        detector: Detector, a run folder or an exported file; None = one stage.
         inputs: Recordings and folders.
         output: Folder for the tables.
-        min_conf: Lowest confidence; None = that of the preset.
-        detector_threshold: Lowest probability of a call by the detector; None = that of the preset.
+        min_conf: Lowest confidence of a detection, 0..1; None = 0.85, that of the preset.
+        detector_threshold: Lowest probability of a call by the detector, 0..1; None = 0.5, that of the preset.
         slist: Text file of names that are written; None = all.
-        threads: CPU threads of the models; 0 = default.
+        threads: CPU threads of each model, 0 or more; 0 = the runtime decides.
         **options: Further arguments of `analyze_animal_spot`.
 
     Returns:

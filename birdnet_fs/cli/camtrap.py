@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
+from birdnet_fs.cli.analysis_arguments import RecorderTimeZone, Recordings, Tables, TimeZone
 from birdnet_fs.core.errors import UserError, nearest
 
 
 def camtrap(
-    tables: Annotated[Path, typer.Argument(help="Output folder of birdnet-fs analyze.")],
+    tables: Tables,
     output: Annotated[Path, typer.Option("-o", "--output", help="New folder for the package.")],
     locations: Annotated[
         Path,
@@ -27,15 +28,9 @@ def camtrap(
             help="simpleRandom, systematicRandom, clusteredRandom, experimental, targeted or opportunistic.",
         ),
     ],
-    timezone: Annotated[
-        str, typer.Option(help="Zone of the times, as Europe/Zurich, UTC or +02:00, and of the recorders' clocks.")
-    ] = "",
-    recorder_timezone: Annotated[
-        str, typer.Option("--recorder_timezone", help="Zone of the recorders' clocks where it is another, as UTC.")
-    ] = "",
-    recordings: Annotated[
-        Path | None, typer.Option(help="Folder of the recordings, where it was moved since the analysis.")
-    ] = None,
+    timezone: TimeZone = "",
+    recorder_timezone: RecorderTimeZone = "",
+    recordings: Recordings = None,
 ) -> None:
     """Write an analysis as Camtrap DP 1.0.2: datapackage.json, deployments.csv, media.csv and observations.csv.
 
@@ -53,7 +48,7 @@ def camtrap(
             f"--sampling_design must be one of {', '.join(DESIGNS)}. Received: {sampling_design!r}."
             f"{nearest(sampling_design, DESIGNS)}"
         )
-    zones = time_zone(timezone), time_zone(recorder_timezone)
+    zone, recorder_zone = time_zone(timezone), time_zone(recorder_timezone)
     check_exists(tables=tables, recordings=recordings)
     check_output(output)
     counts = write_package(
@@ -61,8 +56,8 @@ def camtrap(
         output,
         Project(title, contributor, sampling_design),
         read_locations(locations),
-        zone=zones[0],
-        recorder_zone=zones[1],
+        zone=zone,
+        recorder_zone=recorder_zone,
         recordings=recordings,
     )
     print(f"{', '.join(f'{n} {name}' for name, n in counts.items())}; {output / 'datapackage.json'}")

@@ -5,20 +5,18 @@ from typing import Annotated
 
 import typer
 
+from birdnet_fs.cli.analysis_arguments import Recordings, SpeciesList, Tables
+
 
 def sample(
-    tables: Annotated[Path, typer.Argument(help="Output folder of birdnet-fs analyze.")],
+    tables: Tables,
     output: Annotated[Path, typer.Option("-o", "--output", help="New folder for clips, sheet.csv and sample.json.")],
     per_class: Annotated[
         int, typer.Option("--per-class", help="Windows of each class; as many in every stratum of the score.")
     ] = 50,
     margin: Annotated[float, typer.Option(help="Seconds before and after a window in its clip.")] = 1.0,
-    slist: Annotated[
-        Path | None, typer.Option(help="Text file of class or scientific names, one per line. Default: all detected.")
-    ] = None,
-    recordings: Annotated[
-        Path | None, typer.Option(help="Folder of the recordings, where it was moved since the analysis.")
-    ] = None,
+    slist: SpeciesList = None,
+    recordings: Recordings = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw; the same seed draws the same windows.")] = 0,
 ) -> None:
     """Draw windows of every class at random, for a person to verify.

@@ -5,21 +5,19 @@ from typing import Annotated
 
 import typer
 
+from birdnet_fs.cli.analysis_arguments import Recordings, SpeciesList, Tables
+
 
 def segments(
-    tables: Annotated[Path, typer.Argument(help="Output folder of birdnet-fs analyze.")],
+    tables: Tables,
     output: Annotated[Path, typer.Option("-o", "--output", help="New folder for the clips, one folder per class.")],
     min_conf: Annotated[float, typer.Option("--min_conf", help="Lowest confidence of a clip, 0..1.")] = 0.0,
     max_segments: Annotated[
         int, typer.Option("--max_segments", help="Largest number of clips per class, the most confident; 0 = no limit.")
     ] = 100,
     margin: Annotated[float, typer.Option(help="Seconds before and after a detection.")] = 1.0,
-    slist: Annotated[
-        Path | None, typer.Option(help="Text file of class or scientific names, one per line. Default: all detected.")
-    ] = None,
-    recordings: Annotated[
-        Path | None, typer.Option(help="Folder of the recordings, where it was moved since the analysis.")
-    ] = None,
+    slist: SpeciesList = None,
+    recordings: Recordings = None,
 ) -> None:
     """Cut the detections of an analysis out of their recordings.
 
