@@ -12,11 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from birdnet_fs.inference.activations import to_probabilities
+
 N_STEPS = 50
 TOLERANCE = 1e-9  # of the objective, relative
 N_HALVINGS = 30
-LIMIT = 30.0  # log-odds beyond this are as good as certain, and their size tells nothing
-SHARED_WIDTH = 3.0  # standard deviation of log slope and offset of the shared map around 0, where data say nothing
+LIMIT = 30.0  # larger log-odds are clipped: such scores are certain, and their size would only bend the slope
+SHARED_WIDTH = 3.0  # standard deviation of the priors of log slope and offset of the shared map around 0; nearly flat
 Floats = NDArray[np.float64]
 
 
@@ -58,7 +60,7 @@ def fit_affine(
     for _ in range(N_STEPS if free.any() else 0):
         slope = np.exp(place[:, 0])
         z = slope * x + place[:, 1]
-        p = 1 / (1 + np.exp(-z))
+        p = to_probabilities(z, "sigmoid")
         by_slope, spread = slope * x, p * (1 - p)
         gradient = np.stack([((p - y) * by_slope).sum(0), (p - y).sum(0)], axis=1) + weights * (place - first)
         hessian = np.zeros((n_classes, 2, 2))

@@ -68,8 +68,9 @@ def fit_maps(
     losses = np.zeros(len(priors))
     divisions = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(int(folds.max()) + 1)]
     for rest, held in divisions:
+        center = _shared_map(log_odds[rest], y[rest], method)
         for i, prior in enumerate(priors):
-            maps = _affine_maps(log_odds[rest], y[rest], prior, method)
+            maps = _affine_maps(log_odds[rest], y[rest], center, prior, method)
             losses[i] += log_loss(maps(log_odds[held]), y[held])[present].sum()
     prior = priors[int(losses.argmin())]
     held_out = np.empty(log_odds.shape)
@@ -151,21 +152,27 @@ def _present(y: Floats) -> NDArray[np.bool_]:
     return np.asarray((n_positives > 0) & (n_positives < len(y)))
 
 
-def _affine_maps(log_odds: Floats, y: Floats, prior: Prior, method: str) -> CalibrationMaps:
-    with_offset = method != "temperature"
+def _shared_map(log_odds: Floats, y: Floats, method: str) -> tuple[float, float]:
+    """Log slope and offset of the map that all classes share; (0, 0) changes nothing, where no class is present."""
     present = _present(y)
     if not present.any():
-        return CalibrationMaps(np.ones(y.shape[1]), np.zeros(y.shape[1]))
-    center = fit_shared(log_odds[:, present], y[:, present], with_offset=with_offset)
+        return 0.0, 0.0
+    return fit_shared(log_odds[:, present], y[:, present], with_offset=method != "temperature")
+
+
+def _affine_maps(
+    log_odds: Floats, y: Floats, center: tuple[float, float], prior: Prior, method: str
+) -> CalibrationMaps:
+    present = _present(y)
     slope, offset = np.full(y.shape[1], np.exp(center[0])), np.full(y.shape[1], center[1])
     slope[present], offset[present] = fit_affine(
-        log_odds[:, present], y[:, present], center=center, prior=prior, with_offset=with_offset
+        log_odds[:, present], y[:, present], center=center, prior=prior, with_offset=method != "temperature"
     )
     return CalibrationMaps(slope, offset)
 
 
 def _maps(log_odds: Floats, y: Floats, prior: Prior, method: str) -> CalibrationMaps:
-    maps = _affine_maps(log_odds, y, prior, method)
+    maps = _affine_maps(log_odds, y, _shared_map(log_odds, y, method), prior, method)
     if method != "isotonic":
         return maps
     n_positives = y.sum(axis=0)
