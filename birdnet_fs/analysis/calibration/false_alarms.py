@@ -49,14 +49,17 @@ class FalseAlarms:
     """False alarms of one kind of noise.
 
     Attributes:
-        n: Number of them.
         hours: Hours of audio.
         by_class: int64 [n_classes], number of each class.
     """
 
-    n: int
     hours: float
     by_class: NDArray[np.int64]
+
+    @property
+    def n(self) -> int:
+        """Number of all classes together."""
+        return int(self.by_class.sum())
 
     @property
     def per_hour(self) -> float:
@@ -144,8 +147,7 @@ def count_false_alarms(found: Mapping[str, NoiseScores], thresholds: NDArray[np.
     Returns:
         Kind of noise -> its false alarms.
     """
-    counts = {kind: (each.scores >= thresholds).sum(axis=0) for kind, each in found.items()}
-    return {kind: FalseAlarms(int(n.sum()), found[kind].hours, n) for kind, n in counts.items()}
+    return {kind: FalseAlarms(each.hours, (each.scores >= thresholds).sum(axis=0)) for kind, each in found.items()}
 
 
 def _score(

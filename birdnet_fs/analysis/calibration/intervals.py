@@ -39,7 +39,7 @@ def effective_numbers(recordings: ArrayLike, correlation: float) -> NDArray[np.f
 
     Args:
         recordings: [n], recording of each detection.
-        correlation: Of right and wrong within a recording, 0..1.
+        correlation: Correlation of right and wrong between two detections of one recording, 0..1.
 
     Returns:
         float64 [n], for the first, the first two, ... detections: between the number of recordings (correlation 1,
@@ -58,23 +58,22 @@ def effective_numbers(recordings: ArrayLike, correlation: float) -> NDArray[np.f
     return np.asarray(n / (1 + (squares / n - 1) * correlation))
 
 
-def wilson(right: float, n: float, z: float) -> tuple[float, float]:
-    """Wilson's interval.
+def wilson(right: ArrayLike, n: ArrayLike, z: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Wilson's intervals.
 
     Args:
-        right: Number of right detections, 0..n; of effective numbers a fraction.
-        n: Number of detections.
+        right: [...], numbers of right detections, 0..n; fractions where `n` are effective numbers.
+        n: [...], numbers of detections, above 0.
         z: Quantile of the normal distribution, 1.96 for 95 %.
 
     Returns:
-        Lower and upper end; 0 and 1 without detections.
+        Lower and upper ends, float64 [...] in 0..1 each.
     """
-    if n <= 0:
-        return 0.0, 1.0
-    p = right / n
-    middle, width = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    low, high = ((middle + sign * width) / (1 + z**2 / n) for sign in (-1, 1))
-    return max(float(low), 0.0), min(float(high), 1.0)
+    m = np.asarray(n, np.float64)
+    p = np.asarray(right, np.float64) / m
+    middle, width = p + z**2 / (2 * m), z * np.sqrt(np.maximum(p * (1 - p), 0) / m + z**2 / (4 * m**2))
+    low, high = ((middle + sign * width) / (1 + z**2 / m) for sign in (-1, 1))
+    return np.maximum(low, 0.0), np.minimum(high, 1.0)
 
 
 def share_right(right: ArrayLike, recordings: ArrayLike, correlation: float, level: float = LEVEL) -> Share:
@@ -93,7 +92,8 @@ def share_right(right: ArrayLike, recordings: ArrayLike, correlation: float, lev
     if not len(correct):
         return Share(float("nan"), 0.0, 1.0)
     p, n = float(correct.mean()), float(effective_numbers(recordings, correlation)[-1])
-    return Share(p, *wilson(p * n, n, float(norm.ppf((1 + level) / 2))))
+    low, high = wilson(p * n, n, float(norm.ppf((1 + level) / 2)))
+    return Share(p, float(low), float(high))
 
 
 def correlations_within(detections: Sequence[tuple[NDArray, NDArray]]) -> NDArray[np.float64]:

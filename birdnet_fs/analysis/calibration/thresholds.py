@@ -7,7 +7,7 @@ A class for which no threshold shows it has none, and the reason is stored.
 
 The 95 % interval of the precision at a chosen threshold is that of the same detections. Choosing the threshold on them
 makes the estimate a little too high, the interval covers nevertheless: in 93 to 97 % of simulated deployments
-(benchmarks/thresholds.py, docs/decisions.md).
+(tests/analysis/calibration/test_thresholds.py, marked slow; docs/decisions.md).
 
 Sources: Wood & Kahl 2024, "Guidelines for appropriate use of BirdNET scores and other detector outputs",
 https://doi.org/10.1007/s10336-024-02144-5 (thresholds of a class for a wanted share of right detections); Navine et al.
@@ -28,7 +28,7 @@ from birdnet_fs.inference.calibration.stored import ClassThreshold
 CONFIDENCE = 0.8
 MIN_RECORDINGS = 3  # with detections
 N_CANDIDATES = 200  # thresholds of a class
-LIKELY = 0.5  # calibrated probability from which detections tell the correlation within recordings
+LIKELY = 0.5  # lowest calibrated probability of the detections that give the correlation within recordings
 
 
 def choose_thresholds(
@@ -71,7 +71,7 @@ def choose_thresholds(
                 continue
             rows = np.flatnonzero(found[:, c] >= np.float32(lowest))
             share = share_right(truth[rows, c], recording[rows], correlation)
-            recall = len(np.flatnonzero(truth[rows, c])) / int(truth[:, c].sum())
+            recall = float(truth[rows, c].sum() / truth[:, c].sum())
             numbers = (*share, recall, len(rows), len(np.unique(recording[rows])))
             thresholds[precision].append(ClassThreshold(lowest, *numbers))
     return {precision: tuple(each) for precision, each in thresholds.items()}
@@ -109,7 +109,7 @@ def _lower_bounds(
     n = np.searchsorted(-scores, -candidates, side="right")  # rows at or above each threshold
     effective = effective_numbers(recording, correlation)[n - 1]
     right = np.cumsum(truth)[n - 1] / n * effective
-    lower = np.array([wilson(k, m, z)[0] for k, m in zip(right, effective, strict=True)])
+    lower, _ = wilson(right, effective, z)
     is_first = np.zeros(len(scores), bool)
     is_first[np.unique(recording, return_index=True)[1]] = True
     return candidates, np.where(np.cumsum(is_first)[n - 1] >= MIN_RECORDINGS, lower, 0.0)
