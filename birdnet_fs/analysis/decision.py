@@ -1,4 +1,4 @@
-"""What `analyze` decides on: scores after post-processing, and thresholds of a calibration for a wanted precision."""
+"""Post-processing and thresholds of `analyze`, from its options and the calibration of the model."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +31,7 @@ class Decision:
     precision: float = 0.0
 
     def settings(self) -> dict[str, Any]:
-        """What the tables of an analysis depend on, as JSON; {} where nothing is asked for."""
+        """Settings that change the tables of an analysis, as JSON values; {} without post-processing and thresholds."""
         found: dict[str, Any] = {"post": self.chain.identity} if self.chain.steps else {}
         return found | ({"precision": self.precision} if self.thresholds is not None else {})
 
@@ -79,6 +79,11 @@ def make_decision(
         raise UserError(
             f"The thresholds are for scores with the post-processing {stored.post or 'none'!r}; leave out --post, or "
             f"calibrate again with --post {escaped(post or '')!r}."
+        )
+    if chain.identity != stored.post_identity:
+        raise UserError(
+            f"The files that the post-processing {stored.post!r} names have changed since the thresholds were chosen; "
+            "calibrate again, or restore them."
         )
     if chain.text and abs(hop_s - stored.hop_s) > HOP_TOLERANCE_S:
         raise UserError(

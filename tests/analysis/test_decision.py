@@ -7,8 +7,9 @@ import pytest
 from level_model import CLASSES, LevelModel
 
 from birdnet_fs.analysis.decision import make_decision
+from birdnet_fs.analysis.postprocessing.chain import make_chain
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.inference.calibration.maps import identity_maps
+from birdnet_fs.inference.calibration.maps import CalibrationMaps
 from birdnet_fs.inference.calibration.stored import Calibration, ClassThreshold
 
 NONE = ClassThreshold(None, reason="no labeled window has it")
@@ -18,7 +19,9 @@ SMOOTH = "smooth:kernel=0.1/0.2/0.4/0.2/0.1"
 
 
 def engine_with(post="", hop_s=1.0):
-    calibration = Calibration(CLASSES, identity_maps(3), THRESHOLDS, post, hop_s)
+    identity = make_chain(post, CLASSES).identity
+    maps = CalibrationMaps(np.ones(3), np.zeros(3))
+    calibration = Calibration(CLASSES, maps, THRESHOLDS, post, identity, hop_s)
     return replace(ENGINE, calibration=calibration)
 
 
@@ -58,3 +61,13 @@ def test_the_post_processing_of_the_calibration_is_used():
 def test_thresholds_for_other_scores_are_refused(engine, given, words):
     with pytest.raises(UserError, match=words):
         make_decision(engine, **{"hop_s": 1.0, **given})
+
+
+def test_thresholds_are_refused_when_a_table_of_the_post_processing_has_changed(tmp_path):
+    table = tmp_path / "w.csv"
+    table.write_text(f"class,weight\n{CLASSES[0]},2\n")
+    engine = engine_with(f"weights:table={table}")
+    assert make_decision(engine, precision=0.9, hop_s=1.0).chain.text == f"weights:table={table}"
+    table.write_text(f"class,weight\n{CLASSES[0]},3\n")
+    with pytest.raises(UserError, match="have changed since the thresholds were chosen"):
+        make_decision(engine, precision=0.9, hop_s=1.0)

@@ -8,8 +8,9 @@ import pytest
 from level_model import CLASSES, LevelModel, square
 
 from birdnet_fs.analysis.analyze import analyze
+from birdnet_fs.analysis.postprocessing.chain import make_chain
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.inference.calibration.maps import identity_maps
+from birdnet_fs.inference.calibration.maps import CalibrationMaps
 from birdnet_fs.inference.calibration.stored import Calibration, ClassThreshold
 
 NONE = ClassThreshold(None, reason="no labeled window has it")
@@ -32,7 +33,9 @@ def recording(tmp_path):
 
 def engine_with(post="", hop_s=1.0):
     thresholds = {0.9: (ClassThreshold(0.7), NONE, ClassThreshold(0.9))}
-    return replace(LevelModel().engine, calibration=Calibration(CLASSES, identity_maps(3), thresholds, post, hop_s))
+    maps, identity = CalibrationMaps(np.ones(3), np.zeros(3)), make_chain(post, CLASSES).identity
+    calibration = Calibration(CLASSES, maps, thresholds, post, identity, hop_s)
+    return replace(LevelModel().engine, calibration=calibration)
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])

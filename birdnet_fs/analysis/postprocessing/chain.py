@@ -241,7 +241,8 @@ def _value(name: str, text: str, setting: Setting) -> Any:
 def _text(name: str, values: Values) -> str:
     def shown(value: Any) -> str:
         if isinstance(value, tuple):
-            return "/".join(f"{each:g}" for each in value)
-        return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+            return "/".join(map(shown, value))
+        # the shortest number that is read as the same again
+        return repr(value).removesuffix(".0") if isinstance(value, (int, float)) else str(value)
 
     return ":".join([name, *(f"{key}={shown(value)}" for key, value in values.items())])

@@ -57,7 +57,7 @@ def species_weights(
     found = [occurs.get(_key(name)) for name in classes]
     if all(each is None for each in found):
         raise UserError(
-            f"None of the classes is a species of {escaped(model)}; it knows scientific names. First class: "
+            f"None of the classes is a species of {escaped(model)}; its species have scientific names. First class: "
             f"{escaped(classes[0])!r}"
         )
     return np.array([1.0 if each is None else float(each) for each in found])

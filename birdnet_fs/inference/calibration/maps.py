@@ -94,8 +94,3 @@ def check_method(method: str) -> None:
     """
     if method not in METHODS:
         raise UserError(f"method must be one of {', '.join(METHODS)}.{nearest(method, METHODS)} Received: {method!r}")
-
-
-def identity_maps(n_classes: int) -> CalibrationMaps:
-    """Maps that change nothing."""
-    return CalibrationMaps(np.ones(n_classes), np.zeros(n_classes))

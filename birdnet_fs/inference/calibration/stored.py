@@ -62,8 +62,9 @@ class Calibration:
     Attributes:
         classes: Class names of the model, in its order.
         maps: Maps of the log-odds.
-        thresholds: Precision in 0..1 -> one threshold for each class. Default: none.
+        thresholds: Wanted precision, above 0 and below 1 -> one threshold for each class. Default: none.
         post: Post-processing of the scores that the thresholds are for, as `analyze --post` takes it. Default: none.
+        post_identity: SHA-256 of the post-processing with the files that it names; "" without. Default: "".
         hop_s: Seconds between the windows that the thresholds were chosen on. Default: 0, unknown.
         about: Numbers for reports: what it was made on, errors before and after, false alarms on noise.
     """
@@ -72,6 +73,7 @@ class Calibration:
     maps: CalibrationMaps
     thresholds: Mapping[float, tuple[ClassThreshold, ...]] = field(default_factory=dict)
     post: str = ""
+    post_identity: str = ""
     hop_s: float = 0.0
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -123,6 +125,7 @@ class Calibration:
             "maps": self.maps.to_json(),
             "thresholds": {f"{p:g}": [dict(vars(each)) for each in found] for p, found in self.thresholds.items()},
             "post": self.post,
+            "post_identity": self.post_identity,
             "hop_s": self.hop_s,
             "about": dict(self.about),
         }
@@ -185,13 +188,13 @@ def parse_calibration(values: Any, place: Path, classes: Sequence[str]) -> Calib
             _number(float(p), 0, 1): tuple(_threshold(each) for each in _list(found, len(classes)))
             for p, found in values["thresholds"].items()
         }
-        post, about = values["post"], values["about"]
+        post, post_identity, about = values["post"], values["post_identity"], values["about"]
         hop_s = _number(values["hop_s"], 0, LARGEST)
-        if not isinstance(post, str) or not isinstance(about, dict):
-            raise ValueError("post and about")
+        if not isinstance(post, str) or not isinstance(post_identity, str) or not isinstance(about, dict):
+            raise ValueError("post, post_identity and about")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{name} holds a damaged calibration ({escaped(shown(error.args[0]))}); {AGAIN}.") from None
-    return Calibration(tuple(classes), maps, thresholds, post, hop_s, about)
+    return Calibration(tuple(classes), maps, thresholds, post, post_identity, hop_s, about)
 
 
 def _maps(values: Any, n_classes: int) -> CalibrationMaps:

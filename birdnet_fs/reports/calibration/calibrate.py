@@ -35,15 +35,16 @@ NOISE_S = 180.0  # of each kind
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """What is fitted and shown.
+    """Options of a calibration.
 
     Attributes:
-        method: One of `maps.METHODS`. Default: "platt".
-        precisions: Wanted precisions of thresholds. Default: PRECISIONS.
-        confidence: With which they are shown (`choose_thresholds`). Default: CONFIDENCE.
-        post: Post-processing that the thresholds are for. Default: "", none.
-        noise_s: Seconds of synthetic noise of each kind. Default: NOISE_S.
-        background: Recordings without any of the classes. Default: None.
+        method: Kind of map, one of `maps.METHODS`. Default: "platt".
+        precisions: Wanted precisions of thresholds, each above 0 and below 1. Default: PRECISIONS.
+        confidence: Confidence with which the thresholds reach the precision (`choose_thresholds`), 0.5 to below 1.
+            Default: CONFIDENCE.
+        post: Chain of post-processing steps that the thresholds are for. Default: "", none.
+        noise_s: Seconds of synthetic noise of each kind; 0 = none. Default: NOISE_S.
+        background: Recording or folder without any of the classes. Default: None.
         seed: Seed of folds, noise and bootstrap. Default: 0.
     """
 
@@ -62,7 +63,7 @@ def calibrate(engine: Engine, labeled: CalibrationScores, options: CalibrationOp
     Args:
         engine: The model, without calibration.
         labeled: Scores of the windows.
-        options: What is fitted and shown.
+        options: Kind of map, wanted precisions, post-processing and noise.
 
     Returns:
         The calibration, with numbers for its page.
@@ -83,7 +84,7 @@ def calibrate(engine: Engine, labeled: CalibrationScores, options: CalibrationOp
     thresholds = choose_thresholds(
         scores, table.targets, table.groups, sorted(options.precisions), confidence=options.confidence
     )
-    found = Calibration(engine.classes, fitted.maps, thresholds, chain.text, labeled.hop_s)
+    found = Calibration(engine.classes, fitted.maps, thresholds, chain.text, chain.identity, labeled.hop_s)
     noise = _score_noise(calibrated(engine, found), labeled.hop_s, options, chain)
     about = {
         "source": labeled.source,

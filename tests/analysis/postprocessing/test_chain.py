@@ -31,6 +31,12 @@ def test_the_text_has_all_settings_and_is_read_again():
     np.testing.assert_array_equal(again(SCORES), found(SCORES))
 
 
+def test_the_text_keeps_all_digits():
+    chains = [make_chain(f"delta:alpha={alpha}", CLASSES) for alpha in (0.12345678, 0.12345679)]
+    assert chains[0].text == "delta:alpha=0.12345678" and chains[0].identity != chains[1].identity
+    assert make_chain("file_topk:power=1e-7", CLASSES).text == "file_topk:k=1:power=1e-07"
+
+
 def test_identity_changes_with_the_content_of_a_file(tmp_path):
     table = tmp_path / "w.csv"
     table.write_text("class,weight\nb,2\n")

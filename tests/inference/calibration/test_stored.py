@@ -23,7 +23,7 @@ from birdnet_fs.runs.run import CALIBRATION, load_run, run_identity
 MAPS = CalibrationMaps(np.array([0.5, 1.0]), np.array([-1.0, 0.0]), {1: (np.array([-1.0, 2.0]), np.array([-3.0, 3.0]))})
 SHOWN = ClassThreshold(0.7, 0.93, 0.85, 0.98, 0.5, 40, 12)
 NOT_SHOWN = ClassThreshold(None, reason="no window with it")
-CALIBRATION_OF_TWO = Calibration(("a", "b"), MAPS, {0.9: (SHOWN, NOT_SHOWN)}, "smooth", 3.0, {"n_rows": 9})
+CALIBRATION_OF_TWO = Calibration(("a", "b"), MAPS, {0.9: (SHOWN, NOT_SHOWN)}, "smooth", "ab12", 3.0, {"n_rows": 9})
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -34,7 +34,8 @@ def test_what_is_written_is_read(tmp_path):
     found = read_calibration(run, ("a", "b"))
     x = np.random.default_rng(0).normal(0, 3, (50, 2))
     assert (found.maps(x) == MAPS(x)).all()
-    assert (found.thresholds, found.post, found.hop_s) == ({0.9: (SHOWN, NOT_SHOWN)}, "smooth", 3.0)
+    assert (found.thresholds, found.hop_s) == ({0.9: (SHOWN, NOT_SHOWN)}, 3.0)
+    assert (found.post, found.post_identity) == ("smooth", "ab12")
     assert found.identity == CALIBRATION_OF_TWO.identity
     assert run_identity(run) != before
 
@@ -62,6 +63,7 @@ def test_thresholds_are_those_of_a_stored_precision():
         (("thresholds", "0.9", 0, "threshold"), 1.5, "a number in 0..1"),
         (("thresholds", "0.9", 0, "n_detections"), -1, "counts"),
         (("post",), 3, "post"),
+        (("post_identity",), 3, "post"),
         (("hop_s",), -1, "a number in"),
     ],
 )
