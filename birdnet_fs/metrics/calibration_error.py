@@ -22,12 +22,12 @@ from birdnet_fs.metrics.bootstrap import Interval, bootstrap
 N_BINS = 10
 N_DRAWS = 200
 RARE_BELOW = 20  # rows with a class that is called rare
-MAX_CELLS, MIN_GROUPS = 1_000_000, 20  # numbers that a draw of the bootstrap copies, and fewest groups that are drawn
+MAX_CELLS, MIN_GROUPS = 1_000_000, 20  # numbers that a draw of the bootstrap adds, and fewest groups that are drawn
 
 
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """What a reliability diagram shows, of each class.
+    """Counts of a reliability diagram, for each class.
 
     Attributes:
         n: int64 [n_classes, n_bins], number of rows whose probability lies in the bin.
@@ -87,9 +87,9 @@ def error_of_bins(n: ArrayLike, probability: ArrayLike, positives: ArrayLike) ->
     """Calibration error of counted rows.
 
     Args:
-        n: [n_classes, n_bins], as in `ReliabilityBins`.
-        probability: [n_classes, n_bins] likewise.
-        positives: [n_classes, n_bins] likewise.
+        n: [n_classes, n_bins], number of rows in each bin.
+        probability: [n_classes, n_bins], sum of their probabilities.
+        positives: [n_classes, n_bins], number of them with the class.
 
     Returns:
         The error of each class; nan without rows.
@@ -133,20 +133,20 @@ def calibration_summary(
         seed: Seed of the draws. Default: 0.
 
     Returns:
-        "all", "common" (classes with `RARE_BELOW` rows or more) and "rare" -> "ece", "over" and "under" -> value and 95
-        % interval; nan where there is no such class.
+        "all", "common" (classes with `RARE_BELOW` rows or more) and "rare" -> "ece", "over" and "under" -> value and
+        95 % interval; nan where there is no such class.
     """
     truth, p = checked(targets, probabilities)
     n_classes = truth.shape[1]
     _, group = np.unique(np.array([str(g) for g in groups]), return_inverse=True)
     n_groups = int(group.max(initial=-1)) + 1
-    # of each group, so that a draw adds groups instead of rows; of many recordings, some are drawn together
+    # bins of each group, so that a draw adds groups instead of rows; of many recordings, some are drawn together
     n_groups = min(n_groups, max(MIN_GROUPS, MAX_CELLS // max(3 * n_classes * N_BINS, 1)))
-    wide = np.zeros((n_groups, 3, n_classes, N_BINS))
-    for g in range(n_groups):
+    every_group, by_group = np.arange(n_groups), np.zeros((n_groups, 3, n_classes, N_BINS))
+    for g in every_group:
         rows = group % n_groups == g
         bins = reliability_bins(truth[rows], p[rows])
-        wide[g] = bins.n, bins.probability, bins.positives
+        by_group[g] = bins.n, bins.probability, bins.positives
     n_positives = truth.sum(axis=0)
     kept = {
         "all": n_positives > 0,
@@ -156,9 +156,10 @@ def calibration_summary(
 
     def interval(classes: NDArray[np.bool_], part: str) -> Interval:
         def value(drawn: NDArray, _: NDArray) -> float:
-            return mean_of_defined(getattr(error_of_bins(*drawn.sum(axis=0)), part)[classes])
+            sums = np.tensordot(np.bincount(drawn, minlength=n_groups), by_group, axes=1)
+            return mean_of_defined(getattr(error_of_bins(*sums), part)[classes])
 
-        return bootstrap(value, wide, wide, np.arange(n_groups), n_draws=n_draws, seed=seed)
+        return bootstrap(value, every_group, every_group, every_group, n_draws=n_draws, seed=seed)
 
     parts = ("ece", "over", "under")
     return {name: {part: interval(classes, part) for part in parts} for name, classes in kept.items()}
