@@ -1,4 +1,4 @@
-"""`birdnet-fs calibrate`: probabilities that mean what they say, and thresholds for a wanted precision."""
+"""`birdnet-fs calibrate`: calibrated probabilities, and thresholds for a wanted precision."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,7 +76,7 @@ def calibrate(
     from birdnet_fs.reports.calibration.calibrate import calibrate as run
     from birdnet_fs.reports.calibration.copies import write_copy
     from birdnet_fs.reports.calibration.labeled_scores import labeled_scores, validation_scores
-    from birdnet_fs.reports.calibration.page import write_page
+    from birdnet_fs.reports.calibration.page import SHOWN_PRECISION, write_page
 
     engine, experiment = open_engine(model, threads=threads), _experiment(model)
     if source is None:
@@ -92,7 +92,7 @@ def calibrate(
     written = write_copy(model, output, found, lambda path: write_page(path, found, title=title, experiment=experiment))
     for line in _lines(found):
         print(line)
-    usual = min(precisions, key=lambda each: abs(each - 0.9))
+    usual = min(precisions, key=lambda each: abs(each - SHOWN_PRECISION))
     say(f"next: birdnet-fs analyze {written} RECORDINGS -o TABLES --precision {usual:g}")
 
 

@@ -1,8 +1,7 @@
 """Evaluations side by side, and the gap between the most flattering and the hardest split.
 
 Held-out clips of known recordings, clips of other recordings at known sites, and clips of other sites measure different
-things; the difference is the part of a score that a new site does not see. A log of 42 experiments has .91 on held-out
-clips and .65 on soundscapes.
+things; the difference is the part of a score that is lost at a new site.
 """
 
 from collections.abc import Mapping
@@ -22,11 +21,11 @@ class ComparedEvaluation:
     """The headline numbers of one evaluation.
 
     Attributes:
-        name: What it is called here.
-        values: Number by key of KEYS; None where it is undefined.
+        name: Name from the command line.
+        values: Key of KEYS -> metric in 0..1; None where it is undefined.
         interval: 95 % interval of the macro AUROC by groups; (None, None) where it is undefined.
         n_rows: Scored clips or segments.
-        n_groups: Their recordings, individuals or sites.
+        n_groups: Number of their recordings, individuals or sites.
     """
 
     name: str
@@ -40,7 +39,7 @@ def read_evaluations(folders: Mapping[str, Path]) -> list[ComparedEvaluation]:
     """Read the metrics of evaluations.
 
     Args:
-        folders: Folder with metrics.json (of evaluate, train or cv) by name; two or more.
+        folders: Name -> folder with metrics.json (of evaluate, train or cv); two or more.
 
     Returns:
         The evaluations in order.
@@ -73,17 +72,17 @@ def comparison_lines(evaluations: list[ComparedEvaluation]) -> list[str]:
         The lines.
     """
     lines = []
-    defined = [each for each in evaluations if each.values["macro_auroc"] is not None]
+    defined = [(value, escaped(each.name)) for each in evaluations if (value := each.values["macro_auroc"]) is not None]
     if len(defined) > 1:
-        best = max(defined, key=lambda each: each.values["macro_auroc"] or 0)
-        worst = min(defined, key=lambda each: each.values["macro_auroc"] or 0)
-        high, low = best.values["macro_auroc"] or 0, worst.values["macro_auroc"] or 0
+        (high, best), (low, worst) = max(defined), min(defined)
         lines.append(
-            f"gap {high - low:.3f} macro AUROC, from {escaped(best.name)} {high:.3f} to {escaped(worst.name)} "
-            f"{low:.3f}; where recordings will be as new as in {escaped(worst.name)}, expect {low:.3f}"
+            f"gap {high - low:.3f} macro AUROC, from {best} {high:.3f} to {worst} {low:.3f}; where recordings will be "
+            f"as new as in {worst}, expect {low:.3f}"
         )
     if len({each.n_rows for each in evaluations}) > 1:
-        lines.append("The evaluations are not of the same number of clips, so a part of the gap may be theirs.")
+        lines.append(
+            "The evaluations are not of the same number of clips, so a part of the gap may come from other clips."
+        )
     width = max(len(escaped(each.name)) for each in evaluations)
     lines.append(f"{'':{width}}  macro AUROC (95 %)       cmAP  accuracy   clips  groups")
     for each in evaluations:

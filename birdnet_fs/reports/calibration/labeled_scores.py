@@ -33,7 +33,7 @@ class CalibrationScores:
 
     Attributes:
         table: The scores, without calibration, and the true classes.
-        source: What they are of, for reports.
+        source: Name of the recordings or clips, for reports.
         hop_s: Seconds between the windows of a recording; 0 where the rows are no regular windows of the model.
     """
 
@@ -79,9 +79,9 @@ def labeled_scores(
     Args:
         engine: The opened model.
         model: Its folder or file.
-        source: The recordings, a folder or a table.
-        data: Settings of the run for its own recordings, of which names of columns and kind of labels are taken.
-        settings: `data.KEY=VALUE` each.
+        source: Folder of labeled recordings, or table of labels.
+        data: Settings of the run for its own recordings, from which names of columns and kind of labels are taken.
+        settings: Changes of these settings, as `data.KEY=VALUE`.
 
     Returns:
         The scores.
@@ -145,22 +145,25 @@ def post_processed(
             "timed labels."
         )
     found = np.empty_like(scores)
-    paths = np.array([row.path for row in rows], object)
-    for path in dict.fromkeys(paths):
-        numbers = sorted(np.flatnonzero(paths == path).tolist(), key=lambda i: rows[i].onset_s)
+    for path, numbers in _by_recording(rows).items():
         start_s = np.array([rows[i].onset_s for i in numbers])
         found[numbers] = chain(scores[numbers], Windows(Path(path), start_s))
     return found
 
 
+def _by_recording(rows: Sequence[ScoreRow]) -> dict[str, list[int]]:
+    """Path of each recording -> numbers of its rows in order of onset."""
+    found: dict[str, list[int]] = {}
+    for number in sorted(range(len(rows)), key=lambda i: rows[i].onset_s):
+        found.setdefault(rows[number].path, []).append(number)
+    return found
+
+
 def _hop_s(table: ScoreTable, segment_s: float) -> float:
     """Seconds between windows where all rows are regular windows of the model; 0 else."""
-    rows: dict[str, list[ScoreRow]] = {}
-    for row in table.rows:
-        rows.setdefault(row.path, []).append(row)
     steps = list[float]()
-    for each in rows.values():
-        each.sort(key=lambda row: row.onset_s)
+    for numbers in _by_recording(table.rows).values():
+        each = [table.rows[number] for number in numbers]
         steps += [after.onset_s - before.onset_s for before, after in itertools.pairwise(each)]
         # the last window of a recording may be shorter
         if any(abs(row.duration_s - segment_s) > TOLERANCE_S for row in each[:-1]):

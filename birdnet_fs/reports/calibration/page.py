@@ -10,7 +10,7 @@ from birdnet_fs.reports.figures import reliability_figure
 from birdnet_fs.reports.page import render
 
 TEMPLATE = "calibration/page.html"
-SHOWN_PRECISION = 0.9  # whose thresholds are listed first
+SHOWN_PRECISION = 0.9  # the thresholds of the nearest precision are listed first
 
 
 def write_page(path: Path, calibration: Calibration, *, title: str, experiment: schema.Experiment | None) -> None:
@@ -20,7 +20,7 @@ def write_page(path: Path, calibration: Calibration, *, title: str, experiment: 
         path: The HTML file.
         calibration: From `calibrate`, with its numbers.
         title: Name of the model.
-        experiment: Settings of the run to show; None for none.
+        experiment: Settings of the run to show; None = no run.
     """
     from markupsafe import Markup
 
@@ -44,7 +44,7 @@ def write_page(path: Path, calibration: Calibration, *, title: str, experiment: 
 def _rows(calibration: Calibration, thresholds: tuple[ClassThreshold, ...]) -> list[dict[str, Any]]:
     classes = calibration.about["classes"]
     rows = [
-        {**vars(each), "name": escaped(name), "n_positives": row["n_positives"], "method": row["method"]}
+        {**vars(each), "name": escaped(name), "n_positives": row["n_positives"]}
         for name, each, row in zip(calibration.classes, thresholds, classes, strict=True)
     ]
     return sorted(rows, key=lambda row: (row["threshold"] is None, row["name"]))
