@@ -632,13 +632,22 @@ def check_calibration(path: Path, sidecar: dict[str, Any]) -> None:
     maps = stored.get("maps") if isinstance(stored, dict) else None
     if not isinstance(maps, list) or stored.get("format") != 1 or len(maps) != len(sidecar["classes"]):
         raise InputError(f"{path}: 'calibration' is damaged or of another format; calibrate the file again.")
-    for one in maps:
-        steps = [one.get("from"), one.get("to")] if isinstance(one, dict) else []
-        numbers = [one.get("slope"), one.get("offset")] if isinstance(one, dict) and "slope" in one else None
-        if numbers is None and all(isinstance(each, list) and each for each in steps) and len({*map(len, steps)}) == 1:
-            numbers = [number for each in steps for number in each]
-        if not numbers or not all(is_a(number, float) for number in numbers):
-            raise InputError(f"{path}: 'calibration' is damaged; calibrate the file again.")
+    if not all(_is_map(one) for one in maps):
+        raise InputError(f"{path}: 'calibration' is damaged; calibrate the file again.")
+
+
+def _is_map(one: Any) -> bool:
+    """Whether a JSON value is the map of a class: a slope above 0 and an offset, or ascending steps."""
+    if not isinstance(one, dict):
+        return False
+    if "slope" in one:
+        return is_a(one["slope"], float) and one["slope"] > 0 and is_a(one.get("offset"), float)
+    given, to = one.get("from"), one.get("to")
+    if not (isinstance(given, list) and isinstance(to, list) and 1 <= len(given) == len(to)):
+        return False
+    if not all(is_a(number, float) for number in (*given, *to)):
+        return False
+    return bool((np.diff(given) > 0).all() and (np.diff(to) >= 0).all())
 
 
 def read_audio(path: Path, sample_rate_hz: int) -> Recording:
@@ -807,7 +816,9 @@ def _score_and_print(given: argparse.Namespace, load: Callable[[Path], Artifact]
     rows = score(artifact, read_audio(given.audio, artifact.sidecar["sample_rate_hz"]))
     kind = artifact.sidecar["output"]
     if "calibration" in artifact.sidecar:
-        rows, kind = [(start, end, calibrated(row, artifact.sidecar)) for start, end, row in rows], "probabilities"
+        scores = calibrated(np.stack([row for _, _, row in rows]), artifact.sidecar)
+        rows = [(start, end, row) for (start, end, _), row in zip(rows, scores, strict=True)]
+        kind = "probabilities"
     if given.json:
         print(json.dumps(as_json(artifact.classes, rows, kind)))
         return 0

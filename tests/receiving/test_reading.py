@@ -1,9 +1,12 @@
 """The front-end of export/reading.py against the package's own."""
 
+import argparse
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import tolerances
 from receiving import module
 
@@ -92,11 +95,34 @@ def test_reader_calibrates_as_the_package(reader, output: str, activation: str) 
     np.testing.assert_allclose(reader.calibrated(given, sidecar), expected, atol=tolerances.ACTIVATION)
 
 
+def test_reader_prints_calibrated_probabilities_of_every_segment(reader, tmp_path, capsys) -> None:
+    levels = np.array([0.1, 0.4, 0.7])
+    soundfile.write(tmp_path / "r.wav", np.repeat(levels, 8_000), 8_000, subtype="FLOAT")
+    sidecar = {"output": "logits", "activation": "sigmoid", "classes": ["a", "b", "c"], "input": "waveform"}
+    sidecar |= {"sample_rate_hz": 8_000, "segment_s": 1.0, "calibration": Calibration(("a", "b", "c"), MAPS).to_json()}
+    logits = np.stack([levels, -levels, 5 * levels], axis=1).astype(np.float32)
+
+    def network(waveform: np.ndarray) -> list[np.ndarray]:
+        return [logits[[np.abs(levels - waveform.mean()).argmin()]]]
+
+    artifact = reader.Artifact(sidecar, ["a", "b", "c"], {}, reader.Network([1, 8_000], [3], network))
+    given = argparse.Namespace(model=tmp_path / "m.tflite", audio=tmp_path / "r.wav", json=True, top=3)
+    assert reader._score_and_print(given, lambda path: artifact) == 0
+    rows = json.loads(capsys.readouterr().out)["segments"]
+    expected = to_probabilities(MAPS(logits), "sigmoid")
+    np.testing.assert_allclose([row["probabilities"] for row in rows], expected, atol=tolerances.ACTIVATION)
+
+
 @pytest.mark.parametrize(
     "damaged",
     [
         *(3, {}, {"format": 2, "maps": [{"slope": 1, "offset": 0}]}, {"format": 1, "maps": []}),
         *({"format": 1, "maps": [each]} for each in ({}, 3, {"slope": "x", "offset": 0}, {"from": [1], "to": []})),
+        *({"format": 1, "maps": [each]} for each in ({"slope": 0, "offset": 0}, {"slope": 1}, {"from": [], "to": []})),
+        *(
+            {"format": 1, "maps": [each]}
+            for each in ({"from": [1, 0], "to": [0, 1]}, {"from": [0, 1], "to": [1, 0]}, {"from": 1, "to": 1})
+        ),
     ],
 )
 def test_reader_refuses_damaged_calibrations(reader, damaged: object) -> None:
