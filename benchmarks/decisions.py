@@ -5,7 +5,8 @@
 RUN are folders of `birdnet-fs train config.py:soundscapes_birdnet data.root=../shared/data model.encoder=FILE seed=0`
 (1, 2). The windows are those of the 14 recordings that the runs were not trained on (validation and test), 3 s long
 without overlap. For calibration and thresholds the recordings are divided in two by a seed: fitted to one half,
-measured on the other. With --data, synthetic noise and jura24h, which holds none of the species, are scored too.
+measured on the other. With --data, synthetic noise (two minutes of each kind) and half of jura24h, which holds none of
+the species, are scored by the first run too; its false alarms are means over the divisions.
 """
 
 import argparse
@@ -101,7 +102,7 @@ def thresholds(runs, noise):
                         rescored = NoiseScores(expit(maps(to_logits(each.scores, "sigmoid"))).astype("f4"), each.hours)
                         found = count_false_alarms({kind: rescored}, limits)[kind]
                         plain = int((each.scores >= 0.25).sum()) / each.hours
-                        alarms.setdefault(kind, []).append((found.per_hour, plain))
+                        alarms.setdefault(kind, []).append((each.hours * 60, found.per_hour, plain))
         n = len(runs) * len(SEEDS) * 2 * runs[0][2].shape[1]
         inside = np.mean(covered) if covered else np.nan
         print(
@@ -110,9 +111,10 @@ def thresholds(runs, noise):
             f"share on the other half lies in the interval {inside:.2f}"
         )
         for kind, rates in alarms.items():
-            with_thresholds, plain = np.mean(rates, axis=0)
+            minutes, with_thresholds, plain = np.mean(rates, axis=0)
             print(
-                f"    {kind:11} {with_thresholds:6.1f} per hour; {plain:6.1f} with .25 for all classes, not calibrated"
+                f"    {kind:11} {minutes:4.1f} min: {with_thresholds:6.1f} per hour; {plain:6.1f} with .25 for all "
+                "classes, not calibrated"
             )
 
 
