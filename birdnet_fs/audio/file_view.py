@@ -3,7 +3,10 @@
 import bisect
 import io
 from collections.abc import Iterable, Mapping
-from typing import BinaryIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 Piece = tuple[int, int] | bytes  # byte offsets (begin, end) in the file, or bytes that are not in it
 BUFFER = 1 << 17  # bytes per read from disk
@@ -31,7 +34,7 @@ class FileView(io.RawIOBase):
         pieces: The pieces in the order of the view; empty ones are left out.
     """
 
-    def __init__(self, file: BinaryIO | io.FileIO, pieces: Iterable[Piece]) -> None:
+    def __init__(self, file: io.BufferedReader | io.FileIO, pieces: Iterable[Piece]) -> None:
         self._file = file
         self._pieces = [piece for piece in pieces if (len(piece) if isinstance(piece, bytes) else piece[1] > piece[0])]
         self._starts = [0]
@@ -60,7 +63,7 @@ class FileView(io.RawIOBase):
         self._at = at
         return self._at
 
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def,override]
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         """Read bytes into `buffer`; returns the number of bytes."""
         index = bisect.bisect_right(self._starts, self._at) - 1
         if index >= len(self._pieces):
@@ -72,7 +75,7 @@ class FileView(io.RawIOBase):
             n = len(into)
         else:
             self._file.seek(piece[0] + skip)
-            n = self._file.readinto(into) or 0  # type: ignore[union-attr]
+            n = self._file.readinto(into) or 0
         self._at += n
         return n
 

@@ -4,7 +4,6 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from birdnet_fs.audio.file_view import BufferedFile
 from birdnet_fs.core.errors import UserError
@@ -87,7 +86,7 @@ class AudioError(UserError):
         return f"{escaped(self.path)}: {self.reason}"
 
 
-def open_file(path: Path | str) -> tuple[BinaryIO, int]:
+def open_file(path: Path | str) -> tuple[BufferedFile, int]:
     """Open a regular file for reading.
 
     Args:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import soundfile
 
@@ -28,7 +27,7 @@ class OpenSource:
 
     path: Path | str
     sound: soundfile.SoundFile
-    file: BinaryIO
+    file: BufferedFile
     size: int  # of the file, bytes
     header: Header
     flags: tuple[str, ...] = ()
@@ -116,7 +115,7 @@ def open_source(path: Path | str, *, seeking: bool = False) -> Iterator[OpenSour
             yield source
 
 
-def _inspect(file: BinaryIO, size: int, path: Path | str) -> Header:
+def _inspect(file: BufferedFile, size: int, path: Path | str) -> Header:
     """The header of an open file, kept for repeated reads of parts: Ogg and MP3 are inspected from start to end."""
     about = os.fstat(file.fileno())
     key = (os.fsencode(path), about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
@@ -129,7 +128,7 @@ def _inspect(file: BinaryIO, size: int, path: Path | str) -> Header:
     return header
 
 
-def _open(file: BinaryIO, header: Header, pieces: tuple[Piece, ...]) -> soundfile.SoundFile:
+def _open(file: BufferedFile, header: Header, pieces: tuple[Piece, ...]) -> soundfile.SoundFile:
     """Open one recording of a file: by the file descriptor where possible, since callbacks into Python are slow."""
     with silenced():
         if pieces:

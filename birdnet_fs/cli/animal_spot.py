@@ -64,14 +64,13 @@ def analyze_with_preset(
         The ledger. UserErrors of `analyze_animal_spot` are passed on.
     """
     from birdnet_fs.analysis.options import read_species
-    from birdnet_fs.analysis.two_stage.preset import AnimalSpotPreset
+    from birdnet_fs.analysis.two_stage.preset import ANIMAL_SPOT, AnimalSpotPreset
     from birdnet_fs.analysis.two_stage.run import analyze_animal_spot
     from birdnet_fs.inference.open import open_engine
 
-    defaults = AnimalSpotPreset()
     preset = AnimalSpotPreset(
-        threshold=defaults.threshold if min_conf is None else min_conf,
-        detector_threshold=defaults.detector_threshold if detector_threshold is None else detector_threshold,
+        threshold=ANIMAL_SPOT.threshold if min_conf is None else min_conf,
+        detector_threshold=ANIMAL_SPOT.detector_threshold if detector_threshold is None else detector_threshold,
         rule="slices" if detector is None else "windows",
     )
     return analyze_animal_spot(

@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from typing import TextIO, cast
 
 import typer
 
@@ -123,7 +124,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a class name may be outside the terminal's code page
             stream.reconfigure(errors="backslashreplace")
     stopping.listen()
-    sys.stdout = EscapedOutput(sys.stdout)  # type: ignore[assignment]
+    sys.stdout = cast(TextIO, EscapedOutput(sys.stdout))
     try:
         status = app(args=sys.argv[1:] or ["--help"], prog_name=NAME, standalone_mode=False)
         stopping.stop_listening()
@@ -140,7 +141,7 @@ def main() -> None:
             status = 130
         elif hasattr(error, "format_message"):
             context = getattr(error, "ctx", None)
-            said = str(getattr(error, "format_message")()).rstrip()  # noqa: B009, mypy knows no such attribute
+            said = str(error.format_message()).rstrip()
             _stop(f"{said}{'' if said[-1] in '.?' else '.'} See {context.command_path if context else NAME} --help.", 2)
         else:  # not an error in the arguments but a defect of this package
             _stop(_defect(error), DEFECT)

@@ -119,7 +119,7 @@ def _sequence(seed: int, stream: Stream, keys: tuple[int, ...]) -> np.random.See
     words = [*_two_words(seed, "seed"), int(Stream(stream)), 1 + len(keys)]
     for key in keys:
         words += _two_words(key, f"A key of the random stream {Stream(stream).name}")
-    return np.random.SeedSequence(np.array(words, np.uint32))  # type: ignore[arg-type]
+    return np.random.SeedSequence(np.array(words, np.uint32))
 
 
 def _two_words(number: int, name: str) -> tuple[int, int]:

@@ -89,7 +89,8 @@ def test_table_converts_to_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_table_in_real_pandas() -> None:
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     table = MODEL.predict(NOISE[: 2 * RATE])
     frame = table.to_pandas()
     assert isinstance(frame, pandas.DataFrame) and frame.shape == (2, 4)

@@ -44,7 +44,7 @@ class ClockTime:
 
     Attributes:
         start: The start, with its time zone or, where none is known, without; None where it is not known.
-        problem: Why it is not known, as the end of a sentence; "" otherwise.
+        problem: Reason for an unknown start, as the end of a sentence; "" otherwise.
     """
 
     start: datetime | None
@@ -124,7 +124,7 @@ def name_time(stem: str) -> ClockTime:
         zone, rest = "", zone + rest
     if not _SUFFIX.fullmatch(rest):
         return ClockTime(None, f"the name goes on with {rest!r} after the time, as names of parts of recordings do")
-    return _made([int(parts[key]) for key in ("year", "month", "day", "hour", "minute", "second")], zone)
+    return _made(*(int(parts[key]) for key in ("year", "month", "day", "hour", "minute", "second")), zone=zone)
 
 
 def metadata_times(metadata: RecorderMetadata) -> list[ClockTime]:
@@ -138,7 +138,7 @@ def metadata_times(metadata: RecorderMetadata) -> list[ClockTime]:
     if found := _COMMENT.search(metadata.comment):
         hour, minute, second, day, month, year, sign, hours, minutes = found.groups()
         zone = f"{sign}{int(hours):02d}:{minutes or '00'}" if sign else "Z"
-        times.append(_made([int(part) for part in (year, month, day, hour, minute, second)], zone))
+        times.append(_made(*map(int, (year, month, day, hour, minute, second)), zone=zone))
     return times
 
 
@@ -150,7 +150,7 @@ def recording_start(
     Args:
         path: The recording; its metadata are read where it is there.
         zone: Zone in which the start is given, and in which the clock of the recorder ran where neither the name nor
-            the metadata say it. Default: None, as they say.
+            the metadata state it. Default: None, as they state it.
         recorder_zone: Zone in which the clock of the recorder ran. Default: None, `zone`.
         flags: Flags of the recording in the ledger: with time_axis_unreliable or joined, seconds in it are not seconds
             by the clock, and no time is given. Default: none.
@@ -189,9 +189,9 @@ def _agree(one: datetime, other: datetime) -> bool:
     return abs((one - other).total_seconds()) <= _SAME_S
 
 
-def _made(parts: list[int], zone: str) -> ClockTime:
+def _made(year: int, month: int, day: int, hour: int, minute: int, second: int, *, zone: str) -> ClockTime:
     try:
-        start = datetime(*parts)  # type: ignore[arg-type]
+        start = datetime(year, month, day, hour, minute, second)
     except ValueError:
         return ClockTime(None, "there is no such date and time as that of its name or comment")
     if not zone:

@@ -1,4 +1,4 @@
-"""What recorders write into WAV files beside the samples: GUANO metadata and the comment of AudioMoth.
+"""Metadata of recorders in WAV files beside the samples: GUANO and the comment of AudioMoth.
 
 GUANO: https://guano-md.org (specification 1.0): a chunk `guan` of UTF-8 lines `Key: value`. AudioMoth writes the chunk
 ICMT of a LIST of INFO: "Recorded at 05:30:00 01/05/2024 (UTC+2) by AudioMoth ...", day before month.
@@ -6,6 +6,7 @@ ICMT of a LIST of INFO: "Recorded at 05:30:00 01/05/2024 (UTC+2) by AudioMoth ..
 
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -46,7 +47,7 @@ def recorder_metadata(path: Path) -> RecorderMetadata:
     return found
 
 
-def _chunks(file: BinaryIO):  # type: ignore[no-untyped-def]
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Names and sizes of the chunks, the file being at their content; ends where a size leads beyond the file."""
     head = file.read(12)
     if len(head) < 12 or head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":

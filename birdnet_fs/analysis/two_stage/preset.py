@@ -28,3 +28,6 @@ class AnimalSpotPreset:
     min_event_s: float = 0.1
     max_gap_s: float = 0.15
     rule: Literal["windows", "slices"] = "slices"
+
+
+ANIMAL_SPOT = AnimalSpotPreset()

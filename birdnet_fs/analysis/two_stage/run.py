@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from birdnet_fs.analysis.output import OutputFolder
 from birdnet_fs.analysis.resume import Outcome, settings_key
 from birdnet_fs.analysis.two_stage.events import clean_events, merge_windows, slice_events
 from birdnet_fs.analysis.two_stage.log import prediction_log
-from birdnet_fs.analysis.two_stage.preset import AnimalSpotPreset
+from birdnet_fs.analysis.two_stage.preset import ANIMAL_SPOT, AnimalSpotPreset
 from birdnet_fs.analysis.two_stage.windows import call_probabilities, log_classes, predict_windows
 from birdnet_fs.audio.read import AudioStream, stream_audio
 from birdnet_fs.core.errors import UserError
@@ -30,6 +31,7 @@ from birdnet_fs.inference.engine import Engine
 from birdnet_fs.runs.folder_kind import refuse_other_results
 
 FORMATS = ("animal_spot",)
+Number = TypeVar("Number", bound=np.generic)
 
 
 @locked("output")
@@ -39,7 +41,7 @@ def analyze_animal_spot(
     output: Path | str,
     *,
     detector: Engine | None = None,
-    preset: AnimalSpotPreset = AnimalSpotPreset(),  # noqa: B008, it is frozen
+    preset: AnimalSpotPreset = ANIMAL_SPOT,
     formats: Sequence[str] = FORMATS,
     species: Collection[str] = (),
     batch_size: int = 32,
@@ -53,7 +55,7 @@ def analyze_animal_spot(
         inputs: Audio files, and folders that are searched recursively.
         output: Folder for the tables, `RECORDING_predict_output.log` and `ledger.csv`.
         detector: Decides which windows the classifier scores. Default: None, all of them.
-        preset: Lengths and thresholds. Default: those of ANIMAL-SPOT.
+        preset: Lengths and thresholds. Default: ANIMAL_SPOT.
         formats: Keys of `table_formats.FORMATS`. Default: "animal_spot".
         species: Class names or scientific names that are written. Default: all.
         batch_size: Windows per call of a model, 1 or more. Default: 32.
@@ -65,7 +67,7 @@ def analyze_animal_spot(
 
     Raises:
         UserError: An argument is out of range, a segment is shorter than the window, the detector has no class of
-            noise, an input does not exist, or as in `analyze`.
+            noise, an input does not exist, no recording was found, or the output cannot be written.
     """
     names = tables.check_formats(formats)
     if batch_size < 1:
@@ -138,7 +140,7 @@ class _Scorer:
         )
 
     def score(self, recording: Path) -> tuple[RecordingDetections, Outcome]:
-        """Detections and outcome of a recording; UserError says why it cannot be used."""
+        """Detections and outcome of a recording; UserError is raised when it cannot be used."""
         preset, engine = self._preset, self._engine
         calls = None
         if self._detector is not None:
@@ -197,7 +199,7 @@ def _rule(engine: Engine, preset: AnimalSpotPreset) -> WindowRule:
     return WindowRule(round(preset.window_s * rate), round(preset.hop_s * rate), rate)
 
 
-def _resized(values: NDArray, n: int) -> NDArray:  # type: ignore[type-arg]
+def _resized(values: NDArray[Number], n: int) -> NDArray[Number]:
     """`values` with `n` elements, the last one repeated: two sample rates may give one window more or less."""
     if len(values) >= n or not len(values):
         return values[:n] if len(values) else np.zeros(n, values.dtype)

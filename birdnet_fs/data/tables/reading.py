@@ -40,7 +40,7 @@ class Cells(Mapping[str, str]):
             return value
         raise KeyError(column)
 
-    def get(self, column: str, default: str = "") -> str:  # type: ignore[override]
+    def get(self, column: str, default: str = "") -> str:  # type: ignore[override]  # Mapping.get gives None
         """The cell of a column; `default` where it is empty or there is no such column."""
         place = self.places.get(column)
         return default if place is None else self.texts[place] or default

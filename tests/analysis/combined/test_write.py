@@ -169,7 +169,6 @@ def test_summaries_count_hours_and_detections(tmp_path, run):
     ]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow")
 def test_parquet_holds_the_rows_of_the_csv(tmp_path, run):
     import pandas as pd
 

@@ -5,14 +5,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from birdnet_fs.cli.bench import bench as verb
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.export.runtimes import benchmark
 from birdnet_fs.export.runtimes.benchmark import Speed, measure_in_turns, measure_speed
 
-onnx = pytest.importorskip("onnx")
 MB = 1_000_000
 
 
@@ -24,8 +25,6 @@ def describe(path: Path, **about: object) -> Path:
 
 def make_onnx(path: Path, *, batch: object = "batch", n: int = 100, width: int = 4) -> Path:
     """x @ weights, [batch, n] -> [batch, width]."""
-    from onnx import TensorProto, helper, numpy_helper
-
     weights = numpy_helper.from_array(np.ones((n, width), np.float32), "weights")
     node = helper.make_node("MatMul", ["x", "weights"], ["y"])
     ends = [helper.make_tensor_value_info(*end) for end in (("x", 1, [batch, n]), ("y", 1, [batch, width]))]
@@ -43,7 +42,8 @@ def small(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def lite(tmp_path_factory) -> Path:
     """The same product as TFLite, of any batch."""
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     weights = tf.constant(np.ones((100, 4), np.float32))
 
     @tf.function(input_signature=[tf.TensorSpec((None, 100), tf.float32)])

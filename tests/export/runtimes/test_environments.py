@@ -5,20 +5,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.export.runtimes import environments, run_model
 from birdnet_fs.export.runtimes.environments import Environment, Runtime, find_environments, find_runtimes, run_on
 
-onnx = pytest.importorskip("onnx")
-
 
 @pytest.fixture(scope="module")
 def doubling(tmp_path_factory) -> Path:
     """A file that computes 2 x + the number of rows of a call, so that the batch is visible."""
-    from onnx import TensorProto, helper
-
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"], start=0, end=1),
         helper.make_node("Cast", ["shape"], ["n"], to=TensorProto.FLOAT),

@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
+import onnx
+from onnx import TensorProto, helper
 
 from birdnet_fs.export.runtimes import time_model
-
-onnx = pytest.importorskip("onnx")
 
 
 def test_peak_memory_is_that_of_this_process() -> None:
@@ -20,8 +19,6 @@ def test_peak_memory_is_that_of_this_process() -> None:
 
 
 def test_each_line_of_input_gives_a_line_of_times(tmp_path: Path) -> None:
-    from onnx import TensorProto, helper
-
     node = helper.make_node("Relu", ["x"], ["y"])
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("x", "y")]
     graph = helper.make_graph([node], "relu", ends[:1], ends[1:])
