@@ -8,7 +8,7 @@ def birds10_birdnet(*, quick: bool = False) -> Experiment:
 
     Launch: birdnet-fs cv config.py:birds10_birdnet data.root=../shared/data model.encoder=FILE
 
-    FILE: for example BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite (`birdnet-fs encoders` says where a user gets it). It was
+    FILE: for example BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite (`birdnet-fs encoders` names its source). It was
     trained on recordings of xeno-canto, probably these among them: the numbers of this experiment are no test of it.
     """
     return Experiment(

@@ -126,7 +126,7 @@ class Network:
 
     Args:
         artifact: The network.
-        comparison: How embeddings are compared.
+        comparison: Distance by which embeddings are compared.
         constants: Arrays of its file "_enrolment.npz".
     """
 
@@ -196,9 +196,9 @@ def check_arrays(
 
     Args:
         file: The file, for the message.
-        distance: How embeddings are compared.
+        distance: Distance by which embeddings are compared.
         width: Width of the embeddings.
-        constants: Its arrays.
+        constants: Arrays of the file by name.
         center: Center of the embeddings.
         dense: Kernel and bias of each layer of a learned distance.
 
@@ -293,7 +293,7 @@ def class_label(name: str, folder: Path) -> str:
 
     Args:
         name: Name of the folder.
-        folder: Its parent, for the error message.
+        folder: Folder that holds it, for the error message.
 
     Returns:
         The class.

@@ -42,7 +42,7 @@ EXTENSIONS = (".ogg", ".wav", ".flac", ".mp3")
 
 
 class Done(NamedTuple):
-    """What was written."""
+    """Numbers and problems of a written submission."""
 
     n_rows: int
     n_scored: int

@@ -28,7 +28,7 @@ PAIRS = 1 << 12  # pairs per step of a learned distance, to limit memory
 
 @dataclass(frozen=True)
 class EmbeddingDistance:
-    """How a network compares embeddings."""
+    """Distance by which a network compares embeddings."""
 
     distance: str  # "euclidean", "cosine" or "learnt"
     center: np.ndarray | None  # [width], subtracted from all embeddings; None: the mean of the clips
@@ -49,7 +49,7 @@ class Support:
         return Support([self.labels[i] for i in rows], [self.files[i] for i in rows], self.embeddings[rows])
 
     def plus(self, other: Support) -> Support:
-        """These clips followed by others."""
+        """The clips followed by others."""
         embeddings = np.concatenate([self.embeddings, other.embeddings])
         return Support(self.labels + other.labels, self.files + other.files, embeddings)
 
@@ -85,7 +85,7 @@ def center_embeddings(embeddings: np.ndarray, center: np.ndarray, comparison: Em
     Args:
         embeddings: [n, width].
         center: [width].
-        comparison: How embeddings are compared.
+        comparison: Distance by which embeddings are compared.
 
     Returns:
         [n, width].
@@ -102,7 +102,7 @@ def similarity(points: np.ndarray, prototypes: np.ndarray, comparison: Embedding
     Args:
         points: Centered embeddings [n, width].
         prototypes: [n_classes, width].
-        comparison: How embeddings are compared.
+        comparison: Distance by which embeddings are compared.
 
     Returns:
         float64 [n, n_classes].
@@ -138,7 +138,7 @@ def fit_prototypes(
     Args:
         support: The clips.
         background: Embeddings of windows with none of the classes, [n, width]; n may be 0.
-        comparison: How embeddings are compared.
+        comparison: Distance by which embeddings are compared.
         encoder: Id of the encoder.
         unknown: Whether to add the class "unknown".
 

@@ -250,7 +250,7 @@ def check_frontend(path: Path, spec: dict[str, Any]) -> None:
 
     Args:
         path: The sidecar, for messages.
-        spec: Its "frontend".
+        spec: Mapping of the settings, "frontend" of the sidecar.
 
     Raises:
         InputError: A setting is missing or out of range.
@@ -276,7 +276,7 @@ def check_constants(file: Path, sidecar: dict[str, Any], constants: dict[str, np
     Args:
         file: The file, for messages.
         sidecar: Content of MODEL.json.
-        constants: Its arrays: window [n_fft], bands [n_mels, n_bins], and matrices [n_out, n_in] that resize.
+        constants: Arrays of the file: window [n_fft], bands [n_mels, n_bins], and matrices [n_out, n_in] that resize.
 
     Raises:
         InputError: An array is missing or has another shape, or the features would be too large.
@@ -444,8 +444,8 @@ def outputs_of(artifact: Artifact, segment: np.ndarray) -> list[np.ndarray]:
         Scores [n_classes] and, for a network with embeddings, the embedding [width].
 
     Raises:
-        InputError: The segment holds NaN or infinite samples, or the answer of the network has another shape than its
-            sidecar says, or NaN.
+        InputError: The segment holds NaN or infinite samples, or the output of the network has another shape than its
+            sidecar states, or NaN.
     """
     if not np.isfinite(segment).all():
         raise InputError("The recording holds NaN or infinite samples, for which no score is defined.")
@@ -597,8 +597,8 @@ def calibrated(scores: np.ndarray, sidecar: dict[str, Any]) -> np.ndarray:
     """Calibrated probabilities of scores [..., n_classes], by the calibration in the sidecar.
 
     Args:
-        scores: What the network gives, logits or probabilities.
-        sidecar: Its sidecar, with "calibration".
+        scores: [..., n_classes], output of the network, logits or probabilities.
+        sidecar: Content of MODEL.json, with "calibration".
 
     Returns:
         float64 [..., n_classes] in 0..1.
@@ -623,7 +623,7 @@ def check_calibration(path: Path, sidecar: dict[str, Any]) -> None:
 
     Args:
         path: The sidecar, for messages.
-        sidecar: Its content.
+        sidecar: Content of MODEL.json.
 
     Raises:
         InputError: A value that `calibrated` reads is missing or wrong.

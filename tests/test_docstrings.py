@@ -1,14 +1,26 @@
 """Docstrings of public functions have arguments, returns, errors and shapes; pydoclint compares them with the code."""
 
 import ast
-from collections.abc import Iterator
+import io
+import re
+import tokenize
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted([*(ROOT / "birdnet_fs").rglob("*.py"), *(ROOT / "export").glob("*.py")])
+EXPERIMENTS = [ROOT / "config.py", *(ROOT / "experiments").rglob("*.py")]
 N_ARGS = 3  # from so many arguments on, each has its line
+NO_NOUN = "As|Of|What|Its|Whose|By|That|From"  # first words of a text that does not stand alone
+ENTRY = re.compile(rf"\s+[\w*]+: (?:{NO_NOUN}|How|Why|Where|Which|See|Those|These|The same)\b")
+SUMMARY = re.compile(rf"(?:{NO_NOUN})\b")
+# programs and files do none of these things; `tell` alone is a method of files and of Optuna's studies
+PERSONS = re.compile(
+    r"\b(?:knows?|knew|believe[sd]?|hears?|heard|tells|told|thinks?|remembers?|forgets?|understands?|wishes|hopes?|feels)\b",
+    re.IGNORECASE,
+)
 
 
 def public_functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef, list[str]]]:
@@ -49,6 +61,41 @@ def faults(source: str) -> list[str]:
         if "UserError" in raised and "Raises:" not in text:
             found.append(f"{name}: no Raises")
     return found
+
+
+def incomplete(source: str) -> list[str]:
+    """Lines of docstrings, private ones too, that begin with a word that needs the text before it: "LINE: text"."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
+            lines = node.body[0].value.value.splitlines()  # type: ignore[attr-defined]  # get_docstring found it
+            wrong = [n for n, line in enumerate(lines) if (ENTRY if n else SUMMARY).match(line)]
+            found += [f"{node.body[0].lineno + n}: {lines[n].strip()}" for n in wrong]
+    return found
+
+
+def personified(source: str) -> list[str]:
+    """Lines of comments, docstrings and messages in which a program does what only a person does: "LINE: text"."""
+    return [
+        f"{token.start[0] + n}: {line.strip()}"
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type in (tokenize.COMMENT, tokenize.STRING)
+        for n, line in enumerate(token.string.split("\n"))
+        if PERSONS.search(line)
+    ]
+
+
+@pytest.mark.parametrize("check", [incomplete, personified])
+def test_texts_stand_alone_and_describe_programs(check: Callable[[str], list[str]]) -> None:
+    found = {file: check(file.read_text(encoding="utf-8")) for file in [*FILES, *EXPERIMENTS]}
+    assert [f"{file.relative_to(ROOT)}:{line}" for file, lines in found.items() for line in lines] == []
+
+
+def test_incomplete_and_personified_texts_are_found() -> None:
+    entries = "Args:\n        a: As in `g`.\n        b: Name of what it holds.\n        *c: Its name.\n"
+    source = f'def f(a, b, *c):\n    """What f knows.\n\n    {entries}    """\n    # which hears\n    file.tell()\n'
+    assert incomplete(source) == ["2: What f knows.", "5: a: As in `g`.", "7: *c: Its name."]
+    assert personified(source) == ['2: """What f knows.', "9: # which hears"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))

@@ -1,4 +1,4 @@
-"""From recordings to tables: detections of a model (a run, an ensemble or an exported file) in any number of files.
+"""Tables of the detections of a model (a run, an ensemble or an exported file) in any number of recordings.
 
 analyze.py        the batch: files and folders in, tables and a ledger out, resumable
 options.py        thresholds, overlap and species list, checked

@@ -35,7 +35,7 @@ def write_clip(recording: Path, clip: Path, start_s: float, end_s: float, margin
         margin_s: Seconds before and after it, less where the recording begins or ends.
 
     Returns:
-        Seconds of the recording at which the clip begins. An AudioError says that the part cannot be read.
+        Seconds of the recording at which the clip begins. AudioError is raised when the part cannot be read.
     """
     with open_source(recording) as source:
         rate = source.sample_rate_hz

@@ -1,4 +1,4 @@
-"""From probabilities of windows to detections: threshold, top n of a window, merging of consecutive windows."""
+"""Detections from probabilities of windows: threshold, top n of a window, merging of consecutive windows."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class RecordingDetections:
     """One recording with its detections: the input of a table format.
 
     Attributes:
-        path: The recording, absolute; relative where an embedding store does not say in which folder it was.
+        path: The recording, absolute; relative where an embedding store does not state its folder.
         root: Input folder that the recording is in, at any depth; absolute as the path is.
         low_hz: Lowest frequency of the model's front-end.
         high_hz: Highest frequency of the model's front-end.
@@ -59,7 +59,7 @@ class RecordingDetections:
         hop_s: Seconds from one window to the next. Default: 0, not known.
         n_windows: Number of windows. Default: 0, not known.
         log: Text of the prediction log of ANIMAL-SPOT. Default: "", none.
-        style: How its tables are written. Default: absolute paths, 4 decimals.
+        style: Style of the tables of the recording. Default: absolute paths, 4 decimals.
     """
 
     path: Path
@@ -91,8 +91,8 @@ def pick_detections(
             class that is never detected.
         top_n: Highest number of classes per window, the most probable ones; 0 = no limit.
         allowed: Indices of the classes that are ranked.
-        no_call: Those of them that mean that nothing calls: they take a place among the top n, and are no detections.
-            Default: none.
+        no_call: Indices of `allowed` that mean that nothing calls: they take a place among the top n, and are no
+            detections. Default: none.
         first_window: Number of the window in the first row. Default: 0.
 
     Returns:

@@ -26,8 +26,8 @@ class Gating:
 
     Args:
         gate: The gate.
-        recording: The recording; an AudioError says that it cannot be read.
-        rule: How the model cuts it.
+        recording: The recording; AudioError is raised when it cannot be read.
+        rule: Rule by which the model cuts the recording.
         batch_size: Windows of the gate at a time.
     """
 

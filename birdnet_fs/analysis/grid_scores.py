@@ -34,7 +34,7 @@ class GridScores:
         scores: float32 [n_rows, n_classes], probabilities in 0..1 (for an ensemble that combines ranks: positions).
         duration_s: Length of the recording in seconds.
         status: "ok", or "partial" for a recording of which a part could not be decoded.
-        reason: Why a recording is partial; "" otherwise.
+        reason: Reason for a partial recording; "" otherwise.
     """
 
     starts_s: np.ndarray
@@ -113,7 +113,8 @@ def grid_scores_of(
         engine: The model, opened with the threads of one worker.
         recordings: The recordings; the next ones are asked for while earlier ones are scored.
         grid_s: Length of a row in seconds, above 0. Default: 5.
-        hop_s: As in `grid_scores`. Default: 0.
+        hop_s: Seconds from one window to the next, at most a window. Default: 0, the longest hop of which a row is a
+            multiple (`grid_rule`).
         batch_size: Windows per call of the model, 1 or more. Default: 32.
         n_workers: Number of threads, 1 or more; scores do not depend on it. Default: 1.
 

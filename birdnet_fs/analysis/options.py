@@ -28,7 +28,7 @@ class ScoringOptions:
         top_n: Highest number of classes per window; 0 = no limit.
         merge_consecutive: Highest number of consecutive windows that are merged; 1 = none, 0 = no limit.
         allowed: Indices of the classes that are ranked in a window.
-        no_call: Those of them that are no detections, because they mean that nothing calls.
+        no_call: Indices of `allowed` that are no detections, because they mean that nothing calls.
         grid_s: Length of the rows whose scores are means over windows, in seconds; 0 = each window has its own.
         event_low: Lowest probability of a frame in an event; 0 = detections are windows, not events.
         event_median_s: Length of the median filter over frames in seconds; 0 = none.

@@ -33,12 +33,12 @@ _LOG = "log"  # key of Place.tables for prediction logs, beside the keys of form
 
 @dataclass(frozen=True)
 class Place:
-    """Where the tables of one recording are written.
+    """Files of the tables of one recording.
 
     Attributes:
         recording: The recording.
         content: Size, modification time and hashes of both ends of the recording; None when it cannot be read.
-        problem: Why it cannot be read; "" otherwise.
+        problem: Reason for a recording that cannot be read; "" otherwise.
         stamp: File of its stamp.
         tables: Key of the format -> path in the output folder.
         stored: Path of the stored detections in the output folder.
@@ -150,7 +150,7 @@ class OutputFolder:
         """The outcome of a recording that needs no scores; tables of another format or style are written.
 
         Args:
-            place: Its place.
+            place: Files of the tables of the recording.
 
         Returns:
             The outcome, with the flag NOT_REPLACED when its tables are known not to be ours; None when it must be
@@ -179,9 +179,9 @@ class OutputFolder:
         """Write the tables of a recording.
 
         Args:
-            place: Its place; its content was read.
-            scored: Its detections.
-            outcome: Its outcome.
+            place: Files of the tables of the recording, whose `content` was read.
+            scored: Detections of the recording.
+            outcome: Outcome of the recording.
 
         Returns:
             The outcome, with the flag NOT_REPLACED when a table that is not ours is in the way.
@@ -217,7 +217,7 @@ class OutputFolder:
 
     @property
     def key(self) -> str:
-        """What tables depend on: hash of the settings and the model, and the style where it is not the default."""
+        """Key of the tables: hash of the settings and the model, and the style where it is not the default."""
         style = self.options.style
         words = ["relative"] * style.relative_paths + ["full"] * style.full_precision
         return " ".join([self.settings, *words])
@@ -234,7 +234,7 @@ class OutputFolder:
 
         Args:
             places: The places of this call.
-            ledger: Its outcomes, in which quarantined recordings and those whose tables were not replaced are left out.
+            ledger: Outcomes of this call; quarantined recordings and those whose tables were not replaced are left out.
         """
         if self.options.combined:
             write_combined(self.folder, self._finished(places, ledger), self.options)

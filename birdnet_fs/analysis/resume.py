@@ -1,11 +1,11 @@
-"""Stamps of finished recordings: what is finished, and which tables this program wrote and nobody has changed since.
+"""Stamps of finished recordings, which also list the tables that this program wrote, to detect later edits.
 
 A stamp is one small JSON file in `<output>/.done` for the tables of one recording. It names the recording and holds its
 size, modification time and the hashes of its first and last part, the hash of the settings and of the model, and the
 SHA-256 of every table. An interrupted or repeated analysis therefore only does what is missing, and a table is replaced
 or removed only when its stamp proves that this program wrote it as it is. The stamp is also written before the tables,
-without settings and with the hashes of the old and the new ones, so that a killed process leaves no table that nobody
-owns.
+without settings and with the hashes of the old and the new ones, so that a killed process leaves no table without
+a stamp.
 """
 
 import hashlib
@@ -38,12 +38,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Content:
-    """What a recording is compared by.
+    """Path, size, time and hashes by which recordings are compared.
 
     Attributes:
-        path: Its absolute path, as text.
-        n_bytes: Its size.
-        mtime_ns: Its modification time in nanoseconds.
+        path: Absolute path of the recording.
+        n_bytes: Size in bytes.
+        mtime_ns: Modification time in nanoseconds.
         head: Hash of its first 64 KiB after the header.
         tail: Hash of its last 64 KiB.
     """
@@ -71,7 +71,7 @@ class Content:
 
     @property
     def samples(self) -> tuple[int, str, str]:
-        """What copies of a recording share."""
+        """Size and hashes, which copies of a recording share."""
         return self.n_bytes, self.head, self.tail
 
 

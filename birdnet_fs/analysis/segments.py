@@ -45,7 +45,7 @@ def cut_segments(
         Number of clips.
 
     Raises:
-        UserError: As of `read_analysis`, the folder is not empty, or no detection is left.
+        UserError: The analysis cannot be read (`read_analysis`), the folder is not empty, or no detection is left.
     """
     if output.exists() and any(output.iterdir()):
         raise UserError(f"{escaped(output)} must be a new or an empty folder.")

@@ -193,7 +193,7 @@ def stream_audio(path: Path | str, *, sample_rate_hz: int, block_s: float = 30.0
     """Read a recording of any length in blocks.
 
     Args:
-        path: As in `read_audio`.
+        path: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, W64, RF64, CAF or AU file; any name and extension.
         sample_rate_hz: Sample rate of the blocks, Hz.
         block_s: Length of a block, seconds. Default: 30.
 

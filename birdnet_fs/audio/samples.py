@@ -8,7 +8,7 @@ MAX_CHUNKS = 4096  # of one container; a damaged file may look like millions of 
 
 @dataclass(frozen=True)
 class Samples:
-    """Where the samples of a container are."""
+    """Place of the samples in a container."""
 
     begin: int  # byte offset of the first sample
     n_bytes: int | None  # stated size; None = not stated, to the end of the file

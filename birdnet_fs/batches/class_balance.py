@@ -93,7 +93,8 @@ def epoch_clips(
         rng: Generator of the epoch.
         min_clips_per_class: Clips of a class with fewer are repeated, as evenly as possible, up to this number.
             Default: 0, no oversampling.
-        max_clips_per_class: From a class with more clips this many are drawn without replacement. Default: 0, all.
+        max_clips_per_class: Largest number of clips of a class in an epoch, drawn without replacement, 0 or more; 0 =
+            no limit. Default: 0.
 
     Returns:
         Sorted indices of clips, int64 [n_items]; oversampled clips occur several times.

@@ -48,7 +48,7 @@ class TrainingBatches:
             [batch, n_windows, n_frames, n_mels, n_channels] to a batch. Default: ().
         teacher_probabilities: Probabilities of the clips from a teacher, float32 [n_clips, n_classes]. They are mixed
             as the targets are and are the last tensor of a batch, float32 [batch, n_classes]. Default: None.
-        pseudo_labels: How pseudo-labeled clips, the last of `waveforms`, are drawn. Default: None, there are none.
+        pseudo_labels: Sampling of the pseudo-labeled clips, the last of `waveforms`. Default: None, there are none.
     """
 
     def __init__(

@@ -61,7 +61,7 @@ def calibrate(
 
     OUTPUT is a copy of RUN whose scores are calibrated probabilities, with calibration.json, thresholds.csv and
     calibration.html; `analyze --precision 0.9` uses its thresholds. A class for which a precision cannot be shown gets
-    no threshold, and the page says why.
+    no threshold, and the page gives the reason.
     """
     from birdnet_fs.reports.calibration.copies import check_copy
 

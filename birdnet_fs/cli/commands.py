@@ -42,7 +42,7 @@ def group(
     """Make a group of verbs.
 
     Args:
-        name: Its word on the command line; "" for the command itself.
+        name: Word of the group on the command line; "" for the command itself.
         help_text: Purpose of the verbs, one sentence of the help.
         verbs: Functions whose arguments are those of the command line. The name of a verb is that of its function with
             hyphens for underscores.

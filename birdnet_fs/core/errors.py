@@ -1,4 +1,4 @@
-"""User errors: one sentence that says what was expected, what was received and what to do.
+"""User errors: one sentence with the expected value, the received value and the remedy.
 
 Anything that a user can cause is raised as `UserError` or a subclass of it. The command line prints the message
 without a traceback and exits with status 2. Every other exception is a defect of this package.

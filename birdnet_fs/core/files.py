@@ -134,7 +134,7 @@ def describe_os_error(error: OSError) -> str:
 
 
 def no_room(error: OSError) -> bool:
-    """Whether an error says that a disk, a quota or the permitted size of a file is exhausted."""
+    """Whether an error means that a disk, a quota or the permitted size of a file is exhausted."""
     return error.errno in _NO_ROOM
 
 

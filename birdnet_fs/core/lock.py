@@ -6,8 +6,8 @@ only the folder itself can be written, it is `.lock` inside. The operating syste
 file that is left behind is not a lock. The file holds the text that the second process shows.
 
 On NFS, Linux and macOS turn `flock` into a lock of the server, which holds across machines, unless the share is mounted
-with `local_lock=all` or `nolock`: then it holds on one machine only. On a file system without locks a line says so and
-the work goes on. Two users are excluded only if both may write beside the folder, or both may not.
+with `local_lock=all` or `nolock`: then it holds on one machine only. On a file system without locks the work goes on,
+after a line on stderr. Two users are excluded only if both may write beside the folder, or both may not.
 
 The package filelock is not used: it empties the file on opening in some versions, so that the second process could not
 name the first, and falls back to lock files that survive their process where `flock` is missing.
@@ -66,7 +66,7 @@ def folder_lock(folder: Path | str, *, wait: bool = False) -> Iterator[None]:
 
     Args:
         folder: Folder or file; it need not exist. Missing parents are created, and removed if they stay empty.
-        wait: Whether to wait for another process, after a line that says so. Default: False, refuse at once.
+        wait: Whether to wait for another process, after a line about the wait. Default: False, refuse at once.
 
     Yields:
         Nothing.

@@ -37,12 +37,12 @@ def has_ended(pid: int, started: int) -> bool:
     """Whether a process of this machine has ended.
 
     Args:
-        pid: Its number.
-        started: Its `start_time`; 0 = unknown.
+        pid: Number of the process.
+        started: `start_time` of the process; 0 = unknown.
 
     Returns:
         True when there is no such process any more, or only its exit status is left (a zombie); False where the system
-        does not say (Windows).
+        gives no answer (Windows).
     """
     if os.name != "posix":
         return False

@@ -49,9 +49,9 @@ def assigned(settings: Any, assignments: Sequence[str], groups: Mapping[str, Gro
     """Apply `key=value` assignments as `override` does, without the checks of the dataclasses.
 
     Args:
-        settings: As in `override`.
-        assignments: As in `override`.
-        groups: As in `override`.
+        settings: Frozen dataclass of values and further such dataclasses, the starting point.
+        assignments: Assignments such as `training.batch_size=32`, in order.
+        groups: Functions that return a whole group for a name, by group: `{"frontend": preset}`. Default: None, none.
 
     Returns:
         Nested values by field name, as `from_dict` reads them.

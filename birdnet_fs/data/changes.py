@@ -1,4 +1,4 @@
-"""What has changed between the labeled recordings of a finished result and those of now, in words.
+"""Differences, in words, between the labeled recordings of a finished result and those of now.
 
 Recordings are compared by path, size and modification time; where one of these differs, by their fingerprints
 (copies.py), so that a copied or touched file is the same recording and a moved one is recognized. A recording of

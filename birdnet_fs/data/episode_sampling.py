@@ -63,7 +63,7 @@ def draw_distinct(rng: np.random.Generator, sizes: Integers, k: int) -> Integers
     Args:
         rng: Random number generator.
         sizes: int64 of any shape, all k or more.
-        k: How many numbers.
+        k: Number of draws from each.
 
     Returns:
         int64 [*sizes.shape, k].

@@ -142,9 +142,9 @@ class EvaluationEpisodes:
 
     Attributes:
         drawn: The kinds of episodes that can be drawn, "across" before "within".
-        reasons: For a kind that cannot be drawn, its name -> the error message.
-        left_out: For a drawn kind, its name -> the classes with too few clips or recordings, each with the reason as
-            the end of a sentence that starts with the name.
+        reasons: Error message by name of the kind, for kinds that cannot be drawn.
+        left_out: Classes with too few clips or recordings by name of the kind, for drawn kinds; each class with the
+            reason as the end of a sentence that starts with its name.
     """
 
     drawn: tuple[EpisodeIndices, ...]

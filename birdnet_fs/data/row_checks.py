@@ -61,7 +61,7 @@ class RowChecker:
 
         Args:
             row: The row.
-            place: Its audio file.
+            place: Audio file of the row.
 
         Returns:
             (values, problems): the values of its clip, and one sentence for each problem.

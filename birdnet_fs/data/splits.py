@@ -56,7 +56,7 @@ def possible_folds(labels: Labels, groups: Sequence[str], n_folds: int) -> int:
 
 
 def assign_folds(labels: Labels, groups: Sequence[str], n_folds: int, seed: int) -> np.ndarray:
-    """Draw grouped, stratified folds; a message says when there are fewer than wanted.
+    """Draw grouped, stratified folds; a message is shown when there are fewer than wanted.
 
     Args:
         labels: Label of each item, or its labels (the first one counts; no label is a class of its own).
@@ -175,7 +175,7 @@ def _pinned(primary: Sequence[str], groups: Sequence[str], n_parts: int, what: s
 
 @dataclass(frozen=True)
 class Leaks:
-    """What is on more than one side of a split, true when anything is; and recordings that are there twice."""
+    """Values on more than one side of a split (true when there is one), and recordings that are there twice."""
 
     groups: tuple[str, ...]
     identical: tuple[tuple[Path, ...], ...]  # files that hold the same recording, on different sides

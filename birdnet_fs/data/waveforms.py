@@ -23,7 +23,7 @@ class ReadClip:
 
     Attributes:
         clip: The clip; one that ends past its recording is cut there.
-        row: Its row of the ledger.
+        row: Row of the ledger for the clip.
         waveform: float32 [n_samples] in ±1; None for a clip that cannot be read.
         past_end: A sentence with the times, for a clip that ends past its recording; "" otherwise.
     """

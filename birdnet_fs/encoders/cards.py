@@ -23,7 +23,7 @@ MAX_RATE_HZ, MAX_SEGMENT_S, MAX_WIDTH = 500_000, 600.0, 65_536
 
 @dataclass(frozen=True)
 class EncoderCard:
-    """What an encoder reads and gives.
+    """Input and outputs of an encoder.
 
     Attributes:
         name: Identifier of the card.
@@ -32,18 +32,18 @@ class EncoderCard:
         sample_rate_hz: Sample rate of the waveforms, Hz.
         segment_s: Length of one window, seconds.
         width: Number of values of the embedding.
-        embedding: Where the embedding is found: name of an output; "" = the only output with `width` values;
-            "before_last_dense" = input of the last fully connected layer of a TFLite file.
-        normalization: Of each window before the encoder: "none", or "peak_0.25" (the mean is subtracted, the peak is
-            scaled to 0.25; a silent window stays silent). Default: "none".
+        embedding: Place of the embedding: name of an output; "" = the only output with `width` values;
+            "before_last_dense" = input of the last fully connected layer of a TFLite file. Default: "".
+        normalization: Normalization of each window before the encoder: "none", or "peak_0.25" (the mean is subtracted,
+            the peak is scaled to 0.25; a silent window stays silent). Default: "none".
         n_scores: Number of values of the encoder's own scores; 0 = it has none that are used, -1 = the number differs
             between files. Default: 0.
-        activation: What these scores are: "logits", "sigmoid" or "softmax" (probabilities); "" without scores.
-            Default: "".
+        activation: Kind of the encoder's own scores: "logits", "sigmoid" or "softmax" (probabilities); "" without
+            scores. Default: "".
         tokens: Shape of the embedding per place (time, frequency, width), if the file gives it; () = none. Default: ().
         labels: Name of the file of labels that usually lies beside the encoder. Default: "".
         license: License of the files. Default: "not stated".
-        obtain: Where a user gets a file. Default: "".
+        obtain: Source of a file for users. Default: "".
         source: Publication or model page. Default: "".
     """
 

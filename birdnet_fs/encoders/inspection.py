@@ -1,4 +1,4 @@
-"""What an encoder file contains, and which card fits it.
+"""Contents of an encoder file, and the card that fits it.
 
 A file is identified by its format, its input, and the widths and names of its outputs together; the number of samples
 alone identifies nothing (96,000 samples are BirdNET 3.0 and ProtoCLR), nor does the position of an output. Where two
@@ -40,7 +40,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What an encoder file contains.
+    """Contents of an encoder file.
 
     Attributes:
         path: The file.
@@ -146,7 +146,7 @@ def scores_of(facts: FileFacts, card: EncoderCard) -> Tensor | None:
 
 
 def mismatches(facts: FileFacts, card: EncoderCard) -> list[str]:
-    """What differs between a file and a card, one phrase each; empty when the card fits.
+    """Differences between a file and a card, one phrase each; empty when the card fits.
 
     Args:
         facts: The file.
@@ -198,7 +198,7 @@ def choose_card(facts: FileFacts, name: str | EncoderCard = "") -> EncoderCard:
         The card.
 
     Raises:
-        UserError: The named card does not fit, or without a name none or more than one does; the message says which.
+        UserError: The named card does not fit, or without a name none or more than one does; the message names them.
     """
     shown = escaped(facts.path)
     if name:

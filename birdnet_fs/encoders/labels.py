@@ -42,7 +42,7 @@ def labels_file(encoder: Path, card: EncoderCard, given: str = "") -> Path:
 
     Args:
         encoder: File of the encoder.
-        card: Its card.
+        card: Card of the encoder.
         given: Path that the user gives. Default: "", the file that the card names, beside the encoder.
 
     Returns:

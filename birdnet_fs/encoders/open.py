@@ -1,4 +1,4 @@
-"""`Encoder`: a foreign file that embeds waveforms as its card says.
+"""`Encoder`: a foreign file that embeds waveforms as its card specifies.
 
 The embedding of a window depends on that window alone. For TFLite files whose embedding is inside the network (BirdNET
 2.4) the graph is cut behind it in memory, which leaves out the classifier; the file itself is not changed.
@@ -88,10 +88,10 @@ class Encoder:
             waveforms: float32 [n, n_samples] in ±1, at `sample_rate_hz`.
 
         Returns:
-            Embeddings float32 [n, width], and scores float32 [n, n_scores] as `card.activation` says.
+            Embeddings float32 [n, width], and scores float32 [n, n_scores] of the kind `card.activation`.
 
         Raises:
-            UserError: The shape is not [n, n_samples], a sample is not finite, or an answer of the file is of another
+            UserError: The shape is not [n, n_samples], a sample is not finite, or an output of the file is of another
                 shape, NaN or infinite.
         """
         if waveforms.ndim != 2 or waveforms.shape[1] != self.n_samples:
@@ -118,7 +118,7 @@ class Encoder:
                     )
                 rows[start : start + step] = answer[: len(batch)]
         if not all(np.isfinite(rows).all() for rows in found):
-            raise UserError(f"The answer of {escaped(self.facts.path)} holds NaN or infinity for these windows.")
+            raise UserError(f"The output of {escaped(self.facts.path)} holds NaN or infinity for these windows.")
         return found[0], found[1]
 
     def embed_and_logits(self, waveforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

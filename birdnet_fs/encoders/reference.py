@@ -56,8 +56,8 @@ class RunEncoders:
     Attributes:
         encoders: One or more.
         input_shape: Shape of the input of the head without the batch: (width,), or (n_tokens, width).
-        own_classes: For each of the encoder's own scores that the head reads, behind the embedding, the name of its
-            class as in the encoder's labels. Default: ().
+        own_classes: Class of each of the encoder's own scores that the head reads, behind the embedding, named as in
+            the encoder's labels. Default: ().
         own_columns: Their places among the encoder's own scores. Default: ().
         asked: Settings, by key, that the experiment left to a choice on the training clips, as {"model.head": "auto"};
             config.json holds what was chosen. Default: {}.

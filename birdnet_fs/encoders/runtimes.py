@@ -90,8 +90,8 @@ class Interpreters:
         threads: CPU threads of each, 1 or more; 0 = the runtime decides.
 
     Attributes:
-        inputs: What the runtime says about each input.
-        outputs: What it says about each output.
+        inputs: Details of each input, as the runtime gives them.
+        outputs: Details of each output, as the runtime gives them.
     """
 
     def __init__(self, content: bytes, shown: object, *, threads: int) -> None:
@@ -132,8 +132,8 @@ def run_tflite(interpreter: Any, batch: np.ndarray, outputs: Sequence[int]) -> l
     """Run one batch.
 
     Args:
-        interpreter: From `open_tflite`; its input is resized when the shape of the batch is another.
-        batch: Its only input, float32 [n, ...].
+        interpreter: Interpreter, from `open_tflite`; its input is resized when the shape of the batch is another.
+        batch: float32 [n, ...], the only input of the model.
         outputs: Indices of the wanted tensors.
 
     Returns:

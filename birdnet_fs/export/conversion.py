@@ -82,11 +82,11 @@ def write_files(run: Run, specs: Sequence[ExportSpec], folder: Path) -> None:
 
 
 def network_title(run: Run, part: EncoderPart | None) -> str:
-    """What is converted, for messages: the network, or the head and its encoder.
+    """Name of the converted network, for messages: the network, or the head and its encoder.
 
     Args:
         run: The run.
-        part: Its encoder, if it has one.
+        part: Encoder in front of the head; None without one.
 
     Returns:
         Text such as "cnn/small" or "linear on BirdNET GLOBAL 6K V2.4".

@@ -41,7 +41,7 @@ class ParityReport:
         spec: Specification of the artifact.
         by_runtime: Results by runtime, the required runtime first.
         second_route: Results of the same network converted through onnx2tf, by runtime.
-        no_second_route: Why `second_route` lacks some runtime or all of them; "" when complete.
+        no_second_route: Reason for a runtime that `second_route` lacks, or for all of them; "" when complete.
         edges: Outputs of the required runtime for the synthetic waveforms, float32 [n_edges, width] each.
     """
 

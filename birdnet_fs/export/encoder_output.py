@@ -1,7 +1,7 @@
-"""What a joined encoder gives for each window, and how it becomes what the head reads.
+"""Output of a joined encoder for each window, and its conversion to the input of the head.
 
 The encoder ends with the values that the head needs, and with no others: its embedding, and behind it its own scores of
-the classes that the head knows by them; or its tokens. The head reads scores as logits
+the classes that it shares with the head; or its tokens. The head reads scores as logits
 (`encoders.open.Encoder.embed_and_logits`), and of the tokens of a time step the mean over frequency
 (`encoders.tokens`), so the graph converts both.
 """
@@ -35,7 +35,7 @@ class EncoderOutput:
         return self.card.tokens if self.tokens else (self.card.width + len(self.own_columns),)
 
     def features(self, x: Any) -> Any:
-        """What the head reads, as `EncoderFeatures.features` gives it.
+        """Input of the head, as `EncoderFeatures.features` gives it.
 
         Args:
             x: Output of the encoder [batch, *shape], a tensor of the Keras backend or a symbolic one.

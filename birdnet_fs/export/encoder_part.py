@@ -23,9 +23,9 @@ class EncoderPart:
     """The encoder that is joined in front of a head.
 
     Attributes:
-        path: Its file.
+        path: File of the encoder.
         card: Card of the file: rate, window, normalization and embedding.
-        license: Its license; "" for an exported file of this package.
+        license: License of the encoder; "" for an exported file of this package.
         format: Format of the file, "tflite" or "onnx".
         sha256: SHA-256 of the file, 64 hexadecimal digits.
         batch: Windows per call that it takes; None = any number.
@@ -49,7 +49,7 @@ class EncoderPart:
 
     @property
     def license_sentence(self) -> str:
-        """What is said about the license at an export; "" for an exported file of this package."""
+        """Sentence on the license for an export; "" for an exported file of this package."""
         if not self.license:
             return ""
         return (

@@ -40,7 +40,7 @@ BUNDLE = "bundle.json"
 
 @dataclass(frozen=True)
 class Bundle:
-    """What was written.
+    """Contents and sizes of a written bundle.
 
     Attributes:
         path: The folder.

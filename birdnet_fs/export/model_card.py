@@ -51,7 +51,7 @@ def write_card(
         run: The run it was made from.
         export_spec: Specification of the file.
         target: The program it was written for, a key of `targets.table.TARGETS`.
-        parity_report: Its comparison with the run.
+        parity_report: Comparison of the exported file with the run.
         speed: Time and memory on this machine; None where not measured.
         license: License of the network. Default: not specified.
     """

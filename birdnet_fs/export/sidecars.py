@@ -62,7 +62,7 @@ def write_sidecars(
         artifact: The exported file; the sidecars are written to its folder.
         run: The run it was made from.
         spec: Specification of the file.
-        parity_report: Its comparison with the run.
+        parity_report: Comparison of the exported file with the run.
         golden: Test waveforms and expected outputs.
         enrollment: Enrollment data of an artifact with embeddings; None where nothing can be enrolled.
     """

@@ -24,12 +24,12 @@ class ExportSpec:
         precision: fp32; fp16: weights stored in float16, arithmetic in float32; dynamic: weights in 8 bits,
             activations in float32; int8: weights and activations in 8 bits. Input, output and front-end are float32.
         batch: Segments per call; None means any number.
-        output_kind: What the predictions are. "logits"; "probabilities": the sigmoid or softmax of the logits, as the
+        output_kind: Kind of the predictions. "logits"; "probabilities": the sigmoid or softmax of the logits, as the
             run was trained; "log_odds": log p / (1 - p) of the softmax probabilities, for a program that applies a
             sigmoid to the output of any model.
         outputs: Keys of `OUTPUTS`, "predictions" first.
         axes: Axis order of features: "time_first" as above, or "mel_first" [batch, n_mels, n_frames, n_channels].
-        fft: What is asked for, a key of `FFTS`: "builtin" is written where it can be (see `fft_of`).
+        fft: Requested FFT, a key of `FFTS`: "builtin" is written where it can be (see `fft_of`).
     """
 
     format: str = "tflite"

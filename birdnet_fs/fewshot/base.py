@@ -1,4 +1,4 @@
-"""What new classes are compared by: a run, or the embeddings of a foreign encoder, without any class of its own.
+"""Base of new classes: a run, or the embeddings of a foreign encoder, without any class of its own.
 
 A head on an encoder other than "prototypes" cannot compare embeddings with prototypes; its transform of the embeddings
 can. So the network of such a run is built with the head "prototypes" here, on the transform of the run.

@@ -30,7 +30,7 @@ Distance = Literal["euclidean", "cosine", "learned"]
 
 @dataclass(frozen=True)
 class EmbeddingDistance:
-    """How a network compares embeddings.
+    """Distance by which a network compares embeddings.
 
     Attributes:
         distance: "euclidean", "cosine" or "learned".
@@ -82,7 +82,7 @@ def calibrate(
         labels: The class of each clip.
         embeddings: float32 [n_clips, width].
         background: float32 [n_windows, width], embeddings of audio without any of the classes; n_windows may be 0.
-        base: How embeddings are compared.
+        base: Distance by which embeddings are compared.
         unknown: Whether the head has a class "unknown".
 
     Returns:

@@ -112,7 +112,7 @@ def embedding_distance(run: Run, model: keras.Model) -> EmbeddingDistance:
 
     Args:
         run: A run whose head reads an embedding.
-        model: Its network.
+        model: Network of the run.
 
     Returns:
         The distance of a head "prototypes"; for other heads, cosines around the mean embedding of the training clips,

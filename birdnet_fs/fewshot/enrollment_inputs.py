@@ -1,4 +1,4 @@
-"""What an enrolled run was made from, so that the same command given again keeps it and another one does not.
+"""Inputs of an enrolled run, so that the same command given again keeps it and another one does not.
 
 `enrollment.json` in the run folder holds the identity of the base run, the clips of the support and the background with
 their labels, times, sizes and fingerprints, and the options.
@@ -59,10 +59,10 @@ def enrollment_changes(folder: Path, inputs: Mapping[str, Any]) -> list[str] | N
 
     Args:
         folder: The run folder.
-        inputs: From `enrollment_inputs`.
+        inputs: JSON object of the inputs of the present command, from `enrollment_inputs`.
 
     Returns:
-        Texts such as "2 recordings added"; none when nothing has changed. None when the run does not say what it was
+        Texts such as "2 recordings added"; none when nothing has changed. None when the run does not state what it was
         made from.
     """
     try:

@@ -80,10 +80,11 @@ def evaluate_few_shot(
         n_episodes: Number of episodes for each number of shots, across recordings and within recordings.
         seed: Seed of the episodes, 0 or more.
         known: Accept classes that the run was trained on, from recordings that it was not trained on. Default: False.
-        fill: How a clip that is shorter than the network's input is filled, see `embed_clips`. Default: "silence".
-        correlation: Also classify the queries by spectrogram cross-correlation alone ("correlation"), and by the sum of
-            cosines and correlations, both standardized over the classes of a query ("cosine+correlation"). Default:
-            False.
+        fill: Padding of a clip that is shorter than the network's input, one of PADDING_MODES (`embed_clips`). Default:
+            "silence".
+        correlation: Whether to classify the queries also by spectrogram cross-correlation alone ("correlation"), and by
+            the sum of cosines and correlations, both standardized over the classes of a query ("cosine+correlation").
+            Default: False.
 
     Returns:
         The accuracies, and what could not be evaluated.

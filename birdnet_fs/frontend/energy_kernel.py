@@ -57,9 +57,9 @@ def energy_loop(
         hop: Samples between frames.
         lanes: `LANES`, as an argument because the compiler would unroll a constant too early.
         window: [n_fft], in the precision of the FFT.
-        radices: See `Plan`.
-        bin_row: See `Plan`.
-        twiddle: See `Plan`.
+        radices: uint64 [n_stages], radices of the FFT, whose product is n_fft / 2.
+        bin_row: uint64 [n_fft / 2 + 1], row of each bin in the result; the last bin repeats the first.
+        twiddle: [n_fft, 2], cosine and sine of -2 pi k / n_fft.
         begin: int64 [n_mels], first bin of each band.
         end: int64 [n_mels], one past the last bin.
         offset: int64 [n_mels + 1], where the weights of each band begin.

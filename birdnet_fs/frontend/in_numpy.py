@@ -83,14 +83,15 @@ def log_mel_reference(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
     """Log-mel features in plain numpy float64; slow, for checks of `log_mel`.
 
     Args:
-        waveform: As in `log_mel`.
+        waveform: float32 or float64 in ±1, or int16, [batch, n_samples] or [n_samples], at `spec.sample_rate_hz`;
+            n_samples is arbitrary from one frame on.
         spec: The front-end.
 
     Returns:
         float64 [batch, n_frames, n_mels].
 
     Raises:
-        UserError: As in `log_mel`.
+        UserError: The waveform has a wrong type or shape, holds NaN or infinite samples, or is too short for one frame.
     """
     x = as_waveform(waveform).astype(np.float64)
     if not np.isfinite(x).all():

@@ -161,7 +161,7 @@ def windowed_frames_in_parts(x: Any, definition: Definition) -> tuple[Parts, Any
 
 
 def _in_parts(x: Any, definition: Definition) -> tuple[Any, Any, float]:
-    """As `_plain`, with numbers in two parts up to the last sum."""
+    """Result of `_plain`, computed with numbers in two parts up to the last sum."""
     spec, (n1, n2) = definition.spec, _factors(definition.spec.n_fft)
     first, cos, sin, second = _matrices(spec.n_fft)
     windowed, limit, scale = windowed_frames_in_parts(x, definition)

@@ -42,7 +42,7 @@ _ROWS = (
         resize=(256, 256),
         resize_method="bilinear",
     ),
-    # Project Echo, Engine/echo_engine: the window is n_fft (its JSON says 500, the code overwrites it),
+    # Project Echo, Engine/echo_engine: the window is n_fft (its JSON has 500, the code overwrites it),
     # the first 1200 of 1201 frames, tf.image.resize(LANCZOS5, antialias=False), three channels.
     FrontEnd(
         preset="echo_engine",

@@ -73,7 +73,7 @@ def score_waveforms(
     Args:
         logits_of: Windows float32 [n, rule.n_samples] -> logits [n, n_classes], for n up to BATCH.
         waveforms: The clips, float32 [n_samples_of_clip] in ±1 each, of any length.
-        rule: How the clips are cut (`windows.clip_rule`).
+        rule: Rule by which the clips are cut (`windows.clip_rule`).
         activation: "softmax" or "sigmoid", applied to the logits.
 
     Returns:

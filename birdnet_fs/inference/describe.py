@@ -1,6 +1,6 @@
-"""What a model says about itself in its text files, without its weights and without the library that runs it.
+"""Description of a model by its text files, without its weights and without the library that runs it.
 
-The verbs check their arguments against it, so that a wrong one is answered before Keras is imported.
+The verbs check their arguments against it, so that a wrong one is refused before Keras is imported.
 """
 
 import importlib.util

@@ -107,10 +107,10 @@ def embed_clips(embedder: Embedder, waveforms: Waveforms, title: str, fill: str 
     """The mean embedding over the windows that cover each clip.
 
     Args:
-        embedder: Of a trained network.
+        embedder: Embedder of a trained network.
         waveforms: The clips.
         title: Title of the progress bar.
-        fill: How a clip that is shorter than the network's input is padded, one of PADDING_MODES: "silence", as when
+        fill: Padding of a clip that is shorter than the network's input, one of PADDING_MODES: "silence", as when
             recordings are analyzed, or "repeat", the clip again and again, as the baseline of the DCASE few-shot task
             does. Default: "silence".
 
@@ -142,11 +142,11 @@ def embed_clips(embedder: Embedder, waveforms: Waveforms, title: str, fill: str 
 def training_mean_embedding(run: Run, model: keras.Model, embedder: Embedder) -> Floats:
     """The mean embedding [width] of clips that a run was trained on, MAX_TRAINING_CLIPS at most, evenly spread.
 
-    When their recordings are no longer at their paths, the mean is zero and a line on stderr says so.
+    When their recordings are no longer at their paths, the mean is zero, with a line on stderr.
 
     Args:
         run: The run.
-        model: Its network.
+        model: Network of the run.
         embedder: The embedder of this network.
 
     Returns:

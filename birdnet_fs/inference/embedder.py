@@ -20,7 +20,7 @@ from birdnet_fs.inference.sidecar import check_hash, read_sidecar
 
 @dataclass(frozen=True, eq=False)
 class EmbedderFacts:
-    """What is known of an embedder without running it.
+    """Facts of an embedder that can be read without running it.
 
     Attributes:
         name: Name of the card, or of the experiment of a run.
@@ -58,8 +58,8 @@ class WindowEmbedder(EmbedderFacts):
 
     Attributes:
         embed: float32 windows [n, n_samples] -> float32 embeddings [n, width].
-        embed_and_score: The same with the encoder's own logits float32 [n, n_scores]; None where they were not asked
-            for. Default: None.
+        embed_and_score: float32 windows [n, n_samples] -> float32 embeddings [n, width] and the encoder's own logits
+            [n, n_scores]; None where they were not asked for. Default: None.
     """
 
     embed: Callable[[np.ndarray], np.ndarray]
@@ -135,13 +135,13 @@ def embedder_facts(path: Path | str, card: str | EncoderCard = "") -> EmbedderFa
 
 
 def inspected(path: Path | str, card: str | EncoderCard = "") -> tuple[FileFacts, EncoderCard]:
-    """What an encoder file contains, and its card; read once while the file does not change.
+    """Contents of an encoder file, and its card; read once while the file does not change.
 
     UserErrors of `inspect_file` and `choose_card` are passed on.
 
     Args:
         path: A .tflite or .onnx file.
-        card: Its card. Default: "", found by the content of the file.
+        card: Card of the encoder or its name. Default: "", found by the content of the file.
 
     Returns:
         The facts and the card.

@@ -32,7 +32,7 @@ _FORMAT = 1
 
 
 class WindowFeatures(Protocol):
-    """What windows are turned into: the embeddings of encoders (`EncoderFeatures`), or other numbers."""
+    """Features that are computed of windows: the embeddings of encoders (`EncoderFeatures`), or other numbers."""
 
     @property
     def sample_rate_hz(self) -> int:
@@ -186,7 +186,7 @@ def _batches(windows: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def clip_identity(clip: Clip) -> list[object]:
-    """Path, size, time of change, onset and offset of a clip; an OSError says that its file cannot be looked at."""
+    """Path, size, time of change, onset and offset of a clip; OSError is raised when its file cannot be looked at."""
     path = os.path.abspath(clip.path)
     about = os.stat(path)
     return [path, about.st_size, about.st_mtime_ns, clip.onset_s, clip.offset_s]

@@ -1,4 +1,4 @@
-"""What a head on foreign encoders reads: the embeddings of one or several encoders for a window.
+"""Input of a head on foreign encoders: the embeddings of one or several encoders for a window.
 
 Encoders may differ in rate and window. A window of the whole has the highest rate and the longest window; for an
 encoder with another rate it is resampled (soxr HQ), and one with a shorter window embeds the windows that cover it by
@@ -191,7 +191,7 @@ def _n_tokens(found: Sequence[EmbedderFacts]) -> int:
 
 
 def _own_classes(found: Sequence[EmbedderFacts], model: schema.Model, classes: Sequence[str]) -> OwnClasses:
-    """Which of the encoder's own scores are of our classes."""
+    """Those of the encoder's own scores that are of classes of the run."""
     key, card = f"model.encoder_head.own_scores={model.encoder_head.own_scores}", found[0].described
     if len(found) > 1 or card is None or not found[0].n_scores:
         names = ", ".join(each.name for each in found)
@@ -240,7 +240,7 @@ def open_features(run: Run, *, threads: int = 0, own_scores: bool = True) -> Enc
 
 
 def references(features: EncoderFeatures) -> Sequence[EncoderReference]:
-    """What a run stores about its encoders."""
+    """References to the encoders, as a run stores them."""
     return [
         EncoderReference(
             name=each.name,

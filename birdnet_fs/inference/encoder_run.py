@@ -91,7 +91,7 @@ def run_embedder(run: Run, model: keras.Model) -> Embedder:
 
     Args:
         run: The run.
-        model: Its network, from `run.build_model`.
+        model: Network of the run, from `run.build_model`.
 
     Returns:
         The embedder.

@@ -110,7 +110,7 @@ def _unused_augmentations(experiment: schema.Experiment) -> list[str]:
 
 
 def _why_not_augmented(key: str, n_views: int) -> str:
-    """Why a setting of the augmentation has no effect on a head."""
+    """Reason for a setting of the augmentation that has no effect on a head."""
     if not n_views:
         return (
             f"{key} has no effect with model.encoder unless there are augmented views of the training clips: set "

@@ -26,7 +26,7 @@ NumpyFunction = Callable[[np.ndarray], np.ndarray]
 
 
 class InputSpec(Protocol):
-    """What callers need of a front-end: a `schema.FrontEnd`, or the `CombinedInputSpec` of an ensemble."""
+    """Properties of a front-end that callers use: a `schema.FrontEnd`, or the `CombinedInputSpec` of an ensemble."""
 
     @property
     def sample_rate_hz(self) -> int:
@@ -73,7 +73,7 @@ class Engine:
         encoder: The encoders in front of the head of a run; embeddings of labeled clips are kept. Default: None.
         head: Embeddings float32 [n, *encoder.input_shape] -> logits float32 [n, n_classes]. Default: None.
         calibration: The calibration behind these logits, with its thresholds. Default: None.
-        runtime: What runs the network, for messages. Default: "".
+        runtime: Name of the runtime, for messages. Default: "".
         frames: float32 waveforms [n, n_samples] -> float32 logits of frames [n, n_steps, n_classes], of a run with the
             head "sed" that is not calibrated. Default: None.
     """
@@ -123,7 +123,7 @@ class Engine:
             float32 [n, n_classes].
 
         Raises:
-            UserError: The shape is not [n, n_samples], a sample is not finite, the answer of the model has another
+            UserError: The shape is not [n, n_samples], a sample is not finite, the output of the model has another
                 shape than [n, n_classes], or a logit is NaN or infinite.
         """
         if batch_size < 1:

@@ -219,7 +219,7 @@ def ensemble_engine(
     their probabilities is taken, as for clips; zeros that pad the end of a segment are left out.
 
     Args:
-        members: In any order; all "softmax" or all "sigmoid" unless `how` is "rank".
+        members: Members in any order; all "softmax" or all "sigmoid" unless `how` is "rank".
         classes: Names, in the order of the members' `columns`.
         how: "mean", "power", "min" or "rank". With "rank" every member has a table, and the scores of the engine are
             mean positions among held-out clips, by class: they rank clips and are no probabilities.

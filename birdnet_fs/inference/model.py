@@ -39,7 +39,7 @@ class WindowTable:
         scores: float32 [n_windows, n_classes], probabilities in 0..1 (for an ensemble that combines ranks: positions).
         classes: Class names in the order of the columns of `scores`.
         status: "ok", or "partial" for a recording of which a part could not be decoded. Default: "ok".
-        reason: Why a recording is partial. Default: "".
+        reason: Reason for a partial recording. Default: "".
     """
 
     start_s: np.ndarray

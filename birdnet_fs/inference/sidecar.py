@@ -37,7 +37,7 @@ AXES = ("time_first", "mel_first")  # of features; a file without the key has th
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What a sidecar says about its file.
+    """Content of a sidecar.
 
     Attributes:
         sha256: SHA-256 of the file, lower case.
@@ -104,7 +104,7 @@ def check_hash(model: Path, sidecar: Sidecar) -> str:
 
     Args:
         model: The file.
-        sidecar: Its sidecar.
+        sidecar: Sidecar of the file.
 
     Returns:
         SHA-256 of the file, 64 hexadecimal digits.

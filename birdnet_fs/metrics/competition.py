@@ -17,7 +17,7 @@ from birdnet_fs.core.text import escaped
 from birdnet_fs.data.tables.reading import open_table
 from birdnet_fs.metrics.auroc import macro_auroc, mean_of_defined
 
-IGNORED = ("Usage",)  # column of Kaggle's solutions that says which rows are of the public score
+IGNORED = ("Usage",)  # column of Kaggle's solutions that marks the rows of the public score
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RowTable:
     """A table of one number per row and class.
 
     Attributes:
-        path: Its file.
+        path: File of the table.
         row_ids: Name of each row.
         columns: Classes.
         values: float64 [n_rows, n_classes].

@@ -24,7 +24,7 @@ class FewShotAccuracy:
 
     Attributes:
         method: Name of the method.
-        recordings: From which recordings support and query were drawn: "across", "within" or "any".
+        recordings: Rule by which support and query were drawn: "across" recordings, "within" one, or "any".
         n_way: Classes in an episode.
         n_shot: Support items per class.
         n_query: Query items per class.
@@ -81,10 +81,11 @@ def few_shot_accuracy(
     """Accuracy of a method that classifies the queries of every episode from its support.
 
     Args:
-        embeddings: As in `by_embedding`, [n_items, width].
-        episodes: As in `by_embedding`.
-        method: As in `by_embedding`. Default: "euclidean".
-        base_mean: As in `by_embedding`, [width]. Default: None.
+        embeddings: [n_items, width], embeddings of all items that the episodes were drawn from.
+        episodes: Episodes, from `episodes.draw_episodes`.
+        method: A key of METHODS, or a function (for example of a learned distance) of support [n, n_way, n_shot, width]
+            and query [n, n_way * n_query, width] to scores [n, n_way * n_query, n_way]. Default: "euclidean".
+        base_mean: [width], mean embedding of the base classes, which "simpleshot" needs. Default: None.
 
     Returns:
         The accuracy and its interval, as `summarize` returns them.

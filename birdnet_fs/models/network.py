@@ -39,10 +39,10 @@ def build(
         distance: Distance of the head "prototypes": "euclidean" (squared), "cosine" or "learned". Default: "euclidean".
         unknown: Whether the last class of the head "prototypes" is "none of the others". Default: False.
         channels: Channels of each block, for families with this option. Default: (), those of the variant.
-        block_dropout: For families with this option: rate of spatial dropout in a block, and of dropout in front of
-            the embedding, in [0, 1). Default: 0.1.
-        trainable_mel: For families with this option: "log" or "linear", a mel matrix as the first layer, which reads
-            power spectra [n_frames, n_bins, 1]. Default: "none".
+        block_dropout: Rate of spatial dropout in a block, and of dropout in front of the embedding, in [0, 1), for
+            families with this option. Default: 0.1.
+        trainable_mel: "log" or "linear", a mel matrix as the first layer, which reads power spectra [n_frames, n_bins,
+            1], for families with this option; or "none". Default: "none".
 
     Returns:
         A Functional Keras model: features [batch, n_frames, n_mels, n_channels] -> logits float32 [batch, n_classes].

@@ -127,7 +127,7 @@ def _means(rows: np.ndarray, n_windows: np.ndarray) -> Floats:
 
 
 def embedding_reference(features: WindowFeatures) -> dict[str, Any]:
-    """What a stored model says of its embedding, for JSON: place, card, identity, width, rate and license."""
+    """Reference to an embedding in a stored model, for JSON: place, card, identity, width, rate and license."""
     if isinstance(features, EncoderFeatures):
         return asdict(references(features)[0])
     return {"name": LOG_MEL, "path": "", "identity": features.identity, "width": width_of(features)}

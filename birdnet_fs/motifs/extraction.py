@@ -56,10 +56,10 @@ def extract_motifs(
     """Mine recordings; those that the folder holds already are not mined again unless they have changed.
 
     Args:
-        recordings: For each recording the path of its folder in `output`, no two equal.
+        recordings: Recording -> path of its folder in `output`, no two equal.
         root: Folder that holds all of them. A recording in a folder below it has the name of its folder as class.
         output: Folder of mined recordings; created or continued.
-        settings: How they are mined.
+        settings: Features and windows of the matrix profile.
         refused: (path, reason) of what was found and cannot be read. Default: ().
         sample_k: Number of recordings to draw without replacement. Default: 0, all.
         seed: Seed of this draw, 0 or more. Default: 0.
@@ -201,7 +201,7 @@ def _begin(output: Path, root: Path, settings: MiningSettings, identity: str, sa
 
 
 def _content(path: Path) -> list[int]:
-    """What changes when a file does: its size and time."""
+    """Size and time of a file, which change when the file does."""
     about = os.stat(path)
     return [about.st_size, about.st_mtime_ns]
 

@@ -49,13 +49,13 @@ SHAPE = schema.FrontEnd(
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """Which features are computed.
+    """Kind of the features and their frames.
 
     Attributes:
         name: One of FEATURES. Default: "cens".
         frames_per_s: Frames a second that are asked for, above 0; the hop is rounded to samples, that of CENS down to a
             multiple of 64. Default: 10.
-        encoder: For "embedding": a foreign encoder, a run or an exported file. Default: "".
+        encoder: Foreign encoder, run or exported file, with `name="embedding"` only. Default: "".
         card: Card of a foreign encoder. Default: "", found by its content.
     """
 
@@ -94,7 +94,7 @@ def open_features(settings: FeatureSettings, *, threads: int = 0) -> FrameFeatur
     """Prepare the computation of features; UserErrors of `open_embedder` are passed on.
 
     Args:
-        settings: Which features.
+        settings: Kind of the features and their frames.
         threads: CPU threads of an encoder. Default: 0, the runtime decides.
 
     Returns:

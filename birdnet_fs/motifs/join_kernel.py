@@ -115,7 +115,7 @@ def _prepare(x: Any, center: Any, window: int, centered: Any, squares: Any) -> N
         center: float64 [width].
         window: Frames of a window.
         centered: float32 or float64 [n_frames, width]; written.
-        squares: The same type [n_windows]; written.
+        squares: float32 or float64 [n_windows], the type of `centered`; written.
     """
     n_frames, width = x.shape
     lengths = np.zeros(n_frames)
@@ -138,7 +138,7 @@ def _distances(a: Any, b: Any, neighbors: Any, width: int, window: int, found: A
 
     Args:
         a: float64 [n_frames * width], the frames behind one another.
-        b: The same of the other sequence.
+        b: float64 [n_other_frames * width], the frames of the other sequence.
         neighbors: int32 [n_windows], -1 without one.
         width: Values of a frame.
         window: Frames of a window.

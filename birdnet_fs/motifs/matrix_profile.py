@@ -97,7 +97,8 @@ def ab_join(a: np.ndarray, b: np.ndarray, window: int, *, precision: Precision =
         The profile of `a`; without neighbors where `b` is shorter than a window.
 
     Raises:
-        UserError: As of `self_join`, or the sequences differ in width.
+        UserError: The features are not finite or not [n_frames, width], the sequences differ in width, a number is out
+            of range, or the join would take more than a day.
     """
     first, second = _checked(a, "a"), _checked(b, "b")
     if first.shape[1] != second.shape[1]:

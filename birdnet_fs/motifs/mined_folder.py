@@ -49,7 +49,7 @@ class MinedRecording:
     """A mined recording.
 
     Attributes:
-        folder: Its folder.
+        folder: Folder of the recording.
         metadata: Content of its metadata.json.
     """
 
@@ -125,7 +125,7 @@ def recordings_root(folder: Path, given: Path | None) -> Path:
 
     Args:
         folder: Folder of mined recordings.
-        given: Where the recordings are now; None = where they were.
+        given: Present folder of the recordings; None = the folder where they were mined.
 
     Returns:
         The folder.
@@ -192,7 +192,7 @@ def write_recording(folder: Path, profile: MatrixProfile, metadata: Mapping[str,
 
     Args:
         folder: Folder of the recording; created.
-        profile: Its matrix profile.
+        profile: Matrix profile of the recording.
         metadata: Content of metadata.json.
     """
     (folder / METADATA).unlink(missing_ok=True)

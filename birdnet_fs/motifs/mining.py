@@ -105,10 +105,10 @@ def motif_group(features: np.ndarray, pair: Pair, window: int, *, radius: float 
 
 @dataclass(frozen=True)
 class MiningSettings:
-    """How recordings are mined.
+    """Settings of the mining of recordings.
 
     Attributes:
-        features: Which features.
+        features: Kind of the features and their frames.
         window: Frames of a window, 2 or more. Default: 50, 5 s at 10 frames a second.
         louder_half: Whether only the louder half of the windows of a recording is compared. Default: False.
         max_distance: Largest squared distance of a motif, as a share of the mean one between windows of the recording;
@@ -129,7 +129,7 @@ class Mined:
         profile: Matrix profile.
         n_frames: Number of frames.
         mean_distance: Mean squared distance between two of its windows; 0 where there is no profile.
-        reason: Why it has no motif; "" when it has one.
+        reason: Reason for a missing motif; "" when there is one.
     """
 
     profile: MatrixProfile

@@ -23,10 +23,10 @@ class ProfileRow:
 
     Attributes:
         source_name: Path of the recording relative to the folder of recordings.
-        label: Its class; "" where it has none.
+        label: Class of the recording; "" where it has none.
         duration_s: Length in seconds.
         window_s: Length of a window of the matrix profile in seconds.
-        window: The same in frames.
+        window: Length of a window of the matrix profile in frames.
         motif_s: Starts of the motif and of its neighbor in seconds; None for a recording without a motif.
         neighbors: int64 [n_windows], first frame of the neighbor of each window, -1 for none; empty if not read.
     """

@@ -1,8 +1,8 @@
 """Check of trees in LightGBM's text format before the library reads them.
 
-The library trusts the text: a feature number out of range ends the process, and a child that is its own ancestor never
-ends (both seen with LightGBM 4.7). Only what a binary model without categories needs is accepted. Node i of a tree has
-children with larger numbers, or leaves, written -1, -2, ...; leaf -k is number k - 1.
+The library does not check the text: a feature number out of range ends the process, and a child that is its own
+ancestor never ends (both with LightGBM 4.7). Only what a binary model without categories needs is accepted. Node i of a
+tree has children with larger numbers, or leaves, written -1, -2, ...; leaf -k is number k - 1.
 """
 
 import math

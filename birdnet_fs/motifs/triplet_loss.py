@@ -23,7 +23,7 @@ def triplet_loss(anchor: Any, neighbor: Any, distant: Any, *, margin: float = MA
         anchor: Embeddings [n, width], a tensor of the running Keras backend; computed in float32.
         neighbor: Embeddings [n, width] that shall be close to the anchors.
         distant: Embeddings [n, width] that shall be far from the anchors.
-        margin: By how much a distant embedding shall be farther than a neighbor, 0 or more. Default: MARGIN.
+        margin: Least difference of the distances to a distant segment and to a neighbor, 0 or more. Default: MARGIN.
         l2: Weight of the norms, 0 or more. Default: L2.
 
     Returns:
@@ -47,7 +47,7 @@ def all_triplets_loss(anchor: Any, neighbor: Any, recordings: Any, *, margin: fl
         anchor: Embeddings [n, width], a tensor of the running Keras backend; computed in float32.
         neighbor: Embeddings [n, width].
         recordings: Integers [n], recording of each row.
-        margin: As of `triplet_loss`. Default: MARGIN.
+        margin: Least difference of the distances to a distant segment and to a neighbor, 0 or more. Default: MARGIN.
         l2: Weight of the norms of anchors and neighbors, 0 or more. Default: L2.
 
     Returns:

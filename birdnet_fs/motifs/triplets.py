@@ -253,7 +253,8 @@ def read_triplets(path: Path | str) -> list[Triplet]:
         The triplets, in order.
 
     Raises:
-        UserError: As of `read_parquet`, the table has no row or an empty cell, or a time is below 0.
+        UserError: pyarrow or the file is missing, it is no Parquet file or lacks a column, the table has no row or an
+            empty cell, or a time is below 0.
     """
     table = read_parquet(path, COLUMNS)
     rows = [Triplet(*row) for row in zip(*(table[name] for name in COLUMNS), strict=True)]

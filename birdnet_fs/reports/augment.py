@@ -35,7 +35,7 @@ def report_on_augmentation(
     """Write a page of augmented training clips of an experiment.
 
     Args:
-        experiment: Its training clips are shown, augmented as in its training.
+        experiment: Experiment whose training clips are shown, augmented as in its training.
         path: The HTML file; replaced whole.
         n_clips: Number of clips, spread over the classes; 1 or more. Default: 6.
         n_draws: Augmented versions of each clip; 1 or more. Default: 4.

@@ -133,9 +133,9 @@ def write_evaluation(
     Other keys of an existing metrics.json are kept.
 
     Args:
-        folder: Where to write.
+        folder: Folder to write to.
         table: Scores and targets of one or more rows.
-        multi_label: As in `evaluate_scores`.
+        multi_label: Whether rows may have several labels; gives the meaning of `accuracy` (`evaluate_scores`).
         title: Title of the page.
         experiment: Settings to show on the page. Default: None, none are shown.
         versions: Versions of the libraries to show. Default: None, those in use.
@@ -184,7 +184,7 @@ def report_on_scores(
 
     Args:
         run: The run folder.
-        output: Where to write. Default: None, the run folder.
+        output: Folder to write to. Default: None, the run folder.
         scores: The table of scores. Default: None, scores.csv in the run folder.
 
     Returns:

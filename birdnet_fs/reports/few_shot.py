@@ -34,7 +34,7 @@ def report_on_episodes(run: Run, output: Path | None = None) -> dict[str, Any]:
 
     Args:
         run: A run or checkpoint of an experiment with episodes, whose recordings are still in place.
-        output: Where to write. Default: None, the run folder.
+        output: Folder to write to. Default: None, the run folder.
 
     Returns:
         What `metrics.json` holds: test_acc with its 95 % interval test_acc_ci, test_loss (cross-entropy of the

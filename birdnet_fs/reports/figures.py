@@ -187,7 +187,7 @@ def slices_figure(slices: Sequence[Mapping[str, Any]], metric: str) -> str:
     """The value of the trials against each searched setting.
 
     Args:
-        slices: For each setting a mapping with "key", "x" (numbers, or indices into "options" if there are any), "y",
+        slices: Mapping of each setting with "key", "x" (numbers, or indices into "options" if there are any), "y",
             "whole" (whether a trial was trained to its end), "options" and "log" (logarithmic axis).
         metric: Name of the value.
 

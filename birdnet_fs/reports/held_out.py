@@ -30,7 +30,7 @@ def report_on_held_out(run: Run, output: Path | None = None) -> dict[str, Any]:
 
     Args:
         run: A finished run or a checkpoint, whose recordings are still in place.
-        output: Where to write. Default: None, the run folder.
+        output: Folder to write to. Default: None, the run folder.
 
     Returns:
         The content of `metrics.json`; empty when nothing was held out.
@@ -46,13 +46,13 @@ def evaluate_again(folder: Path, output: Path | None = None) -> dict[str, Any]:
 
     Args:
         folder: A run, a checkpoint, or an ensemble (the clips that all its members held out).
-        output: Where to write. Default: None, the folder itself.
+        output: Folder to write to. Default: None, the folder itself.
 
     Returns:
         The content of `metrics.json`.
 
     Raises:
-        UserError: The folder is no run, or it does not say which clips were held out.
+        UserError: The folder is no run, or it does not state which clips were held out.
     """
     if is_ensemble(folder):
         return _report_on_ensemble(load_ensemble(folder), output)

@@ -116,7 +116,7 @@ def write_class_page(path: Path, label: str, recordings: Sequence[MinedRecording
     Args:
         path: The HTML file; replaced whole.
         label: The class.
-        recordings: Its mined recordings; those without a motif, or that cannot be read, are counted.
+        recordings: Mined recordings of the class; those without a motif, or that cannot be read, are counted.
         root: Folder of the recordings.
     """
     clips = []

@@ -1,6 +1,6 @@
 """The folds of a cross-validation as one table: every clip scored by the network that did not train on it.
 
-Also what such a table says, and how much the folds and seeds differ.
+Also the content of such a table, and how much the folds and seeds differ.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ def out_of_fold(by_seed: Mapping[int, Sequence[ScoreTable]]) -> ScoreTable:
     """The held-out scores of all folds as one table, the mean over the seeds.
 
     Args:
-        by_seed: For each seed the tables of its folds. Folds may be drawn anew by each seed.
+        by_seed: Tables of the folds by seed; each seed may draw other folds.
 
     Returns:
         A row for every clip, sorted by path and onset. Its score is the mean of the probabilities that the seeds'
@@ -93,11 +93,11 @@ def never_scored(runs: Sequence[Path], table: ScoreTable) -> str:
 
 
 def summary(folds: Sequence[Mapping[str, Any]], by_seed: Mapping[int, Sequence[ScoreTable]]) -> dict[str, Any]:
-    """How large the headline numbers are and how much they differ, for cv.json; what is undefined is None.
+    """Size and spread of the headline numbers, for cv.json; what is undefined is None.
 
     Args:
-        folds: For each: seed, fold and the numbers of HEADLINE.
-        by_seed: For each seed the tables of its folds, as `out_of_fold` takes them.
+        folds: Seed, fold and the numbers of HEADLINE of each fold.
+        by_seed: Tables of the folds by seed, as `out_of_fold` takes them.
 
     Returns:
         std_over ("3 seeds", or "5 folds" of a single one), and for each of HEADLINE mean, std and by_seed: the mean
@@ -126,7 +126,7 @@ def undefined_in_folds(folds: Sequence[Mapping[str, Any]]) -> list[str]:
     """Sentences on the numbers of HEADLINE that are undefined in some folds and therefore not in the mean.
 
     Args:
-        folds: For each: seed, fold and the numbers of HEADLINE.
+        folds: Seed, fold and the numbers of HEADLINE of each fold.
 
     Returns:
         A sentence for each such number.

@@ -76,7 +76,7 @@ def _on_predictions(metrics: Mapping[str, Any]) -> str:
 
 
 def _on_accuracy(metrics: Mapping[str, Any]) -> str:
-    """Accuracy that a constant answer could reach."""
+    """Accuracy that a constant prediction could reach."""
     counts = [row["n_positives"] for row in metrics["per_class"]]
     n, accuracy = metrics["n_segments"], metrics["accuracy"]
     if accuracy is None or len([count for count in counts if count]) < 2:

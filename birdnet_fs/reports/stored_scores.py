@@ -22,7 +22,7 @@ def write_model_scores(folder: Path, table: ScoreTable, model: Path) -> None:
     """Write scores.csv and scores.json.
 
     Args:
-        folder: Where to write.
+        folder: Folder to write to.
         table: Scores of the held-out clips.
         model: The run folder or ensemble that gave them.
     """

@@ -1,4 +1,4 @@
-"""What came out of a study: best.py to train, study.csv with every trial, study.html to look at.
+"""Results of a study: best.py to train, study.csv with every trial, study.html to look at.
 
 The importance of a setting is its share of the variance of the value over the search space, by functional ANOVA of a
 random forest (Hutter et al. 2014, http://proceedings.mlr.press/v32/hutter14.html), as Optuna computes it.
@@ -147,7 +147,7 @@ def _write_page(path: Path, results: Results, study: optuna.Study) -> None:
 
 
 def _importances(study: optuna.Study, trials: Sequence[TrialSummary]) -> dict[str, float]:
-    """By setting, the largest first; {} of too few trials, or of values that are all one."""
+    """Importance by setting, the largest first; {} for too few trials, or values that are all equal."""
     values = [trial.value for trial in trials if trial.state == "finished"]
     if len(values) < FEWEST or len(set(values)) == 1:
         return {}
@@ -155,7 +155,7 @@ def _importances(study: optuna.Study, trials: Sequence[TrialSummary]) -> dict[st
 
 
 def _slices(study: optuna.Study, shown: Sequence[TrialSummary], importances: dict[str, float]) -> list[dict[str, Any]]:
-    """What `slices_figure` shows, the most important setting first."""
+    """Input of `slices_figure`, the most important setting first."""
     spaces = {key: values for trial in study.get_trials(deepcopy=False) for key, values in trial.distributions.items()}
     found = []
     for key in sorted(spaces, key=lambda key: -importances.get(key, -math.inf)):

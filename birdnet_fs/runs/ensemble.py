@@ -60,10 +60,10 @@ class Ensemble:
     """An ensemble on disk.
 
     Attributes:
-        path: Its folder.
-        how: How scores are combined, one of COMBINE.
+        path: Folder of the ensemble.
+        how: Rule by which scores are combined, one of COMBINE.
         power: Exponent of "power".
-        members: Its runs, two or more; all have the classes of the ensemble, each in its own order.
+        members: Runs of the ensemble, two or more; all have its classes, each in its own order.
     """
 
     path: Path
@@ -152,7 +152,7 @@ def check_members(runs: Sequence[Run], how: str, power: float = POWER) -> None:
 
     Args:
         runs: The members.
-        how: How scores are combined.
+        how: Rule by which scores are combined, one of COMBINE.
         power: Exponent of "power". Default: POWER.
 
     Raises:
@@ -181,7 +181,7 @@ def check_combination(how: str, power: float = POWER) -> None:
     """Refuse a way to combine scores.
 
     Args:
-        how: How scores are combined.
+        how: Rule by which scores are combined, one of COMBINE.
         power: Exponent of "power". Default: POWER.
 
     Raises:
@@ -209,10 +209,10 @@ def save_ensemble(
     Args:
         path: The folder.
         runs: Two runs or more, of the same classes in any order.
-        how: How scores are combined, one of COMBINE. Default: "mean".
+        how: Rule by which scores are combined, one of COMBINE. Default: "mean".
         power: Exponent of "power", above 0. Default: POWER.
-        positions: With "rank": for each run a table float32 [n_points, n_classes], the classes in the order of the
-            first run (`inference.ensemble.position_table`). Default: ().
+        positions: float32 [n_points, n_classes] of each run, with "rank" only, the classes in the order of the first
+            run (`inference.ensemble.position_table`). Default: ().
         overwrite: Whether to replace an ensemble of other members or settings. Default: False.
 
     Returns:
@@ -273,7 +273,7 @@ def _checked(run: Run) -> tuple[str, ...]:
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two ensembles, in words."""
+    """Differences between two ensembles, in words."""
     found = [f"{key}={old[key]}, not {new[key]}" for key in ("combine", "power") if old[key] != new[key]]
     before, now = len(old["members"]), len(new["members"])
     if before != now:

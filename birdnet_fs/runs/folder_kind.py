@@ -1,4 +1,4 @@
-"""What a folder holds, so that no command replaces the files of another one that have the same names."""
+"""Kind of a folder by its content, so that no command replaces the files of another one that have the same names."""
 
 from pathlib import Path
 
@@ -32,8 +32,8 @@ def refuse_other_results(folder: Path, kind: str) -> None:
 
     Args:
         folder: Output folder, which need not exist.
-        kind: What will be written, one of "a run", "a cross-validation", "an evaluation", "pseudo-labels",
-            "an analysis" and "exported files".
+        kind: Kind of the results to write, one of "a run", "a cross-validation", "an evaluation", "pseudo-labels", "an
+            analysis" and "exported files".
 
     Raises:
         UserError: The folder holds such results.

@@ -29,7 +29,7 @@ def save_run(
 ) -> Run:
     """Write a run folder from a model that `birdnet_fs.build_model` built.
 
-    The run has no `partition.csv`, since the training recordings are unknown: `evaluate` says so and needs labeled
+    The run has no `partition.csv`, since the training recordings are unknown: `evaluate` reports it and needs labeled
     recordings, and the run cannot be a base run where training on held-out clips has to be excluded. UserErrors of
     `frontend.preset` and `run.save_run` are passed on: an unknown preset, a class name that cannot be stored, or a
     weight that is not finite.

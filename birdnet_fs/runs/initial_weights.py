@@ -25,10 +25,10 @@ def load_initial_weights(path: Path, model: keras.Model, experiment: schema.Expe
         path: A run folder, or a file that `models.pretrained.load` reads.
         model: The network of `experiment`, changed in place.
         experiment: The experiment to train.
-        classes: Its class names in model order.
+        classes: Class names of the experiment in model order.
 
     Returns:
-        A sentence that says which weights were set.
+        A sentence that names the weights that were set.
     """
     run = load_run(path) if path.is_dir() else None
     if experiment.model.quantized and not (run and run.experiment.model.quantized):

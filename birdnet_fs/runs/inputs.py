@@ -1,4 +1,4 @@
-"""What a run was trained from, beside its settings: its recordings and labels, and the runs and tables it started from.
+"""Inputs of a run beside its settings: its recordings and labels, and the runs and tables it started from.
 
 `partition.csv` holds the labels, times and parts of the clips. `inputs.json`, written from what was there when the
 training began, holds the size and modification time of every recording and the hashes of initial weights, teachers and
@@ -71,7 +71,7 @@ def input_changes(folder: Path, experiment: schema.Experiment) -> list[str]:
     """Compare what a run was trained from with what its training would start from now.
 
     A run of an earlier version without `inputs.json` is compared by its `partition.csv` alone, and one without that is
-    not compared; a line on stderr says so. Initial weights, teachers and tables that no longer exist are not compared
+    not compared, with a line on stderr. Initial weights, teachers and tables that no longer exist are not compared
     either. UserErrors of `partition` are passed on: the recordings or labels cannot be read.
 
     Args:

@@ -63,7 +63,7 @@ class Provenance:
 
 
 def provenance(run: Path) -> Provenance:
-    """Read the clips that a run was trained on; a line on stderr says where they are not fully known.
+    """Read the clips that a run was trained on; a line on stderr is written where they are not fully known.
 
     A UserError of `read_partition` is passed on when a `partition.csv` is damaged.
 
@@ -123,7 +123,7 @@ def refuse_trained_on(run: Path, parts: Partition, instead: str) -> None:
     Args:
         run: A run folder.
         parts: The clips of the new run.
-        instead: What to do, for the message.
+        instead: Remedy, for the message.
 
     Raises:
         UserError: The run or one of its base runs was trained on such a clip, or the run has no `partition.csv`.
@@ -152,7 +152,7 @@ def refuse_labels(experiment: schema.Experiment, parts: Partition) -> None:
 
     Args:
         experiment: The experiment with `pseudo_labels.table`.
-        parts: Its clips.
+        parts: Clips of the experiment.
     """
     table, known = pseudo_label_table.find_pseudo_label_table(experiment), labeling_runs(experiment)
     for run in known:

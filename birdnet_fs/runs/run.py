@@ -61,8 +61,8 @@ class Run:
     """A trained run.
 
     Attributes:
-        path: Its folder.
-        experiment: Its settings.
+        path: Folder of the run.
+        experiment: Settings of the run.
         classes: Class names in model order.
     """
 

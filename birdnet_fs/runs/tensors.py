@@ -57,7 +57,8 @@ def read_weights(file: Path | str) -> "dict[str, np.ndarray]":
         Arrays of any shape [...] by name, of finite numbers.
 
     Raises:
-        UserError: As in `read_shapes`; or a number is NaN or infinite, and the tensor is named.
+        UserError: The file is missing, its header is damaged or describes tensors of other types or of a larger size
+            than the file has, or a number is NaN or infinite, and the tensor is named.
     """
     import numpy as np
     from safetensors import SafetensorError

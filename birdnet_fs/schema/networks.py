@@ -108,7 +108,7 @@ def backbone_options(name: str, **values: Any) -> dict[str, Any]:
     """Select the options that the backbone of a network supports.
 
     Args:
-        name: As in `resolve`.
+        name: Network as "family/variant", or "family" for its first variant; a name `resolve` accepts.
         **values: Options by name; see `Family.options`.
 
     Returns:
@@ -125,7 +125,7 @@ def check_options(name: str, **values: Any) -> None:
     """Refuse options that the backbone of a network does not support, unless they have their default value.
 
     Args:
-        name: As in `resolve`.
+        name: Network as "family/variant", or "family" for its first variant; a name `resolve` accepts.
         **values: Options by name; see `Family.options`.
 
     Raises:

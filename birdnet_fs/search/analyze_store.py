@@ -60,8 +60,10 @@ def analyze_store(
             limit.
         species: Class names or scientific names that are written. Default: all.
         threads: CPU threads of torch. Default: 0, left as they are.
-        precision: As in `analyze`. Default: None.
-        post: As in `analyze`. Default: None.
+        precision: Wanted precision, one of those for which the calibration of the run has thresholds (birdnet-fs
+            calibrate), which replace `min_confidence`. Default: None.
+        post: Post-processing of the scores of each recording (postprocessing/chain.py). Default: None: with a precision
+            that of the calibration, else none.
         table_options: Tables over all recordings, and the style of tables. Default: None, those of `TableOptions`.
         overwrite: Whether finished recordings are scored again, and tables replaced that were edited. Default: False.
 
@@ -85,7 +87,7 @@ def analyze_store(
     )
     decision = make_decision(engine, precision=precision, post=post, min_confidence=min_confidence, hop_s=header.hop_s)
     key = settings_key(analysis_settings(engine, options, decision))
-    # a database of another program does not say in which folder the recordings were: paths stay as it gives them
+    # a database of another program does not state the folder of the recordings: paths stay as it gives them
     known = all(each.root for each in store.recordings)
     folders = [Path(each.root if known else "") for each in store.recordings]
     placed = {

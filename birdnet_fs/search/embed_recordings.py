@@ -47,7 +47,7 @@ def embed_recordings(
     """Embed the windows of recordings and add them to a store.
 
     Args:
-        embedder: What embeds, from `open_embedder`.
+        embedder: Embedder of the windows, from `open_embedder`.
         inputs: Audio files, and folders that are searched recursively.
         store: Folder of the store; created when missing.
         overlap_s: Overlap of consecutive windows in seconds, 0 or more and below the window. Default: 0.
@@ -149,7 +149,7 @@ def _decoded(recordings: Sequence[Path], rule: WindowRule, batch_size: int) -> G
         for path in recordings:
             stream, content = audio.stream_audio(path, sample_rate_hz=rule.sample_rate_hz), None
             try:
-                with contextlib.suppress(OSError):  # reading the audio says what is wrong
+                with contextlib.suppress(OSError):  # reading the audio raises the error
                     content = Content.of(path)
                 for group in batched(rule.stream(stream), batch_size):
                     put(_Batch(path, tuple(group)))

@@ -21,7 +21,7 @@ def embed_examples(
     """Embed examples: one query per example, the mean over the windows that cover it.
 
     Args:
-        header: Of the store.
+        header: Header of the store.
         examples: Recordings.
         encoder: The encoder. Default: None, at the path that the store names.
         threads: CPU threads of the encoder, 1 or more. Default: 0, the runtime decides.
@@ -68,7 +68,7 @@ def open_store_encoder(header: StoreHeader, *, encoder: Path | None = None, thre
     """Open the encoder of a store and check that it is the same.
 
     Args:
-        header: Of the store.
+        header: Header of the store.
         encoder: The encoder. Default: None, at the path that the store names.
         threads: CPU threads, 1 or more. Default: 0, the runtime decides.
 

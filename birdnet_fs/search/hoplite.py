@@ -180,7 +180,7 @@ def read_hoplite(path: Path) -> Store:
         index = usearch.Index.restore(str(path / HOPLITE_INDEX), view=True)
         if index is None or index.ndim != width or not np.all(index.contains(keys.astype(np.uint64))):
             raise UserError(f"{damaged}: {HOPLITE_INDEX} does not hold the embeddings of all windows.")
-    except UserError:  # a ValueError, which says already what is wrong
+    except UserError:  # a ValueError too, but with its own message
         raise
     except (sqlite3.Error, ValueError, KeyError, TypeError, IndexError, RuntimeError, OverflowError) as error:
         raise UserError(f"{damaged} ({escaped(str(error))[:200]}).") from None
@@ -221,7 +221,7 @@ def _connected(file: Path) -> sqlite3.Connection:
 
 
 def _header(metadata: dict[str, Any], width: int, spans: np.ndarray, which: np.ndarray) -> StoreHeader:
-    """What the database says of the encoder."""
+    """Header of the encoder by the metadata of the database."""
     given = metadata.get(HEADER_KEY)
     names = {field.name for field in dataclasses.fields(StoreHeader)}
     if isinstance(given, dict) and set(given) == names:

@@ -1,4 +1,4 @@
-"""The folders that can be searched, by the file that marks each: the commands ask before NumPy is imported."""
+"""The folders that can be searched, by the file that marks each: the commands check them before NumPy is imported."""
 
 from pathlib import Path
 

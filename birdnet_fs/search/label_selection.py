@@ -63,10 +63,10 @@ class SelectedWindow:
     """A window to label.
 
     Attributes:
-        row: Its number in the store.
+        row: Number of the window in the store.
         class_index: Class that it was chosen for; -1 = for none.
         score: Score of that class, or NaN.
-        chosen_as: Why, as "top", "quantile 0.35", "uncertain" or "different".
+        chosen_as: Reason of the choice, as "top", "quantile 0.35", "uncertain" or "different".
     """
 
     row: int
@@ -100,7 +100,7 @@ def select_windows(
         by: "top-quantile", "uncertainty" or "diversity".
         scores: Scores of the classes. Default: None, for "diversity".
         labeled: Labeled windows, which are not chosen again. Default: None, none.
-        seed: Of the random draws, 0 or more. Default: 0.
+        seed: Seed of the random draws, 0 or more. Default: 0.
 
     Returns:
         Windows in the order in which they were chosen, at most as many as are not labeled.

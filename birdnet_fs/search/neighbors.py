@@ -45,7 +45,7 @@ class FoundWindow:
         query: Example or class that the score is of; "" for none.
         n_windows: Number of consecutive windows among the results that were merged into this one.
         row: Number of the best window in the store.
-        chosen_as: Why it is to be labeled next (`label_selection`); "" for a search result.
+        chosen_as: Reason for labeling the window next (`label_selection`); "" for a search result.
     """
 
     recording: str

@@ -1,4 +1,4 @@
-"""What a search looks for: recordings as examples, or classes of a run as RUN:CLASS."""
+"""Queries of a search: recordings as examples, or classes of a run as RUN:CLASS."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

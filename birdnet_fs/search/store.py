@@ -1,6 +1,6 @@
 """The embedding store: a folder with the embeddings of the windows of any number of recordings.
 
-STORE/store.json says which encoder made it. STORE/parts holds pairs of files: `NAME.parquet` has one row per window
+STORE/store.json names the encoder that made it. STORE/parts holds pairs of files: `NAME.parquet` has one row per window
 (recording, start_s, end_s) and, in its metadata, the ledger of the recordings it covers; `NAME.bin` holds the
 embeddings [n_windows, width] in the same order, float16 or float32, little endian, and is mapped into memory;
 `NAME.norms` holds their Euclidean lengths, float32. A part is valid once its Parquet file exists, which is written
@@ -30,7 +30,7 @@ LEDGER_KEY = b"birdnet_fs_ledger"
 
 @dataclass(frozen=True)
 class StoreHeader:
-    """What a store is made with; the content of store.json.
+    """Encoder and settings of a store; the content of store.json.
 
     Attributes:
         encoder: Name of the encoder's card, or of a run.
@@ -80,7 +80,7 @@ class Store:
 
     Attributes:
         path: The folder.
-        header: What it is made with.
+        header: Encoder and settings of the store.
         recordings: Outcome of every recording, in the order of the parts.
         recording: int32 [n_windows], index into `recordings` of each window; -1 for a window of a recording that was
             embedded again in a later part, after the file had changed.

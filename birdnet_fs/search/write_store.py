@@ -33,7 +33,7 @@ def create_store(path: Path, header: StoreHeader) -> None:
 
     Args:
         path: The folder.
-        header: What it is made with.
+        header: Encoder and settings of the store.
 
     Raises:
         UserError: The folder holds a store of another encoder or other settings, or something else.
@@ -59,7 +59,7 @@ class PartWriter:
 
     Args:
         file: The open file of embeddings.
-        header: What the store is made with.
+        header: Encoder and settings of the store.
     """
 
     def __init__(self, file: BinaryIO, header: StoreHeader) -> None:
@@ -79,7 +79,7 @@ class PartWriter:
         """Complete a recording; windows that were appended beyond its spans are dropped.
 
         Args:
-            recording: Its outcome.
+            recording: Outcome of the recording.
             spans: (start, end) of each window in seconds.
         """
         self.times += spans
@@ -101,7 +101,7 @@ def write_part(path: Path, shard: str, header: StoreHeader) -> Iterator[PartWrit
     Args:
         path: Folder of the store.
         shard: First word of the name of the part, the same for all parts that one process writes.
-        header: What the store is made with.
+        header: Encoder and settings of the store.
 
     Yields:
         The writer.

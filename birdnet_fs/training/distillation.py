@@ -146,7 +146,7 @@ class Teacher:
 
         Args:
             features: float32 [batch, n_frames, n_mels, n_channels], those of the student.
-            teacher_features: For each of `frontends` float32 [batch, n_windows, n_frames, n_mels, n_channels].
+            teacher_features: float32 [batch, n_windows, n_frames, n_mels, n_channels] for each of `frontends`.
 
         Returns:
             Logits and embeddings.
@@ -180,7 +180,7 @@ class SavedTeacher:
         """Return the logits of the probabilities that the batch holds.
 
         Args:
-            features: Not used; [batch, n_frames, n_mels, n_channels].
+            features: [batch, n_frames, n_mels, n_channels]; not used.
             teacher_features: The last tensor is float32 [batch, n_classes], probabilities.
 
         Returns:

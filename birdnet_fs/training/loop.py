@@ -47,8 +47,8 @@ class WorkerLostError(UserError):
     """A process that prepares batches was killed.
 
     Args:
-        message: What happened and what to do.
-        weights: As of `Interrupted`.
+        message: Sentence with the cause and the remedy.
+        weights: Weights after the last finished batch, or of the best epoch with `checkpoints.select="best"`.
         history: Rows of all finished epochs.
         n_batches: Number of batches trained on.
     """
@@ -62,7 +62,7 @@ class DivergedError(UserError):
     """The loss, a gradient or a moving statistic is not finite.
 
     Args:
-        message: What became infinite, in which epoch and recordings.
+        message: Sentence with the quantity that is not finite, the epoch and the recordings.
         weights: Weights of the last good epoch, or of the best one with `checkpoints.select="best"`.
         history: Rows of the epochs before.
     """
@@ -126,15 +126,16 @@ def run_epochs(
         settings: Settings of the training.
         multi_label: Whether `settings.loss.name="auto"` means sigmoid instead of softmax cross-entropy. Not used with
             `objective`. Default: False.
-        objective: What to minimize. None: the loss of `settings` on the logits, monitored by `val_macro_auroc`.
+        objective: Network, loss and monitored metric. None: the loss of `settings` on the logits, monitored by
+            `val_macro_auroc`.
         validate: Returns metrics on validation data for the present weights. The monitored one chooses the weights with
             `settings.checkpoints.select="best"`, and ends the training after `settings.checkpoints.patience` epochs
             without improvement. None: no validation.
         after_epoch: Called with the rows of all finished epochs and the present weights, which the model holds during
             the call. None: nothing is called.
-        undefined_because: Why the monitored metric is undefined, where that is known. It is printed once, in the first
-            epoch without a value; such an epoch neither counts for `patience` or the plateau schedule nor is ranked.
-            Default: "".
+        undefined_because: Reason for an undefined monitored metric, "" = none is known. It is printed once, in the
+            first epoch without a value; such an epoch neither counts for `patience` or the plateau schedule nor is
+            ranked. Default: "".
         resume: State on disk: an earlier one is gone on from, and it is written now and then and when the training is
             stopped. None: none.
 
@@ -190,7 +191,11 @@ class _Loop:
     Attributes:
         state: State of the network and its optimizer.
         progress: Place in the epochs, the history, and the weights of the epoch with the largest `monitor`.
-        validate: As in `run_epochs`, and so are the others.
+        validate: Returns metrics on validation data for the present weights; None: no validation.
+        after_epoch: Called with the rows of all finished epochs and the present weights; None: nothing is called.
+        monitor: History column that ranks the epochs; larger is better.
+        undefined_because: Reason for an undefined monitored metric; "" = none is known.
+        resume: State on disk, loaded and written; None: none.
         started: Time when this process began.
     """
 

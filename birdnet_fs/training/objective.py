@@ -68,7 +68,7 @@ class DistillationTerm(Protocol):
 
 @dataclass(frozen=True)
 class Objective:
-    """What a training minimizes and by which metric its epochs are ranked.
+    """Loss that a training minimizes, and the metric that ranks its epochs.
 
     Attributes:
         network: Network computed in each step; it shares its weights with the trained model.

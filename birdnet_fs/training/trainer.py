@@ -72,7 +72,8 @@ def train(
         watch: Called after every epoch with the monitored column and the history; ends the training by raising.
         rescue: Whether weights that cannot be written to `output` (a full disk) are written again after a while, and
             elsewhere if that fails (`rescue.save_safely`). Default: True.
-        copy_encoder: For a head on `model.encoder`: copy the files of the encoders into the run. Default: False.
+        copy_encoder: Whether, for a head on `model.encoder`, the files of the encoders are copied into the run.
+            Default: False.
 
     A training that was stopped, or whose process was killed, goes on from its state in `output` (resume/).
 

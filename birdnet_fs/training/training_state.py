@@ -40,7 +40,7 @@ class TrainingState:
         model: The network, trained in place.
         batches: Training data.
         settings: Settings of the training.
-        objective: What to minimize.
+        objective: Network, loss and monitored metric of the training.
 
     Attributes:
         n_steps: Number of finished steps; a state that is loaded begins with those of earlier processes.

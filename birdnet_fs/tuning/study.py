@@ -160,7 +160,7 @@ class Study:
             state: COMPLETE, with `value`; PRUNED, also when its settings exclude one another; or FAIL, which does not
                 count as one of `n_trials`.
             value: Value of its best epoch. Default: None.
-            reason: Why it did not finish. Default: "".
+            reason: Reason for an unfinished trial. Default: "".
         """
         with contextlib.suppress(UpdateFinishedTrialError):
             if reason:

@@ -23,7 +23,7 @@ class TrialSummary:
         best_epoch: The best epoch, from 1.
         values: Values by epoch.
         seconds: Duration.
-        reason: Why it did not finish, else "".
+        reason: Reason for an unfinished trial, else "".
         params: Drawn values by key.
         settings: Settings `key=value`, drawn and derived.
     """

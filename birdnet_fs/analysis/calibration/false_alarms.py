@@ -109,7 +109,8 @@ def score_background(
     Args:
         engine: The model.
         folder: A recording, or a folder that is searched at any depth.
-        post: As in `score_noise`, with the path of the recording. Default: None.
+        post: Post-processing of a recording: its scores float [n_windows, n_classes] and its path -> scores of the same
+            shape. Default: None.
         hop_s: Seconds between windows. Default: 0, without overlap.
 
     Returns:

@@ -29,7 +29,7 @@ class FittedMaps:
     Attributes:
         maps: The maps, fitted to all recordings.
         held_out: float64 [n, n_classes], calibrated log-odds of each row by maps that were not fitted to its recording.
-        method: How each class is calibrated: one of METHODS, or "shared" for a class without positive rows, which has
+        method: Kind of the map of each class: one of METHODS, or "shared" for a class without positive rows, which has
             the map of all.
         prior: Widths of the priors that were chosen.
     """

@@ -35,7 +35,7 @@ class Share(NamedTuple):
 
 
 def effective_numbers(recordings: ArrayLike, correlation: float) -> NDArray[np.float64]:
-    """Number of independent detections that say as much as the first ones of a list.
+    """Number of independent detections as informative as the first ones of a list.
 
     Args:
         recordings: [n], recording of each detection.
@@ -100,7 +100,7 @@ def correlations_within(detections: Sequence[tuple[NDArray, NDArray]]) -> NDArra
     """Correlation of right and wrong between two detections of a class in one recording.
 
     Args:
-        detections: For each class (right [n], recording [n]) of its detections.
+        detections: (right [n], recording [n]) of the detections of each class.
 
     Returns:
         float64 [n_classes] in 0..1, from the products of deviations from the share of the class, drawn towards that of

@@ -46,8 +46,8 @@ def choose_thresholds(
         targets: [n, n_classes], 0 or 1.
         groups: [n], recording of each row.
         precisions: Wanted shares of right detections, each above 0 and below 1.
-        confidence: With which the precision on the labeled recordings is at least the wanted one, 0.5 to below 1.
-            Default: CONFIDENCE.
+        confidence: Confidence, 0.5 to below 1, with which the precision on the labeled recordings is at least the
+            wanted one. Default: CONFIDENCE.
 
     Returns:
         Precision -> the threshold of each class.
@@ -82,7 +82,7 @@ def check_precisions(precisions: Sequence[float], confidence: float = CONFIDENCE
 
     Args:
         precisions: Wanted shares of right detections.
-        confidence: As in `choose_thresholds`. Default: CONFIDENCE.
+        confidence: Confidence of the thresholds, 0.5 to below 1. Default: CONFIDENCE.
 
     Raises:
         UserError: A precision is not above 0 and below 1, or the confidence not in 0.5 to below 1.

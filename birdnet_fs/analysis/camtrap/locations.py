@@ -14,7 +14,7 @@ NAME = "name"
 
 @dataclass(frozen=True)
 class Location:
-    """Where a recorder stood.
+    """Place of a recorder.
 
     Attributes:
         folder: Folder of its recordings, relative to the input folder of the analysis; "." is that folder.
@@ -67,7 +67,7 @@ def location_of(recording: PurePosixPath, locations: Mapping[PurePosixPath, Loca
 
     Args:
         recording: Path relative to the input folder.
-        locations: As of `read_locations`.
+        locations: Locations by folder, from `read_locations`.
 
     Returns:
         The location.

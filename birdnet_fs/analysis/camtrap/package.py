@@ -57,7 +57,7 @@ _MEDIATYPES = {"wav": "audio/vnd.wave", "mp3": "audio/mpeg", "opus": "audio/ogg"
 
 @dataclass(frozen=True)
 class Project:
-    """What a package says of its project.
+    """Metadata of a Camtrap DP project.
 
     Attributes:
         title: Title of the project.
@@ -86,18 +86,20 @@ def write_package(
     Args:
         analysis: Output folder of `birdnet-fs analyze`.
         output: Folder, new or empty.
-        project: Its description.
+        project: Title, contributor and sampling design.
         locations: Locations by folder, from `read_locations`.
-        zone: As of `recording_start`. Default: None.
-        recorder_zone: As of `recording_start`. Default: None.
+        zone: Zone of the times in the package, and of the recorders' clocks where neither the name nor the metadata of
+            a recording states it. Default: None, as they state it.
+        recorder_zone: Zone of the recorders' clocks. Default: None, `zone`.
         recordings: Folder of the recordings, where it was moved. Default: None, where they were.
 
     Returns:
         Number of rows by table.
 
     Raises:
-        UserError: As of `read_analysis` and `location_of`, the folder is not empty, or a recording has no clock time
-            with a time zone, or a path that the format cannot hold.
+        UserError: The analysis cannot be read (`read_analysis`), a recording has no location (`location_of`), the
+            folder is not empty, or a recording has no clock time with a time zone, or a path that the format cannot
+            hold.
     """
     if output.exists() and any(output.iterdir()):
         raise UserError(f"{escaped(output)} must be a new or an empty folder.")

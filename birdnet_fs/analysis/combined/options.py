@@ -14,7 +14,7 @@ NO_TABLE = "none"
 
 @dataclass(frozen=True)
 class TableOptions:
-    """What is written over all recordings, and how tables are written.
+    """Tables over all recordings, and the style of tables.
 
     Attributes:
         combined: Names of FORMATS, the formats of the table of all detections; none = neither it nor the summaries.
@@ -44,7 +44,8 @@ def table_options(
 
     Args:
         combined: Names of FORMATS separated by commas, or "none". Default: "csv".
-        timezone: As of `clock_time.time_zone`. Default: "".
+        timezone: Zone of the clock times: name of the IANA database, `UTC`, or an offset (`+02:00`, `UTC+2`). Default:
+            "", as names and metadata state it.
         recorder_timezone: Zone of the recorders' clocks where it is another one. Default: "".
         relative_paths: Whether paths are relative to the input folder. Default: False.
         full_precision: Whether confidences have 9 significant digits. Default: False.

@@ -35,7 +35,7 @@ def read_stored(file: Path, path: Path, root: Path) -> RecordingDetections | Non
     Args:
         file: File written with the text of `render_stored`.
         path: The recording.
-        root: Its input folder.
+        root: Input folder that the recording is in, at any depth.
 
     Returns:
         The detections; None where the file is missing, damaged or of another version.

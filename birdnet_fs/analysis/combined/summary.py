@@ -53,9 +53,9 @@ class Summary:
         """Add a recording; one without detections has a row with an empty label.
 
         Args:
-            recording: Its detections and style.
-            outcome: Its outcome, with its length.
-            clock: Its start by the clock.
+            recording: Detections and style of the recording.
+            outcome: Outcome of the recording, with its length.
+            clock: Start of the recording by the clock.
         """
         head = (recording_path(recording), clock_text(clock.start), f"{outcome.duration_s / 3600:.6f}")
         found: dict[str, list[Detection]] = {}

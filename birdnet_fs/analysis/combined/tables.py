@@ -53,8 +53,8 @@ def rows_of(recording: RecordingDetections, clock: ClockTime) -> list[Row]:
     """Rows of one recording.
 
     Args:
-        recording: Its detections.
-        clock: Its start by the clock.
+        recording: Detections of the recording.
+        clock: Start of the recording by the clock.
 
     Returns:
         Values in the order of COLUMNS: times in seconds and confidences as numbers, all others as text.

@@ -61,7 +61,7 @@ def write_combined(folder: Path, recordings: Iterable[FinishedRecording], option
     Args:
         folder: Output folder.
         recordings: Finished recordings in the order in which they are written.
-        options: What is written.
+        options: Formats, zones and style of the tables.
     """
     if not options.combined:
         return

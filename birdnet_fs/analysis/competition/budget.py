@@ -82,7 +82,7 @@ class TimeBudget:
         return True
 
     def restart(self) -> None:
-        """Forget the measured speed, because the work has changed."""
+        """Discard the measured speed, because the work has changed."""
         self._n_marked, self._n_estimated = 0, self.n_done
 
     def written(self, seconds: float) -> None:

@@ -30,7 +30,7 @@ ROWS = ("auto", "sample", "recordings")
 
 
 class Competition(NamedTuple):
-    """What differs between the competitions."""
+    """Rules in which the competitions differ."""
 
     layout: str  # of the submission, "wide" or "long"
     recording_s: int  # length of the recordings of the test
@@ -58,14 +58,14 @@ class Recordings:
     n_equal: Mapping[str, int]
 
     def why_not(self, name: str) -> str:
-        """Why a recording of this name cannot be read."""
+        """Reason for a recording of this name that cannot be read."""
         n = self.n_equal.get(name, 0)
         return escaped(f"{n} recordings are called {name}." if n else f"there is no recording called {name}.")
 
 
 @dataclass(frozen=True)
 class CompetitionTest:
-    """What is to be scored.
+    """Rows and recordings to score.
 
     Attributes:
         rows: The rows of the submission.
@@ -153,7 +153,7 @@ def read_competition(
         competition: The competition.
         audio: Folder of the recordings. Default: test_soundscapes of `root`.
         rows: "sample": the rows of the table. "recordings" (wide form): those of the recordings, every WINDOW_S up to
-            the length that the competition says, or further for a longer recording. "auto" (default): those of the
+            the length that the competition states, or further for a longer recording. "auto" (default): those of the
             table; where recordings are there that it does not name, also those of these, and without the rows of
             recordings that are not there if it names none that is there (a stub).
 

@@ -30,7 +30,7 @@ OpenEngine = Callable[[int], Engine]  # number of members, 0 = all -> engine
 
 @dataclass
 class Plan:
-    """How recordings are scored, which changes when the time is short.
+    """Settings of the scoring, which change when the time is short.
 
     Attributes:
         engine: The model.
@@ -71,8 +71,8 @@ def submit(
         batch_size: Windows per call of the model. Default: 32.
         n_workers: Threads that decode and score; scores do not depend on it. Default: 1.
         budget: Time after which no further recording is scored. Default: no limit.
-        fallback: What makes the rest faster when the budget would not do: "hop" (a longer hop), "models" (fewer members
-            of the ensemble) or "none" (default: nothing, only a warning).
+        fallback: Measure that makes the rest faster when the budget would not do: "hop" (a longer hop), "models" (fewer
+            members of the ensemble) or "none" (only a warning). Default: "none".
 
     Returns:
         What is missing, and the ledger of the recordings that the rows name.

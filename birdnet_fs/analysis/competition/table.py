@@ -24,7 +24,7 @@ from birdnet_fs.core.text import escaped
 
 @dataclass(frozen=True)
 class SubmissionReport:
-    """What a submission lacks.
+    """Rows and classes without scores in a submission.
 
     Attributes:
         n_rows: Rows of the submission.
@@ -32,7 +32,7 @@ class SubmissionReport:
         recordings: Their recordings (file_id), sorted.
         classes: Classes that were asked for and not scored, in order.
         n_scored_classes: Classes that were asked for and scored.
-        filled_with: What rows without scores have, as a clause.
+        filled_with: Content of the rows without scores, as a clause.
     """
 
     n_rows: int
@@ -131,7 +131,7 @@ class SubmissionTable:
         return self.report()
 
     def report(self) -> SubmissionReport:
-        """What is missing so far."""
+        """Rows and classes without scores so far."""
         without = [w for w, number in zip(self.rows.windows, self._of_row, strict=True) if not self._scored[number]]
         missing = tuple(name for name in self.rows.classes if name not in self._known)
         filled = "no detection"

@@ -64,7 +64,7 @@ class Step(NamedTuple):
     """A kind of step.
 
     Attributes:
-        settings: Its settings by name.
+        settings: Settings of the step by name.
         make: Values of the settings, and class names -> a function of the scores and windows of a recording.
     """
 
@@ -176,7 +176,7 @@ def parse_chain(text: str) -> list[tuple[str, dict[str, Any]]]:
     """Read the steps and settings of a chain.
 
     Args:
-        text: As `smooth,file_topk:k=2`; "" for no step.
+        text: Steps, such as `smooth,file_topk:k=2`; "" for no step.
 
     Returns:
         (name, values of all its settings) of each step.

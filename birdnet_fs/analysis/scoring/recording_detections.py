@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Detected(NamedTuple):
-    """What was detected in a recording.
+    """Outcome and detections of a recording.
 
     Attributes:
         outcome: Outcome of the recording; status "quarantined" where it cannot be used.

@@ -26,7 +26,7 @@ class WindowBatch(NamedTuple):
     """Decoded windows of one recording.
 
     Attributes:
-        waveforms: float32 [n_passed, n_samples], those that the gate lets pass; all without a gate.
+        waveforms: float32 [n_passed, n_samples], those that pass the gate; all without a gate.
         numbers: int [n_passed], their numbers among the windows of the recording.
         n_windows: Number of windows, those that the gate holds back included.
     """
@@ -102,7 +102,7 @@ def score_recordings(
         frames: Whether frames are scored instead of windows. Default: False.
 
     Yields:
-        The recordings in order, each done; `error` says why one cannot be used.
+        The recordings in order, each done; `error` is the reason for one that cannot be used.
     """
     lock = threading.Lock()
 
@@ -148,7 +148,7 @@ def all_scores(scored: WholeRecording, n_classes: int) -> NDArray[np.float32]:
 
 
 def why_not(error: UserError | OSError) -> str:
-    """Why a recording cannot be scored, from the error that ended it."""
+    """Reason for a recording without scores, from the error that ended it."""
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror or error})"
     return getattr(error, "reason", "") or str(error)

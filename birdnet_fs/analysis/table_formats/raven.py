@@ -43,7 +43,7 @@ def selection(row: int, found: Detection, recording: RecordingDetections) -> tup
     Args:
         row: Number of the selection, 1 or more.
         found: The detection.
-        recording: Its recording.
+        recording: Recording of the detection.
 
     Returns:
         Selection, view, channel, begin and end in seconds, lowest and highest frequency in Hz.

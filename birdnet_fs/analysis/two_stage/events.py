@@ -1,4 +1,4 @@
-"""From predictions of windows to events of one class each.
+"""Conversion of predictions of windows to events of one class each.
 
 Times are compared with a tolerance of a microsecond, so that a gap of 0.9 - 0.8 s is not below 0.1 s.
 """

@@ -30,8 +30,8 @@ def prediction_log(
 
     Args:
         recording: The recording; its name is written.
-        rule: How it was cut, at the rate of the classifier.
-        n_total: Its samples at that rate.
+        rule: Rule by which the recording was cut, at the rate of the classifier.
+        n_total: Samples of the recording at that rate.
         limits_hz: Lowest and highest frequency of the classifier.
         classes: Classes of the classifier.
         predictions: Predictions of all windows.

@@ -25,7 +25,7 @@ class StratumCounts(NamedTuple):
     """Verdicts of one stratum.
 
     Attributes:
-        number: As of `Stratum`.
+        number: Number of the stratum: BELOW, or 1, 2, ... by rising score.
         n_windows: Windows in it.
         n_verified: Windows with the verdict yes or no.
         n_calls: Windows with the verdict yes.
@@ -38,7 +38,7 @@ class StratumCounts(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A share of windows, 0..1, and its interval; NaN where nothing can be said."""
+    """A share of windows, 0..1, and its interval; NaN where it is unknown."""
 
     value: float
     low: float

@@ -74,8 +74,8 @@ def sample_windows(
         Number of clips by class.
 
     Raises:
-        UserError: As of `read_analysis`, an argument is out of range, the folder is not empty, detections are merged or
-            are of no windows, there is none, or a recording cannot be read.
+        UserError: The analysis cannot be read (`read_analysis`), an argument is out of range, the folder is not empty,
+            detections are merged or are of no windows, there is none, or a recording cannot be read.
     """
     if per_class < 1 or margin_s < 0:
         raise UserError(f"per_class must be 1 or more, and margin 0 or more. Received: {per_class}, {margin_s:g}")

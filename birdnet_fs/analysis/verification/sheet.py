@@ -85,8 +85,8 @@ def count_verdicts(
     """Count verdicts by class and stratum.
 
     Args:
-        sample: As of `read_sample`.
-        verdicts: As of `read_verdicts`; a clip that is not there has no verdict.
+        sample: Content of sample.json, from `read_sample`.
+        verdicts: Verdict by clip, from `read_verdicts`; a clip that is not there has no verdict.
 
     Returns:
         For each class, the counts of its strata, and how many clips have each verdict ("" = none).

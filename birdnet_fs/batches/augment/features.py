@@ -28,7 +28,7 @@ def augment_features(
 
     Args:
         features: [n_frames, n_mels]; not modified.
-        settings: Which changes to apply, and how strongly.
+        settings: Changes to apply, and their strengths.
         item_random: Generators of the item; descriptions of the changes are appended to it.
         within: Range of the front-end's features, to which changed levels are clipped. Default: None, not clipped.
 
@@ -80,7 +80,7 @@ def mix_features(
     Args:
         features: float32 [n_frames, n_mels]; not modified.
         targets: float32 [n_classes]; not modified.
-        settings: Which of the two to apply, and how strongly.
+        settings: Kinds of mixing to apply, and their strengths.
         item_random: Generators of the item; descriptions of the changes are appended to it.
         multi_label: Whether the targets of a mixup are the union, where `settings.mixup.labels` is "auto".
         partner: Draws another segment, with features augmented in the same way.

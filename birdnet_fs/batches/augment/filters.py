@@ -73,10 +73,10 @@ def high_pass(cutoff_hz: float, db_per_octave: float, n_samples: int, sample_rat
     """Gain of a Butterworth high-pass filter, falling below the cut-off; 0 Hz is treated as 1 Hz.
 
     Args:
-        cutoff_hz: As in `low_pass`.
-        db_per_octave: As in `low_pass`.
-        n_samples: As in `low_pass`.
-        sample_rate_hz: As in `low_pass`.
+        cutoff_hz: Cut-off frequency, above 0.
+        db_per_octave: Slope; 6.02 times the order of the filter.
+        n_samples: Length of the segment.
+        sample_rate_hz: Sample rate of the segment.
 
     Returns:
         float32 [n_samples // 2 + 1], in dB.

@@ -44,8 +44,8 @@ class AugmentationPipeline:
         noises: Background waveforms. Default: (), noise is synthesized.
         other_front_ends: Front-ends of teachers. They get the waveform after the waveform stage; the feature stage
             does not apply to them, and their features are mixed as the item's are. Default: ().
-        pseudo_labels: How the pseudo-labeled clips at the end of `waveforms` are mixed into labeled ones; they are
-            never partners of mixup or CutMix. Default: None, there are none.
+        pseudo_labels: Sampling of the pseudo-labeled clips at the end of `waveforms`, which are mixed into labeled ones
+            and are never partners of mixup or CutMix. Default: None, there are none.
     """
 
     def __init__(

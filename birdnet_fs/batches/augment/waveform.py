@@ -141,7 +141,7 @@ def augment_waveform(
     Args:
         waveform: Segment, float32 [n_samples]; not modified.
         targets: float32 [n_classes]; not modified.
-        settings: Which changes to apply, and how strongly.
+        settings: Changes to apply, and their strengths.
         item_random: Generators of the item; descriptions of the changes are appended to it.
         sample_rate_hz: Sample rate of the segment.
         multi_label: Whether the targets of a mixup are the union, where `settings.mixup.labels` is "auto".

@@ -21,7 +21,7 @@ def pages(
 
     OUTPUT/recordings/NAME.html shows spectrogram, motifs, discord and matrix profile of a recording, with sound;
     OUTPUT/classes/LABEL.html the motif of every recording of a class side by side. A page is one file that opens
-    without a network. A recording that cannot be read has no page, and a line says why.
+    without a network. A recording that cannot be read has no page, and a line gives the reason.
     """
     from birdnet_fs.cli.checks import check_numbers
     from birdnet_fs.core.files import check_output

@@ -5,8 +5,8 @@
 - `[...]`, `{...}`, `('a', 'b')` and `array([...])` are lists, as Python, NumPy (without commas), JSON and databases
   write them. `nan` and `None` without quotes are missing values in them, and left out. An empty list means that no
   class is present.
-- With data.multi_label, text without brackets is divided at `;`, and at other characters only where the layout says so.
-  Otherwise it is one label.
+- With data.multi_label, text without brackets is divided at `;`, and at other characters only where the layout defines
+  them. Otherwise it is one label.
 - Words such as noise or nocall (`NO_CALL`) mean that no class is present, unless data.noise_label=class.
 """
 
@@ -44,8 +44,8 @@ class CellLabels(NamedTuple):
 
     Attributes:
         labels: The labels, each once, without words of NO_CALL where those mean that no class is present.
-        labeled: False where the cell says that no class is present.
-        problem: Why the cell cannot be used, or "".
+        labeled: False where the cell states that no class is present.
+        problem: Reason for a cell that cannot be used, or "".
     """
 
     labels: tuple[str, ...]

@@ -173,7 +173,7 @@ class Locator:
         return found
 
     def _nearest(self, found: list[str], row: LabelRow) -> list[str]:
-        """Of several files those whose folders end most like the folder of the table."""
+        """Those of several files whose folders end most like the folder of the table."""
         if len(found) < 2:
             return found
         above = [part for part in f"{row.above}/{row.path}".replace("\\", "/").split("/") if part]

@@ -82,7 +82,7 @@ class Source:
 
     @functools.cached_property
     def choice(self) -> FolderTables:
-        """What the tables in `table_folder` are."""
+        """Table of labels among the tables in `table_folder`."""
         here = (path for path in self.text_files if path.parent == self.table_folder)
         files = [path for path in here if path.name.lower().endswith(ENDINGS)]
         found = choose_table(self.table_folder, files, self.data.label_column)

@@ -48,11 +48,11 @@ def is_own(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class FolderTables:
-    """What the tables of a folder are.
+    """Tables of a folder by their use.
 
     Attributes:
         path: The table of labels, or None.
-        unusable: Tables that cannot be read as labels, each with a sentence that says why.
+        unusable: Tables that cannot be read as labels, each with the reason as a sentence.
         others: Further tables of labels that are not read.
     """
 
@@ -98,7 +98,7 @@ def choose_table(folder: Path, files: Sequence[Path], label_column: str) -> Fold
 
     Args:
         folder: The folder, for messages.
-        files: Its tables, without those of detections.
+        files: Tables of the folder, without those of detections.
         label_column: Value of data.label_column.
 
     Returns:

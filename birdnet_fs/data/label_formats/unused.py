@@ -1,4 +1,4 @@
-"""What lies in a data folder and cannot be used: unreadable folders and tables, broken links, files of other kinds."""
+"""Entries of a data folder that cannot be used: unreadable folders and tables, broken links, files of other kinds."""
 
 from pathlib import Path
 

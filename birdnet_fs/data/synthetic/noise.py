@@ -1,6 +1,6 @@
 """Noise without any animal but insects, computed from formulas: what a field recorder records while nothing sings.
 
-`birdnet-fs calibrate` scores it to say how often a model reports its classes in rain, wind, engines, hiss and insects.
+`birdnet-fs calibrate` scores it to find how often a model reports its classes in rain, wind, engines, hiss and insects.
 Every recording is drawn from (seed, kind, number): the same call gives the same samples.
 """
 

@@ -1,4 +1,4 @@
-"""What the columns of a table hold, from their names; case, spaces, underscores, hyphens and units do not matter.
+"""Meaning of the columns of a table by their names; case, spaces, underscores, hyphens and units do not matter.
 
 `start`, `Start Time (s)`, `onset_s`, `Begin Time (s)` and `T_START_MS` are all starts. A unit at the end of a name, in
 brackets or not, is that of the times: seconds (the default), milliseconds, minutes, hours or samples of the recording.
@@ -152,7 +152,7 @@ def time_columns(columns: Sequence[str], table: str) -> TimeColumns:
 
     Args:
         columns: Columns of a table.
-        table: Its name, for messages.
+        table: Name of the table, for messages.
 
     Returns:
         The columns; all are "" when the table has no times.

@@ -80,8 +80,8 @@ class TimeReader:
 
         Args:
             text: The cell.
-            what: What it is, for the message.
-            column: Its column, whose name gives the unit.
+            what: Name of the time ("onset", "offset" or "duration"), for the message.
+            column: Name of the column, which gives the unit.
 
         Returns:
             (value, problem): seconds, or samples where that is the unit; None for an empty cell or one with a problem.

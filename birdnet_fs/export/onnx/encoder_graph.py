@@ -17,7 +17,7 @@ def read_encoder(path: Path, given: EncoderOutput) -> Any:
 
     Args:
         path: The ONNX file.
-        given: Its output in the joined file, with a card that fits the file.
+        given: Output of the encoder in the joined file, with a card that fits the file.
 
     Returns:
         An `onnx.ModelProto` with the input of the file, its length set to that of a window, and one output

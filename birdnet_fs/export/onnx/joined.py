@@ -42,7 +42,7 @@ class JoinedWriter(Writer):
 
     Attributes:
         encoder: The ONNX file of the encoder.
-        given: Its output, with a card that fits it.
+        given: Output of the encoder, with a card that fits the file.
     """
 
     encoder: Path
@@ -123,7 +123,7 @@ def join_encoder(path: Path, given: EncoderOutput, head: Any) -> Any:
 
     Args:
         path: The ONNX file of the encoder.
-        given: Its output, with a card that fits it.
+        given: Output of the encoder, with a card that fits the file.
         head: An `onnx.ModelProto`, [batch, *given.shape] -> outputs.
 
     Returns:
@@ -169,7 +169,7 @@ def opset_of(model: Any) -> int:
 
 
 def window_model(card: EncoderCard, network: Any, batch: int | None) -> Any:
-    """An `onnx.ModelProto` from windows to the input of a joined network, normalized as the encoder's card says.
+    """An `onnx.ModelProto` from windows to the input of a joined network, normalized as the encoder's card specifies.
 
     As in tflite/wrappers.py, a constant window becomes exactly silent.
 

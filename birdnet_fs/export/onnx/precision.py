@@ -114,7 +114,7 @@ def raise_log_floor(front_end: Any, amin: float) -> int:
     """Limit logarithms of energies, in place, to a constant just above the logarithm of the floor.
 
     onnxruntime's Log of one number differs in the last digit between its vector loop and the remainder of the array.
-    For silence, where all values are at the floor, min_max would stretch that to full range (seen: 0 to 0.987).
+    For silence, where all values are at the floor, min_max would stretch that to full range (measured: 0 to 0.987).
 
     Args:
         front_end: An `onnx.ModelProto`.

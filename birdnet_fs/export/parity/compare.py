@@ -53,7 +53,7 @@ class RuntimeParity:
         return found if self.embeddings is None else {**found, "embeddings": self.embeddings.to_json()}
 
     def with_embeddings(self, embeddings: EmbeddingParity) -> "RuntimeParity":
-        """These results with those of the embeddings added."""
+        """The results with those of the embeddings added."""
         return dataclasses.replace(self, embeddings=embeddings, failures=self.failures + embeddings.failures)
 
     def __str__(self) -> str:
@@ -93,9 +93,9 @@ def compare_outputs(
         runtime: Name of the runtime. Default: "".
         output_kind: Output of the artifact, as in `ExportSpec`. Default: "logits".
         logit_scale: Size of the logits (`logit_scale_of_run`); above 30 the tolerance grows with it. Default: 1.
-        n_constant: How many of the last classes have the same logit for every input by design ("unknown"). Default: 0.
-        numerical_uncertainty: By how much the logits of the first rows are uncertain [n_first], or of all rows [n],
-            0 where nothing is known (`reference.Reference`). Default: none.
+        n_constant: Number of last classes whose logit is by design the same for every input ("unknown"). Default: 0.
+        numerical_uncertainty: float [n_first] or [n], 0 or more: uncertainty of the logits of the first rows, or of
+            all, 0 where none was measured (`reference.Reference`). Default: None, none.
         by_batch: Output for the first rows, float32 [n_first, n_classes], by number of segments per call.
 
     Returns:

@@ -17,7 +17,7 @@ from birdnet_fs.runs.run import WEIGHTS, Run, read_weights
 
 USUAL_SPREADS = 3.0  # distance from the mean up to which the tolerances hold; beyond it they grow in proportion
 NORMALIZATION = {"cosine": "unit", "euclidean": "none", "learned": "none"}  # of an embedding minus the center
-ARTIFACT_DISTANCES = {"learned": "learnt"}  # values in the JSON of an artifact, a format that readers on devices know
+ARTIFACT_DISTANCES = {"learned": "learnt"}  # values in the JSON of an artifact, a format that readers on devices parse
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def reference_outputs(
 
 
 def feature_function(run: Run) -> Callable[[np.ndarray], np.ndarray]:
-    """What the network of a run reads: waveforms float32 [n, n_samples] -> features float32 [n, *run.input_shape].
+    """Input of the network of a run: waveforms float32 [n, n_samples] -> features float32 [n, *run.input_shape].
 
     UserErrors of `open_features` are passed on where the encoder of the run was moved or has changed.
 
@@ -140,7 +140,7 @@ def logit_scale_of_run(run: Run, reference: np.ndarray) -> float:
 
     Args:
         run: The run.
-        reference: Its logits, float32 [n, n_classes].
+        reference: float32 [n, n_classes], logits of the run.
 
     Returns:
         Above 0; 1 for a linear head.

@@ -30,7 +30,7 @@ def check_encoder(name: str, row: Target, part: EncoderPart) -> None:
 
     Args:
         name: A key of `TARGETS`.
-        row: Its row.
+        row: Row of the target in `TARGETS`.
         part: The encoder.
 
     Raises:
@@ -100,7 +100,7 @@ def check_batch(name: str, contract: InputContract, part: EncoderPart) -> None:
 
 
 def remarks(part: EncoderPart) -> list[str]:
-    """What a user should know of a joined file: the license of the encoder, and a batch of one.
+    """Remarks on a joined file for its user: the license of the encoder, and a batch of one.
 
     Args:
         part: The encoder.

@@ -68,7 +68,7 @@ def analyzer(artifact: Path, run: Run) -> list[Path]:
     stem, experiment = artifact.with_suffix(""), run.experiment
     training, spec = experiment.training, run.frontend
     hop_s = experiment.data.segment_hop_s or spec.segment_s
-    # an encoder of another project sees all frequencies: the limits of that program for "no filter"
+    # an encoder of another project reads all frequencies: the limits of that program for "no filter"
     low_hz, high_hz = NO_FILTER_HZ if experiment.model.encoder else (round(spec.fmin_hz), round(spec.fmax_hz))
     settings: dict[str, object] = {  # only settings with the same meaning there
         "Classifier name": stem.name,

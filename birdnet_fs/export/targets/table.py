@@ -1,6 +1,6 @@
 """The programs an artifact is written for: one row each, with the requirements on the file and on the run.
 
-A row is data; check.py turns it into an `ExportSpec` and refuses runs that do not fit. The field `source` says where
+A row is data; check.py turns it into an `ExportSpec` and refuses runs that do not fit. The field `source` states where
 the requirements were read or tested.
 """
 
@@ -27,7 +27,7 @@ class InputContract:
         embeddings: Required width of the embeddings; 0 means any.
         max_classes: Largest number of classes that is read correctly; 0 means any number.
         batch: Segments per call; None means any number.
-        accepts_batch_of_one: With `batch` None, whether a file for one segment per call works as well.
+        accepts_batch_of_one: Whether, with `batch` None, a file for one segment per call works as well.
         axes: Axis order of features, as in `ExportSpec`.
     """
 
@@ -84,7 +84,7 @@ class Target:
         by_scientific_name: Whether the program identifies a class by the part of its label before `_` alone.
         plain_commas: Whether the program writes class names into CSV tables without quotes.
         for_birdnet: Whether the `birdnet` package loads the file, and is used to verify it where an environment has it.
-        source: Where the requirements were read or tested.
+        source: Place where the requirements were read or tested.
     """
 
     summary: str

@@ -82,7 +82,7 @@ def write_encoder(source: Path, given: EncoderOutput, batch: int | None, path: P
 
     Args:
         source: The TFLite file of the encoder.
-        given: Its output, with a card that fits it.
+        given: Output of the encoder, with a card that fits the file.
         batch: Windows per call that it accepts; None = any number.
         path: The file to write: input of the shape that is returned -> [batch, *given.shape].
 

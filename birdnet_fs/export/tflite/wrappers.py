@@ -37,7 +37,7 @@ def front_end_model(spec: schema.FrontEnd, fft: str) -> "keras.Model":
 
 
 def window_model(n_samples: int, normalization: str, shape: tuple[int, ...]) -> "keras.Model":
-    """A model from windows [batch, n_samples] to the input of an encoder, normalized as its card says.
+    """A model from windows [batch, n_samples] to the input of an encoder, normalized as its card specifies.
 
     Args:
         n_samples: Length of a window in samples.

@@ -34,7 +34,7 @@ class ClassInRecording:
     Attributes:
         path: The recording.
         label: The class.
-        detections: Its detections.
+        detections: Detections of the class in the recording.
         counts: Comparison with the events after the examples; None where no such event is labeled.
     """
 
@@ -46,7 +46,7 @@ class ClassInRecording:
 
 @dataclass
 class BatchDetections:
-    """What was found in all recordings.
+    """Detections in all recordings, and their outcomes.
 
     Attributes:
         found: Classes in recordings, in the order of the table.

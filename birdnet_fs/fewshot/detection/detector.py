@@ -30,7 +30,7 @@ Times = NDArray[np.float64]  # [n, 2]: onset and offset, seconds
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """How events are detected."""
+    """Settings of the detection of events."""
 
     n_shots: int = 5  # first events of a class in a recording that are its examples, 2 or more: they are compared
     sample_rate_hz: int = 32_000  # rate at which recordings are read
@@ -194,7 +194,7 @@ def _drawn(windows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.i
 def _values(
     windows: Windows, numbers: NDArray[np.int64], owners: NDArray[np.int64] | None = None
 ) -> NDArray[np.float32]:
-    """What the regression reads of windows [n, width]."""
+    """Input of the regression for windows [n, width]."""
     similar = windows.similar(numbers, owners) * np.float32(CORRELATION_WEIGHT)
     return np.concatenate([windows.pooled[numbers], similar], axis=1)
 

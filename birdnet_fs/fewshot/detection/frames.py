@@ -71,7 +71,7 @@ def compute_frames(waveform: NDArray[np.float32], spec: schema.FrontEnd) -> Fram
 
     Args:
         waveform: float32 [n_samples] in ±1, at the rate of `spec`.
-        spec: From `frame_frontend`.
+        spec: Front-end, from `frame_frontend`.
 
     Returns:
         The frames; frame i is centered at i hops.

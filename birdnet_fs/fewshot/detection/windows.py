@@ -1,4 +1,4 @@
-"""What a detector knows of a window: its band energies, pooled over time, and its correlations with the examples.
+"""Features of a window for a detector: its band energies, pooled over time, and its correlations with the examples.
 
 A window has the mean length of the examples. The correlation of two windows is that of their frames over time and
 bands, without their means (template matching). Windows are made in blocks, so that memory is bounded.
@@ -66,7 +66,7 @@ def cut_windows(frames: Frames, shots_s: NDArray[np.float64]) -> Windows:
     """Make the windows of a recording.
 
     Args:
-        frames: Its frames.
+        frames: Frames of the recording.
         shots_s: float64 [n_shots, 2], onset and offset of the examples in seconds.
 
     Returns:

@@ -42,7 +42,7 @@ class ClassThreshold:
         recall: Share of the windows with the class that are detected, or None.
         n_detections: Number of detections behind `precision`.
         n_recordings: Number of recordings that they are in.
-        reason: Why there is no threshold; "" where there is one.
+        reason: Reason for a missing threshold; "" where there is one.
     """
 
     threshold: float | None
@@ -166,7 +166,7 @@ def parse_calibration(values: Any, place: Path, classes: Sequence[str]) -> Calib
 
     Args:
         values: The JSON value.
-        place: Its file, for messages.
+        place: File of the calibration, for messages.
         classes: Class names of the model.
 
     Returns:

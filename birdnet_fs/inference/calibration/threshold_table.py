@@ -48,7 +48,7 @@ def model_threshold(calibration: Calibration, c: int, threshold: ClassThreshold)
     Args:
         calibration: The calibration.
         c: Number of the class.
-        threshold: Its threshold.
+        threshold: Threshold of the class.
 
     Returns:
         The score with nine digits; "" where there is none.

@@ -31,7 +31,7 @@ class ClassEvents:
         counts: Matches at the threshold.
         f_measure: F-measure at the threshold, 0..1; nan without events.
         best_f_measure: Highest F-measure over thresholds chosen on these very recordings; nan without events.
-        best_threshold: Its threshold; nan without events.
+        best_threshold: Threshold of the highest F-measure; nan without events.
     """
 
     n_events: int

@@ -34,7 +34,7 @@ Curve = tuple[NDArray[np.float64], NDArray[np.float64]]  # rate of errors per ho
 
 @dataclass(frozen=True)
 class Scenario:
-    """What counts, as in DCASE task 4.
+    """Scenario of the score: which detections count as right, and the costs of errors, as in DCASE task 4.
 
     Attributes:
         dtc: Share of a detection that events must cover, 0..1.
@@ -75,7 +75,7 @@ def psds(recordings: Sequence[ScoredRecording], scenario: Scenario = LOCALIZED) 
 
     Args:
         recordings: Recordings of the same classes.
-        scenario: What counts. Default: LOCALIZED.
+        scenario: Criteria of a right detection, and the costs of errors. Default: LOCALIZED.
 
     Returns:
         The score.

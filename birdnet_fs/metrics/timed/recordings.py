@@ -23,7 +23,7 @@ class ScoredRecording:
         starts_s: float64 [n_windows], ascending.
         ends_s: float64 [n_windows], ascending.
         scores: float [n_windows, n_classes].
-        events: For each class [n_events, 2], onset and offset in seconds.
+        events: float64 [n_events, 2] of each class, onset and offset in seconds.
         duration_s: Length of the recording in seconds.
     """
 

@@ -32,9 +32,10 @@ def prototype_head(
         backbone: Output of a family's `backbone`; only its embedding is used.
         n_classes: Width of the logits, 1 or more.
         dropout: Dropout rate in front of the distances, in [0, 1).
-        scale: As in `PrototypeLogits`.
-        distance: As in `PrototypeLogits`.
-        unknown: As in `PrototypeLogits`.
+        scale: Factor of the distance, above 0.
+        distance: "euclidean" (-scale x squared distance), "cosine" (scale x cosine) or "learned" (-scale x output of
+            `distance_network`).
+        unknown: Whether the last class is "none of the others", whose logit does not depend on the input.
 
     Returns:
         Logits float32 [batch, n_classes].

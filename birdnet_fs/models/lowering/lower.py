@@ -26,7 +26,7 @@ class Lowered:
 
     Args:
         model: The Keras model whose Parameters are used.
-        fallback: Why the whole model runs as plain Keras; "" if it was lowered.
+        fallback: Reason for running the whole model as plain Keras; "" if it was lowered.
         folded: Whether the weights were copied, with BatchNormalization folded in (inference only).
 
     Attributes:
@@ -126,7 +126,7 @@ def as_module(model: keras.Model, *, fold: bool = True) -> torch.nn.Module:
 
     Args:
         model: A Keras model with one input.
-        fold: As in `lower`. Default: True.
+        fold: Whether to fold every BatchNormalization into the convolution before it. Default: True.
 
     Returns:
         A module in evaluation mode: features [batch, ...] -> outputs of the lowered model.

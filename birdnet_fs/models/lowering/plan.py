@@ -41,7 +41,7 @@ class Value:
     """A tensor of the graph and its slots: in Keras' order of axes (False), channels first (True), or both.
 
     Args:
-        shape: Its shape in Keras' order of axes.
+        shape: Shape of the tensor in Keras' order of axes.
         channels_first: Order of the first slot.
         slot: The first slot.
     """
@@ -60,7 +60,7 @@ class Plan:
     """The steps found so far.
 
     Args:
-        fold: As in `lower`.
+        fold: Whether every BatchNormalization is folded into the convolution before it.
     """
 
     def __init__(self, fold: bool) -> None:

@@ -221,7 +221,7 @@ def follows(last: Any, after: Any, fold: bool) -> bool:
     Args:
         last: A node of the graph.
         after: The only node that reads the result of `last`.
-        fold: As in `lower`.
+        fold: Whether every BatchNormalization is folded into the convolution before it.
 
     Returns:
         True if a rule supports `after` as one of the layers behind `last`.

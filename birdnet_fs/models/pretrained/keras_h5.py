@@ -56,7 +56,7 @@ def mapped(model: keras.Model, name: str, stored: Stored) -> tuple[dict[str, np.
 
     Args:
         model: The network.
-        name: Its "family/variant", of a family in `NAMES`.
+        name: Network as "family/variant", of a family in `NAMES`.
         stored: Output of `read`.
 
     Returns:

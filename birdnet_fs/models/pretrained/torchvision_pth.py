@@ -54,7 +54,7 @@ def mapped(model: keras.Model, name: str, state: State) -> tuple[dict[str, np.nd
 
     Args:
         model: The network.
-        name: Its "family/variant", of a family in `NAMES`.
+        name: Network as "family/variant", of a family in `NAMES`.
         state: Output of `read`.
 
     Returns:

@@ -67,7 +67,7 @@ class QuantizingWalk:
     """Traversal of a float network that builds the graph of the 8-bit network.
 
     Args:
-        model: As in `quantize`.
+        model: A Functional float network of `models.build` of a quantizable family with the head "linear".
 
     Attributes:
         inputs: Inputs of the new graph.
@@ -148,8 +148,8 @@ class QuantizingWalk:
 
         Args:
             layer: The layer, an 8-bit convolution or dense layer.
-            value: Its input.
-            weights: Its initial weights.
+            value: Input of the layer.
+            weights: Initial weights of the layer.
 
         Returns:
             Its output.
@@ -161,7 +161,7 @@ class QuantizingWalk:
         """Apply an activation to a value.
 
         Args:
-            value: Its input.
+            value: Input of the activation.
             function: The activation: linear, relu, relu6, sigmoid or silu.
             name: Name of the activation layer.
             result: Name of the layer that rounds the input, without SUFFIX, if it is not rounded yet.

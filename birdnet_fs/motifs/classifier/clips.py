@@ -34,7 +34,7 @@ class LabeledClip:
         label: The class.
         name: Name of the clip, without its extension.
         recording: The recording it comes from, which a split never divides.
-        clip: Its audio file, and its onset and offset in seconds.
+        clip: Audio file, onset and offset in seconds.
     """
 
     label: str
@@ -116,7 +116,7 @@ def other_clips(root: Path | None, default: Path) -> list[LabeledClip]:
         default: Folder that is used where none is given.
 
     Returns:
-        The windows; none where the default does not exist, which is said.
+        The windows; none where the default does not exist, with a line on stderr.
 
     Raises:
         UserError: A given folder has no table of labels, or no window is without a call.

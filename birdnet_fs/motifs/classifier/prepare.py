@@ -35,7 +35,7 @@ _BLOCK = 1 << 15  # samples per call of the encoder, whose stack overflows on lo
 
 @dataclass(frozen=True)
 class ClipChanges:
-    """How clips are changed, each change with its probability.
+    """Random changes of clips, each change with its probability.
 
     Attributes:
         p: Probability of each change, 0..1. Default: 0.5.
@@ -72,7 +72,7 @@ def prepare_dataset(
         num_per_class: Clips of each class, 1 or more.
         limit: Largest number of clips in all, spread over the classes; 0 = no limit. Default: 0.
         seed: Seed of the draws. Default: 0.
-        changes: How clips are changed. Default: None, the defaults of `ClipChanges`.
+        changes: Random changes of the clips. Default: None, the defaults of `ClipChanges`.
 
     Returns:
         The ledger, one row per clip: ok, partial (the source ends early or is damaged), or quarantined with the reason.
@@ -98,7 +98,7 @@ def prepare_dataset(
 
 
 def _fingerprint(sources: Mapping[str, Sequence[LabeledClip]]) -> str:
-    """What the draws depend on: the names of the sources of every class, in order."""
+    """Hash of the inputs of the draws: the names of the sources of every class, in order."""
     text = "\n".join(f"{each.label}/{each.name}" for label in sorted(sources) for each in sources[label])
     return f"{zlib.crc32(text.encode('utf-8', 'surrogateescape')):08x}"
 
@@ -154,7 +154,7 @@ def changed(waveform: np.ndarray, changes: ClipChanges, rng: np.random.Generator
 
     Args:
         waveform: float32 [n] in ±1 at SAMPLE_RATE_HZ.
-        changes: How.
+        changes: Probability and largest size of each change.
         rng: Generator to draw from.
 
     Returns:

@@ -59,7 +59,7 @@ def read_reference_motifs(root: Path, recordings: Path | None = None) -> Referen
         recordings: Folder of the recordings. Default: None, where they were mined.
 
     Returns:
-        The motifs; recordings without one, or that cannot be read any more, are left out and said.
+        The motifs; recordings without one, or that cannot be read any more, are left out with a line on stderr.
 
     Raises:
         UserError: The folder is none of mined recordings, has no motif, was mined with several or with other features
@@ -186,7 +186,7 @@ def clip_statistics(reference: ReferenceMotifs, clips: Sequence[Clip]) -> NDArra
 
 
 def write_motifs(folder: Path, reference: ReferenceMotifs) -> dict[str, Any]:
-    """Write the frames of the motifs as .npy files; returns what metadata.json says of them."""
+    """Write the frames of the motifs as .npy files; returns their entry for metadata.json."""
     folder.mkdir()
     for number, rows in enumerate(reference.frames):
         with atomic_path(folder / f"{number}.npy") as part, open(part, "wb") as file:
@@ -200,7 +200,7 @@ def read_motifs(folder: Path, stored: Any) -> ReferenceMotifs:
 
     Args:
         folder: The folder.
-        stored: Its entry in metadata.json.
+        stored: Entry of the motifs in metadata.json.
 
     Returns:
         The motifs.

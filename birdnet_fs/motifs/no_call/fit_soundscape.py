@@ -20,7 +20,7 @@ TABLE, AUDIO = "train_soundscape_labels.csv", "train_soundscapes"  # of BirdCLEF
 
 @dataclass(frozen=True)
 class NoCallFit:
-    """What a no-call model is fitted with.
+    """Settings of the fit of a no-call model.
 
     Attributes:
         embedding: Run folder, exported file, foreign encoder, or "logmel".
@@ -42,7 +42,7 @@ class NoCallFit:
 
 
 def soundscape_data(root: Path | str, table: str = TABLE) -> Data:
-    """Where the labeled windows of soundscapes are.
+    """Settings of the labeled windows of soundscapes.
 
     Args:
         root: Folder in the layout of BirdCLEF-2021, or any labeled data.
@@ -64,7 +64,7 @@ def soundscape_data(root: Path | str, table: str = TABLE) -> Data:
 
 
 def read_windows(data: Data) -> Manifest:
-    """Read labeled windows, and say what was noted and refused."""
+    """Read labeled windows, and show the notes and refusals of the reader."""
     found = read_manifest(data)
     for note in found.notes:
         say(f"Note: {note}")
@@ -81,7 +81,7 @@ def fit_soundscape(data: Data, fit: NoCallFit, output: Path, *, overwrite: bool 
 
     Args:
         data: The labeled windows; those without a class are the ones without a call.
-        fit: What to fit.
+        fit: Embedding, head and division of the windows.
         output: File of the head.
         overwrite: Whether to replace it. Default: False.
 

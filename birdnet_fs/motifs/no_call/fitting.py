@@ -52,7 +52,7 @@ class FittedHead:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What is printed, in the words of LightGBM."""
+        """Lines to print, in the words of LightGBM."""
         stop = "Early stopping, best" if self.stopped_early else "Did not meet early stopping. Best"
         several = f"cv_agg's auc: {self.auc:g} + {self.auc_std:g}"
         shown = several if self.fold_aucs else f"valid_0's auc: {self.auc:g}"

@@ -1,4 +1,4 @@
-"""What decides in `analyze --gate` whether a window holds a call: a no-call model, or a classifier of calls."""
+"""Gate of `analyze --gate`, which finds windows with a call: a no-call model, or a classifier of calls."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -171,7 +171,7 @@ def read_head(path: Path, kind: Any) -> Head:
 
     Args:
         path: The file.
-        kind: Which head it is.
+        kind: Kind of the head, "gbm", "logistic" or "mlp".
 
     Returns:
         The head.

@@ -42,9 +42,10 @@ class FeatureBatch(NamedTuple):
     """Features of a batch, each float32 [n, n_frames, n_bins, n_channels]; none where no row could be read.
 
     Attributes:
-        anchor: Of the anchors.
-        neighbor: Of their neighbors.
-        distant: Of the distant segments; [0, ...] where they are the other rows of the batch (`distant="batch"`).
+        anchor: Features of the anchors.
+        neighbor: Features of the neighbors.
+        distant: Features of the distant segments; [0, ...] where they are the other rows of the batch
+            (`distant="batch"`).
         recordings: int64 [n], recording of each row.
     """
 

@@ -1,4 +1,4 @@
-"""Where triplets of segments come from: slices of mined recordings, drawn while training, or extracted cuts.
+"""Sources of triplets of segments: slices of mined recordings, drawn while training, or extracted cuts.
 
 Slices after https://github.com/dsgt-birdclef/birdclef-2022 (its iterable loader): a recording is cut into slices of the
 length of a window of its matrix profile. The neighbor of a slice is the slice that the neighbors of its windows point
@@ -82,10 +82,10 @@ class Slices:
         identity: Text that identifies the table.
 
     Attributes:
-        recordings: See `TripletSource`.
-        held_out_with: See `TripletSource`; the same, since both are of one recording.
-        ledger: See `TripletSource`.
-        identity: See `TripletSource`.
+        recordings: int64 [n_rows], number of the recording of each row.
+        held_out_with: int64 [n_rows], the same numbers, since both slices are of one recording.
+        ledger: Status of every recording.
+        identity: Text that changes when the rows do.
         files: The recordings.
 
     Raises:
@@ -163,15 +163,15 @@ class Cuts:
 
     Args:
         table: The table of triplets.
-        folder: What `extract_triplets` wrote for this table.
+        folder: Folder of the cuts, which `extract_triplets` wrote for this table.
         sample_rate_hz: Rate of the segments.
         n_samples: Length of a segment.
 
     Attributes:
-        recordings: See `TripletSource`.
-        held_out_with: See `TripletSource`.
-        ledger: See `TripletSource`.
-        identity: See `TripletSource`.
+        recordings: int64 [n_rows], number of the recording of the anchor of each row.
+        held_out_with: int64 [n_rows], number of the recording of the neighbor of each row.
+        ledger: Status of every cut.
+        identity: Text that changes when the rows do.
         files: (), the recordings are not known.
 
     Raises:

@@ -26,14 +26,14 @@ PRESENT, BEST, MOMENTS = "present/", "best/", ("exp_avg", "exp_avg_sq")
 
 @dataclass
 class State:
-    """Where a training is.
+    """Progress of a training.
 
     Attributes:
         step: Number of finished steps.
         history: Rows of the finished epochs.
         best: Weights of the epoch with the lowest validation loss; empty before the first epoch.
-        best_loss: That loss.
-        n_waited: Epochs since.
+        best_loss: Lowest validation loss.
+        n_waited: Number of epochs since then.
         losses: Losses of the steps of the present epoch.
         n_skipped: Number of steps without an update, because a value was not finite.
         float32: Whether half precision was given up.
@@ -63,7 +63,7 @@ def save_state(
 
     Args:
         folder: Folder of the state.
-        state: Where the training is.
+        state: Progress of the training.
         model: The network.
         optimizer: The optimizer (AdamW).
         settings: Settings of the training.

@@ -47,7 +47,7 @@ def validation_scores(engine: Engine, model: Path) -> CalibrationScores:
 
     Args:
         engine: The opened run.
-        model: Its folder.
+        model: Folder of the run.
 
     Returns:
         The scores.
@@ -78,7 +78,7 @@ def labeled_scores(
 
     Args:
         engine: The opened model.
-        model: Its folder or file.
+        model: Folder or file of the model.
         source: Folder of labeled recordings, or table of labels.
         data: Settings of the run for its own recordings, from which names of columns and kind of labels are taken.
         settings: Changes of these settings, as `data.KEY=VALUE`.

@@ -18,7 +18,7 @@ def write_page(path: Path, calibration: Calibration, *, title: str, experiment: 
 
     Args:
         path: The HTML file.
-        calibration: From `calibrate`, with its numbers.
+        calibration: Calibration with its numbers, from `calibrate`.
         title: Name of the model.
         experiment: Settings of the run to show; None = no run.
     """

@@ -2,7 +2,7 @@
 
 Candidates are compared by the cross-entropy of the held-out clips where each clip has one label, and by their macro
 AUROC where a clip may have several: there, most of the cross-entropy is that of classes that are absent. Heads that are
-about as good (TIES) as the best are ties, of which the simplest wins. Every candidate is calibrated before it is
+about as good (TIES) as the best are ties, of which the simplest is chosen. Every candidate is calibrated before it is
 compared (scoring.py), so that a head is not chosen for the scale of its logits. Own scores are blended into each
 candidate with the weight that is best for it (own_scores.py).
 """
@@ -36,7 +36,7 @@ TIES = {"macro_auroc": 0.002, "log_loss": 0.005}  # differences that count as no
 
 @dataclass(frozen=True)
 class Kind:
-    """How a head is fitted.
+    """Method by which a head is fitted.
 
     Attributes:
         solve: Fits candidates: (data, transform, candidates, experiment) -> solutions.
@@ -67,15 +67,15 @@ KINDS: dict[Any, Kind] = {  # the simplest first
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """What was chosen on folds.
+    """Settings and calibration that were chosen on folds.
 
     Attributes:
         model: The settings.
         scale: Calibration of its logits, a factor.
         shift: Calibration of its logits [n_classes].
-        choices: What was compared, for JSON; {} where there was one candidate and no own scores.
+        choices: JSON object of the candidates that were compared; {} where there was one candidate and no own scores.
         remark: A sentence; "" where there was one candidate.
-        weight: Of the encoder's own scores; 0 without them.
+        weight: Weight of the encoder's own scores, 0..1; 0 without them.
     """
 
     model: schema.Model
@@ -140,7 +140,7 @@ def solve(data: HeadData, found: Sequence[schema.Model], experiment: schema.Expe
     Args:
         data: The training data, to which and to whose views they are fitted.
         found: The candidates, those of one head in a row, with one transform.
-        experiment: As in `fit_head`.
+        experiment: Experiment whose `model`, `data.multi_label`, `training.loss` and `seed` are used.
 
     Returns:
         One solution for each candidate.
@@ -168,7 +168,8 @@ def choose(
         found: The candidates.
         data: The training data.
         folds: Numbers of the clips that are held out, an array [n] for each fold (`inner_folds`).
-        experiment: As in `fit_head`. With `model.logit_scale` above 0 the scale is kept as it is.
+        experiment: Experiment whose `model`, `data.multi_label`, `training.loss` and `seed` are used. With
+            `model.logit_scale` above 0 the scale is kept as it is.
         own: Own scores of the encoder to blend in, for the windows of `data`. Default: None.
 
     Returns:
@@ -230,7 +231,7 @@ def _settings(model: schema.Model) -> dict[str, Any]:
 
 
 def _remark(choices: dict[str, Any], n_others: int) -> str:
-    """What was chosen, and by how much it is better than the other heads."""
+    """Sentence on the chosen head, and by how much it is better than the other heads."""
     chosen, by = choices["chosen"], choices["criterion"]
     name, sign = {"log_loss": ("log loss", "lower"), "macro_auroc": ("macro AUROC", "higher")}[by]
     settings = ", ".join(f"{key}={chosen[key]:g}" for key in ("l2", "logit_scale") if key in chosen)
@@ -243,5 +244,5 @@ def _remark(choices: dict[str, Any], n_others: int) -> str:
     others = ", ".join(f"{other} by {difference:.4f}" for other, difference in better)
     return (
         f"model.head={head} was chosen {where}: {scores}, {sign} than that of {others}. Differences up to {TIES[by]} "
-        "are ties, of which the simplest head wins."
+        "are ties, of which the simplest head is chosen."
     )

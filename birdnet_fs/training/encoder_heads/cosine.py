@@ -31,7 +31,7 @@ def fit_directions(x: NDArray, loss: CrossEntropy, scale: float, start: NDArray)
 
     Args:
         x: Embeddings [n, width], or tokens [n, n_tokens, width].
-        loss: Of these rows.
+        loss: Loss of the rows of `x`.
         scale: Factor of the similarities, above 0.
         start: Directions to start from [width, n_classes, n_prototypes].
 

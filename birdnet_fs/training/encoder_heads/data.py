@@ -24,7 +24,7 @@ class Views:
         clip: int [n_views], number of the clip that the view is a copy of.
         partner: int [n_views], number of the clip that is mixed in; the clip itself where there is none.
         targets: float32 [n_views, n_classes], 0..1; -1 = unknown.
-        own: float32 [n_windows, n_own], logits of the encoder for classes that it knows. Default: None, they are not
+        own: float32 [n_windows, n_own], logits of the encoder for classes of its labels. Default: None, they are not
             read.
     """
 
@@ -62,7 +62,7 @@ class HeadData:
         targets: float32 [n_clips, n_classes], 0..1; below 0 = unknown, which neither the fit nor a metric uses.
         groups: [n_clips], recording group of each clip; a group is never divided between folds.
         augmented: Augmented copies of the clips. Default: None.
-        own: float32 [n_windows, n_own], logits of the encoder for classes that it knows, which the last layer of the
+        own: float32 [n_windows, n_own], logits of the encoder for classes of its labels, which the last layer of the
             head reads too. Default: None.
     """
 
@@ -90,7 +90,7 @@ class HeadData:
 
     @cached_property
     def inputs(self) -> np.ndarray:
-        """What the network of the head reads, float32 [n_windows, ...]: the features, and the own scores behind."""
+        """Input of the network of the head, float32 [n_windows, ...]: the features, and the own scores behind."""
         return self.features if self.own is None else np.concatenate([self.features, self.own], axis=1)
 
     @property
@@ -124,7 +124,7 @@ class HeadData:
         return sums / self.n_windows.reshape(-1, *[1] * (rows.ndim - 1))
 
     def with_views(self) -> "HeadData":
-        """What a head is fitted to: the clips, and each view as one more clip of the group of its clip."""
+        """Data that a head is fitted to: the clips, and each view as one more clip of the group of its clip."""
         views = self.augmented
         if views is None:
             return self
@@ -153,7 +153,7 @@ def check_data(data: HeadData, n_classes: int, what: str = "training") -> None:
     Args:
         data: The data.
         n_classes: Number of classes.
-        what: What the clips are for, for the message. Default: "training".
+        what: Purpose of the clips, for the message. Default: "training".
 
     Raises:
         UserError: Shapes do not agree, there is no clip or class, a clip has no window, or an embedding is not finite.

@@ -26,7 +26,7 @@ class FittedHead:
             logit_scale, distance.
         weights: float32 arrays by variable path of `on_embedding.build_encoder_head`.
         history: Rows for history.csv.
-        choices: What was tried on grouped training folds, with scores; {} when nothing was chosen.
+        choices: Candidates that were compared on grouped training folds, with their scores; {} when nothing was chosen.
         remarks: Sentences for the report and the terminal.
     """
 
@@ -98,7 +98,7 @@ def fit_head(
 
 
 def _about(data: HeadData, classes: Sequence[str]) -> list[str]:
-    """What is unusual about the training clips."""
+    """Sentences on what is unusual about the training clips."""
     remarks = []
     absent = [name for name, column in zip(classes, data.targets.T, strict=True) if not (column > 0).any()]
     if absent:

@@ -82,7 +82,7 @@ def fit_logistic(
 
     Args:
         x: Embeddings [n, width].
-        loss: Of these rows.
+        loss: Loss of the rows of `x`.
         l2: Regularization, 0 or more.
         start: Kernel and bias to start from. None: zeros.
 

@@ -1,10 +1,10 @@
-"""The encoder's own scores for classes that it knows, blended with a head on its embedding.
+"""The encoder's own scores for classes of its labels, blended with a head on its embedding.
 
-A pretrained encoder has seen far more recordings of a species than the user has, and its own score for it is often
-better than a head on a few clips; a head knows the user's site and the classes that the encoder does not. The logits of
-a known class are the weighted mean of both, after both are calibrated (a product of experts with weights, Hinton 2002,
-https://doi.org/10.1162/089976602760128018, in logarithms). The weight is chosen with the settings of the head, on
-clips that the head was not fitted to (choosing.py).
+A pretrained encoder was trained on far more recordings of a species than the user has, and its own score for it is
+often better than a head on a few clips; a head is fitted to the user's site, and to classes that the encoder lacks. The
+logits of a shared class are the weighted mean of both, after both are calibrated (a product of experts with weights,
+Hinton 2002, https://doi.org/10.1162/089976602760128018, in logarithms). The weight is chosen with the settings of the
+head, on clips that the head was not fitted to (choosing.py).
 """
 
 import dataclasses
@@ -37,15 +37,15 @@ class OwnScores:
     shift: NDArray[np.float64]
 
     def part(self, windows: NDArray[np.bool_]) -> "OwnScores":
-        """Those of some windows, given as a mask [n_windows]."""
+        """The scores of some windows, given as a mask [n_windows]."""
         return dataclasses.replace(self, logits=self.logits[windows])
 
     def blended(self, logits: NDArray, weight: float) -> NDArray[np.float64]:
         """Calibrated logits of a head with the own scores blended in.
 
         Args:
-            logits: Of the same windows, by a head [n_windows, n_classes].
-            weight: Of the own scores, 0..1.
+            logits: [n_windows, n_classes], calibrated logits of a head for the same windows.
+            weight: Weight of the own scores, 0..1.
 
         Returns:
             Logits [n_windows, n_classes].
@@ -58,8 +58,8 @@ class OwnScores:
         """Weights of a head whose layer "logits" reads embeddings and, behind them, the own scores.
 
         Args:
-            weights: Of the calibrated head alone, by variable path; "logits/kernel" is [width, n_classes].
-            weight: Of the own scores, 0..1.
+            weights: Arrays of the calibrated head alone, by variable path; "logits/kernel" is [width, n_classes].
+            weight: Weight of the own scores, 0..1.
 
         Returns:
             Weights that give `blended` logits; the kernel is [width + n_own, n_classes].

@@ -48,7 +48,7 @@ def solve_prototypes(
         data: The training data.
         transform: The transform of all candidates.
         candidates: Settings with `logit_scale`; 0 counts as 1.
-        experiment: Not used; every head has the same arguments.
+        experiment: Experiment; not used, since every head has the same arguments.
 
     Returns:
         One solution for each candidate. A class without a clip has the prototype 0 and a bias below every cosine.

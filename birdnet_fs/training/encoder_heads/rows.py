@@ -29,7 +29,7 @@ class Rows:
 
     Attributes:
         x: float64 [n_windows + n_clips, n], the windows and then the means of the clips; or tokens.
-        loss: Of these rows.
+        loss: Loss of the rows of `x`.
         basis: Orthonormal columns [width, n]; None: n is the width.
     """
 
@@ -69,7 +69,8 @@ def token_rows(data: HeadData, tokens: NDArray, experiment: schema.Experiment) -
     Args:
         data: The clips.
         tokens: Transformed tokens of their windows [n_windows, n_tokens, width].
-        experiment: As in `training_rows`.
+        experiment: Experiment whose `data.multi_label` and `training.loss` (label smoothing and class weights) are
+            used.
 
     Returns:
         The rows [n_windows, n_tokens, width].

@@ -81,7 +81,7 @@ def calibrate(logits: NDArray, data: HeadData, *, multi_label: bool, keep_scale:
 
     Args:
         logits: [n_windows, n_classes] of clips that were not fitted to.
-        data: These clips.
+        data: Data of the clips of `logits`.
         multi_label: Sigmoid for each class, else one softmax.
         keep_scale: Whether the scale stays 1. Default: False.
 

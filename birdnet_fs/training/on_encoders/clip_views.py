@@ -63,7 +63,7 @@ class ViewOfClips:
         self.n_samples, self.sample_rate_hz = n_samples, sample_rate_hz
 
     def mixture(self, clip: Clip) -> tuple[int, float] | None:
-        """What is mixed into the view of a clip.
+        """Clip that is mixed into the view of a clip, and its share.
 
         Args:
             clip: One of the clips.
@@ -92,7 +92,7 @@ class ViewOfClips:
 
         Args:
             clip: One of the clips.
-            waveform: Its samples, float32 [n].
+            waveform: float32 [n], samples of the clip.
 
         Returns:
             float32 [n], or [n_samples] for a clip that is shorter than a window.
@@ -192,7 +192,7 @@ def _joined(parts: Sequence[Views]) -> Views:
 
 
 def _place(clip: Clip) -> str:
-    """What a clip is: its recording, wherever the file lies, and its times."""
+    """Text that identifies a clip: its recording, wherever the file lies, and its times."""
     return f"{clip.fingerprint or clip.path.name} {clip.onset_s!r} {clip.offset_s!r}"
 
 

@@ -117,7 +117,7 @@ def _validated(fitted: FittedHead, features: EncoderFeatures, parts: Partition, 
 
 
 def head_data(encoded: EncodedClips, targets: np.ndarray, augmented: Views | None = None) -> HeadData:
-    """What a head is fitted to.
+    """Data that a head is fitted to.
 
     Args:
         encoded: The embeddings.

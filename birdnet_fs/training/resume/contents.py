@@ -1,4 +1,4 @@
-"""What the state of a training holds: everything that the next step depends on, as tensors and JSON."""
+"""Contents of the stored state of a training: everything that the next step depends on, as tensors and JSON."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from birdnet_fs.training.training_state import TrainingState
 
 @dataclass
 class EpochProgress:
-    """Where the loop over epochs is, beside the state of the network.
+    """Place in the loop over epochs, beside the state of the network.
 
     Attributes:
         best: Largest monitored value so far.
@@ -105,8 +105,8 @@ def restored(state: TrainingState, tensors: dict[str, torch.Tensor], facts: Mapp
 
     Args:
         state: A new state of the same training; set in place.
-        tensors: Of any shape [...], as from `collected`.
-        facts: As from `collected`.
+        tensors: Tensors of any shape [...] by name, returned by `collected`.
+        facts: JSON object returned by `collected`.
 
     Returns:
         The place in the epochs.

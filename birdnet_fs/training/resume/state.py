@@ -45,7 +45,8 @@ class ResumeState:
 
     Args:
         folder: Folder of the state, STATE in the run folder.
-        identity: What the training depends on, as JSON; a state of another one is refused by the names of its keys.
+        identity: JSON object of the settings and inputs that the weights depend on, from `training_identity`; a stored
+            state with other values is refused by the names of the keys that differ.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
@@ -57,7 +58,7 @@ class ResumeState:
         return (self.folder / FACTS).is_file()
 
     def history(self) -> list[Row]:
-        """Rows of the epochs that an earlier process has finished; a UserError says that the state is damaged."""
+        """Rows of the epochs that an earlier process has finished; UserError is raised when the state is damaged."""
         if not self.exists():
             return []
         try:
@@ -127,7 +128,7 @@ class ResumeState:
             The place in the epochs; None where there is no state.
 
         Raises:
-            UserError: As `check`.
+            UserError: The state is damaged, of another version, or of a training with other settings or recordings.
         """
         if not self.check():
             return None
@@ -158,7 +159,7 @@ class ResumeState:
 def training_identity(
     experiment: schema.Experiment, parts: Partition, made_from: Mapping[str, Any], generation: int
 ) -> dict[str, str]:
-    """What the weights of a training depend on, by name.
+    """Settings and inputs that the weights of a training depend on, by name.
 
     Args:
         experiment: The resolved settings.

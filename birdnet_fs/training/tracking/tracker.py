@@ -46,7 +46,7 @@ class Tracking:
     A tracker that raises an error is reported and not used again.
 
     Args:
-        makers: For each name of a tracker, a function that opens it.
+        makers: Name of a tracker -> function that opens it.
     """
 
     def __init__(self, makers: Mapping[str, Callable[[], Tracker]]) -> None:
