@@ -244,8 +244,9 @@ class _Loop:
         """Save the state of a training that ends before its time, if it has done a step."""
         if resume and self.state.n_steps > began_with:
             with stopping.finished_first():
-                resume.save(self.state, self.timed())
-            say(f"The state after {self.state.n_steps} steps is in {escaped(resume.folder)}; the same command goes on.")
+                failure = resume.save(self.state, self.timed())
+            written = f"The state after {self.state.n_steps} steps is in {escaped(resume.folder)}."
+            say(f"{failure or written} The same command {resume.next_start()}.")
 
     def _diverged(self, error: FloatingPointError, epoch: int, batch: Batch) -> DivergedError:
         message = self.state.diverged_message(str(error), epoch, batch)

@@ -198,6 +198,8 @@ def train(
 
     with callbacks.tracking:
         try:
+            if watch is not None and (earlier := state.history()):
+                watch(objective.monitor, earlier)
             trained = run_epochs(
                 model,
                 batches,

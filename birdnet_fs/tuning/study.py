@@ -5,6 +5,9 @@
     space.json    the search space
     trials/0007   a trial: trial.json (settings), history.csv, log.txt; a run folder when it was trained to its end
 
+A trial that was stopped, or whose process was killed, is tried again under another number, which takes over the state of
+its training (`training.resume`) and goes on from there.
+
 Optuna (Akiba et al. 2019, https://arxiv.org/abs/1907.10902) stores, draws and prunes. `study.optimize` is not used: it
 counts the trials of one process (with `MaxTrialsCallback(6)` four processes trained 9), fails on a trial that another
 has taken over, and retries none that was interrupted; and a journal has no heartbeats. Draws depend on (seed, number of
@@ -13,6 +16,7 @@ earlier draws), so that a study that was stopped continues as if it had not been
 
 import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -35,9 +39,10 @@ from birdnet_fs.core.settings import flat, from_dict, to_dict
 from birdnet_fs.runs.config_file import read_experiment
 from birdnet_fs.runs.resolve import comparable, portable
 from birdnet_fs.runs.run import CHECKPOINTS, DIVERGED, INTERRUPTED, UNFINISHED, WEIGHTS
+from birdnet_fs.training.resume.state import STATE
 from birdnet_fs.tuning.liveness import GRACE_S, claim, exclusive, kept_touched, last_touched
 from birdnet_fs.tuning.space import distributions
-from birdnet_fs.tuning.trial_summary import LOST, REASON, RETRY, TrialSummary, best_first, summaries
+from birdnet_fs.tuning.trial_summary import CONTINUES, LOST, REASON, RETRY, TrialSummary, best_first, summaries
 
 JOURNAL, BASE, SPACE, TRIALS = "journal.log", "base.json", "space.json", "trials"
 ALIVE, DRAW, NAME, COLUMN = "alive.json", "draw", "study", "column"
@@ -172,14 +177,18 @@ class Study:
         """End a trial that the user has stopped; its settings are tried again when the study continues."""
         with exclusive(self.folder / DRAW):
             self._retry(self._storage.get_trial(trial._trial_id), "interrupted", counts=False)
-        self._tidy(trial.number)
 
     def _ask_sampler(self) -> Trial:
         n_drawn = sum(RETRY not in trial.user_attrs for trial in self._study.get_trials(deepcopy=False))
         kinds = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
         self._study.sampler = kinds[self.space.sampler](seed=integer_seed(self.base.seed, Stream.TRIALS, n_drawn))
         trial = self._study.ask(self._distributions)
-        claim(self.trial_folder(trial.number) / ALIVE)
+        folder = self.trial_folder(trial.number)
+        claim(folder / ALIVE)
+        if (lost := trial.user_attrs.get(CONTINUES)) is not None and (self.trial_folder(lost) / STATE).is_dir():
+            (folder / STATE).parent.mkdir(exist_ok=True)
+            os.rename(self.trial_folder(lost) / STATE, folder / STATE)
+            self._tidy(lost)
         return trial
 
     def _retry(self, trial: FrozenTrial, reason: str, *, counts: bool = True) -> None:
@@ -194,7 +203,9 @@ class Study:
         (self.trial_folder(trial.number) / ALIVE).unlink(missing_ok=True)
         remove_leftovers(self.trial_folder(trial.number), recursive=True)
         if n_retries <= MAX_RETRIES and len(trial.params) == len(self._distributions):
-            self._study.enqueue_trial(trial.params, user_attrs={RETRY: n_retries})
+            self._study.enqueue_trial(trial.params, user_attrs={RETRY: n_retries, CONTINUES: trial.number})
+        else:
+            self._tidy(trial.number)
 
     def _tidy(self, number: int) -> None:
         """Remove unused weights of this trial, and the weights of trials that are no longer among the best."""

@@ -8,7 +8,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-RETRY, REASON, LOST, SETTINGS = "again", "reason", "lost", "settings"  # attributes of a trial in the journal
+# attributes of a trial in the journal; `continues` is the number of the trial from whose state it goes on
+RETRY, CONTINUES, REASON, LOST, SETTINGS = "again", "continues", "reason", "lost", "settings"
 
 
 @dataclasses.dataclass(frozen=True)

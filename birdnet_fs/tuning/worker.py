@@ -149,14 +149,15 @@ def _run_trial(study: Study, trial: optuna.Trial, train_one: Train, stop: thread
     epochs: list[float] = []
 
     def watch(column: str, history: Sequence[Row]) -> None:
-        """Report the epoch that has just finished; end the trial when it is worse than the others."""
+        """Report the epochs that have just finished; end the trial when it is worse than the others."""
         _check(stop)
-        epochs.append(history[-1].get(column, math.nan))
         study.remember_column(column)
-        if math.isfinite(epochs[-1]):
-            trial.report(epochs[-1], step=len(epochs))
-            if trial.should_prune():
-                raise optuna.TrialPruned(f"worse than the other trials after epoch {len(epochs)}")
+        for row in history[len(epochs) :]:  # several where it goes on from the state of another process
+            epochs.append(row.get(column, math.nan))
+            if math.isfinite(epochs[-1]):
+                trial.report(epochs[-1], step=len(epochs))
+        if epochs and math.isfinite(epochs[-1]) and trial.should_prune():
+            raise optuna.TrialPruned(f"worse than the other trials after epoch {len(epochs)}")
 
     try:
         folder, settings = study.trial_folder(trial.number), settings_of(study.space, study.base, trial.params)

@@ -1,11 +1,14 @@
 """Write something in a child process that is killed (SIGKILL) before the n-th change of the file system, for every n.
 
 Changes are counted by an audit hook and by hooks on the calls that raise no audit event, so that every kill point is
-visited, and the same ones each time. Children are forked: a test file that uses this imports what is written before.
+visited, and the same ones each time. A child that is killed before it waits for the disk leaves half of the file, as a
+process that is killed while it writes does. Children are forked: a test file that uses this imports what is written
+before.
 """
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -19,7 +22,7 @@ from birdnet_fs.core import folders
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
 _inside = [""]  # folder in which changes are counted; "" = none, since a hook cannot be removed
-_reached: list[Callable[[], None]] = []
+_reached: list[Callable[..., None]] = []
 
 
 def sampled(every: int) -> pytest.MarkDecorator:
@@ -48,9 +51,9 @@ def _count_calls_without_event(calls: list[tuple[object, str]]) -> None:
     for module, name in calls:
         true = getattr(module, name)
 
-        def counted(*arguments: object, true: Callable = true) -> object:
+        def counted(*arguments: object, true: Callable = true, name: str = name) -> object:
             if _inside[0]:
-                _reached[0]()
+                _reached[0](*(arguments if name == "fsync" else ()))
             found = true(*arguments)
             if _inside[0]:
                 _reached[0]()
@@ -78,34 +81,71 @@ def killed_at_every_change(
     Yields:
         The number of the change, 1, 2, ..., after the child was killed there; ends when `write` is no longer killed.
     """
-    n, fsync = 1 - every, os.fsync
-    os.fsync = lambda handle: None  # a killed process loses nothing that it has written; only power failures do
-    try:
-        while True:
-            n += every
-            prepare()
-            child = os.fork()
-            if not child:
-                _in_child(folder, n, write, patches)
-            _, status = os.waitpid(child, 0)
-            if os.WIFEXITED(status):
-                assert os.WEXITSTATUS(status) == 0, f"the child failed on its own at change {n}"
-                return
-            assert os.WTERMSIG(status) == signal.SIGKILL
-            yield n
-    finally:
-        os.fsync = fsync
+    n = 1 - every
+    while True:
+        n += every
+        prepare()
+        if _ended(folder, n, write, patches):
+            return
+        yield n
+
+
+def killed_again_and_again(
+    folder: Path,
+    write: Callable[[], object],
+    rng: random.Random,
+    n_kills: int,
+    most: int,
+    patches: Callable[[], None] = lambda: None,
+) -> tuple[int, int]:
+    """Run `write` in children until one ends; the first `n_kills` are killed before a random change in `folder`.
+
+    Args:
+        folder: Changes below it are counted.
+        write: What is interrupted; the next child goes on from what the one before has left.
+        rng: Draws the change, 1 to `most`.
+        n_kills: Most children that are killed.
+        most: Largest number of the change; few enough that `n_kills` children do not end before.
+        patches: Called in each child before `write`. Default: nothing.
+
+    Returns:
+        Number of children that were killed, and of those that were killed while something was half-written.
+    """
+    n_half_written = 0
+    for n in range(n_kills):
+        if _ended(folder, rng.randint(1, most), write, patches):
+            return n, n_half_written
+        n_half_written += bool(leftovers(folder))
+    assert _ended(folder, 0, write, patches)
+    return n_kills, n_half_written
+
+
+def _ended(folder: Path, n: int, write: Callable[[], object], patches: Callable[[], None]) -> bool:
+    """Whether a child ends before its n-th change, where it is killed; a child that fails is an error."""
+    child = os.fork()
+    if not child:
+        _in_child(folder, n, write, patches)
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status):
+        assert os.WEXITSTATUS(status) == 0, f"the child failed on its own before change {n}"
+        return True
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    return False
 
 
 def _in_child(folder: Path, n: int, write: Callable[[], object], patches: Callable[[], None]) -> None:
     status, seen = 1, [0]
 
-    def reached() -> None:
+    def reached(*handle: int) -> None:
         seen[0] += 1
         if seen[0] == n:
+            for written in handle:
+                with contextlib.suppress(OSError):  # a folder
+                    os.ftruncate(written, os.fstat(written).st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
     try:
+        os.fsync = lambda handle: None  # a killed process loses nothing that it has written; only power failures do
         patches()
         _count_calls_without_event([(folders, "_exchange"), (os, "fsync")])
         _reached[:] = [reached]

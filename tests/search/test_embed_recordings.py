@@ -2,11 +2,13 @@
 
 import csv
 import os
+import random
 
 import embedding_store
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from killed import killed_again_and_again, leftovers
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.inference.embedder import open_embedder
@@ -97,6 +99,29 @@ def test_shards_and_interrupts_give_the_content_of_one_process(tmp_path, embedde
     embed_recordings(embedder, [folder], tmp_path / "stopped")
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
     assert not list((tmp_path / "stopped" / "parts").glob(".part*"))
+
+
+@pytest.mark.parametrize("n_kills", [4, pytest.param(60, marks=pytest.mark.slow)])
+def test_embedding_that_is_killed_again_and_again_gives_the_store_of_an_undisturbed_one(tmp_path, monkeypatch, n_kills):
+    file, card = embedding_store.write_encoder(tmp_path / "encoder")
+    embedding_store.write_recordings(tmp_path / "in", 25)
+    (tmp_path / "in" / "broken.wav").write_bytes(b"no audio at all")
+    monkeypatch.setattr(module, "PART_RECORDINGS", 2)
+
+    def embed(store):
+        embed_recordings(open_embedder(file, str(card), threads=1), [tmp_path / "in"], store, batch_size=4)
+
+    stores = tmp_path / "stores"
+    stores.mkdir()
+    rng = random.Random(0)
+    killed_again_and_again(stores, lambda: embed(stores / "whole"), rng, 0, 1)
+    n, n_half_written = killed_again_and_again(stores, lambda: embed(stores / "killed"), rng, n_kills, 40)
+    print(f"embed: {n} kills, {n_half_written} of them while something was half-written")
+    assert n >= 4 and n_half_written >= 1
+    assert contents(stores / "killed") == contents(stores / "whole")
+    ledgers = [(stores / name / "ledger.csv").read_text() for name in ("whole", "killed")]
+    assert ledgers[0] == ledgers[1] and "broken.wav" in ledgers[0]
+    assert leftovers(stores) == []
 
 
 def test_a_broken_recording_is_listed_and_stops_nothing(tmp_path, embedder):

@@ -1,6 +1,7 @@
 """Trials that are trained: clips are decoded once, held-out clips are not read, divergence fails one trial only."""
 
 import itertools
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.runs.history import read_history
 from birdnet_fs.runs.resolve import is_finished
 from birdnet_fs.runs.run import load_run
+from birdnet_fs.runs.tensors import read_weights
 from birdnet_fs.schema import (
     Categorical,
     Checkpoints,
@@ -83,6 +85,36 @@ def test_trials_are_runs_and_clips_are_decoded_once(base: Experiment, tmp_path: 
         assert list(trial.values.values()) == column
         assert trial.value == max(column)
         assert trial.best_epoch == 1 + int(np.argmax(column))
+
+
+def test_trial_that_was_stopped_goes_on_under_another_number(base: Experiment, tmp_path: Path, monkeypatch) -> None:
+    base = override(base, ["training.epochs=4", "model.dropout=0.2"])
+    space = Space({"training.learning_rate": Float(1e-4, 1e-2, log=True)}, n_trials=2)
+    whole, stopped = (Study(tmp_path / name, check_tuning(base, space), space) for name in ("whole", "stopped"))
+    work(whole)
+    stop, remember, n_epochs = threading.Event(), Study.remember_column, []
+
+    def counted(self: Study, column: str) -> None:
+        n_epochs.append(column)
+        if len(n_epochs) == 2:
+            stop.set()
+        remember(self, column)
+
+    monkeypatch.setattr(Study, "remember_column", counted)
+    with pytest.raises(KeyboardInterrupt):
+        work(stopped, stop=stop)
+    assert (stopped.trial_folder(0) / "unfinished" / "state").is_dir()
+    work(stopped)
+    found, expected = stopped.trials(), whole.trials()
+    assert [trial.state for trial in found] == ["lost", "finished", "finished"]
+    assert [trial.values for trial in found[1:]] == [trial.values for trial in expected]
+    assert "Training goes on after" in (stopped.trial_folder(1) / "log.txt").read_text()
+    for new, old in ((1, 0), (2, 1)):
+        weights = [study.trial_folder(n) / "weights.safetensors" for study, n in ((stopped, new), (whole, old))]
+        np.testing.assert_equal(read_weights(weights[0]), read_weights(weights[1]))
+    assert not list((tmp_path / "stopped").rglob("unfinished")) and not list(
+        (tmp_path / "stopped").rglob("interrupted")
+    )
 
 
 def test_searched_sample_rate_is_decoded_again(base: Experiment, tmp_path: Path, decoded: Counter) -> None:

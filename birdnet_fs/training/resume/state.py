@@ -52,6 +52,7 @@ class ResumeState:
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         self.folder, self.identity = folder, dict(identity)
         self._saved, self._took, self._failed = time.monotonic(), 0.0, False
+        self._n_steps = 0  # of the state on disk, once it was read or written
 
     def exists(self) -> bool:
         """Whether there is a state."""
@@ -67,18 +68,25 @@ class ResumeState:
             raise self._damaged(str(error)) from None
 
     def maybe_save(self, state: TrainingState, progress: EpochProgress) -> None:
-        """Save at the end of a batch or an epoch, unless the last time is too short ago."""
-        if time.monotonic() - self._saved >= max(EVERY_S, self._took / MOST_TIME):
-            self.save(state, progress)
+        """Save at the end of a batch or an epoch, unless the last time is too short ago; errors are printed once."""
+        if time.monotonic() - self._saved < max(EVERY_S, self._took / MOST_TIME):
+            return
+        failure = self.save(state, progress)
+        if failure and not self._failed:
+            say(f"{failure} Training continues; stopped before the next state, it {self.next_start()}.")
+        self._failed = self._failed or bool(failure)
 
-    def save(self, state: TrainingState, progress: EpochProgress) -> None:
-        """Save between two steps; an error of the file system is reported once and stops nothing.
+    def save(self, state: TrainingState, progress: EpochProgress) -> str:
+        """Save between two steps.
 
         Args:
             state: State of the network and its optimizer.
             progress: Place in the epochs.
+
+        Returns:
+            "", or a sentence with the error of the file system, which leaves the earlier state.
         """
-        started = time.monotonic()
+        started, failure = time.monotonic(), ""
         tensors, facts = collected(state, progress)
         try:
             with atomic_folder(self.folder) as part:
@@ -86,15 +94,16 @@ class ResumeState:
 
                 (part / TENSORS).write_bytes(save(tensors))
                 write_json(part / FACTS, {"format": FORMAT, "identity": self.identity, **facts})
+            self._n_steps = state.n_steps
         except OSError as error:
-            if not self._failed:
-                say(
-                    f"The state of the training could not be written to {escaped(self.folder)} "
-                    f"({describe_os_error(error)}); training continues, and starts anew if it is stopped now."
-                )
-            self._failed = True
+            failure = f"The state after {state.n_steps} steps could not be written ({describe_os_error(error)})."
         self._saved = time.monotonic()
         self._took = self._saved - started
+        return failure
+
+    def next_start(self) -> str:
+        """Clause on where the same command begins: "goes on after 12 steps" or "starts anew"."""
+        return f"goes on after {self._n_steps} steps" if self._n_steps else "starts anew"
 
     def check(self) -> bool:
         """Check that a state, if there is one, is that of this training, before anything is decoded.
@@ -136,7 +145,9 @@ class ResumeState:
             from safetensors.torch import load
 
             tensors = load((self.folder / TENSORS).read_bytes())
-            return restored(state, tensors, self._facts())
+            progress = restored(state, tensors, self._facts())
+            self._n_steps = state.n_steps
+            return progress
         except UserError:
             raise
         except OSError as error:
@@ -170,7 +181,8 @@ def training_identity(
     Returns:
         Settings by their keys, hashes of clips and recordings, and the version of the package.
     """
-    found = {key: str(value) for key, value in flat(comparable(experiment)).items()}
+    names = ("name", "pretrain.name")  # a trial that is tried again has another one
+    found = {key: str(value) for key, value in flat(comparable(experiment)).items() if key not in names}
     inputs = json.dumps(made_from, sort_keys=True).encode()
     return {
         **found,

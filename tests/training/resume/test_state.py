@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from fixed_batches import FixedBatches
+from killed import contents, leftovers, small_disk
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import override
@@ -172,7 +173,42 @@ def test_state_that_cannot_be_written_is_said_once_and_training_goes_on(tmp_path
     assert_equal(found, trained("adamw", None, FixedBatches(), Validation()))
     err = capsys.readouterr().err
     assert err.count("could not be written") == 1 and "No space left on device" in err
+    assert "The state after 1 steps could not" in err and "before the next state, it starts anew." in err
     assert not (tmp_path / "state").exists()
+
+
+def test_full_disk_at_any_size_leaves_the_state_of_before(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(resume, "EVERY_S", 0.0)
+    monkeypatch.setattr(resume, "MOST_TIME", math.inf)
+
+    def trained_until(folder: Path, at: int) -> TrainedWeights:
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((12, 12, 1))
+        x = keras.layers.Dense(3_000, "relu", name="wide")(keras.layers.GlobalAveragePooling2D(name="pool")(inputs))
+        model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
+        state = ResumeState(folder, {"name": "wide"})
+        return run_epochs(model, StoppedBatches(at), Training(epochs=EPOCHS), validate=None, resume=state)
+
+    expected = trained_until(tmp_path / "whole", -1)
+    with small_disk(tmp_path / "disk") as resize:
+        folder = tmp_path / "disk" / "state"
+        with pytest.raises(Interrupted):
+            trained_until(folder, 3)
+        before = contents(folder)
+        n_kib = sum(len(content) for content in before.values()) // 1024
+        sizes = range(n_kib + 20, 2 * n_kib - 8, n_kib // 24)
+        for kib in sizes:
+            resize(kib)
+            with pytest.raises(Interrupted):
+                trained_until(folder, 5)
+            err = capsys.readouterr().err
+            assert "Training continues; stopped before the next state, it goes on after 3 steps." in err
+            assert "The state after 5 steps could not be written" in err
+            assert err.rstrip().endswith("The same command goes on after 3 steps.")
+            assert contents(folder) == before and leftovers(tmp_path) == []
+        assert len(sizes) >= 20
+        resize(16_000)
+        assert_equal(trained_until(folder, -1), expected)
 
 
 @pytest.fixture(scope="module")
