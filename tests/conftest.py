@@ -9,6 +9,7 @@ from pathlib import Path
 
 import preloaded
 import pytest
+from slurm import Slurm, started_slurm, why_not
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # some tests import keras before the package, which would set it
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers with a thread for every core each would slow each other down tenfold
@@ -28,6 +29,17 @@ def shared_data() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """A SLURM that runs; without its programs, or without root, the test is skipped (CI forbids that)."""
+    if reason := why_not():
+        if os.environ.get("BIRDNET_FS_REQUIRE_SLURM"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with started_slurm(tmp_path_factory.mktemp("slurm")) as found:
+        yield found
 
 
 @pytest.fixture(scope="session", autouse=True)

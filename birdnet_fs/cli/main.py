@@ -149,7 +149,7 @@ def main() -> None:
         number = stopping.received() or signal.SIGINT
         _stop(
             f"stopped by {signal.Signals(number).name}; the same command continues the work. Finished recordings, "
-            "folds and runs are kept; an unfinished training starts again, that of `motifs embed fit` goes on.",
+            "folds and runs are kept; an unfinished training goes on from its last state.",
             128 + number,
         )
     sys.exit(status if isinstance(status, int) else 0)

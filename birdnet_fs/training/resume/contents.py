@@ -195,7 +195,11 @@ def _infinite(value: float | None) -> float:
 
 
 def _without_nan(row: Row | None) -> dict[str, float | None] | None:
-    return None if row is None else {key: None if math.isnan(value) else float(value) for key, value in row.items()}
+    """A row for JSON; whole numbers, as the epoch, stay whole numbers."""
+    if row is None:
+        return None
+    whole = {key: value if isinstance(value, int) else float(value) for key, value in row.items()}
+    return {key: None if math.isnan(value) else value for key, value in whole.items()}
 
 
 def with_nan(row: Mapping[str, float | None]) -> Row:
