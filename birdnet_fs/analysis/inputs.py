@@ -25,8 +25,31 @@ class Inputs(NamedTuple):
     refused: list[tuple[Path, str]]  # (path, reason): unreadable folders, broken links, links to folders, pipes
 
 
+class Listed(NamedTuple):
+    """The same as `Inputs` with the names of the recordings, which take a quarter of the memory."""
+
+    root: Path
+    names: list[str]
+    refused: list[tuple[Path, str]]
+
+
 def find_recordings(inputs: Sequence[Path | str]) -> Inputs:
     """Find the recordings of files and folders; files that are not audio are counted on stderr.
+
+    UserErrors of `list_recordings` are passed on.
+
+    Args:
+        inputs: Audio files, and folders that are searched recursively.
+
+    Returns:
+        The recordings, and what cannot be read.
+    """
+    root, names, refused = list_recordings(inputs)
+    return Inputs(root, list(map(Path, names)), refused)
+
+
+def list_recordings(inputs: Sequence[Path | str]) -> Listed:
+    """List the recordings of files and folders by name; files that are not audio are counted on stderr.
 
     Args:
         inputs: Audio files, and folders that are searched recursively.
@@ -39,7 +62,7 @@ def find_recordings(inputs: Sequence[Path | str]) -> Inputs:
     """
     if not inputs:
         raise UserError("Expected at least one recording or folder. Received: none")
-    found: dict[Path, None] = {}
+    found: dict[str, None] = {}
     refused: dict[Path, str] = {}
     roots, notes = [], []
     for given in map(Path, inputs):
@@ -51,12 +74,12 @@ def find_recordings(inputs: Sequence[Path | str]) -> Inputs:
             except AudioError as error:  # the other inputs are analyzed all the same
                 refused[place] = error.reason
                 continue
-            found.update(dict.fromkeys(listed.paths))
+            found.update(dict.fromkeys(listed.names))
             refused.update(listed.refused)
             notes += [f"{escaped(given)}: {note}" for note in listed.notes]
         elif place.exists():
             roots.append(place.parent)
-            found[place] = None
+            found[os.fspath(place)] = None
         else:
             raise UserError(f"The recording or folder {escaped(given)} does not exist.")
     if not found and not refused:
@@ -68,8 +91,8 @@ def find_recordings(inputs: Sequence[Path | str]) -> Inputs:
         root = Path(os.path.commonpath(roots))
     except ValueError:
         raise UserError("Inputs on different drives cannot share one output folder; run them separately.") from None
-    kept = [(path, reason) for path, reason in refused.items() if path not in found]
-    return Inputs(root, sorted(found, key=os.fsencode), kept)
+    kept = [(path, reason) for path, reason in refused.items() if os.fspath(path) not in found]
+    return Listed(root, sorted(found, key=os.fsencode), kept)
 
 
 def table_stems(recordings: Iterable[Path], root: Path) -> dict[Path, str]:
