@@ -13,6 +13,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,29 +63,20 @@ FEATURES = {
     "noise": Augmentation(feature_noise=FeatureNoise(1)),
     "levels": Augmentation(levels=Levels(1)),
 }
+EVERYTHING = Augmentation(
+    crop="active",
+    mixup=Mixup(0.5, alpha=1),
+    noise=Noise(0.5),
+    eq_db=6,
+    freq_shift=2,
+    time_masks=Masks(2),
+    freq_masks=Masks(2),
+)
 CHAINS = {
     "crop and log-mel": Augmentation(),
     "active crop": Augmentation(crop="active"),
-    "EVERYTHING of config.py": Augmentation(
-        crop="active",
-        mixup=Mixup(0.5, alpha=1),
-        noise=Noise(0.5),
-        eq_db=6,
-        freq_shift=2,
-        time_masks=Masks(2),
-        freq_masks=Masks(2),
-    ),
-    "the same, pitch and stretch at .2": Augmentation(
-        crop="active",
-        stretch=Stretch(0.2),
-        pitch=Pitch(0.2),
-        mixup=Mixup(0.5, alpha=1),
-        noise=Noise(0.5),
-        eq_db=6,
-        freq_shift=2,
-        time_masks=Masks(2),
-        freq_masks=Masks(2),
-    ),
+    "EVERYTHING of config.py": EVERYTHING,
+    "the same, pitch and stretch at .2": replace(EVERYTHING, stretch=Stretch(0.2), pitch=Pitch(0.2)),
     "mixup of features": Augmentation(mixup=Mixup(1, on="features")),
     "ANIMAL-SPOT's chain": Augmentation(animal_spot=AnimalSpot(1)),
 }

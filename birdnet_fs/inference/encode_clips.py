@@ -25,29 +25,15 @@ from birdnet_fs.data.ledger import Ledger, LedgerRow
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import read_clip
 from birdnet_fs.data.windows import clip_rule
+from birdnet_fs.inference.engine import WindowSpec
 
 KEPT = "BIRDNET_FS_CACHE"  # environment variable with a folder; default: the user's folder for caches
 _BATCH = 16  # windows per call of the encoder
 _FORMAT = 1
 
 
-class WindowFeatures(Protocol):
+class WindowFeatures(WindowSpec, Protocol):
     """Features that are computed of windows: the embeddings of encoders (`EncoderFeatures`), or other numbers."""
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """Samples per second of the waveforms."""
-        ...
-
-    @property
-    def segment_s(self) -> float:
-        """Length of a window in seconds."""
-        ...
-
-    @property
-    def n_samples(self) -> int:
-        """Length of a window in samples."""
-        ...
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 NumpyFunction = Callable[[np.ndarray], np.ndarray]
 
 
-class InputSpec(Protocol):
-    """Properties of a front-end that callers use: a `schema.FrontEnd`, or the `CombinedInputSpec` of an ensemble."""
+class WindowSpec(Protocol):
+    """Rate and length of the windows that a model or an encoder reads."""
 
     @property
     def sample_rate_hz(self) -> int:
@@ -35,13 +35,17 @@ class InputSpec(Protocol):
 
     @property
     def segment_s(self) -> float:
-        """Length of a segment in seconds."""
+        """Length of a window in seconds."""
         ...
 
     @property
     def n_samples(self) -> int:
-        """Length of a segment in samples."""
+        """Length of a window in samples."""
         ...
+
+
+class InputSpec(WindowSpec, Protocol):
+    """Properties of a front-end that callers use: a `schema.FrontEnd`, or the `CombinedInputSpec` of an ensemble."""
 
     @property
     def fmin_hz(self) -> float:

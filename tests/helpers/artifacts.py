@@ -1,7 +1,9 @@
 """An exported network whose scores are known: its logits are multiples of the level of a segment, written by hand."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +16,25 @@ CLASSES = ("Sibilus aureus_Gilded piper", "Sibilus inversus_Mirror piper", "noca
 SPEC = schema.FrontEnd(
     sample_rate_hz=16_000, segment_s=2.5, n_fft=512, win_length=512, hop_length=256, n_mels=32, fmax_hz=8_000.0
 )
+
+
+def sidecar_of(model: Path, classes: Sequence[str], spec: schema.FrontEnd, **others: Any) -> dict[str, Any]:
+    """Content of the sidecar of an ONNX file: by default logits of a waveform, for a sigmoid."""
+    return {
+        "format": 1,
+        "runtime": "onnx",
+        "sha256": sha256(model),
+        "classes": list(classes),
+        "sample_rate_hz": spec.sample_rate_hz,
+        "segment_s": spec.segment_s,
+        "input": "waveform",
+        "axes": "time_first",
+        "output": "logits",
+        "activation": "sigmoid",
+        "n_constant": 0,
+        "frontend": spec.to_artifact(),
+        **others,
+    }
 
 
 def write_artifact(folder: Path, *, slope: float = 10.0) -> Path:
@@ -33,22 +54,8 @@ def write_artifact(folder: Path, *, slope: float = 10.0) -> Path:
     folder.mkdir(exist_ok=True)
     model = folder / "model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), model)
-    sidecar = {
-        "format": 1,
-        "runtime": "onnx",
-        "sha256": sha256(model),
-        "classes": list(CLASSES),
-        "sample_rate_hz": SPEC.sample_rate_hz,
-        "segment_s": SPEC.segment_s,
-        "input": "waveform",
-        "input_shape": [1, SPEC.n_samples],
-        "axes": "time_first",
-        "output": "logits",
-        "activation": "sigmoid",
-        "n_constant": 0,
-        "frontend": SPEC.to_artifact(),
-    }
-    (folder / "model.json").write_text(json.dumps(sidecar), "utf-8")
+    about = sidecar_of(model, CLASSES, SPEC, input_shape=[1, SPEC.n_samples])
+    (folder / "model.json").write_text(json.dumps(about), "utf-8")
     labels = [name if "_" in name else f"{name}_{name}" for name in CLASSES]
     (folder / "model_Labels.txt").write_text("".join(f"{line}\n" for line in labels), "utf-8")
     return model

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import tolerances
+from artifacts import sidecar_of
 from onnx_files import CLASSES, SPEC, own_answers, small_run, sounds, write
 from receiving import receive
 
@@ -57,21 +58,9 @@ def put_beside(model: Path, way: str, expected: list[np.ndarray]) -> None:
     scores = expected[0] if kind == "logits" else chances(expected[0])
     golden: dict[str, Any] = {kind: scores, "tolerance": tolerances.EXPORT_FP32_LOGITS}
     n_frames, n_mels = SPEC.shape
-    sidecar = {
-        "format": 1,
-        "runtime": "onnx",
-        "sha256": sha256(model),
-        "classes": list(CLASSES),
-        "sample_rate_hz": SPEC.sample_rate_hz,
-        "segment_s": SPEC.segment_s,
-        "input": way,
-        "input_shape": [None, SPEC.n_samples] if way == "waveform" else [1, n_mels, n_frames, SPEC.n_channels],
-        "axes": settings.get("axes", "time_first"),
-        "output": kind,
-        "activation": "softmax",
-        "n_constant": 0,
-        "frontend": SPEC.to_artifact(),
-    }
+    shape = [None, SPEC.n_samples] if way == "waveform" else [1, n_mels, n_frames, SPEC.n_channels]
+    about = {"input": way, "input_shape": shape, "axes": settings.get("axes", "time_first"), "output": kind}
+    sidecar = sidecar_of(model, CLASSES, SPEC, activation="softmax", **about)
     if way == "waveform":
         sidecar["embeddings"] = {"output": 1, "width": expected[1].shape[1], "enrolment": None}
         golden |= {"embeddings": expected[1], "embeddings_tolerance": tolerances.EXPORT_FP32_LOGITS}

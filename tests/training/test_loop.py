@@ -6,23 +6,13 @@ import keras
 import numpy as np
 import pytest
 import torch
-from fixed_batches import LABEL, FixedBatches, X, Y
+from fixed_batches import LABEL, FixedBatches, X, Y, network
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.runs.run import model_weights
 from birdnet_fs.schema import Checkpoints, Optimizer, Schedule, Training
 from birdnet_fs.training.loop import DivergedError, Interrupted, device_of, run_epochs
 from birdnet_fs.training.objective import Objective
-
-
-def network() -> keras.Model:
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((12, 12, 1))
-    x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv")(inputs)
-    x = keras.layers.BatchNormalization(name="bn")(x)
-    x = keras.layers.ReLU(name="relu")(x)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
 
 
 def test_loss_falls_and_every_epoch_has_a_row() -> None:

@@ -1,9 +1,9 @@
 """`birdnet-fs nocall fit-soundscape` and `fit-soundscape-cv`: fit a no-call model to labeled soundscapes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -43,78 +43,51 @@ Threads = Annotated[int, typer.Option(help="CPU threads of the embedding; 0 = de
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing model.")]
 
 
-def fit_soundscape(
-    output: Output,
-    settings: Settings = None,
-    birdclef_root: Root = ROOT,
-    embedding_checkpoint: Embedding = "logmel",
-    dim: Dim = 0,
-    table: Table = "train_soundscape_labels.csv",
-    head: HeadKind = "gbm",
-    split: Split = "recordings",
-    seed: Seed = 0,
-    threads: Threads = 0,
-    overwrite: Overwrite = False,
-) -> None:
-    """Fit a no-call model on 85 % of labeled windows, with early stopping on 7.5 % and a test on 7.5 %."""
-    options = {
-        "embedding": embedding_checkpoint,
-        "dim": dim,
-        "head": head,
-        "split": split,
-        "seed": seed,
-        "threads": threads,
-    }
-    _fit(output, settings or (), birdclef_root, table, overwrite, folds=False, **options)
+def _verb(name: str, help_text: str, *, folds: bool) -> Callable[..., None]:
+    """Make a verb; both have the same options."""
+
+    def verb(
+        output: Output,
+        settings: Settings = None,
+        birdclef_root: Root = ROOT,
+        embedding_checkpoint: Embedding = "logmel",
+        dim: Dim = 0,
+        table: Table = "train_soundscape_labels.csv",
+        head: HeadKind = "gbm",
+        split: Split = "recordings",
+        seed: Seed = 0,
+        threads: Threads = 0,
+        overwrite: Overwrite = False,
+    ) -> None:
+        from birdnet_fs.cli.checks import check_data_settings, check_file_output, check_numbers
+        from birdnet_fs.core.settings import override
+        from birdnet_fs.motifs.no_call.fit_soundscape import NoCallFit, fit_soundscape, soundscape_data
+        from birdnet_fs.motifs.no_call.model import metadata_path
+        from birdnet_fs.schema import Experiment
+
+        check_file_output(output)
+        check_data_settings(settings or ())
+        check_numbers(dim=(dim, 0, 2**20), seed=(seed, 0, 2**64 - 1), threads=(threads, 0, 1024))
+        fit = NoCallFit(embedding_checkpoint, dim=dim, head=head, split=split, folds=folds, seed=seed, threads=threads)
+        data = override(Experiment(data=soundscape_data(birdclef_root, table)), settings or ()).data
+        found = fit_soundscape(data, fit, output, overwrite=overwrite)
+        for line in found.lines:
+            print(line)
+        aps = f"{fmean(found.fold_aps):.3f} + {pstdev(found.fold_aps):.3f}, of the test " if found.fold_aps else ""
+        say(f"no-call AP {aps}{found.test_ap:.3f}; threshold {found.threshold:.3f} keeps 95 % of calls")
+        print(f"{escaped(output)}\n{escaped(metadata_path(output))}")
+
+    verb.__name__, verb.__doc__ = name, help_text
+    return verb
 
 
-def fit_soundscape_cv(
-    output: Output,
-    settings: Settings = None,
-    birdclef_root: Root = ROOT,
-    embedding_checkpoint: Embedding = "logmel",
-    dim: Dim = 0,
-    table: Table = "train_soundscape_labels.csv",
-    head: HeadKind = "gbm",
-    split: Split = "recordings",
-    seed: Seed = 0,
-    threads: Threads = 0,
-    overwrite: Overwrite = False,
-) -> None:
-    """Fit a no-call model with 5-fold cross-validation and early stopping on 90 % of labeled windows; test on 10 %."""
-    options = {
-        "embedding": embedding_checkpoint,
-        "dim": dim,
-        "head": head,
-        "split": split,
-        "seed": seed,
-        "threads": threads,
-    }
-    _fit(output, settings or (), birdclef_root, table, overwrite, folds=True, **options)
-
-
-def _fit(
-    output: Path,
-    settings: Sequence[str],
-    root: Path,
-    table: str,
-    overwrite: bool,
-    **options: Any,
-) -> None:
-    from birdnet_fs.cli.checks import check_data_settings, check_file_output, check_numbers
-    from birdnet_fs.core.settings import override
-    from birdnet_fs.motifs.no_call.fit_soundscape import NoCallFit, fit_soundscape, soundscape_data
-    from birdnet_fs.motifs.no_call.model import metadata_path
-    from birdnet_fs.schema import Experiment
-
-    check_file_output(output)
-    check_data_settings(settings)
-    fit = NoCallFit(**options)
-    check_numbers(dim=(fit.dim, 0, 2**20), seed=(fit.seed, 0, 2**64 - 1), threads=(fit.threads, 0, 1024))
-    data = override(Experiment(data=soundscape_data(root, table)), settings).data
-    found = fit_soundscape(data, fit, output, overwrite=overwrite)
-    for line in found.lines:
-        print(line)
-    folds = f"{fmean(found.fold_aps):.3f} + {pstdev(found.fold_aps):.3f}, of the test " if found.fold_aps else ""
-    say(f"no-call AP {folds}{found.test_ap:.3f}; threshold {found.threshold:.3f} keeps 95 % of calls")
-    print(f"{escaped(output)}\n{escaped(metadata_path(output))}")
+fit_soundscape = _verb(
+    "fit_soundscape",
+    "Fit a no-call model on 85 % of labeled windows, with early stopping on 7.5 % and a test on 7.5 %.",
+    folds=False,
+)
+fit_soundscape_cv = _verb(
+    "fit_soundscape_cv",
+    "Fit a no-call model with 5-fold cross-validation and early stopping on 90 % of labeled windows; test on 10 %.",
+    folds=True,
+)

@@ -5,11 +5,10 @@ import json
 import math
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import torch
-from fixed_batches import FixedBatches
+from fixed_batches import FixedBatches, network
 from killed import contents, leftovers, small_disk
 
 from birdnet_fs.core.errors import UserError
@@ -48,18 +47,6 @@ SETTINGS = {
 }
 
 
-def network() -> keras.Model:
-    """With dropout, which draws from torch's global generator, and BatchNorm."""
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((12, 12, 1))
-    x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv")(inputs)
-    x = keras.layers.BatchNormalization(name="bn")(x)
-    x = keras.layers.ReLU(name="relu")(x)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    x = keras.layers.Dropout(0.3, name="dropout")(x)
-    return keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
-
-
 class StoppedBatches(FixedBatches):
     """Stopped before a step, once."""
 
@@ -92,7 +79,7 @@ class Validation:
 def trained(name: str, folder: Path | None, batches: FixedBatches, validate: Validation) -> TrainedWeights:
     state = ResumeState(folder, {"name": name}) if folder else None
     torch.manual_seed(5)
-    return run_epochs(network(), batches, SETTINGS[name], multi_label=False, validate=validate, resume=state)
+    return run_epochs(network(dropout=0.3), batches, SETTINGS[name], multi_label=False, validate=validate, resume=state)
 
 
 def assert_equal(found: TrainedWeights, expected: TrainedWeights) -> None:
