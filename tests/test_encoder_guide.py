@@ -72,7 +72,7 @@ def test_the_commands_lead_from_five_clips_to_a_device(shared_data: Path, tmp_pa
     (tmp_path / "export").symlink_to(ROOT / "export")
     birdnet = str(real_birdnet.birdnet_v2_4())
     said = run_commands(blocks()[0], tmp_path, birdnet)
-    assert re.search(rf"3.00 +{SPECIES[0]} 0\.[5-9]", said[8])  # the device hears the species of the example
+    assert re.search(rf"3.00 +{SPECIES[0]} 0\.[5-9]", said[8])  # the device detects the species of the example
     parity = json.loads((tmp_path / "device" / "parity.json").read_text(encoding="utf-8"))
     assert "three_birdnet.tflite" in json.dumps(parity)
     assert (tmp_path / "device" / "three_birdnet.tflite").stat().st_size <= 25_200_000

@@ -30,7 +30,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class TableStyle:
-    """How tables are written, apart from their format.
+    """Style of tables, apart from their format.
 
     Attributes:
         relative_paths: Whether paths of recordings are written relative to the input folder, with `/`. Default: False.

@@ -210,7 +210,7 @@ def _tag_bytes(window: "_Window", at: int) -> int:
 
 
 def _count(window: "_Window", at: int, frame: Frame) -> tuple[int, int | None] | None:
-    """Where a Xing, Info or VBRI header states the number of frames, and the number; None = an ordinary frame."""
+    """Offset of the number of frames in a Xing, Info or VBRI header, and that number; None = an ordinary frame."""
     if frame.layer != 3:
         return None
     place = at + frame.side_bytes

@@ -59,7 +59,7 @@ def list_files(folder: Path | str) -> FolderFiles:
 
 
 def _problem(entry: "os.DirEntry[str]") -> str:
-    """Why an entry that is neither a folder nor a regular file cannot be used; "" for a link to a regular file."""
+    """Reason for an unusable entry, neither a folder nor a regular file; "" for a link to a regular file."""
     if not entry.is_symlink():
         return "this is a device or a pipe, not a file."
     try:

@@ -1,4 +1,4 @@
-"""Where the table of pseudo-labels of an experiment lies, and which runs labeled it.
+"""Place of the table of pseudo-labels of an experiment, and the runs that labeled it.
 
 `birdnet-fs pseudo-label` writes pseudo.csv, a score table (score_table.py) of all windows of unlabeled recordings, and
 beside it pseudo.json, which names the run folders of the model.

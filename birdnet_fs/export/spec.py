@@ -63,7 +63,7 @@ class ExportSpec:
 
     @property
     def kind(self) -> str:
-        """How a reader treats the predictions: "logits" (log-odds included) or "probabilities"."""
+        """Kind of the predictions for a reader: "logits" (log-odds included) or "probabilities"."""
         return "logits" if self.output_kind == "log_odds" else self.output_kind
 
     def activation(self, trained: str) -> str:

@@ -179,7 +179,7 @@ def clip_identity(clip: Clip) -> list[object]:
 
 
 def _file(features: WindowFeatures, clip: Clip, hop_s: float, changed: str) -> Path | None:
-    """Where the embeddings of a clip are kept; None when its file cannot be looked at."""
+    """File of the kept embeddings of a clip; None when its file cannot be looked at."""
     try:
         key = clip_identity(clip)
     except OSError:

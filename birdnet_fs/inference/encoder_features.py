@@ -191,7 +191,7 @@ def _n_tokens(found: Sequence[EmbedderFacts]) -> int:
 
 
 def _own_classes(found: Sequence[EmbedderFacts], model: schema.Model, classes: Sequence[str]) -> OwnClasses:
-    """Those of the encoder's own scores that are of classes of the run."""
+    """The encoder's own scores of classes of the run."""
     key, card = f"model.encoder_head.own_scores={model.encoder_head.own_scores}", found[0].described
     if len(found) > 1 or card is None or not found[0].n_scores:
         names = ", ".join(each.name for each in found)

@@ -172,7 +172,7 @@ def _length(path: Path) -> float | str:
 
 
 def found_cuts(folder: Path, numbers: Sequence[int]) -> list[int]:
-    """Those of the triplets whose file is there."""
+    """Triplets whose file is there."""
     present: dict[Path, set[str]] = {}
     kept = []
     for number in numbers:

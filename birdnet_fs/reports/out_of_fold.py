@@ -73,7 +73,7 @@ def _pooled(seed: int, tables: Sequence[ScoreTable]) -> tuple[dict[_Key, ScoreRo
 
 
 def result_place(fold: Mapping[str, Any]) -> Path:
-    """Where the run of a row of cv.json lies in the folder of that: fold0, or seed1/fold0 with several seeds."""
+    """Place of the run of a row of cv.json in the folder of that file: fold0, or seed1/fold0 with several seeds."""
     own = Path(f"fold{fold['fold']}")
     in_seed = f"seed{fold['seed']}"
     return in_seed / own if Path(fold["run"]).parent.name == in_seed else own

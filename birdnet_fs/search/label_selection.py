@@ -1,4 +1,4 @@
-"""Which windows of a store to label next, for one or several classes.
+"""Choice of the windows of a store to label next, for one or several classes.
 
 Sources: "top 10 + quantile" (Dumoulin et al. 2025, The Search for Squawk, https://arxiv.org/abs/2505.03071),
 uncertainty (Lewis & Gale 1994, https://arxiv.org/abs/cmp-lg/9407020; entropy: Settles 2009, Active Learning Literature

@@ -1,4 +1,4 @@
-"""Which windows of a store are labeled already, from tables of labels in any layout."""
+"""Windows of a store that are labeled already, from tables of labels in any layout."""
 
 import os
 from collections.abc import Sequence

@@ -5,8 +5,8 @@
     space.json    the search space
     trials/0007   a trial: trial.json (settings), history.csv, log.txt; a run folder when it was trained to its end
 
-A trial that was stopped, or whose process was killed, is tried again under another number, which takes over the state of
-its training (`training.resume`) and goes on from there.
+A trial that was stopped, or whose process was killed, is tried again under another number, which takes over the state
+of its training (`training.resume`) and goes on from there.
 
 Optuna (Akiba et al. 2019, https://arxiv.org/abs/1907.10902) stores, draws and prunes. `study.optimize` is not used: it
 counts the trials of one process (with `MaxTrialsCallback(6)` four processes trained 9), fails on a trial that another

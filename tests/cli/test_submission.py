@@ -12,7 +12,7 @@ from birdnet_fs.cli.main import app
 
 @pytest.fixture
 def competition(tmp_path: Path) -> Path:
-    """A competition of two classes, which the model knows by its own name and by its scientific name."""
+    """A competition of two classes, which the model has by its own name and by its scientific name."""
     root = tmp_path / "data"
     (root / "test_soundscapes").mkdir(parents=True)
     noise = np.random.default_rng(0).normal(0, 0.1, 4 * 8000 * 5)

@@ -106,7 +106,7 @@ def test_members_of_other_classes_rates_and_lengths_by_hand():
     assert (engine.sample_rate_hz, engine.segment_s, engine.n_samples) == (8_000, 0.5, 4_000)
     assert (engine.frontend.fmin_hz, engine.frontend.fmax_hz) == (50.0, 4_000.0)
     given = noise(3)
-    given[1, 1500:] = 0  # silence fills the end: the shorter member hears one window there, and two of the second
+    given[1, 1500:] = 0  # silence fills the end: the shorter member has one window there, and two of the second
     given[2, 2400:] = 0
     p_1 = alone(given, SPEC, kernel_1)
     lower = np.stack([soxr.resample(row, 8_000, 6_000, quality="HQ") for row in given])

@@ -146,7 +146,7 @@ from pathlib import Path
 from birdnet_fs import models
 from birdnet_fs.export.tflite.convert import convert_model
 for family in models.FAMILIES:
-    models.family(family)  # Keras knows the layers of ours that have been imported
+    models.family(family)  # Keras has the layers of ours that have been imported
 for file in sorted(Path(sys.argv[1]).glob("*.keras")):
     model = keras.models.load_model(file)
     x = np.load(file.with_suffix(".x.npy"))

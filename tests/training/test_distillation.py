@@ -157,7 +157,7 @@ def scores(run: Run, part: str = HELD_OUT) -> np.ndarray:
 
 
 def test_a_student_learns_from_the_teacher_alone(aviary: Path, teacher: Run, tmp_path: Path) -> None:
-    """All its labels are wrong and count nothing (alpha=1): what it knows of held-out clips, the teacher told it.
+    """All its labels are wrong and count nothing (alpha=1): its accuracy on held-out clips comes from the teacher.
 
     Its front-end is another one: three quarters of the rate, other frames and bands.
     """

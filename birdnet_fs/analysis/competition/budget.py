@@ -96,7 +96,7 @@ class TimeBudget:
 
     @property
     def too_slow_by(self) -> float:
-        """How many times as fast the rest would have to be to end in time; at most 1 = it will."""
+        """Ratio of the expected time of the rest to the time left; at most 1 = it ends in time."""
         left = max(self.left_s, 1e-9)
         return self.per_recording_s * (self.n_recordings - self.n_done) / left
 

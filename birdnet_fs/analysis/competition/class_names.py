@@ -1,4 +1,4 @@
-"""Which class of a model is which class of a competition, by label, scientific or common name.
+"""Match of the classes of a model with those of a competition, by label, scientific or common name.
 
 A model may be trained on `primary_label`s (`amerob`, `1139490`), on scientific names or on `Scientific name_Common
 name`. The competition's taxonomy.csv (or its train table, or the eBird taxonomy of 2024) gives the names of a label.

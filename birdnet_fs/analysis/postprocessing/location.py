@@ -1,4 +1,4 @@
-"""Which species occur at a place in a week of the year, by the location model of BirdNET, a file that the user has.
+"""Species that occur at a place in a week of the year, by the location model of BirdNET, a file that the user has.
 
 Source: the BirdNET location model V2.4 (`..._MData_Model_V2_FP16.tflite`, CC BY-NC-SA 4.0): input float32 [1, 3] of
 latitude, longitude and week, output float32 [1, 6522] in 0..1, one for each line of `..._Labels.txt`. As in

@@ -1,4 +1,4 @@
-"""How clips with pseudo-labels, that is labels of a model, are sampled in training."""
+"""Sampling of clips with pseudo-labels, that is labels of a model, in training."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class PseudoLabelSampling:
-    """How often pseudo-labeled clips are drawn; in a list of clips they follow the labeled ones.
+    """Rate at which pseudo-labeled clips are drawn; in a list of clips they follow the labeled ones.
 
     Attributes:
         n_labeled: Number of labeled clips, and so the index of the first pseudo-labeled one.

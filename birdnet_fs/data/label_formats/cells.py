@@ -235,7 +235,7 @@ def _items(body: str, cell: str) -> list[str | None]:
 
 
 def _end_of(pattern: re.Pattern[str], text: str, start: int) -> int:
-    """Where a pattern that begins at `start` ends; `start` where it does not begin there."""
+    """End of a pattern that begins at `start`; `start` where it does not begin there."""
     match = pattern.match(text, start)
     return match.end() if match else start
 

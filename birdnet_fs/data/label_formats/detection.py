@@ -1,4 +1,4 @@
-"""Which layout a data folder has, with data.layout=auto."""
+"""Layout of a data folder, with data.layout=auto."""
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped

@@ -173,7 +173,7 @@ class Locator:
         return found
 
     def _nearest(self, found: list[str], row: LabelRow) -> list[str]:
-        """Those of several files whose folders end most like the folder of the table."""
+        """The files among several whose folders end most like the folder of the table."""
         if len(found) < 2:
             return found
         above = [part for part in f"{row.above}/{row.path}".replace("\\", "/").split("/") if part]

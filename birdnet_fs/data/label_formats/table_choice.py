@@ -1,4 +1,4 @@
-"""Which table of a data folder holds its labels, and which files are tables that programs wrote and not labels."""
+"""Choice of the table of labels in a data folder, among tables that programs wrote and that hold no labels."""
 
 import os
 import re

@@ -135,7 +135,7 @@ class DeviceEnrollment:
 
 
 def device_enrollment(run: Run) -> DeviceEnrollment | None:
-    """How embeddings of a run are compared, and the support set it was enrolled with.
+    """Distance of the embeddings of a run, and the support set it was enrolled with.
 
     The description holds distance, normalization, scale (of a prototype head, for its own classes; the scale of new
     classes is calibrated) and encoder, which is equal for artifacts whose embeddings may be mixed.

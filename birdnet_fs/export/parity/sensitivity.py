@@ -1,4 +1,4 @@
-"""How far the logits of real segments are uncertain because a front-end computes in float32."""
+"""Uncertainty of the logits of real segments because a front-end computes in float32."""
 
 import numpy as np
 

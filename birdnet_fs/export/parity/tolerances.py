@@ -1,4 +1,4 @@
-"""How far the output of an exported file may differ from its run: one table with reasons, and its scaling.
+"""Largest differences of the output of an exported file from its run: one table with reasons, and its scaling.
 
 The error of 8-bit arithmetic grows with the spread of a network's logits, so its tolerances are shares of the spread.
 """

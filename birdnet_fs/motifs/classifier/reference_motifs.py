@@ -1,4 +1,4 @@
-"""How similar clips are to reference motifs: minimum, median and maximum of the join with each of them.
+"""Similarity of clips to reference motifs: minimum, median and maximum of the join with each of them.
 
 The profile of a clip against a motif holds, for every window of the clip, its smallest squared distance to the windows
 of the motif. Several clips are compared with all motifs at once, instead of one join per clip and motif.

@@ -20,7 +20,7 @@ HOP_LENGTH = {"v2": 2474, "v4": 2474, "v5": 1227}  # of the published front-ends
 
 @dataclass(frozen=True)
 class Tile2VecSettings:
-    """How a TileNet is trained on triplets; the defaults are the document's unless stated."""
+    """Settings of the training of a TileNet on triplets; the defaults are the document's unless stated."""
 
     variant: Literal["v2", "v4", "v5"] = "v2"  # sizes of models/tilenet.py
     compression: Literal["log", "none"] = "log"  # of the mel energies; none: linear power, as in the document

@@ -106,4 +106,4 @@ def test_the_file_computes_in_8_bits_with_the_ranges_that_were_learned(elsewhere
 
 def test_every_family_that_the_settings_allow_is_covered():
     assert {name.partition("/")[0] for name in NAMES} == {f for f, row in models.FAMILIES.items() if row.quantizable}
-    assert quantizing.SUFFIX == "_range"  # models.with_outputs knows it
+    assert quantizing.SUFFIX == "_range"  # models.with_outputs uses it

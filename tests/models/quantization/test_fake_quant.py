@@ -73,7 +73,7 @@ def test_a_range_is_measured_then_follows_then_stays():
     grid.phase = LEARN
     grid(torch.tensor([-2.5, 8.0]), training=False)
     assert [float(v) for v in grid.range()] == [-0.5, 4.0]
-    for n in range(4, 40):  # the mean of all, until the moving average forgets faster
+    for n in range(4, 40):  # the mean of all, until the moving average decays faster
         low, high = (float(v) for v in grid.range())
         rate = max(1 / n, 1 - MOMENTUM)
         y = grid(torch.tensor([-2.5, 8.0]), training=True)

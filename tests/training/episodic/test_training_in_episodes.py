@@ -159,7 +159,7 @@ def test_best_epoch_is_kept(run, recordings, tmp_path: Path) -> None:
 
 
 def test_checkpoint_is_a_run(recordings, tmp_path: Path, capsys) -> None:
-    """It knows the species it was trained on, and is tested in episodes over the others."""
+    """A run that was trained on some species is tested in episodes over the others."""
     settings = [
         "training.epochs=2",
         "training.checkpoints.n_best=1",
