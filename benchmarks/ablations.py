@@ -1,4 +1,4 @@
-"""What each part of the recipe is worth on real recordings: 5 folds, several seeds, a row a part, as a Markdown table.
+"""Gain by each part of the recipe on real recordings: 5 folds, several seeds, a row a part, as a Markdown table.
 
     python benchmarks/ablations.py [--only masks,mixup] [--seeds 0,1] [--output runs/ablations]
 
@@ -90,7 +90,7 @@ def trained(name: str, settings: tuple[str, ...], seeds: str, output: Path, data
 
 
 def folder_of(output: Path, name: str) -> Path:
-    """Where a row's runs lie."""
+    """Folder of the runs of a row."""
     return output / "".join(c if c.isalnum() else "_" for c in name).strip("_")
 
 

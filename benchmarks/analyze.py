@@ -1,4 +1,4 @@
-"""From recordings to scores: `analyze` beside the programs that people use, its parts, and its memory.
+"""Time from recordings to scores: `analyze` beside the programs that people use, its parts, and its memory.
 
     python benchmarks/analyze.py birdnet --host host/bin/python  # one exported file in both, 35 minutes of ogg
     python benchmarks/analyze.py keras    # EfficientNetV2-B0 beside librosa.load + Keras predict

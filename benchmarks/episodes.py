@@ -38,7 +38,7 @@ Logits = Callable[[nn.Module, Tensor, Tensor], Tensor]  # network, queries and p
 
 
 def cosines(network: nn.Module, queries: Tensor, prototypes: Tensor) -> Tensor:
-    """Of each query with each prototype."""
+    """Cosines of each query with each prototype, scaled."""
     return COSINE_SCALE * F.normalize(queries) @ F.normalize(prototypes).T
 
 

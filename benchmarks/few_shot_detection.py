@@ -6,7 +6,7 @@ Recordings in DCASE layout (a WAV and a CSV with POS each) are made of real ones
 another, with one of its nine syllables as the class; soundscapes of soundscape_mix with one of its ten species, all
 after one another, so that the examples are of other birds than most of the events. The first five events are the
 examples. Printed: F-measure of the events (IoU above .3, mean over recordings), precision, recall, the F-measure with
-the threshold that fits each recording best, which nobody knows, and CPU seconds per recording.
+the threshold that fits each recording best, unknown in practice, and CPU seconds per recording.
 
 template    largest correlation with the five examples over time and bands, threshold: the median correlation of two
             examples

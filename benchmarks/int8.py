@@ -1,4 +1,4 @@
-"""What 8 bits cost in accuracy and give in size and speed: float, rounded after training, trained with rounding.
+"""Cost of 8 bits in accuracy, and gain in size and speed: float, rounded after training, trained with rounding.
 
     python benchmarks/int8.py [--model cnn/small] [--seeds 0,1,2] [--folds 0,1,2,3,4] [--output runs/int8]
     python benchmarks/int8.py --runs runs/birds10/fold0,runs/birds10/fold1

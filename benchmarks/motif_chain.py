@@ -1,4 +1,4 @@
-"""What the chain from recordings to a submission costs, by its commands, as a Markdown table.
+"""Cost of the chain from recordings to a submission, by its commands, as a Markdown table.
 
     python benchmarks/motif_chain.py [--data ../shared/data] [--recordings 1000] [--folder chain] [--batches 50]
 

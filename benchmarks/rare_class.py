@@ -1,4 +1,4 @@
-"""What each way of handling imbalance does for a rare species on real recordings, as a Markdown table.
+"""Effect of each way of handling imbalance on a rare species in real recordings, as a Markdown table.
 
     python benchmarks/rare_class.py [--only sampling] [--seeds 0] [--output runs/rare_class]
 

@@ -1,4 +1,4 @@
-"""What exports where: every family in every precision, on every runtime, by both converters, as a Markdown table.
+"""Support of exports: every family in every precision, on every runtime, by both converters, as a Markdown table.
 
     python benchmarks/support_matrix.py runs/families/*/fold0 [--environment device/bin/python --environment ...]
         [--n_segments 200] [--output runs/support] [--write]

@@ -1,4 +1,4 @@
-"""How long a training step waits for its batch: the share of an epoch, with batches made in the process or beside it.
+"""Time that training steps wait for batches: the share of an epoch, with batches made in the process or beside it.
 
     python benchmarks/waiting.py [--epochs 3] [--only cnn/small]
 
@@ -45,7 +45,7 @@ class Timed(TrainingBatches):
 
 
 def shares(name: str, workers: int, epochs: int, data: Path) -> list[float]:
-    """Of every epoch the share that was spent waiting."""
+    """Share of each epoch that was spent waiting."""
     given = [f"model.name={name}", f"training.workers={workers}", f"training.epochs={epochs}", f"data.root={data}"]
     experiment = load_experiment(f"{ROOT / 'config.py'}:birds10_cnn", [*given, "training.threads=1"])
     torch.set_num_threads(1)

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted([*(ROOT / "birdnet_fs").rglob("*.py"), *(ROOT / "export").glob("*.py")])
-EXPERIMENTS = [ROOT / "config.py", *(ROOT / "experiments").rglob("*.py")]
+SCRIPTS = [ROOT / "config.py", *(ROOT / "experiments").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
 N_ARGS = 3  # from so many arguments on, each has its line
 NO_NOUN = "As|Of|What|Its|Whose|By|That|From|How|Why|Where|Which|See|Those|These"  # such a text does not stand alone
 ENTRY = re.compile(rf"\s+[\w*]+: (?:{NO_NOUN}|The same)\b")
@@ -68,7 +68,7 @@ def incomplete(source: str) -> list[str]:
 
 
 def test_summaries_and_entries_stand_alone() -> None:
-    found = {file: incomplete(file.read_text(encoding="utf-8")) for file in [*FILES, *EXPERIMENTS]}
+    found = {file: incomplete(file.read_text(encoding="utf-8")) for file in [*FILES, *SCRIPTS]}
     assert [f"{file.relative_to(ROOT)}:{line}" for file, lines in found.items() for line in lines] == []
 
 

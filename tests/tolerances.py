@@ -236,7 +236,7 @@ def tighten(margin: float) -> None:
     """Divide every tolerance of rounding, for all tests of this process.
 
     Args:
-        margin: What to divide by, above 0.
+        margin: Divisor, above 0.
     """
     for name, value in list(globals().items()):
         if name.isupper() and name not in NOT_ROUNDING and name != "NOT_ROUNDING":

@@ -17,7 +17,7 @@ def tables(folder: Path) -> dict[str, bytes]:
 
 
 def count_mixtures(place: Path, *, naive: bool) -> tuple[int, list[str]]:
-    """How many of the rounds left tables of neither, and the messages of the processes that were refused."""
+    """Number of the rounds that left tables of neither, and the messages of the processes that were refused."""
     for number in range(8):
         write_wav(place / "rec" / f"{number}.wav", 4, seed=number)
     wanted = []

@@ -40,7 +40,7 @@ class Deployment:
 
 
 class Coverage(NamedTuple):
-    """Of all thresholds: given at all; of the given: interval covers, precision at least the wanted one."""
+    """Share of the thresholds that are given; of these, shares whose interval covers and whose precision suffices."""
 
     given: float
     covered: float

@@ -26,7 +26,7 @@ def embedded_clips(
         width: Width of the embeddings.
         multi_label: Whether some clips have a second label, and some have none.
         separation: Distance of the classes, in deviations.
-        seed: Of everything.
+        seed: Seed of all draws.
 
     Returns:
         The data.
@@ -60,7 +60,7 @@ def clips_with_class_in_tokens(n_classes: int = 3, n_groups: int = 6, *, seed: i
     Args:
         n_classes: Number of classes.
         n_groups: Groups of each class, of two clips each.
-        seed: Of everything.
+        seed: Seed of all draws.
 
     Returns:
         Clips of one window.

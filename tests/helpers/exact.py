@@ -18,7 +18,7 @@ DRAWS = 4  # of the signs of the roundings; the largest counts
 
 @dataclass(frozen=True)
 class Exact:
-    """What a network gives for a batch in float64."""
+    """Logits of a network for a batch in float64."""
 
     logits: np.ndarray  # float64 [n, n_classes]
     rounding: float  # the most that any logit moves where every weight and feature moves by one rounding

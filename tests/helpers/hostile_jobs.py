@@ -129,7 +129,7 @@ def watch(seen: list[str]) -> None:
 
 
 def outcome(door: str, path: str) -> dict:
-    """What happened, in this process."""
+    """Outcome of reading a file, in this process."""
     from birdnet_fs import UserError
 
     seen: list[str] = []
@@ -150,7 +150,7 @@ def outcome(door: str, path: str) -> dict:
 
 
 def job(door: str, path: str) -> dict:
-    """What happened, in a forked process."""
+    """Outcome of reading a file, in a forked process."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

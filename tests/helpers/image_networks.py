@@ -14,7 +14,7 @@ MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225
 
 
 def of_pictures(variant: str, pictures: np.ndarray) -> np.ndarray:
-    """What keras.applications makes of pictures in 0..255 before its first convolution."""
+    """Input of the first convolution of keras.applications for pictures in 0..255."""
     if variant == "efficientnet_v2/s":
         return pictures / 128 - 1
     return (pictures / 255 - MEAN) / DEVIATION
@@ -38,7 +38,7 @@ def varied(network: keras.Model, pictures: np.ndarray) -> keras.Model:
 
 
 def legacy(network: keras.Model, file: Path) -> Path:
-    """As the published *_notop.h5 are laid out."""
+    """Write a file in the layout of the published *_notop.h5."""
     with h5py.File(file, "w") as opened:
         legacy_h5_format.save_weights_to_hdf5_group(opened, network)
     return file

@@ -74,7 +74,7 @@ def killed_at_every_change(
     Args:
         folder: Changes below it are counted.
         prepare: Makes the state before each attempt.
-        write: What is interrupted.
+        write: Work that is interrupted.
         patches: Called in the child before `write`. Default: nothing.
         every: Visit every so many changes only. Default: 1, all.
 
@@ -102,7 +102,7 @@ def killed_again_and_again(
 
     Args:
         folder: Changes below it are counted.
-        write: What is interrupted; the next child goes on from what the one before has left.
+        write: Work that is interrupted; the next child goes on from what the one before has left.
         rng: Draws the change, 1 to `most`.
         n_kills: Most children that are killed.
         most: Largest number of the change; few enough that `n_kills` children do not end before.

@@ -24,7 +24,7 @@ def conv(n_in: int, n_out: int, side: int, groups: int = 1) -> nn.Conv2d:
 
 
 class Panns(nn.Module):
-    """What the three share: bn0, `body`, max plus mean over time, two dense layers. Features [batch, time, mel, 1]."""
+    """Shared layers: bn0, `body`, max plus mean over time, two dense layers. Features [batch, time, mel, 1]."""
 
     dropout = 0.5
 

@@ -59,7 +59,7 @@ CGROUP = "CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\nCgroupAutomou
 
 
 def why_not() -> str:
-    """Why no SLURM can be started here; "" when one can."""
+    """Reason why no SLURM can be started here; "" when one can."""
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         return f"{', '.join(missing)} not found (Debian: slurm-wlm, munge)"
@@ -71,7 +71,7 @@ class Slurm:
     """A running SLURM.
 
     Attributes:
-        folder: Its files and logs.
+        folder: Folder of the configuration and the logs.
         limits_memory: Whether a job is killed when it takes more memory than it asked for.
     """
 
@@ -93,7 +93,7 @@ class Slurm:
         return done.stdout.strip()
 
     def jobs(self, number: int | str) -> dict[str, dict[str, str]]:
-        """What SLURM says of a job or of all tasks of an array, by the number of the task ("" without one)."""
+        """Facts of a job, or of all tasks of an array, by the number of the task ("" without one)."""
         text = self.call("scontrol", "--oneliner", "show", "job", number, check=False)
         found = {}
         for line in text.splitlines():

@@ -50,7 +50,7 @@ def test_no_call_is_scored_by_the_highest_score():
 
 
 def drawn_single():
-    """Of one label a row: no row is without."""
+    """Average precision of no-call with one label a row: no row is without a label."""
     table, _ = drawn()
     found = evaluate_scores(table.targets, table.scores, table.classes, table.groups, multi_label=False)
     return found["no_call_average_precision"]

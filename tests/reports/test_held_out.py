@@ -7,20 +7,9 @@ import pytest
 import soundfile
 from safetensors.numpy import save
 
-from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.reports.held_out import evaluate_again, report_on_held_out
-from birdnet_fs.runs.run import Run, build_network, model_weights, save_run
-
-SPEC = schema.FrontEnd(
-    sample_rate_hz=8_000, segment_s=1.0, n_fft=256, win_length=256, hop_length=128, n_mels=16, fmax_hz=4_000.0
-)
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    experiment = schema.Experiment(frontend=SPEC, model=schema.Model("cnn/tiny"))
-    return save_run(tmp_path / "run", experiment, ("a", "b"), model_weights(build_network(experiment, 2)))
+from birdnet_fs.runs.run import Run, model_weights
 
 
 def test_a_run_without_scores_and_partition_is_refused(run: Run) -> None:

@@ -17,7 +17,6 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import override
 from birdnet_fs.data.partition import VAL, read_partition
 from birdnet_fs.data.score_table import read_scores
-from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.inference.clips import score_clips
 from birdnet_fs.inference.open import open_engine
 from birdnet_fs.reports.held_out import report_on_held_out
@@ -30,13 +29,6 @@ from birdnet_fs.training.callbacks import EpochCallbacks
 from birdnet_fs.training.loop import DivergedError, Interrupted
 
 SPEC = FrontEnd(segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score")
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("record") / "aviary"
-    make_aviary(folder, n_species=3, clips_per_species=10, n_soundscapes=0)
-    return folder
 
 
 def experiment(recordings: Path, *settings: str) -> Experiment:
@@ -69,7 +61,7 @@ def checkpoints(run) -> dict[str, Path]:
 
 
 def test_a_row_holds_the_numbers_of_the_documents(run) -> None:
-    """Those of the last epoch, by scikit-learn on what the finished run says of the validation clips."""
+    """The row of the last epoch, by scikit-learn on the scores of the finished run for the validation clips."""
     with open(run.path / "history.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
@@ -266,7 +258,7 @@ def test_full_disk_is_reported_once_and_training_continues(recordings, tmp_path,
 
 
 def test_weights_for_which_there_is_no_room_are_an_error_of_the_system(run, tmp_path: Path) -> None:
-    """Which the command line says in a sentence, and after which a training goes on."""
+    """The command line shows it as a sentence, and a training goes on after it."""
     resource = pytest.importorskip("resource")  # POSIX
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))

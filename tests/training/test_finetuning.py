@@ -37,7 +37,7 @@ def network(**settings) -> keras.Model:
 
 
 def moved(settings: Training) -> dict[str, np.ndarray]:
-    """How far a training takes every weight."""
+    """Change of every weight by a training."""
     model = network()
     before = model_weights(model)
     after = run_epochs(model, OneBatch(), settings, multi_label=False).weights

@@ -56,7 +56,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter:
-    """How often each file was decoded."""
+    """Number of times that each file was decoded."""
     counts: Counter = Counter()
     own = waveforms.read_audio
 

@@ -69,7 +69,7 @@ def experiment(recordings: Path, *settings: str) -> Experiment:
 
 
 def command(kind: str, recordings: Path, first: Path) -> Callable[[Path], object]:
-    """What is done in a folder; done again, it goes on."""
+    """Work in a folder; done again, it goes on."""
     if kind == "Tile2Vec":
         return lambda folder: tile2vec.fit_tile2vec(TripletBatches(Tones(), TRIPLETS), TRIPLETS, folder / "run")
     if kind == "pseudo-labels":

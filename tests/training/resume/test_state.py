@@ -14,7 +14,6 @@ from killed import contents, leftovers, small_disk
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import override
-from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.runs.history import read_history
 from birdnet_fs.runs.tensors import read_weights
 from birdnet_fs.schema import Checkpoints, Data, Episodes, Experiment, FrontEnd, Model, Optimizer, Schedule, Training
@@ -197,13 +196,6 @@ def test_full_disk_at_any_size_leaves_the_state_of_before(tmp_path: Path, monkey
         assert len(sizes) >= 20
         resize(16_000)
         assert_equal(trained_until(folder, -1), expected)
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("record") / "aviary"
-    make_aviary(folder, n_species=3, clips_per_species=10, n_soundscapes=0)
-    return folder
 
 
 def experiment(recordings: Path, *settings: str) -> Experiment:
