@@ -49,6 +49,7 @@ class TrainingBatches:
         teacher_probabilities: Probabilities of the clips from a teacher, float32 [n_clips, n_classes]. They are mixed
             as the targets are and are the last tensor of a batch, float32 [batch, n_classes]. Default: None.
         pseudo_labels: Sampling of the pseudo-labeled clips, the last of `waveforms`. Default: None, there are none.
+        kept: Features of the middle segment of each clip, as in `AugmentationPipeline`. Default: None.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class TrainingBatches:
         teacher_frontends: Sequence[schema.FrontEnd] = (),
         teacher_probabilities: np.ndarray | None = None,
         pseudo_labels: PseudoLabelSampling | None = None,
+        kept: Sequence[np.ndarray] | None = None,
     ) -> None:
         self.clips = waveforms.clips
         other_front_ends = [OtherFrontEnd(experiment.frontend, teacher) for teacher in teacher_frontends]
         both = targets if teacher_probabilities is None else np.concatenate([targets, teacher_probabilities], axis=1)
-        pipeline = AugmentationPipeline(waveforms, both, experiment, noises, other_front_ends, pseudo_labels)
+        pipeline = AugmentationPipeline(waveforms, both, experiment, noises, other_front_ends, pseudo_labels, kept)
         self._items = _Items(pipeline, targets.shape[1])
         seconds = experiment.training.sampling.seconds_per_crop
         self._order = order or _Order(

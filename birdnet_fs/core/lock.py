@@ -9,6 +9,8 @@ On NFS, Linux and macOS turn `flock` into a lock of the server, which holds acro
 with `local_lock=all` or `nolock`: then it holds on one machine only. On a file system without locks the work goes on,
 after a line on stderr. Two users are excluded only if both may write beside the folder, or both may not.
 
+A file that several processes read and one may remove has a shared lock instead (`mark_in_use`, `is_in_use`).
+
 The package filelock is not used: it empties the file on opening in some versions, so that the second process could not
 name the first, and falls back to lock files that survive their process where `flock` is missing.
 """
@@ -31,6 +33,7 @@ from typing import ParamSpec, TypeVar
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output, no_room
+from birdnet_fs.core.leftovers import FOREIGN_AGE_S
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.stopping import finished_first
 from birdnet_fs.core.text import escaped
@@ -133,6 +136,50 @@ def locked(*names: str, wait: bool = False) -> Callable[[Callable[P, R]], Callab
         return call
 
     return decorate
+
+
+def mark_in_use(descriptor: int) -> None:
+    """Mark an open file as in use until it is closed here and in all processes that inherit it (a shared lock).
+
+    Without effect on Windows, which keeps open files itself, and on a file system without locks.
+
+    Args:
+        descriptor: Descriptor of the open file.
+    """
+    if sys.platform != "win32":
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def is_in_use(file: Path) -> bool:
+    """Whether a process has marked a file with `mark_in_use`.
+
+    Args:
+        file: The file.
+
+    Returns:
+        False for a missing file. On a file system without locks True until the file has not changed for a week; on
+        Windows False, since a file that is open there cannot be removed.
+    """
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        descriptor = os.open(file, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except OSError as error:
+        return error.errno not in _NO_LOCKS or time.time() - os.fstat(descriptor).st_mtime < FOREIGN_AGE_S
+    finally:
+        os.close(descriptor)
 
 
 def _enter(place: Path, made: list[Path]) -> str | None:

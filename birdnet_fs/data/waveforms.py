@@ -1,7 +1,7 @@
 """Clips as waveforms: decoded once and kept in memory up to a limit, beyond it decoded at every access."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -85,19 +85,19 @@ class Waveforms:
         self._held: list[np.ndarray | None] = []
         room = memory_bytes
         past_end: list[tuple[object, str]] = []
-        for clip in track(clips, "reading clips", unit="clip"):
-            found = read_clip(clip, sample_rate_hz)
-            row = found.row
+        for index, clip in enumerate(track(clips, "reading clips", unit="clip")):
+            found, n_samples = self._first_read(index, clip)
+            row, waveform = found.row, found.waveform
             self.ledger.add(row.path, row.status, row.reason, row.flags, row.duration_s, row.source)
-            if found.waveform is None:
+            if not n_samples:
                 continue
             if found.past_end:
                 past_end.append((clip.source or clip.path, found.past_end))
             kept.append(found.clip)
-            durations_s.append(len(found.waveform) / sample_rate_hz)
-            fits = found.waveform.nbytes <= room
-            self._held.append(found.waveform if fits else None)
-            room -= found.waveform.nbytes if fits else 0
+            durations_s.append(n_samples / sample_rate_hz)
+            fits = waveform is not None and waveform.nbytes <= room
+            self._held.append(waveform if fits else None)
+            room -= waveform.nbytes if waveform is not None and fits else 0
         if clips and not kept:
             first = self.ledger.rows[0]
             raise UserError(f"None of the {len(clips)} clips could be read; the first, {first.path}: {first.reason}.")
@@ -106,6 +106,11 @@ class Waveforms:
         self.clips: tuple[Clip, ...] = tuple(kept)
         self.durations_s = tuple(durations_s)
 
+    def _first_read(self, index: int, clip: Clip) -> tuple[ReadClip, int]:
+        """Read the clip number `index` of the input; with the number of its samples, 0 when it cannot be read."""
+        found = read_clip(clip, self.sample_rate_hz)
+        return found, 0 if found.waveform is None else len(found.waveform)
+
     def __len__(self) -> int:
         return len(self.clips)
 
@@ -113,6 +118,9 @@ class Waveforms:
         """The waveform of one clip, float32 [n_samples] in +-1."""
         held = self._held[index]
         return held if held is not None else _read(self.clips[index], self.sample_rate_hz).waveform
+
+
+Read = Callable[[Sequence[Clip], int], Waveforms]  # (clips, sample_rate_hz) -> their waveforms
 
 
 def _read(clip: Clip, sample_rate_hz: int) -> Audio:

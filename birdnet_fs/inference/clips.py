@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from birdnet_fs.core.progress import track
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import Clip
-from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.data.waveforms import Read, Waveforms
 from birdnet_fs.data.windows import WindowRule, clip_rule
 from birdnet_fs.inference.activations import to_probabilities
 from birdnet_fs.inference.encode_clips import encode_clips
@@ -40,12 +40,13 @@ class ClipScores:
     ledger: Ledger
 
 
-def score_clips(engine: Engine, clips: Sequence[Clip]) -> ClipScores:
+def score_clips(engine: Engine, clips: Sequence[Clip], read: Read = Waveforms) -> ClipScores:
     """Score labeled clips; a UserError of `Waveforms` is passed on when none of them can be read.
 
     Args:
         engine: The model, from `open_engine`.
         clips: Labeled clips of any length, cut by `windows.clip_rule`.
+        read: Decodes clips at a sample rate, or reads them from a cache. Default: `Waveforms`.
 
     Returns:
         The scores of the clips that could be read, and the ledger of all.
@@ -58,10 +59,10 @@ def score_clips(engine: Engine, clips: Sequence[Clip]) -> ClipScores:
         probabilities = to_probabilities(np.concatenate(logits), engine.activation)
         scores = mean_over_windows(probabilities, encoded.n_windows).astype(np.float32)
         return ClipScores(encoded.clips, scores, encoded.ledger)
-    waveforms = Waveforms(clips, engine.sample_rate_hz)
+    waveforms = read(clips, engine.sample_rate_hz)
     rule = clip_rule(engine.n_samples, engine.sample_rate_hz, engine.clip_hop_s)
-    read = (waveforms[i] for i in track(range(len(waveforms)), "scoring clips", unit="clip"))
-    scores = score_waveforms(engine.logits, read, rule=rule, activation=engine.activation)
+    each = (waveforms[i] for i in track(range(len(waveforms)), "scoring clips", unit="clip"))
+    scores = score_waveforms(engine.logits, each, rule=rule, activation=engine.activation)
     return ClipScores(waveforms.clips, scores, waveforms.ledger)
 
 
@@ -79,9 +80,24 @@ def score_waveforms(
     Returns:
         float32 [n_clips, n_classes] in 0..1.
     """
+    return score_windows(logits_of, (rule.cut(waveform) for waveform in waveforms), activation=activation)
+
+
+def score_windows(
+    logits_of: NumpyFunction, windows_of_clips: Iterable[np.ndarray], *, activation: str
+) -> NDArray[np.float32]:
+    """Score clips that are cut into windows.
+
+    Args:
+        logits_of: Windows, or their features, [n, ...] -> logits [n, n_classes], for n up to BATCH.
+        windows_of_clips: The windows of each clip, or their features, [n_windows, ...].
+        activation: "softmax" or "sigmoid", applied to the logits.
+
+    Returns:
+        float32 [n_clips, n_classes] in 0..1.
+    """
     rows = []
-    for waveform in waveforms:
-        windows = rule.cut(waveform)
+    for windows in windows_of_clips:
         parts = [logits_of(windows[start : start + BATCH]) for start in range(0, len(windows), BATCH)]
         rows.append(mean_over_windows(to_probabilities(np.concatenate(parts), activation), [len(windows)])[0])
     return np.stack(rows).astype(np.float32)

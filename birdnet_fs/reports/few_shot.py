@@ -10,11 +10,11 @@ from typing import Any
 
 import keras
 
+from birdnet_fs.batches.cache.waveforms import waveform_reader
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_json
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
-from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.metrics.few_shot import FewShotAccuracy
 from birdnet_fs.reports.evaluate import METRICS, REPORT, stored_json
 from birdnet_fs.reports.figures import confusion_figure, history_figure
@@ -56,7 +56,7 @@ def report_on_episodes(run: Run, output: Path | None = None) -> dict[str, Any]:
     if not settings.n_test or not clips:
         say("The experiment has no test episodes (episodes.n_test=0), so there is nothing to evaluate.")
         return {}
-    waveforms = Waveforms(clips, experiment.frontend.sample_rate_hz)
+    waveforms = waveform_reader(experiment.data)(clips, experiment.frontend.sample_rate_hz)
     folder = output or run.path
     waveforms.ledger.write(folder / "held_out.csv")
     with keras.device(device_of("auto")):

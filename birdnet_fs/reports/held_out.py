@@ -6,6 +6,7 @@ The held-out clips are those of the `partition.csv` of the run, checkpoint or en
 from pathlib import Path
 from typing import Any
 
+from birdnet_fs.batches.cache.waveforms import waveform_reader
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.data.partition import HELD_OUT, PARTITION, read_partition
@@ -90,7 +91,7 @@ def _report_on_clips(run: Run, output: Path | None) -> dict[str, Any]:
         say("Nothing was held out, so there is nothing to evaluate on.")
         return {}
     folder = output or run.path
-    scored = score_clips(open_engine(run.path), clips)
+    scored = score_clips(open_engine(run.path), clips, waveform_reader(run.experiment.data))
     scored.ledger.write(folder / HELD_OUT_LEDGER)
     if scored.ledger.counts()["quarantined"]:
         say(f"held out: {scored.ledger.summary()}")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from birdnet_fs import schema
+from birdnet_fs.batches.cache.waveforms import waveform_reader
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say, track
 from birdnet_fs.core.text import escaped
@@ -61,7 +62,7 @@ def score_labeled(engine: Engine, data: schema.Data) -> LabeledScores:
         )
     if manifest.events:
         return _segments(engine, manifest, data)
-    found = score_clips(engine, manifest.clips)
+    found = score_clips(engine, manifest.clips, waveform_reader(data))
     for row in found.ledger.rows:
         if row.status == "quarantined":
             manifest.ledger.quarantine(row.path, row.reason)

@@ -21,7 +21,9 @@ from birdnet_fs.runs.run import load_run
 
 # Settings that do not change the weights, but for the order of float sums. A finished run or a study is continued
 # whatever they are, a search space may not contain them, and a pretraining has those of its experiment.
-MACHINE_SETTINGS = ("training.device", "training.threads", "training.workers")
+FEATURES_KEPT = "training.cache"  # depends on the augmentation, so that a pretraining has its own
+CACHE_SETTINGS = ("data.cache", "data.cache_gb", FEATURES_KEPT)
+MACHINE_SETTINGS = ("training.device", "training.threads", "training.workers", *CACHE_SETTINGS)
 OUTPUT_SETTINGS = ("training.track", "training.checkpoints.n_best")
 NEUTRAL_SETTINGS = (*MACHINE_SETTINGS, *OUTPUT_SETTINGS)
 
@@ -66,7 +68,10 @@ def differing_settings(folder: Path, experiment: schema.Experiment) -> list[str]
 
 def resolved(experiment: schema.Experiment) -> schema.Experiment:
     """The experiment as a run stores it: reduced when it has `debug`, with absolute paths."""
-    data = dataclasses.replace(experiment.data, root=os.path.abspath(experiment.data.root))
+    cache = experiment.data.cache
+    data = dataclasses.replace(
+        experiment.data, root=os.path.abspath(experiment.data.root), cache=cache and os.path.abspath(cache)
+    )
     weights = experiment.model.weights
     model = dataclasses.replace(
         experiment.model,
@@ -130,12 +135,12 @@ def with_neutral_settings(experiment: schema.Experiment, other: schema.Experimen
 
     Args:
         experiment: The experiment to change; all its other settings stay.
-        other: The experiment whose device, threads, workers, tracking and number of checkpoints are copied.
+        other: The experiment whose device, threads, workers, cache, tracking and number of checkpoints are copied.
 
     Returns:
         The changed experiment.
     """
-    return _copied(experiment, other, NEUTRAL_SETTINGS)
+    return _copied(experiment, other, [key for key in NEUTRAL_SETTINGS if key != FEATURES_KEPT])
 
 
 def _reset(experiment: schema.Experiment, keys: Sequence[str]) -> schema.Experiment:
@@ -144,9 +149,11 @@ def _reset(experiment: schema.Experiment, keys: Sequence[str]) -> schema.Experim
 
 
 def _copied(experiment: schema.Experiment, other: schema.Experiment, keys: Sequence[str]) -> schema.Experiment:
-    for key in keys:
-        experiment = _with(experiment, key.split("."), functools.reduce(getattr, key.split("."), other))
-    return experiment
+    groups: dict[str, Any] = {}  # replaced together, since settings of two groups may need each other
+    for name, *names in (key.split(".") for key in keys):
+        value = functools.reduce(getattr, names, getattr(other, name))
+        groups[name] = _with(groups.get(name, getattr(experiment, name)), names, value)
+    return dataclasses.replace(experiment, **groups)
 
 
 def _with(settings: Any, names: Sequence[str], value: Any) -> Any:

@@ -157,7 +157,8 @@ class Augmentation:
     `birdnet-fs show augment` shows examples.
     """
 
-    crop: Literal["random", "active"] = "random"  # active: loud parts of a clip are drawn more often
+    crop: Literal["random", "active", "center"] = "random"  # place of the segment in its clip
+    # active: loud parts of a clip are drawn more often; center: always the middle
     stretch: Stretch = Stretch()
     pitch: Pitch = Pitch()
     mixup: Mixup = Mixup()  # with on=features it is applied after masks and levels
@@ -218,6 +219,17 @@ class Augmentation:
     def mixes(self) -> str:
         """Key of the first active setting that mixes several clips in one item; "" when none is active."""
         return next((f"augmentation.{name}.p" for name in ("mixup", "cutmix") if getattr(self, name).p), "")
+
+    @property
+    def waveform_changes(self) -> tuple[str, ...]:
+        """Settings that must be made for the waveform of a segment to be the same in every epoch, as "noise.p=0"."""
+        off = ["stretch.p", "pitch.p", "shift.p", "noise.p", "filters.low_pass_p", "filters.high_pass_p"]
+        off += ["eq_db", "gain_db", "pad_p", "animal_spot.p"]
+        active = dict(values(self, ""))
+        found = [f"augmentation.{key}=0" for key in off if active[key]]
+        if self.mixup.p and self.mixup.on == "waveform":
+            found.insert(0, "augmentation.mixup.on=features")
+        return ("augmentation.crop=center", *found) if self.crop != "center" else tuple(found)
 
     @property
     def uses_background(self) -> bool:

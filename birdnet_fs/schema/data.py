@@ -14,6 +14,7 @@ LARGEST = {
     "segment_hop_s": 86_400.0,  # one day
     "clip_hop_s": 3600.0,
     "min_overlap_s": 86_400.0,
+    "cache_gb": 1_000_000.0,
 }
 SHORTEST_HOP_S = 0.001  # one hour is then 3.6 million windows
 
@@ -70,6 +71,8 @@ class Data:
     fold: int = 0  # number of the held-out fold; -1 = none, train on everything
     val_fraction: float = 0.0  # fraction of the training groups used for validation, 0 (none) to below 1
     limit: int = 0  # largest number of segments to use; 0 = all (debug uses 1000)
+    cache: str = ""  # folder in which decoded clips are kept, shared by runs, folds and trials; empty = off
+    cache_gb: float = 100.0  # largest size of that folder, GB (1e9 bytes), above 0; the least recently used goes first
 
     def __post_init__(self) -> None:
         check(self.n_folds >= 2, "data.n_folds must be 2 or more", self.n_folds)
@@ -105,6 +108,7 @@ class Data:
             self.clip_hop_s,
         )
         check(self.min_overlap_s >= 0, "data.min_overlap_s must be 0 or more seconds", self.min_overlap_s)
+        check(self.cache_gb > 0, "data.cache_gb must be above 0", self.cache_gb)
         check_largest(self, "data.", LARGEST)
 
     @property

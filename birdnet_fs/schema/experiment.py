@@ -54,6 +54,7 @@ class Experiment:
         self._check_pseudo()
         self._check_quantized()
         self._check_trainable_mel()
+        self._check_cache()
         check(
             not (self.pretrain and self.model.weights),
             "The initial weights come from model.weights or from the pretrain part, not both; set pretrain=none, or "
@@ -100,6 +101,12 @@ class Experiment:
             not self.augmentation.mixes,
             f"Episodes need one class per clip, not a mixture; set {self.augmentation.mixes}=0",
             self.augmentation.mixes,
+        )
+        check(
+            not (self.episodes.same_recording and self.augmentation.crop == "center"),
+            "augmentation.crop=center gives equal parts of a clip, which episodes.same_recording would put in support "
+            "and query; set augmentation.crop=random",
+            self.augmentation.crop,
         )
         loss, sampling = self.training.loss, self.training.sampling
         limits = (sampling.min_clips_per_class, sampling.max_clips_per_class)
@@ -162,6 +169,19 @@ class Experiment:
             "model.trainable_mel reads the power spectrum: set frontend.bands=spectrum, frontend.compression=none, "
             "frontend.normalize=none, frontend.n_channels=1 and no frontend.resize",
             (spec.bands, spec.compression, spec.normalize, spec.n_channels, spec.resize),
+        )
+
+    def _check_cache(self) -> None:
+        if self.training.cache != "features":
+            return
+        needed = list(self.augmentation.waveform_changes)
+        needed += ["data.cache=FOLDER"] * (not self.data.cache)
+        needed += ["pseudo_labels.mix=0"] * bool(self.pseudo_labels.table and self.pseudo_labels.mix)
+        check(
+            not needed,
+            "training.cache=features keeps one segment of each clip, which must be the same in every epoch; it needs "
+            + ", ".join(needed),
+            self.training.cache,
         )
 
     def _check_quantized(self) -> None:

@@ -93,6 +93,8 @@ class Training:
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where available
     threads: int = 0  # CPU threads of torch; 0 = torch's default
     workers: int = 0  # processes that prepare batches; 0 = the main process
+    cache: Literal["waveforms", "features"] = "waveforms"  # what data.cache keeps of a clip
+    # features: those of the front-end too; needs augmentation.crop=center and no change of the waveform
     track: Literal["none", "tensorboard", "mlflow", "both"] = "none"  # experiment trackers, besides history.csv
 
     def __post_init__(self) -> None:

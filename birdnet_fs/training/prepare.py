@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -10,6 +9,7 @@ import numpy as np
 
 from birdnet_fs import schema
 from birdnet_fs.audio.recording_end import PAST_END
+from birdnet_fs.batches.cache.features import ClipFeatures
 from birdnet_fs.batches.class_balance import loss_weights
 from birdnet_fs.batches.loader import EpisodeOrder
 from birdnet_fs.core.class_names import check_class_names
@@ -20,7 +20,8 @@ from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.manifest import Clip, read_background
 from birdnet_fs.data.partition import Partition
 from birdnet_fs.data.targets import clip_targets
-from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.data.waveforms import Read, Waveforms
+from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.metrics.auroc import undefined_because
 from birdnet_fs.runs.initial_weights import load_initial_weights
 from birdnet_fs.runs.run import build_network
@@ -30,8 +31,6 @@ from birdnet_fs.training.episodic.objective import episodic_objective
 from birdnet_fs.training.loop import Validate
 from birdnet_fs.training.objective import Objective, supervised_objective
 from birdnet_fs.training.validation import supervised_validation
-
-Read = Callable[[Sequence[Clip], int], Waveforms]  # (clips, sample_rate_hz) -> their waveforms
 
 
 def check_clips(experiment: schema.Experiment, parts: Partition) -> None:
@@ -146,7 +145,10 @@ def build_validation(
     if experiment.episodes:  # check_episodes has drawn them: their accuracy is defined
         return episodic_validation(model, waveforms, spec, experiment.episodes, experiment.seed), ""
     targets = clip_targets(waveforms.clips, parts.classes, multi_label=experiment.data.multi_label)
-    validate = supervised_validation(model, waveforms, targets, experiment, parts.classes)
+    kept = None
+    if experiment.training.cache == "features":
+        kept = ClipFeatures(waveforms, spec, clip_rule(spec.n_samples, spec.sample_rate_hz, experiment.data.clip_hop_s))
+    validate = supervised_validation(model, waveforms, targets, experiment, parts.classes, kept)
     return validate, undefined_because(targets, parts.classes)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from birdnet_fs import models, schema
+from birdnet_fs.batches.cache.features import ClipFeatures
+from birdnet_fs.batches.cache.waveforms import waveform_reader
 from birdnet_fs.batches.loader import TrainingBatches
 from birdnet_fs.core import stopping
 from birdnet_fs.core.errors import UserError
@@ -20,7 +22,7 @@ from birdnet_fs.core.progress import say
 from birdnet_fs.core.random_streams import Stream, integer_seed
 from birdnet_fs.data.partition import PARTITION, Partition, partition, write_partition
 from birdnet_fs.data.targets import clip_targets
-from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.data.waveforms import Read, Waveforms
 from birdnet_fs.frontend.empty_bands import check_bands
 from birdnet_fs.inference.encoder_settings import with_encoder
 from birdnet_fs.runs import inputs, provenance, teachers
@@ -34,7 +36,6 @@ from birdnet_fs.training.episodic.objective import set_prototypes
 from birdnet_fs.training.loop import DivergedError, Interrupted, WorkerLostError, device_of, run_epochs
 from birdnet_fs.training.on_encoders.teachers import ClipProbabilities, on_encoders
 from birdnet_fs.training.on_encoders.training import train_head
-from birdnet_fs.training.prepare import Read
 from birdnet_fs.training.rescue import save_safely
 from birdnet_fs.training.resume.state import STATE, ResumeState, training_identity
 from birdnet_fs.training.tracking import tracker
@@ -52,7 +53,7 @@ def train(
     *,
     pretrained: Path | None = None,
     generation: int | None = None,
-    read: Read = Waveforms,
+    read: Read | None = None,
     watch: Watch | None = None,
     rescue: bool = True,
     copy_encoder: bool = False,
@@ -68,7 +69,7 @@ def train(
             trained into `output/pretrain` first, or `model.weights`.
         generation: Number of generations before this one in self-distillation; each has its own random initial weights.
             None: as many as `distillation.rounds`.
-        read: Decodes clips at a sample rate. Default: `Waveforms`.
+        read: Decodes clips at a sample rate. Default: None, with the cache of the settings (`data.cache`).
         watch: Called after every epoch with the monitored column and the history; ends the training by raising.
         rescue: Whether weights that cannot be written to `output` (a full disk) are written again after a while, and
             elsewhere if that fails (`rescue.save_safely`). Default: True.
@@ -136,6 +137,12 @@ def train(
     teacher = distillation.build_teacher(() if by_clip else runs, experiment, parts.classes, device, by_clip=by_clip)
     # generations differ in their initial weights only (Furlanello et al. 2018)
     seed_everything(experiment.seed, generation)
+    if teacher and teacher.frontends and experiment.training.cache == "features":
+        raise UserError(
+            "training.cache=features keeps features of the student's front-end, and the teacher has another one; set "
+            "training.cache=waveforms."
+        )
+    read = read or waveform_reader(experiment.data)
     waveforms = read((*parts.train, *parts.pseudo_labels), experiment.frontend.sample_rate_hz)
     prepare.report_left_out(waveforms)
     data = experiment.data
@@ -152,6 +159,7 @@ def train(
         teacher_frontends=teacher.frontends if teacher else (),
         teacher_probabilities=saved.of(waveforms.clips) if saved else None,
         pseudo_labels=windows.drawn_as(experiment.pseudo_labels, n_labeled) if windows and windows.clips else None,
+        kept=ClipFeatures(waveforms, experiment.frontend) if experiment.training.cache == "features" else None,
     )
     model = prepare.build_initial_network(experiment, parts, device, pretrained, report=True)
     say(

@@ -9,7 +9,7 @@ from birdnet_fs import schema
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
-from birdnet_fs.inference.clips import score_waveforms
+from birdnet_fs.inference.clips import score_waveforms, score_windows
 from birdnet_fs.inference.engine import lowered_network
 from birdnet_fs.metrics import classification
 from birdnet_fs.metrics.auroc import macro_auroc
@@ -22,6 +22,7 @@ def supervised_validation(
     targets: np.ndarray,
     experiment: schema.Experiment,
     classes: tuple[str, ...],
+    kept: Sequence[np.ndarray] | None = None,
 ) -> Callable[[], dict[str, float]]:
     """Build the function that scores the validation clips as `evaluate` would score them with the present weights.
 
@@ -32,6 +33,8 @@ def supervised_validation(
         experiment: Uses `frontend` and `data`. With `data.multi_label` all classes with a probability of 0.5 or more
             are predicted, else the most probable one.
         classes: Names in the order of the targets.
+        kept: Features of the windows of each clip, float32 [n_windows, n_frames, n_mels]. Default: None, they are
+            computed in every epoch.
 
     Returns:
         A function that returns val_loss (cross-entropy of the probabilities), val_acc, val_precision, val_recall,
@@ -45,11 +48,17 @@ def supervised_validation(
     def validate() -> dict[str, float]:
         network = lowered_network(model)  # lowering reads the weights, which change from epoch to epoch
 
-        def logits_of(windows: np.ndarray) -> np.ndarray:
-            return network(network_input(log_mel(windows, spec), spec))
+        def logits_of_windows(windows: np.ndarray) -> np.ndarray:
+            return logits_of(log_mel(windows, spec))
 
-        each = (waveforms[i] for i in range(len(waveforms)))
-        scores = score_waveforms(logits_of, each, rule=rule, activation=data.activation)
+        def logits_of(features: np.ndarray) -> np.ndarray:
+            return network(network_input(features, spec))
+
+        if kept is None:
+            each = (waveforms[i] for i in range(len(waveforms)))
+            scores = score_waveforms(logits_of_windows, each, rule=rule, activation=data.activation)
+        else:
+            scores = score_windows(logits_of, (kept[i] for i in range(len(kept))), activation=data.activation)
         if not np.isfinite(scores).all():
             raise FloatingPointError("A score of a validation clip")
         return validation_metrics(targets, scores, classes, multi_label=multi_label)

@@ -41,13 +41,13 @@ def check_space(space: schema.Space, base: schema.Experiment) -> None:
         UserError: A key or value does not fit; the key is named.
     """
     for key, values in space.values.items():
+        if key in _WITHOUT_EFFECT:
+            raise UserError(f"{key} cannot be searched: it does not change the network. Remove it from the space.")
         if key.split(".")[0] in _DATA_SETTINGS and key not in _SEARCHABLE_DATA_SETTINGS:
             raise UserError(
                 f"{key} cannot be searched: it changes the training or validation data, so that trials are not "
                 "comparable. Remove it from the space and set it for all trials."
             )
-        if key in _WITHOUT_EFFECT:
-            raise UserError(f"{key} cannot be searched: it does not change the network. Remove it from the space.")
         if key in ("model", "model.name") and isinstance(values, schema.Categorical):
             for value in values.options:
                 resolve(str(value))

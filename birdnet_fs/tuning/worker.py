@@ -21,16 +21,17 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from birdnet_fs import schema
+from birdnet_fs.batches.cache.waveforms import waveform_reader
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_json
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import PARTITION, partition, write_partition
-from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.data.waveforms import Read, Waveforms
 from birdnet_fs.runs.history import Row
 from birdnet_fs.runs.inputs import input_changes, training_inputs, write_inputs
 from birdnet_fs.runs.resolve import resolved
 from birdnet_fs.training.loop import DivergedError, device_of
-from birdnet_fs.training.prepare import Read, undefined_validation
+from birdnet_fs.training.prepare import undefined_validation
 from birdnet_fs.training.tracking import tracker
 from birdnet_fs.training.trainer import PRETRAIN, pretrain, train
 from birdnet_fs.tuning.liveness import exclusive
@@ -127,7 +128,8 @@ def work(
         UserError: Many trials in a row failed.
     """
     stop = stop or threading.Event()
-    train_one = functools.partial(train_one, pretrained=_pretrained(study), read=decode_once())
+    read = decode_once(waveform_reader(study.base.data))
+    train_one = functools.partial(train_one, pretrained=_pretrained(study), read=read)
     n_failures = 0
     while (trial := study.next()) is not None:
         log_file = study.trial_folder(trial.number) / LOG
@@ -197,10 +199,16 @@ def _check(stop: threading.Event) -> None:
         raise KeyboardInterrupt
 
 
-def decode_once() -> Read:
+def decode_once(decode: Read = Waveforms) -> Read:
     """Make a `read` for `trainer.train` that decodes the same clips at the same rate only once.
 
     Waveforms of one sample rate are kept, since only a study that searches over the rate has others.
+
+    Args:
+        decode: Decodes clips, or reads them from a cache. Default: `Waveforms`.
+
+    Returns:
+        The function.
     """
     decoded: dict[tuple[Any, ...], Waveforms] = {}
 
@@ -209,7 +217,7 @@ def decode_once() -> Read:
             decoded.clear()
         key = tuple((clip.path, clip.onset_s, clip.offset_s, clip.labels, clip.secondary) for clip in clips)
         if key not in decoded:
-            decoded[key] = Waveforms(clips, sample_rate_hz)
+            decoded[key] = decode(clips, sample_rate_hz)
         return decoded[key]
 
     return read

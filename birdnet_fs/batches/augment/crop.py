@@ -1,4 +1,4 @@
-"""Random crops of clips: uniform, or more often where high frequencies are loud."""
+"""Crops of clips: at random, more often where high frequencies are loud, or the middle."""
 
 import numpy as np
 
@@ -37,6 +37,25 @@ def crop(
     else:
         onset = int(rng.integers(0, spare + 1))
     return waveform[onset : onset + n_samples].astype(np.float32, copy=True)
+
+
+def center(waveform: np.ndarray, n_samples: int) -> np.ndarray:
+    """Cut the middle of a clip; a shorter clip is placed in the middle of silence.
+
+    Args:
+        waveform: float32 [n], the clip.
+        n_samples: Length of the segment.
+
+    Returns:
+        float32 [n_samples], a copy.
+    """
+    segment = np.zeros(n_samples, np.float32)
+    spare = len(waveform) - n_samples
+    if spare >= 0:
+        segment[:] = waveform[spare // 2 : spare // 2 + n_samples]
+    else:
+        segment[-spare // 2 : -spare // 2 + len(waveform)] = waveform
+    return segment
 
 
 def cumulative_activity(waveform: np.ndarray, sample_rate_hz: int) -> np.ndarray:

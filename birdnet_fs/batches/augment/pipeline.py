@@ -29,7 +29,7 @@ class Item(NamedTuple):
 
     features: np.ndarray  # float32 [n_frames, n_mels]
     targets: np.ndarray  # float32 [n_classes], soft where mixed
-    crop: np.ndarray  # float32 [n_samples], the part of the clip that was used, before any change
+    crop: np.ndarray  # float32 [n_samples], the part of the clip before any change; empty with kept features
     changes: tuple[str, ...]  # descriptions of what was applied, in order
     teacher_features: tuple[np.ndarray, ...] = ()  # of each other front-end, float32 [n_windows, n_frames, n_mels]
 
@@ -46,6 +46,8 @@ class AugmentationPipeline:
             does not apply to them, and their features are mixed as the item's are. Default: ().
         pseudo_labels: Sampling of the pseudo-labeled clips at the end of `waveforms`, which are mixed into labeled ones
             and are never partners of mixup or CutMix. Default: None, there are none.
+        kept: Features of the middle segment of each clip, float32 [1, n_frames, n_mels], for settings that change no
+            waveform (`Augmentation.waveform_changes`). Default: None, they are computed for each item.
     """
 
     def __init__(
@@ -56,8 +58,9 @@ class AugmentationPipeline:
         noises: Sequence[np.ndarray] | Waveforms = (),
         other_front_ends: Sequence[OtherFrontEnd] = (),
         pseudo_labels: PseudoLabelSampling | None = None,
+        kept: Sequence[np.ndarray] | None = None,
     ) -> None:
-        self.waveforms, self.targets, self.noises = waveforms, targets, noises
+        self.waveforms, self.targets, self.noises, self.kept = waveforms, targets, noises, kept
         self.other_front_ends, self.pseudo_labels = tuple(other_front_ends), pseudo_labels
         self._n_labeled = pseudo_labels.n_labeled if pseudo_labels else len(waveforms)
         self.seed, self.spec = experiment.seed, experiment.frontend
@@ -91,6 +94,9 @@ class AugmentationPipeline:
 
     def _before_mixing(self, clip: int, item_random: ItemRandom) -> Item:
         """Item of a clip before its features are mixed with those of another."""
+        if self.kept is not None:
+            kept = augment_features(self.kept[clip][0], self.settings, item_random, within=self._within)
+            return Item(kept, self.targets[clip], np.empty(0, np.float32), ())
         spot = animal_spot.draw_parameters(self.settings.animal_spot, item_random)
         n_samples = max(round(self.spec.n_samples / (spot.time if spot else 1.0)), self.spec.min_samples)
         cropped, segment = self._segment(clip, n_samples, item_random)

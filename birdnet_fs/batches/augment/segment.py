@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from birdnet_fs.batches.augment.crop import crop
+from birdnet_fs.batches.augment.crop import center, crop
 from birdnet_fs.batches.augment.item_random import ItemRandom
 from birdnet_fs.batches.augment.stretch_pitch import stretch_and_shift
 from birdnet_fs.schema import Augmentation
@@ -22,7 +22,7 @@ def draw_segment(
     Args:
         waveform: float32 [n], the clip.
         n_samples: Length of the segment.
-        settings: Uses `stretch` and `pitch`.
+        settings: Uses `crop`, `stretch` and `pitch`.
         item_random: Generators of the item; descriptions of the changes are appended to it.
         sample_rate_hz: Sample rate of the waveform.
         activity: float64 [n_bins + 1], `cumulative_activity` of the clip, toward which half of the crops are drawn.
@@ -39,7 +39,11 @@ def draw_segment(
     if settings.pitch.p and rng.random() < settings.pitch.p:
         semitones = rng.uniform(-settings.pitch.semitones, settings.pitch.semitones)
         item_random.changes.append(f"{semitones:+.1f} semitones")
-    cropped = crop(waveform, round(n_samples * rate), rng, activity=activity, sample_rate_hz=sample_rate_hz)
+    n = round(n_samples * rate)
+    if settings.crop == "center":
+        cropped = center(waveform, n)
+    else:
+        cropped = crop(waveform, n, rng, activity=activity, sample_rate_hz=sample_rate_hz)
     if rate == 1.0 and semitones == 0.0:
         return cropped, cropped
     return cropped, stretch_and_shift(cropped, n_samples, semitones, sample_rate_hz)
