@@ -108,6 +108,7 @@ def check_experiment(experiment: "schema.Experiment") -> None:
     places: Mapping[str, str] = {
         "data.root": data.root,
         "model.weights": weights,
+        "data.spectrograms": data.spectrograms,
         "pseudo_labels.table": experiment.pseudo_labels.table,
     }
     for key, place in places.items():

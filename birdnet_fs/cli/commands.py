@@ -6,6 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.renamed import refuse_option, refuse_verb
 
 
@@ -31,8 +32,11 @@ class Verb(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments of the verb."""
-        for argument in args[: args.index("--") if "--" in args else None]:
+        options = args[: args.index("--") if "--" in args else None]
+        for argument in options:
             refuse_option(" ".join(_path(ctx)), argument)
+        if any(parameter.name == "settings" for parameter in self.params):
+            _answer_other_programs(options)
         return super().parse_args(ctx, args)
 
 
@@ -64,6 +68,15 @@ def group(
     for inner in groups:
         app.add_typer(inner)
     return app
+
+
+def _answer_other_programs(options: list[str]) -> None:
+    """Refuse an option of ANIMAL-SPOT's fork that is a setting here, with the words to give in its place."""
+    name, _, value = next((o for o in options if o.partition("=")[0] == "--cache_dir"), "").partition("=")
+    if name:
+        following = options[options.index(name) + 1 :][:1] if name in options else []
+        value = value or next((word for word in following if not word.startswith("-")), "FOLDER")
+        raise UserError(f"There is no option --cache_dir; give the setting data.cache={value} (docs/cache.md).")
 
 
 def _path(ctx: Any) -> list[str]:

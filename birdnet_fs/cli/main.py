@@ -16,6 +16,7 @@ import typer
 from birdnet_fs import __version__
 from birdnet_fs.cli.analyze import analyze
 from birdnet_fs.cli.bench import bench
+from birdnet_fs.cli.cache import cache
 from birdnet_fs.cli.calibrate import calibrate
 from birdnet_fs.cli.camtrap import camtrap
 from birdnet_fs.cli.classify import classify
@@ -93,7 +94,7 @@ app = group(
         score_submission,
         kaggle_bundle,
     ),
-    groups=(motifs, nocall, classify),
+    groups=(cache, motifs, nocall, classify),
 )
 
 

@@ -68,9 +68,12 @@ def differing_settings(folder: Path, experiment: schema.Experiment) -> list[str]
 
 def resolved(experiment: schema.Experiment) -> schema.Experiment:
     """The experiment as a run stores it: reduced when it has `debug`, with absolute paths."""
-    cache = experiment.data.cache
+    data = experiment.data
     data = dataclasses.replace(
-        experiment.data, root=os.path.abspath(experiment.data.root), cache=cache and os.path.abspath(cache)
+        data,
+        root=os.path.abspath(data.root),
+        spectrograms=data.spectrograms and os.path.abspath(data.spectrograms),
+        cache=data.cache and os.path.abspath(data.cache),
     )
     weights = experiment.model.weights
     model = dataclasses.replace(

@@ -71,6 +71,8 @@ class Data:
     fold: int = 0  # number of the held-out fold; -1 = none, train on everything
     val_fraction: float = 0.0  # fraction of the training groups used for validation, 0 (none) to below 1
     limit: int = 0  # largest number of segments to use; 0 = all (debug uses 1000)
+    spectrograms: str = ""  # folder of .npy files of `birdnet-fs cache precompute`, read for training and validation in
+    # the place of features of the audio; needs augmentation.crop=center and no change of the waveform; empty = none
     cache: str = ""  # folder in which decoded clips are kept, shared by runs, folds and trials; empty = off
     cache_gb: float = 100.0  # largest size of that folder, GB (1e9 bytes), above 0; the least recently used goes first
 

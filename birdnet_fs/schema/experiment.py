@@ -172,16 +172,16 @@ class Experiment:
         )
 
     def _check_cache(self) -> None:
-        if self.training.cache != "features":
+        key = "data.spectrograms" if self.data.spectrograms else "training.cache=features"
+        if not self.data.spectrograms and self.training.cache != "features":
             return
         needed = list(self.augmentation.waveform_changes)
-        needed += ["data.cache=FOLDER"] * (not self.data.cache)
+        needed += ["data.cache=FOLDER"] * (self.training.cache == "features" and not self.data.cache)
         needed += ["pseudo_labels.mix=0"] * bool(self.pseudo_labels.table and self.pseudo_labels.mix)
         check(
             not needed,
-            "training.cache=features keeps one segment of each clip, which must be the same in every epoch; it needs "
-            + ", ".join(needed),
-            self.training.cache,
+            f"{key} has one segment of each clip, which must be the same in every epoch; it needs {', '.join(needed)}",
+            self.data.spectrograms or self.training.cache,
         )
 
     def _check_quantized(self) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -10,6 +11,7 @@ import numpy as np
 from birdnet_fs import schema
 from birdnet_fs.audio.recording_end import PAST_END
 from birdnet_fs.batches.cache.features import ClipFeatures
+from birdnet_fs.batches.cache.spectrogram_files import SpectrogramFiles
 from birdnet_fs.batches.class_balance import loss_weights
 from birdnet_fs.batches.loader import EpisodeOrder
 from birdnet_fs.core.class_names import check_class_names
@@ -21,7 +23,7 @@ from birdnet_fs.data.manifest import Clip, read_background
 from birdnet_fs.data.partition import Partition
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Read, Waveforms
-from birdnet_fs.data.windows import clip_rule
+from birdnet_fs.data.windows import WindowRule, clip_rule
 from birdnet_fs.metrics.auroc import undefined_because
 from birdnet_fs.runs.initial_weights import load_initial_weights
 from birdnet_fs.runs.run import build_network
@@ -145,11 +147,30 @@ def build_validation(
     if experiment.episodes:  # check_episodes has drawn them: their accuracy is defined
         return episodic_validation(model, waveforms, spec, experiment.episodes, experiment.seed), ""
     targets = clip_targets(waveforms.clips, parts.classes, multi_label=experiment.data.multi_label)
-    kept = None
-    if experiment.training.cache == "features":
-        kept = ClipFeatures(waveforms, spec, clip_rule(spec.n_samples, spec.sample_rate_hz, experiment.data.clip_hop_s))
+    rule = clip_rule(spec.n_samples, spec.sample_rate_hz, experiment.data.clip_hop_s)
+    kept = kept_features(waveforms, experiment, rule)
     validate = supervised_validation(model, waveforms, targets, experiment, parts.classes, kept)
     return validate, undefined_because(targets, parts.classes)
+
+
+def kept_features(
+    waveforms: Waveforms, experiment: schema.Experiment, rule: WindowRule | None = None
+) -> Sequence[np.ndarray] | None:
+    """Features of clips that are the same in every epoch, where the settings keep them.
+
+    Args:
+        waveforms: The clips.
+        experiment: Settings; `training.cache`, `data.spectrograms` and `frontend` are used.
+        rule: Rule by which clips are cut into windows. Default: None, the middle segment of each clip.
+
+    Returns:
+        float32 [n_windows, n_frames, n_mels] of each clip (1 window with `data.spectrograms`); None where they are
+        computed when they are needed.
+    """
+    spec, data = experiment.frontend, experiment.data
+    if data.spectrograms:
+        return SpectrogramFiles(Path(data.spectrograms), waveforms, spec, data.root)
+    return ClipFeatures(waveforms, spec, rule) if experiment.training.cache == "features" else None
 
 
 def undefined_validation(experiment: schema.Experiment, parts: Partition) -> str:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from birdnet_fs import models, schema
-from birdnet_fs.batches.cache.features import ClipFeatures
 from birdnet_fs.batches.cache.waveforms import waveform_reader
 from birdnet_fs.batches.loader import TrainingBatches
 from birdnet_fs.core import stopping
@@ -137,10 +136,10 @@ def train(
     teacher = distillation.build_teacher(() if by_clip else runs, experiment, parts.classes, device, by_clip=by_clip)
     # generations differ in their initial weights only (Furlanello et al. 2018)
     seed_everything(experiment.seed, generation)
-    if teacher and teacher.frontends and experiment.training.cache == "features":
+    if teacher and teacher.frontends and (experiment.training.cache == "features" or experiment.data.spectrograms):
         raise UserError(
-            "training.cache=features keeps features of the student's front-end, and the teacher has another one; set "
-            "training.cache=waveforms."
+            "training.cache=features and data.spectrograms have features of the student's front-end, and the teacher "
+            "has another one; set training.cache=waveforms and data.spectrograms= (nothing)."
         )
     read = read or waveform_reader(experiment.data)
     waveforms = read((*parts.train, *parts.pseudo_labels), experiment.frontend.sample_rate_hz)
@@ -159,7 +158,7 @@ def train(
         teacher_frontends=teacher.frontends if teacher else (),
         teacher_probabilities=saved.of(waveforms.clips) if saved else None,
         pseudo_labels=windows.drawn_as(experiment.pseudo_labels, n_labeled) if windows and windows.clips else None,
-        kept=ClipFeatures(waveforms, experiment.frontend) if experiment.training.cache == "features" else None,
+        kept=prepare.kept_features(waveforms, experiment),
     )
     model = prepare.build_initial_network(experiment, parts, device, pretrained, report=True)
     say(

@@ -22,6 +22,19 @@ CAMTRAP = "--locations file --title T --contributor C --sampling_design targeted
 
 # (arguments, words of the answer)
 WRONG = [
+    # cache
+    ("cache build experiments.py:my_recordings data.root=recordings", "add data.cache=FOLDER"),
+    ("cache build experiments.py:aviary data.root=nowhere data.cache=c", "Received: 'nowhere'"),
+    (f"cache build {X} {HERE} training.cache=features", "it needs augmentation.crop=center, "),
+    ("cache info nowhere", "A cache folder was expected, as data.cache=FOLDER makes it; nowhere"),
+    ("cache verify recordings", "recordings has no CACHEDIR.TAG and no stores"),
+    ("cache clear recordings", "recordings has no CACHEDIR.TAG and no stores"),
+    (f"cache precompute {X} {HERE}", "The output folder is missing; add -o FOLDER"),
+    (f"cache precompute {X} {HERE} -o file", "file is a file"),
+    (f"train {X} {HERE} data.cache_gb=0", "data.cache_gb must be above 0"),
+    (f"train {X} {HERE} --cache_dir ./cache", "give the setting data.cache=./cache"),
+    (f"cv {X} {HERE} --cache_dir=c", "give the setting data.cache=c"),
+    ("train config.py:x --cache_dir", "give the setting data.cache=FOLDER"),
     # analyze: formats, numbers, files, the model, and what depends on the model
     ("analyze run recordings -o t --rtype csvv", "Unknown output format 'csvv'"),
     ("analyze run recordings -o t --rtype ,", "At least one output format"),

@@ -31,7 +31,7 @@ from birdnet_fs.core.text import escaped
 
 STORE_BYTES = 1_000_000_000  # of one store; a longer array is in a store of its own
 STEP_BYTES = 64_000_000  # room for so much more is made at once
-TAG = "CACHEDIR.TAG"  # tells backup programs to leave the folder out (https://bford.info/cachedir/)
+TAG = "CACHEDIR.TAG"  # for backup programs, which leave the folder out (https://bford.info/cachedir/)
 _TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder holds values that can be computed again.\n"
 _NAME = re.compile(r"(?P<kind>(?:waveforms|features)-[0-9a-f]+)-[0-9a-f]{16}\.store")
 _WRITER = "writing"  # what is locked while a store is written
@@ -45,7 +45,7 @@ class Stored:
     entry: Entry
 
     def load(self) -> np.ndarray | None:
-        """The array, mapped into memory; None, with a line that says so, when it is damaged. Its store is removed."""
+        """Map the array [*entry.shape]; None when it is damaged, which is said, and its store is removed."""
         try:
             return self.store.array(self.entry)
         except DamagedError as error:

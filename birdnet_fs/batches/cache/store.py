@@ -83,7 +83,7 @@ class StoreWriter:
 
         Args:
             key: 64 hexadecimal digits, not yet in the store.
-            array: int16 or float32, of up to 4 dimensions.
+            array: int16 or float32 [...], of up to 4 dimensions.
             about: Further values that JSON can hold.
         """
         array = np.ascontiguousarray(array)
@@ -161,7 +161,7 @@ class StoreFile:
             entry: One of `entries`.
 
         Returns:
-            The array, which cannot be written to.
+            int16 or float32 [*entry.shape], which cannot be written to.
 
         Raises:
             DamagedError: The checksum is another one.
