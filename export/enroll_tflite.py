@@ -339,7 +339,7 @@ def read_recording(network: Network, path: Path) -> Recording:
         The recording.
 
     Raises:
-        InputError: It cannot be read, or holds NaN or infinite samples.
+        InputError: The recording cannot be read, or holds NaN or infinite samples.
     """
     recording = read_audio(path, network.rate)
     if not np.isfinite(recording.waveform).all():

@@ -29,7 +29,7 @@ def read_csv(path: Path) -> list[list[str]]:
         Its rows, the header first.
 
     Raises:
-        InputError: It is missing, empty or no such text.
+        InputError: The file is missing, empty or no such text.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:

@@ -206,7 +206,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
         Its content.
 
     Raises:
-        InputError: It is damaged, of a format of another version, or a value is missing or wrong.
+        InputError: The file is damaged, of a format of another version, or a value is missing or wrong.
     """
     sidecar = read_json(path)
     if sidecar.get("format") != 1:
@@ -321,7 +321,7 @@ def read_labels(path: Path) -> list[str]:
         Its lines.
 
     Raises:
-        InputError: It is too large, not UTF-8, or a line holds control characters.
+        InputError: The file is too large, not UTF-8, or a line holds control characters.
     """
     with open(path, "rb") as file:
         data = file.read(MAX_JSON + 1)
@@ -358,7 +358,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
                     header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
                     shape, _, dtype = header[version](file)
                 if dtype.hasobject or math.prod(shape) * dtype.itemsize > member.file_size:
-                    raise ValueError(f"{member.filename} holds objects, or is shorter than it says")
+                    raise ValueError(f"{member.filename} holds objects, or is shorter than its header states")
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except Exception as error:  # a damaged file fails in zipfile, zlib or NumPy, each in its own way
@@ -380,7 +380,7 @@ def as_floats(path: Path, name: str, value: np.ndarray) -> np.ndarray:
         float64 [...].
 
     Raises:
-        InputError: It is not of finite numbers.
+        InputError: The array is not of finite numbers.
     """
     if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
         raise InputError(f"{path}: {name!r} must be finite numbers; copy it again.")

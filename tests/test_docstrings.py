@@ -12,7 +12,7 @@ FILES = sorted([*(ROOT / "birdnet_fs").rglob("*.py"), *(ROOT / "export").glob("*
 SCRIPTS = [ROOT / "config.py", *(ROOT / "experiments").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
 N_ARGS = 3  # from so many arguments on, each has its line
 NO_NOUN = "As|Of|What|Its|Whose|By|That|From|How|Why|Where|Which|See|Those|These"  # such a text does not stand alone
-ENTRY = re.compile(rf"\s+[\w*]+: (?:{NO_NOUN}|The same)\b")
+ENTRY = re.compile(rf"\s+[\w*]+: (?:{NO_NOUN}|It|They|The same)\b")
 SUMMARY = re.compile(rf"(?:{NO_NOUN})\b")
 
 

@@ -156,7 +156,7 @@ def _keeps(table: Path, settings: str, contents: Mapping[str, Content], runs: Se
         known = {path: ends for path, (*_, ends) in about["inputs"].items()}
         found += file_changes(old, new, known, identify=lambda path: contents[path].head + contents[path].tail)[0]
     else:
-        found = [f"{ABOUT} does not say what it was made from"]
+        found = [f"{ABOUT} does not state what it was made from"]
     if not found and not (edited and overwrite):
         why = "was edited since, and is kept as it is (--overwrite replaces it)" if edited else "is kept"
         say(f"{escaped(table)} already holds these recordings, labeled by this model; it {why}.")

@@ -151,7 +151,7 @@ def read_stamp(path: Path) -> Stamp | None:
         kept = (str(found["root"]), str(found["settings"]))
         return Stamp(Content(**found["content"]), *kept, Outcome(**outcome), tables)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # the tables, if there are any, are nobody's
+        return None  # the tables, if there are any, are not of this program
 
 
 def write_tables(

@@ -20,7 +20,7 @@ def check_preset_options(preset: str, inputs: Sequence[Path], **given: bool) -> 
         **given: Whether an option that has no effect with the preset was given, by its name without dashes.
 
     Raises:
-        UserError: One of these is the case.
+        UserError: The preset is unknown, an input is an embedding store, or an option has no effect with the preset.
     """
     from birdnet_fs.analysis.two_stage.preset import PRESETS
 

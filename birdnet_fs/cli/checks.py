@@ -137,7 +137,7 @@ def check_file_output(path: Path | None) -> None:
         path: File to write; None is skipped.
 
     Raises:
-        UserError: It is a folder.
+        UserError: The path is a folder.
     """
     from birdnet_fs.core.files import check_output
 

@@ -132,7 +132,7 @@ def check_copy_encoder(experiment: Any) -> None:
         experiment: The experiment.
 
     Raises:
-        UserError: It has no `model.encoder`.
+        UserError: The experiment has no `model.encoder`.
     """
     if not experiment.model.encoder:
         raise UserError("--copy-encoder copies the file of model.encoder, which this experiment does not set.")

@@ -56,8 +56,8 @@ def parse_json(data: bytes) -> Any:
         The value: dict, list, str, int, finite float, bool or None.
 
     Raises:
-        ValueError: It is not JSON in UTF-8, has NaN or infinity, a whole number of more than 20 digits, a key twice in
-            one object, or more than 32 levels.
+        ValueError: The data is not JSON in UTF-8, has NaN or infinity, a whole number of more than 20 digits, a key
+            twice in one object, or more than 32 levels.
 
     >>> parse_json(b'{"a": [1, 2.5, null]}')
     {'a': [1, 2.5, None]}

@@ -192,7 +192,7 @@ def card_from_json(found: Any, file: object) -> EncoderCard:
         The card.
 
     Raises:
-        UserError: It is no JSON object, or a field is missing, unknown or out of its range.
+        UserError: The value is no JSON object, or a field is missing, unknown or out of its range.
     """
     shown = escaped(file)
     fields = {field.name: field for field in dataclasses.fields(EncoderCard)}

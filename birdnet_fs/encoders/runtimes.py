@@ -30,7 +30,7 @@ def tflite_interpreter() -> Any:
         Its class `Interpreter`.
 
     Raises:
-        UserError: None is installed.
+        UserError: No TFLite runtime is installed.
     """
     for name in INTERPRETERS:
         try:

@@ -70,8 +70,8 @@ def encoder_part(run: Run) -> EncoderPart | None:
         The encoder, or None for a network of this package.
 
     Raises:
-        UserError: It cannot be joined: there are several, it is a run, or it takes several windows per call and
-            no other number.
+        UserError: The encoder cannot be joined: there are several, it is a run, or it takes several windows per call
+            and no other number.
     """
     if not run.experiment.model.encoder:
         return None

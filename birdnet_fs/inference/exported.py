@@ -108,7 +108,7 @@ def open_artifact(path: Path, threads: int) -> Engine:
             return found
         if found.min(initial=0) < -ROUNDING or found.max(initial=0) > 1 + ROUNDING:
             raise UserError(
-                f"{escaped(path)} must give probabilities in 0..1, as its sidecar says; it gave {found.min():g} to "
+                f"{escaped(path)} must give probabilities in 0..1, as its sidecar states; it gave {found.min():g} to "
                 f"{found.max():g}; export the run again."
             )
         return to_logits(found, sidecar.activation).astype(np.float32)

@@ -35,7 +35,7 @@ def lightgbm() -> Any:
         The module.
 
     Raises:
-        UserError: It is not installed; the message names the extra.
+        UserError: LightGBM is not installed; the message names the extra.
     """
     try:
         import lightgbm as library

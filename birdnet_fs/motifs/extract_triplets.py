@@ -94,7 +94,7 @@ def read_facts(folder: Path, *, needed: bool = True) -> dict[str, Any]:
         SHA-256 of the table, sample rate, length of a cut and number of triplets; empty where there is none.
 
     Raises:
-        UserError: It is needed and missing, or damaged.
+        UserError: The file is needed and missing, or damaged.
     """
     file = folder / METADATA
     if not file.is_file():

@@ -23,7 +23,7 @@ Precision = Literal["float64", "float32"]
 ROWS, COLUMNS = 512, 1024  # windows of a tile: 2 MB of float32, which stays in the second-level cache
 PAIR_S, VALUE_S = 8e-10, 1e-10  # time of a pair of windows and of each value of a frame, on one core, float32
 LONGEST_S = 24 * 3600  # a join that would take longer is refused
-FAR = 1e30  # squared length of a window that is to be nobody's neighbor; finite, as the loop expects
+FAR = 1e30  # squared length of a window that is to be no neighbor; finite, as the loop expects
 
 
 @dataclass(frozen=True, eq=False)

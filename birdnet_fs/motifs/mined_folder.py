@@ -88,7 +88,7 @@ class MinedRecording:
             The profile.
 
         Raises:
-            UserError: It is damaged.
+            UserError: The profile is damaged.
         """
         distances, neighbors = (_array(self.folder / name) for name in (DISTANCES, NEIGHBORS))
         n = len(distances)
@@ -131,7 +131,7 @@ def recordings_root(folder: Path, given: Path | None) -> Path:
         The folder.
 
     Raises:
-        UserError: It does not exist.
+        UserError: The folder does not exist.
     """
     root = given or Path(read_settings(folder)["recordings"])
     if not root.is_dir():

@@ -146,7 +146,7 @@ def need_pyarrow() -> None:
     """Check that pyarrow is installed.
 
     Raises:
-        UserError: It is not; the extra is named.
+        UserError: pyarrow is not installed; the message names the extra.
     """
     if importlib.util.find_spec("pyarrow") is None:
         raise UserError('Tables of motifs are Parquet files, which need pyarrow: pip install "birdnet_fs[search]"')

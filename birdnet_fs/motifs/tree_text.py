@@ -24,7 +24,7 @@ def checked_trees(text: str) -> str:
         The same trees without the sizes and parameters that prediction does not need.
 
     Raises:
-        ValueError: It is not such a model; the message is a clause.
+        ValueError: The text is not such a model; the message is a clause.
     """
     body, end, _ = text.partition(_END)
     header, *trees = body.split("\n\nTree=")

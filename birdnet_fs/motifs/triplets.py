@@ -208,7 +208,7 @@ def parse_samples(text: str) -> int:
         A whole number.
 
     Raises:
-        UserError: It is no whole number of 1 or more.
+        UserError: The text is no whole number of 1 or more.
 
     >>> parse_samples("5e5")
     500000

@@ -88,7 +88,7 @@ def never_scored(runs: Sequence[Path], table: ScoreTable) -> str:
         return ""
     return (
         f"{len(left)} of {len(known)} recordings have no score (the first: {left[0]}): no fold held them out, or they "
-        "could not be read (held_out.csv of each fold says why)."
+        "could not be read (held_out.csv of each fold has the reasons)."
     )
 
 

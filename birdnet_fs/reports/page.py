@@ -128,7 +128,7 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
         "Guessing would reach 50, perfection 100."
     )
     if low is None:
-        return sentence + " All segments come from one recording, so nothing can be said about other recordings."
+        return sentence + " All segments come from one recording, so the numbers do not describe other recordings."
     return (
         f"{sentence} With other recordings of the same kind the number would probably lie between {100 * low:.1f} and "
         f"{100 * high:.1f} (95 % confidence interval, from redrawing the {metrics['n_groups']} recordings or "

@@ -21,7 +21,7 @@ def remarks(metrics: Mapping[str, Any], *, multi_label: bool) -> list[str]:
         multi_label: Whether clips have any number of labels, predicted at a score of 0.5.
 
     Returns:
-        Sentences, [] when there is nothing to say.
+        Sentences, [] without a remark.
     """
     chance = _on_auroc(metrics) if multi_label else _on_accuracy(metrics)
     return [sentence for sentence in (_on_size(metrics), _on_predictions(metrics), chance) if sentence]
@@ -34,7 +34,7 @@ def episode_remarks(metrics: Mapping[str, Any]) -> list[str]:
         metrics: The metrics: test_acc, test_acc_ci and n_way.
 
     Returns:
-        Sentences, [] when there is nothing to say.
+        Sentences, [] without a remark.
     """
     low, chance = metrics["test_acc_ci"][0], 1 / metrics["n_way"]
     if metrics["test_acc"] > chance and (low is None or low > chance):
@@ -49,9 +49,9 @@ def _on_size(metrics: Mapping[str, Any]) -> str:
     """One clip in all, one recording in all, or one clip of a class."""
     n, present = metrics["n_segments"], [row for row in metrics["per_class"] if row["n_positives"]]
     if n == 1:
-        return "Only one clip was evaluated (n = 1): its metrics say nothing about other recordings."
+        return "Only one clip was evaluated (n = 1): its metrics do not describe other recordings."
     if metrics["n_groups"] == 1:
-        return "All clips are of one recording (n = 1): the metrics say nothing about other recordings."
+        return "All clips are of one recording (n = 1): the metrics do not describe other recordings."
     single = [row["name"] for row in present if row["n_positives"] == 1]
     if single and len(single) == len(present):
         return "Every class has one clip here (n = 1), so the recall of a class can only be 0 or 1."

@@ -19,7 +19,7 @@ def read_classes(file: Path) -> tuple[str, ...]:
         Class names in model order.
 
     Raises:
-        UserError: It is not UTF-8 text of 1 to 100,000 lines, or a line occurs twice.
+        UserError: The file is not UTF-8 text of 1 to 100,000 lines, or a line occurs twice.
     """
     with open(file, "rb") as opened:
         data = opened.read(MAX_BYTES + 1)

@@ -60,7 +60,7 @@ def read_history(path: Path | str) -> list[dict[str, float]]:
         Number by column for each epoch.
 
     Raises:
-        UserError: It is not UTF-8 text, or no CSV.
+        UserError: The file is not UTF-8 text, or no CSV.
     """
     if not Path(path).is_file():
         return []

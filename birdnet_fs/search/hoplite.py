@@ -53,7 +53,7 @@ def usearch_index() -> Any:
         Its module `usearch.index`.
 
     Raises:
-        UserError: It is not installed.
+        UserError: usearch is not installed.
     """
     try:
         from usearch import index

@@ -33,7 +33,7 @@ def refuse_labeled(path: Path) -> None:
         path: The table, existing or not.
 
     Raises:
-        UserError: It holds labels.
+        UserError: The table holds labels.
     """
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:

@@ -84,7 +84,7 @@ def test_table_of_other_recordings_is_not_replaced(recordings, tmp_path, capsys)
     label(overwrite=True)
     assert table.read_bytes() != edited
     (tmp_path / "out" / "pseudo.json").unlink()
-    with pytest.raises(UserError, match=r"pseudo\.json does not say what it was made from"):
+    with pytest.raises(UserError, match=r"pseudo\.json does not state what it was made from"):
         label()
 
 

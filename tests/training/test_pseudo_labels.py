@@ -198,7 +198,7 @@ def test_a_stopped_labeling_goes_on_where_it_was(aviary: Path, run: Run, table: 
     label(0)
     assert len(heard) == 4
     (tmp_path / "pseudo.json").unlink()  # nothing states what the table was made from
-    with pytest.raises(UserError, match="does not say what it was made from"):
+    with pytest.raises(UserError, match="does not state what it was made from"):
         label(0)
     assert len(heard) == 4
 

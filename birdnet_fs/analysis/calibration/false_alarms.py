@@ -117,7 +117,7 @@ def score_background(
         The scores of the recordings that can be read; the others are named on stderr.
 
     Raises:
-        UserError: None can be read.
+        UserError: No recording can be read.
     """
     _, recordings, _ = find_recordings([folder])
     rows: list[NDArray[np.float32]] = []

@@ -73,7 +73,7 @@ def location_of(recording: PurePosixPath, locations: Mapping[PurePosixPath, Loca
         The location.
 
     Raises:
-        UserError: None of its folders is listed.
+        UserError: None of the folders of the recording is listed.
     """
     for folder in recording.parents:
         if folder in locations:

@@ -21,8 +21,8 @@ def read_analysis(folder: Path, recordings: Path | None = None) -> list[Finished
         Detections and outcomes, sorted by path.
 
     Raises:
-        UserError: It is no analysis, has recordings of several models or settings, the stored detections of a recording
-            cannot be used, or a recording is not there or has another size than when it was analyzed.
+        UserError: The folder is no analysis, has recordings of several models or settings, the stored detections of a
+            recording cannot be used, or a recording is not there or has another size than when it was analyzed.
     """
     done = folder / DONE
     names = sorted(name for name in os.listdir(done) if name.endswith(".json")) if done.is_dir() else []

@@ -93,7 +93,7 @@ def _say_clocks(n: int, n_local: int, problems: list[tuple[Path, str]]) -> None:
     if n_local:
         say(
             f"{n_local} of {n} recordings have local times without a time zone, because neither their names nor their "
-            "metadata say it; give it with --timezone, for example Europe/Zurich."
+            "metadata state it; give it with --timezone, for example Europe/Zurich."
         )
     if problems:
         path, reason = problems[0]

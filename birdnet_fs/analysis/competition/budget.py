@@ -22,7 +22,7 @@ def parse_time(text: str) -> float:
         Seconds above 0; infinity for "".
 
     Raises:
-        UserError: It is no such time.
+        UserError: The text is no such time.
 
     >>> parse_time("90min"), parse_time("1.5 h"), parse_time("")
     (5400.0, 5400.0, inf)

@@ -111,7 +111,7 @@ def competition_table(root: Path) -> Path:
         test.csv where it has the column `bird`, as in the long form, or is alone, else sample_submission.csv.
 
     Raises:
-        UserError: Neither is there.
+        UserError: The folder holds neither table.
     """
     there = [root / name for name in TABLES if (root / name).is_file()]
     if not there:

@@ -91,7 +91,8 @@ def check_preset(engine: Engine, detector: Engine | None, preset: AnimalSpotPres
         preset: Lengths and thresholds.
 
     Raises:
-        UserError: One of these is the case.
+        UserError: A threshold is out of range, a segment is shorter than the window, or the detector has no class of
+            noise.
     """
     for name, value in (("min_conf", preset.threshold), ("gate_threshold", preset.detector_threshold)):
         if not 0 <= value <= 1:

@@ -9,7 +9,7 @@ A path is looked up in the folder of the row's own table, below data.audio and b
   of that name, it must be below that folder.
 
 A name may lack its extension. A file whose name differs from the written one in Unicode normalization or in case only
-is used when there is no other, and said. Several files that fit are refused with their paths.
+is used when there is no other, with a note. Several files that fit are refused with their paths.
 """
 
 import os

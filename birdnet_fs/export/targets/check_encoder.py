@@ -34,7 +34,7 @@ def check_encoder(name: str, row: Target, part: EncoderPart) -> None:
         part: The encoder.
 
     Raises:
-        UserError: It does not; the message names the targets that do.
+        UserError: The target does not load such files; the message names the targets that do.
     """
     choices = " or ".join(f"--target {target}" for target in fitting_targets(part))
     if row.format not in FORMATS[part.format]:

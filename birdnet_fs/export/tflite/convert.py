@@ -148,7 +148,8 @@ def check_operators(path: Path) -> None:
         path: A TFLite file.
 
     Raises:
-        CannotConvert: It holds operators outside the builtins, or a convolution that tflite-runtime computes wrongly.
+        CannotConvert: The file holds operators outside the builtins, or a convolution that tflite-runtime computes
+            wrongly.
     """
     if foreign := flatbuffer.foreign_operators(path):
         raise CannotConvert(f"The network needs operators outside the TFLite builtins: {', '.join(foreign)}.")

@@ -90,7 +90,7 @@ def check_method(method: str) -> None:
         method: One of METHODS.
 
     Raises:
-        UserError: It is none of them.
+        UserError: The method is none of METHODS.
     """
     if method not in METHODS:
         raise UserError(f"method must be one of {', '.join(METHODS)}.{nearest(method, METHODS)} Received: {method!r}")

@@ -93,7 +93,7 @@ class Calibration:
             One for each class.
 
         Raises:
-            UserError: None were stored for this precision.
+            UserError: No thresholds were stored for this precision.
         """
         for stored, found in self.thresholds.items():
             if abs(stored - precision) < 1e-9:

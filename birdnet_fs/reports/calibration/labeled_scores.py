@@ -53,7 +53,7 @@ def validation_scores(engine: Engine, model: Path) -> CalibrationScores:
         The scores.
 
     Raises:
-        UserError: It is no run, or it has no validation clips.
+        UserError: The model is no run, or has no validation clips.
     """
     clips = read_partition(model / PARTITION, VAL) if (model / PARTITION).is_file() else ()
     if not clips:

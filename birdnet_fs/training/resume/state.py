@@ -112,7 +112,7 @@ class ResumeState:
             Whether there is one.
 
         Raises:
-            UserError: It is damaged, of another version, or of a training with other settings or recordings.
+            UserError: The state is damaged, of another version, or of a training with other settings or recordings.
         """
         if not self.exists():
             return False
