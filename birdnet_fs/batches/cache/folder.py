@@ -92,7 +92,7 @@ class CacheFolder:
         """Check that the folder may be used as a cache.
 
         Raises:
-            UserError: It is a file, or a folder of other things.
+            UserError: The path is a file, or a folder of other things.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"data.cache must be a folder; {escaped(self.path)} is a file.")
@@ -260,7 +260,7 @@ def existing_cache(place: Path) -> CacheFolder:
         The folder.
 
     Raises:
-        UserError: It is no cache folder.
+        UserError: The folder is no cache folder.
     """
     found = CacheFolder(place, limit_bytes=1 << 62)
     if not (place / TAG).is_file() and not found.stores():

@@ -135,8 +135,8 @@ class StoreFile:
         entries: The arrays by key.
 
     Raises:
-        DamagedError: It is not a whole store.
-        OSError: It cannot be opened.
+        DamagedError: The file is not a whole store.
+        OSError: The file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
