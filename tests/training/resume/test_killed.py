@@ -73,7 +73,7 @@ def command(kind: str, recordings: Path, first: Path) -> Callable[[Path], object
     if kind == "Tile2Vec":
         return lambda folder: tile2vec.fit_tile2vec(TripletBatches(Tones(), TRIPLETS), TRIPLETS, folder / "run")
     if kind == "pseudo-labels":
-        sounds = str(next((recordings / "audio").rglob("soundscape*")))
+        sounds = str(next((recordings / "audio").rglob("*soundscape*")))
         return lambda folder: pseudo_label(first, [sounds, "training.epochs=2"], folder / "rounds", rounds=2)
     chosen = experiment(recordings, *(each.replace("RUN", str(first)) for each in KINDS[kind]))
     if kind == "pretraining":
