@@ -16,7 +16,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -109,7 +108,8 @@ def costs(hours: float, encoder: Path | None, rounds: int) -> None:
     for step, (_, used) in found.items():
         disk = f"{sizes[step] / hours * HOURS / 1e9:.2f} GB" if step in sizes else "-"
         print(f"| {step} | {used / 3600 / hours * HOURS:.2f} | {disk} |")
-    print(f"| `search`, one query over {WIDTH} numbers every {WINDOW_S:g} s | {search_s / 20 / hours * HOURS / 3600:.4f} | - |")
+    cost = search_s / 20 / hours * HOURS / 3600
+    print(f"| `search`, one query over {WIDTH} numbers every {WINDOW_S:g} s | {cost:.4f} | - |")
 
 
 def memory(n_windows: int) -> None:
@@ -130,7 +130,9 @@ def peak(folder: Path) -> None:
     store = open_store(folder)
     best_windows(store, similarities(store, np.ones(WIDTH, np.float32)), 100)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(f"{int(status['RssAnon'].split()[0]) / 1024:.0f} MB, {resource.getrusage(resource.RUSAGE_SELF).ru_utime:.1f} s")
+    print(
+        f"{int(status['RssAnon'].split()[0]) / 1024:.0f} MB, {resource.getrusage(resource.RUSAGE_SELF).ru_utime:.1f} s"
+    )
 
 
 if __name__ == "__main__":

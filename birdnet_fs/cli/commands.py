@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from birdnet_fs.core.errors import UserError
+from birdnet_fs.cli.document_words import refuse_document_words
 from birdnet_fs.core.renamed import refuse_option, refuse_verb
 
 
@@ -28,15 +28,14 @@ class VerbGroup(TyperGroup):
 
 
 class Verb(TyperCommand):
-    """Verb that refuses a renamed option with its new name."""
+    """Verb that refuses a renamed option with its new name, and words of other programs with the line to type."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments of the verb."""
-        options = args[: args.index("--") if "--" in args else None]
-        for argument in options:
-            refuse_option(" ".join(_path(ctx)), argument)
-        if any(parameter.name == "settings" for parameter in self.params):
-            _answer_other_programs(options)
+        given, verb = args[: args.index("--") if "--" in args else None], " ".join(_path(ctx))
+        for argument in given:
+            refuse_option(verb, argument)
+        refuse_document_words(verb, given)
         return super().parse_args(ctx, args)
 
 
@@ -68,15 +67,6 @@ def group(
     for inner in groups:
         app.add_typer(inner)
     return app
-
-
-def _answer_other_programs(options: list[str]) -> None:
-    """Refuse an option of ANIMAL-SPOT's fork that is a setting here, with the words to give in its place."""
-    name, _, value = next((o for o in options if o.partition("=")[0] == "--cache_dir"), "").partition("=")
-    if name:
-        following = options[options.index(name) + 1 :][:1] if name in options else []
-        value = value or next((word for word in following if not word.startswith("-")), "FOLDER")
-        raise UserError(f"There is no option --cache_dir; give the setting data.cache={value} (docs/cache.md).")
 
 
 def _path(ctx: Any) -> list[str]:

@@ -14,9 +14,7 @@ from birdnet_fs import frontend, schema
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.renamed import in_python
 from birdnet_fs.core.settings import override
-from birdnet_fs.schema.networks import check_model
-
-SHORT = {"teacher_model": "distillation.teacher"}  # names of settings in the design document of torch_impl
+from birdnet_fs.schema.networks import backbone_options, check_model
 
 
 def load_experiment(reference: str, settings: Sequence[str] = ()) -> schema.Experiment:
@@ -57,9 +55,10 @@ def load_experiment(reference: str, settings: Sequence[str] = ()) -> schema.Expe
         raise UserError(f"Experiment {name!r} in {path} has no quick version.")
     options = {"quick": quick[-1].lower().endswith("true")} if quick else {}
     experiment = _made(make, path, options)
-    rest = [_in_full(s) for s in settings if s not in quick]
+    rest = [s for s in settings if s not in quick]
     chosen = override(experiment, rest, {"frontend": frontend.preset})
     check_model(chosen.model)
+    _check_dropout(chosen.model, rest)
     if chosen.model.encoder:
         from birdnet_fs.inference.encoder_settings import with_encoder
 
@@ -77,9 +76,14 @@ def _moved(experiment: schema.Experiment, old: str, new: str) -> schema.Experime
     return dataclasses.replace(experiment, pretrain=first)
 
 
-def _in_full(setting: str) -> str:
-    key, equals, value = setting.partition("=")
-    return f"{SHORT.get(key.strip(), key)}{equals}{value}"
+def _check_dropout(model: schema.Model, settings: Sequence[str]) -> None:
+    """Refuse the dropout of a finished embedding where the network has the one that is usually meant."""
+    given = any(s.partition("=")[0].strip() == "model.dropout" for s in settings)
+    if given and model.dropout and model.head == "prototypes" and backbone_options(model.name, block_dropout=0.0):
+        raise UserError(
+            f"model.dropout={model.dropout:g} would drop parts of the finished embedding of {model.name}, on which "
+            f"distances are computed; type model.block_dropout={model.dropout:g} for dropout inside the network."
+        )
 
 
 def load_space(reference: str, experiment: str) -> schema.Space:

@@ -32,9 +32,9 @@ WRONG = [
     (f"cache precompute {X} {HERE}", "The output folder is missing; add -o FOLDER"),
     (f"cache precompute {X} {HERE} -o file", "file is a file"),
     (f"train {X} {HERE} data.cache_gb=0", "data.cache_gb must be above 0"),
-    (f"train {X} {HERE} --cache_dir ./cache", "give the setting data.cache=./cache"),
-    (f"cv {X} {HERE} --cache_dir=c", "give the setting data.cache=c"),
-    ("train config.py:x --cache_dir", "give the setting data.cache=FOLDER"),
+    (f"train {X} {HERE} --cache_dir ./cache", "type data.cache=FOLDER"),
+    (f"cv {X} {HERE} --cache_dir=c", "type data.cache=FOLDER"),
+    ("train config.py:x --cache_dir", "type data.cache=FOLDER"),
     # analyze: formats, numbers, files, the model, and what depends on the model
     ("analyze run recordings -o t --rtype csvv", "Unknown output format 'csvv'"),
     ("analyze run recordings -o t --rtype ,", "At least one output format"),

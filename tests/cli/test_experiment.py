@@ -57,13 +57,6 @@ def test_settings_of_the_few_shot_document_combine() -> None:
         assert operator.attrgetter(here.partition("=")[0])(found) == value
 
 
-def test_teacher_model_is_short_for_distillation_teacher() -> None:
-    short, full = (
-        load_experiment(f"{CONFIG}:birds10", [f"{key}=runs/a=b"]) for key in ("teacher_model", "distillation.teacher")
-    )
-    assert short == full and short.distillation.teacher == "runs/a=b"
-
-
 @pytest.mark.parametrize(
     ("setting", "words"),
     [

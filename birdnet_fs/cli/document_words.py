@@ -1,0 +1,101 @@
+"""Words of the commands that this package replaces, each with the line to type here.
+
+The sources are the few-shot prototypical networks (`archs/train.py`, Hydra keys under `arch.`), the torch
+implementation of audio classifiers (`main.py`, Hydra keys) and the ConvNeXt fork of ANIMAL-SPOT (`main.py`, options).
+A word is refused rather than taken for the setting of the most similar name, which may mean something else.
+"""
+
+import re
+from collections.abc import Sequence
+
+from birdnet_fs.core.errors import UserError, shown
+
+VERBS = ("train", "cv", "tune", "quantize")  # verbs that take settings of an experiment
+_EVALUATE = "test a finished run with: birdnet-fs evaluate RUN"
+# pattern of a whole key or option -> the line to type
+WORDS = {
+    # few-shot prototypical networks
+    r"arch": "the experiment is the first argument: birdnet-fs train config.py:fewshot_v1, or config.py:fewshot_v2",
+    r"(run\.)?train": f"`birdnet-fs train` always trains; {_EVALUATE}",
+    r"(run\.)?test": _EVALUATE,
+    r"(arch\.training\.)?load_weight_from|run\.checkpoint_path": (
+        f"{_EVALUATE}; start a training from its weights with model.weights=RUN"
+    ),
+    r"arch\.training\.max_epochs": "type training.epochs=N",
+    r"arch\.training\.learning_rate": "type training.learning_rate=RATE",
+    r"arch\.training\.gradient_clip_val": "type training.optimizer.clip_norm=NORM",
+    r"arch\.training\.(\w+)": "settings of the training are named training.NAME; --cfg prints them",
+    r"arch\.model\.dropout": ("type model.block_dropout=RATE; model.dropout is that of the finished embedding"),
+    r"arch\.model\.channels": "type model.channels=[64,128,256,512]",
+    r"arch\.augmentation\.time_mask_pct": "type augmentation.time_masks.longest=FRACTION",
+    r"arch\.augmentation\.freq_mask_pct": "type augmentation.freq_masks.longest=FRACTION",
+    r"arch\..*": "settings have no prefix `arch.`; --cfg prints their names",
+    r"exp_name": "name the folder of the run with -o: birdnet-fs train config.py:fewshot_v2 -o runs/NAME",
+    # the torch implementation
+    r"run\.quantise": "quantize a finished run with: birdnet-fs quantize RUN -o OUTPUT",
+    r"run\..*": f"`birdnet-fs train` trains, {_EVALUATE}, export it with birdnet-fs export RUN",
+    r"model\.params\.pretrained|--pretrained": (
+        "nothing is downloaded; give the file of published weights: model.weights=FILE (random weights: model.weights=)"
+    ),
+    r"model\.params\..*": "settings of a network are named model.NAME; --cfg prints them",
+    r"augmentations\..*": (
+        "every augmentation is a setting of its own, as augmentation.gain_db=6 or augmentation.noise.p=0.5; --cfg "
+        "prints them"
+    ),
+    r"teacher_model": "a teacher is a finished run: train it first, then type distillation.teacher=RUN",
+    # ANIMAL-SPOT
+    r"--backbone": "type config.py:animal_spot (ResNet-18) or config.py:animal_spot_convnext as the first argument",
+    r"--resnet": "type model=resnet/18",
+    r"--weighted_sampling|--sampling_strategy": (
+        "type training.sampling=NAME with inverse, sqrt_inverse or effective (inverse_freq, ..., effective_num)"
+    ),
+    r"--scheduler": "type training.schedule=NAME with onecycle, plateau, cosine, step or constant",
+    r"--lr": "type training.learning_rate=RATE",
+    r"--label_smoothing": "type training.loss.label_smoothing=FRACTION",
+    r"--cache_dir": "type data.cache=FOLDER (docs/cache.md)",
+    r"--num_workers": "type training.workers=N",
+    r"--batch_size": "type training.batch_size=N",
+    r"--max_epochs|--max_train_epochs": "type training.epochs=N",
+    r"--n_fft": ("type frontend.n_fft=N and frontend.win_length=N (earlier defaults: config.py:animal_spot_first)"),
+    r"--hop_length": "type frontend.hop_length=N (earlier defaults: config.py:animal_spot_first)",
+    r"--sequence_len": "type frontend.segment_s=SECONDS, as 1.28 for 1280 ms",
+    r"--num_classes": "classes are counted in the labels; leave it out",
+    r"--data_dir": "type data.root=FOLDER",
+    r"--n_trials": "type --trials N",
+}
+
+
+def refuse_document_words(verb: str, arguments: Sequence[str]) -> None:
+    """Refuse words of the commands that this package replaces.
+
+    Args:
+        verb: Verb of the command line, as "train".
+        arguments: Its arguments, as `key=value` and options.
+
+    Raises:
+        UserError: Arguments are such words; the message gives for each the line to type.
+    """
+    if verb not in VERBS:
+        return
+    lines = [
+        f"{shown(argument)}: {line}"
+        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        if (line := _line(argument, following))
+    ]
+    if lines:
+        raise UserError(f"Not in the words of birdnet-fs {verb}. {'. '.join(dict.fromkeys(lines))}.")
+
+
+def _line(argument: str, following: str) -> str:
+    """The line to type instead of an argument; "" for one that is none of these words."""
+    key, equals, value = argument.partition("=")
+    if argument == "--cfg" and following == "job":
+        return "type --cfg alone, without a value"
+    if key in ("model", "model.name") and value.endswith("_qat"):
+        return (
+            "train the float network, as model=efficientnet_v2/b0, then quantize its run with: birdnet-fs quantize RUN "
+            "-o OUTPUT"
+        )
+    if not equals and not key.startswith("--"):
+        return ""
+    return next((line for pattern, line in WORDS.items() if re.fullmatch(pattern, key)), "")
