@@ -50,7 +50,7 @@ def animal_spot(*, quick: bool = False) -> Experiment:
             batch_size=8,
             learning_rate=_of_one_clip(5e-6, batch_size=8),
             optimizer=Optimizer("adam", weight_decay=0.0, beta1=0.5, clip_norm=0.0),
-            schedule=Schedule("plateau", plateau_factor=0.5, plateau_patience=8, warmup_epochs=0),
+            schedule=Schedule("plateau", plateau_factor=0.5, plateau_patience=8, warmup_epochs=0, peak_factor=10.0),
             checkpoints=Checkpoints(select="best", patience=20),
         ),
         debug=quick,

@@ -58,11 +58,11 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning-rate schedule; its maximum is `training.learning_rate`."""
+    """The learning-rate schedule; its maximum is `training.learning_rate`, times `peak_factor` in onecycle."""
 
     name: Literal["cosine", "step", "constant", "onecycle", "plateau"] = "cosine"
     # cosine: half a cosine down to min_learning_rate; step: multiplied by step_factor every step_epochs epochs
-    # onecycle: from 1/10 up to learning_rate in 30 % of the steps, then down to 1/1000; warmup_epochs is not used
+    # onecycle: up to learning_rate x peak_factor in 30 % of the steps, then down; warmup_epochs is not used
     # plateau: multiplied by plateau_factor after plateau_patience epochs without a gain of 0.001 in validation
     warmup_epochs: float = 1.0  # epochs of linear warm-up before the schedule, 0 or more; fractions are allowed
     min_learning_rate: float = 0.0  # final learning rate of cosine, 0 to training.learning_rate
@@ -70,6 +70,9 @@ class Schedule:
     step_factor: float = 0.65  # factor per step, above 0, up to 1
     plateau_factor: float = 0.5  # factor on a plateau, between 0 and 1
     plateau_patience: int = 4  # epochs without improvement before the factor is applied, 0 or more
+    peak_factor: float = 1.0  # highest rate of onecycle as a multiple of learning_rate, above 0; 10 in ANIMAL-SPOT
+    div: float = 10.0  # highest rate of onecycle / first rate, 1 or more
+    final_div: float = 100.0  # first rate of onecycle / last rate, 1 or more
 
     def __post_init__(self) -> None:
         check(self.warmup_epochs >= 0, "training.schedule.warmup_epochs must be 0 or more", self.warmup_epochs)
@@ -91,3 +94,6 @@ class Schedule:
             "training.schedule.plateau_patience must be 0 or more epochs",
             self.plateau_patience,
         )
+        check(self.peak_factor > 0, "training.schedule.peak_factor must be above 0", self.peak_factor)
+        for name in ("div", "final_div"):
+            check(getattr(self, name) >= 1, f"training.schedule.{name} must be 1 or more", getattr(self, name))

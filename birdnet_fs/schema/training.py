@@ -82,7 +82,7 @@ class Training:
     batch_size: int = 32  # segments per batch, 1 or more
     min_steps: int = 0  # with fewer batches in all epochs together, every epoch repeats its clips; 0 = off
     max_steps: int = 0  # with more batches in all epochs together, every epoch draws a part of its crops; 0 = no limit
-    learning_rate: float = 1e-3  # maximum of the schedule, above 0
+    learning_rate: float = 1e-3  # maximum of the schedule, above 0; see also schedule.peak_factor
     loss: Loss = field(default_factory=Loss)
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
@@ -125,6 +125,11 @@ class Training:
             "training.optimizer.swa_epochs averages the last epochs; use training.checkpoints.select=last",
             self.checkpoints.select,
         )
+
+    @property
+    def highest_learning_rate(self) -> float:
+        """Highest rate of the schedule: `learning_rate`, in onecycle times `schedule.peak_factor`."""
+        return self.learning_rate * (self.schedule.peak_factor if self.schedule.name == "onecycle" else 1.0)
 
     @property
     def needs_validation(self) -> bool:

@@ -8,8 +8,7 @@ validation metric stops improving.
 import math
 from dataclasses import dataclass
 
-# fraction of steps with a rising rate; peak / first rate; first rate / last rate (values of the ANIMAL-SPOT fork)
-ONE_CYCLE = (0.3, 10.0, 100.0)
+RISE = 0.3  # fraction of the steps of "onecycle" with a rising rate
 
 
 def learning_rate(
@@ -22,6 +21,8 @@ def learning_rate(
     minimum: float = 0.0,
     n_steps_per_drop: int = 1,
     factor: float = 1.0,
+    div: float = 10.0,
+    final_div: float = 100.0,
 ) -> float:
     """Compute the learning rate of one optimizer step.
 
@@ -35,11 +36,13 @@ def learning_rate(
             "step": `peak` multiplied by `factor` after every `n_steps_per_drop` steps since the start of the training.
             "constant": `peak`.
             "plateau": as "constant"; `Plateau` gives a further factor.
-            "onecycle": half a cosine up from `peak` / 10 in the first 30 % of the steps, then one down to
-            `peak` / 1000 (torch's OneCycleLR with div_factor=10 and final_div_factor=100, without its momentum cycle).
+            "onecycle": half a cosine up from `peak` / `div` in the first 30 % of the steps, then one down to
+            `peak` / `div` / `final_div` (torch's OneCycleLR without its momentum cycle).
         minimum: Rate at the end of "cosine". Default: 0.
         n_steps_per_drop: Number of steps between two drops of "step", 1 or more. Default: 1.
         factor: Factor of each drop of "step". Default: 1.
+        div: Highest rate of "onecycle" divided by its first one, 1 or more. Default: 10.
+        final_div: First rate of "onecycle" divided by its last one, 1 or more. Default: 100.
 
     Returns:
         The rate, 0 or more.
@@ -53,7 +56,7 @@ def learning_rate(
     [0.1, 0.963, 0.001]
     """
     if schedule == "onecycle":
-        return _one_cycle(step, peak, n_steps)
+        return _one_cycle(step, peak, n_steps, peak / div, peak / div / final_div)
     if step < n_warmup:
         return peak * (step + 1) / n_warmup
     if schedule == "step":
@@ -64,13 +67,12 @@ def learning_rate(
     return _half_cosine(peak, minimum, min(1.0, done))
 
 
-def _one_cycle(step: int, peak: float, n_steps: int) -> float:
-    rise, divisor, last_divisor = ONE_CYCLE
-    first, top = peak / divisor, rise * n_steps - 1
+def _one_cycle(step: int, peak: float, n_steps: int, first: float, last: float) -> float:
+    top = RISE * n_steps - 1
     if step <= top:
         return _half_cosine(first, peak, step / top)
     left = n_steps - 1 - top
-    return _half_cosine(peak, first / last_divisor, min(1.0, (step - top) / left) if left > 0 else 1.0)
+    return _half_cosine(peak, last, min(1.0, (step - top) / left) if left > 0 else 1.0)
 
 
 def _half_cosine(start: float, end: float, done: float) -> float:

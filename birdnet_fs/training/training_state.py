@@ -188,13 +188,15 @@ class TrainingState:
         n_batches = len(self.batches)
         self.rate = learning_rate(
             step,
-            peak=self.settings.learning_rate,
+            peak=self.settings.highest_learning_rate,
             n_steps=self.settings.epochs * n_batches,
             n_warmup=round(self.settings.schedule.warmup_epochs * n_batches),
             schedule=self.settings.schedule.name,
             minimum=self.settings.schedule.min_learning_rate,
             n_steps_per_drop=self.settings.schedule.step_epochs * n_batches,
             factor=self.settings.schedule.step_factor,
+            div=self.settings.schedule.div,
+            final_div=self.settings.schedule.final_div,
         )
         self.rate *= self.plateau.scale
         for group in self.optimizer.param_groups:

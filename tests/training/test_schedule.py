@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import tolerances
 import torch
+from command_line import ROOT
 from torch.optim import lr_scheduler
 
+from birdnet_fs.cli.experiment import load_experiment
 from birdnet_fs.training.schedule import Plateau, learning_rate
 
 N_EPOCHS, N_BATCHES, PEAK = 7, 5, 2e-3
@@ -55,17 +57,44 @@ def test_a_constant_rate_stays_and_all_rise_first() -> None:
         assert rates[4] == PEAK
 
 
-def test_one_cycle_is_torchs() -> None:
+@pytest.mark.parametrize(("div", "final_div"), [(10, 100), (25, 1e4), (1, 1)])
+def test_one_cycle_is_torchs(div: float, final_div: float) -> None:
     n_steps = N_EPOCHS * N_BATCHES
     expected = rates_of_torch(
         lambda o: lr_scheduler.OneCycleLR(
-            o, PEAK, total_steps=n_steps, pct_start=0.3, div_factor=10, final_div_factor=100, cycle_momentum=False
+            o,
+            PEAK,
+            total_steps=n_steps,
+            pct_start=0.3,
+            div_factor=div,
+            final_div_factor=final_div,
+            cycle_momentum=False,
         ),
         1,
     )
     # torch ends its list with a step beyond the last, which it refuses to make
-    assert ours(schedule="onecycle") == pytest.approx(expected, rel=tolerances.RATE)
-    assert ours(schedule="onecycle")[-1] == pytest.approx(PEAK / 1000)
+    found = ours(schedule="onecycle", div=div, final_div=final_div)
+    assert found == pytest.approx(expected, rel=tolerances.RATE)
+    assert found[-1] == pytest.approx(PEAK / div / final_div)
+
+
+def test_animal_spot_runs_one_cycle_from_the_rate_to_ten_times_and_a_hundredth() -> None:
+    """`--scheduler onecycle --lr 3e-4` of its fork: 3e-4, 3e-3, 3e-6."""
+    settings = ["training.schedule=onecycle", "training.learning_rate=3e-4"]
+    training = load_experiment(f"{ROOT / 'config.py'}:animal_spot", settings).training
+    rates = [
+        learning_rate(
+            step,
+            peak=training.highest_learning_rate,
+            n_steps=100_000,
+            n_warmup=0,
+            schedule="onecycle",
+            div=training.schedule.div,
+            final_div=training.schedule.final_div,
+        )
+        for step in (0, 30_000, 99_999)
+    ]
+    assert rates == pytest.approx([3e-4, 3e-3, 3e-6], rel=1e-3)  # the highest rate lies between two steps
 
 
 def test_a_plateau_lowers_the_rate_when_torchs_does() -> None:
