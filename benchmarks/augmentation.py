@@ -75,7 +75,7 @@ EVERYTHING = Augmentation(
 CHAINS = {
     "crop and log-mel": Augmentation(),
     "active crop": Augmentation(crop="active"),
-    "EVERYTHING of config.py": EVERYTHING,
+    "EVERYTHING of experiments/songs.py": EVERYTHING,
     "the same, pitch and stretch at .2": replace(EVERYTHING, stretch=Stretch(0.2), pitch=Pitch(0.2)),
     "mixup of features": Augmentation(mixup=Mixup(1, on="features")),
     "ANIMAL-SPOT's chain": Augmentation(animal_spot=AnimalSpot(1)),

@@ -52,7 +52,7 @@ class ClipFeatures(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self._waveforms)
 
-    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # no slices
         """The features of one clip, float32 [n_windows, n_frames, n_mels]."""
         stored = self._stored[index]
         found = stored.load() if stored is not None else None

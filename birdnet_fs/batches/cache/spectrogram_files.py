@@ -124,7 +124,7 @@ class SpectrogramFiles(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # no slices
         """The features of one clip, float32 [1, n_frames, n_mels]."""
         n_frames, n_mels = self._spec.shape
         return read_npy(self.files[index], (n_mels, n_frames)).T[None]
