@@ -1,4 +1,4 @@
-"""What 1,000 h of audio cost: core-hours, disk and memory of every step, as Markdown tables.
+"""Cost of 1,000 h of audio: core-hours, disk and memory of every step, as Markdown tables.
 
     python benchmarks/scale.py costs [--hours 0.25] [--encoder BirdNET.tflite] [--rounds 3]
     python benchmarks/scale.py memory

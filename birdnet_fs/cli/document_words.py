@@ -70,7 +70,7 @@ def refuse_document_words(verb: str, arguments: Sequence[str]) -> None:
 
     Args:
         verb: Verb of the command line, as "train".
-        arguments: Its arguments, as `key=value` and options.
+        arguments: Arguments of the verb, as `key=value` and options.
 
     Raises:
         UserError: Arguments are such words; the message gives for each the line to type.
