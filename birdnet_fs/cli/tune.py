@@ -49,7 +49,8 @@ def tune(
     are stopped early. The same command continues an interrupted study; commands started in parallel, on one machine or
     on several that share the folder, work on the same study.
 
-    Writes best.py (an experiment with the best settings, for `birdnet-fs train`), study.csv and study.html.
+    Writes best.py (an experiment with the best settings, for `birdnet-fs train`), best_params.json, best_config.json,
+    study.csv and study.html. The exit status is 2 when no trial could be trained to its end.
     """
     from birdnet_fs import schema
     from birdnet_fs.cli.experiment import load_experiment
@@ -85,13 +86,18 @@ def tune(
             for _ in track(_counted(pool, study), "trials", total=n_missing, unit="trial"):
                 pass
         except KeyboardInterrupt:
-            say("stopping; the running trials are repeated when the study is continued ...")
+            say("stopping; the running trials go on when the study is continued ...")
             pool.stop()
             _report(study, experiment)
             raise
-    _report(study, experiment)
+    found = _report(study, experiment)
     if pool.exit_code and study.n_missing:
         raise typer.Exit(pool.exit_code)
+    if not found:
+        raise UserError(
+            f"None of the {len(study.trials())} trials was trained to its end with a value; {folder / 'study.csv'} has "
+            "the reasons. Change the search space or the settings, and tune into another folder."
+        )
 
 
 def _space(reference: str, experiment: str, how: dict[str, Any]) -> "schema.Space":
@@ -139,8 +145,8 @@ def _line(trial: "TrialSummary", best: "TrialSummary | None") -> str:
     return f"trial {trial.number} {trial.state}{value}{why}{lead}"
 
 
-def _report(study: "Study", experiment: str) -> None:
-    """Write the results and print the best trial."""
+def _report(study: "Study", experiment: str) -> bool:
+    """Write the results and print the best trial; False where no trial has a value."""
     from birdnet_fs.reports.study import BEST, write_results
 
     folder, name = study.folder, experiment.rpartition(":")[2]
@@ -160,6 +166,7 @@ def _report(study: "Study", experiment: str) -> None:
         n_running = sum(trial.state == "running" for trial in results.trials)
         elsewhere = f", {n_running} running elsewhere" if n_running else ""
         say(f"{study.n_missing} of {study.n_trials} trials are missing{elsewhere}; the same command continues.")
+    return results.best is not None
 
 
 def _shown(experiment: "schema.Experiment", space: "schema.Space") -> Sequence[str]:

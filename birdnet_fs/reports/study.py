@@ -1,4 +1,4 @@
-"""Results of a study: best.py to train, study.csv with every trial, study.html to look at.
+"""Results of a study: best.py to train, its settings as JSON, study.csv with every trial, study.html to look at.
 
 The importance of a setting is its share of the variance of the value over the search space, by functional ANOVA of a
 random forest (Hutter et al. 2014, http://proceedings.mlr.press/v32/hutter14.html), as Optuna computes it.
@@ -7,7 +7,7 @@ random forest (Hutter et al. 2014, http://proceedings.mlr.press/v32/hutter14.htm
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,18 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from birdnet_fs import schema
 from birdnet_fs.core.csv_files import csv_dict_writer
-from birdnet_fs.core.files import atomic_path, write_text
+from birdnet_fs.core.files import atomic_path, write_json, write_text
 from birdnet_fs.core.random_streams import Stream, integer_seed
+from birdnet_fs.core.settings import override, to_dict
 from birdnet_fs.core.text import escaped, escaped_lines
+from birdnet_fs.frontend import preset
 from birdnet_fs.reports.page import render
+from birdnet_fs.runs.resolve import portable
 from birdnet_fs.tuning.study import BASE, COLUMN, read_base, read_study
 from birdnet_fs.tuning.trial_summary import TrialSummary, best_first, summaries
 
 BEST, TABLE, PAGE, TEMPLATE = "best.py", "study.csv", "study.html", "study.html"
+BEST_PARAMS, BEST_CONFIG = "best_params.json", "best_config.json"  # as ANIMAL-SPOT's search names them
 N_SHOWN = 10  # of the best trials
 FEWEST = 5  # finished trials that importances are computed of
 
@@ -45,7 +49,10 @@ class Results:
 
 
 def write_results(folder: Path, name: str) -> Results:
-    """Write best.py (where a trial was trained to its end), study.csv and study.html into the folder of a study.
+    """Write the results of a study into its folder: study.csv and study.html, and those of the best trial.
+
+    Where a trial was trained to its end, these are best.py, best_params.json (its number, value and drawn settings) and
+    best_config.json (all settings, as config.json of a run).
 
     Args:
         folder: The folder of the study.
@@ -60,9 +67,23 @@ def write_results(folder: Path, name: str) -> Results:
     results = Results(base, trials, best, str(study.user_attrs.get(COLUMN, "value")))
     if best is not None:
         write_text(folder / BEST, _best_py(results, best, name))
+        chosen = override(base, [f"name={base.name}_best", *best.settings], {"frontend": preset})
+        config = to_dict(portable(chosen))
+        about = {"trial": best.number, "column": results.column, "value": best.value, "epoch": best.best_epoch}
+        params = {key: _value(config, key) for key in (setting.partition("=")[0] for setting in best.settings)}
+        write_json(folder / BEST_PARAMS, {**about, "params": params})
+        write_json(folder / BEST_CONFIG, config)
     _write_table(folder / TABLE, trials)
     _write_page(folder / PAGE, results, study)
     return results
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key; of a group, as `model=NAME`, its name."""
+    value: Any = config
+    for name in key.split("."):
+        value = value[name]
+    return value["name"] if isinstance(value, dict) else value
 
 
 def _best_py(results: Results, best: TrialSummary, name: str) -> str:

@@ -117,6 +117,11 @@ def test_best_trial_is_reproduced_by_train(tuned: tuple[Path, str, str], place: 
     assert f"training.learning_rate={best['training.learning_rate']}" in out
     assert "birdnet-fs train study/best.py:tiny" in err
     assert (folder / "study.html").is_file()
+    params = json.loads((folder / "best_params.json").read_text())
+    assert params["trial"] == int(best["trial"]) and params["value"] == float(best["value"])
+    assert str(params["params"]["training.learning_rate"]) == best["training.learning_rate"]
+    config = json.loads((folder / "best_config.json").read_text())
+    assert str(config["training"]["learning_rate"]) == best["training.learning_rate"]
     birdnet_fs("train", "study/best.py:tiny", "-o", "again", cwd=place)
     columns = [
         [row["val_macro_auroc"] for row in read_history(path / "history.csv")]
@@ -150,6 +155,17 @@ def test_user_errors_are_one_sentence(arguments: list[str], words: str, place: P
     assert len(err.strip().splitlines()) == 1
     assert out == ""
     assert not (place / "runs" / "tiny-tune" / "journal.log").exists()
+
+
+def test_study_without_a_usable_trial_ends_with_an_error(place: Path) -> None:
+    """Every draw is impossible: the lowest band lies above the highest."""
+    (place / "impossible.py").write_text(
+        f"{CONFIG}\n\nimport birdnet_fs.schema as schema\n\n\ndef space_tiny() -> schema.Space:\n"
+        "    return schema.Space({'frontend.fmin_hz': schema.Categorical((7_990.0, 7_995.0))}, n_trials=2)\n"
+    )
+    done = birdnet_fs("tune", "impossible.py:tiny", "-o", "unusable", cwd=place, check=False)
+    assert done.returncode == 2 and "None of the 2 trials was trained to its end" in done.stderr
+    assert (place / "unusable" / "study.csv").is_file() and not (place / "unusable" / "best.py").exists()
 
 
 def test_cfg_prints_the_search_space_without_training(place: Path) -> None:
