@@ -24,6 +24,8 @@ WITH = {
     "training.checkpoints.patience": ["data.val_fraction=0.2"],
     "training.finetuning.freeze_blocks": ["model.weights=RUN"],
     "model.quantized": ["model.weights=RUN"],
+    "training.cache": ["data.cache=FOLDER", "augmentation.crop=center"],
+    "data.spectrograms": ["augmentation.crop=center"],
     "distillation.features": ["distillation.teacher=RUN"],
 }
 

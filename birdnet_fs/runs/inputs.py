@@ -52,6 +52,7 @@ def training_inputs(experiment: schema.Experiment, parts: Partition) -> dict[str
             "the encoder": " ".join(map(_hash, encoder_paths(experiment.model.encoder))),
             "the teacher": _teacher(experiment),
             "the pseudo-labels": _pseudo_labels(experiment),
+            "the spectrograms": _states(experiment.data.spectrograms),
         },
     }
     if experiment.pretrain:
@@ -153,6 +154,13 @@ def _hash(place: Path | str) -> str:
     path = Path(place)
     files = [path / WEIGHTS, path / CLASSES] if path.is_dir() else [path]
     return " ".join(sha256(file) for file in files if file.is_file())
+
+
+def _states(folder: str) -> str:
+    """Hash of names, sizes and times of the files in a folder; "" when there are none."""
+    files = sorted(path for path in Path(folder).rglob("*.npy") if path.is_file()) if folder else []
+    rows = [(os.path.relpath(path, folder), state) for path, state in file_states(files).items()]
+    return hashlib.sha256(repr(rows).encode(errors="surrogateescape")).hexdigest() if rows else ""
 
 
 def _teacher(experiment: schema.Experiment) -> str:

@@ -13,7 +13,8 @@ from birdnet_fs.cli.cache import build, clear, info, precompute, verify
 from birdnet_fs.core.settings import override
 from birdnet_fs.data import waveforms as decoding
 from birdnet_fs.runs.history import HISTORY, read_history
-from birdnet_fs.runs.resolve import is_finished
+from birdnet_fs.runs.inputs import input_changes
+from birdnet_fs.runs.resolve import is_finished, resolved
 from birdnet_fs.schema import Experiment
 from birdnet_fs.training import trainer
 
@@ -78,6 +79,10 @@ def test_trainings_from_a_cache_are_the_same_run(folder: Path, monkeypatch: pyte
     weights = [content(folder / name)[0] for name in ("files", "fly")]
     assert weights[0] == weights[1]  # those of the last epoch; files have one window of a clip for validation
     assert not is_finished(folder / "files", small())
+    chosen = resolved(small("data.spectrograms=npy"))
+    assert input_changes(folder / "files", chosen) == []
+    np.save(next((folder / "npy").rglob("*.npy")), np.zeros((16, 32), np.float32))
+    assert input_changes(folder / "files", chosen) == ["the spectrograms changed"]
 
 
 def test_cache_is_listed_verified_and_cleared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

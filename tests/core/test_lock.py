@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
 
 from birdnet_fs.core import lock
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.lock import folder_lock, locked
+from birdnet_fs.core.lock import folder_lock, is_in_use, locked, mark_in_use
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,3 +156,20 @@ def test_decorated_function_holds_the_lock_of_its_first_given_folder(tmp_path: P
     with pytest.raises(UserError, match="another process"):
         write(output=tmp_path / "b")
     end(first)
+
+
+def test_file_is_in_use_until_all_processes_have_closed_it(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("x")
+    assert not is_in_use(file) and not is_in_use(tmp_path / "missing")
+    with open(file) as one:
+        mark_in_use(one.fileno())
+        assert is_in_use(file)
+        child = os.fork()  # inherits the open file, as a worker process of a loader does
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+    assert is_in_use(file)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert not is_in_use(file)

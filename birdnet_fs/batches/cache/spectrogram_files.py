@@ -127,7 +127,8 @@ class SpectrogramFiles(Sequence[np.ndarray]):
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # no slices
         """The features of one clip, float32 [1, n_frames, n_mels]."""
         n_frames, n_mels = self._spec.shape
-        return read_npy(self.files[index], (n_mels, n_frames)).T[None]
+        # contiguous as those of the audio: a sum over another order of the values has other last bits
+        return np.ascontiguousarray(read_npy(self.files[index], (n_mels, n_frames)).T)[None]
 
     def _compare(self, waveforms: Waveforms) -> None:
         """Compare some files with the features that the model will be given after training."""
