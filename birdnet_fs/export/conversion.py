@@ -10,6 +10,7 @@ from typing import Any
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_json
+from birdnet_fs.export.calibrated_output import maps_of_file
 from birdnet_fs.export.encoder_part import EncoderPart, encoder_part
 from birdnet_fs.export.runtimes import subprocesses
 from birdnet_fs.export.spec import ExportSpec
@@ -44,6 +45,8 @@ def conversion_job(run: Run, specs: Sequence[ExportSpec], folder: Path) -> dict[
         "calibration": str((folder / "calibration.npy").resolve()),
         "folder": str(folder.resolve()),
     }
+    if (maps := maps_of_file(run, spec)) is not None:
+        job["maps"] = {"slope": maps.slope.tolist(), "offset": maps.offset.tolist()}
     if part is not None:
         job |= {"encoder": str(part.path.resolve()), "card": str((folder / CARD).resolve())}
         job |= {"own_columns": list(part.own.columns), "tokens": part.tokens}

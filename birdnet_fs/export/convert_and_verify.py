@@ -14,6 +14,7 @@ import numpy as np
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import write_text
 from birdnet_fs.core.progress import say
+from birdnet_fs.export.calibrated_output import maps_of_file
 from birdnet_fs.export.conversion import network_title, write_files
 from birdnet_fs.export.encoder_part import encoder_part
 from birdnet_fs.export.parity import embeddings as embedding_parity
@@ -168,10 +169,10 @@ def _compare(
     outputs_by_batch: dict[int, list[np.ndarray]],
     runtime: str,
 ) -> RuntimeParity:
-    logits = reference.outputs[0]
+    logits, maps = reference.outputs[0], maps_of_file(run, spec)
     uncertainty = reference.numerical_uncertainty
     if spec.precision == "fp32" and spec.input == "waveform" and not run.experiment.model.encoder:
-        uncertainty = with_sensitivity(reference, outputs_by_batch[1][0], spec.output_kind, run.activation)
+        uncertainty = with_sensitivity(reference, outputs_by_batch[1][0], spec.output_kind, run.activation, maps)
     numbers = compare_outputs(
         logits,
         outputs_by_batch[1][0],
@@ -184,6 +185,7 @@ def _compare(
         n_constant=int(run.experiment.model.unknown),
         numerical_uncertainty=uncertainty,
         by_batch={n: rows[0] for n, rows in outputs_by_batch.items() if n > 1},
+        maps=maps,
     )
     if len(outputs_by_batch[1]) > 1:
         embeddings = embedding_parity.compare_embeddings(

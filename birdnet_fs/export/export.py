@@ -18,6 +18,7 @@ from birdnet_fs.core.folders import atomic_folder
 from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
 from birdnet_fs.export import model_card, sidecars
+from birdnet_fs.export.calibrated_output import calibration_sentence, maps_of_file
 from birdnet_fs.export.convert_and_verify import ParityReport, convert_and_verify
 from birdnet_fs.export.parity import embeddings as embedding_parity
 from birdnet_fs.export.parity.compare import expected_outputs
@@ -192,8 +193,9 @@ def _specs(
             f"{run.path} has a trainable mel matrix, which reads powers of any size: 8 bits cannot hold them; use "
             f"--precision fp32 or fp16. Received: {', '.join(precision)}"
         )
-    for sentence in targets.check_target(target, run, embeddings=embeddings):
-        say(sentence)
+    for sentence in (*targets.check_target(target, run, embeddings=embeddings), calibration_sentence(run, specs[0])):
+        if sentence:
+            say(sentence)
     return specs
 
 
@@ -201,7 +203,9 @@ def _golden(
     run: Run, parity_inputs: ParityInputs, parity_report: ParityReport, reference: Sequence[np.ndarray]
 ) -> sidecars.Golden:
     outputs = [rows[: len(EDGE_NAMES)] for rows in reference]
-    outputs[0] = expected_outputs(outputs[0], parity_report.spec.output_kind, run.activation).astype(np.float32)
+    spec = parity_report.spec
+    expected = expected_outputs(outputs[0], spec.output_kind, run.activation, maps_of_file(run, spec))
+    outputs[0] = expected.astype(np.float32)
     if parity_report.parity.limits.real_only:
         outputs = list(parity_report.edges)
     return sidecars.Golden(parity_inputs.waveforms[: len(EDGE_NAMES)], outputs)

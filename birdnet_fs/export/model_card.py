@@ -15,6 +15,7 @@ from birdnet_fs.core.files import sha256, write_text
 from birdnet_fs.core.text import markdown
 from birdnet_fs.data.manifest import read_manifest
 from birdnet_fs.data.partition import INHERITED, PARTITION
+from birdnet_fs.export.card_thresholds import threshold_lines
 from birdnet_fs.export.convert_and_verify import ParityReport
 from birdnet_fs.export.encoder_part import EncoderPart, encoder_part
 from birdnet_fs.export.parity.tolerances import USUAL_LOGITS, USUAL_UNCERTAINTY
@@ -56,11 +57,13 @@ def write_card(
         license: License of the network. Default: not specified.
     """
     part = encoder_part(run)
+    calibrated = threshold_lines(run, export_spec, f"{artifact.stem}_Thresholds.csv")
     sections = {
         f"# {artifact.name}": _what(artifact, run, export_spec, target, parity_report, part),
         "## License": _license(license, part),
         "## Training data": _data(run),
         "## Scores of the run": _metrics(run.path) or ["The run folder holds no metrics.json of its weights."],
+        **({"## Calibration and thresholds": calibrated} if calibrated else {}),
         "## Parity with the run": _parity(parity_report),
         "## Speed and memory": [
             speed.summary() if speed else "Not measured (`birdnet-fs bench` supports .tflite and .onnx)."
@@ -89,10 +92,13 @@ def _what(
     reads = f"waveform float32 {shape_text}, mono, {spec.sample_rate_hz} Hz, ±1 ({spec.segment_s:g} s)"
     if export_spec.input == "features":
         reads = f"features float32 {shape_text}, made from {spec.segment_s:g} s at {spec.sample_rate_hz} Hz"
-    gives = f"{export_spec.output_kind.replace('_', '-')} [{shape[0]}, {len(run.classes)}]"
+    kind = export_spec.output_kind.replace("_", "-")
+    if export_spec.calibrated:
+        kind = "calibrated probabilities" if export_spec.kind == "probabilities" else "calibrated log-odds"
+    gives = f"{kind} [{shape[0]}, {len(run.classes)}]"
     activation = export_spec.activation(run.activation)
     gives += f"; their {activation} gives the probabilities" if export_spec.kind == "logits" else f" ({activation})"
-    if activation != run.activation:
+    if activation != run.activation and not export_spec.calibrated:
         gives += f" of the {run.activation} that the run was trained with"
     if part is None:
         network = f"`{models.resolve(model.name)}` network ({models.family(model.name).SOURCE.splitlines()[0]})"

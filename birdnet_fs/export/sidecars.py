@@ -3,7 +3,7 @@
 For `<name>.tflite`: `<name>_Labels.txt`, `<name>.json` (input format and SHA-256), `<name>_golden.npz` (test waveforms
 and expected outputs), `<name>_card.md` (model_card.py); for a network that reads features `<name>_frontend.npz` (window
 and matrices of the front-end), for one with embeddings `<name>_enrolment.npz` (parity/embeddings.py), of a calibrated
-run `<name>_Thresholds.csv` (its calibration is in the sidecar, not in the file). One `parity.json` holds the parity
+run `<name>_Thresholds.csv` (calibrated_output.py). One `parity.json` holds the parity
 report of every artifact in the folder. Nothing is pickled, and no recording is included.
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 
 from birdnet_fs import schema
 from birdnet_fs.core.files import sha256, write_json, write_text
+from birdnet_fs.export.calibrated_output import sidecar_calibration
 from birdnet_fs.export.convert_and_verify import ParityReport
 from birdnet_fs.export.encoder_part import encoder_part
 from birdnet_fs.export.parity.embeddings import DeviceEnrollment
 from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.export.targets.labels import label_lines
-from birdnet_fs.inference.calibration.stored import read_calibration
 from birdnet_fs.inference.calibration.threshold_table import write_thresholds
 from birdnet_fs.runs.run import Run, library_versions
 
@@ -109,7 +109,7 @@ def write_sidecars(
             "transform": run.experiment.model.encoder_head.transform,
             "own_classes": list(part.own.names),
         }
-    if (calibration := read_calibration(run.path, run.classes)) is not None:
+    if (calibration := sidecar_calibration(run, spec)) is not None:
         sidecar["calibration"] = calibration.to_json()
         write_thresholds(_beside(stem, "_Thresholds.csv"), calibration)
     if spec.format == "openvino":

@@ -30,6 +30,8 @@ class ExportSpec:
         outputs: Keys of `OUTPUTS`, "predictions" first.
         axes: Axis order of features: "time_first" as above, or "mel_first" [batch, n_mels, n_frames, n_channels].
         fft: Requested FFT, a key of `FFTS`: "builtin" is written where it can be (see `fft_of`).
+        calibrated: Whether slope and offset of the run's calibration are part of the file (calibrated_output.py): the
+            predictions are calibrated log-odds instead of logits, or their sigmoid instead of other probabilities.
     """
 
     format: str = "tflite"
@@ -40,6 +42,7 @@ class ExportSpec:
     outputs: tuple[str, ...] = ("predictions",)
     axes: str = "time_first"
     fft: str = "builtin"
+    calibrated: bool = False
 
     def fft_of(self, frontend: "FrontEnd | None") -> str:
         """The FFT in the file.
@@ -73,9 +76,9 @@ class ExportSpec:
             trained: The activation of the run, "sigmoid" or "softmax".
 
         Returns:
-            "sigmoid" for log-odds, else `trained`.
+            "sigmoid" for log-odds and calibrated predictions, else `trained`.
         """
-        return "sigmoid" if self.output_kind == "log_odds" else trained
+        return "sigmoid" if self.output_kind == "log_odds" or self.calibrated else trained
 
     @property
     def suffix(self) -> str:

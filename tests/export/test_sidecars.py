@@ -30,7 +30,7 @@ KEYS = {
     "fft",
     *("output", "activation", "one_label", "logit_scale", "n_constant", "precision", "frontend", "versions"),
 }
-FORM_KEYS = ["format", "input", "precision", "batch", "answers", "outputs", "axes"]
+FORM_KEYS = ["format", "input", "precision", "batch", "answers", "outputs", "axes", "calibrated"]
 RUNTIME_KEYS = {
     *("runtime", "precision", "source", "n_segments", "n_edges", "max_abs", "mean_abs", "max_abs_logit", "max_abs_at"),
     "max_abs_tolerance",

@@ -7,8 +7,9 @@ only; OpenVINO reads the same graph. TorchScript and pt2 are the module as torch
 
 The job is JSON: {"run": folder, "frontend": settings, "input": "waveform" | "features", "axes": "time_first" |
 "mel_first" (of features), "formats": [...], "precisions": [...], "batch": 1 | null, "output_kind": "logits" |
-"probabilities", "outputs": [...], "calibration": `.npy` of float32 features [n, n_frames, n_mels] for int8, "folder":
-output folder of `<precision><suffix>`}. For a file that cannot be written, the reason is written to
+"probabilities", "outputs": [...], "calibration": `.npy` of float32 features [n, n_frames, n_mels] for int8, "maps":
+{"slope": [...], "offset": [...]} of calibrated predictions (or left out), "folder": output folder of
+`<precision><suffix>`}. For a file that cannot be written, the reason is written to
 `<precision><suffix>.error.txt` as one sentence; the others are written.
 """
 
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.export.onnx.front_end_and_network import FrontEndAndNetwork
+from birdnet_fs.export.onnx.front_end_and_network import CalibratedOutput, FrontEndAndNetwork
 from birdnet_fs.export.spec import OUTPUTS, SUFFIXES, ExportSpec
 from birdnet_fs.runs.run import Run
 
@@ -52,6 +53,7 @@ class Writer:
         batch: Segments per call; None means any number.
         calibration: `.npy` of real features, float32 [n, n_frames, n_mels], for int8.
         facts: Metadata to store in the file.
+        calibrated: Calibration of the first output, in place of the activation; None for none.
     """
 
     network: torch.nn.Module
@@ -63,6 +65,7 @@ class Writer:
     batch: int | None
     calibration: Path | None
     facts: Mapping[str, str]
+    calibrated: CalibratedOutput | None
 
     # -- ONNX and OpenVINO
 
@@ -71,7 +74,10 @@ class Writer:
         from birdnet_fs.export.onnx import precision as precisions
 
         network = precisions.convert_precision(self._network, precision, self._calibration_features)
-        if self.activation:
+        if self.calibrated is not None:
+            shape = (len(self.calibrated.slope),)
+            precisions.append_output(network, self._to_onnx(self.calibrated, shape, "logits", ("predictions",)))
+        elif self.activation:
             precisions.append_activation(network, self.activation)
         if self.input == "waveform":
             network = precisions.join_models(self._front_end, network, "front_end/")
@@ -96,7 +102,7 @@ class Writer:
             raise_log_floor(model, self.spec.amin)
         return model
 
-    def _to_onnx(self, module: FrontEndAndNetwork, shape: tuple[int, ...], name: str, outputs: tuple[str, ...]) -> Any:
+    def _to_onnx(self, module: torch.nn.Module, shape: tuple[int, ...], name: str, outputs: tuple[str, ...]) -> Any:
         from onnxscript import optimizer
 
         program = torch.onnx.export(
@@ -187,9 +193,8 @@ class Writer:
 
     def _whole(self) -> tuple[FrontEndAndNetwork, Tensor]:
         spec = self.spec if self.input == "waveform" else None
-        return FrontEndAndNetwork(self.network, spec, self.activation, self.axes).eval(), self._example(
-            self._shape(self.input)
-        )
+        module = FrontEndAndNetwork(self.network, spec, self.activation, self.axes, self.calibrated)
+        return module.eval(), self._example(self._shape(self.input))
 
     def _shape(self, input: str) -> tuple[int, ...]:
         """Shape of an input without the batch."""
@@ -218,7 +223,8 @@ def open_job(job: Mapping[str, Any]) -> Writer:
         activation=run.activation if job["output_kind"] == "probabilities" else "",
         batch=job["batch"],
         calibration=Path(calibration) if calibration else None,
-        facts=run_facts(run, job["output_kind"]),
+        facts=run_facts(run, job),
+        calibrated=calibrated_output(run, job),
     )
 
 
@@ -236,14 +242,21 @@ def open_head(job: Mapping[str, Any]) -> tuple[Run, torch.nn.Module]:
     return run, as_module(with_outputs(run.build_model(), [OUTPUTS[name] for name in job["outputs"]]))
 
 
-def run_facts(run: Run, output_kind: str) -> dict[str, str]:
+def calibrated_output(run: Run, job: Mapping[str, Any]) -> CalibratedOutput | None:
+    """The calibration of the first output of a job; None where it has none."""
+    if job.get("maps") is None:
+        return None
+    return CalibratedOutput(job["maps"], run.activation, probabilities=job["output_kind"] == "probabilities")
+
+
+def run_facts(run: Run, job: Mapping[str, Any]) -> dict[str, str]:
     """Essential metadata as text, stored in the file itself in case the sidecar gets lost."""
     return {
         "classes": json.dumps(list(run.classes), ensure_ascii=False),
         "sample_rate_hz": str(run.frontend.sample_rate_hz),
         "segment_s": f"{run.frontend.segment_s:g}",
-        "output": output_kind,
-        "activation": run.activation,
+        "output": job["output_kind"],
+        "activation": run.activation if job.get("maps") is None else "sigmoid",
     }
 
 

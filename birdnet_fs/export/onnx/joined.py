@@ -27,7 +27,7 @@ from birdnet_fs.core.text import escaped
 from birdnet_fs.encoders.cards import EncoderCard, read_card
 from birdnet_fs.encoders.open import PEAK
 from birdnet_fs.export.encoder_output import EncoderOutput, encoder_output
-from birdnet_fs.export.onnx.convert import Writer, open_head, run_facts, write_files
+from birdnet_fs.export.onnx.convert import Writer, calibrated_output, open_head, run_facts, write_files
 from birdnet_fs.export.onnx.encoder_graph import read_encoder
 from birdnet_fs.export.onnx.front_end_and_network import FrontEndAndNetwork
 from birdnet_fs.export.onnx.precision import MIN_SHARE, ROUNDED, join_models, weight_share
@@ -112,7 +112,8 @@ def open_job(job: Mapping[str, Any]) -> JoinedWriter:
         activation=run.activation if job["output_kind"] == "probabilities" else "",
         batch=job["batch"],
         calibration=None,
-        facts=run_facts(run, job["output_kind"]),
+        facts=run_facts(run, job),
+        calibrated=calibrated_output(run, job),
         encoder=Path(job["encoder"]),
         given=encoder_output(read_card(Path(job["card"])), job),
     )

@@ -67,15 +67,41 @@ def append_activation(network: Any, activation: str) -> None:
     """Append a float32 "sigmoid" or "softmax" to the first output of a model in place; the output keeps its name."""
     from onnx import helper
 
-    graph = network.graph
+    inner, name = _open_end(network.graph)
+    options: dict[str, Any] = {"axis": -1} if activation == "softmax" else {}
+    network.graph.node.append(helper.make_node(activation.capitalize(), [inner], [name], name="activation", **options))
+
+
+def append_output(network: Any, output: Any) -> None:
+    """Append a model of one input and one output to the first output of a model in place; the output keeps its name.
+
+    Args:
+        network: An `onnx.ModelProto`.
+        output: Another, whose operators mean the same in the operator set of the first.
+    """
+    from onnx import compose
+
+    behind = compose.add_prefix(output, "output/").graph
+    inner, name = _open_end(network.graph)
+    _rename(behind, behind.input[0].name, inner)
+    _rename(behind, behind.output[0].name, name)
+    network.graph.node.extend(behind.node)
+    network.graph.initializer.extend(behind.initializer)
+
+
+def _open_end(graph: Any) -> tuple[str, str]:
+    """The tensor of the first output under another name, and the name of the output, which no node gives any more."""
     name, inner = graph.output[0].name, "logits"
+    _rename(graph, name, inner)
+    return inner, name
+
+
+def _rename(graph: Any, old: str, new: str) -> None:
     for node in graph.node:
         for names in (node.input, node.output):
             for i, found in enumerate(names):
-                if found == name:
-                    names[i] = inner
-    options: dict[str, Any] = {"axis": -1} if activation == "softmax" else {}
-    graph.node.append(helper.make_node(activation.capitalize(), [inner], [name], name="activation", **options))
+                if found == old:
+                    names[i] = new
 
 
 def join_models(first: Any, second: Any, prefix: str, *, keep_input: bool = True) -> Any:

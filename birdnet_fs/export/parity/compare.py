@@ -17,6 +17,7 @@ from birdnet_fs.export.parity.embeddings import EmbeddingParity
 from birdnet_fs.export.parity.inputs import EDGE_NAMES, ParityInputs
 from birdnet_fs.export.parity.tolerances import MAX_SLOPE, TOLERANCES, USUAL_LOGITS, USUAL_UNCERTAINTY, Tolerance
 from birdnet_fs.inference.activations import to_log_odds, to_probabilities
+from birdnet_fs.inference.calibration.maps import CalibrationMaps
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def compare_outputs(
     n_constant: int = 0,
     numerical_uncertainty: np.ndarray | None = None,
     by_batch: Mapping[int, np.ndarray] | None = None,
+    maps: CalibrationMaps | None = None,
 ) -> RuntimeParity:
     """Compare the predictions of an artifact with those of its run.
 
@@ -97,6 +99,7 @@ def compare_outputs(
         numerical_uncertainty: float [n_first] or [n], 0 or more: uncertainty of the logits of the first rows, or of
             all, 0 where none was measured (`reference.Reference`). Default: None, none.
         by_batch: Output for the first rows, float32 [n_first, n_classes], by number of segments per call.
+        maps: Slopes and offsets of a file whose predictions are calibrated. Default: None.
 
     Returns:
         The measurements and every exceeded tolerance.
@@ -108,11 +111,11 @@ def compare_outputs(
         n_first = len(numerical_uncertainty)
         allowance[:n_first] = np.fmax(allowance[:n_first], numerical_uncertainty / USUAL_UNCERTAINTY)
     spread = float(reference[len(EDGE_NAMES) :, :alive].astype(np.float64).std(axis=0).mean())
-    max_slope = MAX_SLOPE[activation if output_kind == "probabilities" else output_kind]
+    max_slope = largest_slope(output_kind, activation, maps)
     limits = TOLERANCES[precision].scaled(logit_scale, spread, max_slope)
-    if output_kind != "logits":
+    if output_kind != "logits" or maps is not None:
         reference, activation = (
-            expected_outputs(reference, output_kind, activation),
+            expected_outputs(reference, output_kind, activation, maps),
             "sigmoid",  # AUROC ranks the expected output as it is
         )
     failures = [
@@ -190,17 +193,41 @@ def _constant_outputs(logits: np.ndarray, source: str) -> list[str]:
     return [f"{source} gives the same output for every input in {dead.sum()} of {len(dead)} classes"]
 
 
-def expected_outputs(logits: np.ndarray, output_kind: str, activation: str) -> np.ndarray:
+def largest_slope(output_kind: str, activation: str, maps: CalibrationMaps | None = None) -> float:
+    """Largest change of an output when no logit changes by more than 1; a calibration counts with its largest slope.
+
+    Args:
+        output_kind: "logits", "log_odds" or "probabilities", as in `ExportSpec`.
+        activation: "sigmoid" or "softmax", as the run was trained.
+        maps: Slopes and offsets of calibrated predictions. Default: None.
+
+    Returns:
+        Above 0.
+    """
+    if maps is None:
+        return MAX_SLOPE[activation if output_kind == "probabilities" else output_kind]
+    slope = MAX_SLOPE["log_odds" if activation == "softmax" else "logits"]
+    slope *= max(1.0, float(maps.slope.max()))  # where all are below 1, adding the offset still rounds
+    return slope * MAX_SLOPE["sigmoid"] if output_kind == "probabilities" else slope
+
+
+def expected_outputs(
+    logits: np.ndarray, output_kind: str, activation: str, maps: CalibrationMaps | None = None
+) -> np.ndarray:
     """The output an artifact must give for logits of the run.
 
     Args:
         logits: Logits of the run, [n, n_classes].
         output_kind: "logits", "log_odds" or "probabilities", as in `ExportSpec`.
         activation: "sigmoid" or "softmax", as the run was trained.
+        maps: Slopes and offsets of calibrated predictions. Default: None.
 
     Returns:
         float64 [n, n_classes].
     """
+    if maps is not None:
+        log_odds = maps(to_log_odds(logits, activation))
+        return to_probabilities(log_odds, "sigmoid") if output_kind == "probabilities" else log_odds
     if output_kind == "probabilities":
         return to_probabilities(logits, activation)
     return to_log_odds(logits, "sigmoid" if output_kind == "logits" else activation)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from birdnet_fs import schema
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.text import escaped
+from birdnet_fs.export.calibrated_output import maps_for_graph
 from birdnet_fs.export.encoder_part import encoder_part
 from birdnet_fs.export.spec import ExportSpec
 from birdnet_fs.export.targets import check_encoder
@@ -113,7 +114,10 @@ def export_spec(
         batch = None
     outputs = ("predictions", "embeddings") if embeddings else ("predictions",)
     output_kind = "log_odds" if contract.applies_sigmoid and run.activation == "softmax" else contract.output_kind
-    return ExportSpec(row.format, input or row.inputs[0], precision, batch, output_kind, outputs, contract.axes, fft)
+    # a program that computes the features itself makes probabilities of the output in its own way
+    calibrated = not contract.exact_fields and maps_for_graph(run) is not None
+    format, input = row.format, input or row.inputs[0]
+    return ExportSpec(format, input, precision, batch, output_kind, outputs, contract.axes, fft, calibrated)
 
 
 def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str]:
@@ -159,7 +163,7 @@ def check_target(name: str, run: "Run", *, embeddings: bool = False) -> list[str
             f"{len(commas)} classes have more columns than the header (the first: {escaped(commas[0])!r}); use its "
             "Raven tables, or rename those classes."
         )
-    if contract.applies_sigmoid and run.activation == "softmax":
+    if contract.applies_sigmoid and run.activation == "softmax" and maps_for_graph(run) is None:
         warnings.append(
             f"{name} compares every class with a threshold separately, but this run was trained with one label per "
             "clip: its confidences in a segment add up to 1, so that species calling at once share it. Train with "

@@ -10,7 +10,8 @@ wrongly, is rejected.
 The job is JSON: {"run": folder, "frontend": settings, "input": "waveform" | "features", "axes": "time_first" |
 "mel_first" (of features), "fft": "builtin" | "matrix" (of waveforms), "precisions": [...], "batch": 1 | null,
 "output_kind": "logits" | "log_odds" | "probabilities", "outputs": ["predictions", ...], "calibration": `.npy` float32
-[n, n_frames, n_mels] of real features (for int8), "folder": output folder of `<precision>.tflite`}. For a precision
+[n, n_frames, n_mels] of real features (for int8), "maps": {"slope": [...], "offset": [...]} of calibrated predictions
+(or left out), "folder": output folder of `<precision>.tflite`}. For a precision
 that cannot be written, the reason is written to `<precision>.error.txt` as one sentence; the others are written.
 """
 
@@ -62,8 +63,8 @@ def run_job(job: Mapping[str, Any]) -> None:
         elif job.get("axes") == "mel_first":
             shape = (spec.shape[1], spec.shape[0], spec.n_channels)
             convert_model(wrappers.transpose_features(shape), (job["batch"], *shape), "features", front)
-        if job["output_kind"] != "logits":
-            tail = wrappers.output_model(job["output_kind"], run.activation, len(run.classes))
+        tail = wrappers.output_model(job["output_kind"], run.activation, len(run.classes), job.get("maps"))
+        if tail is not None:
             convert_model(tail, (job["batch"], len(run.classes)), "logits", behind)
         saved = _save(network, (job["batch"], *spec.shape, spec.n_channels), "features", parts / "saved")
 

@@ -7,9 +7,10 @@ the scores of the run. Lower precisions store the weights of encoder and head in
 
 The job is JSON: {"run": folder, "encoder": file, "card": file of its card, "precisions": [...], "batch": 1 | null as
 the encoder has it, "output_kind": "logits" | "log_odds" | "probabilities", "outputs": ["predictions", ...],
-"own_columns": places of the own scores that the head reads, "tokens": whether it reads tokens, "folder": output folder
-of `<precision>.tflite`}. For a precision that cannot be written, the reason is written to `<precision>.error.txt` as
-one sentence; the others are written.
+"own_columns": places of the own scores that the head reads, "tokens": whether it reads tokens, "maps": {"slope": [...],
+"offset": [...]} of calibrated predictions (or left out), "folder": output folder of `<precision>.tflite`}. For a
+precision that cannot be written, the reason is written to `<precision>.error.txt` as one sentence; the others are
+written.
 """
 
 import json
@@ -63,8 +64,8 @@ def run_job(job: Mapping[str, Any]) -> None:
             front = parts / "front.tflite"
             window = wrappers.window_model(card.n_samples, card.normalization, input_shape)
             convert_model(window, (batch, card.n_samples), "waveform", front)
-        if job["output_kind"] != "logits":
-            tail = wrappers.output_model(job["output_kind"], run.activation, len(run.classes))
+        tail = wrappers.output_model(job["output_kind"], run.activation, len(run.classes), job.get("maps"))
+        if tail is not None:
             convert_model(tail, (batch, len(run.classes)), "logits", behind)
 
         def write(precision: str, path: Path) -> None:

@@ -1,5 +1,6 @@
 """Keras models without weights that are joined before and behind the network in a TFLite file, always in float32."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from birdnet_fs import schema
@@ -79,22 +80,34 @@ def transpose_features(shape: tuple[int, int, int]) -> "keras.Model":
     return keras.Model(given, {"time_first": turned}, name="turn")
 
 
-def output_model(output_kind: str, activation: str, n_classes: int) -> "keras.Model":
+def output_model(
+    output_kind: str, activation: str, n_classes: int, maps: Mapping[str, Sequence[float]] | None = None
+) -> "keras.Model | None":
     """A model from logits [batch, n_classes] to `predictions` of the same shape.
 
     Args:
-        output_kind: "probabilities", or "log_odds" of a softmax, as in `ExportSpec`.
-        activation: "sigmoid" or "softmax", for probabilities; not used for log-odds.
+        output_kind: "logits", "probabilities", or "log_odds" of a softmax, as in `ExportSpec`.
+        activation: "sigmoid" or "softmax", of the logits.
         n_classes: Number of classes, 1 or more.
+        maps: "slope" and "offset" of the log-odds of each class, for calibrated predictions. Default: None.
 
     Returns:
-        The model.
+        The model; None for logits without calibration, which are the predictions themselves.
     """
     import keras
+    import numpy as np
 
-    logits = keras.Input((n_classes,), name="logits")
-    ways = {"log_odds": _log_odds, "probabilities": keras.layers.Activation(activation)}
-    return keras.Model(logits, {"predictions": ways[output_kind](logits)}, name=output_kind)
+    if output_kind == "logits" and maps is None:
+        return None
+    x = logits = keras.Input((n_classes,), name="logits")
+    if output_kind == "log_odds" or (maps is not None and activation == "softmax"):
+        x = _log_odds(x)
+    if maps is not None:
+        slope, offset = (np.array(maps[name], np.float32) for name in ("slope", "offset"))
+        x, activation = x * slope + offset, "sigmoid"
+    if output_kind == "probabilities":
+        x = keras.layers.Activation(activation)(x)
+    return keras.Model(logits, {"predictions": x}, name=output_kind)
 
 
 def _log_odds(logits: "keras.KerasTensor") -> "keras.KerasTensor":
