@@ -38,6 +38,7 @@ from birdnet_fs.cli.manifest import manifest
 from birdnet_fs.cli.models import models
 from birdnet_fs.cli.motifs import motifs
 from birdnet_fs.cli.nocall import nocall
+from birdnet_fs.cli.prior import prior
 from birdnet_fs.cli.pseudo_label import pseudo_label
 from birdnet_fs.cli.quantize import quantize
 from birdnet_fs.cli.quickstart import quickstart
@@ -81,6 +82,7 @@ app = group(
         evaluate,
         compare,
         calibrate,
+        prior,
         analyze,
         segments,
         sample,

@@ -69,6 +69,23 @@ def markdown(value: object) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
+def count(n: int, one: str, many: str = "") -> str:
+    """A number with its noun, in the singular for 1.
+
+    Args:
+        n: The number.
+        one: The noun (and verb) for 1.
+        many: The noun (and verb) for other numbers. Default: `one` with an s.
+
+    Returns:
+        The text, with commas in large numbers.
+
+    >>> count(1, "clip"), count(1200, "recording has", "recordings have")
+    ('1 clip', '1,200 recordings have')
+    """
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
 def mark_formula(value: object) -> str:
     """Put an apostrophe in front of a cell that a spreadsheet program would calculate as a formula.
 

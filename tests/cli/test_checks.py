@@ -192,6 +192,11 @@ WRONG = [
     ("calibrate run recordings -o c --background nowhere", "--background must be a file or folder that exists"),
     ("calibrate run recordings training.epochs=3 -o c", "must be data.KEY=VALUE"),
     ("calibrate run data.segment_s=1 -o c", "data.segment_s=1"),
+    ("prior run --by hours -o p.csv", "Did you mean 'hour'?"),
+    ("prior run --by hour", "The table to write is missing"),
+    ("prior nowhere --by hour -o p.csv", "RUN must be a file or folder that exists"),
+    ("prior run --by hour -o recordings", "recordings is a folder"),
+    ("prior run --by hour -o p.csv --strength 0", "--strength must be 0.1 or more"),
     # pseudo-label, enroll, fewshot-eval, quantize
     ("pseudo-label nowhere recordings -o p", "no such file or folder"),
     ("pseudo-label run nowhere -o p", "nowhere does not exist"),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from birdnet_fs.analysis.combined.clock_time import recording_start
 from birdnet_fs.analysis.postprocessing import recording_steps as steps
-from birdnet_fs.analysis.postprocessing.class_weights import read_weights, weigh
+from birdnet_fs.analysis.postprocessing.class_weights import read_site_weights, read_weights, site_of, weigh
 from birdnet_fs.analysis.postprocessing.location import LEAST, N_WEEKS, species_weights
 from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.files import sha256
@@ -98,6 +98,23 @@ def _hours(values: Values, classes: Sequence[str]) -> StepFunction:
     return step
 
 
+def _sites(values: Values, classes: Sequence[str]) -> StepFunction:
+    by_site = read_site_weights(values["table"], classes)
+
+    def step(scores: Scores, windows: Windows | None) -> Scores:
+        if windows is None or windows.recording is None:
+            return scores
+        site = site_of(windows.recording, by_site)
+        if site is None:
+            say_once(
+                "The step sites leaves the scores of recordings as they are whose path names no site of its table."
+            )
+            return scores
+        return weigh(scores, by_site[site])
+
+    return step
+
+
 def _location(values: Values, classes: Sequence[str]) -> StepFunction:
     given = {name: values[name] for name in ("lat", "lon", "week", "least")}
     occurs = species_weights(values["model"], classes, **given)
@@ -111,6 +128,7 @@ STEPS: Mapping[str, Step] = {
     "tail_power": Step({"top": Setting(30, 0, 1e6, "whole"), "power": Setting(2.0, 1, 10)}, _plain(steps.tail_power)),
     "weights": Step({"table": Setting(None, kind="file")}, _weights),
     "hours": Step({"table": Setting(None, kind="file")}, _hours),
+    "sites": Step({"table": Setting(None, kind="file")}, _sites),
     "location": Step(
         {
             "model": Setting(None, kind="file"),
@@ -143,7 +161,7 @@ class Chain:
 
         Args:
             scores: float32 [n_windows, n_classes] in 0..1, the windows of one recording in order.
-            windows: Their recording and times, which the step `hours` needs. Default: None, unknown.
+            windows: Their recording and times, which the steps `hours` and `sites` need. Default: None, unknown.
 
         Returns:
             float32 [n_windows, n_classes] in 0..1.

@@ -5,7 +5,8 @@ odds of a class as weight, this is Bayes' rule for a model that was trained with
 """
 
 import csv
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 
 from birdnet_fs.analysis.options import allowed_classes
 from birdnet_fs.core.errors import UserError, nearest
-from birdnet_fs.core.text import escaped
+from birdnet_fs.core.text import escaped, unmark_formula
 
 MAX_WEIGHT = 1e6
 HOURS = 24
 MAX_BYTES = 50_000_000
+_PARTS = re.compile(r"[_\-. ]")
 Scores = NDArray[np.float32]
 
 
@@ -58,17 +60,61 @@ def read_weights(path: Path, classes: Sequence[str], *, by_hour: bool = False) -
     """
     weights = np.ones((HOURS, len(classes)))
     for number, row in enumerate(_rows(path, {"class", "weight", *(["hour"] if by_hour else [])}), 2):
-        name = row["class"].strip()
-        try:
-            columns = list(allowed_classes(classes, [name]))
-        except UserError:
-            hint = nearest(name, classes)
-            raise UserError(
-                f"{escaped(path)}, line {number}: the class must be one of the model.{hint} Received: {escaped(name)!r}"
-            ) from None
+        columns = _columns(path, number, row, classes)
         hours = int(_number(path, number, "hour", row["hour"], HOURS - 1)) if by_hour else slice(None)
         weights[hours, columns] = _number(path, number, "weight", row["weight"], MAX_WEIGHT)
     return weights if by_hour else weights[0]
+
+
+def read_site_weights(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Read a table of weights of classes by site.
+
+    Args:
+        path: CSV with the columns class, site and weight; classes of a site that are not in the table have the weight
+            1.
+        classes: Class names of the model.
+
+    Returns:
+        Site -> float64 [n_classes].
+
+    Raises:
+        UserError: As by `read_weights`, or a row has no site.
+    """
+    weights: dict[str, NDArray[np.float64]] = {}
+    for number, row in enumerate(_rows(path, {"class", "site", "weight"}), 2):
+        site = unmark_formula(row["site"]).strip()
+        if not site:
+            raise UserError(f"{escaped(path)}, line {number}: the site must have a name. Received: nothing")
+        of_site = weights.setdefault(site, np.ones(len(classes)))
+        of_site[_columns(path, number, row, classes)] = _number(path, number, "weight", row["weight"], MAX_WEIGHT)
+    return weights
+
+
+def site_of(recording: Path, sites: Collection[str]) -> str | None:
+    """The site of a recording: a folder that it is in, or a part of its name between `_`, `-`, `.` or blanks.
+
+    Args:
+        recording: The recording.
+        sites: Known sites.
+
+    Returns:
+        The site; None where no known site is in the path, or several are.
+    """
+    parts = {*recording.absolute().parent.parts, *_PARTS.split(recording.stem), recording.stem}
+    found = parts.intersection(sites)
+    return found.pop() if len(found) == 1 else None
+
+
+def _columns(path: Path, line: int, row: Mapping[str, str], classes: Sequence[str]) -> list[int]:
+    """Numbers of the classes that a row names."""
+    name = unmark_formula(row["class"]).strip()
+    try:
+        return list(allowed_classes(classes, [name]))
+    except UserError:
+        hint = nearest(name, classes)
+        raise UserError(
+            f"{escaped(path)}, line {line}: the class must be one of the model.{hint} Received: {escaped(name)!r}"
+        ) from None
 
 
 def _rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
