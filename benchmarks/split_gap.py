@@ -2,7 +2,7 @@
 
     python benchmarks/split_gap.py ../shared/data OUTPUT config.py:birds10_birdnet model.encoder=FILE
 
-Two windows of 3 s of each of the 100 clips of ten species are cross-validated three times with the same experiment: in
+Two windows of 3 s of each of the 100 clips of ten species are cross-validated in three folds with the same experiment: in
 random folds of windows (the other window of the same recording may be in training), in folds of whole recordings, and
 in folds of whole recordists, whose places and recorders are then as new as those of another site. The last lines are
 those of `birdnet-fs compare`. Further arguments are settings of the experiment.
@@ -38,7 +38,7 @@ def main():
     command = [sys.executable, "-m", "birdnet_fs.cli.main"]
     where = [f"data.root={folder}", "data.table=windows.csv", "data.audio=", "data.where=", "data.timed_rows=clips"]
     for name, column in SPLITS.items():
-        groups = ["data.fold_column=", f"data.group_column={column}", "data.background="]
+        groups = ["data.fold_column=", f"data.group_column={column}", "data.background=", "data.n_folds=3"]
         subprocess.run([*command, "cv", *settings, *where, *groups, "-o", folder / name], check=True)
     subprocess.run([*command, "compare", *(f"{name}={folder / name}" for name in SPLITS)], check=True)
 

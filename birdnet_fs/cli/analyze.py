@@ -130,6 +130,13 @@ def analyze(
     threads: Annotated[
         int, typer.Option(help="CPU threads of the model in each worker; 0 = the runtime decides, and one worker.")
     ] = 1,
+    runtime: Annotated[
+        str,
+        typer.Option(
+            help="Of an .onnx file: onnxruntime, openvino, or fastest, measured on a few windows where both are "
+            "installed and give the same scores."
+        ),
+    ] = "fastest",
     combined: Annotated[
         str,
         typer.Option(
@@ -217,6 +224,9 @@ def analyze(
         _analyze_store(model, inputs, output, names, overlap, slist, threads, overwrite, options)
         return
     check_exists(gate=gate)
+    from birdnet_fs.encoders.runtimes import check_onnx_runtime
+
+    check_onnx_runtime(runtime, model)
     check_numbers(event_low=(event_low, 0, 1), event_median=(event_median, 0, 1e6))
     check_numbers(grid=(grid, 0, 1e6), workers=(workers, 0, 1024), threads=(threads, 0, 1024))
     _check(model, inputs, output, names, min_conf, overlap, top_n, merge_consecutive, slist, batch_size, threads)
@@ -227,7 +237,7 @@ def analyze(
     from birdnet_fs.motifs.no_call.gate import open_gate
 
     ledger = run(
-        open_engine(model, threads=threads),
+        open_engine(model, threads=threads, runtime=runtime),
         inputs,
         output,
         formats=names,

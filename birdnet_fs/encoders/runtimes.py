@@ -1,12 +1,14 @@
 """Opens TFLite and ONNX files in their runtimes; the one place of the package that does so for scoring and embedding.
 
 Files may come from a stranger: sizes are bounded before anything of that size is allocated. TFLite runs on
-`ai_edge_litert`, or on `tflite_runtime` where only that is installed; ONNX runs on `onnxruntime`.
+`ai_edge_litert`, or on `tflite_runtime` where only that is installed; ONNX runs on `onnxruntime` or
+OpenVINO.
 """
 
 import functools
 import importlib
 import importlib.metadata
+import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.errors import UserError, nearest
 from birdnet_fs.core.text import escaped
 
 INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # in order of preference
+ONNX_RUNTIMES = ("onnxruntime", "openvino", "fastest")
 MAX_BYTES = 2_000_000_000  # of a file: the formats themselves have 2 GiB
 MAX_TENSOR = 2**28  # numbers of one tensor of a network, 1 GB
 RunAll = Callable[[np.ndarray], list[np.ndarray]]  # input [n, ...] -> outputs [n, ...]
@@ -190,6 +193,54 @@ def onnx_function(path: Path, outputs: Sequence[str], *, threads: int) -> RunAll
     session = onnx_session(path, threads=threads)
     name = session.get_inputs()[0].name
     return lambda batch: session.run(list(outputs), {name: batch})
+
+
+def check_onnx_runtime(runtime: str, model: Path) -> None:
+    """Refuse an unknown runtime, and one for .onnx files with another kind of model.
+
+    Args:
+        runtime: One of ONNX_RUNTIMES; "fastest" is taken with any model.
+        model: The run, ensemble or file.
+
+    Raises:
+        UserError: It is none of them, or is for .onnx files and the model is none.
+    """
+    if runtime not in ONNX_RUNTIMES:
+        hint = nearest(runtime, ONNX_RUNTIMES)
+        raise UserError(f"The runtime must be one of {', '.join(ONNX_RUNTIMES)}.{hint} Received: {escaped(runtime)!r}")
+    if runtime != ONNX_RUNTIMES[-1] and model.suffix.lower() != ".onnx":
+        raise UserError(f"The runtime {runtime} is for .onnx files. Received: {escaped(model)}")
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def openvino_model(path: Path, *, threads: int) -> Any:
+    """An ONNX file compiled by OpenVINO for the CPU, with float32 arithmetic (its default may be bfloat16).
+
+    Args:
+        path: The file.
+        threads: CPU threads, 1 or more; 0 = the runtime decides.
+
+    Returns:
+        An `openvino.CompiledModel`.
+
+    Raises:
+        UserError: OpenVINO is missing or cannot load the file.
+    """
+    try:
+        import openvino
+    except ImportError:
+        raise UserError('OpenVINO is not installed: pip install "birdnet_fs[openvino]".') from None
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    try:
+        return openvino.Core().compile_model(str(path), "CPU", settings)
+    except Exception as error:  # OpenVINO raises RuntimeError and classes of its own
+        raise UserError(f"{escaped(path)} does not load in OpenVINO ({first_line(error)}).") from None
 
 
 def first_line(error: Exception) -> str:

@@ -1,10 +1,14 @@
 """Engines of exported files: `X.tflite` or `X.onnx`, with the sidecar `X.json` that the exporter wrote beside it.
 
 TFLite runs on `ai_edge_litert`, or on `tflite_runtime` where only that is installed (older devices); ONNX runs on
-`onnxruntime`. Where the output of a file is probabilities, logits are computed from them.
+`onnxruntime`, or on OpenVINO where that is asked for or is the faster of the two. Where the output of a file is
+probabilities, logits are computed from them.
 """
 
 import math
+import statistics
+import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +21,10 @@ from birdnet_fs.encoders.runtimes import (
     MAX_TENSOR,
     Interpreters,
     first_line,
+    has_openvino,
     named,
     onnx_session,
+    openvino_model,
     tflite_runtime,
 )
 from birdnet_fs.inference.activations import to_logits
@@ -26,6 +32,10 @@ from birdnet_fs.inference.calibration.apply import calibrated
 from birdnet_fs.inference.engine import Engine, NumpyFunction, network_features
 from birdnet_fs.inference.sidecar import check_hash, read_sidecar
 
+N_TIMED, BATCH_TIMED = 5, 8  # calls of which the median counts, after one more; windows in each
+LEAST_GAIN = 1.1  # times as fast as onnxruntime that OpenVINO has to be, so that a second call chooses the same one
+# of logits below 10 in size; TOLERANCES of export/parity allow another machine as much
+AGREEMENT = 1e-3
 ROUNDING = 0.02  # of a probability outside of 0..1, as an int8 network may give
 
 
@@ -47,12 +57,13 @@ class ExportedNetwork(NamedTuple):
     runtime: str
 
 
-def open_artifact(path: Path, threads: int) -> Engine:
+def open_artifact(path: Path, threads: int, runtime: str = "onnxruntime") -> Engine:
     """Open an exported file.
 
     Args:
         path: `X.tflite` or `X.onnx`, with `X.json` beside it.
         threads: CPU threads of the runtime; 0 = the runtime decides.
+        runtime: One of ONNX_RUNTIMES, for `X.onnx`. Default: "onnxruntime".
 
     Returns:
         The engine.
@@ -65,8 +76,11 @@ def open_artifact(path: Path, threads: int) -> Engine:
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{escaped(path)} must have {MAX_BYTES:,} bytes or fewer; export the run again.")
     identity = check_hash(path, sidecar)
-    network = (_open_tflite if path.suffix.lower() == ".tflite" else _open_onnx)(path, threads)
     expected, n_classes, spec = sidecar.input_shape, len(sidecar.classes), sidecar.frontend
+    if path.suffix.lower() == ".tflite":
+        network = _open_tflite(path, threads)
+    else:
+        network = _open_onnx_by(runtime, path, threads, expected)
     fixed = network.input_shape[0] if network.input_shape else 0  # -1 for a batch of any size
     fits = network.input_shape[1:] == expected and network.output_shape[-1:] == (n_classes,)
     if not fits or fixed == 0 or fixed > MAX_TENSOR // math.prod(expected):
@@ -129,6 +143,57 @@ def _open_tflite(path: Path, threads: int) -> ExportedNetwork:
         return interpreters.run(batch, [result["index"]])[0]
 
     return ExportedNetwork(input_shape, tuple(map(int, result["shape"])), dtypes, run, tflite_runtime())
+
+
+def _open_onnx_by(runtime: str, path: Path, threads: int, shape: tuple[int, ...]) -> ExportedNetwork:
+    """Open an ONNX file in a runtime, for "fastest" in the faster of those that are installed."""
+    if runtime == "openvino":
+        return _open_openvino(path, threads)
+    first = _open_onnx(path, threads)
+    if runtime != "fastest":
+        return first
+    if not has_openvino():
+        return first._replace(runtime=f"{first.runtime} (the only runtime for .onnx files that is installed)")
+    second = _open_openvino(path, threads)
+    size = first.input_shape[0] if first.input_shape and first.input_shape[0] > 0 else BATCH_TIMED
+    if math.prod(shape) * size > MAX_TENSOR:
+        return first
+    n = size * math.prod(shape)
+    inputs = (0.1 * np.sin(np.arange(n) ** 1.5)).astype(np.float32).reshape(size, *shape)  # sweeps, without repetition
+    (found, seconds), (other, other_seconds) = (_timed(each, inputs) for each in (first, second))
+    limit = AGREEMENT * max(1.0, float(np.abs(found).max(initial=0)) / 10)
+    if found.shape != other.shape or not np.abs(found - other).max(initial=0) <= limit:
+        return first._replace(runtime=f"{first.runtime} ({second.runtime} does not give the same scores)")
+    chosen, beaten, gain = first, second, other_seconds / seconds
+    if seconds > LEAST_GAIN * other_seconds:
+        chosen, beaten, gain = second, first, seconds / other_seconds
+    return chosen._replace(runtime=f"{chosen.runtime} ({gain:.1f} times as fast as {beaten.runtime} here)")
+
+
+def _timed(network: ExportedNetwork, inputs: np.ndarray) -> tuple[np.ndarray, float]:
+    """The output for a batch, and the median of the seconds that it takes."""
+    found, spent = np.asarray(network.run(inputs)), list[float]()
+    for _ in range(N_TIMED):
+        start = time.perf_counter()
+        network.run(inputs)
+        spent.append(time.perf_counter() - start)
+    return found, statistics.median(spent)
+
+
+def _open_openvino(path: Path, threads: int) -> ExportedNetwork:
+    compiled, local = openvino_model(path, threads=threads), threading.local()
+    shapes = [
+        tuple(int(n.get_length()) if n.is_static else -1 for n in port.partial_shape)
+        for port in (compiled.inputs[0], compiled.outputs[0])
+    ]
+    types = [port.element_type.to_dtype().name for port in (compiled.inputs[0], compiled.outputs[0])]
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        if not hasattr(local, "request"):  # a request is for one thread at a time
+            local.request = compiled.create_infer_request()
+        return np.array(local.request.infer([batch])[compiled.outputs[0]])
+
+    return ExportedNetwork(shapes[0], shapes[1], (types[0], types[1]), run, named("openvino"))
 
 
 def _open_onnx(path: Path, threads: int) -> ExportedNetwork:

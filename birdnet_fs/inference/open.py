@@ -8,6 +8,7 @@ import numpy as np
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.leftovers import complete_replacement
+from birdnet_fs.encoders.runtimes import check_onnx_runtime
 from birdnet_fs.inference.calibration.apply import calibrated
 from birdnet_fs.inference.calibration.stored import read_calibration
 from birdnet_fs.inference.engine import (
@@ -25,23 +26,28 @@ if TYPE_CHECKING:
     from birdnet_fs.runs.run import Run
 
 
-def open_engine(path: Path | str, *, threads: int = 0, n_members: int = 0) -> Engine:
+def open_engine(path: Path | str, *, threads: int = 0, n_members: int = 0, runtime: str = "onnxruntime") -> Engine:
     """Open a run folder, an ensemble of runs, or `X.tflite` or `X.onnx` with the `X.json` beside it.
 
     Args:
         path: Folder or file.
         threads: CPU threads of the model, 1 or more. Default: 0, the runtime decides.
         n_members: Number of members of an ensemble to use, the first ones. Default: 0, all.
+        runtime: Of `X.onnx`, of no other model: "onnxruntime", "openvino", or "fastest", the faster of those that are
+            installed, measured on a few batches. Default: "onnxruntime".
 
     Returns:
         The engine.
 
     Raises:
-        UserError: The path is none of the three, a file is damaged, or the runtime for it is not installed.
+        UserError: The path is none of the three, the runtime is unknown or for another kind of file, a file is damaged,
+            or the runtime for it is not installed.
     """
     path = Path(path)
     if threads < 0:
         raise UserError(f"threads must be 0 (the runtime decides) or more. Received: {threads}")
+    if runtime != "onnxruntime":
+        check_onnx_runtime(runtime, path)
     for folder in (path, path.parent):
         complete_replacement(folder)
     if path.is_dir():
@@ -54,7 +60,7 @@ def open_engine(path: Path | str, *, threads: int = 0, n_members: int = 0) -> En
     if path.suffix.lower() in (".tflite", ".onnx") and path.is_file():
         from birdnet_fs.inference.exported import open_artifact
 
-        return open_artifact(path, threads)
+        return open_artifact(path, threads, runtime)
     what = "no such file or folder" if not path.exists() else "another kind of file"
     raise UserError(
         f"A model must be a run folder (birdnet-fs train) or a .tflite or .onnx file. Received: {path}, {what}."

@@ -176,6 +176,8 @@ WRONG = [
     ("analyze run recordings -o t --post smooth --events", "leave out --events"),
     ("analyze run recordings -o t --precision 0.9 --preset animal_spot", "leave out --precision and --post"),
     ("analyze run recordings -o t --post smoth", "Did you mean 'smooth'?"),
+    ("analyze run recordings -o t --runtime openvin", "Did you mean 'openvino'?"),
+    ("analyze run recordings -o t --runtime openvino", "is for .onnx files"),
     # calibrate
     ("calibrate run recordings", "The output folder is missing"),
     ("calibrate nowhere recordings -o c", "no such file or folder"),

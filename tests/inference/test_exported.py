@@ -190,3 +190,63 @@ def test_several_threads_get_the_scores_of_one(artifacts, tmp_path, name):
         found = list(pool.map(engine.logits, rows))
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
     assert engine.runtime.split()[0] in ("ai-edge-litert", "tflite-runtime", "onnxruntime")
+
+
+def onnx_with_sidecar(folder) -> tuple:
+    need("onnx")
+    model = folder / "m.onnx"
+    weights = small_onnx(model, "")
+    (folder / "m.json").write_text(json.dumps({**sidecar(model, "features"), "axes": "mel_first"}))
+    return model, weights
+
+
+@pytest.mark.parametrize(
+    ("seconds", "difference", "chosen"),
+    [
+        ((2.0, 1.0), 1e-5, "openvino 1 (2.0 times as fast as onnxruntime"),
+        ((1.0, 1.5), 1e-5, "onnxruntime"),
+        ((1.05, 1.0), 1e-5, "onnxruntime"),  # too close to be the same in the next call
+        ((2.0, 1.0), 0.1, "does not give the same scores"),
+    ],
+)
+def test_the_fastest_runtime_is_chosen_if_it_gives_the_same_scores(tmp_path, monkeypatch, seconds, difference, chosen):
+    from birdnet_fs.inference import exported
+
+    model, _ = onnx_with_sidecar(tmp_path)
+
+    def other(path, threads):
+        first = exported._open_onnx(path, threads)
+        return first._replace(run=lambda batch: first.run(batch) + np.float32(difference), runtime="openvino 1")
+
+    monkeypatch.setattr(exported, "has_openvino", lambda: True)
+    monkeypatch.setattr(exported, "_open_openvino", other)
+    timed = dict(zip(("onnxruntime", "openvino"), seconds, strict=True))
+    monkeypatch.setattr(exported, "_timed", lambda net, x: (net.run(x), timed[net.runtime.split()[0]]))
+    assert chosen in open_engine(model, threads=1, runtime="fastest").runtime
+    assert open_engine(model, threads=1).runtime.split()[0] == "onnxruntime"
+
+
+def test_the_only_runtime_is_said(tmp_path, monkeypatch):
+    from birdnet_fs.inference import exported
+
+    model, _ = onnx_with_sidecar(tmp_path)
+    monkeypatch.setattr(exported, "has_openvino", lambda: False)
+    assert "the only runtime" in open_engine(model, threads=1, runtime="fastest").runtime
+
+
+def test_openvino_gives_the_scores_of_the_file_on_several_threads(tmp_path):
+    need("openvino")
+    model, weights = onnx_with_sidecar(tmp_path)
+    engine = open_engine(model, threads=1, runtime="openvino")
+    rows = [noise(1 + seed % 4, seed) for seed in range(30)]
+    wanted = [np.asarray(log_mel(x, SPEC), np.float64).swapaxes(1, 2).reshape(len(x), -1) @ weights for x in rows]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(engine.logits, rows))
+    for given, expected in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(given, expected, atol=4 * tolerances.ARTIFACT_MATMUL)
+    assert engine.runtime.startswith("openvino ")
+
+
+def test_a_runtime_for_onnx_is_refused_for_other_models(artifacts):
+    with pytest.raises(UserError, match=r"is for \.onnx files"):
+        open_engine(artifacts / "waveform.tflite", runtime="openvino")
