@@ -2,7 +2,7 @@
 
     python benchmarks/split_gap.py ../shared/data OUTPUT config.py:birds10_birdnet model.encoder=FILE
 
-Two windows of 3 s of each of the 100 clips of ten species are cross-validated in three folds with the same experiment: in
+Two windows of 3 s of each of the 100 clips of ten species are cross-validated in three folds with one experiment: in
 random folds of windows (the other window of the same recording may be in training), in folds of whole recordings, and
 in folds of whole recordists, whose places and recorders are then as new as those of another site. The last lines are
 those of `birdnet-fs compare`. Further arguments are settings of the experiment.

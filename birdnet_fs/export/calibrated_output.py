@@ -57,7 +57,7 @@ def sidecar_calibration(run: "Run", spec: "ExportSpec") -> Calibration | None:
 
 
 def calibration_sentence(run: "Run", spec: "ExportSpec") -> str:
-    """What is said about the calibration at an export; "" for a run without one."""
+    """The line about the calibration that an export prints; "" for a run without one."""
     calibration = read_calibration(run.path, run.classes)
     if calibration is None:
         return ""

@@ -33,8 +33,8 @@ def open_engine(path: Path | str, *, threads: int = 0, n_members: int = 0, runti
         path: Folder or file.
         threads: CPU threads of the model, 1 or more. Default: 0, the runtime decides.
         n_members: Number of members of an ensemble to use, the first ones. Default: 0, all.
-        runtime: Of `X.onnx`, of no other model: "onnxruntime", "openvino", or "fastest", the faster of those that are
-            installed, measured on a few batches. Default: "onnxruntime".
+        runtime: "onnxruntime", "openvino", or "fastest" (the faster of those that are installed, measured on a few
+            batches), for `X.onnx` only. Default: "onnxruntime".
 
     Returns:
         The engine.

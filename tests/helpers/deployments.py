@@ -18,12 +18,14 @@ class Deployment:
         n_windows: Windows of each.
         spread: Standard deviation of the level of all scores of a recording.
         neighbors: Share of recordings in which another species that sounds like the class raises its scores.
+        loudness: Mean log-odds of windows with the class; a network is weaker where it is lower.
     """
 
     n_recordings: int = 50
     n_windows: int = 12
     spread: float = 0.5
     neighbors: float = 0.1
+    loudness: float = 2.0
 
     def draw(self, rng, n_recordings=0):
         """Scores [n, 6], truth [n, 6] and the recording [n] of each window."""
@@ -34,7 +36,7 @@ class Deployment:
         level = rng.normal(0, self.spread, (shape[0], 1, 6))
         has_neighbor = rng.random((shape[0], 1, 6)) < self.neighbors
         raised = has_neighbor * rng.normal(2.5, 1, (shape[0], 1, 6)) * (rng.random(shape) < 0.5)
-        logits = np.where(truth, 2.0, -2.5 + raised) + level + rng.normal(0, 1.2, shape)
+        logits = np.where(truth, self.loudness, -2.5 + raised) + level + rng.normal(0, 1.2, shape)
         scores = expit(logits).reshape(-1, 6).astype(np.float32)
         return scores, truth.reshape(-1, 6), np.repeat(np.arange(shape[0]), self.n_windows)
 

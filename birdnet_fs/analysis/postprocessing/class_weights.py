@@ -78,7 +78,7 @@ def read_site_weights(path: Path, classes: Sequence[str]) -> dict[str, NDArray[n
         Site -> float64 [n_classes].
 
     Raises:
-        UserError: As by `read_weights`, or a row has no site.
+        UserError: The table cannot be read, a column is missing or unknown, or a row has a wrong value or no site.
     """
     weights: dict[str, NDArray[np.float64]] = {}
     for number, row in enumerate(_rows(path, {"class", "site", "weight"}), 2):

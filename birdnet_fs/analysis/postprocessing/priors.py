@@ -50,7 +50,7 @@ def training_keys(run: Run, by: str, column: str) -> tuple[list[Clip], list[str]
     Args:
         run: The run.
         by: "hour" (of the clock time in name or metadata of a recording) or "site" (a column of its table of labels).
-        column: That column.
+        column: Column with the site.
 
     Returns:
         The clips, and the hour or site of each.
