@@ -9,6 +9,7 @@ from typing import NamedTuple
 from reading import InputError
 
 GRID_S = 5  # length of a row in seconds
+LONG = ("row_id", "file_id", "bird", "end_time")  # columns of test.csv in the form of 2022
 LABEL, SCIENTIFIC, COMMON = "primary_label", "scientific_name", "common_name"  # columns of taxonomy.csv
 
 
@@ -17,6 +18,7 @@ class Rows(NamedTuple):
 
     names: list[str]  # row_id
     windows: list[tuple[str, int]]  # recording and end in seconds
+    birds: tuple[str, ...] = ()  # class of each row of the form of 2022; () for one column per class
 
 
 def read_csv(path: Path) -> list[list[str]]:
@@ -100,6 +102,33 @@ def _scientific_and_common(name: str) -> tuple[str, str]:
     words = first.split(" ")
     binomial = 2 <= len(words) <= 4 and words[0].istitle() and all(word == word.lower() for word in words[1:])
     return (first, second) if second.strip() and binomial else (name, name)
+
+
+def long_rows(table: list[list[str]], path: Path) -> tuple[Rows, list[str]]:
+    """The rows of the form of 2022: test.csv with row_id, file_id, bird and end_time.
+
+    Args:
+        table: Its cells.
+        path: The file, for messages.
+
+    Returns:
+        The rows, and the classes in the order of their first row.
+
+    Raises:
+        InputError: A column is missing, or an end is no multiple of GRID_S.
+    """
+    head, rows = table[0], Rows([], [])
+    if any(name not in head for name in LONG):
+        raise InputError(f"{path} must have the columns {', '.join(LONG)}. Received: {', '.join(head[:10])}")
+    at, birds = [head.index(name) for name in LONG], list[str]()
+    for cells in table[1:]:
+        name, recording, bird, end = (cells[i] if i < len(cells) else "" for i in at)
+        if not recording or not bird or not end.isdigit() or int(end) == 0 or int(end) % GRID_S:
+            raise InputError(f"{path}: end_time must be a multiple of {GRID_S} s. Received: {','.join(cells)}")
+        rows.names.append(name or f"{recording}_{bird}_{end}")
+        rows.windows.append((recording, int(end)))
+        birds.append(bird)
+    return rows._replace(birds=tuple(birds)), list(dict.fromkeys(birds))
 
 
 def find_rows(sample: list[list[str]], recordings: dict[str, list[Path]], recording_s: float) -> tuple[Rows, str]:

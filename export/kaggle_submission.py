@@ -3,12 +3,12 @@
     python kaggle_submission.py MODEL... DATA -o submission.csv [--time_budget 85min] [--recording_s 60] [--hop 2.5]
 
 DATA is the folder of the competition: sample_submission.csv, test_soundscapes/ and, for models with other class names
-than primary_label, taxonomy.csv. A row is the 5 s that end at its stamp; its scores are the mean over the windows that
-share time with it, weighted by that time, and the mean over the models. Recordings are scored in one thread per core.
-Rows and columns follow the rules of `birdnet-fs submission`: every row is there, rows without scores (a recording that
-is missing, broken, short, or out of time) have the mean of each class over the scored rows, and the file is complete
-from its first writing on. This file can be copied anywhere together with reading.py, kaggle_rows.py, run_tflite.py and
-run_onnx.py.
+than primary_label, taxonomy.csv. With --form 2022 it has test.csv, and the submission is row_id and target. A row is
+the 5 s that end at its stamp; its scores are the mean over the windows that share time with it, weighted by that time,
+and the mean over the models. Recordings are scored in one thread per core. Rows and columns follow the rules of
+`birdnet-fs submission`: every row is there, rows without scores (a recording that is missing, broken, short, or out of
+time) have the mean of each class over the scored rows (2022: False), and the file is complete from its first writing
+on. This file can be copied anywhere together with reading.py, kaggle_rows.py, run_tflite.py and run_onnx.py.
 """
 
 import argparse
@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import local
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from kaggle_rows import GRID_S, Rows, find_rows, match_classes, read_csv
+from kaggle_rows import GRID_S, Rows, find_rows, long_rows, match_classes, read_csv
 from reading import (
     Artifact,
     InputError,
@@ -38,6 +38,8 @@ from reading import (
 )
 
 WRITE_EVERY_S = 60.0
+FORMS = ("2025", "2022")
+FALLBACKS = ("none", "hop", "models")
 EXTENSIONS = (".ogg", ".wav", ".flac", ".mp3")
 
 
@@ -98,26 +100,72 @@ def score_recording(artifact: Artifact, path: Path, hop_s: float) -> np.ndarray:
 class Submission:
     """Scores by row, and the file."""
 
-    def __init__(self, output: Path, id_column: str, columns: Sequence[str], rows: Rows) -> None:
-        self.output, self.head, self.rows = output, [id_column, *columns], rows
+    def __init__(
+        self, output: Path, id_column: str, columns: Sequence[str], rows: Rows, threshold: float = 0.5
+    ) -> None:
+        self.output, self.head, self.rows, self.threshold = output, [id_column, *columns], rows, threshold
         self.scores: dict[tuple[str, int], np.ndarray] = {}
 
     def write(self) -> None:
         """Write all rows to a temporary file, which then replaces the output."""
-        n_columns = len(self.head) - 1
-        asked = [self.scores[window] for window in dict.fromkeys(self.rows.windows) if window in self.scores]
-        mean = np.mean(asked, axis=0, dtype=np.float64) if asked else np.zeros(n_columns)
         part = self.output.with_name(f".{self.output.name}.part")
         with open(part, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(self.head)
-            filled = [f"{value:.9g}" for value in mean.astype(np.float32).tolist()]
-            for name, window in zip(self.rows.names, self.rows.windows, strict=True):
-                found = self.scores.get(window)
-                writer.writerow([name, *(filled if found is None else [f"{value:.9g}" for value in found.tolist()])])
+            (self._write_long if self.rows.birds else self._write_wide)(csv.writer(file, lineterminator="\n"))
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, self.output)
+
+    def _write_long(self, writer: Any) -> None:
+        writer.writerow([self.head[0], "target"])
+        column = {name: number for number, name in enumerate(self.head[1:])}
+        for name, window, bird in zip(*self.rows, strict=True):
+            found = self.scores.get(window)
+            writer.writerow([name, found is not None and bool(found[column[bird]] >= self.threshold)])
+
+    def _write_wide(self, writer: Any) -> None:
+        n_columns = len(self.head) - 1
+        asked = [self.scores[window] for window in dict.fromkeys(self.rows.windows) if window in self.scores]
+        mean = np.mean(asked, axis=0, dtype=np.float64) if asked else np.zeros(n_columns)
+        writer.writerow(self.head)
+        filled = [f"{value:.9g}" for value in mean.astype(np.float32).tolist()]
+        for name, window in zip(self.rows.names, self.rows.windows, strict=True):
+            found = self.scores.get(window)
+            writer.writerow([name, *(filled if found is None else [f"{value:.9g}" for value in found.tolist()])])
+
+
+class Plan:
+    """Settings of the recordings that follow, which a fallback makes faster.
+
+    Attributes:
+        hop_s: Seconds from one window to the next; 0 = a row or less.
+        n_models: Number of models that score, the first ones.
+        longest_s: Longest hop in seconds.
+    """
+
+    def __init__(self, hop_s: float, n_models: int, longest_s: float) -> None:
+        self.hop_s, self.n_models, self.longest_s = hop_s, n_models, longest_s
+
+    def make_faster(self, fallback: str, factor: float) -> str:
+        """Change the plan.
+
+        Args:
+            fallback: "hop" (twice, four times, ... as long, at most one window), "models" (fewer of them) or "none".
+            factor: Ratio of the time that the rest takes to the time left, above 1.
+
+        Returns:
+            The change in words; "" where nothing can be changed.
+        """
+        if fallback == "hop":
+            hop_s = self.hop_s
+            while 0 < hop_s * 2 <= self.longest_s and hop_s < self.hop_s * factor:
+                hop_s *= 2
+            if hop_s > self.hop_s:
+                self.hop_s, before = hop_s, self.hop_s
+                return f"the hop is now {hop_s:g} s instead of {before:g} s"
+        if fallback == "models" and self.n_models > 1:
+            n, self.n_models = self.n_models, max(1, min(self.n_models - 1, int(self.n_models / factor)))
+            return f"the first {self.n_models} of {n} models score the rest"
+        return ""
 
 
 def write_submission(
@@ -131,6 +179,9 @@ def write_submission(
     hop_s: float = 0,
     time_budget_s: float = float("inf"),
     n_threads: int = 0,
+    form: str = "2025",
+    threshold: float = 0.5,
+    fallback: str = "none",
     say: Callable[[str], object] = print,
 ) -> Done:
     """Score the recordings of a competition and write the submission.
@@ -145,6 +196,9 @@ def write_submission(
         hop_s: Seconds from one window to the next. Default: 0, a row or less.
         time_budget_s: Seconds after which no further recording is begun. Default: no limit.
         n_threads: Recordings at once. Default: 0, one per core.
+        form: "2025" (sample_submission.csv, one column per class) or "2022" (test.csv, True or False). Default: "2025".
+        threshold: Lowest probability of a True in the form of 2022, 0..1. Default: 0.5.
+        fallback: One of FALLBACKS, which makes the rest faster when it would not end in time. Default: "none".
         say: Shows a line. Default: print.
 
     Returns:
@@ -154,20 +208,26 @@ def write_submission(
         InputError: A table or model cannot be used. A recording raises no error.
     """
     start = time.monotonic()
-    head, *_ = sample = read_csv(data / "sample_submission.csv")
+    table = data / ("test.csv" if form == "2022" else "sample_submission.csv")
+    head, *_ = sample = read_csv(table)
     recordings: dict[str, list[Path]] = {}
     for folder, _, names in os.walk(audio or data / "test_soundscapes"):
         for name in sorted(names):
             if name.lower().endswith(EXTENSIONS):
                 recordings.setdefault(Path(name).stem, []).append(Path(folder, name))
-    rows, sentence = find_rows(sample, recordings, recording_s)
-    say(sentence)
-    submission = Submission(output, head[0], head[1:], rows)
+    if form == "2022":
+        rows, classes = long_rows(sample, table)
+        head = ["row_id", *classes]
+    else:
+        rows, sentence = find_rows(sample, recordings, recording_s)
+        say(sentence)
+    submission = Submission(output, head[0], head[1:], rows, threshold)
     submission.write()
     opened = [load(model) for model in models]
     matches = [match_classes(head[1:], each.classes, taxonomy or data / "taxonomy.csv") for each in opened]
     for model, match in zip(models, matches, strict=True):
         say(f"{len(match)} of {len(head) - 1} classes of the competition are of {model.name}; the others get 0")
+    plan = Plan(hop_s, len(models), min(each.sidecar["segment_s"] for each in opened))
     own = local()  # a runtime is not used by two threads at once
 
     def score(name: str) -> np.ndarray:
@@ -178,8 +238,8 @@ def write_submission(
         if not hasattr(own, "models"):
             own.models = [load(model) for model in models]
         parts = []
-        for artifact, match in zip(own.models, matches, strict=True):
-            found = score_recording(artifact, recordings[name][0], hop_s)
+        for artifact, match in list(zip(own.models, matches, strict=True))[: plan.n_models]:
+            found = score_recording(artifact, recordings[name][0], plan.hop_s)
             part = np.zeros((len(found), len(head) - 1), np.float32)
             for place, column in enumerate(head[1:]):
                 if column in match:
@@ -202,7 +262,10 @@ def write_submission(
             now = time.monotonic()
             if count in (2 * n_threads, len(there) // 2):
                 whole_s = (now - start) / count * len(there)
-                say(f"{count} of {len(there)} recordings; expected end after {whole_s:.0f} s")
+                factor = (whole_s - (now - start)) / max(time_budget_s - (now - start), 1e-9)
+                change = plan.make_faster(fallback, factor) if factor > 1 else ""
+                end = f"expected end after {whole_s:.0f} s"
+                say(f"{count} of {len(there)} recordings; {end}{'; ' if change else ''}{change}")
             if now - written > WRITE_EVERY_S:
                 submission.write()
                 written = now
@@ -248,6 +311,14 @@ def command() -> int:
     parser.add_argument("--recording_s", type=float, default=60, help="length of the recordings; 2024: 240")
     parser.add_argument("--hop", type=float, default=0, help="seconds from one window to the next")
     parser.add_argument("--time_budget", default="1000h", help="no recording is begun after it, as 85min")
+    parser.add_argument("--form", choices=FORMS, default=FORMS[0], help="2022: test.csv, with True and False")
+    parser.add_argument("--threshold", type=float, default=0.5, help="lowest probability of a True, with --form 2022")
+    parser.add_argument(
+        "--fallback",
+        choices=FALLBACKS,
+        default=FALLBACKS[0],
+        help="a longer hop, or fewer models, for the rest of the recordings when the time would not do",
+    )
     parser.add_argument("--threads", type=int, default=0, help="recordings at once; default: one per core")
     given = parser.parse_args()
     done = write_submission(
@@ -259,6 +330,9 @@ def command() -> int:
         hop_s=given.hop,
         time_budget_s=parse_time(given.time_budget),
         n_threads=given.threads,
+        form=given.form,
+        threshold=given.threshold,
+        fallback=given.fallback,
         say=lambda line: print(line, file=sys.stderr),
     )
     print(f"{done.n_rows} rows, {done.n_scored} with scores; {given.output} ({done.seconds:.0f} s)")

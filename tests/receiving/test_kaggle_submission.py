@@ -17,6 +17,7 @@ from birdnet_fs.analysis.competition.submit import submit
 from birdnet_fs.inference.open import open_engine
 
 kaggle_rows = module("kaggle_rows")
+kaggle_submission = module("kaggle_submission")
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +132,33 @@ def test_wrong_tables_are_answered_with_one_sentence(model: Path, data: Path, tm
     change(data)
     done = receive("kaggle_submission.py", model, data, "-o", tmp_path / "out.csv")
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_form_of_2022_is_that_of_the_package(model: Path, data: Path, tmp_path: Path) -> None:
+    rows = [(name, bird, end) for name in ("missing", "b", "a") for bird in ("gilpip", "mirpip") for end in (5, 10)]
+    lines = "".join(f"{name}_{bird}_{end},{name},{bird},{end}\n" for name, bird, end in rows)
+    (data / "test.csv").write_text("row_id,file_id,bird,end_time\n" + lines)
+    test = read_competition(data, COMPETITIONS["birdclef2022"])
+    match = match_classes(test.rows.classes, CLASSES, read_taxonomy(data / "taxonomy.csv"))
+    found = set()
+    for threshold in (0.0, 0.5, 0.9):
+        submit(lambda n: open_engine(model), test, match, tmp_path / "package.csv", threshold=threshold)
+        given = ("--form", "2022", "--threshold", threshold)
+        done = receive("kaggle_submission.py", model, data, "-o", tmp_path / "reader.csv", *given)
+        assert done.returncode == 0, done.stderr
+        found.add((tmp_path / "reader.csv").read_text())
+        assert (tmp_path / "reader.csv").read_text() == (tmp_path / "package.csv").read_text()
+    assert len(found) > 1 and all(text.startswith("row_id,target\nmissing_gilpip_5,False\n") for text in found)
+    (data / "test.csv").write_text("row_id,bird\n")
+    done = receive("kaggle_submission.py", model, data, "-o", tmp_path / "reader.csv", "--form", "2022")
+    assert done.returncode == 2 and "must have the columns row_id, file_id, bird, end_time" in done.stderr
+
+
+def test_fallbacks_make_the_rest_faster() -> None:
+    plan = kaggle_submission.Plan(0.5, 5, 3.0)
+    assert plan.make_faster("none", 4.0) == "" and (plan.hop_s, plan.n_models) == (0.5, 5)
+    assert plan.make_faster("hop", 1.5) and plan.hop_s == 1.0
+    assert plan.make_faster("hop", 100.0) and plan.hop_s == 2.0  # 4 s would leave parts of 3 s windows out
+    assert plan.make_faster("hop", 100.0) == ""
+    assert "first 2 of 5 models" in plan.make_faster("models", 2.5) and plan.n_models == 2
+    assert plan.make_faster("models", 1.1) and plan.n_models == 1 and plan.make_faster("models", 2.0) == ""
