@@ -108,7 +108,7 @@ def long_rows(table: list[list[str]], path: Path) -> tuple[Rows, list[str]]:
     """The rows of the form of 2022: test.csv with row_id, file_id, bird and end_time.
 
     Args:
-        table: Its cells.
+        table: Cells of test.csv, the header first.
         path: The file, for messages.
 
     Returns:

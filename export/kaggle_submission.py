@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import local
 from typing import Any, NamedTuple
@@ -133,6 +134,7 @@ class Submission:
             writer.writerow([name, *(filled if found is None else [f"{value:.9g}" for value in found.tolist()])])
 
 
+@dataclass
 class Plan:
     """Settings of the recordings that follow, which a fallback makes faster.
 
@@ -142,8 +144,9 @@ class Plan:
         longest_s: Longest hop in seconds.
     """
 
-    def __init__(self, hop_s: float, n_models: int, longest_s: float) -> None:
-        self.hop_s, self.n_models, self.longest_s = hop_s, n_models, longest_s
+    hop_s: float
+    n_models: int
+    longest_s: float
 
     def make_faster(self, fallback: str, factor: float) -> str:
         """Change the plan.
