@@ -3,12 +3,13 @@
     python kaggle_submission.py MODEL... DATA -o submission.csv [--time_budget 85min] [--recording_s 60] [--hop 2.5]
 
 DATA is the folder of the competition: sample_submission.csv, test_soundscapes/ and, for models with other class names
-than primary_label, taxonomy.csv. With --form 2022 it has test.csv, and the submission is row_id and target. A row is
-the 5 s that end at its stamp; its scores are the mean over the windows that share time with it, weighted by that time,
-and the mean over the models. Recordings are scored in one thread per core. Rows and columns follow the rules of
-`birdnet-fs submission`: every row is there, rows without scores (a recording that is missing, broken, short, or out of
-time) have the mean of each class over the scored rows (2022: False), and the file is complete from its first writing
-on. This file can be copied anywhere together with reading.py, kaggle_rows.py, run_tflite.py and run_onnx.py.
+than primary_label, taxonomy.csv. With --competition birdclef2022 it has test.csv, and the submission is row_id and
+target. A row is the 5 s that end at its stamp; its scores are the mean over the windows that share time with it,
+weighted by that time, and the mean over the models. Recordings are scored in one thread per core. Rows and columns
+follow the rules of `birdnet-fs submission`: every row is there, rows without scores (a recording that is missing,
+broken, short, or out of time) have the mean of each class over the scored rows (2022: False), and the file is complete
+from its first writing on. This file can be copied anywhere together with reading.py, kaggle_rows.py, run_tflite.py and
+run_onnx.py.
 """
 
 import argparse
@@ -39,7 +40,7 @@ from reading import (
 )
 
 WRITE_EVERY_S = 60.0
-FORMS = ("2025", "2022")
+COMPETITIONS = ("birdclef2025", "birdclef2022")
 FALLBACKS = ("none", "hop", "models")
 EXTENSIONS = (".ogg", ".wav", ".flac", ".mp3")
 
@@ -182,7 +183,7 @@ def write_submission(
     hop_s: float = 0,
     time_budget_s: float = float("inf"),
     n_threads: int = 0,
-    form: str = "2025",
+    competition: str = COMPETITIONS[0],
     threshold: float = 0.5,
     fallback: str = "none",
     say: Callable[[str], object] = print,
@@ -199,8 +200,9 @@ def write_submission(
         hop_s: Seconds from one window to the next. Default: 0, a row or less.
         time_budget_s: Seconds after which no further recording is begun. Default: no limit.
         n_threads: Recordings at once. Default: 0, one per core.
-        form: "2025" (sample_submission.csv, one column per class) or "2022" (test.csv, True or False). Default: "2025".
-        threshold: Lowest probability of a True in the form of 2022, 0..1. Default: 0.5.
+        competition: "birdclef2025" (sample_submission.csv, one column per class; 2023 and 2024 as well) or
+            "birdclef2022" (test.csv, True or False). Default: "birdclef2025".
+        threshold: Lowest probability of a True in 2022, 0..1. Default: 0.5.
         fallback: One of FALLBACKS, which makes the rest faster when it would not end in time. Default: "none".
         say: Shows a line. Default: print.
 
@@ -211,14 +213,15 @@ def write_submission(
         InputError: A table or model cannot be used. A recording raises no error.
     """
     start = time.monotonic()
-    table = data / ("test.csv" if form == "2022" else "sample_submission.csv")
+    is_long = competition == "birdclef2022"
+    table = data / ("test.csv" if is_long else "sample_submission.csv")
     head, *_ = sample = read_csv(table)
     recordings: dict[str, list[Path]] = {}
     for folder, _, names in os.walk(audio or data / "test_soundscapes"):
         for name in sorted(names):
             if name.lower().endswith(EXTENSIONS):
                 recordings.setdefault(Path(name).stem, []).append(Path(folder, name))
-    if form == "2022":
+    if is_long:
         rows, classes = long_rows(sample, table)
         head = ["row_id", *classes]
     else:
@@ -314,8 +317,10 @@ def command() -> int:
     parser.add_argument("--recording_s", type=float, default=60, help="length of the recordings; 2024: 240")
     parser.add_argument("--hop", type=float, default=0, help="seconds from one window to the next")
     parser.add_argument("--time_budget", default="1000h", help="no recording is begun after it, as 85min")
-    parser.add_argument("--form", choices=FORMS, default=FORMS[0], help="2022: test.csv, with True and False")
-    parser.add_argument("--threshold", type=float, default=0.5, help="lowest probability of a True, with --form 2022")
+    parser.add_argument(
+        "--competition", choices=COMPETITIONS, default=COMPETITIONS[0], help="2022: test.csv, True and False"
+    )
+    parser.add_argument("--threshold", type=float, default=0.5, help="lowest probability of a True, in 2022")
     parser.add_argument(
         "--fallback",
         choices=FALLBACKS,
@@ -333,7 +338,7 @@ def command() -> int:
         hop_s=given.hop,
         time_budget_s=parse_time(given.time_budget),
         n_threads=given.threads,
-        form=given.form,
+        competition=given.competition,
         threshold=given.threshold,
         fallback=given.fallback,
         say=lambda line: print(line, file=sys.stderr),

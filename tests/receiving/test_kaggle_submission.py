@@ -143,14 +143,14 @@ def test_the_form_of_2022_is_that_of_the_package(model: Path, data: Path, tmp_pa
     found = set()
     for threshold in (0.0, 0.5, 0.9):
         submit(lambda n: open_engine(model), test, match, tmp_path / "package.csv", threshold=threshold)
-        given = ("--form", "2022", "--threshold", threshold)
+        given = ("--competition", "birdclef2022", "--threshold", threshold)
         done = receive("kaggle_submission.py", model, data, "-o", tmp_path / "reader.csv", *given)
         assert done.returncode == 0, done.stderr
         found.add((tmp_path / "reader.csv").read_text())
         assert (tmp_path / "reader.csv").read_text() == (tmp_path / "package.csv").read_text()
     assert len(found) > 1 and all(text.startswith("row_id,target\nmissing_gilpip_5,False\n") for text in found)
     (data / "test.csv").write_text("row_id,bird\n")
-    done = receive("kaggle_submission.py", model, data, "-o", tmp_path / "reader.csv", "--form", "2022")
+    done = receive("kaggle_submission.py", model, data, "-o", tmp_path / "reader.csv", "--competition", "birdclef2022")
     assert done.returncode == 2 and "must have the columns row_id, file_id, bird, end_time" in done.stderr
 
 
