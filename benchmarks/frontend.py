@@ -2,6 +2,7 @@
 
     python benchmarks/frontend.py            # 5 s at 32 kHz, n_fft 1024, hop 512, 128 mels; one thread
     python benchmarks/frontend.py --parity   # every preset, 200 real segments of ../shared/data, else noise
+    python benchmarks/frontend.py --rounding # the part of rounding the samples times the window to float32
     python benchmarks/frontend.py --tflite   # as TFLite: matrix products beside RFFT2D, one thread of LiteRT
 
 Speed: process CPU time, the sides in turn, medians. Parity: largest difference over all segments, frames
@@ -123,6 +124,28 @@ def tflite(n_segments: int, rounds: int) -> None:
         print(f"{name:16}{''.join(ms)} {worst['matrix']:12.1e}{worst['builtin']:12.1e}", flush=True)
 
 
+def rounding(n_segments: int) -> None:
+    """Print the largest difference from librosa in dB when only the samples times the window are rounded to float32."""
+    from birdnet_fs.frontend.definition import define
+
+    for name in ("birdnet_3s_48k", "echo_engine", "cnn_32k"):
+        spec, unit = reference.only_decibels(PRESETS[name])
+        definition, worst = define(spec, spec.n_samples), 0.0
+        low, high = definition.bins
+        for segment in real_segments(spec, n_segments):
+            expected = reference.decibels(segment, spec)
+            padded = np.pad(segment, spec.n_fft // 2, mode="reflect" if spec.pad_mode == "reflect" else "constant")
+            frames = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
+            rounded = frames[: definition.n_frames] * definition.window.astype(np.float32)
+            power = np.abs(np.fft.rfft(rounded.astype(np.float64))) ** 2
+            energies = power[:, low:high] @ definition.bands[:, low:high].T
+            ref: Any = np.max if spec.ref == "max" else 1.0
+            found = librosa.power_to_db(energies, ref=ref, amin=spec.amin, top_db=spec.top_db or None)
+            off = np.abs(found / (unit if spec.compression == "log" else 1) - expected)
+            worst = max(worst, float(off[expected >= expected.max() - 80 / unit].max()) * unit)
+        print(f"{name:16}{worst:12.1e}", flush=True)
+
+
 def _invoke(interpreter: Any, waveform: np.ndarray) -> np.ndarray:
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], waveform)
     interpreter.invoke()
@@ -173,12 +196,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parity", action="store_true", help="the table of differences instead of the speed")
     parser.add_argument("--tflite", action="store_true", help="the table of exported front-ends")
+    parser.add_argument("--rounding", action="store_true", help="the part of rounding the samples times the window")
     parser.add_argument("--segments", type=int, default=200, help="segments of the table (default 200)")
     parser.add_argument("--rounds", type=int, default=40, help="rounds of the speed (default 40)")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         child(given.segments)
+    elif given.rounding:
+        rounding(given.segments)
     elif given.parity:
         parity(given.segments)
     elif given.tflite and os.environ.get("KERAS_BACKEND") == "tensorflow":

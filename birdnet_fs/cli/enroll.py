@@ -9,7 +9,7 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output
 from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
-from birdnet_fs.core.text import escaped
+from birdnet_fs.core.text import count, escaped
 
 
 @locked("output")
@@ -102,12 +102,12 @@ def enroll(
             if changes == []:
                 classes = load_run(output).classes
                 say(f"{output} already holds this run; it is kept (--overwrite makes it again).")
-                print(f"{len(classes)} classes: {', '.join(classes)}")
+                print(f"{count(len(classes), 'class', 'classes')}: {', '.join(classes)}")
                 return
             why = "whose inputs are not known" if changes is None else f"of another enrollment ({', '.join(changes)})"
             raise UserError(f"{output} holds a run {why}; give another folder with -o, or --overwrite to replace it.")
         from birdnet_fs.fewshot.enrollment import enroll
 
         new = enroll(opened, manifest, output, background=noises, remove=remove or [], extend=extend, unknown=unknown)
-        print(f"{len(new.classes)} classes: {', '.join(new.classes)}")
+        print(f"{count(len(new.classes), 'class', 'classes')}: {', '.join(new.classes)}")
         say(f"run folder: {output}")

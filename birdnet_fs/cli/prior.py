@@ -28,7 +28,7 @@ def prior(
     from birdnet_fs.core.csv_files import csv_writer
     from birdnet_fs.core.files import atomic_path
     from birdnet_fs.core.progress import say
-    from birdnet_fs.core.text import mark_formula
+    from birdnet_fs.core.text import count, mark_formula
 
     if by not in KINDS:
         raise UserError(f"--by must be {' or '.join(KINDS)}.{nearest(by, KINDS)} Received: {by!r}")
@@ -47,5 +47,6 @@ def prior(
         writer = csv_writer(file)
         writer.writerow(("class", by, "weight"))
         writer.writerows((mark_formula(each.name), mark_formula(each.key), f"{each.weight:.9g}") for each in rows)
-    print(f"{output}: {len(set(keys))} {by}s, {len(loaded.classes)} classes, {len(clips)} training clips")
+    n_classes = count(len(loaded.classes), "class", "classes")
+    print(f"{output}: {count(len(set(keys)), by)}, {n_classes}, {count(len(clips), 'training clip')}")
     say(f"next: birdnet-fs analyze {run} RECORDINGS -o TABLES --post {by}s:table={output}")

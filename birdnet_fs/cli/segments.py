@@ -42,4 +42,6 @@ def segments(
         species=species,
         recordings=recordings,
     )
-    print(f"{n} clips; {output / 'segments.csv'}")
+    from birdnet_fs.core.text import count
+
+    print(f"{count(n, 'clip')}; {output / 'segments.csv'}")

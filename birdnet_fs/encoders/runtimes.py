@@ -203,7 +203,7 @@ def check_onnx_runtime(runtime: str, model: Path) -> None:
         model: The run, ensemble or file.
 
     Raises:
-        UserError: It is none of them, or is for .onnx files and the model is none.
+        UserError: The runtime is unknown, or is for .onnx files and the model is another.
     """
     if runtime not in ONNX_RUNTIMES:
         hint = nearest(runtime, ONNX_RUNTIMES)

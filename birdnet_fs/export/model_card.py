@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from birdnet_fs import models
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import sha256, write_text
-from birdnet_fs.core.text import markdown
+from birdnet_fs.core.text import count, markdown
 from birdnet_fs.data.manifest import read_manifest
 from birdnet_fs.data.partition import INHERITED, PARTITION
 from birdnet_fs.export.card_thresholds import threshold_lines
@@ -156,7 +156,7 @@ def _licenses(run: Run) -> list[str]:
     )
     if set(found) <= {"not specified"}:
         return ["- Licenses of the recordings: their table has no column `license`."]
-    counts = ", ".join(f"{markdown(name)} ({n:,} clips)" for name, n in found.most_common())
+    counts = ", ".join(f"{markdown(name)} ({count(n, 'clip')})" for name, n in found.most_common())
     return [f"- Licenses of the recordings: {counts}."]
 
 

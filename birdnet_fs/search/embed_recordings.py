@@ -20,7 +20,7 @@ from birdnet_fs.analysis.resume import Content
 from birdnet_fs.audio import read as audio
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
-from birdnet_fs.core.text import escaped
+from birdnet_fs.core.text import count, escaped
 from birdnet_fs.data.ledger import Ledger
 from birdnet_fs.data.windows import Window, WindowRule, batched, overlap_rule
 from birdnet_fs.inference.embedder import WindowEmbedder
@@ -244,7 +244,7 @@ class _Progress:
         self.rule, self.total, self.skipped, self.count, self.n_windows = rule, total, skipped, 0, 0
         self.start = self.shown = time.monotonic()
         if skipped:
-            say(f"embed: {skipped} of {total} recordings are in the store already.")
+            say(f"embed: {skipped} of {count(total, 'recording')} in the store already.")
 
     def windows(self, n: int) -> None:
         """Count embedded windows."""

@@ -20,6 +20,7 @@ from birdnet_fs import schema
 from birdnet_fs.batches.augment.pseudo_label_sampling import PseudoLabelSampling
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
+from birdnet_fs.core.text import count
 from birdnet_fs.data.copies import match_recordings, with_fingerprints
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import Partition
@@ -89,7 +90,8 @@ def read_pseudo_labels(experiment: schema.Experiment, parts: Partition) -> Pseud
     known = match_recordings(recordings, (*parts.val, *parts.held_out))
     away = {clip.path for clip, same in zip(recordings, known, strict=True) if same}
     if away:
-        say(f"{len(away)} recordings of {table} are held out and were not used (the first: {min(away)}).")
+        are = "is held out and was" if len(away) == 1 else "are held out and were"
+        say(f"{count(len(away), 'recording')} of {table} {are} not used (the first: {min(away)}).")
     sure = found.values.max(axis=1, initial=0) >= max(settings.threshold, settings.floor)
     rows = [i for i, path in enumerate(paths) if sure[i] and path not in away]
     if not rows:

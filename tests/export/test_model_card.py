@@ -50,7 +50,7 @@ def test_card_names_license_data_input_parity_and_speed(run: Run, tmp_path: Path
     text = card(tmp_path / "m.tflite", run, EDGE, "echo", speed=speed, license="for everyone")
     for words in (
         "for everyone",
-        "CC BY 4.0 (5 clips), CC0 (1 clips)",
+        "CC BY 4.0 (5 clips), CC0 (1 clip)",
         "features float32 [1, 128, 313, 1]",
         "12 segments (run)",
         "- ai-edge-litert ",

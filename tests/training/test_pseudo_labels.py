@@ -218,7 +218,7 @@ def test_windows_are_trained_on_and_what_is_held_out_is_not(
     settings = [f"pseudo_labels.table={table.parent}", "pseudo_labels.power=2", "pseudo_labels.amount=1"]
     student = trainer.train(experiment(aviary, *settings), tmp_path / "student")
     said = capsys.readouterr().err
-    assert f"1 recordings of {table} are held out and were not used" in said and "copy.flac" in said
+    assert f"1 recording of {table} is held out and was not used" in said and "copy.flac" in said
     assert "10 windows of 2 unlabeled recordings are trained on as well." in said
     heard = read_partition(student.path / "partition.csv", PSEUDO_LABELS)
     assert len(heard) == 10 and all("soundscape" in clip.path.name and not clip.labels for clip in heard)

@@ -19,7 +19,7 @@ from birdnet_fs.analysis.resume import DONE, Outcome
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import sha256, write_json
 from birdnet_fs.core.progress import say
-from birdnet_fs.core.text import escaped
+from birdnet_fs.core.text import count, escaped
 
 NAMES = (tables.DETECTIONS, tables.PARQUET, summary.SUMMARY, summary.ACTIVITY)
 _RECORD = "combined"  # file in .done: SHA-256 of the tables by name, or _WRITING while they are written
@@ -97,7 +97,9 @@ def _say_clocks(n: int, n_local: int, problems: list[tuple[Path, str]]) -> None:
         )
     if problems:
         path, reason = problems[0]
-        say(f"{len(problems)} of {n} recordings have no clock times (the first, {escaped(path.name)}: {reason}).")
+        have = "has" if len(problems) == 1 else "have"
+        first = f"the first, {escaped(path.name)}: {reason}"
+        say(f"{len(problems)} of {count(n, 'recording')} {have} no clock times ({first}).")
 
 
 def _read_record(folder: Path) -> dict[str, str]:

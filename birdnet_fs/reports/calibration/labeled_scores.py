@@ -14,7 +14,7 @@ from birdnet_fs.analysis.postprocessing.chain import Chain, Windows
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.settings import override
-from birdnet_fs.core.text import escaped
+from birdnet_fs.core.text import count, escaped
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.partition import PARTITION, VAL, read_partition
 from birdnet_fs.data.score_table import ScoreRow, ScoreTable, score_table
@@ -105,7 +105,9 @@ def labeled_scores(
         clips = [Clip(Path(path)) for path in dict.fromkeys(table.paths)]
         known = {str(clip.path) for clip in provenance(model).trained_on(clips)}
     if known:
-        say(f"{len(known)} recordings that the run was trained on are left out (the first: {escaped(min(known))}).")
+        say(
+            f"{count(len(known), 'recording')} that the run was trained on left out (the first: {escaped(min(known))})."
+        )
         kept = [i for i, row in enumerate(table.rows) if row.path not in known]
         if not kept:
             raise UserError(
