@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from installed import need
 from level_model import RATE
 
+from birdnet_fs.analysis.analyze import analyze
 from birdnet_fs.cli.calibrate import calibrate
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.export.export import export_run
 from birdnet_fs.inference.calibration.stored import read_calibration
 from birdnet_fs.inference.open import open_engine
+from birdnet_fs.runs.run import load_run
 
 QUICK = {"precision": "0.5,0.9", "noise_s": 2.0}
 
@@ -110,3 +114,23 @@ def test_clips_are_calibrated_as_a_whole_but_not_post_processed(untrained, label
     assert json.loads((tmp_path / "two" / "calibration.json").read_text())["hop_s"] == 0
     with pytest.raises(UserError, match="Post-processing needs windows of whole recordings"):
         calibrate(untrained, labeled / "clips.csv", output=tmp_path / "three", post="smooth", **QUICK)
+
+
+def test_a_calibrated_run_and_its_exported_file_detect_the_same(untrained, labeled, tmp_path):
+    need("onnxruntime")
+    calibrate(untrained, labeled / "events.csv", output=tmp_path / "two", **QUICK)
+    [made] = export_run(load_run(tmp_path / "two"), tmp_path / "files", target="onnx", input="features", n_segments=2)
+    tables = []
+    for model in (tmp_path / "two", made.path):
+        analyze(open_engine(model), [labeled], tmp_path / model.name, min_confidence=0.3)
+        with open(tmp_path / model.name / "detections.csv", newline="") as file:
+            tables.append(
+                [(row["path"], row["start_s"], row["label"], float(row["confidence"])) for row in csv.DictReader(file)]
+            )
+    of_run, of_file = tables
+    assert len(of_run) > 5 and [row[:3] for row in of_run] == [row[:3] for row in of_file]
+    np.testing.assert_allclose([row[3] for row in of_run], [row[3] for row in of_file], atol=1e-3)  # 4 decimals
+    engine = open_engine(made.path)
+    assert engine.calibration.thresholds == read_calibration(tmp_path / "two", ("a", "b")).thresholds
+    with pytest.raises(UserError, match="calibrated already"):
+        calibrate(made.path, labeled / "events.csv", output=tmp_path / "three", **QUICK)
