@@ -31,9 +31,9 @@ NETWORKS = ("cnn/small", "efficientnet_v2/b0")
 class Timed(TrainingBatches):
     """Batches that note which share of every epoch was spent waiting for them."""
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of one epoch."""
-        started, waited, source = time.perf_counter(), 0.0, super().epoch(epoch)
+        started, waited, source = time.perf_counter(), 0.0, super().epoch(epoch, first)
         while True:
             asked = time.perf_counter()
             batch = next(source, None)
