@@ -1,7 +1,9 @@
 """Stores: what is written is read, damage is found, and a hostile index reads nothing outside the file."""
 
 import json
+import os
 import pickle
+import signal
 import struct
 from hashlib import sha256
 from pathlib import Path
@@ -143,3 +145,13 @@ def test_killed_writer_leaves_no_store_or_a_whole_one(tmp_path: Path, every: int
     assert False in states
     write(folder / "a.store")
     assert leftovers(folder) == []
+
+
+def test_writer_killed_between_two_arrays_leaves_no_store(tmp_path: Path) -> None:
+    child = os.fork()
+    if not child:
+        with writing_store(tmp_path / "a.store") as writer:
+            writer.add("a" * 64, np.zeros(100_000, np.float32))
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert not (tmp_path / "a.store").exists() and len(leftovers(tmp_path)) == 1
