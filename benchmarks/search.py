@@ -29,7 +29,7 @@ def make_store(folder: Path, n_windows: int, width: int) -> Store:
     rng = np.random.default_rng(0)
     for number, start in enumerate(range(0, n_windows, PART)):
         n = min(PART, n_windows - start)
-        with write_part(folder, "part", header) as writer:
+        with write_part(folder, header) as writer:
             writer.append(np.abs(rng.standard_normal((n, width), np.float32)))
             spans = [(3.0 * i, 3.0 * i + 3) for i in range(n)]
             writer.end_recording(EmbeddedRecording(f"{number}.wav", "ok", "", (), 3.0 * n, 1, 1, "", "", n), spans)

@@ -23,6 +23,7 @@ Rooms in the order of the data; each imports only from rooms above its own (test
     analysis     recordings -> detections and tables; table_formats/
     reports      scores -> metrics.json and self-contained pages
     export       run -> TFLite, ONNX, ..., verified against the run; targets/, tflite/, onnx/, parity/, runtimes/
+    cluster      many recordings in shards: planned, run by SLURM or processes, merged; what a folder lacks
     cli          one small file per verb
 """
 

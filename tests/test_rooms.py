@@ -29,6 +29,7 @@ ROOMS = (
     "search",
     "reports",
     "export",
+    "cluster",
     "cli",
 )
 MAX_FILES = 17  # of one folder; cli has a file per verb

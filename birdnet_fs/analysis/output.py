@@ -87,7 +87,7 @@ class OutputFolder:
 
         Args:
             recordings: Absolute paths below the root.
-            contents: Content of each, for recordings that are not read again. Default: None, read.
+            contents: Content of recordings that are not read again. Default: None, all are read.
 
         Returns:
             One place for each recording, in their order.
@@ -117,7 +117,7 @@ class OutputFolder:
 
     def _place(self, recording: Path, stem: str, contents: Mapping[Path, Content] | None) -> Place:
         try:
-            content, problem = Content.of(recording) if contents is None else contents[recording], ""
+            content, problem = (contents or {}).get(recording) or Content.of(recording), ""
         except OSError as error:
             content, problem = None, f"cannot be read ({error.strerror or error})"
         parent = recording.relative_to(self.root).parent

@@ -213,7 +213,7 @@ def analyze(
             table_options=tables,
             overwrite=overwrite,
         )
-        _finish(ledger, output)
+        finish(ledger, output)
         return
     if any(is_store(path) for path in inputs):
         for option, value in (("--gate", gate), ("--grid", grid), ("--events", events)):
@@ -256,7 +256,7 @@ def analyze(
         table_options=tables,
         overwrite=overwrite,
     )
-    _finish(ledger, output)
+    finish(ledger, output)
 
 
 def _check_decision(
@@ -305,11 +305,19 @@ def _analyze_store(
 
     store = open_any_store(inputs[0])
     options |= {"formats": formats, "species": species, "threads": threads, "overwrite": overwrite}
-    _finish(analyze_store(model, store, output, **options), output)
+    finish(analyze_store(model, store, output, **options), output)
 
 
-def _finish(ledger: "Ledger", output: Path) -> None:
-    """Say what was done; the exit status is that of the command."""
+def finish(ledger: "Ledger", output: Path) -> None:
+    """Print the outcome.
+
+    Args:
+        ledger: Outcomes of the recordings.
+        output: Folder of the tables.
+
+    Raises:
+        Exit: With status 1 when no recording could be scored, and 3 when a table was not replaced.
+    """
     from birdnet_fs.analysis.output import LEDGER, NOT_REPLACED
     from birdnet_fs.core.progress import say
 

@@ -39,8 +39,18 @@ class Verb(TyperCommand):
         return super().parse_args(ctx, args)
 
 
+class WrappingVerb(Verb):
+    """Verb that keeps the options of another verb, which it does not have, among its arguments."""
+
+    ignore_unknown_options = True
+
+
 def group(
-    name: str, help_text: str, verbs: Iterable[Callable[..., None]], groups: Iterable[typer.Typer] = ()
+    name: str,
+    help_text: str,
+    verbs: Iterable[Callable[..., None]],
+    groups: Iterable[typer.Typer] = (),
+    wrapping: Iterable[Callable[..., None]] = (),
 ) -> typer.Typer:
     """Make a group of verbs.
 
@@ -50,6 +60,7 @@ def group(
         verbs: Functions whose arguments are those of the command line. The name of a verb is that of its function with
             hyphens for underscores.
         groups: Groups inside this one. Default: ().
+        wrapping: Verbs, out of `verbs`, whose arguments are a verb with its options. Default: ().
 
     Returns:
         The group.
@@ -63,7 +74,7 @@ def group(
         rich_markup_mode=None,
     )
     for verb in verbs:
-        app.command(cls=Verb)(verb)
+        app.command(cls=WrappingVerb if verb in wrapping else Verb)(verb)
     for inner in groups:
         app.add_typer(inner)
     return app

@@ -1,13 +1,15 @@
 """`birdnet-fs embed`: embeddings of recordings, kept in a store."""
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import folder_lock
+
+if TYPE_CHECKING:
+    from birdnet_fs.data.ledger import Ledger
 
 
 def embed(
@@ -24,9 +26,6 @@ def embed(
     ] = "",
     overlap: Annotated[float, typer.Option(help="Overlap of consecutive windows in seconds.")] = 0.0,
     dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
-    shard: Annotated[
-        str, typer.Option(help="k/n: embed every n-th recording from number k on, k in 0..n-1 (cluster arrays).")
-    ] = "0/1",
     to: Annotated[
         str,
         typer.Option(
@@ -40,41 +39,45 @@ def embed(
 ) -> None:
     """Embed the windows of recordings and add them to a store.
 
-    The same command again embeds only what is missing or changed. A damaged recording does not stop it: it is listed
-    with the reason in OUTPUT/ledger.csv. The exit status is 1 when no recording could be embedded.
+    The same command again embeds only what is missing or changed; on a cluster: birdnet-fs cluster embed. A damaged
+    recording does not stop it: it is listed with the reason in OUTPUT/ledger.csv. The exit status is 1 when no
+    recording could be embedded.
     """
-    place, of = _shard(shard)
-    if to and of > 1:
-        raise UserError("--to exports a whole store; give it when all shards are done, without --shard.")
     from birdnet_fs.core.progress import say
 
-    # the processes of an array write other parts of one store at the same time
-    whole = Path(os.path.abspath(output))
-    with folder_lock(whole if of == 1 else whole.with_name(f"{whole.name}.shard-{place}-of-{of}")):
+    with folder_lock(output):
         from birdnet_fs.inference.embedder import open_embedder
         from birdnet_fs.search.embed_recordings import embed_recordings
-        from birdnet_fs.search.exports import check_exports, export_store
-        from birdnet_fs.search.store import open_store
+        from birdnet_fs.search.exports import check_exports
 
         formats = check_exports(to)
         embedder = open_embedder(encoder, card, threads=threads)
         if embedder.license:
             say(f"{embedder.name}: license {embedder.license}.")
-        ledger = embed_recordings(
-            embedder, inputs, output, overlap_s=overlap, dtype=dtype, batch_size=batch_size, shard=(place, of)
-        )
-        for name in formats:
-            say(f"export: {export_store(open_store(output), name)}")
+        ledger = embed_recordings(embedder, inputs, output, overlap_s=overlap, dtype=dtype, batch_size=batch_size)
+        finish(ledger, output, formats)
+
+
+def finish(ledger: "Ledger", output: Path, formats: Sequence[str] = ()) -> None:
+    """Write the exports of a store and print the outcome.
+
+    Args:
+        ledger: Outcomes of the recordings.
+        output: Folder of the store.
+        formats: Names of exports. Default: none.
+
+    Raises:
+        Exit: No recording could be embedded; the exit status is 1.
+    """
+    from birdnet_fs.core.progress import say
+    from birdnet_fs.search.exports import export_store
+    from birdnet_fs.search.store import open_store
+
+    for name in formats:
+        say(f"export: {export_store(open_store(output), name)}")
     counts = ledger.counts()
     if counts["partial"] or counts["quarantined"]:
         say(ledger.summary())
     print(f"{counts['ok']} ok, {counts['partial']} partial, {counts['quarantined']} quarantined; {output}")
     if not counts["ok"] + counts["partial"]:
         raise typer.Exit(1)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    place, slash, of = text.partition("/")
-    if not (slash and place.isdecimal() and of.isdecimal() and int(place) < int(of)):
-        raise UserError(f"--shard must be k/n with k in 0..n-1, as 0/4. Received: {text!r}")
-    return int(place), int(of)

@@ -20,6 +20,7 @@ from birdnet_fs.cli.cache import cache
 from birdnet_fs.cli.calibrate import calibrate
 from birdnet_fs.cli.camtrap import camtrap
 from birdnet_fs.cli.classify import classify
+from birdnet_fs.cli.cluster import cluster
 from birdnet_fs.cli.commands import group
 from birdnet_fs.cli.compare import compare
 from birdnet_fs.cli.cv import cv
@@ -47,6 +48,7 @@ from birdnet_fs.cli.score_submission import score_submission
 from birdnet_fs.cli.search import search
 from birdnet_fs.cli.segments import segments
 from birdnet_fs.cli.show import show
+from birdnet_fs.cli.status import status
 from birdnet_fs.cli.submission import submission
 from birdnet_fs.cli.train import train
 from birdnet_fs.cli.tune import tune
@@ -90,6 +92,8 @@ app = group(
         camtrap,
         embed,
         search,
+        cluster,
+        status,
         export,
         bench,
         submission,
@@ -97,6 +101,7 @@ app = group(
         kaggle_bundle,
     ),
     groups=(cache, motifs, nocall, classify),
+    wrapping=(cluster,),
 )
 
 
@@ -129,7 +134,7 @@ def main() -> None:
     stopping.listen()
     sys.stdout = cast(TextIO, EscapedOutput(sys.stdout))
     try:
-        status = app(args=sys.argv[1:] or ["--help"], prog_name=NAME, standalone_mode=False)
+        code = app(args=sys.argv[1:] or ["--help"], prog_name=NAME, standalone_mode=False)
         stopping.stop_listening()
     except UserError as error:
         _stop(str(error), 2)
@@ -138,24 +143,24 @@ def main() -> None:
     except MemoryError as error:
         _stop(f"there is not enough memory for this ({error or 'no size given'}); close other programs.", 2)
     except KeyboardInterrupt:  # between the lines that the library of the command line guards
-        status = 130
+        code = 130
     except Exception as error:
         if stopping.received():  # a library has turned the interruption into another error
-            status = 130
+            code = 130
         elif hasattr(error, "format_message"):
             context = getattr(error, "ctx", None)
             said = str(error.format_message()).rstrip()
             _stop(f"{said}{'' if said[-1] in '.?' else '.'} See {context.command_path if context else NAME} --help.", 2)
         else:  # not an error in the arguments but a defect of this package
             _stop(_defect(error), DEFECT)
-    if status == 130:
+    if code == 130:
         number = stopping.received() or signal.SIGINT
         _stop(
             f"stopped by {signal.Signals(number).name}; the same command continues the work. Finished recordings, "
             "folds and runs are kept; an unfinished training goes on from its last state.",
             128 + number,
         )
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _defect(error: Exception) -> str:

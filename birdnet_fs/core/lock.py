@@ -26,7 +26,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -34,6 +34,7 @@ from typing import ParamSpec, TypeVar
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output, no_room
 from birdnet_fs.core.leftovers import FOREIGN_AGE_S
+from birdnet_fs.core.processes import has_ended
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.stopping import finished_first
 from birdnet_fs.core.text import escaped
@@ -109,6 +110,29 @@ def refuse_second_writer(folder: Path | str) -> None:
     """
     with folder_lock(folder):
         pass
+
+
+def holder(folder: Path | str) -> str | None:
+    """Return the process that holds the lock of a folder, without taking the lock.
+
+    Args:
+        folder: Folder or file; it need not exist.
+
+    Returns:
+        Command, process, machine and time as text; None when nobody writes the folder.
+    """
+    place = Path(os.path.realpath(folder))
+    for file in (place.parent / f".{_lock_name(place)}", place / ".lock"):
+        try:
+            with open(file, "rb") as opened:
+                about = json.loads(opened.read(4096) or b"{}")
+                here = about.get("host") == platform.node()
+                if has_ended(int(about["pid"]), 0) if here else _is_free(opened.fileno()):
+                    continue
+                return _described(about)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return None
 
 
 def locked(*names: str, wait: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -235,10 +259,7 @@ def _leave(place: Path) -> None:
 
 
 def _open(place: Path, made: list[Path]) -> tuple[Path, int]:
-    name = place.name
-    if len(os.fsencode(name)) > _LONGEST_NAME:
-        name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    beside = place.parent / f".{name}.lock"
+    beside = place.parent / f".{_lock_name(place)}"
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
     while True:
         try:
@@ -253,6 +274,14 @@ def _open(place: Path, made: list[Path]) -> tuple[Path, int]:
             if no_room(error):
                 error.filename = str(place)
             raise
+
+
+def _lock_name(place: Path) -> str:
+    """Name of the lock file beside a folder, without the dot in front."""
+    name = place.name
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return f"{name}.lock"
 
 
 def _make(folder: Path, made: list[Path]) -> None:
@@ -287,10 +316,26 @@ def _is_file(descriptor: int, file: Path) -> bool:
 def _holder(descriptor: int) -> str:
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        about = json.loads(os.read(descriptor, 4096))
-        return escaped(f"{about['command']}, process {about['pid']} on {about['host']}, since {about['since']}")
+        return _described(json.loads(os.read(descriptor, 4096)))
     except (OSError, ValueError, KeyError, TypeError):
         return "it has just started"
+
+
+def _described(about: Mapping[str, object]) -> str:
+    return escaped(f"{about['command']}, process {about['pid']} on {about['host']}, since {about['since']}")
+
+
+def _is_free(descriptor: int) -> bool:
+    """Whether no process of any machine holds the lock of an open file; never asked on Windows."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return True
+    except OSError:
+        return False
 
 
 def _command() -> str:

@@ -61,7 +61,7 @@ def end_with_parent(*_: object) -> None:
 
     Signals that stop a command are left to the parent, which ends its children. Only Linux can do this.
     """
-    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):  # sent to a whole process group by terminals and clusters
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"):  # sent to a whole process group by terminals and clusters
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     # a loader that is sent SIGTERM with its parent would raise an error there, at any line, if it were killed by it

@@ -1,7 +1,7 @@
 """Signals that stop a command: Ctrl-C, and those that clusters, systemd and closed terminals send.
 
 A command that was stopped ends with the exit status 128 + the number of the signal: 130 (SIGINT), 143 (SIGTERM),
-138 (SIGUSR1 on Linux), 129 (SIGHUP). The same command given again continues the work.
+138 (SIGUSR1 on Linux), 140 (SIGUSR2, of submitit), 129 (SIGHUP). The same command given again continues the work.
 
 A handler may run between any two instructions, also where an exception does harm: the initialization of a compiled
 module aborts the process, and a callback from C (of a weak reference, of a fork) drops it. `Stopped` is raised a moment
@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 RETRY_S = 0.05
-SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")  # those that exist on this system are used
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")  # those that exist on this system are used
 
 
 class _State:

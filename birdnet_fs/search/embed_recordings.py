@@ -42,7 +42,6 @@ def embed_recordings(
     overlap_s: float = 0.0,
     dtype: str = "float16",
     batch_size: int = 16,
-    shard: tuple[int, int] = (0, 1),
 ) -> Ledger:
     """Embed the windows of recordings and add them to a store.
 
@@ -53,19 +52,14 @@ def embed_recordings(
         overlap_s: Overlap of consecutive windows in seconds, 0 or more and below the window. Default: 0.
         dtype: "float16" or "float32". Default: "float16".
         batch_size: Windows per call, 1 or more. Default: 16.
-        shard: (k, n): this process embeds every n-th recording from number k on, k in 0..n - 1; several processes may
-            add to one store, each with another k. Default: (0, 1), all.
 
     Returns:
-        The ledger of the recordings of this shard, also written to `store/ledger.csv` (n > 1: `ledger-k-of-n.csv`).
+        The ledger, also written to `store/ledger.csv`.
 
     Raises:
         UserError: An argument is out of range, an input does not exist, no recording was found, or the store was made
             with another encoder or other settings.
     """
-    place, of = shard
-    if not (of >= 1 and 0 <= place < of):
-        raise UserError(f"shard must be (k, n) with k in 0..n - 1. Received: {place}, {of}")
     if batch_size < 1:
         raise UserError(f"batch_size must be 1 or more. Received: {batch_size}")
     if dtype not in ("float16", "float32"):
@@ -86,22 +80,21 @@ def embed_recordings(
     )
     store = Path(store)
     create_store(store, header)
-    names = {path: path.relative_to(root).as_posix() for path in recordings[place::of]}
+    names = {path: path.relative_to(root).as_posix() for path in recordings}
     done = embedded_recordings(store)
     for name in names.values():
-        _refuse_other(store, done.get(name), root)
+        refuse_other(store, done.get(name), root)
     todo = [path for path, name in names.items() if not _is_unchanged(path, done.get(name))]
     progress = _Progress(rule, len(names), len(names) - len(todo))
-    suffix = "" if of == 1 else f"-{place}-of-{of}"
     outcomes = {name: done[name] for name in names.values() if name in done}
     events = _decoded(todo, rule, batch_size)
     try:
         event = next(events, None)
         while event is not None:
-            with write_part(store, f"part{suffix}", header) as writer:
+            with write_part(store, header) as writer:
                 started, interrupt = time.monotonic(), None
                 try:  # an interrupt keeps the recordings that are complete
-                    while event is not None and not _is_full(writer, started):
+                    while event is not None and not is_full(writer, time.monotonic() - started):
                         _one(event, names[event.path], events, embedder, writer, progress, root)
                         event = next(events, None)
                 except KeyboardInterrupt as error:
@@ -112,13 +105,13 @@ def embed_recordings(
     finally:
         events.close()
         ledger = Ledger()
-        for path, reason in refused if place == 0 else ():
+        for path, reason in refused:
             ledger.add(path, "quarantined", reason)
         for path, name in names.items():
             if name in outcomes:
                 each = outcomes[name]
                 ledger.add(path, each.status, each.reason, each.flags, each.duration_s)
-        ledger.write(store / f"ledger{suffix}.csv")
+        ledger.write(store / "ledger.csv")
     progress.line()
     return ledger
 
@@ -208,13 +201,23 @@ def _one(
     progress.recording()
 
 
-def _is_full(writer: PartWriter, started: float) -> bool:
+def is_full(writer: PartWriter, spent_s: float = 0.0) -> bool:
+    """Whether a part is closed, which took `spent_s` seconds so far."""
     windows, recordings = len(writer.times), len(writer.recordings)
-    return windows >= PART_WINDOWS or recordings >= PART_RECORDINGS or time.monotonic() - started > PART_S
+    return windows >= PART_WINDOWS or recordings >= PART_RECORDINGS or spent_s > PART_S
 
 
-def _refuse_other(store: Path, done: EmbeddedRecording | None, root: Path) -> None:
-    """Refuse to replace a recording of another folder that has the same name and is still there."""
+def refuse_other(store: Path, done: EmbeddedRecording | None, root: Path) -> None:
+    """Refuse to replace a recording of another folder that has the same name and is still there.
+
+    Args:
+        store: Folder of the store.
+        done: The recording of this name in the store; None = there is none.
+        root: Folder of the inputs.
+
+    Raises:
+        UserError: The other recording is there and has another content.
+    """
     if done is None or not done.root or done.root == str(root):
         return
     old, new = Path(done.root) / done.path, root / done.path

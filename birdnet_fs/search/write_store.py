@@ -13,6 +13,7 @@ import numpy as np
 from birdnet_fs import __version__
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path, write_json
+from birdnet_fs.core.leftovers import is_temporary
 from birdnet_fs.core.text import escaped
 from birdnet_fs.search.inner_products import norms
 from birdnet_fs.search.kinds import STORE
@@ -48,9 +49,10 @@ def create_store(path: Path, header: StoreHeader) -> None:
                     "give another folder with -o."
                 )
         return
-    if path.is_dir() and any(path.iterdir()):
+    # a process that was killed has left a temporary file or, in earlier versions, an empty folder of parts
+    others = [each for each in path.iterdir() if not is_temporary(each.name)] if path.is_dir() else []
+    if others and not (others == [path / PARTS] and not any(others[0].iterdir())):
         raise UserError(f"A store or an empty folder was expected; {escaped(path)} holds other files.")
-    (path / PARTS).mkdir(parents=True, exist_ok=True)
     write_json(path / STORE, {"format": FORMAT, "birdnet_fs": __version__, **asdict(header)})
 
 
@@ -75,6 +77,11 @@ class PartWriter:
         self.norms += norms([stored]).tolist()
         self._file.write(stored.tobytes())
 
+    def append_stored(self, embeddings: np.ndarray, lengths: np.ndarray) -> None:
+        """Append windows of another store of the same header: embeddings [n, width] as stored and their norms [n]."""
+        self.norms += lengths.tolist()
+        self._file.write(np.ascontiguousarray(embeddings).tobytes())
+
     def end_recording(self, recording: EmbeddedRecording, spans: Sequence[tuple[float, float]]) -> None:
         """Complete a recording; windows that were appended beyond its spans are dropped.
 
@@ -95,12 +102,11 @@ class PartWriter:
 
 
 @contextlib.contextmanager
-def write_part(path: Path, shard: str, header: StoreHeader) -> Iterator[PartWriter]:
+def write_part(path: Path, header: StoreHeader) -> Iterator[PartWriter]:
     """Context manager for one part of a store, which is valid when the block ends and removed on an exception.
 
     Args:
         path: Folder of the store.
-        shard: First word of the name of the part, the same for all parts that one process writes.
         header: Encoder and settings of the store.
 
     Yields:
@@ -110,8 +116,8 @@ def write_part(path: Path, shard: str, header: StoreHeader) -> Iterator[PartWrit
     import pyarrow.parquet as pq
 
     folder = path / PARTS
-    taken = [int(name.rsplit("-", 1)[1]) for name in part_names(path) if name.startswith(f"{shard}-")]
-    name = f"{shard}-{max(taken, default=-1) + 1:06d}"
+    taken = [int(name.rsplit("-", 1)[1]) for name in part_names(path)]
+    name = f"part-{max(taken, default=-1) + 1:06d}"
     with atomic_path(folder / f"{name}.bin") as part, open(part, "wb") as file:
         writer = PartWriter(file, header)
         yield writer

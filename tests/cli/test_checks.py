@@ -70,6 +70,16 @@ WRONG = [
     ("analyze bare.tflite recordings -o t", "needs its sidecar bare.json"),
     ("analyze damaged recordings -o t", "not a readable safetensors file"),
     ("analyze newer recordings -o t", "was written by birdnet_fs 99.0"),
+    # cluster, status
+    ("cluster analyze run recordings -o t", "--shards must be 1 or more"),
+    ("cluster train run -o t --shards 2", "divides analyze or embed"),
+    ("cluster analyze run recordings -o t --shards 2 --shard 2", "--shard must be in 0..1"),
+    ("cluster analyze run recordings -o t --shards 2 --local -1", "--local must be 1 or more"),
+    ("cluster analyze run recordings -o t --shards 2 --local 2 --slurm mem=1G", "Only one of --shard, --local"),
+    ("cluster analyze run nowhere -o t --shards 2 --local 2", "nowhere does not exist"),
+    ("cluster analyze run recordings -o t --shards 2 --local 2 --rtype csvv", "Unknown output format 'csvv'"),
+    ("cluster analyze run recordings -o t --shards 2 --local 2 --min_cnf 1", "No such option"),
+    ("status nowhere", "folder must be a file or folder that exists"),
     # segments, sample, estimate
     ("segments nowhere -o t", "nowhere does not exist"),
     ("segments recordings -o t", "A folder written by `birdnet-fs analyze` was expected"),

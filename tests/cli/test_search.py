@@ -17,7 +17,7 @@ from birdnet_fs.search.examples import embed_examples
 from birdnet_fs.search.store import read_header
 from birdnet_fs.training.trainer import train
 
-EMBED = {"overlap": 0.0, "dtype": "float16", "shard": "0/1", "to": "", "batch_size": 16, "threads": 1}
+EMBED = {"overlap": 0.0, "dtype": "float16", "to": "", "batch_size": 16, "threads": 1}
 
 
 @pytest.fixture(scope="module")
@@ -123,16 +123,12 @@ def test_wrong_arguments_are_refused(place, tmp_path):
             run_search(place, [place / query for query in queries], tmp_path, **options)
     with pytest.raises(UserError, match="add -o FOLDER"):
         run_search(place, [place / "example.wav"], None)
-    with pytest.raises(UserError, match="--shard must be"):
-        embed(place / "small.onnx", [place / "in"], place / "store", card="", **{**EMBED, "shard": "2/2"})
 
 
 def test_embed_exports_the_store(place, tmp_path):
     embed(place / "small.onnx", [place / "in"], tmp_path, card=str(place / "small.json"), **{**EMBED, "to": "csv,npy"})
     assert len(rows_of(tmp_path / "exports" / "embeddings.csv")) == 36
     assert np.load(tmp_path / "exports" / "embeddings.npy").shape == (36, embedding_store.WIDTH)
-    with pytest.raises(UserError, match="--to exports a whole store"):
-        embed(place / "small.onnx", [place / "in"], tmp_path, card="", **{**EMBED, "to": "csv", "shard": "0/2"})
 
 
 def test_embed_of_nothing_usable_exits_with_1(place, tmp_path):

@@ -55,7 +55,7 @@ def recording(name, n_windows):
 
 
 def add_part(folder, name, rows):
-    with write_part(folder, "part", STORE_HEADER) as writer:
+    with write_part(folder, STORE_HEADER) as writer:
         writer.append(np.asarray(rows, np.float32))
         writer.end_recording(recording(name, len(rows)), [(0.2 * i, 0.2 * i + 0.2) for i in range(len(rows))])
 

@@ -75,13 +75,10 @@ def test_a_second_run_embeds_only_what_is_new_or_changed(tmp_path, embedder, mon
     assert open_store(store).recordings[-1].path == "r04.wav"
 
 
-def test_shards_and_interrupts_give_the_content_of_one_process(tmp_path, embedder, monkeypatch):
+def test_interrupts_give_the_content_of_one_process(tmp_path, embedder, monkeypatch):
     folder = tmp_path / "in"
     embedding_store.write_recordings(folder, 11)
     embed_recordings(embedder, [folder], tmp_path / "whole")
-    for place in range(3):
-        embed_recordings(embedder, [folder], tmp_path / "shards", shard=(place, 3))
-    assert contents(tmp_path / "shards") == contents(tmp_path / "whole")
     monkeypatch.setattr(module, "PART_RECORDINGS", 2)
     real, count = module._one, iter(range(1000))
 
@@ -148,7 +145,6 @@ def test_a_broken_recording_is_listed_and_stops_nothing(tmp_path, embedder):
     ("options", "message"),
     [
         ({"overlap_s": 0.2}, "overlap must be 0 or more"),
-        ({"shard": (3, 3)}, "shard must be"),
         ({"dtype": "int8"}, "dtype must be"),
         ({"batch_size": 0}, "batch_size must be"),
     ],

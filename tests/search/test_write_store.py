@@ -18,7 +18,7 @@ def folder(tmp_path):
 
 
 def test_windows_of_an_incomplete_recording_are_dropped(folder):
-    with write_part(folder, "part", embedding_store.STORE_HEADER) as writer:
+    with write_part(folder, embedding_store.STORE_HEADER) as writer:
         writer.append(np.ones((2, 3)))
         writer.end_recording(embedding_store.recording("c.wav", 1), [(0.0, 0.2)])
         writer.append(np.full((5, 3), 2.0))
@@ -28,7 +28,7 @@ def test_windows_of_an_incomplete_recording_are_dropped(folder):
 
 
 def test_an_exception_leaves_no_part(folder):
-    with pytest.raises(RuntimeError), write_part(folder, "part", embedding_store.STORE_HEADER) as writer:
+    with pytest.raises(RuntimeError), write_part(folder, embedding_store.STORE_HEADER) as writer:
         writer.append(np.ones((2, 3)))
         raise RuntimeError
     assert len(list((folder / "parts").iterdir())) == 6
@@ -41,3 +41,16 @@ def test_a_store_of_another_encoder_or_setting_is_refused(folder, field, value):
     with pytest.raises(UserError, match=f"store with {field} .* was asked for"):
         create_store(folder, dataclasses.replace(embedding_store.STORE_HEADER, **{field: value}))
     create_store(folder, dataclasses.replace(embedding_store.STORE_HEADER, path="/moved.onnx"))
+
+
+def test_store_of_a_command_killed_while_it_was_created_is_created_again(tmp_path):
+    (tmp_path / "one" / "parts").mkdir(parents=True)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / ".part-0123abcd-1-1-0123abcd.json").touch()
+    for name in ("one", "two"):
+        create_store(tmp_path / name, embedding_store.STORE_HEADER)
+        assert (tmp_path / name / "store.json").is_file()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    with pytest.raises(UserError, match="holds other files"):
+        create_store(tmp_path / "other", embedding_store.STORE_HEADER)
