@@ -145,30 +145,30 @@ def divide(sizes: Sequence[int], n_shards: int) -> list[Shard]:
         raise UserError(
             f"--shards must be in 1..{min(len(sizes), MAX_SHARDS)}, for {len(sizes)} recordings. Received: {n_shards}"
         )
-    ends = [0, *accumulate(size + BLOCK for size in sizes)]
-    low, high = max(sizes) + BLOCK, ends[-1]
+    totals = [0, *accumulate(size + BLOCK for size in sizes)]
+    low, high = max(sizes) + BLOCK, totals[-1]
     while low < high:
         middle = (low + high) // 2
-        if len(_filled(ends, middle, n_shards)) <= n_shards:
+        if len(_filled(totals, middle, n_shards)) <= n_shards:
             high = middle
         else:
             low = middle + 1
-    counts = _filled(ends, low, n_shards)
+    counts = _filled(totals, low, n_shards)
     while len(counts) < n_shards:  # fewer are enough for the largest: halve those with most recordings
         place = max(range(len(counts)), key=counts.__getitem__)
         counts[place : place + 1] = [counts[place] - counts[place] // 2, counts[place] // 2]
     firsts = [0, *accumulate(counts)]
     return [
-        Shard(first, n, ends[first + n] - ends[first] - n * BLOCK) for first, n in zip(firsts, counts, strict=False)
+        Shard(first, n, totals[first + n] - totals[first] - n * BLOCK) for first, n in zip(firsts, counts, strict=False)
     ]
 
 
-def _filled(ends: Sequence[int], limit: int, n_shards: int) -> list[int]:
-    """Numbers of recordings in shards of at most `limit`, filled one after the other; ends when there are too many."""
+def _filled(totals: Sequence[int], limit: int, n_shards: int) -> list[int]:
+    """Numbers of recordings in shards of at most `limit`, filled one after the other; totals when there are too many."""
     counts: list[int] = []
     first = 0
-    while first < len(ends) - 1 and len(counts) <= n_shards:
-        after = bisect_right(ends, ends[first] + limit) - 1
+    while first < len(totals) - 1 and len(counts) <= n_shards:
+        after = bisect_right(totals, totals[first] + limit) - 1
         counts.append(after - first)
         first = after
     return counts

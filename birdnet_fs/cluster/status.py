@@ -1,4 +1,4 @@
-"""State of an output folder, read from its files and locks: shards, trainings, folds, studies, analyses, stores."""
+"""State of an output folder, read from its files and locks: shards, trainings, folds, studies, recordings."""
 
 import csv
 import os
