@@ -164,7 +164,7 @@ def divide(sizes: Sequence[int], n_shards: int) -> list[Shard]:
 
 
 def _filled(totals: Sequence[int], limit: int, n_shards: int) -> list[int]:
-    """Numbers of recordings in shards of at most `limit`, filled one after the other; totals when there are too many."""
+    """Numbers of recordings in shards of at most `limit`, one filled after the other, until there are too many."""
     counts: list[int] = []
     first = 0
     while first < len(totals) - 1 and len(counts) <= n_shards:

@@ -84,7 +84,7 @@ def read_facts(file: Path, plan: Plan) -> Facts:
         The plan's hash, the settings of the results, and a list of recordings with path (below the root) and content.
 
     Raises:
-        UserError: It is missing, damaged or of another plan.
+        UserError: The result is missing, damaged or of another plan.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

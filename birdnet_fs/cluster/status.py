@@ -53,7 +53,7 @@ def read_status(folder: Path) -> tuple[str, list[Item]]:
         Kind of the folder, and the rows.
 
     Raises:
-        UserError: It is none of a known kind, or holds damaged files.
+        UserError: The folder is of no known kind, or holds damaged files.
     """
     for shards in (folder, shards_folder(folder)):
         if (shards / PLAN).is_file():
