@@ -146,7 +146,7 @@ def _parsed(ctx: typer.Context, verb: str, arguments: Sequence[str]) -> _Call:
         raise UserError("An embedding store needs no shards; give it to `birdnet-fs analyze`.")
 
     def run(recordings: Sequence[Path], output: Path) -> None:
-        own = {"inputs": list(map(str, recordings)), "output": str(output), "overwrite": False}
+        own = {"inputs": list(recordings), "output": output, "overwrite": False}
         own |= {"rtype": "csv", "combined": "none", "relative_paths": False, "full_precision": False, "to": ""}
         if command.callback is None:
             raise ValueError(f"{verb} is no command")
