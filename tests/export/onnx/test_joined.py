@@ -232,7 +232,8 @@ def test_8_bits_for_few_weights_are_refused(tmp_path: Path) -> None:
     encoder = foreign_encoders.write_onnx(tmp_path / "encoder.onnx", SMALL.n_samples, SMALL.width)
     settings = {"spec": None, "input": "waveform", "axes": "time_first", "outputs": ("predictions",), "activation": ""}
     given = EncoderOutput(SMALL)
-    writer = joined.JoinedWriter(None, batch=None, calibration=None, facts={}, encoder=encoder, given=given, **settings)
+    settings |= {"facts": {}, "calibrated": None, "encoder": encoder, "given": given}
+    writer = joined.JoinedWriter(None, batch=None, calibration=None, **settings)
     network = joined.join_encoder(encoder, given, head_of(SMALL.width))
     network.graph.initializer.append(numpy_helper.from_array(np.ones((300, 300), np.float32), "kernel"))
     writer.__dict__["_network"] = network
