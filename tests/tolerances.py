@@ -9,6 +9,11 @@ from birdnet_fs.export.parity import embeddings, tolerances
 
 # name = value  # reason
 
+# two processes against one
+DIVIDED_GRADIENT = 1e-6  # relative to the largest of an array; in float64, with teachers' embeddings in float32
+DIVIDED_WEIGHTS = 1e-9  # the same after 51 steps of SGD in float64: sums in another order
+DIVIDED_LOSS = 1e-3  # losses of 51 steps of AdamW in float32, which grow apart
+
 # scoring
 ACTIVATION_FLOAT64 = 1e-14  # relative: float64 exponentials, whose last digits differ with the processor's instructions
 SUBNORMAL = 2.3e-308  # float64 numbers below have fewer digits, and some libraries flush them to 0

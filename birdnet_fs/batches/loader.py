@@ -18,6 +18,7 @@ from birdnet_fs.batches.augment.pipeline import AugmentationPipeline
 from birdnet_fs.batches.augment.pseudo_label_sampling import PseudoLabelSampling
 from birdnet_fs.batches.augment.teacher_features import OtherFrontEnd
 from birdnet_fs.batches.class_balance import clip_weights, epoch_clips
+from birdnet_fs.core.distributed.exchange import part_of
 from birdnet_fs.core.processes import end_with_parent
 from birdnet_fs.core.random_streams import Stream, generator
 from birdnet_fs.data.episodes import draw_episodes
@@ -50,6 +51,8 @@ class TrainingBatches:
             as the targets are and are the last tensor of a batch, float32 [batch, n_classes]. Default: None.
         pseudo_labels: Sampling of the pseudo-labeled clips, the last of `waveforms`. Default: None, there are none.
         kept: Features of the middle segment of each clip, as in `AugmentationPipeline`. Default: None.
+
+    Of several processes that train together (`core.distributed`), each gets its rows of every batch, which may be none.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class TrainingBatches:
         workers = experiment.training.workers
         self._loader = DataLoader(
             self._items,
-            batch_sampler=self._order,
+            batch_sampler=_Part(self._order),
             num_workers=workers,
             persistent_workers=workers > 0,
             worker_init_fn=end_with_parent if workers else None,
@@ -102,7 +105,14 @@ class TrainingBatches:
             The batches.
         """
         self._order.epoch, self._order.first = epoch, first
-        yield from self._loader
+        for batch, n_rows in zip(self._loader, self._own_rows(first), strict=True):
+            yield batch if n_rows else [tensor[:0] for tensor in batch]
+
+    def _own_rows(self, first: int) -> Iterator[int]:
+        """Number of rows of this process in each batch from `first` on."""
+        for number in range(first, len(self)):
+            start, stop = part_of(self._order.n_items(number))
+            yield stop - start
 
 
 class EpisodeOrder(Sampler[Keys]):
@@ -150,6 +160,10 @@ class EpisodeOrder(Sampler[Keys]):
 
     def __len__(self) -> int:
         return self.settings.n_train
+
+    def n_items(self, number: int) -> int:
+        """Number of items of a batch."""
+        return self.settings.n_clips
 
     def __iter__(self) -> Iterator[Keys]:
         clips = self._draw_clips().reshape(len(self), -1)
@@ -221,11 +235,30 @@ class _Order(Sampler[Keys]):
     def __len__(self) -> int:
         return len(self._bounds)
 
+    def n_items(self, number: int) -> int:
+        """Number of items of a batch."""
+        return self._bounds[number][1] - self._bounds[number][0]
+
     def __iter__(self) -> Iterator[Keys]:
         clips = self._draw_clips().tolist()
         for start, stop in self._bounds[self.first :]:
             number = start // self.settings.batch_size
             yield [ItemKey(self.epoch, position, clips[position], number) for position in range(start, stop)]
+
+
+class _Part(Sampler[Keys]):
+    """The items of this process in each batch; one item where it has none, which gives the shapes of a row."""
+
+    def __init__(self, order: "EpisodeOrder | _Order") -> None:
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Keys]:
+        for keys in self.order:
+            start, stop = part_of(len(keys))
+            yield keys[start:stop] or keys[:1]
 
 
 class _Items(Dataset):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from birdnet_fs.core.distributed import group
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output, write_json
 from birdnet_fs.core.lock import folder_lock, refuse_second_writer
@@ -78,7 +79,10 @@ def cv(
         for number in folds if fold is None else [fold]:
             with folder_lock(place / f"fold{number}"):  # jobs of other folds write at the same time
                 rows.append(_fold(dataclasses.replace(chosen, seed=seed), number, place, overwrite, copy_encoder))
-            say(_line(rows[-1]))
+            if group.is_main():
+                say(_line(rows[-1]))
+    if not group.is_main():  # the main process combines the folds
+        return
     if fold is not None:
         return
     with folder_lock(folder):
@@ -101,6 +105,7 @@ def _seeds(text: str) -> list[int]:
 
 def _fold(experiment: Any, number: int, folder: Path, overwrite: bool, copy_encoder: bool) -> dict[str, Any]:
     from birdnet_fs.cli.train import copy_encoders, holds_run
+    from birdnet_fs.core.distributed.exchange import from_main
     from birdnet_fs.reports.held_out import evaluate_again, report_on_held_out
     from birdnet_fs.reports.out_of_fold import HEADLINE
     from birdnet_fs.reports.stored_scores import has_scores, stored_metrics
@@ -112,8 +117,16 @@ def _fold(experiment: Any, number: int, folder: Path, overwrite: bool, copy_enco
     one = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, fold=number))
     place = folder / f"fold{number}"
     names = (*HEADLINE, "n_scored_classes")
-    refuse_other_results(place, "a run")
-    trained = is_finished(place, one) or (not overwrite and holds_run(place, one))
+
+    def is_trained() -> bool:
+        refuse_other_results(place, "a run")
+        return is_finished(place, one) or (not overwrite and holds_run(place, one))
+
+    trained = from_main(is_trained)
+    if not group.is_main():
+        if not trained:
+            train(one, place, pretrained=pretrain(one, folder / PRETRAIN) if one.pretrain else None)
+        return {}
     metrics = stored_metrics(place) if trained else {}
     if not set(names) <= set(metrics):
         say(f"seed {one.seed} fold {number}, {'scored' if trained else 'trained'} in {place}:")

@@ -53,6 +53,7 @@ from birdnet_fs.cli.submission import submission
 from birdnet_fs.cli.train import train
 from birdnet_fs.cli.tune import tune
 from birdnet_fs.core import stopping
+from birdnet_fs.core.distributed import group as processes
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import describe_os_error
 from birdnet_fs.core.progress import EscapedOutput, say
@@ -60,6 +61,7 @@ from birdnet_fs.core.progress import EscapedOutput, say
 NAME = "birdnet-fs"
 DEFECT = 70  # exit status, EX_SOFTWARE of sysexits.h
 DEBUG = "BIRDNET_FS_DEBUG"  # environment variable
+WITH_TORCHRUN = ("train", "cv")  # verbs that several processes can do together
 
 
 app = group(
@@ -113,11 +115,16 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
-    pass
+    if processes.size() > 1 and context.invoked_subcommand not in WITH_TORCHRUN:
+        raise UserError(
+            f"{context.invoked_subcommand} runs in one process; start it without torchrun, which is for "
+            f"{' and '.join(WITH_TORCHRUN)}."
+        )
 
 
 def main() -> None:
@@ -134,8 +141,12 @@ def main() -> None:
     stopping.listen()
     sys.stdout = cast(TextIO, EscapedOutput(sys.stdout))
     try:
+        processes.join()
+        if not processes.is_main():
+            sys.stdout = io.StringIO()
         code = app(args=sys.argv[1:] or ["--help"], prog_name=NAME, standalone_mode=False)
         stopping.stop_listening()
+        processes.leave()
     except UserError as error:
         _stop(str(error), 2)
     except OSError as error:
@@ -184,7 +195,9 @@ def _defect(error: Exception) -> str:
 
 def _stop(message: str, status: int) -> None:
     stopping.stop_listening()
-    say(f"birdnet-fs: {message}")
+    if processes.is_main() if status > 128 else processes.first_to_fail():  # a signal stops all
+        say(f"birdnet-fs: {processes.label()}{message}", from_all=True)
+    processes.end_all()
     sys.exit(status)
 
 

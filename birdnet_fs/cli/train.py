@@ -169,7 +169,8 @@ def train(
     An existing run with the same settings is kept; one with other settings is replaced only with --overwrite, when the
     new one is whole. SIGTERM, SIGUSR1 and Ctrl-C stop at the end of a batch; the same command goes on from there to the
     same run. The weights at that time are in OUTPUT/interrupted.
-    Experiments with a quick version accept quick=true; all accept debug=true.
+    Experiments with a quick version accept quick=true; all accept debug=true. Several GPUs train one run with
+    `torchrun --nproc-per-node N --no-python birdnet-fs train ...`.
     """
     from birdnet_fs import schema
     from birdnet_fs.cli.checks import check_experiment
@@ -201,19 +202,27 @@ def train_and_report(experiment: Any, folder: Path, overwrite: bool, *, copy_enc
         overwrite: Replace an existing run in the folder.
         copy_encoder: Copy the file of `model.encoder` into the run. Default: False.
     """
+    from birdnet_fs.core.distributed import group
+    from birdnet_fs.core.distributed.exchange import from_main
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.runs.folder_kind import refuse_other_results
     from birdnet_fs.runs.run import load_run
     from birdnet_fs.training.resume.state import STATE
     from birdnet_fs.training.trainer import train as train_run
 
-    refuse_other_results(folder, "a run")
-    there = not overwrite and holds_run(folder, experiment)
-    if overwrite:
-        shutil.rmtree(folder / STATE, ignore_errors=True)
-    else:
-        check_unfinished(folder, experiment)
+    def is_there() -> bool:
+        refuse_other_results(folder, "a run")
+        there = not overwrite and holds_run(folder, experiment)
+        if overwrite:
+            shutil.rmtree(folder / STATE, ignore_errors=True)
+        else:
+            check_unfinished(folder, experiment)
+        return there
+
+    there = from_main(is_there)
     run = load_run(folder) if there else train_run(experiment, folder, copy_encoder=copy_encoder)
+    if not group.is_main():
+        return
     if there and copy_encoder:
         copy_encoders(run)
     metrics = report_on_held_out(run)

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from birdnet_fs.core.distributed import group
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output, no_room
 from birdnet_fs.core.leftovers import FOREIGN_AGE_S
@@ -66,7 +67,8 @@ _guard = threading.RLock()
 def folder_lock(folder: Path | str, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock of a folder, or of one file, while a block writes it.
 
-    A process that holds the lock already enters at once, in any thread.
+    A process that holds the lock already enters at once, in any thread. Of a group of processes that train one network,
+    the main one holds it for all.
 
     Args:
         folder: Folder or file; it need not exist. Missing parents are created, and removed if they stay empty.
@@ -78,6 +80,9 @@ def folder_lock(folder: Path | str, *, wait: bool = False) -> Iterator[None]:
     Raises:
         UserError: Another process holds the lock, or nothing can be written there.
     """
+    if not group.is_main():
+        yield
+        return
     place = Path(os.path.realpath(folder))
     made: list[Path] = []
     waiting = False

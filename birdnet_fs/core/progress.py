@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TextIO, TypeVar
 
+from birdnet_fs.core.distributed import group
 from birdnet_fs.core.text import escaped_lines
 
 Item = TypeVar("Item")
@@ -25,7 +26,9 @@ def track(items: Iterable[Item], what: str, *, total: int | None = None, unit: s
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
-    if sys.stderr.isatty():
+    if not group.is_main():
+        yield from items
+    elif sys.stderr.isatty():
         from tqdm import tqdm
 
         yield from tqdm(items, desc=what, total=total, unit=unit, dynamic_ncols=True, leave=False)
@@ -52,11 +55,16 @@ class EscapedOutput:
         return getattr(self._stream, name)
 
 
-def say(message: str) -> None:
+def say(message: str, *, from_all: bool = False) -> None:
     """Print one line on stderr (stdout is for results), above the progress bar where one is shown.
 
-    Control characters in it, which may come from names of files and classes, are written as escapes.
+    Args:
+        message: The line. Control characters in it, which may come from names of files and classes, are written as
+            escapes.
+        from_all: Whether all processes of a group print it, instead of the main one only. Default: False.
     """
+    if not (from_all or group.is_main()):
+        return
     message = escaped_lines(message)
     if "tqdm" in sys.modules and sys.stderr.isatty():
         sys.modules["tqdm"].tqdm.write(message, file=sys.stderr)

@@ -70,6 +70,19 @@ def received(within_s: float = 0.0) -> int:
     return _State.received
 
 
+def stop(number: int) -> None:
+    """Raise `Stopped` now, for a signal that this process holds back or that another process of its group received.
+
+    Args:
+        number: Number of the signal.
+
+    Raises:
+        Stopped: Always.
+    """
+    _State.received, _State.waiting = _State.received or number, False
+    raise Stopped
+
+
 @contextlib.contextmanager
 def finished_first() -> Iterator[None]:
     """Let a signal that arrives during the block raise `Stopped` at its end: for a batch, or a result being saved.

@@ -4,6 +4,7 @@ A loss or gradient that is not finite stops the training; the error names the re
 weights of the last good epoch.
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -15,10 +16,13 @@ import torch
 from birdnet_fs import schema
 from birdnet_fs.batches.loader import Batch, TrainingBatches
 from birdnet_fs.core import stopping
+from birdnet_fs.core.distributed import group
+from birdnet_fs.core.distributed.exchange import check_equal, from_main
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
 from birdnet_fs.runs.history import Row, Weights
+from birdnet_fs.training.distributed.checks import own_gpu
 from birdnet_fs.training.objective import Objective, supervised_objective
 from birdnet_fs.training.resume.contents import EpochProgress
 from birdnet_fs.training.resume.state import ResumeState
@@ -44,7 +48,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class WorkerLostError(UserError):
-    """A process that prepares batches was killed.
+    """A process that prepares batches, or another one that trains the same network, has ended.
 
     Args:
         message: Sentence with the cause and the remedy.
@@ -92,14 +96,17 @@ def device_of(choice: str) -> str:
         choice: "auto", "cpu" or "cuda"; "auto" selects a GPU when there is one.
 
     Returns:
-        "cpu" or "cuda".
+        "cpu" or "cuda"; of several processes each has selected the GPU of its own number before.
 
     Raises:
-        UserError: `choice` is "cuda" and torch finds no GPU.
+        UserError: `choice` is "cuda" and torch finds no GPU, or there are fewer GPUs than processes.
     """
     if choice == "cuda" and not torch.cuda.is_available():
         raise UserError("training.device=cuda needs a GPU that torch can use; none was found. Use training.device=cpu.")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if choice == "auto" else choice
+    found = ("cuda" if torch.cuda.is_available() else "cpu") if choice == "auto" else choice
+    if found == "cuda":
+        own_gpu()
+    return found
 
 
 def run_epochs(
@@ -146,13 +153,16 @@ def run_epochs(
         UserError: The state is damaged or of another training.
         DivergedError: The loss, a gradient or a moving statistic is NaN or infinite.
         Interrupted: The user or a signal stopped the training, at the end of a batch.
-        WorkerLostError: A process that prepares batches was killed.
+        WorkerLostError: A process that prepares batches was killed, or one of several that train together has ended.
     """
+    group.connect()
     if objective is None:
         objective = supervised_objective(model, settings, multi_label=multi_label)
     state = TrainingState(model, batches, settings, objective)
     progress = (resume.load(state) if resume else None) or EpochProgress()
     loop = _Loop(state, progress, validate, after_epoch, objective.monitor, undefined_because, resume)
+    if group.size() > 1:
+        check_equal({"number of batches": len(batches), "list of clips": _digest(batches), "last step": state.n_steps})
     began_with = state.n_steps
     if began_with:
         say(
@@ -160,7 +170,8 @@ def run_epochs(
             f"({len(progress.history)} epochs), from the state in {escaped(resume.folder if resume else '')}."
         )
     try:
-        loop.run()
+        with group.signals_held():
+            loop.run()
         if settings.optimizer.swa_epochs:
             if resume:  # the pass below changes the averages, so that a state in the middle of it would not be exact
                 resume.save(state, loop.timed())
@@ -169,6 +180,14 @@ def run_epochs(
     except KeyboardInterrupt:
         loop.save_if_exact(resume, began_with)
         raise Interrupted(progress.kept or state.latest(), progress.history, state.n_steps) from None
+    except group.ProcessLostError as error:
+        in_step = state.in_step
+        state.undo_step()
+        loop.save_if_exact(resume, began_with)
+        given = (progress.kept or state.latest(), progress.history, state.n_steps)
+        if stopping.received() and not in_step:  # the other one has received the signal as well, and left before
+            raise Interrupted(*given) from None
+        raise WorkerLostError(str(error), *given) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -182,6 +201,14 @@ def run_epochs(
             *given,
         ) from None
     return TrainedWeights(progress.kept or state.last_good, progress.history)
+
+
+def _digest(batches: TrainingBatches) -> str:
+    """Hash of the clips of the batches."""
+    found = hashlib.sha256()
+    for clip in batches.clips:
+        found.update(f"{clip.path}\0{clip.onset_s}\0{clip.offset_s}\0{clip.labels}\0".encode(errors="surrogatepass"))
+    return found.hexdigest()[:16]
 
 
 @dataclass
@@ -242,6 +269,8 @@ class _Loop:
 
     def save_if_exact(self, resume: ResumeState | None, began_with: int) -> None:
         """Save the state of a training that ends before its time, if it has done a step."""
+        if group.size() > 1 and self.state.in_accumulation:
+            return  # a process has the gradients of its own rows only
         if resume and self.state.n_steps > began_with:
             with stopping.finished_first():
                 failure = resume.save(self.state, self.timed())
@@ -259,7 +288,8 @@ class _Loop:
         try:
             if self.validate is not None:
                 with state.averaged():
-                    row |= self.validate()
+                    found = self.validate()
+                row |= from_main(lambda: found)  # early stopping and the best epoch are those of all processes
         except FloatingPointError as error:
             raise self._diverged(error, epoch, batch) from None
         with stopping.finished_first():

@@ -1,6 +1,7 @@
 """Training of one run: from an experiment to a run folder."""
 
 import dataclasses
+import functools
 import os
 import random
 import shutil
@@ -15,6 +16,8 @@ from birdnet_fs import models, schema
 from birdnet_fs.batches.cache.waveforms import waveform_reader
 from birdnet_fs.batches.loader import TrainingBatches
 from birdnet_fs.core import stopping
+from birdnet_fs.core.distributed import group
+from birdnet_fs.core.distributed.exchange import from_main
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
@@ -30,6 +33,7 @@ from birdnet_fs.runs.resolve import is_finished, resolved, with_neutral_settings
 from birdnet_fs.runs.run import DIVERGED, INTERRUPTED, Run, load_run, save_run
 from birdnet_fs.training import distillation, finetuning, prepare, pseudo_labels
 from birdnet_fs.training.callbacks import EpochCallbacks, progress_folder
+from birdnet_fs.training.distributed.checks import check_experiment
 from birdnet_fs.training.episodic.items import check_episodes
 from birdnet_fs.training.episodic.objective import set_prototypes
 from birdnet_fs.training.loop import DivergedError, Interrupted, WorkerLostError, device_of, run_epochs
@@ -75,7 +79,8 @@ def train(
         copy_encoder: Whether, for a head on `model.encoder`, the files of the encoders are copied into the run.
             Default: False.
 
-    A training that was stopped, or whose process was killed, goes on from its state in `output` (resume/).
+    A training that was stopped, or whose process was killed, goes on from its state in `output` (resume/). Of several
+    processes that train together (distributed/), each calls this function, and the main one writes the run.
 
     Returns:
         The finished run: weights, settings, classes, versions, `partition.csv`, `history.csv` (written after every
@@ -87,6 +92,7 @@ def train(
         Interrupted: The user or a signal stopped it at the end of a batch; the weights are a run folder named
             "interrupted", like those of a WorkerLostError. Both are in `progress_folder(output)`.
     """
+    check_experiment(experiment)
     if experiment.model.encoder:
         return train_head(with_encoder(experiment), output, copy_encoder=copy_encoder, watch=watch)
     models.check_model(experiment.model)
@@ -195,6 +201,13 @@ def train(
         except UserError as problem:
             say(str(problem))
 
+    if not group.is_main():
+        try:
+            run_epochs(model, batches, experiment.training, objective=objective, validate=validate, resume=state)
+        except (DivergedError, Interrupted):
+            group.await_main()
+            raise
+        return load_run(Path(from_main(str)))
     progress = progress_folder(output, resumed=resumed)
     callbacks = EpochCallbacks(output, progress, experiment, objective.monitor, save, state.history())
 
@@ -228,7 +241,9 @@ def train(
                     progress / INTERRUPTED, error, f"after {len(error.history)} epochs ({error.n_batches} batches)"
                 )
             raise
-    return save_last(output, trained.weights, trained.history, finished=True)
+    run = save_last(output, trained.weights, trained.history, finished=True)
+    from_main(lambda: str(run.path))
+    return run
 
 
 @locked("output", wait=True)  # the folds of a cross-validation, one job each, share it
@@ -252,7 +267,7 @@ def pretrain(experiment: schema.Experiment, output: Path) -> Path:
     if first is None:
         raise UserError(f"Experiment {experiment.name!r} has no pretrain part.")
     first = with_neutral_settings(dataclasses.replace(first, seed=experiment.seed, debug=experiment.debug), experiment)
-    if not is_finished(output, first):
+    if not from_main(lambda: is_finished(output, first)):
         train(first, output)
     return output
 
@@ -266,7 +281,7 @@ def _train_generations(experiment: schema.Experiment, output: Path, pretrained: 
     for generation in range(experiment.distillation.rounds):
         folder = output / GENERATIONS / str(generation)
         one = dataclasses.replace(experiment, distillation=distilled)
-        if not is_finished(folder, one):
+        if not from_main(functools.partial(is_finished, folder, one)):
             say(f"{experiment.name}: teacher generation {generation + 1} of {experiment.distillation.rounds}")
             train(one, folder, pretrained=pretrained, generation=generation)
         distilled = dataclasses.replace(experiment.distillation, teacher=os.path.abspath(folder), rounds=1)

@@ -18,12 +18,15 @@ import torch
 from birdnet_fs import schema
 from birdnet_fs.batches.loader import Batch, TrainingBatches
 from birdnet_fs.core import stopping
+from birdnet_fs.core.distributed.exchange import gather_rows, roll_call
 from birdnet_fs.core.progress import track
 from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.models.quantization.convert import is_quantized
 from birdnet_fs.runs.history import Row, Weights
 from birdnet_fs.runs.run import model_weights
 from birdnet_fs.training import finetuning, optimizer
+from birdnet_fs.training.distributed.checks import check_network
+from birdnet_fs.training.distributed.step import gathered, seed_dropout, share_weights, sum_gradients
 from birdnet_fs.training.objective import AccuracyCounter, Objective
 from birdnet_fs.training.qat import RangeSchedule
 from birdnet_fs.training.schedule import Plateau, learning_rate
@@ -49,6 +52,8 @@ class TrainingState:
         losses: Losses of the steps since the last call of `pop_metrics`.
         plateau: Factor of the learning rate that depends on the validation.
         rate: Learning rate of the last step.
+        seed: Seed of torch's generators at the beginning.
+        in_step: Whether a step of several processes has begun and not ended.
         n_epochs: Number of epochs that are trained; `settings.epochs`, or fewer after `stop_early`.
     """
 
@@ -59,7 +64,10 @@ class TrainingState:
         self.objective = objective
         finetuning.freeze_blocks(model, settings.finetuning.freeze_blocks)
         self.forward = lower(objective.network)
+        check_network(self.forward, quantized=is_quantized(model))
         self.parameters = self._parameters()
+        share_weights([*(v.value for v in model.weights), *self.parameters[self.n_model_parameters :]])
+        self.seed, self.in_step = torch.initial_seed(), False
         self.device = self.parameters[0].device
         self.optimizer = optimizer.build_optimizer(self._groups(), settings)
         self.plateau = Plateau(settings.schedule.plateau_factor, settings.schedule.plateau_patience)
@@ -143,6 +151,7 @@ class TrainingState:
 
     def update_statistics(self) -> None:
         """Recompute the statistics of BatchNorm under the averaged weights by a pass over the training data (SWA)."""
+        seed_dropout(self.seed, self.n_steps)
         with self.averaged(), torch.no_grad():
             n_passes = -(-MIN_STATISTICS_BATCHES // len(self.batches))
             for epoch in range(self.settings.epochs, self.settings.epochs + n_passes):
@@ -176,11 +185,16 @@ class TrainingState:
             batch: Features, targets, indices of clips and, for teachers, further features.
 
         Returns:
-            The loss.
+            The loss of the whole batch, also where several processes have a part of it each.
 
         Raises:
             FloatingPointError: The loss or a gradient is not finite.
+            Stopped: A signal has stopped several processes that train together; nothing has been computed.
         """
+        n_rows = roll_call(step, len(batch[0]), may_stop=not self.in_accumulation)
+        if len(n_rows) > 1:
+            self._mark()
+        seed_dropout(self.seed, step)
         if self.ranges:
             self.ranges.step(step // len(self.batches))
         features, targets, _, *teacher_features = (tensor.to(self.device, non_blocking=True) for tensor in batch)
@@ -204,6 +218,7 @@ class TrainingState:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             outputs = self.forward(features, training=True)
             teacher_output = distillation.forward(features, teacher_features) if distillation else None
+        outputs, targets, teacher_output = gathered((outputs, targets, teacher_output), n_rows)
         loss = self.objective.loss(outputs, targets, self.settings.loss.label_smoothing)
         if distillation:
             loss = distillation.loss(loss, outputs, teacher_output)
@@ -217,9 +232,12 @@ class TrainingState:
         if place % n_added == 0:
             self.optimizer.zero_grad(set_to_none=True)
         n_added = min(n_added, n_batches - place // n_added * n_added)  # fewer at the end of an epoch
-        self.scaler.scale(loss / n_added).backward()
+        self.scaler.scale(loss / (n_added * len(n_rows))).backward()
         if (place + 1) % self.settings.optimizer.accumulate and place + 1 < n_batches:
+            self.in_step = False
             return value
+        sum_gradients(self.parameters)
+        self.in_step = False  # what follows needs no other process
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.optimizer.clip_norm or math.inf)
         finite = bool(torch.isfinite(norm))
@@ -235,6 +253,26 @@ class TrainingState:
             with torch.no_grad():
                 torch._foreach_lerp_(self.average, [v.value.detach() for v in _state(self.model)], 1 - decay)
         return value
+
+    def _mark(self) -> None:
+        """Begin a step of several processes, which `undo_step` can take back until the weights change."""
+        sums, n_sums = self.objective.distillation.open_sums() if self.objective.distillation else ({}, 0)
+        moving = [v.value.detach() for v in self.model.non_trainable_variables if "moving_" in v.path]
+        self._before = moving, [tensor.clone() for tensor in moving], self.accuracy.open_counts(), (dict(sums), n_sums)
+        self.in_step = True
+
+    def undo_step(self) -> None:
+        """Go back to the state before a step in which another process has ended; nothing outside of a step."""
+        if not self.in_step:
+            return
+        moving, values, counts, sums = self._before
+        with torch.no_grad():
+            for tensor, value in zip(moving, values, strict=True):
+                tensor.copy_(value)
+        self.accuracy.set_counts(counts)
+        if self.objective.distillation:
+            self.objective.distillation.set_sums(*sums)
+        self.in_step = False
 
     def pop_metrics(self) -> Row:
         """Return the mean loss and the accuracies of the steps since the last call, and reset them."""
@@ -291,7 +329,8 @@ class TrainingState:
         Returns:
             The message, with what to change.
         """
-        paths = sorted({str(self.batches.clips[int(i)].path) for i in (batch[2] if len(batch) else ())})
+        indices = gather_rows(batch[2].numpy()) if len(batch) else ()
+        paths = sorted({str(self.batches.clips[int(i)].path) for i in indices})
         more = f" and {len(paths) - MAX_NAMED_RECORDINGS} more" if len(paths) > MAX_NAMED_RECORDINGS else ""
         return (
             f"{what} became NaN or infinite in epoch {epoch + 1}; training stopped and the last good weights were "

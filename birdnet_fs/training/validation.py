@@ -6,6 +6,9 @@ import keras
 import numpy as np
 
 from birdnet_fs import schema
+from birdnet_fs.core import stopping
+from birdnet_fs.core.distributed import group
+from birdnet_fs.core.distributed.exchange import gather_rows, part_of
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.data.windows import clip_rule
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
@@ -39,7 +42,8 @@ def supervised_validation(
     Returns:
         A function that returns val_loss (cross-entropy of the probabilities), val_acc, val_precision, val_recall,
         val_f1 (means over the classes that occur), val_macro_auroc and the accuracy of each class; undefined metrics
-        are NaN. It raises FloatingPointError when a score is not finite.
+        are NaN. It raises FloatingPointError when a score is not finite. Of several processes that train together, each
+        scores its part of the clips, and all return the metrics of all clips.
     """
     spec, data = experiment.frontend, experiment.data
     multi_label = data.multi_label
@@ -54,16 +58,28 @@ def supervised_validation(
         def logits_of(features: np.ndarray) -> np.ndarray:
             return network(network_input(features, spec))
 
-        if kept is None:
-            each = (waveforms[i] for i in range(len(waveforms)))
+        # a clip is scored on its own, so that the scores are the same however the clips are divided
+        own = range(*part_of(len(waveforms)))
+        scores = np.zeros((0, len(classes)), np.float32)
+        if own and kept is None:
+            each = (waveforms[i] for i in own if not _stopped())
             scores = score_waveforms(logits_of_windows, each, rule=rule, activation=data.activation)
-        else:
-            scores = score_windows(logits_of, (kept[i] for i in range(len(kept))), activation=data.activation)
+        elif own and kept is not None:
+            features = (kept[i] for i in own if not _stopped())
+            scores = score_windows(logits_of, features, activation=data.activation)
+        scores = gather_rows(scores)
         if not np.isfinite(scores).all():
             raise FloatingPointError("A score of a validation clip")
         return validation_metrics(targets, scores, classes, multi_label=multi_label)
 
     return validate
+
+
+def _stopped() -> bool:
+    """False, or `Stopped` for a signal that is held back during the steps of several processes."""
+    if group.size() > 1 and (number := stopping.received()):
+        stopping.stop(number)
+    return False
 
 
 def validation_metrics(

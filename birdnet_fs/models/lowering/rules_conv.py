@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from keras import layers
 from torch import Tensor
 
+from birdnet_fs.core.distributed import group
 from birdnet_fs.models.lowering.calls import (
     ACTIVATION_LAYERS,
     ELEMENTWISE,
@@ -30,6 +31,7 @@ from birdnet_fs.models.lowering.calls import (
     value_of,
 )
 from birdnet_fs.models.lowering.rules_layers import sides
+from birdnet_fs.models.lowering.sync_batch_norm import sync_batch_norm
 from birdnet_fs.models.quantization.fake_quant import QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D
 
 # size of a kernel from which torch's copy of its channels_last gradient costs more than a copy of the maps
@@ -140,6 +142,8 @@ def _batch_norm(site: LayerContext) -> LoweredCall | None:
         n = y.numel() // y.shape[1] if training else 0
         if not (training and layer.trainable):
             y = F.batch_norm(y, mean, variance, gamma, beta, False, 0.0, epsilon)
+        elif group.size() > 1:
+            y = sync_batch_norm(y, mean, variance, gamma, beta, momentum=momentum, epsilon=epsilon)
         elif n < 2:  # torch refuses the variance of one value, Keras returns 0
             keras_order = layer(x.movedim(1, -1) if channels_first else x, training=True)
             y = keras_order.reshape(y.shape)  # one value in each channel: nothing to permute

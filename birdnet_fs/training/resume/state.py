@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from birdnet_fs import __version__, schema
+from birdnet_fs.core.distributed import group
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import describe_os_error, write_json
 from birdnet_fs.core.folders import atomic_folder
@@ -79,6 +80,8 @@ class ResumeState:
     def save(self, state: TrainingState, progress: EpochProgress) -> str:
         """Save between two steps.
 
+        Of several processes that train together, the main one saves; the state holds nothing that differs between them.
+
         Args:
             state: State of the network and its optimizer.
             progress: Place in the epochs.
@@ -86,6 +89,8 @@ class ResumeState:
         Returns:
             "", or a sentence with the error of the file system, which leaves the earlier state.
         """
+        if not group.is_main():
+            return ""
         started, failure = time.monotonic(), ""
         tensors, facts = collected(state, progress)
         try:
