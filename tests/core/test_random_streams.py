@@ -102,6 +102,7 @@ def own_sources(tree: ast.AST) -> list[str]:
             continue
         names = ast.unparse(node.func).split(".")
         of_module = names[-2:-1] == ["random"] and (names[0] in {"np", "numpy"} or "random" in modules)
+        of_module = of_module and names[-1].replace("_", "") not in {"getstate", "setstate"}  # nothing is drawn
         from_stream = bool(node.args) and ast.unparse(node.args[0]).startswith("integer_seed(")
         if (names[-1] in SOURCES or of_module) and not from_stream:
             found.append(ast.unparse(node))
