@@ -34,6 +34,7 @@ class Stream(enum.IntEnum):
     INITIAL_WEIGHTS = 6  # Keras initializers; key: generation of self-distillation
     TORCH = 7  # torch's global generator: dropout, noise and masks inside a network; key: generation
     PROCESS_TORCH = 90  # torch's global generator in one of several processes; keys: step, rank
+    FIT_ORDER = 91  # items of an epoch of keras.Model.fit; key: epoch
     # 8 and 9 were streams of earlier versions, from which nothing was drawn
     ORDER = 10  # clips of an epoch and their order; key: epoch
     AUGMENTATION = 11  # crop and changes of one item; keys: epoch, place in the epoch

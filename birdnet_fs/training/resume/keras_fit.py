@@ -82,7 +82,7 @@ class ArrayBatches:
         Yields:
             Inputs [batch, ...] and targets [batch, ...].
         """
-        order = generator(self.seed, Stream.ORDER, epoch).permutation(len(self.x))
+        order = generator(self.seed, Stream.FIT_ORDER, epoch).permutation(len(self.x))
         for start in range(first * self.batch_size, len(order), self.batch_size):
             part = order[start : start + self.batch_size]
             yield self.x[part], self.y[part]
