@@ -9,9 +9,13 @@ MARGIN_S=120 # time before the time limit at which a command is stopped
 
 # requeue STATUS: put this job back into the queue, unless it was canceled (scancel, qdel) or SLURM has done so already.
 requeue() {
-    if [[ -n ${SLURM_JOB_ID-} && $(scontrol --oneliner show job "$SLURM_JOB_ID") == *" JobState=RUNNING "* ]]; then
+    local job=${SLURM_JOB_ID-}
+    if [[ -n ${SLURM_ARRAY_JOB_ID-} ]]; then # the number of the last task is that of the array, which is all of them
+        job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+    fi
+    if [[ -n $job && $(scontrol --oneliner show job "$job") == *" JobState=RUNNING "* ]]; then
         echo "requeued after the signal; the same command goes on" >&2
-        scontrol requeue "$SLURM_JOB_ID"
+        scontrol requeue "$job"
         sleep 60 # SLURM ends this script
     elif [[ -n ${PBS_JOBID-} && $1 == 138 ]]; then
         qrerun "$PBS_JOBID" || echo "qrerun is not permitted; submit the job again, the same command goes on" >&2

@@ -87,6 +87,7 @@ def test_job_that_a_signal_stops_is_requeued_and_goes_on_but_not_when_it_is_canc
     preempt(slurm, 8)  # both
     slurm.wait("both tasks", lambda: ended(slurm, job))
     assert slurm.states(job) == {"0": "COMPLETED", "1": "COMPLETED"}, log(tmp_path)
+    assert {facts["Restarts"] for facts in slurm.jobs(job).values()} == {"1"} and "requeued after" not in log(tmp_path)
     for file in out:
         said = lines(file)
         assert said[1].startswith("saved") and said[1].endswith("TERM") and said[-1] == "end", log(tmp_path)
