@@ -402,7 +402,7 @@ def test_missing_inputs_and_output_are_refused(tmp_path):
 def test_command_writes_tables_and_prints_counts(tmp_path, monkeypatch):
     app = typer.Typer()
     app.command()(command)
-    monkeypatch.setattr(opening, "open_engine", lambda path, threads: LevelModel().engine)
+    monkeypatch.setattr(opening, "open_engine", lambda path, **_: LevelModel().engine)
     monkeypatch.setattr("birdnet_fs.cli.analyze._check", lambda *_: None)  # the model is not a file here
     write_wav(tmp_path / "rec" / "a.wav", 3)
     (tmp_path / "rec" / "b.wav").write_bytes(b"")
