@@ -101,6 +101,7 @@ def test_job_that_a_signal_stops_is_requeued_and_goes_on_but_not_when_it_is_canc
 
 
 @pytest.mark.slurm
+@pytest.mark.slow
 def test_job_at_its_time_limit_is_requeued_and_one_without_memory_is_not(slurm: Slurm, tmp_path: Path) -> None:
     program(tmp_path, FAKE.replace("< 40", "< 400").format(python=sys.executable))
     taken = {"TAKE_BYTES_IN_TASK_1": "900000000"} if slurm.limits_memory else {}
