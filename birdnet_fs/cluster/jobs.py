@@ -172,7 +172,8 @@ def submit(commands: Mapping[int, Sequence[str]], folder: Path, resources: Mappi
         with executor.batch():
             submitted = [executor.submit(job) for job in jobs]
     except (FailedJobError, ValueError, subprocess.CalledProcessError) as error:
-        raise UserError(f"SLURM did not take the jobs: {escaped(str(error).strip()[-500:])}") from None
+        lines = " ".join(str(error).split())
+        raise UserError(f"SLURM did not take the jobs: {escaped(lines[-500:])}") from None
     array = submitted[0].job_id.partition("_")[0]
     write_json(folder / ARRAY, {"array": array, "shards": list(commands)})
     return str(array)

@@ -143,7 +143,8 @@ def _training(folder: Path, name: str) -> Item:
     n_done = len(read_history(folder / HISTORY)) or len(read_history(folder / UNFINISHED / HISTORY))
     of = ""
     if (folder / CONFIG).is_file():
-        of = f" of {debugged(read_experiment(folder / CONFIG)).training.epochs}"
+        experiment = debugged(read_experiment(folder / CONFIG))
+        of = "" if experiment.model.encoder else f" of {experiment.training.epochs}"  # heads have a number of their own
     epochs = f"{n_done}{of} epochs"
     if by := holder(folder):
         return Item(name, "running", f"{n_done} epochs; {by}")
