@@ -1,4 +1,4 @@
-"""Databases of perch-hoplite 1.0.2 (https://pypi.org/project/perch-hoplite): written from a store, and read as one.
+"""Databases of perch-hoplite 1.0.2 (package of PyPI): written from a store, and read as one.
 
 A database is a folder with `hoplite.sqlite` (deployments, recordings, windows with offsets of two little-endian
 float64) and `usearch.index` (embeddings in float16 under the id of their window, for inner products). It names the

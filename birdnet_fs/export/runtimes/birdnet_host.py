@@ -1,6 +1,6 @@
 """Score with a custom model in the `birdnet` package: `PYTHON birdnet_host.py MODEL LABELS AUDIO SCORES.npz [options]`.
 
-PYTHON belongs to an environment with the package (export/requirements-birdnet.txt, https://pypi.org/project/birdnet);
+PYTHON belongs to an environment with the package (export/requirements-birdnet.txt, the package birdnet of PyPI);
 nothing of birdnet_fs is imported. AUDIO is a recording, or an .npy of waveforms float32 [n, n_samples] at the sample
 rate of the model. The package cuts and resamples recordings itself (a Fourier resampler, segment by segment) and pads
 the last segment with zeros. It starts worker processes, hence the guard at the end.
