@@ -12,15 +12,18 @@ Rooms in the order of the data; each imports only from rooms above its own (test
     audio        read and decode recordings, repair headers
     data         manifest, splits, partition, windows, copies, score tables; label_formats/, synthetic/
     frontend     waveform -> log-mel: one definition, three executions
-    batches      segments -> augmented batches; augment/
+    batches      segments -> augmented batches; augment/, cache/
     models       one family per file; pretrained/, quantization/, lowering/
+    encoders     foreign TFLite and ONNX networks (BirdNET, Perch): cards, inspection, running
     runs         run folders, checkpoints, provenance, initial weights
     metrics      AUROC, classification, few-shot, events; the Keras metrics
     inference    scores and embeddings of clips, recordings and waveforms, from runs, ensembles and exported files
-    training     batches + model -> run folder; tracking/
+    training     batches + model -> run folder; episodic/, resume/, distributed/, tracking/
     tuning       search settings with Optuna
     fewshot      new species from a few clips: enrollment, calibration, evaluation
+    motifs       matrix profile, Tile2Vec, no-call detection, classifiers on motifs
     analysis     recordings -> detections and tables; table_formats/
+    search       stores of embeddings: nearest neighbors, what to label next
     reports      scores -> metrics.json and self-contained pages
     export       run -> TFLite, ONNX, ..., verified against the run; targets/, tflite/, onnx/, parity/, runtimes/
     cluster      many recordings in shards: planned, run by SLURM or processes, merged; what a folder lacks

@@ -1,6 +1,7 @@
 """A module imports only from rooms above its own and without circles; only models/ names families of networks."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -163,3 +164,8 @@ def test_no_asserts_and_no_pickle_in_the_package() -> None:
         assert not any(isinstance(node, ast.Assert) for node in nodes), f"assert in {file}"
         names = {alias.name for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
         assert not names & {"pickle", "joblib", "dill", "shelve"}, f"pickle in {file}"
+
+
+def test_rooms_are_listed_in_the_package_in_their_order() -> None:
+    text = ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))) or ""
+    assert tuple(re.findall(r"^    (\w+) {2,}", text, re.MULTILINE)) == ROOMS

@@ -308,11 +308,9 @@ class Progress:
 
     def line(self) -> None:
         """Write one line."""
-        spent = max(time.monotonic() - self.start, 1e-9)
-        say(
-            f"analyze: {self.count}/{self.total} recordings, {self.detections} detections, "
-            f"{self.audio_s / 3600:.2f} h of audio scored, {self.audio_s / spent:.0f} x real time"
-        )
+        speed = self.audio_s / max(time.monotonic() - self.start, 1e-9)
+        scored = f", {self.audio_s / 3600:.2f} h of audio scored, {speed:.0f} x real time" if self.audio_s else ""
+        say(f"analyze: {self.count}/{self.total} recordings, {self.detections} detections{scored}")
 
     def _maybe_line(self) -> None:
         if self.count < self.total and time.monotonic() - self.shown >= _PROGRESS_EVERY_S:

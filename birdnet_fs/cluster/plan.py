@@ -136,7 +136,7 @@ def divide(sizes: Sequence[int], n_shards: int) -> list[Shard]:
         The shards, none of them empty.
 
     Raises:
-        UserError: There are less recordings than shards.
+        UserError: There are fewer recordings than shards.
 
     >>> divide([10, 10, 10, 10, 10], 2)
     [Shard(first=0, n_recordings=3, n_bytes=30), Shard(first=3, n_recordings=2, n_bytes=20)]

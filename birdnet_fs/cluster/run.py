@@ -39,7 +39,7 @@ def run_shard(
         write_result: Function of that folder, all recordings of the shard, the plan, and the file to write.
 
     Raises:
-        UserError: There is no such shard, another process works on it, or as of `work`.
+        UserError: There is no such shard, another process works on it, or `work` refuses the recordings or settings.
     """
     if not 0 <= number < len(plan.shards):
         raise UserError(f"--shard must be in 0..{len(plan.shards) - 1}. Received: {number}")

@@ -266,7 +266,5 @@ class _Progress:
         audio_s = self.n_windows * self.rule.hop / self.rule.sample_rate_hz
         left = self.total - self.skipped - self.count
         rest = f", {left * spent / self.count:.0f} s left" if self.count and left else ""
-        say(
-            f"embed: {self.skipped + self.count}/{self.total} recordings, {self.n_windows / spent:.1f} windows/s, "
-            f"{audio_s / spent:.0f} x real time{rest}"
-        )
+        speed = f", {self.n_windows / spent:.1f} windows/s, {audio_s / spent:.0f} x real time" if self.n_windows else ""
+        say(f"embed: {self.skipped + self.count}/{self.total} recordings{speed}{rest}")

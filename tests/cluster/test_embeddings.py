@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import embedding_store
 import numpy as np
@@ -42,11 +43,11 @@ def test_shards_that_are_interrupted_give_the_store_of_one_process(
     write_plan(folder, make_plan("embed", {}, [field], 4))
     plan, real, stop_at = read_plan(folder), engine._one, [0]
 
-    def interrupted(*arguments: object) -> None:
+    def interrupted(*arguments: Any) -> None:
         stop_at[0] -= 1
         if stop_at[0] == 0:
             raise KeyboardInterrupt
-        real(*arguments)  # type: ignore[arg-type]
+        real(*arguments)
 
     def work(recordings: Sequence[Path], place: Path) -> None:
         embed_recordings(embedder, recordings, place, dtype=dtype)
@@ -61,11 +62,11 @@ def test_shards_that_are_interrupted_give_the_store_of_one_process(
                 run_shard(folder, plan, number, work, write_embeddings)
     real_write, n_parts = module.write_part, [0]
 
-    def killed(*arguments: object) -> object:
+    def killed(*arguments: Any) -> object:
         n_parts[0] += 1
         if n_parts[0] == 2:
             raise KeyboardInterrupt
-        return real_write(*arguments)  # type: ignore[arg-type]
+        return real_write(*arguments)
 
     monkeypatch.setattr(module, "write_part", killed)
     with pytest.raises(KeyboardInterrupt):

@@ -9,6 +9,7 @@ bit. `keras.callbacks.BackupAndRestore` saves weights and optimizer only: random
 the open epoch and the state of other callbacks are lost.
 """
 
+import inspect
 import random
 import shutil
 import signal
@@ -16,6 +17,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import keras
@@ -24,7 +26,7 @@ import torch
 
 from birdnet_fs.core import stopping
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.files import write_json
+from birdnet_fs.core.files import describe_os_error, write_json
 from birdnet_fs.core.folders import atomic_folder
 from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.progress import say
@@ -32,6 +34,7 @@ from birdnet_fs.core.random_streams import Stream, generator
 from birdnet_fs.core.text import escaped
 
 TENSORS, FACTS = "tensors.safetensors", "state.json"
+REMEDY = "give another folder, or delete it to start anew"
 EVERY_S = 60.0  # shortest time between two states within an epoch
 # attributes of Keras' callbacks that change during `fit`; those without any have no state
 CALLBACKS: dict[type, tuple[str, ...]] = {
@@ -41,6 +44,9 @@ CALLBACKS: dict[type, tuple[str, ...]] = {
     keras.callbacks.LearningRateScheduler: (),
     keras.callbacks.TerminateOnNaN: (),
 }
+
+
+_FACTS = {"identity", "epoch", "n_batches", "stop", "callbacks", "history", "epochs", "numpy", "python"}
 
 
 class Batches(Protocol):
@@ -128,7 +134,8 @@ class ExactResume(keras.callbacks.Callback):
     The state holds weights, optimizer (with its loss scale), seed generators, metrics of the open epoch, random state
     of Python, NumPy and torch, the history, the state of the other callbacks, and the place in the epoch. SIGTERM,
     SIGUSR1, SIGHUP and Ctrl-C let the batch end, save, and raise KeyboardInterrupt; a second one stops at once. A
-    finished `fit` removes its state.
+    finished `fit` removes its state. A state that cannot be written (a full disk) is reported once and stops nothing;
+    the earlier one stays.
 
     Args:
         folder: Folder of the state; created, and replaced as a whole.
@@ -163,7 +170,7 @@ class ExactResume(keras.callbacks.Callback):
                 raise UserError("ModelCheckpoint must have save_freq='epoch': its count of batches cannot be restored.")
         self.folder, self.batches, self.callbacks, self.every_s = Path(folder), batches, list(callbacks), every_s
         self._handlers: dict[int, Any] = {}
-        self._signal = 0
+        self._signal, self._failed = 0, False
         self._random: dict[str, Any] | None = None
         self._row: dict[str, float] = {}
         self._pending: tuple[dict[str, np.ndarray], dict[str, Any]] | None = None
@@ -187,7 +194,7 @@ class ExactResume(keras.callbacks.Callback):
             logs: Not used.
 
         Raises:
-            UserError: The state is of another training, or this `fit` cannot be resumed.
+            UserError: The state is damaged or of another training, or this `fit` cannot be resumed.
         """
         self._check_fit()
         self._call("on_train_begin", logs)
@@ -296,21 +303,37 @@ class ExactResume(keras.callbacks.Callback):
         }
         from safetensors.numpy import save
 
-        with atomic_folder(self.folder) as part:
-            (part / TENSORS).write_bytes(save(tensors))
-            write_json(part / FACTS, facts)
+        try:
+            with atomic_folder(self.folder) as part:
+                (part / TENSORS).write_bytes(save(tensors))
+                write_json(part / FACTS, facts)
+        except OSError as error:
+            if not self._failed:
+                say(f"The state of fit could not be written ({describe_os_error(error)}); fit continues.")
+            self._failed = True
         self._saved = time.monotonic()
 
     def _load(self) -> None:
         from safetensors.numpy import load
 
-        facts = read_json(self.folder / FACTS, "delete the folder to start anew")
+        facts = read_json(self.folder / FACTS, REMEDY)
+        if not isinstance(facts, dict) or not facts.keys() >= _FACTS:
+            raise UserError(
+                f"{escaped(self.folder)} holds a damaged state of fit ({FACTS} has another form); {REMEDY}."
+            )
         if facts["identity"] != self._identity():
             raise UserError(
                 f"{escaped(self.folder)} holds the state of another training (other weights or number of batches); "
-                "give another folder, or delete it."
+                f"{REMEDY}."
             )
-        tensors = load((self.folder / TENSORS).read_bytes())
+        try:
+            tensors = load((self.folder / TENSORS).read_bytes())
+        except OSError as error:
+            raise UserError(f"The state of fit cannot be read ({describe_os_error(error)}); {REMEDY}.") from None
+        except Exception as error:  # the reader of safetensors has errors of its own
+            raise UserError(
+                f"{escaped(self.folder)} holds a damaged state of fit ({escaped(str(error))}); {REMEDY}."
+            ) from None
         for name, variables in self._variables().items():
             self._assign(name, variables, tensors)
         for number, (callback, values) in enumerate(zip(self.callbacks, facts["callbacks"], strict=True)):
@@ -346,7 +369,11 @@ class ExactResume(keras.callbacks.Callback):
             signal.signal(number, handler)
         self._handlers = {}
 
-    def _note(self, number: int, _: Any) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if not _in_fit(frame):  # an error has ended `fit`, of which Keras informs no callback
+            self._unlisten()
+            signal.raise_signal(number)
+            return
         if self._signal:
             self._unlisten()
             raise KeyboardInterrupt
@@ -356,8 +383,20 @@ class ExactResume(keras.callbacks.Callback):
         if self._signal:
             number = self._signal
             self._unlisten()
-            say(f"stopped by {signal.Signals(number).name}; the same lines go on from {escaped(self.folder)}.")
+            there = (self.folder / FACTS).is_file()
+            how = f"go on from {escaped(self.folder)}" if there else "start anew, since no state could be written"
+            say(f"stopped by {signal.Signals(number).name}; the same lines {how}.")
             stopping.stop(number)
+
+
+def _in_fit(frame: FrameType | None) -> bool:
+    """Whether `fit` of Keras is among the callers of a frame."""
+    code = inspect.unwrap(keras.Model.fit).__code__
+    while frame is not None:
+        if frame.f_code is code:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _random_state() -> dict[str, Any]:

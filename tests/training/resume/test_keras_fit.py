@@ -8,8 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from killed import contents, leftovers
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.training.resume import keras_fit
 from birdnet_fs.training.resume.keras_fit import ArrayBatches, ExactResume, KeyedBatches
 
 RNG = np.random.default_rng(0)
@@ -118,3 +120,46 @@ def test_what_cannot_be_restored_is_refused_by_name(tmp_path: Path) -> None:
     other = KeyedBatches(ArrayBatches(X, Y, batch_size=11))
     with pytest.raises(UserError, match="holds the state of another training"):
         compiled().fit(other, callbacks=[ExactResume(tmp_path / "state", other)], verbose=0)
+
+
+def test_full_disk_is_said_once_and_leaves_the_state_of_before(tmp_path: Path, monkeypatch, capsys) -> None:
+    expected = fitted(tmp_path / "whole")
+    with pytest.raises(RuntimeError):
+        fitted(tmp_path / "state", Stop(6, 0), every_s=0.0)
+    before = contents(tmp_path / "state")
+    capsys.readouterr()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras_fit, "write_json", full)
+        with pytest.raises(RuntimeError):
+            fitted(tmp_path / "state", Stop(9, 0), every_s=0.0)
+        assert_equal(fitted(tmp_path / "other", every_s=0.0), expected)
+    assert capsys.readouterr().err.count("could not be written (No space left on device") == 2
+    assert contents(tmp_path / "state") == before and leftovers(tmp_path) == []
+    assert_equal(fitted(tmp_path / "state"), expected)
+
+
+def test_damaged_state_is_refused_with_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        fitted(tmp_path / "state", Stop(6, 0), every_s=0.0)
+    whole = contents(tmp_path / "state")
+    for name in whole:
+        for damaged in (whole[name][: len(whole[name]) // 2], b"{}"):
+            (tmp_path / "state" / name).write_bytes(bytes(damaged))
+            with pytest.raises(UserError, match="give another folder, or delete it"):
+                fitted(tmp_path / "state")
+        (tmp_path / "state" / name).write_bytes(bytes(whole[name]))
+
+
+def test_signal_after_an_error_in_fit_is_that_of_the_program(tmp_path: Path) -> None:
+    """Keras informs no callback of an error, so that the handlers are still there."""
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(RuntimeError):
+        fitted(tmp_path / "state", Stop(6, 0))
+    assert signal.getsignal(signal.SIGINT) != before
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
