@@ -12,7 +12,8 @@ from killed import contents, leftovers
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.training.resume import keras_fit
-from birdnet_fs.training.resume.keras_fit import ArrayBatches, ExactResume, KeyedBatches
+from birdnet_fs.training.resume.fit_batches import ArrayBatches, KeyedBatches
+from birdnet_fs.training.resume.keras_fit import ExactResume
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 6)).astype(np.float32)
@@ -81,15 +82,6 @@ def test_fit_stopped_by_a_signal_or_killed_ends_as_undisturbed(tmp_path: Path) -
             signal.signal(signal.SIGTERM, before)
             keras.utils.set_random_seed(99)  # another process has another state
             assert_equal(fitted(folder), expected)
-
-
-def test_data_order_differs_between_epochs_and_can_begin_anywhere() -> None:
-    batches = ArrayBatches(X, Y, batch_size=5, seed=1)
-    whole = list(batches.epoch(2))
-    for first in range(len(batches)):
-        for found, expected in zip(batches.epoch(2, first), whole[first:], strict=True):
-            np.testing.assert_array_equal(found[0], expected[0])
-    assert (whole[0][0] != next(batches.epoch(3))[0]).any()
 
 
 def test_backup_and_restore_of_keras_ends_with_other_weights(tmp_path: Path) -> None:
