@@ -89,7 +89,8 @@ class Training:
     sampling: Sampling = field(default_factory=Sampling)
     finetuning: Finetuning = field(default_factory=Finetuning)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 on a GPU, else float32
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the arithmetic; the weights are float32
+    # auto: float32 on a CPU, bfloat16 on a GPU of compute capability 8.0 or more, float16 with loss scaling on another
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where available
     threads: int = 0  # CPU threads of torch; 0 = torch's default
     workers: int = 0  # processes that prepare batches; 0 = the main process

@@ -1,4 +1,4 @@
-"""Optimizers (torch's own) and stochastic weight averaging.
+"""Optimizers (torch's own), their arithmetic, and stochastic weight averaging.
 
 AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101), Adam (Kingma & Ba 2015,
 https://arxiv.org/abs/1412.6980), stochastic gradient descent with Nesterov momentum, RMSprop without momentum
@@ -34,6 +34,28 @@ def build_optimizer(groups: list[dict[str, Any]], settings: schema.Training) -> 
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer.name]
     betas = (settings.optimizer.beta1, settings.optimizer.beta2)
     return kind(groups, lr=settings.learning_rate, betas=betas, amsgrad=settings.optimizer.amsgrad)
+
+
+def arithmetic_type(precision: str, device: torch.device) -> torch.dtype:
+    """Data type of the arithmetic of a step.
+
+    NVIDIA's GPUs compute in bfloat16 from compute capability 8.0 on, and older ones in float16
+    (https://docs.nvidia.com/cuda/cuda-c-programming-guide/#compute-capabilities).
+    `torch.cuda.is_bf16_supported()` is no test for that: it is true below 8.0, where bfloat16 is emulated.
+
+    Args:
+        precision: `training.precision`.
+        device: Device of the network.
+
+    Returns:
+        The type that `precision` names; for "auto" float32 on a CPU, bfloat16 on a GPU of compute capability 8.0 or
+        more, and float16, which needs loss scaling, on any other GPU.
+    """
+    if precision != "auto":
+        return getattr(torch, precision)
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
 
 
 class WeightAverage:

@@ -72,7 +72,7 @@ class TrainingState:
         self.optimizer = optimizer.build_optimizer(self._groups(), settings)
         self.plateau = Plateau(settings.schedule.plateau_factor, settings.schedule.plateau_patience)
         self.ranges = RangeSchedule(model, settings.epochs) if is_quantized(model) else None
-        self.dtype = torch.float32 if self.ranges else _arithmetic(settings.precision, self.device.type)
+        self.dtype = torch.float32 if self.ranges else optimizer.arithmetic_type(settings.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.average = [v.value.detach().clone() for v in _state(model)] if settings.optimizer.ema else []
         self.swa = optimizer.WeightAverage()
@@ -341,9 +341,3 @@ class TrainingState:
 
 def _state(model: keras.Model) -> list[Any]:
     return [v for v in model.weights if "seed_generator" not in v.path]
-
-
-def _arithmetic(precision: str, device: str) -> torch.dtype:
-    if precision == "auto":
-        return torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-    return getattr(torch, precision)

@@ -11,6 +11,7 @@ from birdnet_fs.runs.run import model_weights
 from birdnet_fs.schema import Finetuning, Optimizer, Schedule, Training
 from birdnet_fs.training import finetuning
 from birdnet_fs.training.loop import run_epochs
+from birdnet_fs.training.optimizer import arithmetic_type
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(56, 6)).astype(np.float32)
@@ -169,3 +170,19 @@ def test_frozen_blocks_learn_after_the_epoch_that_says_so() -> None:
     finetuning.freeze_blocks(model, 1)
     finetuning.unfreeze(model)
     assert len(model.trainable_variables) == 4
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((6, 0), torch.float16), ((7, 0), torch.float16), ((7, 5), torch.float16), ((8, 0), torch.bfloat16),
+     ((8, 9), torch.bfloat16), ((12, 0), torch.bfloat16)],
+)  # fmt: skip
+def test_auto_precision_is_what_the_gpu_computes_in(capability, expected, monkeypatch) -> None:
+    """P100, V100, T4, A100, L4, B200; torch.cuda.is_bf16_supported() is true for all of them."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
+    gpu = torch.device("cuda", 0)
+    assert arithmetic_type("auto", gpu) == expected
+    assert arithmetic_type("auto", torch.device("cpu")) == torch.float32
+    for name in ("float32", "bfloat16", "float16"):
+        assert arithmetic_type(name, gpu) == arithmetic_type(name, torch.device("cpu")) == getattr(torch, name)
