@@ -48,12 +48,23 @@ _LAZY = {
     "load_keras": ("birdnet_fs.models", "load_keras"),
     "save_run": ("birdnet_fs.runs.from_keras", "save_run"),
     "ClassWiseAUC": ("birdnet_fs.metrics.keras_auroc", "ClassWiseAUC"),
+    "PerClassAccuracy": ("birdnet_fs.metrics.keras_per_class", "PerClassAccuracy"),
     "macro_auroc": ("birdnet_fs.metrics.auroc", "macro_auroc"),
     "UserError": ("birdnet_fs.core.errors", "UserError"),
 }
 _SUBPACKAGES = ("frontend", "models", "schema")
 
-__all__ = ["ClassWiseAUC", "UserError", "build_model", "load", "load_keras", "log_mel", "macro_auroc", "preset"]
+__all__ = [
+    "ClassWiseAUC",
+    "PerClassAccuracy",
+    "UserError",
+    "build_model",
+    "load",
+    "load_keras",
+    "log_mel",
+    "macro_auroc",
+    "preset",
+]
 __all__ += ["read_audio", "save_run"]
 
 

@@ -12,7 +12,7 @@ import pytest
 from command_line import birdnet_fs, started
 from killed import leftovers
 
-from birdnet_fs.cli.train import advice, check_unfinished, headline
+from birdnet_fs.cli.train import MAX_CLASS_LINES, advice, check_unfinished, class_lines, headline
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.runs.run import load_run
 from birdnet_fs.schema import Experiment
@@ -31,6 +31,27 @@ def test_advice_is_empty_for_runs_in_episodes() -> None:
 
 def test_headline_names_undefined_metrics() -> None:
     assert headline({"macro_auroc": None, "accuracy": 0.5}) == "macro_auroc undefined  accuracy 0.5000"
+
+
+def metrics_of(recalls: list[float | None], **others: object) -> dict[str, object]:
+    rows = [{"name": f"K{i}", "recall": recall} for i, recall in enumerate(recalls)]
+    return {"per_class": rows, "accuracy_is": "share of segments whose highest score is a true class", **others}
+
+
+def test_accuracy_of_each_class_is_printed_as_in_the_fork_of_animal_spot() -> None:
+    assert class_lines(metrics_of([1.0, 0.9808, None])) == ["K0: 100.0%", "K1: 98.1%", "no held-out clip: K2"]
+
+
+def test_of_many_classes_the_least_accurate_are_printed() -> None:
+    lines = class_lines(metrics_of([*[0.9] * MAX_CLASS_LINES, 0.25]))
+    assert lines[0] == f"K{MAX_CLASS_LINES}: 25.0%" and len(lines) == MAX_CLASS_LINES + 1
+    assert lines[-1] == "1 more classes, all at least as accurate, are in metrics.json and report.html"
+
+
+def test_recall_of_clips_with_several_labels_is_not_printed_as_accuracy() -> None:
+    several = "share of segments whose set of labels is exactly right at a threshold of 0.5"
+    assert class_lines(metrics_of([1.0], accuracy_is=several)) == []
+    assert class_lines({"test_acc": 0.5, "per_class": [{"name": "K0", "recall": 0.5}]}) == ["K0: 50.0%"]
 
 
 @pytest.mark.parametrize("name", ["checkpoints/last", "interrupted"])
