@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from birdnet_fs.cli.train import CFG_HELP
 from birdnet_fs.core.distributed import group
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output, write_json
@@ -26,7 +27,7 @@ def cv(
     seeds: Annotated[
         str, typer.Option("--seeds", help="Seeds, separated by commas, as 0,1,2; default: the seed of the experiment.")
     ] = "",
-    cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and exit.")] = False,
+    cfg: Annotated[bool, typer.Option("--cfg", help=CFG_HELP)] = False,
     ensemble: Annotated[
         str,
         typer.Option("--ensemble", help="mean, power, min or rank: combine all folds in OUTPUT/ensemble, too."),
@@ -52,7 +53,6 @@ def cv(
     chosen = load_experiment(experiment, settings or [])
     if cfg:
         print(show(schema.debugged(chosen)))
-        return
     wanted = _seeds(seeds) or [chosen.seed]
     from birdnet_fs.cli.checks import check_experiment
     from birdnet_fs.cli.train import check_copy_encoder
@@ -61,8 +61,9 @@ def cv(
     from birdnet_fs.runs.folder_kind import refuse_other_results
 
     folder = output or Path("runs") / f"{chosen.name}-cv"
-    check_output(folder)
-    refuse_other_results(folder, "a cross-validation")
+    if output is not None or not cfg:
+        check_output(folder)
+        refuse_other_results(folder, "a cross-validation")
     if fold is not None and ensemble:
         raise UserError("--ensemble needs all folds; use it in the command without --fold, which combines them.")
     if ensemble and ensemble not in COMBINE:
@@ -73,6 +74,12 @@ def cv(
     folds = fold_numbers(chosen)
     if fold is not None and fold not in folds:
         raise UserError(f"--fold must be one of {folds}. Received: {fold}")
+    if cfg:
+        from birdnet_fs.training.checks.experiment import check_training
+
+        one = dataclasses.replace(chosen.data, fold=folds[0] if fold is None else fold)
+        say(check_training(dataclasses.replace(chosen, data=one)))
+        return
     rows = []
     for seed in wanted:
         place = folder / f"seed{seed}" if seeds else folder

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from birdnet_fs.cli.train import CFG_HELP
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output
 from birdnet_fs.core.lock import folder_lock, refuse_second_writer
@@ -18,7 +19,7 @@ def quantize(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as training.epochs=10.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the new run.")] = None,
-    cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and exit.")] = False,
+    cfg: Annotated[bool, typer.Option("--cfg", help=CFG_HELP)] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run in OUTPUT.")] = False,
 ) -> None:
     """Continue the training of a run with simulated int8 rounding, to match the outputs of the float network.
@@ -50,6 +51,9 @@ def quantize(
     chosen = override(qat_experiment(opened), settings or [], groups)
     if cfg or output is None:
         print(show(chosen))
+        from birdnet_fs.training.checks.experiment import check_training
+
+        say(check_training(chosen))
         return
     with folder_lock(output):
         train_and_report(chosen, output, overwrite)

@@ -3,10 +3,10 @@
     birdnet-fs train config.py:my_recordings data.root=path/to/recordings
     birdnet-fs train config.py:my_recordings_encoder data.root=path/to/recordings model.encoder=FILE  # BirdNET, Perch
     birdnet-fs train config.py:my_recordings quick=true                 # two epochs, to check the setup
-    birdnet-fs train config.py:my_recordings training.epochs=50 --cfg   # print the settings without training
+    birdnet-fs train config.py:my_recordings training.epochs=50 --cfg   # print and check the settings without training
     birdnet-fs tune config.py:my_recordings data.val_fraction=0.2       # search for better settings
 
-`birdnet-fs train ... --cfg` prints all settings; birdnet_fs/schema/ documents each with its unit and default.
+`birdnet-fs train ... --cfg` prints and checks all settings; birdnet_fs/schema/ documents each with its unit and default.
 """
 
 from dataclasses import replace

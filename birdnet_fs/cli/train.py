@@ -12,6 +12,8 @@ from birdnet_fs.core.files import check_output
 from birdnet_fs.core.lock import folder_lock, refuse_second_writer
 from birdnet_fs.core.progress import say
 
+CFG_HELP = "Print the resolved settings, refuse what training would refuse before it reads the recordings, and exit."
+
 
 def headline(metrics: Mapping[str, Any]) -> str:
     """Format the headline metrics of metrics.json in one line.
@@ -185,7 +187,7 @@ def train(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as training.epochs=5.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder; default runs/NAME.")] = None,
-    cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved settings and exit.")] = False,
+    cfg: Annotated[bool, typer.Option("--cfg", help=CFG_HELP)] = False,
     copy_encoder: Annotated[
         bool,
         typer.Option("--copy-encoder", help="Copy the file of model.encoder into the run, if its license lets you."),
@@ -210,12 +212,17 @@ def train(
     chosen = load_experiment(experiment, settings or [])
     if cfg:
         print(show(schema.debugged(chosen)))
-        return
     folder = output or Path("runs") / chosen.name
-    check_output(folder)
+    if output is not None or not cfg:
+        check_output(folder)
     check_experiment(chosen)
     if copy_encoder:
         check_copy_encoder(chosen)
+    if cfg:
+        from birdnet_fs.training.checks.experiment import check_training
+
+        say(check_training(chosen))
+        return
     with folder_lock(folder):
         train_and_report(chosen, folder, overwrite, copy_encoder=copy_encoder)
     say(f"next: birdnet-fs analyze {folder} RECORDINGS -o TABLES, or birdnet-fs export {folder}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birdnet_fs.cli.train import CFG_HELP
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output
 from birdnet_fs.core.lock import folder_lock
@@ -41,7 +42,7 @@ def tune(
     ] = "",
     sampler: Annotated[str, typer.Option("--sampler", help="tpe or random; default: that of the space.")] = "",
     n_best: Annotated[int, typer.Option("--n_best", min=0, help="Number of best trials whose weights are kept.")] = 3,
-    cfg: Annotated[bool, typer.Option("--cfg", help="Print the settings and the search space, and exit.")] = False,
+    cfg: Annotated[bool, typer.Option("--cfg", help=f"{CFG_HELP[:-1]}; prints the search space, too.")] = False,
 ) -> None:
     """Train many trials with settings drawn from a search space, and report the best.
 
@@ -59,11 +60,11 @@ def tune(
     chosen, searched = load_experiment(experiment, settings or []), _space(space, experiment, how)
     if cfg:
         print("\n".join(_shown(schema.debugged(chosen), searched)))
-        return
     if importlib.util.find_spec("optuna") is None:
         raise UserError("birdnet-fs tune needs the library optuna; pip install 'birdnet_fs[tune]'.")
     folder = output or Path("runs") / f"{chosen.name}-tune"
-    check_output(folder)
+    if output is not None or not cfg:
+        check_output(folder)
     from birdnet_fs.cli.checks import check_experiment
     from birdnet_fs.tuning.space import check_space
     from birdnet_fs.tuning.worker_pool import WorkerPool, threads_per_worker
@@ -73,6 +74,12 @@ def tune(
     from birdnet_fs.tuning.study import Study
     from birdnet_fs.tuning.worker import check_tuning, keep_or_compare_inputs
 
+    if cfg:
+        from birdnet_fs.training.checks.experiment import check_training
+
+        check_tuning(chosen, searched)
+        say(check_training(chosen))
+        return
     n_threads = chosen.training.threads or threads_per_worker(workers)
     chosen = dataclasses.replace(chosen, training=dataclasses.replace(chosen.training, threads=n_threads))
     study = Study(folder, check_tuning(chosen, searched), searched)

@@ -146,6 +146,21 @@ def with_neutral_settings(experiment: schema.Experiment, other: schema.Experimen
     return _copied(experiment, other, [key for key in NEUTRAL_SETTINGS if key != FEATURES_KEPT])
 
 
+def pretraining(experiment: schema.Experiment) -> schema.Experiment | None:
+    """The `pretrain` part of an experiment as it is trained: with its seed, `debug` and NEUTRAL_SETTINGS.
+
+    Args:
+        experiment: The experiment.
+
+    Returns:
+        The part; None when there is none.
+    """
+    first = experiment.pretrain and dataclasses.replace(
+        experiment.pretrain, seed=experiment.seed, debug=experiment.debug
+    )
+    return first and with_neutral_settings(first, experiment)
+
+
 def _reset(experiment: schema.Experiment, keys: Sequence[str]) -> schema.Experiment:
     first = experiment.pretrain and _reset(experiment.pretrain, keys)
     return dataclasses.replace(_copied(experiment, schema.Experiment(), keys), pretrain=first)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from birdnet_fs import models, schema
+from birdnet_fs import schema
 from birdnet_fs.batches.cache.waveforms import waveform_reader
 from birdnet_fs.batches.loader import TrainingBatches
 from birdnet_fs.core import stopping
@@ -22,26 +22,23 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.lock import locked
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.random_streams import Stream, integer_seed
-from birdnet_fs.data.partition import PARTITION, Partition, partition, write_partition
+from birdnet_fs.data.partition import PARTITION, Partition, write_partition
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Read, Waveforms
-from birdnet_fs.frontend.empty_bands import check_bands
 from birdnet_fs.inference.encoder_settings import with_encoder
-from birdnet_fs.runs import inputs, provenance, teachers
+from birdnet_fs.runs import inputs, provenance
 from birdnet_fs.runs.history import HISTORY, Row, Weights, write_history
-from birdnet_fs.runs.resolve import is_finished, resolved, with_neutral_settings
+from birdnet_fs.runs.resolve import is_finished, pretraining
 from birdnet_fs.runs.run import DIVERGED, INTERRUPTED, Run, load_run, save_run
-from birdnet_fs.training import distillation, finetuning, prepare, pseudo_labels
+from birdnet_fs.training import distillation, prepare, pseudo_labels
 from birdnet_fs.training.callbacks import EpochCallbacks, progress_folder
+from birdnet_fs.training.checks.network import check_network_training
 from birdnet_fs.training.distributed.checks import check_experiment
-from birdnet_fs.training.episodic.items import check_episodes
 from birdnet_fs.training.episodic.objective import set_prototypes
-from birdnet_fs.training.loop import DivergedError, Interrupted, WorkerLostError, device_of, run_epochs
-from birdnet_fs.training.on_encoders.teachers import ClipProbabilities, on_encoders
+from birdnet_fs.training.loop import DivergedError, Interrupted, WorkerLostError, run_epochs
 from birdnet_fs.training.on_encoders.training import train_head
 from birdnet_fs.training.rescue import save_safely
 from birdnet_fs.training.resume.state import STATE, ResumeState, training_identity
-from birdnet_fs.training.tracking import tracker
 
 PRETRAIN = provenance.PRETRAIN
 CLIPS_AFTER_SIGNAL = 5  # of each class, for the prototypes of a training in episodes that a signal has stopped
@@ -95,32 +92,14 @@ def train(
     check_experiment(experiment)
     if experiment.model.encoder:
         return train_head(with_encoder(experiment), output, copy_encoder=copy_encoder, watch=watch)
-    models.check_model(experiment.model)
-    experiment = resolved(experiment)
-    check_bands(experiment.frontend)
-    parts = partition(experiment)
-    made_from = inputs.training_inputs(experiment, parts)
-    device = device_of(experiment.training.device)
-    prepare.check_clips(experiment, parts)
+    checked = check_network_training(experiment, pretrained=pretrained)
+    experiment, parts, device, pretrained = checked.experiment, checked.parts, checked.device, checked.pretrained
+    runs, saved, distilled = checked.teachers, checked.saved, experiment.distillation
     if generation is None:
-        generation = experiment.distillation.rounds if experiment.distillation.teacher == schema.SELF else 0
-    state = ResumeState(output / STATE, training_identity(experiment, parts, made_from, generation))
+        generation = distilled.rounds if distilled.teacher == schema.SELF else 0
+    state = ResumeState(output / STATE, training_identity(experiment, parts, checked.made_from, generation))
     resumed = state.check()
-    tracker.check_tracking(experiment.training)
-    if experiment.episodes:
-        check_episodes(parts, experiment.episodes, experiment.seed)
     torch.set_num_threads(experiment.training.threads or torch.get_num_threads())
-    runs, found = teachers.resolve_teachers(experiment, parts.classes)
-    by_clip = on_encoders(runs)
-    distilled = experiment.distillation
-    saved = ClipProbabilities(runs, parts.classes, distilled) if by_clip else found
-    if experiment.model.weights and pretrained is None:
-        pretrained = Path(experiment.model.weights)
-    # settings of the network are checked before anything is decoded
-    finetuning.freeze_blocks(
-        prepare.build_initial_network(experiment, parts, device, pretrained),
-        experiment.training.finetuning.freeze_blocks,
-    )
     parts = prepare.with_leaks_reported(parts)
     for run in runs:
         provenance.refuse_trained_on(
@@ -135,18 +114,14 @@ def train(
     initial = [pretrained] if pretrained is not None and pretrained.is_dir() else []
     for folder in initial:
         provenance.refuse_trained_on(folder, parts, "choose other recordings for pretraining with pretrain.data.where")
-    if experiment.distillation.teacher == schema.SELF:
+    if distilled.teacher == schema.SELF:
         runs = (_train_generations(experiment, output, pretrained),)
     base_runs = [*initial, *(run.path for run in runs), *provenance.labeling_runs(experiment)]
     parts = dataclasses.replace(parts, inherited=provenance.inherited(base_runs, (*parts.train, *parts.pseudo_labels)))
+    by_clip = saved is not None
     teacher = distillation.build_teacher(() if by_clip else runs, experiment, parts.classes, device, by_clip=by_clip)
     # generations differ in their initial weights only (Furlanello et al. 2018)
     seed_everything(experiment.seed, generation)
-    if teacher and teacher.frontends and (experiment.training.cache == "features" or experiment.data.spectrograms):
-        raise UserError(
-            "training.cache=features and data.spectrograms have features of the student's front-end, and the teacher "
-            "has another one; set training.cache=waveforms and data.spectrograms= (nothing)."
-        )
     read = read or waveform_reader(experiment.data)
     waveforms = read((*parts.train, *parts.pseudo_labels), experiment.frontend.sample_rate_hz)
     prepare.report_left_out(waveforms)
@@ -174,7 +149,7 @@ def train(
     validate, undefined = prepare.build_validation(model, experiment, parts, read)
     objective = dataclasses.replace(prepare.build_objective(model, experiment, targets), classes=parts.classes)
     if teacher:
-        objective = distillation.with_distillation(objective, model, teacher, experiment.distillation)
+        objective = distillation.with_distillation(objective, model, teacher, distilled)
 
     def save(folder: Path, weights: Weights, history: Sequence[Row], *, finished: bool = False) -> Run:
         """Write a run; `model` holds `weights`."""
@@ -182,7 +157,8 @@ def train(
             # a cluster waits 30 s after a signal, too short for all clips of a large set
             per_class = CLIPS_AFTER_SIGNAL if stopping.received() else None
             weights = set_prototypes(model, weights, waveforms, experiment.frontend, parts.classes, per_class)
-        return _save(folder, experiment, parts, weights, history, waveforms, callbacks if finished else None, made_from)
+        kept = callbacks if finished else None
+        return _save(folder, experiment, parts, weights, history, waveforms, kept, checked.made_from)
 
     def save_last(folder: Path, weights: Weights, history: Sequence[Row], *, finished: bool = False) -> Run:
         for variable in model.weights:
@@ -263,10 +239,9 @@ def pretrain(experiment: schema.Experiment, output: Path) -> Path:
     Raises:
         UserError: The experiment has no `pretrain` part.
     """
-    first = experiment.pretrain
+    first = pretraining(experiment)
     if first is None:
         raise UserError(f"Experiment {experiment.name!r} has no pretrain part.")
-    first = with_neutral_settings(dataclasses.replace(first, seed=experiment.seed, debug=experiment.debug), experiment)
     if not from_main(lambda: is_finished(output, first)):
         train(first, output)
     return output

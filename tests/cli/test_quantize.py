@@ -14,7 +14,9 @@ def quantize(*arguments: object) -> str:
 
 
 def test_cfg_prints_the_quantized_experiment(untrained: Path) -> None:
-    lines = quantize(untrained, "training.epochs=7", "--cfg").splitlines()
+    done = CliRunner().invoke(app, ["quantize", str(untrained), "training.epochs=7", "--cfg"])
+    assert isinstance(done.exception, UserError)  # the run has no recordings: training refuses it, too
+    lines = done.stdout.splitlines()
     assert {"model.quantized=true", f"model.weights={untrained}", "training.epochs=7"} <= set(lines)
 
 

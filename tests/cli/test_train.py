@@ -67,7 +67,9 @@ def test_weights_of_another_unfinished_training_are_not_replaced(tmp_path: Path,
 def test_cfg_prints_the_resolved_settings_without_training(tmp_path: Path) -> None:
     birdnet_fs("init", cwd=tmp_path)
     given = ["config.py:my_recordings", "model=efficientnet_v2", "training.batch_size=32", "debug=true", "--cfg"]
-    lines = birdnet_fs("train", *given, cwd=tmp_path).stdout.splitlines()
+    done = birdnet_fs("train", *given, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "data.root must be a file or folder that exists" in done.stderr
+    lines = done.stdout.splitlines()
     assert {"model.name=efficientnet_v2", "training.batch_size=32", "data.limit=1000", "training.epochs=2"} <= set(
         lines
     )

@@ -54,11 +54,8 @@ def train_head(
         The run: weights of the head, settings with what was chosen, classes, versions, `encoder.json`, `partition.csv`,
         `history.csv` and `recordings.csv`.
     """
-    experiment = resolved(experiment)
-    parts = partition(experiment)
-    features = features_of_settings(experiment.model, parts.classes, threads=experiment.training.threads)
+    experiment, parts, features = check_head_training(experiment)
     made_from = inputs.training_inputs(experiment, parts)
-    prepare.check_clips(experiment, parts)
     parts = prepare.with_leaks_reported(parts)
     windows = pseudo_labels.read_pseudo_labels(experiment, parts)
     if windows is not None:
@@ -100,6 +97,22 @@ def train_head(
     if watch is not None:
         watch(MONITOR, fitted.history)
     return _save(output, experiment, parts, features, fitted, encoded, made_from, copy_encoder)
+
+
+def check_head_training(experiment: schema.Experiment) -> tuple[schema.Experiment, Partition, EncoderFeatures]:
+    """Check the settings, labels and encoders of a head before a recording is decoded; UserErrors are passed on.
+
+    Args:
+        experiment: Settings, from `inference.encoder_settings.with_encoder`.
+
+    Returns:
+        The resolved settings, the divided clips without fingerprints and pseudo-labels, and the encoders.
+    """
+    experiment = resolved(experiment)
+    parts = partition(experiment)
+    features = features_of_settings(experiment.model, parts.classes, threads=experiment.training.threads)
+    prepare.check_clips(experiment, parts)
+    return experiment, parts, features
 
 
 def _validated(fitted: FittedHead, features: EncoderFeatures, parts: Partition, data: schema.Data) -> Row:
