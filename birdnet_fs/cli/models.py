@@ -26,6 +26,8 @@ def models(
     input_shape = _shape(shape)
     if not 1 <= n_classes <= MAX_CLASSES:
         raise UserError(f"--classes must be in 1..{MAX_CLASSES}. Received: {n_classes}")
+    import keras
+
     from birdnet_fs import models as room
 
     print(f"{'name':20} {'parameters':>12} {'GFLOP':>7}  {'smallest input':14}  source")
@@ -35,7 +37,8 @@ def models(
         if input_shape[0] < family.MIN_SHAPE[0] or input_shape[1] < family.MIN_SHAPE[1]:
             print(f"{name:20} {'-':>12} {'-':>7}  {smallest:14}  {family.SOURCE}")
             continue
-        model = room.build(name, input_shape=input_shape, n_classes=n_classes)
+        with keras.device("meta"):  # shapes only: the largest network has 200 million weights
+            model = room.build(name, input_shape=input_shape, n_classes=n_classes)
         print(f"{name:20} {model.count_params():12,d} {gflop(model):7.3f}  {smallest:14}  {family.SOURCE}")
 
 

@@ -4,11 +4,14 @@ Sources: Huang et al. 2016, "Deep Networks with Stochastic Depth", https://arxiv
 2021, "Going deeper with Image Transformers", section 2.1 (LayerScale), https://arxiv.org/abs/2103.17239.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras import layers
+
+N_LETTERS = 26
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,38 @@ class Backbone:
 
     frames: keras.KerasTensor
     embedding: keras.KerasTensor
+
+
+def block_name(stage: int, repeat: int) -> str:
+    """Name of a block: its stage, then letters for its place in the stage.
+
+    Args:
+        stage: Number of the stage, from 1.
+        repeat: Number of the block in its stage, from 0.
+
+    Returns:
+        The name, without "_".
+
+    >>> block_name(2, 0), block_name(3, 26)
+    ('block2a', 'block3aa')
+    """
+    more, last = divmod(repeat, N_LETTERS)
+    return f"block{stage}{chr(ord('a') + more - 1) if more else ''}{chr(ord('a') + last)}"
+
+
+def block_place(name: str) -> tuple[int, int] | None:
+    """(stage from 1, repeat from 0) of a `block_name`; None for other names.
+
+    >>> block_place("block3aa"), block_place("stem")
+    ((3, 26), None)
+    """
+    found = re.fullmatch(r"block(\d+)([a-z]+)", name)
+    if not found:
+        return None
+    repeat = 0
+    for letter in found[2]:
+        repeat = repeat * N_LETTERS + ord(letter) - ord("a") + 1
+    return int(found[1]), repeat - 1
 
 
 def mean_over_bands(x: keras.KerasTensor) -> keras.KerasTensor:

@@ -1,10 +1,11 @@
-"""ConvNeXt-Tiny without its last LayerNorm, as the ANIMAL-SPOT fork uses it.
+"""ConvNeXt-T, -S, -B and -L without their last LayerNorm, as the ANIMAL-SPOT fork uses ConvNeXt-T.
 
 Source: Liu et al. 2022, "A ConvNet for the 2020s", CVPR, sections 2 and A, https://arxiv.org/abs/2201.03545: a 4x4
 convolution with stride 4, blocks of depthwise 7x7, LayerNorm and two 1x1 convolutions around a GELU, LayerNorm and a
 2x2 convolution with stride 2 between stages; LayerNorm over channels with epsilon 1e-6, LayerScale 1e-6, stochastic
-depth that rises linearly to .1, weights from a normal distribution of deviation .02. The paper applies LayerNorm to
-the average of the last map; the fork passes torchvision's `features` directly to the average and the last layer.
+depth that rises linearly to .1 (T), .4 (S) or .5 (B, L), weights from a normal distribution of deviation .02. The
+paper applies LayerNorm to the average of the last map; the fork passes torchvision's `features` directly to the average
+and the last layer.
 
 ConvNeXt needs a small learning rate: without warm-up, training from random weights works with AdamW at 5e-5 to 2e-4;
 at 2e-3 the loss rises tenfold and does not recover (ANIMAL-SPOT's fork uses 8e-6; the paper 4e-3, for batches of
@@ -20,25 +21,36 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from birdnet_fs.models.blocks import Backbone, LayerScale, add_branch, mean_over_bands
+from birdnet_fs.models.blocks import Backbone, LayerScale, add_branch, block_name, mean_over_bands
 
 SOURCE = "Liu et al. 2022, https://arxiv.org/abs/2201.03545, without the last LayerNorm (ANIMAL-SPOT fork)"
 MIN_SHAPE = (32, 32)  # (n_frames, n_mels): reduction by 4 x 2 x 2 x 2 leaves one cell
 EPSILON = 1e-6
 LAYER_SCALE = 1e-6  # every block starts as the identity
-DROP = 0.1  # probability to drop the last block's branch in training; that of the first is 0
 EXPAND = 4  # width inside a block / its width
 
 
 @dataclass(frozen=True)
 class Size:
-    """One variant: number of blocks and channels of each stage."""
+    """One variant.
+
+    Attributes:
+        n_blocks: Blocks of each stage.
+        channels: Channels of each stage.
+        drop: Probability to drop the last block's branch in training; that of the first is 0.
+    """
 
     n_blocks: tuple[int, ...]
     channels: tuple[int, ...]
+    drop: float
 
 
-VARIANTS = {"tiny": Size(n_blocks=(3, 3, 9, 3), channels=(96, 192, 384, 768))}
+VARIANTS = {
+    "tiny": Size(n_blocks=(3, 3, 9, 3), channels=(96, 192, 384, 768), drop=0.1),
+    "small": Size(n_blocks=(3, 3, 27, 3), channels=(96, 192, 384, 768), drop=0.4),
+    "base": Size(n_blocks=(3, 3, 27, 3), channels=(128, 256, 512, 1024), drop=0.5),
+    "large": Size(n_blocks=(3, 3, 27, 3), channels=(192, 384, 768, 1536), drop=0.5),
+}
 
 
 def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
@@ -52,8 +64,8 @@ def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
             x = layers.LayerNormalization(epsilon=EPSILON, name=f"down{stage}_norm")(x)
             x = layers.Conv2D(channels, 2, 2, kernel_initializer=_kernels(), name=f"down{stage}_conv")(x)
         for repeat in range(n_blocks):
-            drop = DROP * done / (sum(size.n_blocks) - 1)
-            x = _block(x, drop, f"block{stage}{chr(ord('a') + repeat)}")
+            drop = size.drop * done / (sum(size.n_blocks) - 1)
+            x = _block(x, drop, block_name(stage, repeat))
             done += 1
     return Backbone(mean_over_bands(x), layers.GlobalAveragePooling2D(name="embedding")(x))
 

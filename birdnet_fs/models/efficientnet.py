@@ -3,9 +3,11 @@
 Source: Tan, Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML, table 1,
 https://arxiv.org/abs/1905.11946; as in keras.applications, with its standardization of the input (three numbers for
 one channel). Blocks, SiLU, BatchNorm and stochastic depth are those of efficientnet_v2.py. BatchNorm's momentum is
-.9, because with the published .99 the moving statistics need thousands of steps to converge.
+.9, because with the published .99 the moving statistics need thousands of steps to converge. `b0_torch` is
+torchvision's B0: no standardization of the input, BatchNorm epsilon 1e-5, strided convolutions padded on both sides.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -28,12 +30,14 @@ _TABLE = (
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 )
-VARIANTS = {"b0": Size(tuple(Stage(False, *row) for row in _TABLE), stem=32)}
+_B0 = Size(tuple(Stage(False, *row) for row in _TABLE), stem=32)
+VARIANTS = {"b0": _B0, "b0_torch": replace(_B0, as_torch=True, epsilon=1e-5)}
 
 
 def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
     """Build the backbone of a variant (a key of VARIANTS) on features [batch, n_frames, n_mels, n_channels]."""
-    return trunk(Standardize(name="input_statistics")(features), VARIANTS[variant])
+    size = VARIANTS[variant]
+    return trunk(features if size.as_torch else Standardize(name="input_statistics")(features), size)
 
 
 @keras.saving.register_keras_serializable("birdnet_fs")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from birdnet_fs.models.blocks import Backbone, LayerScale, add_branch, mean_over_bands, padded_as_torch
+from birdnet_fs.models.blocks import Backbone, LayerScale, add_branch, block_name, mean_over_bands, padded_as_torch
 from birdnet_fs.models.efficientnet_v2 import S, Stage
 
 SOURCE = "Project Echo's torch_impl: Tan & Le 2021 with GhostNet, https://arxiv.org/abs/1911.11907, and ECA-Net"
@@ -52,7 +52,7 @@ def backbone(variant: str, features: keras.KerasTensor) -> Backbone:
         for repeat in range(repeats):
             drop = DROP * done / sum(n_blocks)
             stride = stage.stride if repeat == 0 else 1
-            x = _block(x, int(stage.channels * size.width), stage, stride, drop, f"block{number}{chr(97 + repeat)}")
+            x = _block(x, int(stage.channels * size.width), stage, stride, drop, block_name(number, repeat))
             done += 1
     return Backbone(mean_over_bands(x), layers.GlobalAveragePooling2D(name="embedding")(x))
 

@@ -38,8 +38,10 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "cnn": Family({"small": 192, "tiny": 48, "large": 512}, quantizable=True),
-    "efficientnet": Family({"b0": 1280}, quantizable=True),
-    "efficientnet_v2": Family({"b0": 1280, "b1": 1280, "b2": 1408, "b3": 1536, "s": 1280}, quantizable=True),
+    "efficientnet": Family({"b0": 1280, "b0_torch": 1280}, quantizable=True),
+    "efficientnet_v2": Family(
+        {"b0": 1280, "b1": 1280, "b2": 1408, "b3": 1536, "s": 1280, "s_torch": 1280}, quantizable=True
+    ),
     "tilenet": Family({"v2": 64, "v4": 512, "v5": 512}, quantizable=True, options={"trainable_mel": ""}),
     "panns": Family({"cnn14": 2048, "mobilenet_v1": 1024, "mobilenet_v2": 1024}, quantizable=True),
     "prototypical": Family(
@@ -48,8 +50,8 @@ FAMILIES: dict[str, Family] = {
     ),
     "rnn": Family({"lstm": 128, "gru": 128, "bilstm": 256, "bigru": 256, "lstm3": 128}, recurrent=True),
     "vit": Family({"tiny": 192, "small": 384, "base": 768}),
-    "resnet": Family({"18": 512, "18_max_pool_0": 512, "18_max_pool_2": 512}, quantizable=True),
-    "convnext": Family({"tiny": 768}),
+    "resnet": Family({"18": 512, "18_max_pool_0": 512, "18_max_pool_2": 512, "34": 512, "50": 2048}, quantizable=True),
+    "convnext": Family({"tiny": 768, "small": 768, "base": 1024, "large": 1536}),
     "ghost_efficientnet_v2": Family({"0.75": 192, "1.0": 256, "0.75_depth_0.5": 192}, quantizable=True),
 }
 

@@ -40,14 +40,14 @@ class CNBlock(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    """torchvision's convnext_tiny for one channel: `features`, then ANIMAL-SPOT's mean and linear layer."""
+    """torchvision's convnext_tiny: `features`, then ANIMAL-SPOT's mean and linear layer."""
 
-    def __init__(self, n_classes: int, n_blocks=(3, 3, 9, 3), widths=(96, 192, 384, 768)) -> None:
+    def __init__(self, n_classes: int, n_blocks=(3, 3, 9, 3), widths=(96, 192, 384, 768), n_channels: int = 1) -> None:
         super().__init__()
         stages: list[nn.Module] = []
         for i, (depth, width) in enumerate(zip(n_blocks, widths, strict=True)):
             if i == 0:
-                stages.append(nn.Sequential(nn.Conv2d(1, width, 4, 4), LayerNorm2d(width, eps=1e-6)))
+                stages.append(nn.Sequential(nn.Conv2d(n_channels, width, 4, 4), LayerNorm2d(width, eps=1e-6)))
             else:
                 stages.append(
                     nn.Sequential(LayerNorm2d(widths[i - 1], eps=1e-6), nn.Conv2d(widths[i - 1], width, 2, 2))

@@ -36,7 +36,11 @@ def _panns(name: str) -> dict[str, Any]:
 ROWS = {
     "cnn": lambda name: {"stem": 8, "blocks": (16, 24, 32, 48)} if name == "large" else {},
     "efficientnet": lambda name: {"stages": _V1_STAGES, "width": 0.25},
-    "efficientnet_v2": lambda name: {"stages": _S_STAGES if name == "s" else _STAGES, "width": 0.25, "depth": 1.0},
+    "efficientnet_v2": lambda name: {
+        "stages": _S_STAGES if name.startswith("s") else _STAGES,
+        "width": 0.25,
+        "depth": 1.0,
+    },
     "ghost_efficientnet_v2": lambda name: {"stages": _S_STAGES, "width": 0.25},
     "resnet": lambda name: {"stem": 8, "channels": (8, 16, 24, 32)},
     "convnext": lambda name: {"n_blocks": (1, 1, 2, 1), "channels": (16, 24, 32, 48)},
@@ -69,7 +73,8 @@ def shape_of(name: str, shape: tuple[int, int, int]) -> tuple[int, int, int]:
 def code_paths() -> list[str]:
     """One variant for each path through the code; the others differ in sizes only."""
     same = {"cnn/tiny", "prototypical/v2_wide_conv_gate", "rnn/gru", "rnn/bilstm", "rnn/lstm3"}
-    several = ("cnn", "panns", "prototypical", "rnn")
+    same |= {"resnet/18_max_pool_0", "resnet/18_max_pool_2", "resnet/34"}
+    several = ("cnn", "efficientnet", "panns", "prototypical", "resnet", "rnn")
     n_variants = {family: None if family in several else 1 for family in models.FAMILIES}
     found = [f"{f}/{variant}" for f, row in models.FAMILIES.items() for variant in row.variants[: n_variants[f]]]
     return [name for name in found if name not in same]

@@ -7,7 +7,7 @@ import tolerances
 import torch
 import torch.nn.functional as F
 
-from birdnet_fs.models.blocks import LayerScale, add_branch, mean_over_bands, padded_as_torch
+from birdnet_fs.models.blocks import LayerScale, add_branch, block_name, block_place, mean_over_bands, padded_as_torch
 
 
 @pytest.mark.parametrize("shape", [(9, 8), (8, 9), (6, 6)])
@@ -56,3 +56,10 @@ def test_mean_over_bands_keeps_time_and_width() -> None:
     model = keras.Model(inputs, mean_over_bands(inputs))
     x = torch.randn(2, 5, 4, 3)
     torch.testing.assert_close(model(x), x.mean(2))
+
+
+def test_block_names_have_letters_only_and_are_read_back() -> None:
+    names = [block_name(3, repeat) for repeat in range(60)]
+    assert names[:2] == ["block3a", "block3b"] and names[25:28] == ["block3z", "block3aa", "block3ab"]
+    assert [block_place(name) for name in names] == [(3, repeat) for repeat in range(60)]
+    assert [block_place(name) for name in ("stem", "block3", "down2", "block3{")] == [None] * 4

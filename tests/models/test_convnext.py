@@ -1,6 +1,7 @@
 """ConvNeXt against plain PyTorch in torchvision's structure and against keras.applications, with the same weights."""
 
 import dataclasses
+import re
 
 import keras
 import numpy as np
@@ -22,7 +23,7 @@ def our_name(name: str) -> str:
         return "logits"
     _, place, index, part = [*name.split(".", 3), ""][:4]
     if int(place) % 2:
-        return f"block{int(place) // 2 + 1}{chr(97 + int(index))}_{PARTS[part]}"
+        return f"block{int(place) // 2 + 1}{'a' if int(index) == 26 else ''}{chr(97 + int(index) % 26)}_{PARTS[part]}"
     names = (
         ("stem_conv", "stem_norm")
         if place == "0"
@@ -45,6 +46,33 @@ def test_parameter_count_is_the_published_one():
     model = models.build("convnext/tiny", input_shape=(64, 64, 1), n_classes=1)
     assert trainable(model) - (768 + 1) == 27_815_520
     assert model.count_params() == trainable(model)
+
+
+@pytest.mark.parametrize(
+    ("variant", "published"),
+    [("tiny", 28_589_128), ("small", 50_223_688), ("base", 88_591_464), ("large", 197_767_336)],
+)
+def test_sizes_have_the_parameters_of_torchvision(variant, published):
+    """As torchvision 0.28 counts them: three channels, 1,000 classes, and the last norm, which is not in ours."""
+    with keras.device("meta"):  # the large network would take 800 MB
+        model = models.build(f"convnext/{variant}", input_shape=(64, 64, 3), n_classes=1000)
+    width = convnext.VARIANTS[variant].channels[-1]
+    assert trainable(model) + 2 * width == published
+    rates = [layer.rate for layer in model.layers if layer.name.endswith("stochastic_depth")]
+    assert rates[-1] == {"tiny": 0.1, "small": 0.4, "base": 0.5, "large": 0.5}[variant]
+    names = [layer.name for layer in model.layers]
+    assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in names) and len(set(names)) == len(names)
+
+
+def test_a_stage_of_27_blocks_answers_as_plain_pytorch(monkeypatch):
+    size = {"n_blocks": (1, 1, 27, 1), "channels": (8, 12, 16, 24)}
+    monkeypatch.setitem(convnext.VARIANTS, "small", dataclasses.replace(convnext.VARIANTS["small"], **size))
+    torch.manual_seed(0)
+    x = torch.randn(3, 1, 64, 64)
+    theirs = torch_twin.with_fitting_statistics(ConvNeXt(5, size["n_blocks"], size["channels"]), x)
+    ours = models.build("convnext/small", input_shape=(64, 64, 1), n_classes=5)
+    torch_twin.copy(theirs, ours, our_name)
+    assert torch_twin.largest_difference(ours, theirs, x) <= tolerances.PYTORCH_TWIN
 
 
 @pytest.mark.parametrize("shape", [(67, 45), (64, 96)])

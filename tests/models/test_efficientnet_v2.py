@@ -1,12 +1,13 @@
 """EfficientNetV2 against keras.applications: the same parameters, and the same answers with the same weights."""
 
+import math
+
 import keras
 import pytest
 import tolerances
 import torch
 
 from birdnet_fs import models
-from birdnet_fs.models.efficientnet_v2 import VARIANTS
 
 REFERENCE = {
     "b0": keras.applications.EfficientNetV2B0,
@@ -42,7 +43,7 @@ def test_parameter_counts_are_the_published_ones(variant, n_channels, n_paramete
     assert ours.count_params() == theirs.count_params() == n_parameters
 
 
-@pytest.mark.parametrize("variant", [pytest.param(v, marks=() if v == "b0" else pytest.mark.slow) for v in VARIANTS])
+@pytest.mark.parametrize("variant", [pytest.param(v, marks=() if v == "b0" else pytest.mark.slow) for v in REFERENCE])
 def test_same_answers_as_keras_with_the_same_weights(variant):
     ours, theirs = pair(variant, 1)
     x = torch.randn(4, 64, 64, 1)
@@ -57,6 +58,16 @@ def test_same_answers_as_keras_with_the_same_weights(variant):
         got, expected = ours(x, training=False), theirs(x, training=False)
     assert float(expected.std()) > 0.1
     assert float((got - expected).abs().max()) <= tolerances.KERAS_TWIN
+
+
+@pytest.mark.parametrize(
+    ("name", "published"), [("efficientnet/b0_torch", 5_288_548), ("efficientnet_v2/s_torch", 21_458_488)]
+)
+def test_networks_of_torchvision_have_its_parameters(name, published):
+    """As torchvision 0.28 counts them: three channels, 1,000 classes."""
+    with keras.device("meta"):
+        model = models.build(name, input_shape=(64, 64, 3), n_classes=1000)
+    assert sum(math.prod(w.shape) for w in model.trainable_weights) == published
 
 
 def test_stochastic_depth_falls_linearly_to_the_published_survival():

@@ -1,4 +1,4 @@
-"""ResNet-18 against a plain PyTorch network in torchvision's structure, and the counts of ANIMAL-SPOT."""
+"""ResNet-18, -34 and -50 against a plain PyTorch network in torchvision's structure, and the counts of ANIMAL-SPOT."""
 
 import re
 
@@ -8,17 +8,17 @@ import pytest
 import tolerances
 import torch
 import torch_twin
-from resnet_twin import ResNet18
+from resnet_twin import ResNet
 
 from birdnet_fs import models
 
 PARTS = {"conv1": "first_conv", "bn1": "first_bn", "conv2": "second_conv", "bn2": "second_bn"}
-PARTS |= {"downsample.0": "shortcut_conv", "downsample.1": "shortcut_bn"}
+PARTS |= {"conv3": "third_conv", "bn3": "third_bn", "downsample.0": "shortcut_conv", "downsample.1": "shortcut_bn"}
 
 
 def our_name(name: str) -> str:
     if found := re.fullmatch(r"layer(\d)\.(\d)\.(.*)", name):
-        return f"block{found[1]}{'ab'[int(found[2])]}_{PARTS[found[3]]}"
+        return f"block{found[1]}{chr(97 + int(found[2]))}_{PARTS[found[3]]}"
     return {"conv1": "stem_conv", "bn1": "stem_bn", "fc": "logits"}[name]
 
 
@@ -42,11 +42,28 @@ def test_parameter_counts_are_the_published_ones(variant, n_classes, n_parameter
 def test_same_answers_as_plain_pytorch_with_the_same_weights(variant, max_pool, shape):
     torch.manual_seed(0)
     x = torch.randn(3, 1, *shape)
-    theirs = torch_twin.with_fitting_statistics(ResNet18(5, max_pool), x)
+    theirs = torch_twin.with_fitting_statistics(ResNet(5, max_pool=max_pool), x)
     ours = models.build(f"resnet/{variant}", input_shape=(*shape, 1), n_classes=5)
     torch_twin.copy(theirs, ours, our_name)
     assert trainable(ours) == sum(p.numel() for p in theirs.parameters())
     assert torch_twin.largest_difference(ours, theirs, x) <= tolerances.PYTORCH_TWIN
+
+
+@pytest.mark.parametrize(("variant", "bottleneck"), [("34", False), ("50", True)])
+def test_deeper_networks_answer_as_plain_pytorch(variant, bottleneck):
+    torch.manual_seed(0)
+    x = torch.randn(2, 1, 61, 46)
+    theirs = torch_twin.with_fitting_statistics(ResNet(5, (3, 4, 6, 3), bottleneck=bottleneck), x)
+    ours = models.build(f"resnet/{variant}", input_shape=(61, 46, 1), n_classes=5)
+    torch_twin.copy(theirs, ours, our_name)
+    assert torch_twin.largest_difference(ours, theirs, x) <= tolerances.PYTORCH_TWIN
+
+
+@pytest.mark.parametrize(("variant", "published"), [("18", 11_689_512), ("34", 21_797_672), ("50", 25_557_032)])
+def test_networks_have_the_parameters_of_torchvision(variant, published):
+    """As torchvision 0.28 counts them: three channels, 1,000 classes."""
+    with keras.device("meta"):
+        assert trainable(models.build(f"resnet/{variant}", input_shape=(64, 64, 3), n_classes=1000)) == published
 
 
 def test_without_max_pooling_the_second_option_keeps_maps_of_twice_the_length():

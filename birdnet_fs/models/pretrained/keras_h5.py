@@ -19,6 +19,7 @@ import numpy as np
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
+from birdnet_fs.models.blocks import block_place
 
 Stored = dict[str, list[np.ndarray]]  # by layer name in the file, the weights of a layer in its order
 ARCHIVED = "model.weights.h5"
@@ -79,9 +80,8 @@ def _efficientnet_v2(ours: str, variant: str) -> str:
 
 def _convnext(ours: str, variant: str) -> str:
     block, _, part = ours.partition("_")
-    if found := re.fullmatch(r"block(\d+)([a-z])", block):
-        stage, repeat = int(found[1]) - 1, ord(found[2]) - ord("a")
-        return f"convnext_{variant}_stage_{stage}_block_{repeat}_{PARTS_OF_CONVNEXT.get(part, part)}"
+    if place := block_place(block):
+        return f"convnext_{variant}_stage_{place[0] - 1}_block_{place[1]}_{PARTS_OF_CONVNEXT.get(part, part)}"
     part = {"norm": "layernorm"}.get(part, part)
     if found := re.fullmatch(r"down(\d+)", block):
         return f"convnext_{variant}_downsampling_{part}_{int(found[1]) - 2}"

@@ -15,6 +15,7 @@ import numpy as np
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
+from birdnet_fs.models.blocks import block_place
 from birdnet_fs.models.pretrained.torch_file import State, read_tensors
 
 NOT_OURS = re.compile(r"(fc|classifier\.\d+)\.(weight|bias)|.*\.num_batches_tracked")  # class layer, and a counter
@@ -85,8 +86,8 @@ def _as_ours(layer: Any, value: np.ndarray) -> np.ndarray:
 def _split(ours: str) -> tuple[int, int, str, str]:
     """(stage from 1, repeat from 0, name of the block, rest of the name); stage and repeat are 0 outside blocks."""
     block, _, part = ours.partition("_")
-    found = re.fullmatch(r"(?:block|down)(\d+)([a-z]?)", block)
-    return (int(found[1]), ord(found[2] or "a") - ord("a"), block, part) if found else (0, 0, block, part)
+    down = re.fullmatch(r"down(\d+)", block)
+    return *((int(down[1]), 0) if down else block_place(block) or (0, 0)), block, part
 
 
 def _resnet(ours: str, layers: Collection[str]) -> str:
@@ -98,6 +99,8 @@ def _resnet(ours: str, layers: Collection[str]) -> str:
         "first_bn": "bn1",
         "second_conv": "conv2",
         "second_bn": "bn2",
+        "third_conv": "conv3",
+        "third_bn": "bn3",
         "shortcut_conv": "downsample.0",
         "shortcut_bn": "downsample.1",
     }

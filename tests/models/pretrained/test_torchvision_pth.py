@@ -79,8 +79,7 @@ class TorchEfficientNetV2(nn.Module):
 def torchvision(name: str, monkeypatch) -> nn.Module:
     """A network for three channels whose state dict is named as torchvision's."""
     if name == "resnet/18":
-        network = resnet_twin.ResNet18(5, max_pool=1)
-        network.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        network = resnet_twin.ResNet(5, n_channels=3)
     elif name == "convnext/tiny":
         size = dataclasses.replace(convnext.VARIANTS["tiny"], n_blocks=(1, 1, 2, 1), channels=(8, 12, 16, 24))
         monkeypatch.setitem(convnext.VARIANTS, "tiny", size)
