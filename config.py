@@ -5,31 +5,79 @@
     birdnet-fs cv    config.py:birds10_birdnet data.root=../shared/data model.encoder=FILE
     birdnet-fs train config.py:birdclef2025 data.root=FOLDER training.batch_size=64 --cfg
     birdnet-fs train config.py:fewshot_v2 data.root=../shared/data
+    birdnet-fs train config.py:efficientnet_v2_arcface data.root=FOLDER
     birdnet-fs tune  config.py:birds10_cnn data.root=../shared/data data.val_fraction=0.2 --workers 2
 
 All settings with unit, range and default: birdnet_fs/schema/.
 """
 
-from experiments.animal_spot import animal_spot, animal_spot_convnext, animal_spot_first, space_animal_spot
-from experiments.birdclef import birdclef2025, space_birdclef2025
+from experiments.animal_spot import (
+    animal_spot,
+    animal_spot_convnext,
+    animal_spot_convnext_pretrained,
+    animal_spot_resnet18_500ms,
+    animal_spot_resnet18_1000ms,
+    animal_spot_resnet18_old,
+    animal_spot_resnet18_optimized,
+    space_animal_spot,
+)
+from experiments.birdclef import birdclef2025, birdclef2025_rnn, birdclef2025_vit, space_birdclef2025
 from experiments.birds import birds10, birds10_cnn, birds10_mixed, soundscapes, space_birds10_cnn, xc171
 from experiments.detection import call_or_noise
 from experiments.encoders import birds10_birdnet, soundscapes_birdnet
 from experiments.few_shot import bengalese_finch, fewshot_v1, fewshot_v2, xc171_episodes
+from experiments.torch_impl import (
+    efficientnet_v2,
+    efficientnet_v2_arcface,
+    efficientnet_v2_from_cnn14,
+    efficientnet_v2_qat,
+    ghost_efficientnet_v2,
+    ghost_efficientnet_v2_from_efficientnet_v2,
+    ghost_efficientnet_v2_qat,
+    panns_cnn14,
+    panns_cnn14_qat,
+    panns_mobilenetv1,
+    panns_mobilenetv1_from_cnn14,
+    panns_mobilenetv1_qat,
+    panns_mobilenetv2,
+    panns_mobilenetv2_from_cnn14,
+    panns_mobilenetv2_qat,
+)
 
 __all__ = [
     "animal_spot",
     "animal_spot_convnext",
-    "animal_spot_first",
+    "animal_spot_convnext_pretrained",
+    "animal_spot_resnet18_500ms",
+    "animal_spot_resnet18_1000ms",
+    "animal_spot_resnet18_old",
+    "animal_spot_resnet18_optimized",
     "bengalese_finch",
     "birdclef2025",
+    "birdclef2025_rnn",
+    "birdclef2025_vit",
     "birds10",
     "birds10_birdnet",
     "birds10_cnn",
     "birds10_mixed",
     "call_or_noise",
+    "efficientnet_v2",
+    "efficientnet_v2_arcface",
+    "efficientnet_v2_from_cnn14",
+    "efficientnet_v2_qat",
     "fewshot_v1",
     "fewshot_v2",
+    "ghost_efficientnet_v2",
+    "ghost_efficientnet_v2_from_efficientnet_v2",
+    "ghost_efficientnet_v2_qat",
+    "panns_cnn14",
+    "panns_cnn14_qat",
+    "panns_mobilenetv1",
+    "panns_mobilenetv1_from_cnn14",
+    "panns_mobilenetv1_qat",
+    "panns_mobilenetv2",
+    "panns_mobilenetv2_from_cnn14",
+    "panns_mobilenetv2_qat",
     "soundscapes",
     "soundscapes_birdnet",
     "space_animal_spot",

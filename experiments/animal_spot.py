@@ -12,6 +12,7 @@ from birdnet_fs.schema import (
     Data,
     Experiment,
     Float,
+    FrontEnd,
     Model,
     Optimizer,
     Schedule,
@@ -19,10 +20,11 @@ from birdnet_fs.schema import (
     Training,
 )
 
+CONVNEXT_WEIGHTS = "convnext_tiny-983f1562.pth"  # torchvision's file, in the folder of the command
 # defaults of the original ANIMAL-SPOT (the preset has those of its fork): longer segments, coarser in time
-ANIMAL_SPOT_FIRST = replace(
+ANIMAL_SPOT_OLD = replace(
     preset("animal_spot"),
-    preset="animal_spot_first",
+    preset="animal_spot_old",
     segment_s=1.28,
     n_fft=4096,
     win_length=4096,
@@ -57,16 +59,54 @@ def animal_spot(*, quick: bool = False) -> Experiment:
     )
 
 
-def animal_spot_first(*, quick: bool = False) -> Experiment:
-    """The original ANIMAL-SPOT: as animal_spot, with segments of 1.28 s and an FFT of 4096 samples.
+def animal_spot_resnet18_1000ms(*, quick: bool = False) -> Experiment:
+    """The script train_resnet18 with the default segment of the fork, 1000 ms; equal to animal_spot.
 
-    Launch: birdnet-fs train config.py:animal_spot_first data.root=FOLDER
+    Launch: birdnet-fs train config.py:animal_spot_resnet18_1000ms data.root=FOLDER
     """
-    return replace(animal_spot(quick=quick), name="animal_spot_first", frontend=ANIMAL_SPOT_FIRST)
+    return replace(animal_spot(quick=quick), name="animal_spot_resnet18_1000ms")
+
+
+def animal_spot_resnet18_500ms(*, quick: bool = False) -> Experiment:
+    """The script train_resnet18 as it is in the fork: segments of 500 ms, 128 frames.
+
+    Launch: birdnet-fs train config.py:animal_spot_resnet18_500ms data.root=FOLDER
+    """
+    longer = animal_spot(quick=quick)
+    return replace(longer, name="animal_spot_resnet18_500ms", frontend=_of_500_ms(longer.frontend))
+
+
+def animal_spot_resnet18_old(*, quick: bool = False) -> Experiment:
+    """The original ANIMAL-SPOT ("old default"): segments of 1280 ms, an FFT of 4096 samples, a hop of 441.
+
+    Launch: birdnet-fs train config.py:animal_spot_resnet18_old data.root=FOLDER
+    """
+    return replace(animal_spot(quick=quick), name="animal_spot_resnet18_old", frontend=ANIMAL_SPOT_OLD)
+
+
+def animal_spot_resnet18_optimized(*, quick: bool = False) -> Experiment:
+    """The fork's "ResNet-18 + Optimizations": balanced sampling, one cycle 3e-4 to 3e-3 to 3e-6, label smoothing.
+
+    Launch: birdnet-fs train config.py:animal_spot_resnet18_optimized data.root=FOLDER
+
+    The rate of one cycle is not multiplied by the batch size in the fork.
+    """
+    plain = animal_spot_resnet18_500ms(quick=quick)
+    return replace(
+        plain,
+        name="animal_spot_resnet18_optimized",
+        training=replace(
+            plain.training,
+            learning_rate=3e-4,
+            loss=replace(plain.training.loss, label_smoothing=0.1, rare_class_weight=1.5),
+            schedule=Schedule("onecycle", warmup_epochs=0, peak_factor=10.0, div=10.0, final_div=100.0),
+            sampling=replace(plain.training.sampling, name="sqrt_inverse"),
+        ),
+    )
 
 
 def animal_spot_convnext(*, quick: bool = False) -> Experiment:
-    """Best model of the fork of ANIMAL-SPOT: ConvNeXt-Tiny, lower learning rate, class-balanced sampling, smoothing.
+    """ConvNeXt-Tiny of the fork from random weights: lower learning rate, class-balanced sampling, smoothing.
 
     Launch: birdnet-fs train config.py:animal_spot_convnext data.root=FOLDER
     """
@@ -84,6 +124,32 @@ def animal_spot_convnext(*, quick: bool = False) -> Experiment:
             sampling=replace(resnet.training.sampling, name="inverse"),
         ),
     )
+
+
+def animal_spot_convnext_pretrained(*, quick: bool = False) -> Experiment:
+    """The script train_convnext_pretrained, the best model of the fork: from ImageNet weights, segments of 500 ms.
+
+    Launch: birdnet-fs train config.py:animal_spot_convnext_pretrained data.root=FOLDER model.weights=FILE
+
+    FILE: torchvision's convnext_tiny (docs/weights.md). Clips are drawn by the square root of the inverse frequency of
+    their class, those of classes with under 5 % of the clips 1.5 times as often.
+    """
+    scratch = animal_spot_convnext(quick=quick)
+    return replace(
+        scratch,
+        name="animal_spot_convnext_pretrained",
+        frontend=_of_500_ms(scratch.frontend),
+        model=replace(scratch.model, weights=CONVNEXT_WEIGHTS),
+        training=replace(
+            scratch.training,
+            loss=replace(scratch.training.loss, rare_class_weight=1.5),
+            sampling=replace(scratch.training.sampling, name="sqrt_inverse"),
+        ),
+    )
+
+
+def _of_500_ms(frontend: FrontEnd) -> FrontEnd:
+    return replace(frontend, preset="animal_spot_500ms", segment_s=0.5, keep_frames=128)
 
 
 def _of_one_clip(learning_rate: float, *, batch_size: int) -> float:

@@ -1,5 +1,6 @@
 """BirdCLEF 2025 on Kaggle."""
 
+from dataclasses import replace
 from typing import Any
 
 from birdnet_fs.frontend import preset
@@ -46,6 +47,39 @@ def birdclef2025(*, quick: bool = False) -> Experiment:
             schedule=Schedule(warmup_epochs=0),
         ),
         debug=quick,
+    )
+
+
+def birdclef2025_rnn(*, quick: bool = False) -> Experiment:
+    """Two layers of LSTM (256, 128) on 256 frames of 128 mels, for the same competition.
+
+    Launch: birdnet-fs train config.py:birdclef2025_rnn data.root=FOLDER
+
+    The document also names GRU and three layers: model=rnn/gru, model=rnn/lstm3.
+    """
+    b0 = birdclef2025(quick=quick)
+    return replace(
+        b0,
+        name="birdclef2025_rnn",
+        frontend=replace(b0.frontend, preset="birdclef2025_rnn", resize=(256, 128)),
+        model=Model("rnn/lstm", dropout=0.3),
+    )
+
+
+def birdclef2025_vit(*, quick: bool = False) -> Experiment:
+    """Vision Transformer on 256 x 256, patches of 16, for the same competition.
+
+    Launch: birdnet-fs train config.py:birdclef2025_vit data.root=FOLDER
+
+    The document starts from weights of ImageNet: model.weights=FILE (docs/weights.md), of vit/base also those of
+    torchvision and keras_hub. It gives no learning rate; that of efficientnet/b0 is too high for attention.
+    """
+    b0 = birdclef2025(quick=quick)
+    return replace(
+        b0,
+        name="birdclef2025_vit",
+        model=Model("vit/small", dropout=0.2),
+        training=replace(b0.training, learning_rate=1e-4, schedule=Schedule(warmup_epochs=1)),
     )
 
 
