@@ -72,7 +72,7 @@ class Size:
         depth: Factor of all n_blocks, which are rounded up.
         as_torch: Whether strided convolutions pad all sides equally, as in torch; otherwise as Keras' "same", which at
             even sizes pads the end only.
-        epsilon: What BatchNorm adds to the variance.
+        epsilon: Constant that BatchNorm adds to the variance.
     """
 
     stages: tuple[Stage, ...]
