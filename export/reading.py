@@ -58,7 +58,8 @@ FRONTEND: dict[str, Any] = {
     "pcen_scale": (float, 1e-30, 2.0**64),
     "pcen_start": ("one", "first"),
     "normalise": ("none", "min_max", "z_score", "db_range"),
-    "normalise_when": ("last", "first"),
+    "normalise_when": ("last", "first", "clip"),
+    "min_clip_s": (float, 0, 3600),
     "normalise_eps": (float, 0, 1e9),
     "keep_frames": (int, 0, 1_048_576),
     "keep_from": ("start", "centre"),
@@ -260,6 +261,8 @@ def check_frontend(path: Path, spec: dict[str, Any]) -> None:
     for key, limits in FRONTEND.items():
         if key.startswith("pcen_") and spec["compression"] != "pcen":
             continue  # not used, and files of earlier versions lack it
+        if key == "min_clip_s" and spec.get("normalise_when") != "clip":
+            continue
         value = spec.get(key)
         if isinstance(limits[0], str):
             fits, what = value in limits, f"one of {', '.join(limits)}"
@@ -473,7 +476,8 @@ def log_mel(waveform: np.ndarray, spec: dict[str, Any], constants: dict[str, np.
     """Compute the features of a segment.
 
     Args:
-        waveform: float32 [n_samples] in ±1.
+        waveform: float32 [n_samples] in ±1. With "normalise_when" "clip", samples at its end that are exactly 0 are
+            padding.
         spec: Settings, "frontend" of the sidecar.
         constants: Arrays of `<model>_frontend.npz`, float64.
 
@@ -487,9 +491,15 @@ def log_mel(waveform: np.ndarray, spec: dict[str, Any], constants: dict[str, np.
         x = np.pad(x, spec["n_fft"] // 2, mode=spec["pad_mode"])
     frames = np.lib.stride_tricks.sliding_window_view(x, spec["n_fft"])[:: spec["hop_length"]]
     power = np.abs(np.fft.rfft(frames * constants["window"], axis=-1)) ** 2
-    x = compress(power @ constants["bands"].T, spec)
-    if spec["normalise_when"] == "first":
-        x = normalize(x, spec)
+    x = power @ constants["bands"].T
+    behind = np.zeros((0, x.shape[1]))  # frames of padding
+    if spec["normalise_when"] == "clip":
+        last = np.flatnonzero(waveform)[-1] + 1 if waveform.any() else 0
+        n_own = 1 + max(last, round(spec["min_clip_s"] * spec["sample_rate_hz"])) // spec["hop_length"]
+        x, behind = x[:n_own], np.zeros_like(x[n_own:])
+    x = compress(x, spec)
+    if spec["normalise_when"] != "last":
+        x = np.concatenate([normalize(x, spec), behind])
     if spec["keep_frames"]:
         x = keep_range(x, spec["keep_frames"], spec["keep_from"])
     if spec["normalise"] == "min_max":

@@ -188,8 +188,14 @@ def _front_end(run: Run, export_spec: ExportSpec) -> list[str]:
         f"n_fft {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} bands ({spec.bands}), {spec.compression}",
         f"{spec.normalize}; {spec.shape[0]} x {spec.shape[1]}. All settings are in the JSON file beside it.",
     ]
-    inside = [f"It is part of the file; its FFT is computed by {FFTS[fft]}."] if fft else []
-    return [f"Preset `{spec.preset}`: " + ", ".join(parts), *inside]
+    lines = [f"Preset `{spec.preset}`: " + ", ".join(parts)]
+    if spec.normalize_when == "clip":
+        lines.append(
+            "Samples at the end of a segment that are exactly 0 are padding: features are normalized over the clip "
+            f"before them (of {spec.min_clip_s:g} s at least) and are 0 behind it. "
+            "Pad a short clip with zeros on the right."
+        )
+    return [*lines, f"It is part of the file; its FFT is computed by {FFTS[fft]}."] if fft else lines
 
 
 def _license(license: str, part: EncoderPart | None) -> list[str]:

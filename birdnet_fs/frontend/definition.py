@@ -77,7 +77,8 @@ def define(spec: FrontEnd, n_samples: int) -> Definition:
     if n_samples < spec.min_samples:
         raise UserError(
             f"A waveform must have {spec.min_samples} samples or more for front-end {spec.preset!r} "
-            f"(n_fft {spec.n_fft}, pad_mode {spec.pad_mode!r}). Received: {n_samples}"
+            f"(n_fft {spec.n_fft}, pad_mode {spec.pad_mode!r}, min_clip_s {spec.min_clip_s:g}); pad it with zeros. "
+            f"Received: {n_samples}"
         )
     window, bands = _constants(spec)
     used = np.flatnonzero(bands.any(axis=0))
@@ -93,7 +94,7 @@ def define(spec: FrontEnd, n_samples: int) -> Definition:
         shape = spec.resize
     fit = [name for name, needed in (("keep", keep), ("resize", spec.resize != (0, 0))) if needed]
     normalize = ["normalise"] if spec.normalize != "none" else []
-    steps = normalize + fit if spec.normalize_when == "first" else fit + normalize
+    steps = fit + normalize if spec.normalize_when == "last" else normalize + fit
     compress = {"db": ["compress"], "log": ["compress"], "pcen": ["pcen"], "none": []}[spec.compression]
     return Definition(
         spec=spec,
@@ -107,13 +108,43 @@ def define(spec: FrontEnd, n_samples: int) -> Definition:
         resize_frames=resize_frames,
         resize_bands=resize_bands,
         smoother=smoother(spec, n_frames),
-        needs_extra_precision=spec.top_db == 0 or spec.compression == "pcen",
+        needs_extra_precision=spec.top_db == 0 or spec.compression == "pcen" or spec.normalize_when == "clip",
         shape=shape,
         steps=(*compress, *steps),
     )
 
 
-def apply_steps(energies: Any, definition: Definition, ops: Any, steps: Mapping[str, Step] | None = None) -> Any:
+def clip_frames(waveform: Any, definition: Definition, ops: Any) -> Any:
+    """Mark the frames of the clip, where the samples of a segment that are exactly 0 at its end are padding.
+
+    The frames of a clip of n samples (at least `spec.min_samples`) are those whose centers, the multiples of the hop,
+    are at most n: the same as those of the clip alone, with the same energies.
+
+    Args:
+        waveform: [batch, n_samples].
+        definition: The front-end.
+        ops: Namespace with numpy's names: abs, max, pad, reshape, where, not_equal, greater_equal.
+
+    Returns:
+        float32 [batch, n_frames, 1], 1 for a frame of the clip and 0 for one of padding; None where the front-end
+        does not distinguish them (`spec.normalize_when`).
+    """
+    spec, n_frames = definition.spec, definition.n_frames
+    if spec.normalize_when != "clip":
+        return None
+    # block t holds the samples whose presence makes frame t the last one, t * hop - 1 up to (t + 1) * hop - 2
+    missing = n_frames * spec.hop_length - 1 - definition.n_samples
+    blocks = ops.reshape(ops.pad(waveform, ((0, 0), (1, missing))), (-1, n_frames, spec.hop_length))
+    sounding = ops.not_equal(ops.max(ops.abs(blocks), axis=2), 0.0)
+    numbers = np.arange(n_frames, dtype=np.int32)[None]  # integers: no converter rounds them to 16 bits
+    last = ops.max(ops.where(sounding, numbers, np.int32(0)), axis=1, keepdims=True)
+    own = ops.greater_equal(last, np.where(numbers <= spec.min_samples // spec.hop_length, np.int32(0), numbers))
+    return ops.reshape(ops.where(own, np.float32(1.0), np.float32(0.0)), (-1, n_frames, 1))
+
+
+def apply_steps(
+    energies: Any, definition: Definition, ops: Any, steps: Mapping[str, Step] | None = None, own: Any = None
+) -> Any:
     """Apply the steps that turn band energies into features.
 
     Args:
@@ -122,12 +153,18 @@ def apply_steps(energies: Any, definition: Definition, ops: Any, steps: Mapping[
         ops: Namespace with numpy's names: log, exp, maximum, multiply, max, min, mean, sqrt, where, clip, pad,
             matmul, reshape, transpose. log, exp, maximum, multiply and clip may write into their first argument.
         steps: Function of each step by name. Default: None, `STEPS`.
+        own: float32 [batch, n_frames, 1], `clip_frames`. Default: None, all frames are those of the clip.
 
     Returns:
         Features [batch, *definition.shape].
     """
+    if own is not None:
+        energies = energies * own
     for step in definition.steps:
-        energies = (steps or STEPS)[step](energies, definition, ops)
+        if step == "normalise" and own is not None:
+            energies = _normalize_clip(energies, own, definition, ops)
+        else:
+            energies = (steps or STEPS)[step](energies, definition, ops)
     return energies
 
 
@@ -161,6 +198,26 @@ def _normalize(x: Any, definition: Definition, ops: Any) -> Any:
     centered = centered - _mean(centered, ops)
     deviation = ops.sqrt(_mean(centered * centered, ops))
     return ops.where(deviation > spec.normalize_eps, centered / ops.maximum(deviation, TINY), x)
+
+
+def _normalize_clip(x: Any, own: Any, definition: Definition, ops: Any) -> Any:
+    """Normalize over the frames of the clip, which `own` marks; the others become 0.
+
+    With all frames marked it is `_normalize`, to the last bit.
+    """
+    spec = definition.spec
+    x = ops.where(
+        own > 0, x, x[:, :1]
+    )  # the first frame is always the clip's: minimum and maximum are those of the clip
+    low = ops.min(x, axis=(1, 2), keepdims=True)
+    if spec.normalize == "min_max":
+        high = ops.max(x, axis=(1, 2), keepdims=True)
+        return (x - low) / ops.maximum(high - low + spec.normalize_eps, TINY) * own
+    share = ops.mean(own, axis=(1, 2), keepdims=True)
+    centered = (x - low) * own
+    centered = (centered - _mean(centered, ops) / share) * own
+    deviation = ops.sqrt(_mean(centered * centered, ops) / share)
+    return ops.where(deviation > spec.normalize_eps, centered / ops.maximum(deviation, TINY), x) * own
 
 
 def _mean(x: Any, ops: Any) -> Any:

@@ -17,7 +17,7 @@ from keras import ops
 
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.frontend import builtin_fft, portable_fft
-from birdnet_fs.frontend.definition import Definition, apply_steps, define
+from birdnet_fs.frontend.definition import Definition, apply_steps, clip_frames, define
 from birdnet_fs.schema import FrontEnd
 
 Transform = Literal["rfft", "dft", "rfft2d"]
@@ -44,7 +44,8 @@ def log_mel(waveform: Any, spec: FrontEnd, transform: Transform = "rfft") -> Any
     definition = define(spec, int(x.shape[-1] or spec.n_samples))  # int: torch.jit gives a tensor
     with full_precision(x):
         x = ops.reshape(x, (-1, definition.n_samples))
-        return apply_steps(_TRANSFORMS[transform](x, definition), definition, ops)
+        own = clip_frames(x, definition, ops)
+        return apply_steps(_TRANSFORMS[transform](x, definition), definition, ops, own=own)
 
 
 def _rfft(x: Any, definition: Definition) -> Any:

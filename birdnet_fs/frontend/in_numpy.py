@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.frontend.definition import STEPS, Definition, apply_steps, define
+from birdnet_fs.frontend.definition import STEPS, Definition, apply_steps, clip_frames, define
 from birdnet_fs.schema import FrontEnd
 
 # Bands below this share of the energy of their frame (times the band's largest weight) are computed in float64. At the
@@ -61,8 +61,9 @@ def log_mel(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
         segment = np.ascontiguousarray(segment)
         if not kernels().finite(segment):
             _raise_for_non_finite(waveform)
-        _energies(segment, definition, energies)
-        out[:] = apply_steps(energies[None], definition, _IN_PLACE, _FAST_STEPS)[0]
+        own = clip_frames(segment[None], definition, np)
+        _energies(segment, definition, energies, definition.n_frames if own is None else int(own.sum()))
+        out[:] = apply_steps(energies[None], definition, _IN_PLACE, _FAST_STEPS, own)[0]
     return features
 
 
@@ -97,13 +98,14 @@ def log_mel_reference(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
     if not np.isfinite(x).all():
         _raise_for_non_finite(x)
     definition = define(spec, x.shape[1])
+    own = clip_frames(x, definition, np)
     if spec.preemphasis:
         x = np.concatenate([x[:, :1], x[:, 1:] - spec.preemphasis * x[:, :-1]], axis=1)
     if spec.pad_mode != "none":
         x = np.pad(x, ((0, 0), (definition.pad, definition.pad)), mode=spec.pad_mode)
     frames = np.lib.stride_tricks.sliding_window_view(x, spec.n_fft, axis=1)[:, :: spec.hop_length]
     power = np.abs(np.fft.rfft(frames * definition.window)) ** 2
-    return apply_steps(power @ definition.bands.T, definition, np)
+    return apply_steps(power @ definition.bands.T, definition, np, own=own)
 
 
 def as_waveform(waveform: Any) -> np.ndarray:
@@ -173,13 +175,14 @@ def _resize_weights(definition: Definition) -> list[_Banded | None]:
     return [None if matrix is None else _banded(matrix) for matrix in both]
 
 
-def _energies(waveform: np.ndarray, definition: Definition, out: np.ndarray) -> None:
-    """Write the band energies of one waveform [n_samples] to `out` [n_frames, n_mels]."""
+def _energies(waveform: np.ndarray, definition: Definition, out: np.ndarray, n_frames: int) -> None:
+    """Write the band energies of a waveform [n_samples] to `out` [..., n_mels]; 0 from frame `n_frames` on."""
     spec = definition.spec
     if spec.preemphasis:
         waveform = waveform.astype(np.float64)
         waveform = np.concatenate([waveform[:1], waveform[1:] - spec.preemphasis * waveform[:-1]])
-    every = np.arange(definition.n_frames)
+    every = np.arange(n_frames)
+    out[n_frames:] = 0
     if definition.needs_extra_precision:
         _transform(waveform, every, definition, "float64", out)
     else:

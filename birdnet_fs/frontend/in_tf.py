@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.frontend.definition import apply_steps, define
+from birdnet_fs.frontend.definition import apply_steps, clip_frames, define
 from birdnet_fs.schema import FrontEnd
 
 
@@ -22,6 +22,9 @@ def _matmul(a: Any, b: Any) -> Any:
 
 
 _OPS = SimpleNamespace(
+    abs=tf.abs,
+    not_equal=tf.not_equal,
+    greater_equal=tf.greater_equal,
     log=tf.math.log,
     exp=tf.exp,
     maximum=tf.maximum,
@@ -58,6 +61,7 @@ def log_mel(waveform: Any, spec: FrontEnd) -> Any:
         raise UserError(f"A waveform must be [batch, n_samples] or [n_samples]. Received shape: {x.shape}")
     definition = define(spec, x.shape[-1] or spec.n_samples)
     x = tf.reshape(tf.cast(x, tf.float64), [-1, definition.n_samples])
+    own = clip_frames(x, definition, _OPS)
     if spec.preemphasis:
         x = tf.concat([x[:, :1], x[:, 1:] - spec.preemphasis * x[:, :-1]], axis=1)
     if definition.pad:
@@ -70,4 +74,4 @@ def log_mel(waveform: Any, spec: FrontEnd) -> Any:
     energies = tf.cast(power, tf.float32)
     if spec.bands != "spectrum":
         energies = _matmul(energies, definition.bands[:, low:high].T.astype("float32"))
-    return apply_steps(energies, definition, _OPS)
+    return apply_steps(energies, definition, _OPS, own=own)

@@ -146,9 +146,9 @@ _ROWS = (
         keep_frames=256,
         keep_from="center",
     ),
-    # Few-shot ProtoNet: z-score over the frames of the clip, then 512 frames. Clips have any length and are
-    # not padded before (pass the clip to `log_mel`); segment_s is the length of 512 frames. The original's
-    # `+ 2e-16` before the floor of 1e-10 changes nothing by more than 1e-5 dB and is omitted.
+    # Few-shot ProtoNet: z-score over the frames of the clip (of 0.2 s at least), zeros behind up to 512 frames, whose
+    # length is segment_s. The original's `+ 2e-16` before the floor of 1e-10 changes nothing by more than 1e-5 dB and
+    # is omitted.
     FrontEnd(
         preset="fewshot",
         sample_rate_hz=22_050,
@@ -160,7 +160,8 @@ _ROWS = (
         fmin_hz=50.0,
         fmax_hz=11_025.0,
         normalize="z_score",
-        normalize_when="first",
+        normalize_when="clip",
+        min_clip_s=0.2,
         normalize_eps=1e-8,
         keep_frames=512,
     ),
@@ -178,7 +179,8 @@ _ROWS = (
         fmax_hz=11_025.0,
         compression="pcen",
         normalize="z_score",
-        normalize_when="first",
+        normalize_when="clip",
+        min_clip_s=0.2,
         normalize_eps=1e-8,
         keep_frames=512,
     ),

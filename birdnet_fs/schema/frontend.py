@@ -21,6 +21,7 @@ ARTIFACT_SIDES = {"center": "centre"}  # values of keep_from
 # the field, and each total limits what one segment takes.
 LARGEST = {
     "segment_s": 3600.0,
+    "min_clip_s": 3600.0,
     "preemphasis": 1.0,
     "n_fft": 131_072,  # bins of 0.25 Hz at 32 kHz
     "hop_length": 8_388_608,  # one frame in the longest segment
@@ -79,7 +80,10 @@ class FrontEnd:
     pcen_eps: float = 1e-6  # above 0, in units of E; bands far below it give 0
     pcen_scale: float = 2.0**31  # above 0, up to 2 ** 64; 2 ** 31 is librosa's advice for waveforms in +-1
     pcen_start: Literal["one", "first"] = "one"  # M before the first frame: 1.0 (librosa), or E of the first frame
-    normalize_when: Literal["last", "first"] = "last"  # last: after keep_frames and resize; first: before them
+    normalize_when: Literal["last", "first", "clip"] = "last"  # last: after keep_frames and resize; first: before them
+    # clip: before them, over the frames of the clip alone (ref and top_db too): samples at the end of a segment that
+    # are exactly 0 are padding, and the normalized features behind the clip are 0
+    min_clip_s: float = 0.0  # shortest clip, seconds: a shorter one counts with zeros up to it (normalize_when=clip)
     keep_frames: int = 0  # number of frames to crop or zero-pad to; 0 = all
     keep_from: Literal["start", "center"] = "start"  # start: crop and pad at the end; center: on both sides
     resize: tuple[int, int] = (0, 0)  # (n_frames, n_mels) after resizing; (0, 0) = no resizing
@@ -132,9 +136,11 @@ class FrontEnd:
             (self.n_mels, self.fmin_hz, self.fmax_hz),
         )
         self._check_pcen()
+        self._check_clip()
         check(
             self.n_samples >= self.min_samples,
-            f"frontend.segment_s must be {self.min_samples / self.sample_rate_hz:g} s or more (one frame)",
+            f"frontend.segment_s must be {self.min_samples / self.sample_rate_hz:g} s or more "
+            f"({'min_clip_s' if self.min_clip_s else 'one frame'})",
             self.segment_s,
         )
         self._check_totals()
@@ -207,6 +213,22 @@ class FrontEnd:
             self.pcen_eps,
         )
 
+    def _check_clip(self) -> None:
+        """Refuse settings for which the features of a padded clip are not those of the clip with zeros behind."""
+        if self.normalize_when != "clip":
+            check(self.min_clip_s == 0, "frontend.min_clip_s needs frontend.normalize_when=clip", self.min_clip_s)
+            return
+        check(self.min_clip_s >= 0, "frontend.min_clip_s must be 0 or more seconds", self.min_clip_s)
+        for name, allowed in (
+            ("normalize", ("z_score", "min_max", "none")),
+            ("pad_mode", ("constant",)),
+            ("keep_from", ("start",)),
+            ("preemphasis", (0,)),
+        ):
+            value = getattr(self, name)
+            words = " or ".join(map(str, allowed))
+            check(value in allowed, f"frontend.{name} must be {words} with frontend.normalize_when=clip", value)
+
     def to_artifact(self) -> dict[str, Any]:
         """Convert to plain JSON values under the keys of an artifact's JSON."""
         plain = {ARTIFACT_KEYS.get(name, name): value for name, value in to_dict(self).items()}
@@ -236,8 +258,9 @@ class FrontEnd:
 
     @property
     def min_samples(self) -> int:
-        """Samples of the shortest waveform that yields one frame."""
-        return {"none": self.n_fft, "reflect": self.n_fft // 2 + 1, "constant": 1}[self.pad_mode]
+        """Samples of the shortest waveform: one that yields a frame and lasts `min_clip_s`."""
+        one_frame = {"none": self.n_fft, "reflect": self.n_fft // 2 + 1, "constant": 1}[self.pad_mode]
+        return max(one_frame, round(self.min_clip_s * self.sample_rate_hz))
 
     @property
     def n_frames_stft(self) -> int:

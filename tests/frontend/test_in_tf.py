@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import preloaded
 import pytest
+import reference_frontend as reference
 import tolerances
-from signals import SPECTRUM, TFLITE_PRESETS, sounds
+from signals import SPECTRUM, TFLITE_PRESETS, short_clips, sounds
 
 from birdnet_fs.frontend import PRESETS, in_keras
 from birdnet_fs.frontend.in_numpy import log_mel
@@ -23,7 +24,8 @@ RESIZES = [(m, a, b) for m in ("lanczos5", "bilinear") for a, b in ((1200, 260),
 def waveforms():
     image = np.random.default_rng(3).uniform(-80, 40, (1200, 7)).astype(np.float32)
     every = {**PRESETS, "spectrum": SPECTRUM}
-    return {**{name: sounds(spec, 3) for name, spec in every.items()}, "image": image}
+    short = short_clips(PRESETS["fewshot"])
+    return {**{name: sounds(spec, 3) for name, spec in every.items()}, "image": image, "short_clips": short}
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,15 @@ def test_tflite_file_has_builtins_only_and_agrees(name, transform, folder, wavef
     assert ("RFFT2D" in operators) == (transform == "rfft2d")
     difference = np.abs(results[f"{name}/tflite/{transform}"] - log_mel(waveforms[name], PRESETS[name])).max()
     assert difference <= (tolerances.FRONTEND_RFFT2D if transform == "rfft2d" else tolerances.FRONTEND_FLOAT32[name])
+
+
+@pytest.mark.parametrize("execution", ["in_tf", "rfft", "tflite/dft", "tflite/rfft2d"])
+def test_short_clips_have_librosas_features_in_every_form(execution, waveforms, results, folder):
+    spec = PRESETS["fewshot"]
+    expected = np.stack([reference.features(clip, spec) for clip in waveforms["short_clips"]])
+    assert np.abs(results[f"short_clips/{execution}"] - expected).max() <= tolerances.SHORT_CLIPS
+    operators = json.loads((folder / "operators.json").read_text())
+    assert not [op for t in ("dft", "rfft2d") for op in operators[f"short_clips/{t}"] if op.startswith("Flex")]
 
 
 def test_tf_data_pipeline_agrees_with_in_numpy(waveforms, results):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tolerances
-from signals import hard_cases, sounds
+from signals import hard_cases, short_clips, sounds
 
 from birdnet_fs.frontend import in_keras, preset
 from birdnet_fs.frontend.in_numpy import log_mel
@@ -60,13 +60,13 @@ def test_nan_and_infinity_stay_in_their_segment():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["birdnet_3s_48k", "animal_spot", "fewshot_pcen"])
+@pytest.mark.parametrize("name", ["birdnet_3s_48k", "animal_spot", "fewshot", "fewshot_pcen"])
 def test_onnx_file_agrees_with_in_numpy(name, tmp_path):
     import onnxruntime
     import torch
 
     spec = preset(name)
-    x = sounds(spec, 2)
+    x = np.concatenate([sounds(spec, 2), short_clips(spec)])
     inputs = keras.Input((spec.n_samples,), batch_size=1)
     model = keras.Model(inputs, in_keras.FrontEndLayer(spec, "dft")(inputs)).eval()
     torch.onnx.export(model, (torch.from_numpy(x[:1]),), str(tmp_path / "frontend.onnx"), dynamo=True, verbose=False)

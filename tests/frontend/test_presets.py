@@ -36,6 +36,10 @@ def test_hard_cases_give_finite_features(spec):
             difference = np.abs(features - reference.features(x, spec)).max()
             assert difference <= tolerances.FRONTEND_HARD_CASES, name
     silence = log_mel(cases["silence"], spec)
+    if spec.normalize_when == "clip":  # the shortest clip, unchanged since it is constant, and padding
+        n_frames = 1 + spec.min_samples // spec.hop_length
+        assert not silence[:, n_frames:].any()
+        silence = silence[:, :n_frames]
     assert silence.min() == silence.max()
     for transform in ("rfft", "dft"):
         in_graph = keras.ops.convert_to_numpy(in_keras.log_mel(np.stack(list(cases.values())), spec, transform))

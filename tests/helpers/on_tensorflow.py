@@ -51,6 +51,14 @@ def main(folder):
             given = (PRESETS[name], transform, waveforms[name], folder / f"{name}_{transform}.tflite")
             out[f"{name}/tflite/{transform}"], operators[f"{name}/{transform}"] = tflite(*given)
 
+    spec, x = PRESETS["fewshot"], waveforms["short_clips"]
+    out["short_clips/in_tf"] = in_tf.log_mel(x, spec).numpy()
+    out["short_clips/rfft"] = in_keras.log_mel(x, spec, "rfft").numpy()
+    for transform in ("dft", "rfft2d"):
+        out[f"short_clips/tflite/{transform}"], operators[f"short_clips/{transform}"] = tflite(
+            spec, transform, x, folder / f"short_clips_{transform}.tflite"
+        )
+
     spec = PRESETS["birdnet_3s_48k"]
     dataset = tf.data.Dataset.from_tensor_slices(waveforms[spec.preset]).batch(2)
     dataset = dataset.map(lambda x: in_tf.log_mel(x, spec))

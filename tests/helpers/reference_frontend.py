@@ -86,6 +86,13 @@ def pcen(energies, spec):
 
 def features(waveform, spec):
     """Features of one waveform, [n_frames, n_mels]."""
+    if spec.normalize_when == "clip":  # the clip alone, without the zeros behind it
+        frames = 1 + len(waveform) // spec.hop_length
+        waveform = np.trim_zeros(np.asarray(waveform), "b")
+        shortest = round(spec.min_clip_s * spec.sample_rate_hz)
+        waveform = np.pad(waveform, (0, max(0, shortest - len(waveform))))
+        own = normalize(decibels(waveform, spec), spec)
+        return fit(np.pad(own, ((0, max(0, frames - len(own))), (0, 0))), spec)
     x = decibels(waveform, spec)
     if spec.normalize_when == "first":
         return fit(normalize(x, spec), spec)

@@ -38,6 +38,14 @@ def sounds(spec, n, n_samples=0):
     return np.stack(rows).astype(np.float32)
 
 
+def short_clips(spec):
+    """Clips of 3 samples to half a segment with zeros behind, float32 [4, n_samples]."""
+    rows = np.zeros((4, spec.n_samples), np.float32)
+    for row, n_samples in zip(rows, (3, 3_000, 11_025, spec.n_samples // 2), strict=True):
+        row[:n_samples] = sounds(spec, 1, max(n_samples, 100))[0][:n_samples] + np.float32(0.01)
+    return rows
+
+
 def hard_cases(spec):
     """Silence, a constant, clipping and one impulse: {name: float32 [n_samples]}."""
     n = spec.n_samples

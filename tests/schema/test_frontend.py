@@ -40,6 +40,7 @@ def test_from_artifact_inverts_to_artifact() -> None:
     spec = FrontEnd(normalize="z_score", normalize_when="first", keep_from="center", resize=(4, 5))
     plain = spec.to_artifact()
     assert (plain["normalise"], plain["normalise_when"], plain["keep_from"]) == ("z_score", "first", "centre")
+    assert FrontEnd.from_artifact({**plain, "keep_from": "start", "normalise_when": "clip"}).normalize_when == "clip"
     assert "normalize" not in plain and FrontEnd.from_artifact(plain) == spec
     with pytest.raises(UserError, match=r"Unknown setting 'frontend\.n_mel'.* Did you mean 'n_mels'"):
         FrontEnd.from_artifact({"n_mel": 3})

@@ -20,7 +20,7 @@ import numpy as np
 from birdnet_fs.batches.augment.item_random import ItemRandom
 from birdnet_fs.batches.augment.waveform import background
 from birdnet_fs.data.waveforms import Waveforms
-from birdnet_fs.frontend.definition import apply_steps, define
+from birdnet_fs.frontend.definition import apply_steps, clip_frames, define
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.schema import AnimalSpot, FrontEnd
 
@@ -82,7 +82,10 @@ def features(
         snr_db = int(item_random.rng.integers(settings.snr_db[0], settings.snr_db[1] + 1))
         x = add_noise(x, band_energies(noise, pitch, definition.n_frames, spec), snr_db)
         item_random.changes.append(f"{name} at {snr_db} dB SNR (frequencies x {pitch:.2f}, duration x {time:.2f})")
-    return apply_steps(x[None], definition, np)[0].astype(np.float32, copy=False)
+    own = clip_frames(waveform[None], define(spec, len(waveform)), np)
+    if own is not None:
+        own = resize_nearest(own[0], definition.n_frames, 0)[None]
+    return apply_steps(x[None], definition, np, own=own)[0].astype(np.float32, copy=False)
 
 
 def add_noise(x: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from birdnet_fs.data.windows import pad_to
+from birdnet_fs.schema import FrontEnd
+
 ACTIVITY_BIN_S = 0.1
 
 
@@ -56,6 +59,21 @@ def center(waveform: np.ndarray, n_samples: int) -> np.ndarray:
     else:
         segment[-spare // 2 : -spare // 2 + len(waveform)] = waveform
     return segment
+
+
+def middle_segment(waveform: np.ndarray, spec: FrontEnd) -> np.ndarray:
+    """The segment of a clip that `augmentation.crop=center` gives for a front-end.
+
+    Args:
+        waveform: float32 [n], the clip.
+        spec: The front-end; with `normalize_when=clip` the padding of a shorter clip is behind it.
+
+    Returns:
+        float32 [spec.n_samples], a copy.
+    """
+    if spec.normalize_when == "clip" and len(waveform) < spec.n_samples:
+        return pad_to(waveform, spec.n_samples)
+    return center(waveform, spec.n_samples)
 
 
 def cumulative_activity(waveform: np.ndarray, sample_rate_hz: int) -> np.ndarray:

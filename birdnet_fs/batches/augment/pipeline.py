@@ -21,6 +21,7 @@ from birdnet_fs.batches.augment.segment import draw_segment
 from birdnet_fs.batches.augment.teacher_features import OtherFrontEnd
 from birdnet_fs.batches.augment.waveform import Partner, augment_waveform, mix, mixed_targets
 from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.data.windows import pad_to
 from birdnet_fs.frontend.in_numpy import log_mel
 
 
@@ -29,7 +30,7 @@ class Item(NamedTuple):
 
     features: np.ndarray  # float32 [n_frames, n_mels]
     targets: np.ndarray  # float32 [n_classes], soft where mixed
-    crop: np.ndarray  # float32 [n_samples], the part of the clip before any change; empty with kept features
+    crop: np.ndarray  # float32 [n], the part of the clip before any change; empty with kept features
     changes: tuple[str, ...]  # descriptions of what was applied, in order
     teacher_features: tuple[np.ndarray, ...] = ()  # of each other front-end, float32 [n_windows, n_frames, n_mels]
 
@@ -65,6 +66,7 @@ class AugmentationPipeline:
         self._n_labeled = pseudo_labels.n_labeled if pseudo_labels else len(waveforms)
         self.seed, self.spec = experiment.seed, experiment.frontend
         self.settings, self.multi_label = experiment.augmentation, experiment.data.multi_label
+        self._shortest = self.spec.min_samples if self.spec.normalize_when == "clip" else 0  # samples
         self._within = (0.0, 1.0) if self.spec.normalize in ("min_max", "db_range") else None
         self._activity: dict[int, np.ndarray] = {}  # by clip, computed when first cropped: 80 bytes per second of audio
 
@@ -111,6 +113,8 @@ class AugmentationPipeline:
             partner=lambda n: self._waveform_partner(n, item_random),
             noises=self.noises,
         )
+        if len(waveform) < n_samples:
+            waveform = pad_to(waveform, n_samples)
         if spot:
             settings = self.settings.animal_spot
             features = animal_spot.features(waveform, spot, self.spec, settings, item_random, self.noises)
@@ -131,7 +135,7 @@ class AugmentationPipeline:
         share = float(item_random.rng.beta(alpha, alpha))
         share = max(share, 1 - share)
         other, before = int(sampling.draw(1, item_random.rng)[0]), len(item_random.changes)
-        _, second = self._segment(other, len(segment), item_random)
+        second = self._filled_segment(other, len(segment), item_random)
         item_random.changes.append(
             f"{1 - share:.0%} of the power from {self._name(other, item_random, before)}, pseudo-labeled"
         )
@@ -145,11 +149,24 @@ class AugmentationPipeline:
         if self.settings.crop == "active" and clip not in self._activity:
             self._activity[clip] = cumulative_activity(waveform, rate_hz)
         found = self._activity.get(clip)
-        return draw_segment(waveform, n_samples, self.settings, item_random, sample_rate_hz=rate_hz, activity=found)
+        return draw_segment(
+            waveform,
+            n_samples,
+            self.settings,
+            item_random,
+            sample_rate_hz=rate_hz,
+            activity=found,
+            shortest=self._shortest,
+        )
+
+    def _filled_segment(self, clip: int, n_samples: int, item_random: ItemRandom) -> np.ndarray:
+        """A segment of a clip to mix into another, float32 [n_samples]; behind a shorter clip it is silent."""
+        _, segment = self._segment(clip, n_samples, item_random)
+        return segment if len(segment) == n_samples else pad_to(segment, n_samples)
 
     def _waveform_partner(self, n_samples: int, item_random: ItemRandom) -> Partner:
         clip, before = int(item_random.rng.integers(self._n_labeled)), len(item_random.changes)
-        _, segment = self._segment(clip, n_samples, item_random)
+        segment = self._filled_segment(clip, n_samples, item_random)
         return Partner(segment, self.targets[clip], self._name(clip, item_random, before))
 
     def _partner(self, item_random: ItemRandom) -> Partner:

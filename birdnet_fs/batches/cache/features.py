@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from birdnet_fs.batches.augment.crop import center
+from birdnet_fs.batches.augment.crop import middle_segment
 from birdnet_fs.batches.cache.folder import Jobs, Made, Stored
 from birdnet_fs.batches.cache.versions import frontend_version
 from birdnet_fs.batches.cache.waveforms import CachedWaveforms
@@ -63,7 +63,7 @@ class ClipFeatures(Sequence[np.ndarray]):
 
     def _computed(self, index: int) -> np.ndarray:
         waveform = self._waveforms[index]
-        windows = center(waveform, self._spec.n_samples)[None] if self._rule is None else self._rule.cut(waveform)
+        windows = middle_segment(waveform, self._spec)[None] if self._rule is None else self._rule.cut(waveform)
         return log_mel(windows, self._spec)
 
     def _job(self, index: int) -> Callable[[], Made]:

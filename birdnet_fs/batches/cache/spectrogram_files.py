@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from birdnet_fs.batches.augment.crop import center
+from birdnet_fs.batches.augment.crop import middle_segment
 from birdnet_fs.batches.cache.parallel import in_order
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import atomic_path, write_json
@@ -84,7 +84,7 @@ def write_spectrograms(waveforms: Waveforms, spec: FrontEnd, folder: Path, root:
     missing = {place: i for i, place in enumerate(places) if not place.is_file()}
 
     def write(place: Path, index: int) -> None:
-        features = log_mel(center(waveforms[index], spec.n_samples), spec)[0]
+        features = log_mel(middle_segment(waveforms[index], spec), spec)[0]
         with atomic_path(place) as part:
             np.save(part, np.ascontiguousarray(features.T), allow_pickle=False)
 
@@ -133,7 +133,7 @@ class SpectrogramFiles(Sequence[np.ndarray]):
     def _compare(self, waveforms: Waveforms) -> None:
         """Compare some files with the features that the model will be given after training."""
         for i in np.unique(np.linspace(0, len(self) - 1, N_COMPARED).round().astype(int)).tolist():
-            wanted = log_mel(center(waveforms[i], self._spec.n_samples), self._spec)
+            wanted = log_mel(middle_segment(waveforms[i], self._spec), self._spec)
             span = float(np.ptp(wanted)) or 1.0
             difference = float(np.abs(self[i] - wanted).max()) / span
             if difference > TOLERANCE:

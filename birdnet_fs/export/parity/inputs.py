@@ -131,9 +131,11 @@ def _from_data(data: schema.Data, run: Run, n_segments: int) -> Segments | None:
             break
     rows, kept = [], []
     for segment in _spread(known, n_segments):
+        # a clip alone where its padding matters, else whole segments, as a device reads them
+        duration_s = segment.duration_s if spec.normalize_when == "clip" else spec.segment_s
         try:
             audio = read_audio(
-                segment.path, sample_rate_hz=spec.sample_rate_hz, onset_s=segment.onset_s, duration_s=spec.segment_s
+                segment.path, sample_rate_hz=spec.sample_rate_hz, onset_s=segment.onset_s, duration_s=duration_s
             )
         except AudioError:
             continue

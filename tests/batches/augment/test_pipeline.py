@@ -1,5 +1,6 @@
 """The whole pipeline: reproducible items, no change when nothing is set, and descriptions of every change."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,36 @@ def test_no_augmentation_is_a_crop_through_the_front_end(waveforms: Waveforms) -
         np.testing.assert_array_equal(item.crop, segment)
         np.testing.assert_array_equal(item.targets, np.eye(N_CLIPS)[place % N_CLIPS])
         assert item.changes == ()
+
+
+def test_short_clips_keep_their_length_where_the_front_end_normalizes_clips(tmp_path: Path) -> None:
+    """Changes of the waveform end with the clip, so that the zeros behind it stay padding."""
+    rng, lengths = np.random.default_rng(1), (300, 3_000, RATE // 2, 2 * RATE)
+    for i, n_samples in enumerate(lengths):
+        soundfile.write(tmp_path / f"{i}.wav", rng.normal(0, 0.1, n_samples), RATE)
+    clips = Waveforms([Clip(path=tmp_path / f"{i}.wav", labels=(str(i),)) for i in range(N_CLIPS)], RATE)
+    spec = dataclasses.replace(SPEC, normalize="z_score", normalize_when="clip", min_clip_s=0.1)
+    targets, noise = np.eye(N_CLIPS, dtype=np.float32), [rng.normal(0, 0.1, RATE).astype(np.float32)]
+    plain = AugmentationPipeline(clips, targets, Experiment(frontend=spec), noise)
+    for clip, n_samples in enumerate(lengths[:3]):
+        segment = np.zeros(spec.n_samples, np.float32)
+        segment[:n_samples] = clips[clip]
+        for place in range(3):
+            np.testing.assert_array_equal(plain.item(ItemKey(0, place, clip, 0)).features, log_mel(segment, spec)[0])
+    for crop in ("random", "center"):
+        changes = Augmentation(
+            crop=crop, mixup=Mixup(1), shift=Shift(1), noise=Noise(1), filters=REST["filters"], eq_db=6, gain_db=6
+        )
+        changed = AugmentationPipeline(clips, targets, Experiment(frontend=spec, augmentation=changes), noise)
+        for clip, n_samples in enumerate(lengths):
+            found = changed.item(ItemKey(0, clip, clip, 0)).features
+            n_own = 1 + min(max(n_samples, RATE // 10), spec.n_samples) // spec.hop_length
+            assert not found[n_own:].any() and abs(found[:n_own].std() - 1) < 1e-3
+    faster = Augmentation(stretch=Stretch(1, rate=(2.0, 2.0)))
+    found = AugmentationPipeline(clips, targets, Experiment(frontend=spec, augmentation=faster)).item(
+        ItemKey(0, 0, 1, 0)
+    )
+    assert found.features[6].any() and not found.features[7:].any()  # 1,500 samples at the shortest of 1,600
 
 
 @pytest.mark.parametrize("kind", EVERYTHING)

@@ -18,7 +18,7 @@ from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import override
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
-from birdnet_fs.data.windows import clip_rule
+from birdnet_fs.data.windows import clip_rule, pad_to
 from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.schema import Experiment, FrontEnd
 
@@ -94,6 +94,14 @@ def test_batches_of_cached_features_equal_those_of_decoded_clips(clips: list[Cli
     kept = experiment("crop=center", setting, "training.cache=features data.cache=x")
     fly = Waveforms(clips, RATE, memory_bytes=0)
     assert_same(batches(CachedWaveforms(clips, RATE, cache_in(place)), kept), batches(fly, plain))
+
+
+def test_kept_features_of_short_clips_are_those_of_the_clip_and_zeros(clips: list[Clip], place: Path) -> None:
+    spec = dataclasses.replace(SPEC, segment_s=8.0, normalize="z_score", normalize_when="clip")
+    cached = CachedWaveforms(clips, RATE, cache_in(place))
+    for waveform, found in zip(cached, ClipFeatures(cached, spec), strict=True):
+        assert len(waveform) < spec.n_samples
+        np.testing.assert_array_equal(found, log_mel(pad_to(waveform, spec.n_samples), spec))
 
 
 def test_batches_are_equal_with_workers(clips: list[Clip], place: Path) -> None:
