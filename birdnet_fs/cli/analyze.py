@@ -232,7 +232,7 @@ def analyze(
     _check(model, inputs, output, names, min_conf, overlap, top_n, merge_consecutive, slist, batch_size, threads)
     from birdnet_fs.analysis.analyze import analyze as run
     from birdnet_fs.analysis.options import EventOptions, read_species
-    from birdnet_fs.analysis.scoring.pipeline import all_cores
+    from birdnet_fs.core.installation.resources import n_cpus
     from birdnet_fs.inference.open import open_engine
     from birdnet_fs.motifs.no_call.gate import open_gate
 
@@ -246,7 +246,7 @@ def analyze(
         grid_s=grid,
         events=EventOptions(event_low, event_median) if events else None,
         batch_size=batch_size,
-        n_workers=workers or (max(1, all_cores() // threads) if threads else 1),
+        n_workers=workers or (max(1, n_cpus() // threads) if threads else 1),
         top_n=top_n,
         merge_consecutive=merge_consecutive,
         species=read_species(slist) if slist else (),

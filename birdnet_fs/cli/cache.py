@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birdnet_fs.cli.commands import group
+from birdnet_fs.cli.completion import ConfiguredExperiment, setting_words
 from birdnet_fs.core.progress import say
 
 if TYPE_CHECKING:
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
     from birdnet_fs.data.manifest import Clip
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of data.cache.")]
-Configured = Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="Experiment, as config.py:birds10.")]
-Settings = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as data.cache=FOLDER.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as data.cache=FOLDER.", autocompletion=setting_words),
+]
 
 
-def build(experiment: Configured, settings: Settings = None) -> None:
+def build(experiment: ConfiguredExperiment, settings: Settings = None) -> None:
     """Decode all clips of an experiment into data.cache before jobs start: of all folds, and of its pretraining.
 
     With training.cache=features the features for training and validation are computed too. Given again after an
@@ -91,7 +94,7 @@ def clear(folder: Folder) -> None:
 
 
 def precompute(
-    experiment: Configured,
+    experiment: ConfiguredExperiment,
     settings: Settings = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the .npy files.")] = None,
 ) -> None:

@@ -32,6 +32,8 @@ class Verb(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments of the verb."""
+        if ctx.resilient_parsing:  # completion in a shell, which prints nothing else
+            return super().parse_args(ctx, args)
         given, verb = args[: args.index("--") if "--" in args else None], " ".join(_path(ctx))
         for argument in given:
             refuse_option(verb, argument)
@@ -69,7 +71,7 @@ def group(
         name=name or None,
         cls=VerbGroup,
         help=help_text,
-        add_completion=False,
+        add_completion=not name,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )

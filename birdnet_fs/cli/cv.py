@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from birdnet_fs.cli.completion import ConfiguredExperiment, setting_words
 from birdnet_fs.cli.train import CFG_HELP
 from birdnet_fs.core.distributed import group
 from birdnet_fs.core.errors import UserError
@@ -16,9 +17,10 @@ from birdnet_fs.core.progress import say
 
 
 def cv(
-    experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="Experiment, as config.py:birds10.")],
+    experiment: ConfiguredExperiment,
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as data.root=FOLDER.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as data.root=FOLDER.", autocompletion=setting_words),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Output folder; default runs/NAME-cv.")] = None,
     fold: Annotated[

@@ -7,6 +7,7 @@ A word is refused rather than taken for the setting of the most similar name, wh
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from birdnet_fs.core.errors import UserError, shown
 
@@ -79,7 +80,7 @@ def refuse_document_words(verb: str, arguments: Sequence[str]) -> None:
         return
     lines = [
         f"{shown(argument)}: {line}"
-        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        for argument, following in pairwise([*arguments, ""])
         if (line := _line(argument, following))
     ]
     if lines:

@@ -24,6 +24,7 @@ from birdnet_fs.cli.cluster import cluster
 from birdnet_fs.cli.commands import group
 from birdnet_fs.cli.compare import compare
 from birdnet_fs.cli.cv import cv
+from birdnet_fs.cli.doctor import doctor
 from birdnet_fs.cli.embed import embed
 from birdnet_fs.cli.encoders import encoders
 from birdnet_fs.cli.enroll import enroll
@@ -61,6 +62,7 @@ from birdnet_fs.core.progress import EscapedOutput, say
 NAME = "birdnet-fs"
 DEFECT = 70  # exit status, EX_SOFTWARE of sysexits.h
 DEBUG = "BIRDNET_FS_DEBUG"  # environment variable
+COMPLETION = "_BIRDNET_FS_COMPLETE"  # environment variable that a shell sets to ask for the words that can follow
 WITH_TORCHRUN = ("train", "cv")  # verbs that several processes can do together
 
 
@@ -101,6 +103,7 @@ app = group(
         submission,
         score_submission,
         kaggle_bundle,
+        doctor,
     ),
     groups=(cache, motifs, nocall, classify),
     wrapping=(cluster,),
@@ -139,7 +142,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a class name may be outside the terminal's code page
             stream.reconfigure(errors="backslashreplace")
     stopping.listen()
-    sys.stdout = cast(TextIO, EscapedOutput(sys.stdout))
+    if COMPLETION not in os.environ:  # shells read tabs
+        sys.stdout = cast(TextIO, EscapedOutput(sys.stdout))
     try:
         processes.join()
         if not processes.is_main():

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from birdnet_fs.cli.completion import ConfiguredExperiment, setting_words
 from birdnet_fs.core.errors import UserError, nearest
 
 SUBJECTS = ("augment",)
@@ -12,9 +13,12 @@ SUBJECTS = ("augment",)
 
 def show(
     subject: Annotated[str, typer.Argument(metavar="augment", help="Subject of the page.")],
-    experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="Experiment, as config.py:birds10.")],
+    experiment: ConfiguredExperiment,
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as augmentation.pitch.p=1.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Settings, as augmentation.pitch.p=1.", autocompletion=setting_words
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="HTML file; default NAME_augment.html.")] = None,
     clips: Annotated[int, typer.Option(help="Number of training clips.")] = 6,

@@ -69,9 +69,9 @@ def submission(
     from birdnet_fs.analysis.competition.class_names import find_taxonomy, match_classes, read_taxonomy
     from birdnet_fs.analysis.competition.folder import check_competition, read_competition
     from birdnet_fs.analysis.competition.submit import FALLBACKS, submit
-    from birdnet_fs.analysis.scoring.pipeline import all_cores
     from birdnet_fs.cli.checks import check_exists, check_file_output, check_numbers, check_windows
     from birdnet_fs.core.errors import UserError, nearest
+    from birdnet_fs.core.installation.resources import n_cpus
     from birdnet_fs.core.progress import say
     from birdnet_fs.core.text import escaped
     from birdnet_fs.runs.ensemble import is_ensemble, load_ensemble
@@ -109,7 +109,7 @@ def submission(
         hop_s=hop,
         threshold=threshold,
         batch_size=batch_size,
-        n_workers=workers or (max(1, all_cores() // threads) if threads else 1),
+        n_workers=workers or (max(1, n_cpus() // threads) if threads else 1),
         budget=budget,
         fallback=fallback,
     )

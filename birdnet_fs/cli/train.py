@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from birdnet_fs.cli.completion import ConfiguredExperiment, setting_words
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output
 from birdnet_fs.core.lock import folder_lock, refuse_second_writer
@@ -182,9 +183,10 @@ def copy_encoders(run: Any) -> None:
 
 
 def train(
-    experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="Experiment, as config.py:birds10.")],
+    experiment: ConfiguredExperiment,
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as training.epochs=5.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as training.epochs=5.", autocompletion=setting_words),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder; default runs/NAME.")] = None,
     cfg: Annotated[bool, typer.Option("--cfg", help=CFG_HELP)] = False,

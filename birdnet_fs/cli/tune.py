@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birdnet_fs.cli.completion import ConfiguredExperiment, setting_words
 from birdnet_fs.cli.train import CFG_HELP
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.files import check_output
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
 
 def tune(
-    experiment: Annotated[str, typer.Argument(metavar="CONFIG:NAME", help="Experiment, as config.py:birds10.")],
+    experiment: ConfiguredExperiment,
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings of all trials.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of all trials.", autocompletion=setting_words),
     ] = None,
     space: Annotated[
         str, typer.Option("--space", help="Search space, as config.py:space_x or space_x; default space_NAME.")

@@ -89,7 +89,7 @@ def _set(plain: dict[str, Any], cls: Any, key: str, text: str, groups: Mapping[s
         if name not in hints:
             prefix = "".join(f"{n}." for n in names[:depth])
             refuse_setting(key)
-            raise UserError(f"Unknown setting {shown(key)}.{nearest(key, [prefix + k for k in _names(cls)])}")
+            raise UserError(f"Unknown setting {shown(key)}.{nearest(key, [prefix + k for k in keys(cls)])}")
         hint, last, group = hints[name], depth == len(names) - 1, _group_class(hints[name])
         if last and group and text.lower() == "none" and hint is not group:
             node[name] = None
@@ -103,7 +103,7 @@ def _set(plain: dict[str, Any], cls: Any, key: str, text: str, groups: Mapping[s
             raise UserError(f"{key!r} cannot be set: the experiment has no {part!r} part; add it in the config file.")
         elif last and group:
             refuse_setting(key)
-            raise UserError(f"{key!r} is a group of settings; set one of them: {', '.join(_names(group)[:6])}, ...")
+            raise UserError(f"{key!r} is a group of settings; set one of them: {', '.join(keys(group)[:6])}, ...")
         elif last:
             node[name] = _parse(text, hint, key)
         elif group is None:
@@ -123,13 +123,38 @@ def _group_class(hint: Any) -> Any:
     return options[0] if options else None
 
 
-def _names(cls: Any, prefix: str = "") -> list[str]:
-    """Every dotted key below a group; a group nested in itself is not expanded."""
+def keys(cls: Any, prefix: str = "") -> list[str]:
+    """Every dotted key of a group of settings, in their order; a group nested in itself is not expanded.
+
+    Args:
+        cls: Dataclass of the group.
+        prefix: Text before each key, such as "training.". Default: "".
+
+    Returns:
+        The keys.
+    """
     found = []
     for name, hint in _hints(cls).items():
         inner = _group_class(hint)
-        found += [prefix + name] if inner is None or inner is cls else _names(inner, f"{prefix}{name}.")
+        found += [prefix + name] if inner is None or inner is cls else keys(inner, f"{prefix}{name}.")
     return found
+
+
+def annotation(cls: Any, key: str) -> Any:
+    """Annotated type of a setting.
+
+    Args:
+        cls: Dataclass of the settings.
+        key: Dotted key.
+
+    Returns:
+        The type, such as `int` or a `Literal`; None when there is no such setting.
+    """
+    hint: Any = cls
+    for name in key.split("."):
+        group = _group_class(hint)
+        hint = _hints(group).get(name) if group else None
+    return hint
 
 
 def _hints(cls: type) -> dict[str, Any]:

@@ -26,6 +26,7 @@ import numpy as np
 from birdnet_fs.audio.decode import channel_blocks
 from birdnet_fs.audio.source import OpenSource, open_source
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.installation.resources import n_cpus
 from birdnet_fs.core.progress import track
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.manifest import Clip
@@ -59,7 +60,7 @@ def fingerprint(path: Path | str) -> str:
 def fingerprints(paths: Iterable[Path]) -> dict[Path, str]:
     """Compute the fingerprint of each path in several threads, with a progress bar."""
     wanted = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, n_cpus())) as pool:
         found = track(pool.map(fingerprint, wanted), "comparing recordings", total=len(wanted), unit="recording")
         return dict(zip(wanted, found, strict=True))
 

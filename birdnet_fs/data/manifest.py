@@ -16,6 +16,7 @@ from typing import Any
 from birdnet_fs.audio.read import AudioCheck, AudioError, check_audio, duration_s
 from birdnet_fs.audio.recording_end import PAST_END, cut_at_end, past_end_message
 from birdnet_fs.core.errors import UserError, nearest
+from birdnet_fs.core.installation.resources import n_cpus
 from birdnet_fs.core.progress import say, say_once, track
 from birdnet_fs.core.text import escaped
 from birdnet_fs.data.label_formats import EVENT_LAYOUTS, FILE_LAYOUTS, LAYOUTS, OWN_LABELS
@@ -244,7 +245,7 @@ def _decode(paths: list[Path]) -> dict[Path, AudioCheck | AudioError]:
         except AudioError as error:
             return error
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, n_cpus())) as pool:
         results = track(pool.map(one, paths), "Checking recordings", total=len(paths), unit="file")
         return dict(zip(paths, results, strict=True))
 

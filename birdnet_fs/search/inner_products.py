@@ -5,7 +5,6 @@ takes ten times as long as the product itself; all sums are in float32.
 """
 
 import functools
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ import numpy as np
 from numpy import float32, uint32, uint64
 from numpy.typing import NDArray
 
+from birdnet_fs.core.installation.resources import n_cpus
 from birdnet_fs.frontend.energy_kernel import OPTIONS
 from birdnet_fs.frontend.kernels import compile_cached
 
@@ -125,12 +125,8 @@ def _for_each_piece(blocks: Sequence[Rows], work: Callable[[np.ndarray, slice], 
     if len(pieces) == 1:
         work(*pieces[0])
         return
-    with ThreadPoolExecutor(_n_cpus()) as pool:
+    with ThreadPoolExecutor(n_cpus()) as pool:
         list(pool.map(lambda piece: work(*piece), pieces))
-
-
-def _n_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _halves(rows: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.core.installation.resources import n_cpus
 from birdnet_fs.core.progress import say
 
 FAULT, STOPPED, KILLED = 2, 130, -9  # exit codes
@@ -141,8 +142,7 @@ def _interrupt_with_parent() -> threading.Event:
 
 def threads_per_worker(n_workers: int) -> int:
     """Divide the cores that this process may use by the number of workers; 1 or more."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, available // n_workers)
+    return max(1, n_cpus() // n_workers)
 
 
 def _gpu(index: int) -> dict[str, str]:

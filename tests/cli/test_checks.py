@@ -70,7 +70,8 @@ WRONG = [
     ("analyze bare.tflite recordings -o t", "needs its sidecar bare.json"),
     ("analyze damaged recordings -o t", "not a readable safetensors file"),
     ("analyze newer recordings -o t", "was written by birdnet_fs 99.0"),
-    # cluster, status
+    # doctor, cluster, status
+    ("doctor now", "Got unexpected extra argument"),
     ("cluster analyze run recordings -o t", "--shards must be 1 or more"),
     ("cluster train run -o t --shards 2", "divides analyze or embed"),
     ("cluster analyze run recordings -o t --shards 2 --shard 2", "--shard must be in 0..1"),

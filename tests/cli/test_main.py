@@ -80,3 +80,11 @@ def test_class_names_outside_the_code_page_are_printed_escaped(tmp_path: Path, m
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0 and r"\u0141ab\u0119d\u017a" in printed.getvalue().decode("cp1252")
+
+
+@pytest.mark.parametrize("verb", ["train", "cv", "tune", "motifs extract", "cache build"])
+def test_a_verb_without_its_arguments_names_the_one_that_is_missing(verb: str, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["birdnet-fs", *verb.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and "Missing argument" in capsys.readouterr().err

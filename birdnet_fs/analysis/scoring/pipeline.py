@@ -6,7 +6,6 @@ for one long recording as for many short ones. A batch holds windows of one reco
 the other recordings or on the number of threads: nor do the results, to the last bit.
 """
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -19,11 +18,6 @@ Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 AnyJob = TypeVar("AnyJob", bound="Job[Any, Any]")
 AHEAD = 3  # recordings that are begun for each thread before the first of them is delivered
-
-
-def all_cores() -> int:
-    """Number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Job(Generic[Batch, Result]):

@@ -3,20 +3,16 @@
 Threads suffice for decoding and features: libsndfile, soxr, hashes and the compiled front-end release the interpreter.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from birdnet_fs.core.installation.resources import n_cpus
+
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 AHEAD = 2  # results per thread that may wait for those before them
-
-
-def n_cpus() -> int:
-    """Number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_order(jobs: Iterable[tuple[Key, Callable[[], Result]]], *, threads: int = 0) -> Iterator[tuple[Key, Result]]:

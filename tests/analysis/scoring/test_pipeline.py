@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from birdnet_fs.analysis.scoring.pipeline import AHEAD, Job, all_cores, run_jobs
+from birdnet_fs.analysis.scoring.pipeline import AHEAD, Job, run_jobs
 from birdnet_fs.core.errors import UserError
 
 
@@ -106,7 +106,3 @@ def test_one_recording_is_decoded_while_it_is_scored_and_few_batches_are_held():
 
     [job] = run_jobs([Job(batches())], score, n_workers=2)
     assert job.results == list(range(40)) and max(most) <= 4
-
-
-def test_all_cores_are_counted():
-    assert all_cores() >= 1
