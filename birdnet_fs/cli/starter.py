@@ -6,7 +6,7 @@
     birdnet-fs train config.py:my_recordings training.epochs=50 --cfg   # print and check the settings without training
     birdnet-fs tune config.py:my_recordings data.val_fraction=0.2       # search for better settings
 
-`birdnet-fs train ... --cfg` prints and checks all settings; birdnet_fs/schema/ documents each with its unit and default.
+`birdnet-fs train ... --cfg` prints and checks all settings; birdnet_fs/schema/ documents each with unit and default.
 """
 
 from dataclasses import replace
