@@ -1,9 +1,12 @@
-"""Weights of keras.applications: read their HDF5 files and map their layer names to those of this package.
+"""Weights of keras.applications and keras_hub: read HDF5 files and map their layer names to those of this package.
 
 Two layouts are supported: the legacy one of the published `*_notop.h5`, of Keras 2 and of `model.save("x.h5")`, where
 attributes name layers and weights in order; and that of `.weights.h5`, also inside `.keras` archives, where each layer
 has a group "vars" with its name. In both the weights are in the order of the layer. Files may be untrusted: they are
 read dataset by dataset, links and references to other files are refused, and nothing in them is executed.
+
+EfficientNet-B0 standardizes images inside the network; here the features come standardized
+(frontend.normalize=z_score), and the statistics of the images are not read.
 """
 
 import io
@@ -20,8 +23,9 @@ import numpy as np
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.text import escaped
 from birdnet_fs.models.blocks import block_place
+from birdnet_fs.models.efficientnet import Standardize
 
-Stored = dict[str, list[np.ndarray]]  # by layer name in the file, the weights of a layer in its order
+Stored = dict[str, list[np.ndarray]]  # by layer name in the file, "outer/inner" inside another, weights in its order
 ARCHIVED = "model.weights.h5"
 # rescaling of images, the last norm of ConvNeXt (which ours lacks) and the classifier of ImageNet's classes
 NOT_OURS = re.compile(
@@ -36,7 +40,8 @@ def read(file: Path) -> Stored:
         file: The file.
 
     Returns:
-        Layer name in the file -> float32 arrays in the order of the layer; layers without weights are omitted.
+        Layer name in the file, as "outer/inner" in a file of Keras 3 where it is inside another layer -> float32 arrays
+            in the order of the layer; layers without weights are omitted.
 
     Raises:
         UserError: The file is damaged, of another layout, or refers to other files.
@@ -49,7 +54,7 @@ def read(file: Path) -> Stored:
             return _legacy(root, bytes_left) if legacy else _by_vars(root, bytes_left)
     except Exception as error:  # a damaged file fails in HDF5, h5py or zipfile, each in its own way
         reason = escaped(" ".join(str(error)[:300].split()) or type(error).__name__)
-        raise UserError(f"{file} is not a readable file of Keras weights ({reason}); copy it again.") from None
+        raise UserError(f"{file} is not a readable file of Keras weights ({reason}); download it again.") from None
 
 
 def mapped(model: keras.Model, name: str, stored: Stored) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -64,14 +69,35 @@ def mapped(model: keras.Model, name: str, stored: Stored) -> tuple[dict[str, np.
         (variable path -> array of the variable's shape [...], layers of the file without a counterpart).
     """
     family, _, variant = name.partition("/")
+    stored = _innermost(stored)
     values: dict[str, np.ndarray] = {}
     used = set()
     for layer in model.layers:
+        if isinstance(layer, Standardize):  # as in a new network: the identity
+            values |= {v.path: np.full(v.shape, float(v is layer.variance), np.float32) for v in layer.weights}
+            continue
         theirs = NAMES[family](layer.name, variant)
         if len(stored.get(theirs, ())) == len(layer.weights):
             used.add(theirs)
             values |= {v.path: _as_ours(layer, a) for v, a in zip(layer.weights, stored.get(theirs, ()), strict=True)}
     return values, [layer for layer in stored if layer not in used and not NOT_OURS.fullmatch(layer)]
+
+
+def _innermost(stored: Stored) -> Stored:
+    """The arrays by the name of the layer that holds them, whatever layers it is in (Sequential)."""
+    found: Stored = {}
+    for name, arrays in stored.items():
+        layer = name.rpartition("/")[2]
+        if layer in found:
+            raise UserError(
+                f"The file of weights has several layers named {layer!r}; save the network with other names."
+            )
+        found[layer] = arrays
+    return found
+
+
+def _efficientnet(ours: str, variant: str) -> str:
+    return ours.replace("_depthwise_conv", "_dwconv").replace("_depthwise_bn", "_bn")
 
 
 def _efficientnet_v2(ours: str, variant: str) -> str:
@@ -90,7 +116,11 @@ def _convnext(ours: str, variant: str) -> str:
 
 PARTS_OF_CONVNEXT = {"norm": "layernorm", "expand": "pointwise_conv_1", "project": "pointwise_conv_2"}
 # family -> function (our layer name, variant) -> Keras' name of the layer
-NAMES: dict[str, Callable[[str, str], str]] = {"efficientnet_v2": _efficientnet_v2, "convnext": _convnext}
+NAMES: dict[str, Callable[[str, str], str]] = {
+    "efficientnet": _efficientnet,
+    "efficientnet_v2": _efficientnet_v2,
+    "convnext": _convnext,
+}
 
 
 def _as_ours(layer: Any, value: np.ndarray) -> np.ndarray:
@@ -128,12 +158,22 @@ def _by_vars(root: h5py.Group, bytes_left: "_BytesLeft") -> Stored:
             if "name" not in group.attrs:
                 raise ValueError(f"{path} does not name its layer; save the weights again with a newer Keras")
             arrays = [_array(_child(group, key), bytes_left) for key in sorted(group, key=int)]
-            stored[str(group.attrs["name"])] = arrays
+            stored["/".join(_layer_names(root, path))] = arrays
 
     root.visititems(visit)
     if not stored:
         raise ValueError("it holds no layers")
     return stored
+
+
+def _layer_names(root: h5py.Group, path: str) -> list[str]:
+    """Names of the layers around a group "vars", from the outermost on, and of its own."""
+    parts, names = path.split("/")[:-1], []
+    for n in range(1, len(parts) + 1):
+        place = "/".join([*parts[:n], "vars"])
+        if place in root and "name" in root[place].attrs:
+            names.append(str(root[place].attrs["name"]))
+    return names
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:

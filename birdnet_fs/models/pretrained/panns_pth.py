@@ -9,15 +9,12 @@ pytorch/models.py). A checkpoint also holds the kernels of its front-end, which 
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.text import escaped
 from birdnet_fs.models.panns import VARIANTS
-from birdnet_fs.models.pretrained.torch_file import Placeholders, State, read_tensors
+from birdnet_fs.models.pretrained.torch_file import State
 
 NOT_OURS = re.compile(r"(spectrogram_extractor|logmel_extractor)\..*|.*\.num_batches_tracked")
 HEAD = ("fc_audioset.weight", "fc_audioset.bias")  # of 527 classes
@@ -37,51 +34,13 @@ EXPANDED = {
 MOST_NAMED = 4  # most names of one kind in a message
 
 
-class _Unread:
-    """Placeholder for NumPy arrays in a checkpoint, which are not created."""
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-UNREAD: Placeholders = [
-    (_Unread, name)
-    for core in ("numpy.core", "numpy._core")
-    for name in (f"{core}.multiarray._reconstruct", f"{core}.multiarray.scalar", "numpy.ndarray", "numpy.dtype")
-]
-
-
-def read(file: Path | str) -> State:
-    """Read a checkpoint {"model": state dict, ...} or a state dict.
-
-    Args:
-        file: The file.
-
-    Returns:
-        torch's name of a tensor -> float32 array.
-
-    Raises:
-        UserError: The file is missing, damaged, no state dict, or holds code.
-    """
-    try:
-        return read_tensors(file, UNREAD)
-    except ValueError as error:
-        raise UserError(
-            f"{file} is not a readable PANNs checkpoint ({escaped(error)}); download it again, or save "
-            "model.state_dict()."
-        ) from None
-
-
 def mapped(state: State, variant: str) -> dict[str, np.ndarray]:
     """Map the tensors of a checkpoint to the variables of a network.
 
     The class layer of the checkpoint, if any, is mapped to "logits"; its number of classes is not checked.
 
     Args:
-        state: Output of `read`.
+        state: Output of `torch_file.read`.
         variant: A key of `panns.VARIANTS`.
 
     Returns:

@@ -1,24 +1,28 @@
-"""torchvision's ImageNet weights (resnet18, convnext_tiny, efficientnet_v2_s): map them to names and axes used here.
+"""torchvision's ImageNet weights (resnet, convnext, efficientnet): map them to names and axes used here.
 
-A `.pth` is read with torch's `weights_only`, which creates tensors and plain containers and executes nothing. resnet
-and convnext compute the same as torchvision's. efficientnet_v2 pads strided convolutions as Keras does: for sizes that
-stay odd when halved (257, 225, 65) this equals torch; otherwise maps are shifted by half a cell.
+All networks compute the same as torchvision's, for all sizes of features; of EfficientNet those with "_torch" in their
+names, which pad strided convolutions as torch does. convnext lacks the LayerNorm behind the last stage
+(`classifier.0`). timm's ResNets have torchvision's names and structure.
 """
 
 import re
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.text import escaped
 from birdnet_fs.models.blocks import block_place
-from birdnet_fs.models.pretrained.torch_file import State, read_tensors
+from birdnet_fs.models.pretrained.torch_file import State
 
-NOT_OURS = re.compile(r"(fc|classifier\.\d+)\.(weight|bias)|.*\.num_batches_tracked")  # class layer, and a counter
+# class layer (of convnext with the norm in front of it), and a counter of BatchNorm that nothing reads
+CLASSES = {
+    "resnet": r"fc",
+    "convnext": r"classifier\.[02]",
+    "efficientnet": r"classifier\.1",
+    "efficientnet_v2": r"classifier\.1",
+}
+COUNTER = r"|.*\.num_batches_tracked"
 SUFFIXES = {
     keras.layers.BatchNormalization: {
         "gamma": "weight",
@@ -30,38 +34,19 @@ SUFFIXES = {
 }
 
 
-def read(file: Path) -> State:
-    """Read a state dict.
-
-    Args:
-        file: The file.
-
-    Returns:
-        Name of a tensor -> float32 array.
-
-    Raises:
-        UserError: The file is damaged, or holds something else than a dictionary of tensors.
-    """
-    try:
-        return read_tensors(file)
-    except ValueError as error:
-        raise UserError(
-            f"{file} is not a readable state dict of torch ({escaped(error)}); save model.state_dict()."
-        ) from None
-
-
 def mapped(model: keras.Model, name: str, state: State) -> tuple[dict[str, np.ndarray], list[str]]:
     """Map the tensors of a state dict to the variables of a network.
 
     Args:
         model: The network.
         name: Network as "family/variant", of a family in `NAMES`.
-        state: Output of `read`.
+        state: Output of `torch_file.read`.
 
     Returns:
         (variable path -> array in Keras' order of axes [...], names of tensors without a counterpart).
     """
-    to_theirs = NAMES[name.partition("/")[0]]
+    family = name.partition("/")[0]
+    to_theirs, not_ours = NAMES[family], re.compile(rf"({CLASSES[family]})\.(weight|bias){COUNTER}")
     layers = {layer.name for layer in model.layers}
     values, used = {}, set()
     for layer in filter(lambda layer: layer.weights, model.layers):
@@ -72,7 +57,7 @@ def mapped(model: keras.Model, name: str, state: State) -> tuple[dict[str, np.nd
             if theirs in state:
                 used.add(theirs)
                 values[variable.path] = _as_ours(layer, state[theirs])
-    return values, [tensor for tensor in state if tensor not in used and not NOT_OURS.fullmatch(tensor)]
+    return values, [tensor for tensor in state if tensor not in used and not not_ours.fullmatch(tensor)]
 
 
 def _as_ours(layer: Any, value: np.ndarray) -> np.ndarray:
@@ -117,11 +102,12 @@ def _convnext(ours: str, layers: Collection[str]) -> str:
     return f"features.{2 * stage - 1}.{repeat}.{parts.get(part, part)}" if stage else ours
 
 
-def _efficientnet_v2(ours: str, layers: Collection[str]) -> str:
+def _efficientnet(ours: str, layers: Collection[str]) -> str:
     stage, repeat, block, part = _split(ours)
     kind = {"conv": 0, "bn": 1}
     if ours in ("stem_conv", "stem_bn", "top_conv", "top_bn"):
-        return f"features.{0 if block == 'stem' else 7}.{kind[part]}"
+        n_stages = max(_split(layer)[0] for layer in layers)
+        return f"features.{0 if block == 'stem' else n_stages + 1}.{kind[part]}"
     # a fused block has no depthwise convolution, its first one no expansion: torchvision numbers existing steps only
     steps = [s for s in ("expand", "depthwise", "se", "project") if any(n.startswith(f"{block}_{s}_") for n in layers)]
     step, _, rest = part.rpartition("_")
@@ -135,5 +121,6 @@ def _efficientnet_v2(ours: str, layers: Collection[str]) -> str:
 NAMES: dict[str, Callable[[str, Collection[str]], str]] = {
     "resnet": _resnet,
     "convnext": _convnext,
-    "efficientnet_v2": _efficientnet_v2,
+    "efficientnet": _efficientnet,
+    "efficientnet_v2": _efficientnet,
 }

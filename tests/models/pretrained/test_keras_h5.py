@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tolerances
 import torch
-from image_networks import WRITERS, difference, embedding, legacy, of_pictures, varied
+from image_networks import DEVIATION, MEAN, WRITERS, difference, embedding, legacy, of_pictures, varied
 from keras.src.applications.convnext import ConvNeXt
 from keras.src.legacy.saving import legacy_h5_format
 
@@ -24,6 +24,25 @@ def test_efficientnet_answers_as_keras_network_that_was_saved(kind, small_effici
     with torch.no_grad():
         expected = small_efficientnet(torch.from_numpy(pictures), training=False)
     assert difference(ours, of_pictures("efficientnet_v2/b0", pictures), expected) <= tolerances.KERAS_TWIN
+
+
+def test_b0_answers_as_keras_network_behind_its_standardization(pictures, tmp_path):
+    """The file of the published network: mean and variance are those of images (Keras' comment: the deviations)."""
+    keras.utils.set_random_seed(0)
+    network = varied(
+        keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(64, 64, 3), pooling="avg"),
+        pictures,
+    )
+    standardize = network.get_layer(network.layers[2].name)
+    standardize.adapt_mean.assign(MEAN)
+    standardize.adapt_variance.assign(DEVIATION)
+    whole, ours = embedding("efficientnet/b0", 3)
+    pretrained.load(whole, legacy(network, tmp_path / "w.h5"), name="efficientnet/b0")
+    x = of_pictures("efficientnet/b0", pictures).astype(np.float32)
+    behind = keras.Model(network.layers[2].output, network.output)
+    with torch.no_grad():
+        expected = behind(torch.from_numpy(x), training=False)
+    assert difference(ours, x, expected) <= tolerances.KERAS_TWIN
 
 
 @pytest.mark.slow

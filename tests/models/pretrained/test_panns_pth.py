@@ -16,7 +16,7 @@ from torch import nn
 from birdnet_fs import models
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.models import panns, pretrained
-from birdnet_fs.models.pretrained import panns_pth
+from birdnet_fs.models.pretrained import panns_pth, torch_file
 
 WIDTH = 4  # divides all channels
 FRONT_END = {  # of the published Cnn14 at 32 kHz
@@ -83,9 +83,9 @@ def test_files_of_old_and_new_torch_hold_the_same(tmp_path, monkeypatch):
     files[-1].write_bytes(files[1].read_bytes().replace(b"numpy._core.", b"numpy.core."))
     files.append(tmp_path / "bare.pth")
     torch.save(network.state_dict(), files[-1])
-    expected = panns_pth.mapped(panns_pth.read(files[0]), "mobilenet_v2")
+    expected = panns_pth.mapped(torch_file.read(files[0]), "mobilenet_v2")
     for file in files[1:]:
-        values = panns_pth.mapped(panns_pth.read(file), "mobilenet_v2")
+        values = panns_pth.mapped(torch_file.read(file), "mobilenet_v2")
         assert values.keys() == expected.keys()
         assert all(np.array_equal(values[path], expected[path]) for path in values)
 
@@ -123,7 +123,7 @@ def test_the_class_layer_is_set_only_where_it_fits(tmp_path, monkeypatch):
 def test_tensors_that_do_not_fit_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(panns.VARIANTS, "mobilenet_v2", narrow("mobilenet_v2", WIDTH))
     file = checkpoint(trained("mobilenet_v2"), tmp_path / "m.pth")
-    state = panns_pth.read(file)
+    state = torch_file.read(file)
     state["att_block.att.weight"] = state.pop("features.1.conv.4.weight")
     with pytest.raises(UserError, match=re.escape("1 missing: features.1.conv.4.weight; 1 unexpected: att_block.att")):
         panns_pth.mapped(state, "mobilenet_v2")
@@ -148,17 +148,17 @@ def test_files_that_are_no_checkpoints_are_refused_and_run_nothing(tmp_path):
     for saving in ({}, {"_use_new_zipfile_serialization": False}):
         torch.save({"model": Code(marker)}, file, **saving)
         with pytest.raises(UserError, match=r"it holds \w+\.mkdir, which is never executed"):
-            panns_pth.read(file)
+            torch_file.read(file)
         assert not marker.exists()
         torch.save({"model": {"bn0.weight": torch.ones(1000)}}, file, **saving)
         whole = file.read_bytes()
         for n in (0, 1, len(whole) // 3, len(whole) - 100):
             file.write_bytes(whole[:n])
-            with pytest.raises(UserError, match=r"m\.pth is not a readable PANNs checkpoint"):
-                panns_pth.read(file)
+            with pytest.raises(UserError, match=r"m\.pth is not a readable state dict of torch"):
+                torch_file.read(file)
     for content in (torch.ones(3), {"model": 3}, {"epoch": 1}, [torch.ones(3)]):
         torch.save(content, file)
         with pytest.raises(UserError, match="it holds no tensors by name"):
-            panns_pth.read(file)
+            torch_file.read(file)
     with pytest.raises(UserError, match="No such file"):
-        panns_pth.read(tmp_path / "none.pth")
+        torch_file.read(tmp_path / "none.pth")
