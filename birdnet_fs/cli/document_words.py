@@ -5,13 +5,28 @@ implementation of audio classifiers (`main.py`, Hydra keys) and the ConvNeXt for
 A word is refused rather than taken for the setting of the most similar name, which may mean something else.
 """
 
+import contextlib
 import re
 from collections.abc import Sequence
 from itertools import pairwise
 
 from birdnet_fs.core.errors import UserError, shown
+from birdnet_fs.schema.networks import resolve
 
+MODEL = ("model", "model.name")
 VERBS = ("train", "cv", "tune", "quantize")  # verbs that take settings of an experiment
+PRETRAINED = r"(arch\.|arch\.model\.|model\.|model\.params\.)?pretrained|--pretrained"
+# names of the torch implementation's files config/model/*.yaml that are experiments here and no networks
+EXPERIMENTS = (
+    "panns_cnn14",
+    "panns_mobilenetv1",
+    "panns_mobilenetv2",
+    "efficientnet_v2_qat",
+    "ghost_efficientnet_v2_qat",
+    "panns_cnn14_qat",
+    "panns_mobilenetv1_qat",
+    "panns_mobilenetv2_qat",
+)
 _EVALUATE = "test a finished run with: birdnet-fs evaluate RUN"
 # pattern of a whole key or option -> the line to type
 WORDS = {
@@ -35,17 +50,24 @@ WORDS = {
     # the torch implementation
     r"run\.quantise": "quantize a finished run with: birdnet-fs quantize RUN -o OUTPUT",
     r"run\..*": f"`birdnet-fs train` trains, {_EVALUATE}, export it with birdnet-fs export RUN",
-    r"model\.params\.pretrained|--pretrained": (
-        "nothing is downloaded; give the file of published weights: model.weights=FILE (random weights: model.weights=)"
+    PRETRAINED: (
+        "nothing is downloaded; type model.weights=FILE, the file of published weights (docs/weights.md; random "
+        "weights: model.weights=)"
     ),
     r"model\.params\..*": "settings of a network are named model.NAME; --cfg prints them",
     r"augmentations\..*": (
         "every augmentation is a setting of its own, as augmentation.gain_db=6 or augmentation.noise.p=0.5; --cfg "
         "prints them"
     ),
-    r"teacher_model": "a teacher is a finished run: train it first, then type distillation.teacher=RUN",
+    r"teacher_model": (
+        "a teacher is a finished run: train it first, as config.py:panns_cnn14, then type "
+        "config.py:panns_mobilenetv2_from_cnn14 and distillation.teacher=RUN"
+    ),
     # ANIMAL-SPOT
-    r"--backbone": "type config.py:animal_spot (ResNet-18) or config.py:animal_spot_convnext as the first argument",
+    r"--backbone": (
+        "type config.py:animal_spot (ResNet-18), config.py:animal_spot_convnext or, from published weights, "
+        "config.py:animal_spot_convnext_pretrained as the first argument"
+    ),
     r"--resnet": "type model=resnet/18",
     r"--weighted_sampling|--sampling_strategy": (
         "type training.sampling=NAME with inverse, sqrt_inverse or effective (inverse_freq, ..., effective_num)"
@@ -81,22 +103,44 @@ def refuse_document_words(verb: str, arguments: Sequence[str]) -> None:
     lines = [
         f"{shown(argument)}: {line}"
         for argument, following in pairwise([*arguments, ""])
-        if (line := _line(argument, following))
+        if (line := _line(argument, following, arguments))
     ]
     if lines:
         raise UserError(f"Not in the words of birdnet-fs {verb}. {'. '.join(dict.fromkeys(lines))}.")
 
 
-def _line(argument: str, following: str) -> str:
-    """The line to type instead of an argument; "" for one that is none of these words."""
+def _line(argument: str, following: str, arguments: Sequence[str]) -> str:
+    """The line to type instead of one of the arguments; "" for one that is none of these words."""
     key, equals, value = argument.partition("=")
     if argument == "--cfg" and following == "job":
         return "type --cfg alone, without a value"
-    if key in ("model", "model.name") and value.endswith("_qat"):
-        return (
-            "train the float network, as model=efficientnet_v2/b0, then quantize its run with: birdnet-fs quantize RUN "
-            "-o OUTPUT"
+    if key in MODEL and value in EXPERIMENTS:
+        quantized = (
+            "; quantize a finished run with: birdnet-fs quantize RUN -o OUTPUT" if value.endswith("_qat") else ""
         )
+        return f"type config.py:{value} as the first argument{quantized}"
+    if re.fullmatch(PRETRAINED, key) and value.lower() in ("", "true", "1", "yes"):
+        return _published(arguments) or WORDS[PRETRAINED]
     if not equals and not key.startswith("--"):
         return ""
     return next((line for pattern, line in WORDS.items() if re.fullmatch(pattern, key)), "")
+
+
+def _published(arguments: Sequence[str]) -> str:
+    """The published files of the network that the arguments choose; "" where they choose none."""
+    from birdnet_fs.cli.experiment import load_experiment
+    from birdnet_fs.schema.published_weights import wanted
+
+    name = ""
+    with contextlib.suppress(UserError):
+        for argument, following in pairwise([*arguments, ""]):
+            key, _, value = argument.partition("=")
+            if argument == "--backbone":
+                name = following
+            elif key in MODEL:
+                name = value
+            elif not name and ".py:" in argument and not argument.startswith("-") and "=" not in argument:
+                name = load_experiment(argument).model.name
+        files = wanted(name) if name else ""
+        return f"nothing is downloaded; {resolve(name)} takes {files}: type model.weights=FILE" if files else ""
+    return ""

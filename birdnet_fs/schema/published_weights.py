@@ -72,6 +72,11 @@ def wanted(name: str) -> str:
     'a run folder of cnn/small (none are published)'
     """
     name = resolve(name)
-    files = [f"{row.project}'s {row.file} ({row.trained_on})" for row in PUBLISHED if row.network == name]
+    rows = [row for row in PUBLISHED if row.network == name]
+    files = [f"{_of(row.project)} {row.file} ({row.trained_on})" for row in rows]
     own = f"a run folder of {name}"
     return f"{'; '.join(files)}; or {own}" if files else f"{own} (none are published)"
+
+
+def _of(project: str) -> str:
+    return f"{project}'" if project.endswith("s") else f"{project}'s"

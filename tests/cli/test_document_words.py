@@ -6,7 +6,7 @@ import shlex
 import pytest
 from command_line import ROOT
 
-from birdnet_fs.cli.document_words import WORDS, refuse_document_words
+from birdnet_fs.cli.document_words import EXPERIMENTS, WORDS, refuse_document_words
 from birdnet_fs.cli.experiment import load_experiment
 from birdnet_fs.core.errors import UserError
 
@@ -29,13 +29,28 @@ COMMANDS = [
     ("arch=v2 arch.training.gradient_clip_val=0.5", ["training.optimizer.clip_norm=NORM"]),
     ("arch=v2 arch.model.dropout=0.2", ["model.block_dropout=RATE"]),
     ("run.train=false run.test=true run.checkpoint_path=path/to/model.pth", ["birdnet-fs evaluate RUN"]),
-    ("model=efficientnet_v2_qat run.quantise=true", ["birdnet-fs quantize RUN -o OUTPUT"]),
-    ("model.params.pretrained=false", ["model.weights=FILE"]),
+    (
+        "model=efficientnet_v2_qat run.quantise=true",
+        ["config.py:efficientnet_v2_qat as the first", "birdnet-fs quantize RUN -o OUTPUT"],
+    ),
+    ("model=panns_cnn14", ["config.py:panns_cnn14 as the first argument"]),
+    ("model.params.pretrained=false", ["model.weights=FILE", "random weights: model.weights="]),
+    ("pretrained=true", ["docs/weights.md"]),
+    (
+        "model=resnet/50 model.pretrained=true",
+        ["resnet/50 takes torchvision's resnet50-11ad3fa6.pth", "model.weights="],
+    ),
+    ("model.name=vit/base arch.pretrained=true", ["vit/base takes timm's", "keras_hub's model.weights.h5 of"]),
+    (f"{CONFIG}:panns_cnn14 model.params.pretrained=true", ["panns/cnn14 takes PANNs' Cnn14_mAP=0.431.pth (AudioSet)"]),
+    ("model=cnn/small pretrained=true", ["cnn/small takes a run folder of cnn/small (none are published)"]),
     ("augmentations.audio.transforms[0].p=0.5", ["augmentation.noise.p=0.5"]),
     ("teacher_model=panns_cnn14", ["distillation.teacher=RUN"]),
     ("config.py:animal_spot --cfg job", ["type --cfg alone"]),
     ("--n_fft 4096 --hop_length 441 --sequence_len 1280", ["frontend.n_fft=", "frontend.hop_length=", "segment_s="]),
-    ("--backbone convnext --pretrained", ["config.py:animal_spot_convnext", "model.weights=FILE"]),
+    (
+        "--backbone convnext --pretrained",
+        ["config.py:animal_spot_convnext_pretrained", "convnext_tiny-983f1562.pth", "model.weights=FILE"],
+    ),
     (
         "--weighted_sampling --sampling_strategy sqrt_inverse_freq",
         ["training.sampling=NAME with inverse"],
@@ -66,6 +81,12 @@ def test_every_setting_that_an_answer_names_exists() -> None:
         if value not in ("FOLDER", "RUN", "FILE"):
             name = "fewshot_v2" if key.startswith("model") else "xc171"
             load_experiment(f"{CONFIG}:{name}", [f"{key}={values.get(value, value)}"])
+
+
+def test_experiments_that_answers_name_exist() -> None:
+    named = {name for line in WORDS.values() for name in re.findall(r"config\.py:(\w+)", line)}
+    for name in named | set(EXPERIMENTS):
+        assert load_experiment(f"{CONFIG}:{name}").name == name
 
 
 @pytest.mark.parametrize("verb", ["train", "cv", "tune"])
