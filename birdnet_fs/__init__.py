@@ -46,6 +46,7 @@ _LAZY = {
     "preset": ("birdnet_fs.frontend", "preset"),
     "build_model": ("birdnet_fs.models", "build"),
     "load_keras": ("birdnet_fs.models", "load_keras"),
+    "fit_data": ("birdnet_fs.training.fit.data", "fit_data"),
     "save_run": ("birdnet_fs.runs.from_keras", "save_run"),
     "ClassWiseAUC": ("birdnet_fs.metrics.keras_auroc", "ClassWiseAUC"),
     "PerClassAccuracy": ("birdnet_fs.metrics.keras_per_class", "PerClassAccuracy"),
@@ -54,18 +55,8 @@ _LAZY = {
 }
 _SUBPACKAGES = ("frontend", "models", "schema")
 
-__all__ = [
-    "ClassWiseAUC",
-    "PerClassAccuracy",
-    "UserError",
-    "build_model",
-    "load",
-    "load_keras",
-    "log_mel",
-    "macro_auroc",
-    "preset",
-]
-__all__ += ["read_audio", "save_run"]
+__all__ = ["ClassWiseAUC", "PerClassAccuracy", "UserError", "build_model", "fit_data", "load", "load_keras", "log_mel"]
+__all__ += ["macro_auroc", "preset", "read_audio", "save_run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -78,7 +78,7 @@ class TrainingBatches:
             targets, experiment, pseudo_labels, durations_s=waveforms.durations_s if seconds else None
         )
         workers = experiment.training.workers
-        self._loader = DataLoader(
+        loader = DataLoader(
             self._items,
             batch_sampler=_Part(self._order),
             num_workers=workers,
@@ -89,6 +89,8 @@ class TrainingBatches:
             # no item draws from the seeds that it gives its workers
             generator=torch.Generator(),
         )
+        # no attribute is a DataLoader: `keras.Model.fit` would take the indices of the clips for weights of the items
+        self._begin = loader.__iter__
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
@@ -105,7 +107,7 @@ class TrainingBatches:
             The batches.
         """
         self._order.epoch, self._order.first = epoch, first
-        for batch, n_rows in zip(self._loader, self._own_rows(first), strict=True):
+        for batch, n_rows in zip(self._begin(), self._own_rows(first), strict=True):
             yield batch if n_rows else [tensor[:0] for tensor in batch]
 
     def _own_rows(self, first: int) -> Iterator[int]:

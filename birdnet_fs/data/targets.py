@@ -62,7 +62,7 @@ def clip_targets(
     """Targets of labeled clips; labels that are not classes are ignored.
 
     Args:
-        clips: Clips with their labels.
+        clips: Clips with their labels; secondary labels may be among the labels, too.
         classes: Names of the columns.
         multi_label: Whether all labels of a clip count, secondary labels included; if False, only its first label.
         data: Settings for training: with its `secondary`, the target of secondary labels is 1 ("label"),
@@ -82,7 +82,7 @@ def clip_targets(
             if data:
                 targets[row, [column[label] for label in clip.unknown if label in column]] = -1
         for label in clip.labels if multi_label else clip.labels[:1]:
-            if label in column:
+            if label in column and not (multi_label and label in clip.secondary):
                 targets[row, column[label]] = 1
     return targets
 

@@ -45,6 +45,11 @@ class ClassWiseAUC(keras.metrics.Metric):
         name: Name of the metric in the logs. Default: "auc".
         dtype: Argument of every Keras metric; without effect, since scores are compared in the precision of `y_pred`.
             Default: None.
+        positive_from: Smallest target of a positive, above 0, up to 1, for mixed or smoothed labels. Default: None,
+            targets must be 0 or 1.
+
+    Raises:
+        UserError: `positive_from` is out of range.
 
     Example:
         >>> metric = ClassWiseAUC()
@@ -53,8 +58,18 @@ class ClassWiseAUC(keras.metrics.Metric):
         0.5
     """
 
-    def __init__(self, classes: list[str] | None = None, name: str = "auc", dtype: Any = None) -> None:
+    def __init__(
+        self,
+        classes: list[str] | None = None,
+        name: str = "auc",
+        dtype: Any = None,
+        *,
+        positive_from: float | None = None,
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
+        if positive_from is not None and not 0 < positive_from <= 1:
+            raise UserError(f"positive_from must be None, or above 0 and up to 1. Received: {positive_from}")
+        self.positive_from = positive_from
         self.classes = list(classes) if classes is not None else None
         self._warned = False
         self._rows = _EpochRows()
@@ -73,9 +88,9 @@ class ClassWiseAUC(keras.metrics.Metric):
             None; in a TensorFlow graph the operation that stores the batch.
 
         Raises:
-            UserError: Shapes do not fit, a class number is out of range, a target is neither 0 nor 1, a score is NaN,
-                sample weights are given, or XLA compiles the step. In a TensorFlow graph the message is part of an
-                InvalidArgumentError.
+            UserError: Shapes do not fit, a class number is out of range, a target is neither 0 nor 1 (without
+                `positive_from`), a score is NaN, sample weights are given, or XLA compiles the step. In a TensorFlow
+                graph the message is part of an InvalidArgumentError.
         """
         if sample_weight is not None:
             raise UserError(
@@ -97,7 +112,7 @@ class ClassWiseAUC(keras.metrics.Metric):
 
     def _add_batch(self, y_true: NDArray, y_pred: NDArray) -> None:
         n_names = len(self.classes) if self.classes is not None else None
-        self._rows.add(y_true, y_pred, n_names)
+        self._rows.add(y_true, y_pred, n_names, self.positive_from)
 
     @_not_compiled
     def result(self) -> Any:
@@ -137,7 +152,11 @@ class ClassWiseAUC(keras.metrics.Metric):
 
     def get_config(self) -> dict[str, Any]:
         """Arguments of the constructor, for `from_config`."""
-        return {**super().get_config(), "classes": None if self.classes is None else list(self.classes)}
+        return {
+            **super().get_config(),
+            "classes": self.classes,
+            "positive_from": self.positive_from,
+        }
 
     def _warn(self) -> None:
         skipped = self._rows.auroc().skipped
@@ -161,7 +180,7 @@ class _EpochRows:
         self._scores: list[NDArray] = []
         self._auroc: AUROC | None = None
 
-    def add(self, y_true: NDArray, y_pred: NDArray, n_names: int | None) -> None:
+    def add(self, y_true: NDArray, y_pred: NDArray, n_names: int | None, positive_from: float | None) -> None:
         scores = np.array(y_pred)  # a copy: the backend may write the next batch into the same memory
         if scores.ndim == 1:
             scores = scores[:, None]
@@ -171,7 +190,7 @@ class _EpochRows:
         for n, source in ((n_names, "classes names"), (self.n_classes, "earlier batches have")):
             if n not in (None, 0, n_classes):
                 raise UserError(f"ClassWiseAUC: y_pred has {n_classes} classes but {source} {n}: make them agree.")
-        targets, scores = checked(_multi_hot(y_true, *scores.shape), scores)
+        targets, scores = checked(_hard(_multi_hot(y_true, *scores.shape), positive_from), scores)
         self.n_classes = n_classes
         self._targets.append(targets)
         self._scores.append(scores)
@@ -186,6 +205,18 @@ class _EpochRows:
             self._scores = [np.concatenate(self._scores)]
             self._auroc = macro_auroc(self._targets[0], self._scores[0])
         return self._auroc
+
+
+def _hard(targets: NDArray, positive_from: float | None) -> NDArray:
+    """Targets of 0 and 1 from those of mixed or smoothed labels; others stay, for `checked` to refuse."""
+    if positive_from is not None and ((targets >= 0) & (targets <= 1)).all():
+        return targets >= positive_from
+    if ((targets > 0) & (targets < 1)).any():
+        raise UserError(
+            "ClassWiseAUC: targets must be 0 or 1, and mixup or label smoothing makes others. Pass "
+            "ClassWiseAUC(positive_from=0.5) to count targets from 0.5 on as positives."
+        )
+    return targets
 
 
 def _multi_hot(y_true: NDArray, n_rows: int, n_classes: int) -> NDArray:

@@ -1,6 +1,6 @@
 """Write a Keras model that was trained with `keras.Model.fit` as a run folder, for evaluate, analyze and export."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from birdnet_fs.models.heads.cosine import CosineLogits
 from birdnet_fs.models.heads.prototypes import PrototypeLogits
 from birdnet_fs.runs import run as run_folder
 from birdnet_fs.runs.run import Run, build_network, model_weights
+from birdnet_fs.schema import networks
 
 if TYPE_CHECKING:
     import keras
@@ -51,7 +52,41 @@ def save_run(
             of classes.
     """
     spec = preset(frontend) if isinstance(frontend, str) else frontend
-    settings = replace(_model_settings(model), channels=tuple(channels))
+    found = replace(schema.Model(_family(model)), channels=tuple(channels))
+    experiment = schema.Experiment(name=name, data=schema.Data(multi_label=multi_label), frontend=spec, model=found)
+    return save_fitted(model, path, experiment, classes)
+
+
+def save_fitted(
+    model: "keras.Model",
+    path: Path | str,
+    experiment: schema.Experiment,
+    classes: Sequence[str],
+    write_extra: Callable[[Path], None] = lambda folder: None,
+) -> Run:
+    """Write a run folder from a model that was built for an experiment; a UserError of `run.save_run` is passed on.
+
+    Args:
+        model: Features [batch, n_frames, n_mels, n_channels] -> logits [batch, n_classes], as `build_model` returns it.
+        path: The folder; created when it does not exist. A run in it is replaced.
+        experiment: The settings; the head, dropout and scale of the logits are those of the model.
+        classes: Class names in the order of the logits.
+        write_extra: Writes further files into the new folder. Default: none.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: The model is not one of `build_model`, has other features than the front-end, or has another number
+            of classes.
+    """
+    name, spec = _family(model), experiment.frontend
+    if name != networks.resolve(experiment.model.name):
+        raise UserError(f"The model must be model.name={experiment.model.name} of the experiment. Received: {name}")
+    read = _settings_of_head(model)
+    if read.get("logit_scale") == experiment.logit_scale:  # as chosen by the loss
+        read.pop("logit_scale")
+    experiment = replace(experiment, model=replace(experiment.model, **read))
     if model.output_shape[-1] != len(classes):
         raise UserError(
             f"classes must be the names of the {model.output_shape[-1]} outputs of the model. Received: {len(classes)} "
@@ -63,34 +98,38 @@ def save_run(
             f"The features of the front-end {spec.preset!r} have shape {list(wanted)} (n_frames, n_mels, n_channels), "
             f"the input of the model {list(model.input_shape[1:])}; pass the front-end that it was trained with."
         )
-    experiment = schema.Experiment(name=name, data=schema.Data(multi_label=multi_label), frontend=spec, model=settings)
     expected, found = _shapes(build_network(experiment, len(classes))), _shapes(model)
     if expected != found:
         key = min(name for name, _ in expected.items() ^ found.items())
         raise UserError(
-            f"The weights of the model are not those of {settings.name} from build_model: {key!r} has shape "
+            f"The weights of the model are not those of {name} from build_model: {key!r} has shape "
             f"{found.get(key, 'none')}, expected {expected.get(key, 'none')}; pass the channels that it was built "
             "with, or build it with birdnet_fs.build_model."
         )
-    return run_folder.save_run(path, experiment, classes, model_weights(model))
+    return run_folder.save_run(path, experiment, classes, model_weights(model), write_extra=write_extra)
 
 
-def _model_settings(model: "keras.Model") -> schema.Model:
-    """The settings of `build_model`, read from the layers of a model."""
+def _family(model: "keras.Model") -> str:
+    """Family and variant of a model of `build_model`."""
     name = next((n for n in models.names() if n.replace("/", "_") == model.name), "")
-    layers: dict[str, Any] = {layer.name: layer for layer in model.layers}
-    if not name or "logits" not in layers:
+    if not name or "logits" not in {layer.name for layer in model.layers}:
         raise UserError(
             "Only a model of birdnet_fs.build_model can be saved as a run, because a run is rebuilt from code. "
             f"Received: a model named {model.name!r}"
         )
+    return name
+
+
+def _settings_of_head(model: "keras.Model") -> dict[str, Any]:
+    """The settings of `build_model` that the layers of a model show."""
+    layers: dict[str, Any] = {layer.name: layer for layer in model.layers}
     head = layers["logits"]
     if len(model.outputs) != 1 or model.outputs[0] is not head.output:
         raise UserError(
             "The output of the model must be its layer 'logits', without an activation after it; save the model that "
             "birdnet_fs.build_model returned."
         )
-    settings: dict[str, Any] = {"dropout": layers["dropout"].rate}
+    settings: dict[str, Any] = {"dropout": layers["dropout"].rate, "head": "linear"}
     if "frame_logits" in layers:
         settings["head"] = "sed"
     elif isinstance(head, PrototypeLogits):
@@ -99,7 +138,7 @@ def _model_settings(model: "keras.Model") -> schema.Model:
         settings["head"] = "cosine"
     if isinstance(head, CosineLogits | PrototypeLogits):
         settings["logit_scale"] = head.scale
-    return schema.Model(name, **settings)
+    return settings
 
 
 def _shapes(model: "keras.Model") -> dict[str, tuple[int, ...]]:

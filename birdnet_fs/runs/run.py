@@ -35,6 +35,7 @@ ENSEMBLE = "ensemble.json"  # a folder with this file is an ensemble of runs (ru
 CALIBRATION = "calibration.json"  # calibration and thresholds of a run or an ensemble (inference/calibration)
 THRESHOLDS, CALIBRATION_PAGE = "thresholds.csv", "calibration.html"  # the same for people
 TILE2VEC = "tile2vec.json"  # settings of a training on triplets, and what it was trained on
+KERAS_FIT = "keras_fit.json"  # how `keras.Model.fit` trained a run: optimizer, loss, backend, policy
 LARGE = 20_000_000  # weights of a network whose shapes are compared before it is made
 CHECKPOINTS = "checkpoints"  # folder in a run folder with earlier epochs, each a run folder
 # folders in a run folder: weights of a training that was stopped, and of one whose loss became infinite; history and
@@ -46,7 +47,7 @@ RESULTS = ("metrics.json", "scores.csv", "scores.json", "held_out.csv", "report.
 FILES_OF_A_RUN = (
     *(WEIGHTS, CONFIG, CLASSES, VERSIONS, ENSEMBLE, *RESULTS, CHECKPOINTS, INTERRUPTED, DIVERGED, UNFINISHED),
     *("partition.csv", "recordings.csv", "history.csv", "inputs.json", "tensorboard", TILE2VEC),
-    *("support.safetensors", "support.csv", "enrollment.json", ENCODER, COPIES),
+    *(KERAS_FIT, "support.safetensors", "support.csv", "enrollment.json", ENCODER, COPIES),
     *(CALIBRATION, THRESHOLDS, CALIBRATION_PAGE),
 )
 # those of them that belong to a copy with the same weights
@@ -112,8 +113,15 @@ class Run:
             A Keras model: features [batch, *input_shape] -> logits [batch, n_classes]. Of a run on encoders it is the
             head, whose features are embeddings.
         """
+        import keras
+
         _check_size(self)
-        model = build_network(self.experiment, len(self.classes), self.input_shape, self.n_own_scores)
+        policy = keras.config.dtype_policy()  # that of a training in mixed precision is not for scores
+        keras.config.set_dtype_policy("float32")
+        try:
+            model = build_network(self.experiment, len(self.classes), self.input_shape, self.n_own_scores)
+        finally:
+            keras.config.set_dtype_policy(policy)
         load_weights(model, self.path / WEIGHTS)
         return model
 

@@ -207,7 +207,7 @@ def test_partition_is_read_back_as_written(table, tmp_path: Path) -> None:
 
 def test_secondary_labels_count_with_several_labels_only(table) -> None:
     root = table(secondary_labels=lambda i: f"species{(i + 1) % 4}")
-    part = partition(experiment(root))
+    part = partition(experiment(root, multi_label=True))
     single = clip_targets(part.train, part.classes, multi_label=False)
     both = clip_targets(part.train, part.classes, multi_label=True)
     assert (single.sum(1) == 1).all()

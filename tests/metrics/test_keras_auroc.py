@@ -252,3 +252,21 @@ def test_config_round_trip(auc):
     again = keras.metrics.deserialize(config)
     assert (again.name, again.classes, again.dtype) == ("auc", ["a", "b", "c"], auc.dtype)
     assert ClassWiseAUC.from_config(ClassWiseAUC(name="area").get_config()).get_config()["name"] == "area"
+
+
+def test_mixed_labels_are_refused_or_counted_from_a_limit() -> None:
+    targets, scores = np.array([[0.7, 0.3], [0.0, 1.0], [0.5, 0.5]]), np.array([[0.9, 0.8], [0.1, 0.7], [0.6, 0.2]])
+    with pytest.raises(UserError, match=r"mixup or label smoothing .* ClassWiseAUC\(positive_from=0\.5\)"):
+        ClassWiseAUC().update_state(targets, scores)
+    metric = ClassWiseAUC(positive_from=0.5)
+    metric.update_state(targets, scores)
+    hard = targets >= 0.5
+    assert float(metric.result()) == pytest.approx(roc_auc_score(hard, scores), abs=tolerances.EXACT_METRIC)
+    again = ClassWiseAUC.from_config(metric.get_config())
+    assert again.positive_from == 0.5
+    for wrong in ([[-1.0, 0.0]], [[2.0, 0.0]]):
+        with pytest.raises(UserError, match="targets must be 0 or 1"):
+            metric.update_state(np.array(wrong), np.array([[0.1, 0.2]]))
+    for wrong in (0.0, 1.5):
+        with pytest.raises(UserError, match="positive_from must be None, or above 0 and up to 1"):
+            ClassWiseAUC(positive_from=wrong)

@@ -158,7 +158,7 @@ def rows_of_table(
             f"{name} row {number}",
             path,
             labels,
-            secondary.labels,
+            tuple(name for name in secondary.labels if name not in found.labels),
             times.onset,
             times.offset,
             in_samples,

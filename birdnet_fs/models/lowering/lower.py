@@ -17,6 +17,7 @@ import keras
 import torch
 from torch import Tensor
 
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.models.lowering.calls import Weights, as_dtype
 from birdnet_fs.models.lowering.plan import Plan, Step, Value, copied, functional_graph, why_not_lowered
 
@@ -95,10 +96,13 @@ def lower(model: keras.Model, *, fold: bool = False) -> Lowered:
         The lowered model.
 
     Raises:
-        RuntimeError: The Keras backend is not torch.
+        UserError: The Keras backend is not torch.
     """
     if keras.backend.backend() != "torch":
-        raise RuntimeError(f"lower requires KERAS_BACKEND=torch. Received: {keras.backend.backend()}")
+        raise UserError(
+            "A run is scored and trained on the torch backend: set KERAS_BACKEND=torch before Keras is imported, or "
+            f"use a file exported from it. Received: KERAS_BACKEND={keras.backend.backend()}"
+        )
     graph = functional_graph(model)
     reason = why_not_lowered(graph) or (
         "" if len(graph.inputs) == 1 else f"{graph.name!r} has {len(graph.inputs)} inputs"

@@ -1,4 +1,4 @@
-"""Exact resume of `keras.Model.fit` on the torch backend: a callback, with batches of `fit_batches`.
+"""Exact resume of `keras.Model.fit` on the torch backend: a callback, with batches of `training.fit.batches`.
 
     batches = KeyedBatches(ArrayBatches(x, y, batch_size=32, seed=7))
     resume = ExactResume("state", batches, [keras.callbacks.EarlyStopping(patience=3)])
@@ -31,7 +31,7 @@ from birdnet_fs.core.folders import atomic_folder
 from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
-from birdnet_fs.training.resume.fit_batches import KeyedBatches
+from birdnet_fs.training.fit.batches import KeyedBatches
 
 TENSORS, FACTS = "tensors.safetensors", "state.json"
 REMEDY = "give another folder, or delete it to start anew"

@@ -11,8 +11,8 @@ import pytest
 from killed import contents, leftovers
 
 from birdnet_fs.core.errors import UserError
+from birdnet_fs.training.fit.batches import ArrayBatches, KeyedBatches
 from birdnet_fs.training.resume import keras_fit
-from birdnet_fs.training.resume.fit_batches import ArrayBatches, KeyedBatches
 from birdnet_fs.training.resume.keras_fit import ExactResume
 
 RNG = np.random.default_rng(0)
