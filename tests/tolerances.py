@@ -93,6 +93,7 @@ SHARE_FURTHER = 0.03  # of the logits more than two steps off in the int8 runtim
 FLOAT32_MEAN = 1e-5  # moving means of float32 numbers
 LOWERED_STATISTICS = 1e-5  # of the largest value: moving mean and variance, float32 (seen: 3e-6)
 LOWERED_GRADIENT = 1e-3  # of a variable's largest gradient, float32 against float64; a wrong rule is off by .01 or more
+REPEATED_CLIPS = 0.11  # mean over 400 epochs: four standard errors of .025, and a whole number of items an epoch
 DROPPED_SHARE = 0.04  # four standard errors of a share of .25 over 2,000 draws
 BFLOAT16_OUTPUT = 0.1  # of the largest logit: bfloat16 has 8 bits, .4 % a layer
 ONNX_OUTPUT = 1e-4  # of the largest value: onnxruntime sums float32 in another order (seen: 3e-6)

@@ -11,8 +11,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from birdnet_fs.core.errors import UserError
-
 BETA = 0.9999  # b of the rule "effective"
 RARE = 0.05  # a class with a smaller share of the clips is rare
 Floats = NDArray[np.float64]
@@ -88,8 +86,15 @@ def epoch_clips(
 ) -> NDArray[np.int64]:
     """Clips of one epoch after over- and undersampling.
 
+    With one label per clip, the numbers of clips are exact. With several labels or none, a clip is repeated as often as
+    its rarest class needs (repeat factor sampling, Gupta et al. 2019, https://arxiv.org/abs/1908.03195): on average
+    max(min_clips_per_class / n) over its classes of too few clips, 1 if it has a class between the limits or no label,
+    and otherwise max(max_clips_per_class / n) over its classes, all of which have too many clips n. So that each class
+    has `min_clips_per_class` on average or more, and a class may stay above `max_clips_per_class` by clips that it
+    shares with rarer ones.
+
     Args:
-        targets: [n_clips, n_classes], exactly one label per clip.
+        targets: [n_clips, n_classes]; above 0 is a label.
         rng: Generator of the epoch.
         min_clips_per_class: Clips of a class with fewer are repeated, as evenly as possible, up to this number.
             Default: 0, no oversampling.
@@ -97,18 +102,13 @@ def epoch_clips(
             no limit. Default: 0.
 
     Returns:
-        Sorted indices of clips, int64 [n_items]; oversampled clips occur several times.
-
-    Raises:
-        UserError: A clip has several labels or none, and one of the two limits is set.
+        Sorted indices of clips, int64 [n_items]; oversampled clips occur several times. The number is the same in
+        every epoch.
     """
     if not min_clips_per_class and not max_clips_per_class:
         return np.arange(len(targets))
     if not ((targets > 0).sum(axis=1) == 1).all():
-        raise UserError(
-            "training.sampling.min_clips_per_class and training.sampling.max_clips_per_class need exactly one label "
-            "per clip. Received: clips with several labels or none; use training.sampling.name instead."
-        )
+        return _repeated(_repeat_factors(targets > 0, min_clips_per_class, max_clips_per_class), rng)
     chosen = []
     for column in (targets > 0).T:
         clips = np.flatnonzero(column)
@@ -119,3 +119,27 @@ def epoch_clips(
             clips = np.concatenate([np.repeat(clips, times), rng.choice(clips, rest, replace=False)])
         chosen.append(clips)
     return np.sort(np.concatenate(chosen))
+
+
+def _repeat_factors(labeled: NDArray[np.bool_], least: int, most: int) -> Floats:
+    """Mean number of times that each clip occurs in an epoch [n_clips]."""
+    n = np.maximum(labeled.sum(axis=0), 1).astype(np.float64)
+    factors = np.ones(len(n))
+    factors[n < least] = least / n[n < least]
+    if most:
+        factors[n > most] = most / n[n > most]
+    found = np.where(labeled, factors, 0).max(axis=1)
+    return np.where(labeled.any(axis=1), found, 1.0)
+
+
+def _repeated(factors: Floats, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Clips by their factors: whole numbers as they are, fractions by systematic sampling, whose number is constant."""
+    times = np.floor(factors).astype(np.int64)
+    order = rng.permutation(len(factors))
+    cumulative = np.cumsum((factors - times)[order])
+    n_more = round(float(cumulative[-1]))
+    if n_more:
+        places = (np.arange(n_more) + rng.random()) * cumulative[-1] / n_more
+        chosen = np.searchsorted(cumulative, places, side="right").clip(max=len(order) - 1)
+        np.add.at(times, order[chosen], 1)
+    return np.repeat(np.arange(len(factors)), times)

@@ -58,6 +58,7 @@ class Stream(enum.IntEnum):
     HEAD_TORCH = 25  # dropout of a head that is trained by gradient, by torch's global generator
     HEAD_DIRECTIONS = 26  # first directions of the weights of a cosine head
     HEAD_VIEWS = 27  # augmented views of a clip; keys: clip, view, 0 for what is mixed in or 1 for the other changes
+    HEAD_SMOTE = 95  # synthetic embeddings of a rare class; key: number of the class
     # parity of exported files
     PARITY_ROUNDINGS = 70  # noise of one rounding on a segment; key: number of the draw
     # motifs

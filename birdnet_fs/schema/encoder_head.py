@@ -22,6 +22,7 @@ class EncoderHead:
     learning_rate: float = 1e-2  # head=mlp, attentive: highest rate, of AdamW
     mixup: float = 0.4  # head=mlp, attentive: alpha of mixup on embeddings; 0 = none
     n_views: int = 0  # augmented copies of each training clip, by the settings of augmentation that change waveforms
+    smote: bool = False  # synthetic clips of rarer classes, up to the clips of the most frequent one; one label a clip
     own_scores: Literal["none", "blend", "features"] = "none"  # scores of the encoder for classes of its labels
     # blend: weighted mean of the logits of both, calibrated; the weight is chosen on grouped training folds
     # features: inputs of the last layer beside the embedding, and fitted with it

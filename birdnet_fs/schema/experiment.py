@@ -241,6 +241,12 @@ class Experiment:
         )
 
     def _check_loss(self) -> None:
+        check(
+            not (self.data.multi_label and self.model.encoder_head.smote),
+            "model.encoder_head.smote needs one label a clip: which of several labels a point between two clips has is "
+            "not defined; set training.loss.class_weights for rare classes, or data.multi_label=false",
+            self.data.multi_label,
+        )
         loss, one_label = self.training.loss.name, not self.data.multi_label
         if loss in ("bce", "asymmetric", "soft_auc"):
             check(not one_label, f"training.loss={loss} needs data.multi_label=true", self.data.multi_label)

@@ -70,6 +70,12 @@ class Model:
             self.encoder_card,
         )
         check(
+            bool(self.encoder) or not self.encoder_head.smote,
+            "model.encoder_head.smote makes points between the embeddings of an encoder, and a network has none that "
+            "stay: set model.encoder=FILE, or training.sampling or training.loss.class_weights for rare classes",
+            self.encoder_head.smote,
+        )
+        check(
             not (self.encoder and self.quantized),
             "model.quantized trains a network in 8 bits; with model.encoder only the head is fitted; set it to false",
             self.quantized,

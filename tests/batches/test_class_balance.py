@@ -5,7 +5,6 @@ import pytest
 import tolerances
 
 from birdnet_fs.batches.class_balance import class_weights, clip_weights, epoch_clips, loss_weights
-from birdnet_fs.core.errors import UserError
 
 COUNTS = np.array([90, 60, 6, 0])
 TARGETS = np.eye(4, dtype=np.float32)[np.repeat(np.arange(4), COUNTS)]
@@ -38,9 +37,24 @@ def test_clip_weights_follow_the_rarest_class() -> None:
     assert clip_weights(targets, "all") is None
 
 
-def test_epoch_clips_refuse_several_labels() -> None:
-    with pytest.raises(UserError, match=r"training\.sampling\.min_clips_per_class .* use training\.sampling"):
-        epoch_clips(np.array([[1, 1], [0, 1]]), np.random.default_rng(0), min_clips_per_class=3)
+def test_epoch_clips_with_several_labels_are_repeated_for_their_rarest_class() -> None:
+    """Classes of 40, 8 and 100 clips; 4 clips have the first two, 4 the last two, 5 none."""
+    targets = np.zeros((145, 3), np.float32)
+    targets[:40, 0] = targets[36:44, 1] = targets[40:140, 2] = 1
+    epochs = [
+        epoch_clips(targets, np.random.default_rng(i), min_clips_per_class=20, max_clips_per_class=50)
+        for i in range(400)
+    ]
+    assert len({len(clips) for clips in epochs}) == 1 and (np.diff(epochs[0]) >= 0).all()
+    times = np.mean([np.bincount(clips, minlength=145) for clips in epochs], axis=0)
+    expected = np.select([np.isin(np.arange(145), range(36, 44)), np.arange(145) < 36], [20 / 8, 1.0], 0.5)
+    expected[140:] = 1
+    np.testing.assert_allclose(times, expected, atol=tolerances.REPEATED_CLIPS)
+    assert all(set(np.bincount(clips, minlength=145)[36:44]) <= {2, 3} for clips in epochs)
+    n_of_class = np.mean([targets[clips].sum(0) for clips in epochs], axis=0)
+    assert n_of_class[1] == pytest.approx(20, abs=0.2) and (n_of_class >= 19.8).all()
+    assert (epochs[0] != epochs[1]).any()
+    np.testing.assert_array_equal(epoch_clips(targets, np.random.default_rng(0)), np.arange(145))
 
 
 def test_epoch_clips_repeat_small_classes_and_draw_from_large_ones() -> None:

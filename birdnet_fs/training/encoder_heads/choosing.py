@@ -26,6 +26,7 @@ from birdnet_fs.training.encoder_heads.linear import solve_linear
 from birdnet_fs.training.encoder_heads.own_scores import WEIGHTS, OwnScores
 from birdnet_fs.training.encoder_heads.prototypes import solve_prototypes
 from birdnet_fs.training.encoder_heads.scoring import calibrate, held_out_score
+from birdnet_fs.training.encoder_heads.smote import with_smote
 from birdnet_fs.training.encoder_heads.solution import Solution
 from birdnet_fs.training.encoder_heads.transform import fit_transform
 
@@ -145,7 +146,8 @@ def solve(data: HeadData, found: Sequence[schema.Model], experiment: schema.Expe
     Returns:
         One solution for each candidate.
     """
-    solutions, data = [], data.with_views()
+    solutions: list[Solution] = []
+    data = with_smote(data, experiment.seed) if experiment.model.encoder_head.smote else data.with_views()
     for head, same in groupby(found, lambda model: model.head):
         models = list(same)
         kind, root = KINDS[head], models[0].encoder_head.transform == "sqrt"

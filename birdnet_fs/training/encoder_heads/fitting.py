@@ -14,6 +14,7 @@ from birdnet_fs.training.encoder_heads.data import HeadData, check_data
 from birdnet_fs.training.encoder_heads.folds import inner_folds
 from birdnet_fs.training.encoder_heads.own_scores import DEFAULT_WEIGHT, OwnScores
 from birdnet_fs.training.encoder_heads.scoring import calibrate, held_out_score
+from birdnet_fs.training.encoder_heads.smote import check_smote
 from birdnet_fs.training.encoder_heads.solution import WITH_SCALE, Solution
 
 
@@ -59,6 +60,8 @@ def fit_head(
     """
     started = time.monotonic()
     check_data(data.with_views(), len(classes))
+    if experiment.model.encoder_head.smote:
+        check_smote()
     multi_label = experiment.data.multi_label
     if experiment.training.loss.name not in ("auto", "bce" if multi_label else "ce"):
         raise UserError(
