@@ -31,6 +31,8 @@ ADDS = {
     "hoplite": "databases of perch-hoplite",
     "gbm": "boosted trees on embeddings of motifs",
     "slurm": "jobs of `cluster` by submitit",
+    "smote": "synthetic embeddings of rare classes",
+    "wandb": "trainings in Weights & Biases",
 }
 RUNTIMES = {
     "ai-edge-litert": ("TFLite files", "export"),

@@ -96,7 +96,8 @@ class Training:
     workers: int = 0  # processes that prepare batches; 0 = the main process
     cache: Literal["waveforms", "features"] = "waveforms"  # what data.cache keeps of a clip
     # features: those of the front-end too; needs augmentation.crop=center and no change of the waveform
-    track: Literal["none", "tensorboard", "mlflow", "both"] = "none"  # experiment trackers, besides history.csv
+    track: Literal["none", "tensorboard", "mlflow", "both", "wandb"] = "none"  # trackers besides history.csv
+    # both: TensorBoard and MLflow; wandb: Weights & Biases, written beside the run folder (WANDB_MODE=online sends it)
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):

@@ -1,1 +1,1 @@
-"""Training metrics in TensorBoard and MLflow."""
+"""Training metrics in TensorBoard, MLflow and Weights & Biases."""

@@ -1,4 +1,4 @@
-"""Send training metrics to TensorBoard and MLflow, as chosen by `training.track`.
+"""Send training metrics to TensorBoard, MLflow or Weights & Biases, as chosen by `training.track`.
 
 An error of a tracker is reported once and never stops a training. A finished run keeps the locations in
 `tracking.json`, so that the metrics of its test can be added later.
@@ -18,10 +18,12 @@ from birdnet_fs.core.progress import say
 from birdnet_fs.runs.history import accuracy_columns
 from birdnet_fs.training.tracking.mlflow import MLflow
 from birdnet_fs.training.tracking.tensorboard import TensorBoard
+from birdnet_fs.training.tracking.wandb import WandB
 
 TRACKING = "tracking.json"
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
-_NEEDS = {"tensorboard": ("tensorboard",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
+_NEEDS = {"tensorboard": ("tensorboard",), "mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",)}
+_EXTRAS = {"tensorboard": "track", "mlflow": "track", "wandb": "wandb"}
 
 
 class Tracker(Protocol):
@@ -69,6 +71,7 @@ class Tracking:
         makers: dict[str, Callable[[], Tracker]] = {
             "tensorboard": lambda: TensorBoard.start(experiment, progress),
             "mlflow": lambda: MLflow.start(experiment, output),
+            "wandb": lambda: WandB.start(experiment, output),
         }
         return cls({kind: makers[kind] for kind in _kinds(experiment.training)})
 
@@ -82,6 +85,7 @@ class Tracking:
             makers: dict[str, Callable[[], Tracker]] = {
                 "tensorboard": lambda: TensorBoard(output),
                 "mlflow": lambda: MLflow.of_run(output, **places["mlflow"]),
+                "wandb": lambda: WandB(output, str(places["wandb"]["run_id"])),
             }
             return cls({kind: makers[kind] for kind in places})
         except (UserError, KeyError, TypeError):
@@ -141,7 +145,7 @@ def check_tracking(settings: schema.Training) -> None:
         if missing:
             raise UserError(
                 f"training.track={settings.track} needs the library {missing[0]}, which is not installed. Install it "
-                "with pip install 'birdnet_fs[track]', or set training.track=none."
+                f"with pip install 'birdnet_fs[{_EXTRAS[kind]}]', or set training.track=none."
             )
 
 
