@@ -88,6 +88,8 @@ def _open(output: Path, run_id: str | None, **about: Any) -> Any:
         x_disable_meta=True,
         x_disable_stats=True,
         x_disable_machine_info=True,
+        x_save_requirements=False,
+        symlink=False,  # the run folder may be moved before it is sent
     )
     folder = output.resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
