@@ -26,6 +26,7 @@ WITH = {
     "model.quantized": ["model.weights=RUN"],
     "training.cache": ["data.cache=FOLDER", "augmentation.crop=center"],
     "data.spectrograms": ["augmentation.crop=center"],
+    "model.encoder_head.smote": ["model.encoder=FILE"],
     "distillation.features": ["distillation.teacher=RUN"],
 }
 
