@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from birdnet_fs.cli.document_words import refuse_document_words
+from birdnet_fs.cli.document_words import refuse_document_groups, refuse_document_words
 from birdnet_fs.core.renamed import refuse_option, refuse_verb
 
 
@@ -20,6 +20,7 @@ class VerbGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the verb of the arguments."""
         refuse_verb(" ".join([*_path(ctx), args[0]]))
+        refuse_document_groups([*_path(ctx), *args])
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -80,6 +81,24 @@ def group(
     for inner in groups:
         app.add_typer(inner)
     return app
+
+
+def line_to_type(ctx: Any) -> str:
+    """Write a verb with the arguments and options that it needs.
+
+    Args:
+        ctx: Context of the verb, as the library of the command line passes it.
+
+    Returns:
+        The line, as "birdnet-fs motifs extract RECORDINGS... --output OUTPUT".
+    """
+    words = [str(ctx.command_path)]
+    for parameter in ctx.command.params:
+        if parameter.required and parameter.param_type_name == "option":
+            words.append(f"{max(parameter.opts, key=len)} {parameter.name.upper()}")
+        elif parameter.required:
+            words.append(parameter.metavar or parameter.name.upper())
+    return " ".join(words)
 
 
 def _path(ctx: Any) -> list[str]:

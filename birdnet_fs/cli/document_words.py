@@ -1,12 +1,16 @@
 """Words of the commands that this package replaces, each with the line to type here.
 
 The sources are the few-shot prototypical networks (`archs/train.py`, Hydra keys under `arch.`), the torch
-implementation of audio classifiers (`main.py`, Hydra keys) and the ConvNeXt fork of ANIMAL-SPOT (`main.py`, options).
-A word is refused rather than taken for the setting of the most similar name, which may mean something else.
+implementation of audio classifiers (`main.py`, Hydra keys), the ConvNeXt fork of ANIMAL-SPOT (`main.py`, options) and
+the notes on BirdCLEF 2022 (`birdclef.workflows`, whose verbs of motifs are `birdnet-fs motifs`). A word is refused
+rather than taken for the setting of the most similar name, which may mean something else. docs/from_the_documents.md
+has all commands of these sources.
 """
 
 import contextlib
+import os
 import re
+import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -27,6 +31,7 @@ EXPERIMENTS = (
     "panns_mobilenetv1_qat",
     "panns_mobilenetv2_qat",
 )
+SETTING = re.compile(r"[a-z_.]+=")
 _EVALUATE = "test a finished run with: birdnet-fs evaluate RUN"
 # pattern of a whole key or option -> the line to type
 WORDS = {
@@ -46,6 +51,7 @@ WORDS = {
     r"arch\.augmentation\.time_mask_pct": "type augmentation.time_masks.longest=FRACTION",
     r"arch\.augmentation\.freq_mask_pct": "type augmentation.freq_masks.longest=FRACTION",
     r"arch\..*": "settings have no prefix `arch.`; --cfg prints their names",
+    r"v1|v2": "type birdnet-fs train config.py:fewshot_v1, or config.py:fewshot_v2",
     r"exp_name": "name the folder of the run with -o: birdnet-fs train config.py:fewshot_v2 -o runs/NAME",
     # the torch implementation
     r"run\.quantise": "quantize a finished run with: birdnet-fs quantize RUN -o OUTPUT",
@@ -56,8 +62,15 @@ WORDS = {
     ),
     r"model\.params\..*": "settings of a network are named model.NAME; --cfg prints them",
     r"augmentations\..*": (
-        "every augmentation is a setting of its own, as augmentation.gain_db=6 or augmentation.noise.p=0.5; --cfg "
+        "type augmentation.noise.p=0.5 or augmentation.gain_db=6: every augmentation is a setting of its own; --cfg "
         "prints them"
+    ),
+    r"(\w+\.)?num_workers": "type training.workers=N",
+    r"(\w+\.)?pin_memory": "batches are pinned wherever a GPU trains; leave it out",
+    r"--multirun|hydra\..*": "a sweep is a search: birdnet-fs tune FILE:NAME",
+    r"\+\w+.*": (
+        "there are no groups that differ between machines: config.py is Python, where os.environ can be read, and the "
+        "shell sets values, as data.root=$DATA"
     ),
     r"teacher_model": (
         "a teacher is a finished run: train it first, as config.py:panns_cnn14, then type "
@@ -88,6 +101,37 @@ WORDS = {
 }
 
 
+# beginning of a command -> the line to type, {} for the other words
+GROUPS = {
+    ("motif", "extract"): "birdnet-fs motifs extract RECORDINGS {}",
+    ("motif", "consolidate"): "birdnet-fs motifs consolidate MOTIFS {}",
+    ("motif", "generate-triplets"): "birdnet-fs motifs generate-triplets MOTIFS/motif-consolidated.parquet {}",
+    ("motif", "extract-triplets"): "birdnet-fs motifs extract-triplets {} RECORDINGS",
+    ("motif", "extract-top-motif"): "birdnet-fs motifs extract-top-motif MOTIFS {}",
+    ("motif",): "birdnet-fs motifs {}",
+    ("embed", "fit"): "birdnet-fs motifs embed fit {}",
+    ("embed", "summary"): "birdnet-fs motifs embed summary {}",
+}
+
+
+def refuse_document_groups(arguments: Sequence[str]) -> None:
+    """Refuse the groups of verbs of `birdclef.workflows` that have another place here.
+
+    Args:
+        arguments: Words of the command line after `birdnet-fs`.
+
+    Raises:
+        UserError: The words begin with such a group; the message gives the line to type.
+    """
+    for words, line in GROUPS.items():
+        if tuple(arguments[: len(words)]) == words and not os.path.exists(arguments[len(words) - 1]):
+            rest = list(map(shlex.quote, arguments[len(words) :]))
+            if words[-1] == "extract" and not {"-o", "--output"} & set(rest):
+                rest += ["-o", "MOTIFS"]
+            typed = " ".join(line.format(" ".join(rest)).split())
+            raise UserError(f"`{' '.join(words)}` has another place here; type {typed}.")
+
+
 def refuse_document_words(verb: str, arguments: Sequence[str]) -> None:
     """Refuse words of the commands that this package replaces.
 
@@ -107,6 +151,12 @@ def refuse_document_words(verb: str, arguments: Sequence[str]) -> None:
     ]
     if lines:
         raise UserError(f"Not in the words of birdnet-fs {verb}. {'. '.join(dict.fromkeys(lines))}.")
+    first = arguments[0] if arguments else ""
+    if verb != "quantize" and SETTING.match(first) and not os.path.exists(first.rpartition(":")[0] or first):
+        raise UserError(
+            "The experiment is missing; it is the first argument. Type birdnet-fs "
+            f"{verb} config.py:NAME {' '.join(map(shlex.quote, arguments))}."
+        )
 
 
 def _line(argument: str, following: str, arguments: Sequence[str]) -> str:
@@ -121,7 +171,7 @@ def _line(argument: str, following: str, arguments: Sequence[str]) -> str:
         return f"type config.py:{value} as the first argument{quantized}"
     if re.fullmatch(PRETRAINED, key) and value.lower() in ("", "true", "1", "yes"):
         return _published(arguments) or WORDS[PRETRAINED]
-    if not equals and not key.startswith("--"):
+    if not equals and not key.startswith("--") and key not in ("v1", "v2"):
         return ""
     return next((line for pattern, line in WORDS.items() if re.fullmatch(pattern, key)), "")
 

@@ -21,7 +21,7 @@ from birdnet_fs.cli.calibrate import calibrate
 from birdnet_fs.cli.camtrap import camtrap
 from birdnet_fs.cli.classify import classify
 from birdnet_fs.cli.cluster import cluster
-from birdnet_fs.cli.commands import group
+from birdnet_fs.cli.commands import group, line_to_type
 from birdnet_fs.cli.compare import compare
 from birdnet_fs.cli.cv import cv
 from birdnet_fs.cli.doctor import doctor
@@ -165,7 +165,10 @@ def main() -> None:
         elif hasattr(error, "format_message"):
             context = getattr(error, "ctx", None)
             said = str(error.format_message()).rstrip()
-            _stop(f"{said}{'' if said[-1] in '.?' else '.'} See {context.command_path if context else NAME} --help.", 2)
+            said += "" if said[-1] in ".?" else "."
+            if hasattr(error, "param_type") and context and context.command.name:  # an argument is missing
+                said += f" Type {line_to_type(context)}."
+            _stop(f"{said} See {context.command_path if context else NAME} --help.", 2)
         else:  # not an error in the arguments but a defect of this package
             _stop(_defect(error), DEFECT)
     if code == 130:

@@ -2,11 +2,12 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
-from command_line import ROOT
+from command_line import ROOT, birdnet_fs
 
-from birdnet_fs.cli.document_words import EXPERIMENTS, WORDS, refuse_document_words
+from birdnet_fs.cli.document_words import EXPERIMENTS, WORDS, refuse_document_groups, refuse_document_words
 from birdnet_fs.cli.experiment import load_experiment
 from birdnet_fs.core.errors import UserError
 
@@ -43,6 +44,14 @@ COMMANDS = [
     ("model.name=vit/base arch.pretrained=true", ["vit/base takes timm's", "keras_hub's model.weights.h5 of"]),
     (f"{CONFIG}:panns_cnn14 model.params.pretrained=true", ["panns/cnn14 takes PANNs' Cnn14_mAP=0.431.pth (AudioSet)"]),
     ("model=cnn/small pretrained=true", ["cnn/small takes a run folder of cnn/small (none are published)"]),
+    (
+        "model=efficientnet_v2 training.batch_size=32",
+        ["train config.py:NAME model=efficientnet_v2 training.batch_size"],
+    ),
+    ("v2", ["birdnet-fs train config.py:fewshot_v1, or config.py:fewshot_v2"]),
+    ("config.py:birds10 +env=server", ["os.environ"]),
+    ("config.py:birds10 data.num_workers=4 training.pin_memory=true", ["training.workers=N", "leave it out"]),
+    ("config.py:birds10 --multirun", ["birdnet-fs tune FILE:NAME"]),
     ("augmentations.audio.transforms[0].p=0.5", ["augmentation.noise.p=0.5"]),
     ("teacher_model=panns_cnn14", ["distillation.teacher=RUN"]),
     ("config.py:animal_spot --cfg job", ["type --cfg alone"]),
@@ -100,3 +109,43 @@ def test_dropout_of_a_finished_embedding_is_refused_by_the_setting_that_is_meant
         load_experiment(f"{CONFIG}:fewshot_v2", ["model.dropout=0.2"])
     assert load_experiment(f"{CONFIG}:fewshot_v2", ["model.block_dropout=0.2"]).model.block_dropout == 0.2
     assert load_experiment(f"{CONFIG}:fewshot_v2", ["model.dropout=0"]).model.dropout == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("motif extract", "type birdnet-fs motifs extract RECORDINGS -o MOTIFS."),
+        ("motif extract --output FOLDER", "type birdnet-fs motifs extract RECORDINGS --output FOLDER."),
+        ("motif motif-track --input MOTIFS t.wav", "type birdnet-fs motifs motif-track --input MOTIFS t.wav."),
+        ("motif extract-triplets a.parquet", "type birdnet-fs motifs extract-triplets a.parquet RECORDINGS."),
+        ("embed fit a.parquet b --name x", "type birdnet-fs motifs embed fit a.parquet b --name x."),
+    ],
+)
+def test_groups_of_the_documents_are_answered_by_the_line_to_type(command: str, line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        refuse_document_groups(shlex.split(command))
+    assert line in str(caught.value)
+
+
+def test_a_model_that_is_named_as_a_verb_of_the_documents_is_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fit").mkdir()
+    refuse_document_groups(["embed", "fit", "recordings"])
+    refuse_document_groups(["motifs", "extract", "recordings"])
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("train", "Type birdnet-fs train CONFIG:NAME."),
+        ("tune", "Type birdnet-fs tune CONFIG:NAME."),
+        ("motifs generate-triplets --samples 10000", "Type birdnet-fs motifs generate-triplets TABLE."),
+        ("motifs extract --cens-sr 10", "Type birdnet-fs motifs extract RECORDINGS... --output OUTPUT."),
+        ("classify train", "Type birdnet-fs classify train OUTPUT --motif-root MOTIF_ROOT."),
+    ],
+)
+def test_a_missing_argument_is_answered_by_the_whole_line(tmp_path: Path, command: str, line: str) -> None:
+    done = birdnet_fs(*command.split(), cwd=tmp_path, check=False)
+    assert done.returncode == 2 and line in done.stderr

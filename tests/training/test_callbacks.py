@@ -15,7 +15,7 @@ from birdnet_fs.cli.evaluate import evaluate
 from birdnet_fs.cli.train import check_unfinished
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import override
-from birdnet_fs.data.partition import VAL, read_partition
+from birdnet_fs.data.partition import VAL, partition, read_partition
 from birdnet_fs.data.score_table import read_scores
 from birdnet_fs.inference.clips import score_clips
 from birdnet_fs.inference.open import open_engine
@@ -273,4 +273,4 @@ def test_weights_for_which_there_is_no_room_are_an_error_of_the_system(run, tmp_
 def test_a_plateau_needs_validation_clips(recordings) -> None:
     settings = ["data.split=table", "data.where=set=aviary,split=train|test", "training.schedule=plateau"]
     with pytest.raises(UserError, match="schedule=plateau need validation clips"):
-        trainer.partition(experiment(recordings, *settings))
+        partition(experiment(recordings, *settings))

@@ -16,7 +16,7 @@ from birdnet_fs import models
 from birdnet_fs.batches.augment.teacher_features import OtherFrontEnd
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import override
-from birdnet_fs.data.partition import HELD_OUT, TRAIN, read_partition
+from birdnet_fs.data.partition import HELD_OUT, TRAIN, partition, read_partition
 from birdnet_fs.data.score_table import ScoreTable, write_scores
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.frontend.in_numpy import log_mel, network_input
@@ -318,7 +318,7 @@ def test_a_teacher_of_other_classes_or_behind_whom_a_leak_is(aviary: Path, teach
     # fold 1 started from fold 0, which was trained on fold 1; it says itself that it holds fold 1 out
     weights = model_weights(teacher.build_model())
     started = experiment(aviary, "data.fold=1", f"model.weights={teacher.path}")
-    parts = trainer.partition(started)
+    parts = partition(started)
     parts = dataclasses.replace(parts, inherited=inherited([teacher.path], parts.train))
     save_run(
         tmp_path / "late", started, teacher.classes, weights,

@@ -21,7 +21,7 @@ from birdnet_fs.cli.pseudo_label import pseudo_label as verb
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import override
 from birdnet_fs.data.manifest import Clip
-from birdnet_fs.data.partition import HELD_OUT, PSEUDO_LABELS, read_partition
+from birdnet_fs.data.partition import HELD_OUT, PSEUDO_LABELS, partition, read_partition
 from birdnet_fs.data.score_table import read_scores
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.data.waveforms import Waveforms
@@ -133,7 +133,7 @@ def aviary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder.parent / "unlabeled").mkdir()
     for path in sorted((folder / "audio").glob("*soundscape*")):
         (folder.parent / "unlabeled" / path.name).write_bytes(path.read_bytes())
-    held_out = trainer.partition(experiment(folder)).held_out[0].path
+    held_out = partition(experiment(folder)).held_out[0].path
     (folder.parent / "unlabeled" / "copy.flac").write_bytes(held_out.read_bytes())
     (folder.parent / "unlabeled" / "broken.flac").write_bytes(b"fLaC\0\0\0\x22")
     return folder
@@ -228,7 +228,7 @@ def test_windows_are_trained_on_and_what_is_held_out_is_not(
     assert load_run(student.path).experiment.pseudo_labels.table == str(table.parent)
     assert (student.path / "recordings.csv").read_text().count("soundscape") == 2
     assert provenance(student.path).trained_on([heard[0]]) == [heard[0]]
-    parts = trainer.partition(experiment(aviary))
+    parts = partition(experiment(aviary))
     windows, found = pseudo_labels.read_pseudo_labels(experiment(aviary, *settings), parts), read_scores(table)
     rows = [i for i, row in enumerate(found.rows) if "soundscape" in row.path]
     expected = found.scores[rows] ** 2 / (found.scores[rows] ** 2).sum(1, keepdims=True)

@@ -38,7 +38,7 @@ WRONG = [
     ("tune data.val_fraction=0 --trials 1", "Tuning needs validation clips"),
 ]
 MORE = [
-    ("train model=efficientnet_v2_qat", "then quantize its run with: birdnet-fs quantize RUN"),
+    ("train model=efficientnet_v2_qat", "birdnet-fs quantize RUN -o OUTPUT"),
     ("train data.root=nowhere", "data.root must be a file or folder that exists"),
     ("train data.fold=9", "data.fold must be one of the folds"),
     ("train model.weights=nowhere.h5", "model.weights must be a file or folder that exists"),
