@@ -120,7 +120,9 @@ class TrainingBatches:
 class EpisodeOrder(Sampler[Keys]):
     """Batch sampler of few-shot episodes: class by class, the support of a class before its queries.
 
-    Every item is cropped and augmented on its own. With `settings.same_recording`, clips of a class that has fewer than
+    Every item is cropped and augmented on its own. Only queries are mixed (mixup, CutMix), each with another query of
+    its episode in random order, so that their classes are ways of it and prototypes are those of their class. With
+    `settings.same_recording`, clips of a class that has fewer than
     an episode needs are repeated, as evenly as possible; without it, no recording is in both support and query.
 
     Args:
@@ -169,9 +171,15 @@ class EpisodeOrder(Sampler[Keys]):
 
     def __iter__(self) -> Iterator[Keys]:
         clips = self._draw_clips().reshape(len(self), -1)
-        for episode, own in enumerate(clips[self.first :].tolist(), self.first):
+        is_query = np.array([self._is_query(i) for i in range(clips.shape[1])])
+        for episode, own in enumerate(clips[self.first :], self.first):
+            order = generator(self.seed, Stream.EPISODE_MIXING, self.epoch, episode).permutation(is_query.sum())
+            partner = iter(own[is_query][order].tolist())
             first = episode * len(own)
-            yield [ItemKey(self.epoch, first + i, clip, 2 * episode + self._is_query(i)) for i, clip in enumerate(own)]
+            yield [
+                ItemKey(self.epoch, first + i, clip, 2 * episode + int(query), next(partner) if query else None)
+                for i, (clip, query) in enumerate(zip(own.tolist(), is_query, strict=True))
+            ]
 
     def _is_query(self, position: int) -> bool:
         """Whether an item of an episode is a query: draws per batch are shared by the support, and by the queries."""

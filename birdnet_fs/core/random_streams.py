@@ -46,6 +46,7 @@ class Stream(enum.IntEnum):
     VALIDATION_EPISODES = 16  # the same after every epoch; key: 0
     TEST_EPISODES = 17  # on the classes a run held out; key: 0
     EVALUATION_EPISODES = 18  # of the verb that evaluates a run on new classes; key: 0
+    EPISODE_MIXING = 92  # queries of an episode that are mixed with one another; keys: epoch, number of the episode
     DETECTION_NEGATIVES = 48  # windows of a recording that are negative examples of few-shot detection
     # measuring and tuning
     BOOTSTRAP = 19  # groups drawn for a confidence interval

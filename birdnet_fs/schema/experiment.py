@@ -98,9 +98,9 @@ class Experiment:
         check(self.model.head == "prototypes", "Episodes need model.head=prototypes", self.model.head)
         check(not self.data.multi_label, "Episodes need data.multi_label=false", self.data.multi_label)
         check(
-            not self.augmentation.mixes,
-            f"Episodes need one class per clip, not a mixture; set {self.augmentation.mixes}=0",
-            self.augmentation.mixes,
+            not (self.augmentation.mixup.p and self.augmentation.mixup.labels == "union"),
+            "The classes of a mixed query in an episode share one probability; set augmentation.mixup.labels=shares",
+            self.augmentation.mixup.labels,
         )
         check(
             not (self.episodes.same_recording and self.augmentation.crop == "center"),

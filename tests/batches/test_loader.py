@@ -8,11 +8,13 @@ import pytest
 import soundfile
 import torch
 
+from birdnet_fs.batches.augment.crop import center
 from birdnet_fs.batches.loader import EpisodeOrder, TrainingBatches, _Order
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.random_streams import Stream, generator
 from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
+from birdnet_fs.frontend.in_numpy import log_mel
 from birdnet_fs.schema import (
     Augmentation,
     CutMix,
@@ -140,6 +142,54 @@ def test_episodes_keep_recordings_apart(clips: list[Clip]) -> None:
         assert {key.clip // 4 for key in keys[::2]}.isdisjoint(key.clip // 4 for key in keys[1::2])
     with pytest.raises(UserError, match="bird1 has 3 clips, fewer than the 4 of an episode"):
         EpisodeOrder(tapes, Episodes(n_way=2, n_shot=2, n_query=2), 0)
+
+
+@pytest.mark.parametrize("per", ["segment", "batch"])
+def test_mixup_in_episodes_mixes_queries_with_queries_of_the_episode(clips: list[Clip], per: str) -> None:
+    """Item by item, from the features of whole clips: support stays as it is, queries are weighted means of two."""
+    waveforms, spec = Waveforms(clips, 16_000), replace(SPEC, segment_s=4.0)  # longer than the clips: no random crop
+    settings = Augmentation(crop="center", mixup=Mixup(1.0, on="features", per=per))
+    experiment = Experiment(seed=3, frontend=spec, augmentation=settings)
+    order = EpisodeOrder(clips, Episodes(n_way=2, n_shot=1, n_query=2, n_train=10), 3)
+    targets = np.eye(2, dtype=np.float32)[[i % 2 for i in range(7)]]
+    alone = [log_mel(center(waveforms[i], spec.n_samples), spec)[0] for i in range(7)]
+    n_across = n_open = 0
+    for features, found, indices in TrainingBatches(waveforms, targets, experiment, order=order).epoch(1):
+        features, shares, queries = features[..., 0].numpy(), [], [i for i in range(6) if i % 3]
+        partners = []
+        for i, clip in enumerate(indices.tolist()):
+            if i not in queries:
+                np.testing.assert_array_equal(features[i], alone[clip])
+                np.testing.assert_array_equal(found[i], targets[clip])
+                continue
+            fits = []
+            for other in indices[queries].tolist():
+                difference = (alone[clip] - alone[other]).ravel()
+                size = float(difference @ difference)
+                share = float((features[i] - alone[other]).ravel() @ difference) / size if size else 1.0
+                mixed = share * alone[clip] + (1 - share) * alone[other]
+                fits.append((np.abs(features[i] - mixed).max(), share, other))
+            error, share, other = min(fits)
+            assert error < 1e-3 and 0 <= share <= 1 + 1e-6
+            np.testing.assert_allclose(found[i], share * targets[clip] + (1 - share) * targets[other], atol=1e-4)
+            shares.append(share if other != clip else None)
+            partners.append(other)
+            n_across += int(other % 2 != clip % 2)
+            n_open += int(0.02 < share < 0.98)
+        drawn = [share for share in shares if share is not None and 0.001 < share < 0.999]
+        assert per == "segment" or not drawn or max(drawn) - min(drawn) < 1e-3
+    assert n_across > 5 and n_open > 5
+
+
+def test_order_of_episodes_gives_each_query_another_query_of_its_episode(clips: list[Clip]) -> None:
+    settings = Episodes(n_way=2, n_shot=1, n_query=2, n_train=20)
+    order = EpisodeOrder(clips, settings, 3)
+    for keys in order:
+        queries = [key for i, key in enumerate(keys) if i % 3]
+        assert all(key.partner is None for key in keys[::3])
+        assert sorted(key.partner for key in queries) == sorted(key.clip for key in queries)
+    order.first = 15  # a resumed epoch has the same pairs
+    assert list(order) == list(EpisodeOrder(clips, settings, 3))[15:]
 
 
 def test_draws_per_batch_are_shared_within_the_batch(clips: list[Clip]) -> None:

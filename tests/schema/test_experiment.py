@@ -41,10 +41,9 @@ def test_experiment_refuses_two_sources_of_initial_weights() -> None:
     [
         (["model.head=linear"], "Episodes need model.head=prototypes. Received: 'linear'"),
         (["data.multi_label=true"], "Episodes need data.multi_label=false"),
-        (["augmentation.mixup.p=0.5"], "Episodes need one class per clip, not a mixture; set augmentation.mixup.p=0."),
         (
-            ["augmentation.cutmix.p=0.5"],
-            "Episodes need one class per clip, not a mixture; set augmentation.cutmix.p=0.",
+            ["augmentation.mixup.p=0.5", "augmentation.mixup.labels=union"],
+            "share one probability; set augmentation.mixup.labels=shares. Received: 'union'",
         ),
         (
             ["data.split=folds"],

@@ -6,6 +6,8 @@ import numpy as np
 
 from birdnet_fs.core.random_streams import Stream, generator
 
+ANY_CLIP = -1
+
 
 class ItemKey(NamedTuple):
     """Identifies one item of an epoch."""
@@ -14,6 +16,9 @@ class ItemKey(NamedTuple):
     position: int  # in the order of the epoch, from 0
     clip: int  # index of the clip
     batch: int  # items with the same number share what is drawn once per batch
+    partner: int | None = (
+        ANY_CLIP  # index of the clip that is mixed in; ANY_CLIP: drawn from all; None: nothing is mixed
+    )
 
 
 class ItemRandom:
@@ -25,6 +30,7 @@ class ItemRandom:
         rng: Generator of the item. Default: None, that of the epoch and position of the key.
 
     Attributes:
+        key: The item.
         rng: Generator of the item.
         changes: Description of each change that was applied, in order; every stage appends its own.
     """
@@ -32,7 +38,7 @@ class ItemRandom:
     def __init__(self, seed: int, key: ItemKey, rng: np.random.Generator | None = None) -> None:
         self.rng = generator(seed, Stream.AUGMENTATION, key.epoch, key.position) if rng is None else rng
         self.changes: list[str] = []
-        self._seed, self._key = seed, key
+        self._seed, self.key = seed, key
 
     def generator(self, per: Literal["segment", "batch"], stream: Stream) -> np.random.Generator:
         """Generator for a change that is drawn per segment or once per batch.
@@ -46,4 +52,4 @@ class ItemRandom:
         """
         if per == "segment":
             return self.rng
-        return generator(self._seed, stream, self._key.epoch, self._key.batch)
+        return generator(self._seed, stream, self.key.epoch, self.key.batch)

@@ -6,6 +6,7 @@ for augmentation are not used: they draw from their own or from global generator
 number of workers.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from birdnet_fs import schema
 from birdnet_fs.batches.augment import animal_spot
 from birdnet_fs.batches.augment.crop import cumulative_activity
 from birdnet_fs.batches.augment.features import Rectangle, augment_features, mix_features
-from birdnet_fs.batches.augment.item_random import ItemKey, ItemRandom
+from birdnet_fs.batches.augment.item_random import ANY_CLIP, ItemKey, ItemRandom
 from birdnet_fs.batches.augment.pseudo_label_sampling import PseudoLabelSampling
 from birdnet_fs.batches.augment.segment import draw_segment
 from birdnet_fs.batches.augment.teacher_features import OtherFrontEnd
@@ -66,6 +67,7 @@ class AugmentationPipeline:
         self._n_labeled = pseudo_labels.n_labeled if pseudo_labels else len(waveforms)
         self.seed, self.spec = experiment.seed, experiment.frontend
         self.settings, self.multi_label = experiment.augmentation, experiment.data.multi_label
+        self._unmixed = dataclasses.replace(self.settings, mixup=schema.Mixup(), cutmix=schema.CutMix())
         self._shortest = self.spec.min_samples if self.spec.normalize_when == "clip" else 0  # samples
         self._within = (0.0, 1.0) if self.spec.normalize in ("min_max", "db_range") else None
         self._activity: dict[int, np.ndarray] = {}  # by clip, computed when first cropped: 80 bytes per second of audio
@@ -86,7 +88,7 @@ class AugmentationPipeline:
         features, targets = mix_features(
             made.features,
             made.targets,
-            self.settings,
+            self._settings_of(item_random),
             item_random,
             multi_label=self.multi_label,
             partner=lambda: self._partner(item_random),
@@ -106,7 +108,7 @@ class AugmentationPipeline:
         waveform, targets = augment_waveform(
             segment,
             targets,
-            self.settings,
+            self._settings_of(item_random),
             item_random,
             sample_rate_hz=self.spec.sample_rate_hz,
             multi_label=self.multi_label,
@@ -164,13 +166,21 @@ class AugmentationPipeline:
         _, segment = self._segment(clip, n_samples, item_random)
         return segment if len(segment) == n_samples else pad_to(segment, n_samples)
 
+    def _settings_of(self, item_random: ItemRandom) -> schema.Augmentation:
+        return self._unmixed if item_random.key.partner is None else self.settings
+
+    def _partner_clip(self, item_random: ItemRandom) -> int:
+        """Index of the clip that is mixed into an item."""
+        partner = item_random.key.partner
+        return int(item_random.rng.integers(self._n_labeled)) if partner in (None, ANY_CLIP) else partner
+
     def _waveform_partner(self, n_samples: int, item_random: ItemRandom) -> Partner:
-        clip, before = int(item_random.rng.integers(self._n_labeled)), len(item_random.changes)
+        clip, before = self._partner_clip(item_random), len(item_random.changes)
         segment = self._filled_segment(clip, n_samples, item_random)
         return Partner(segment, self.targets[clip], self._name(clip, item_random, before))
 
     def _partner(self, item_random: ItemRandom) -> Partner:
-        clip, before = int(item_random.rng.integers(self._n_labeled)), len(item_random.changes)
+        clip, before = self._partner_clip(item_random), len(item_random.changes)
         made = self._before_mixing(clip, item_random)
         return Partner(made.features, made.targets, self._name(clip, item_random, before), made.teacher_features)
 

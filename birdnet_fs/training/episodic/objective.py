@@ -2,7 +2,8 @@
 
 Source: Snell, Swersky, Zemel 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.org/abs/1703.05175. The
 prototype of a class is the mean embedding of its support, the logits decrease with the distance to the prototypes, and
-the loss is the cross-entropy of the queries. After training, the prototypes of the training classes become weights of
+the loss is the cross-entropy of the queries; the targets of queries that are mixed (Zhang et al. 2018, "mixup: Beyond
+Empirical Risk Minimization", https://arxiv.org/abs/1710.09412) are the shares of their classes. After training, the prototypes of the training classes become weights of
 the head, so that a finished run is an ordinary classifier of these classes.
 """
 
@@ -40,15 +41,20 @@ def episodic_objective(model: keras.Model, settings: schema.Episodes) -> Objecti
         queries = by_class[:, settings.n_shot :].flatten(0, 1)
         return head.compare(queries, prototypes, training=training)
 
+    def classes_and_truth(targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The classes of the ways, one-hot [n_way, n_classes], and the targets of the queries over the ways."""
+        by_class = targets.reshape(settings.n_way, size, -1)
+        classes = by_class[:, 0]
+        return classes, by_class[:, settings.n_shot :].flatten(0, 1)[:, classes.argmax(1)]
+
     def loss(embeddings: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-        logits = logits_of(embeddings, training=True)
-        truth = torch.eye(settings.n_way, device=logits.device).repeat_interleave(settings.n_query, 0)
-        return losses.cross_entropy(logits, truth, label_smoothing)
+        _, truth = classes_and_truth(targets)
+        return losses.cross_entropy(logits_of(embeddings, training=True), truth, label_smoothing)
 
     def predictions(embeddings: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        by_class = targets.reshape(settings.n_way, size, -1) > 0
+        classes, truth = classes_and_truth(targets)
         way = logits_of(embeddings, training=False).argmax(1)
-        return by_class[:, settings.n_shot :].flatten(0, 1), by_class[:, 0][way]
+        return classes[truth.argmax(1)] > 0, classes[way] > 0  # of a mixed query, the larger part
 
     return Objective(models.with_outputs(model, ["dropout"]), loss, monitor="val_acc", predictions=predictions)
 

@@ -48,7 +48,7 @@ class Tones:
             x = torch.randn(3 * 4, 16, 16, 1, generator=rng)
             for c in range(3):
                 x[4 * c : 4 * c + 4] += 3 * torch.sin(torch.pi * (torch.arange(16) + 0.5) / 2**c)[:, None]
-            yield x, torch.zeros(12, 4), torch.arange(12)
+            yield x, torch.eye(4)[:3].repeat_interleave(4, 0), torch.arange(12)
 
 
 @pytest.mark.parametrize(("distance", "scale"), [("euclidean", 0.5), ("cosine", 10.0)])
@@ -73,7 +73,35 @@ def test_loss_is_that_of_the_paper(distance: str, scale: float, smoothing: float
             total -= target @ log_p / (n_way * n_query)
     loss = episodic_objective(network(distance, scale), Episodes(n_way=n_way, n_shot=n_shot, n_query=n_query)).loss
     flat = torch.from_numpy(x.reshape(-1, width).astype(np.float32))
-    assert loss(flat, torch.zeros(len(flat), 4), smoothing).item() == pytest.approx(total, rel=tolerances.LOSS)
+    targets = torch.eye(4)[[2, 0, 3]].repeat_interleave(n_shot + n_query, 0)
+    assert loss(flat, targets, smoothing).item() == pytest.approx(total, rel=tolerances.LOSS)
+
+
+def test_loss_of_mixed_queries_is_that_of_mixup() -> None:
+    """Share by share: lambda times the cross-entropy of the one class, and the rest of that of the other."""
+    n_way, n_shot, n_query, width = 3, 2, 4, 48
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(n_way, n_shot + n_query, width))
+    others, shares = rng.integers(0, n_way, (n_way, n_query)), rng.beta(0.4, 0.4, (n_way, n_query))
+    classes = [2, 0, 3]  # of the run's four
+    targets = np.zeros((n_way, n_shot + n_query, 4))
+    total, right = 0.0, 0
+    for c in range(n_way):
+        targets[c, :n_shot, classes[c]] = 1
+        for q in range(n_query):
+            query, other, share = x[c, n_shot + q], others[c, q], shares[c, q]
+            logits = np.array([-np.sum((query - x[way, :n_shot].sum(0) / n_shot) ** 2) for way in range(n_way)])
+            log_p = logits - np.logaddexp.reduce(logits)
+            total -= (share * log_p[c] + (1 - share) * log_p[other]) / (n_way * n_query)
+            targets[c, n_shot + q, classes[c]] += share
+            targets[c, n_shot + q, classes[other]] += 1 - share
+            right += int(log_p.argmax() == (c if other == c or share > 0.5 else other))
+    objective = episodic_objective(network("euclidean"), Episodes(n_way=n_way, n_shot=n_shot, n_query=n_query))
+    flat, flat_targets = (torch.from_numpy(a.reshape(18, -1).astype(np.float32)) for a in (x, targets))
+    assert objective.loss(flat, flat_targets, 0.0).item() == pytest.approx(total, rel=tolerances.LOSS)
+    counter = AccuracyCounter()
+    counter.add(*objective.predictions(flat, flat_targets))
+    assert counter.pop_means([])["train_acc"] == pytest.approx(right / 12)
 
 
 def test_training_accuracy_is_that_of_the_queries() -> None:
