@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from birdnet_fs.core.folders import atomic_folder, link_tree
 from birdnet_fs.runs.history import Row, Weights
 
 LAST = "last"
@@ -39,11 +40,14 @@ class Checkpoints:
             history: One row per epoch so far.
             weights: Arrays by Keras variable path.
         """
-        self._write(LAST, history, weights)
+        self.save(self.folder / LAST, weights, history)
         value = history[-1].get(self.monitor, math.nan)
         if math.isnan(value) or (len(self._best) == self.n_best and value <= self._best[-1][0]):
             return
-        path = self._write(self._name(history[-1]), history, weights)
+        path = self.folder / self._name(history[-1])
+        with atomic_folder(path) as part:
+            for entry in (self.folder / LAST).iterdir():  # of the same epoch, so nothing is computed again
+                link_tree(entry, part / entry.name)
         self._best = sorted([*self._best, (value, path)], key=lambda best: -best[0])
         for _, worse in self._best[self.n_best :]:
             shutil.rmtree(worse)
@@ -65,7 +69,3 @@ class Checkpoints:
 
     def _name(self, row: Row) -> str:
         return f"epoch_{int(row['epoch']):03d}_{self.monitor}_{row[self.monitor]:.4f}"
-
-    def _write(self, name: str, history: Sequence[Row], weights: Weights) -> Path:
-        self.save(self.folder / name, weights, history)
-        return self.folder / name

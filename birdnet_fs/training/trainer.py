@@ -41,7 +41,10 @@ from birdnet_fs.training.rescue import save_safely
 from birdnet_fs.training.resume.state import STATE, ResumeState, training_identity
 
 PRETRAIN = provenance.PRETRAIN
-CLIPS_AFTER_SIGNAL = 5  # of each class, for the prototypes of a training in episodes that a signal has stopped
+# Windows of each class, for the prototypes of a training in episodes that is not finished; those of the finished run
+# are means over all clips.
+WINDOWS_OF_A_CHECKPOINT = 20  # an epoch of 2,000 episodes embeds some hundred times as many
+WINDOWS_AFTER_SIGNAL = 5  # a cluster waits 30 s after a signal
 GENERATIONS = "generations"  # folder, in a run folder, of its teachers with distillation.teacher=self
 Watch = Callable[[str, Sequence[Row]], None]  # (name of the monitored column, rows of all finished epochs)
 
@@ -154,8 +157,8 @@ def train(
     def save(folder: Path, weights: Weights, history: Sequence[Row], *, finished: bool = False) -> Run:
         """Write a run; `model` holds `weights`."""
         if experiment.episodes:
-            # a cluster waits 30 s after a signal, too short for all clips of a large set
-            per_class = CLIPS_AFTER_SIGNAL if stopping.received() else None
+            some = WINDOWS_AFTER_SIGNAL if stopping.received() else WINDOWS_OF_A_CHECKPOINT
+            per_class = None if finished and not stopping.received() else some
             weights = set_prototypes(model, weights, waveforms, experiment.frontend, parts.classes, per_class)
         kept = callbacks if finished else None
         return _save(folder, experiment, parts, weights, history, waveforms, kept, checked.made_from)

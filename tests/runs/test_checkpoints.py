@@ -8,9 +8,12 @@ from birdnet_fs.runs.checkpoints import Checkpoints
 
 def test_checkpoints_are_the_last_and_the_best_epochs(tmp_path: Path) -> None:
     def save(folder: Path, weights: dict, history: list) -> None:
+        saved.append(folder.name)
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "epoch").unlink(missing_ok=True)  # a run folder is replaced as a whole
         (folder / "epoch").write_text(str(history[-1]["epoch"]))
 
+    saved: list[str] = []
     checkpoints, history = Checkpoints(tmp_path, 2, "val_acc", save), []
     expected = [
         {"last": "1", "epoch_001_val_acc_0.5000": "1"},
@@ -24,4 +27,5 @@ def test_checkpoints_are_the_last_and_the_best_epochs(tmp_path: Path) -> None:
         history.append({"epoch": epoch, "val_acc": value})
         checkpoints.add(history, {})
         assert {path.parent.name: path.read_text() for path in tmp_path.glob("*/epoch")} == folders
+    assert saved == ["last"] * 6  # each epoch is computed and written once
     assert len(list(tmp_path.iterdir())) == 3  # nothing half-written is left

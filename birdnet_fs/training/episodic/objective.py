@@ -2,9 +2,9 @@
 
 Source: Snell, Swersky, Zemel 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.org/abs/1703.05175. The
 prototype of a class is the mean embedding of its support, the logits decrease with the distance to the prototypes, and
-the loss is the cross-entropy of the queries; the targets of queries that are mixed (Zhang et al. 2018, "mixup: Beyond
-Empirical Risk Minimization", https://arxiv.org/abs/1710.09412) are the shares of their classes. After training, the prototypes of the training classes become weights of
-the head, so that a finished run is an ordinary classifier of these classes.
+the loss is the cross-entropy of the queries. The targets of mixed queries (Zhang et al. 2018, "mixup: Beyond Empirical
+Risk Minimization", https://arxiv.org/abs/1710.09412) are the shares of their classes. After training, the prototypes of
+the training classes become weights of the head, so that a finished run is an ordinary classifier of these classes.
 """
 
 from collections.abc import Sequence
@@ -75,16 +75,27 @@ def set_prototypes(
         waveforms: The training clips.
         spec: Front-end of the network.
         classes: Names in the order of the prototypes.
-        per_class: Number of clips of each class to use, the first ones. None: all.
+        per_class: Largest number of windows of each class to use, evenly spread over its clips, 1 or more. Default:
+            None, all.
 
     Returns:
         `weights` with the new prototypes [n_classes, width].
     """
     embedder = Embedder(model, spec)
+    chosen: dict[int, int | None] = {}  # clip -> largest number of its windows
+    labels = [clip.labels[0] for clip in waveforms.clips]
+    for name in classes:
+        own = [i for i, label in enumerate(labels) if label == name]
+        clips = _spread(len(own), per_class)
+        chosen |= {own[i]: per_class and per_class // len(clips) for i in clips}
     by_class: dict[str, list[np.ndarray]] = {name: [] for name in classes}
-    for i in track(range(len(waveforms)), "embedding the training clips", unit="clip"):
-        own = by_class[waveforms.clips[i].labels[0]]
-        if per_class is None or len(own) < per_class:
-            own.append(embedder.mean(embedder.rule.cut(waveforms[i])))
+    for i, n_windows in track(sorted(chosen.items()), "embedding training clips", unit="clip"):
+        windows = embedder.rule.cut(waveforms[i])
+        by_class[labels[i]].append(embedder.mean(windows[_spread(len(windows), n_windows)]))
     prototypes = np.stack([np.mean(own, axis=0) for own in by_class.values()]).astype(np.float32)
     return {**weights, model.get_layer("logits").prototypes.path: prototypes}
+
+
+def _spread(n: int, most: int | None) -> list[int]:
+    """At most `most` of the numbers below `n`, evenly spread; None: all."""
+    return list(range(n)) if most is None or n <= most else ((np.arange(most) + 0.5) * n / most).astype(int).tolist()

@@ -38,6 +38,7 @@ from birdnet_fs.schema import (
     Training,
 )
 from birdnet_fs.training import trainer
+from birdnet_fs.training.episodic import objective
 from birdnet_fs.training.episodic.evaluation import episodic_validation
 from birdnet_fs.training.loop import Interrupted
 
@@ -184,6 +185,35 @@ def test_checkpoint_is_a_run(recordings, tmp_path: Path, capsys) -> None:
     assert not (folder / name / "metrics.json").exists()
     evaluate(run.path)  # a finished run in episodes anew
     assert json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))["n_test"] == 500
+
+
+def test_checkpoints_embed_a_bounded_part_of_the_training_set(recordings, tmp_path: Path, monkeypatch) -> None:
+    """Once per epoch, at most so many windows of each class; the finished run has the mean over all clips."""
+    mean, set_prototypes, counted, embedded = Embedder.mean, trainer.set_prototypes, [], []
+
+    def counting(*given):
+        counted.clear()
+        found = set_prototypes(*given)
+        embedded.append(sum(counted))
+        return found
+
+    monkeypatch.setattr(Embedder, "mean", lambda self, windows: counted.append(len(windows)) or mean(self, windows))
+    monkeypatch.setattr(trainer, "set_prototypes", counting)
+    monkeypatch.setattr(trainer, "WINDOWS_OF_A_CHECKPOINT", 2)
+    settings = ["training.epochs=2", "episodes.n_train=2", "episodes.n_val=20", "training.checkpoints.n_best=2"]
+    run = trainer.train(experiment(recordings, *settings), tmp_path / "run")
+    rule, waveforms = clip_rule(SPEC.n_samples, SPEC.sample_rate_hz), Waveforms(partition(run.experiment).train, 16_000)
+    n_windows = sum(len(rule.cut(waveforms[i])) for i in range(len(waveforms)))
+    assert embedded == [2 * len(run.classes)] * 2 + [n_windows] and n_windows > 4 * len(run.classes)
+    for folder in (run.path / "checkpoints").iterdir():
+        assert load_run(folder).classes == run.classes
+
+
+@pytest.mark.parametrize(
+    ("n", "most", "expected"), [(3, None, [0, 1, 2]), (3, 5, [0, 1, 2]), (10, 2, [2, 7]), (3, 1, [1])]
+)
+def test_windows_of_a_checkpoint_are_evenly_spread(n, most, expected) -> None:
+    assert objective._spread(n, most) == expected
 
 
 def test_checkpoints_do_not_change_the_training(recordings, tmp_path: Path) -> None:
