@@ -25,7 +25,16 @@ from experiments.birdclef import birdclef2025, birdclef2025_rnn, birdclef2025_vi
 from experiments.birds import birds10, birds10_cnn, birds10_mixed, soundscapes, space_birds10_cnn, xc171
 from experiments.detection import call_or_noise
 from experiments.encoders import birds10_birdnet, soundscapes_birdnet
-from experiments.few_shot import bengalese_finch, fewshot_v1, fewshot_v2, xc171_episodes
+from experiments.few_shot import (
+    bengalese_finch,
+    fewshot_v1,
+    fewshot_v1_mlflow,
+    fewshot_v2,
+    fewshot_v2_conv_gate,
+    fewshot_v2_mlflow,
+    fewshot_v2_wide,
+    xc171_episodes,
+)
 from experiments.torch_impl import (
     efficientnet_v2,
     efficientnet_v2_arcface,
@@ -66,7 +75,11 @@ __all__ = [
     "efficientnet_v2_from_cnn14",
     "efficientnet_v2_qat",
     "fewshot_v1",
+    "fewshot_v1_mlflow",
     "fewshot_v2",
+    "fewshot_v2_conv_gate",
+    "fewshot_v2_mlflow",
+    "fewshot_v2_wide",
     "ghost_efficientnet_v2",
     "ghost_efficientnet_v2_from_efficientnet_v2",
     "ghost_efficientnet_v2_qat",

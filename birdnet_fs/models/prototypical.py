@@ -59,6 +59,7 @@ class ResidualSize:
 VARIANTS: dict[str, PlainSize | ResidualSize] = {
     "v2": ResidualSize(),
     "v2_conv_gate": ResidualSize(temporal_attention="conv_gate"),
+    "v2_wide": ResidualSize(channels=(64, 128, 256, 512), width=2048),
     "v2_wide_conv_gate": ResidualSize(channels=(64, 128, 256, 512), width=2048, temporal_attention="conv_gate"),
     "v1": PlainSize(),
 }

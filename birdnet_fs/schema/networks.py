@@ -45,7 +45,7 @@ FAMILIES: dict[str, Family] = {
     "tilenet": Family({"v2": 64, "v4": 512, "v5": 512}, quantizable=True, options={"trainable_mel": ""}),
     "panns": Family({"cnn14": 2048, "mobilenet_v1": 1024, "mobilenet_v2": 1024}, quantizable=True),
     "prototypical": Family(
-        {"v2": 1024, "v2_conv_gate": 1024, "v2_wide_conv_gate": 2048, "v1": 2048},
+        {"v2": 1024, "v2_conv_gate": 1024, "v2_wide": 2048, "v2_wide_conv_gate": 2048, "v1": 2048},
         options={"channels": "", "block_dropout": "v2"},
     ),
     "rnn": Family({"lstm": 128, "gru": 128, "bilstm": 256, "bigru": 256, "lstm3": 128}, recurrent=True),

@@ -72,7 +72,7 @@ def shape_of(name: str, shape: tuple[int, int, int]) -> tuple[int, int, int]:
 
 def code_paths() -> list[str]:
     """One variant for each path through the code; the others differ in sizes only."""
-    same = {"cnn/tiny", "prototypical/v2_wide_conv_gate", "rnn/gru", "rnn/bilstm", "rnn/lstm3"}
+    same = {"cnn/tiny", "prototypical/v2_wide", "prototypical/v2_wide_conv_gate", "rnn/gru", "rnn/bilstm", "rnn/lstm3"}
     same |= {"resnet/18_max_pool_0", "resnet/18_max_pool_2", "resnet/34"}
     several = ("cnn", "efficientnet", "panns", "prototypical", "resnet", "rnn")
     n_variants = {family: None if family in several else 1 for family in models.FAMILIES}

@@ -168,6 +168,7 @@ def n_trainable(model: keras.Model) -> int:
         ("v1", 339_072, None),  # V1 measures squared Euclidean distances
         ("v2", 3_205_857 - 1_180_673, 3_205_857),
         ("v2_conv_gate", 1_778_688, 2_959_361),
+        ("v2_wide", 7_105_792 - 65_536 - 576 + 4 * (512 * 512 + 512), 10_319_553),
         ("v2_wide_conv_gate", 7_105_792, 9_335_041),
     ],
 )
