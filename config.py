@@ -25,6 +25,22 @@ from experiments.birdclef import birdclef2025, birdclef2025_rnn, birdclef2025_vi
 from experiments.birds import birds10, birds10_cnn, birds10_mixed, soundscapes, space_birds10_cnn, xc171
 from experiments.detection import call_or_noise
 from experiments.encoders import birds10_birdnet, soundscapes_birdnet
+from experiments.families import (
+    birds10_cnn14,
+    birds10_cnn_small,
+    birds10_cnn_tiny,
+    birds10_convnext_tiny,
+    birds10_efficientnet_b0,
+    birds10_efficientnet_v2_b0,
+    birds10_ghost_efficientnet_v2,
+    birds10_mobilenet_v1,
+    birds10_mobilenet_v2,
+    birds10_resnet_18,
+    birds10_rnn_gru,
+    birds10_rnn_lstm,
+    birds10_vit_tiny,
+    space_birds10_families,
+)
 from experiments.few_shot import (
     bengalese_finch,
     fewshot_v1,
@@ -68,7 +84,20 @@ __all__ = [
     "birds10",
     "birds10_birdnet",
     "birds10_cnn",
+    "birds10_cnn14",
+    "birds10_cnn_small",
+    "birds10_cnn_tiny",
+    "birds10_convnext_tiny",
+    "birds10_efficientnet_b0",
+    "birds10_efficientnet_v2_b0",
+    "birds10_ghost_efficientnet_v2",
     "birds10_mixed",
+    "birds10_mobilenet_v1",
+    "birds10_mobilenet_v2",
+    "birds10_resnet_18",
+    "birds10_rnn_gru",
+    "birds10_rnn_lstm",
+    "birds10_vit_tiny",
     "call_or_noise",
     "efficientnet_v2",
     "efficientnet_v2_arcface",
@@ -96,6 +125,7 @@ __all__ = [
     "space_animal_spot",
     "space_birdclef2025",
     "space_birds10_cnn",
+    "space_birds10_families",
     "xc171",
     "xc171_episodes",
 ]

@@ -26,7 +26,8 @@ from birdnet_fs.data.manifest import Clip
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import network_input
 
-Batch = Sequence[torch.Tensor]  # features, targets, clip indices, then teacher features and teacher probabilities
+# features, targets, clip indices, then teacher features, teacher probabilities and teacher embeddings
+Batch = Sequence[torch.Tensor]
 Keys = list[ItemKey]  # of the items of a batch
 MAX_CROPS_BY_LENGTH = 20  # with training.sampling.seconds_per_crop, times crops_per_clip
 
@@ -48,7 +49,10 @@ class TrainingBatches:
         teacher_frontends: Front-ends of teachers; each adds its features float32
             [batch, n_windows, n_frames, n_mels, n_channels] to a batch. Default: ().
         teacher_probabilities: Probabilities of the clips from a teacher, float32 [n_clips, n_classes]. They are mixed
-            as the targets are and are the last tensor of a batch, float32 [batch, n_classes]. Default: None.
+            as the targets are and follow the teacher features in a batch, float32 [batch, n_classes]. Default: None.
+        teacher_embeddings: Embeddings of the clips from teachers, float32 [n_clips, width], besides the probabilities.
+            They are mixed in the shares of a mixture and are the last tensor of a batch, float32 [batch, width].
+            Default: None.
         pseudo_labels: Sampling of the pseudo-labeled clips, the last of `waveforms`. Default: None, there are none.
         kept: Features of the middle segment of each clip, as in `AugmentationPipeline`. Default: None.
 
@@ -65,14 +69,25 @@ class TrainingBatches:
         *,
         teacher_frontends: Sequence[schema.FrontEnd] = (),
         teacher_probabilities: np.ndarray | None = None,
+        teacher_embeddings: np.ndarray | None = None,
         pseudo_labels: PseudoLabelSampling | None = None,
         kept: Sequence[np.ndarray] | None = None,
     ) -> None:
         self.clips = waveforms.clips
         other_front_ends = [OtherFrontEnd(experiment.frontend, teacher) for teacher in teacher_frontends]
-        both = targets if teacher_probabilities is None else np.concatenate([targets, teacher_probabilities], axis=1)
-        pipeline = AugmentationPipeline(waveforms, both, experiment, noises, other_front_ends, pseudo_labels, kept)
-        self._items = _Items(pipeline, targets.shape[1])
+        columns = [each for each in (targets, teacher_probabilities, teacher_embeddings) if each is not None]
+        n_values = 0 if teacher_embeddings is None else teacher_embeddings.shape[1]
+        pipeline = AugmentationPipeline(
+            waveforms,
+            np.concatenate(columns, axis=1),
+            experiment,
+            noises,
+            other_front_ends,
+            pseudo_labels,
+            kept,
+            n_values,
+        )
+        self._items = _Items(pipeline, np.cumsum([each.shape[1] for each in columns])[:-1].tolist())
         seconds = experiment.training.sampling.seconds_per_crop
         self._order = order or _Order(
             targets, experiment, pseudo_labels, durations_s=waveforms.durations_s if seconds else None
@@ -272,15 +287,14 @@ class _Part(Sampler[Keys]):
 
 
 class _Items(Dataset):
-    """Items of the pipeline as a tuple of arrays; targets end with the teacher's probabilities, where there are any."""
+    """Items of the pipeline as a tuple of arrays; targets are split from what teachers give for clips."""
 
-    def __init__(self, pipeline: AugmentationPipeline, n_classes: int) -> None:
-        self.pipeline, self.n_classes = pipeline, n_classes
+    def __init__(self, pipeline: AugmentationPipeline, bounds: Sequence[int]) -> None:
+        self.pipeline, self.bounds = pipeline, bounds
 
     def __getitem__(self, key: ItemKey) -> tuple[Any, ...]:
         item = self.pipeline.item(key)
         pairs = zip(item.teacher_features, self.pipeline.other_front_ends, strict=True)
         teacher_features = [network_input(features, front_end.teacher) for features, front_end in pairs]
-        targets, teacher_probabilities = np.split(item.targets, [self.n_classes])
-        row = (network_input(item.features, self.pipeline.spec), targets, key.clip, *teacher_features)
-        return (*row, teacher_probabilities) if len(teacher_probabilities) else row
+        targets, *of_clips = np.split(item.targets, self.bounds)
+        return (network_input(item.features, self.pipeline.spec), targets, key.clip, *teacher_features, *of_clips)

@@ -21,6 +21,7 @@ class Distillation:
     alpha: float = 0.5  # weight of the teacher in the loss, 0..1; 1 = labels are not used
     temperature: float = 3.0  # divisor of the logits of teacher and student, above 0
     features: float = 0.0  # weight of the distance between embeddings, the student's projected linearly; 0 = off
+    # of a teacher that is a head on an encoder: to the mean embedding of the clip, centered over the training clips
     feature_distance: Literal["cosine", "mse"] = "cosine"  # distance between embeddings
     rounds: int = 1  # with teacher=self: generations trained before this one, each the teacher of the next; 1 or more
 

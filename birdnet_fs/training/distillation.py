@@ -164,29 +164,34 @@ class Teacher:
 
 
 class SavedTeacher:
-    """Teacher whose probabilities are read from a table; a batch holds those of its segments.
+    """Teacher whose outputs for the clips are known; a batch holds those of its segments.
 
     Args:
         activation: "softmax" or "sigmoid".
+        widths: Widths of the embeddings that the batch holds side by side. Default: (), it holds none.
     """
 
     frontends: Sequence[schema.FrontEnd] = ()
-    widths: Sequence[int] = ()
 
-    def __init__(self, activation: str) -> None:
-        self.activation = activation
+    def __init__(self, activation: str, widths: Sequence[int] = ()) -> None:
+        self.activation, self.widths = activation, widths
 
     def forward(self, features: torch.Tensor, teacher_features: Sequence[torch.Tensor]) -> TeacherOutput:
-        """Return the logits of the probabilities that the batch holds.
+        """Return the logits of the probabilities that the batch holds, and its embeddings.
 
         Args:
             features: [batch, n_frames, n_mels, n_channels]; not used.
-            teacher_features: The last tensor is float32 [batch, n_classes], probabilities.
+            teacher_features: Probabilities float32 [batch, n_classes]; with `widths`, embeddings
+                float32 [batch, sum of the widths] after them.
 
         Returns:
-            Logits, without embeddings.
+            Logits and embeddings.
         """
-        return TeacherOutput(tensor_to_logits(teacher_features[-1], self.activation))
+        if not self.widths:
+            return TeacherOutput(tensor_to_logits(teacher_features[-1], self.activation))
+        probabilities, embeddings = teacher_features[-2:]
+        logits = tensor_to_logits(probabilities, self.activation)
+        return TeacherOutput(logits, embeddings.split(list(self.widths), dim=1))
 
 
 class DistillationLoss:
@@ -258,7 +263,13 @@ class DistillationLoss:
 
 
 def build_teacher(
-    runs: Sequence[Run], experiment: schema.Experiment, classes: Sequence[str], device: str, *, by_clip: bool = False
+    runs: Sequence[Run],
+    experiment: schema.Experiment,
+    classes: Sequence[str],
+    device: str,
+    *,
+    by_clip: bool = False,
+    widths: Sequence[int] = (),
 ) -> Teacher | SavedTeacher | None:
     """Build the teacher of a training.
 
@@ -268,12 +279,13 @@ def build_teacher(
         classes: Names in the order of the student.
         device: Device of the networks.
         by_clip: Whether probabilities of clips are given with the batches. Default: False.
+        widths: Widths of the embeddings of clips that are given with the batches. Default: ().
 
     Returns:
         The runs as a teacher, the table of probabilities that the settings name, or None.
     """
     if experiment.distillation.saved or by_clip:
-        return SavedTeacher(experiment.data.activation)
+        return SavedTeacher(experiment.data.activation, widths)
     return Teacher(runs, experiment, classes, device) if runs else None
 
 

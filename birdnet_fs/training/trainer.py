@@ -97,7 +97,7 @@ def train(
         return train_head(with_encoder(experiment), output, copy_encoder=copy_encoder, watch=watch)
     checked = check_network_training(experiment, pretrained=pretrained)
     experiment, parts, device, pretrained = checked.experiment, checked.parts, checked.device, checked.pretrained
-    runs, saved, distilled = checked.teachers, checked.saved, experiment.distillation
+    runs, saved, embedded, distilled = checked.teachers, checked.saved, checked.embedded, experiment.distillation
     if generation is None:
         generation = distilled.rounds if distilled.teacher == schema.SELF else 0
     state = ResumeState(output / STATE, training_identity(experiment, parts, checked.made_from, generation))
@@ -122,7 +122,14 @@ def train(
     base_runs = [*initial, *(run.path for run in runs), *provenance.labeling_runs(experiment)]
     parts = dataclasses.replace(parts, inherited=provenance.inherited(base_runs, (*parts.train, *parts.pseudo_labels)))
     by_clip = saved is not None
-    teacher = distillation.build_teacher(() if by_clip else runs, experiment, parts.classes, device, by_clip=by_clip)
+    teacher = distillation.build_teacher(
+        () if by_clip else runs,
+        experiment,
+        parts.classes,
+        device,
+        by_clip=by_clip,
+        widths=embedded.widths if embedded else (),
+    )
     # generations differ in their initial weights only (Furlanello et al. 2018)
     seed_everything(experiment.seed, generation)
     read = read or waveform_reader(experiment.data)
@@ -141,6 +148,7 @@ def train(
         order=order,
         teacher_frontends=teacher.frontends if teacher else (),
         teacher_probabilities=saved.of(waveforms.clips) if saved else None,
+        teacher_embeddings=embedded.of(waveforms.clips) if embedded else None,
         pseudo_labels=windows.drawn_as(experiment.pseudo_labels, n_labeled) if windows and windows.clips else None,
         kept=prepare.kept_features(waveforms, experiment),
     )

@@ -74,6 +74,7 @@ def mix_features(
     multi_label: bool,
     partner: Callable[[], Partner],
     on_mix: MixCallback | None = None,
+    n_values: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Apply mixup of the features, and CutMix.
 
@@ -86,6 +87,7 @@ def mix_features(
         partner: Draws another segment, with features augmented in the same way.
         on_mix: Called for every mixture with the partner, the share of the first segment and, for CutMix, the
             rectangle that comes from the partner (mixup: None). Default: None, not called.
+        n_values: Number of last columns of the targets that are no classes (`mixed_targets`). Default: 0.
 
     Returns:
         The mixed features float32 [n_frames, n_mels] and targets float32 [n_classes].
@@ -93,7 +95,7 @@ def mix_features(
     if settings.mixup.on == "features" and (share := draw_mixup_share(settings.mixup, item_random)) is not None:
         other = partner()
         features = np.float32(share) * features + np.float32(1 - share) * other.data
-        targets = mixed_targets(targets, other.targets, share, settings.mixup.labels, multi_label)
+        targets = mixed_targets(targets, other.targets, share, settings.mixup.labels, multi_label, n_values)
         item_random.changes.append(f"{1 - share:.0%} of {other.name}")
         if on_mix is not None:
             on_mix(other, share, None)
@@ -103,7 +105,7 @@ def mix_features(
         features = features.copy()
         features[frames, bands] = other.data[frames, bands]
         share = 1 - features[frames, bands].size / features.size
-        targets = mixed_targets(targets, other.targets, share, "shares", multi_label)
+        targets = mixed_targets(targets, other.targets, share, "shares", multi_label, n_values)
         at = f"frames {frames.start}-{frames.stop}, bands {bands.start}-{bands.stop}"
         item_random.changes.append(f"{1 - share:.0%} cut from {other.name} ({at})")
         if on_mix is not None:

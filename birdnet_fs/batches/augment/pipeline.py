@@ -50,6 +50,7 @@ class AugmentationPipeline:
             and are never partners of mixup or CutMix. Default: None, there are none.
         kept: Features of the middle segment of each clip, float32 [1, n_frames, n_mels], for settings that change no
             waveform (`Augmentation.waveform_changes`). Default: None, they are computed for each item.
+        n_values: Number of last columns of the targets that are no classes (`mixed_targets`). Default: 0.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class AugmentationPipeline:
         other_front_ends: Sequence[OtherFrontEnd] = (),
         pseudo_labels: PseudoLabelSampling | None = None,
         kept: Sequence[np.ndarray] | None = None,
+        n_values: int = 0,
     ) -> None:
         self.waveforms, self.targets, self.noises, self.kept = waveforms, targets, noises, kept
-        self.other_front_ends, self.pseudo_labels = tuple(other_front_ends), pseudo_labels
+        self.other_front_ends, self.pseudo_labels, self.n_values = tuple(other_front_ends), pseudo_labels, n_values
         self._n_labeled = pseudo_labels.n_labeled if pseudo_labels else len(waveforms)
         self.seed, self.spec = experiment.seed, experiment.frontend
         self.settings, self.multi_label = experiment.augmentation, experiment.data.multi_label
@@ -93,6 +95,7 @@ class AugmentationPipeline:
             multi_label=self.multi_label,
             partner=lambda: self._partner(item_random),
             on_mix=mix_teacher_features,
+            n_values=self.n_values,
         )
         return Item(features, targets, made.crop, tuple(item_random.changes), teacher_features)
 
@@ -114,6 +117,7 @@ class AugmentationPipeline:
             multi_label=self.multi_label,
             partner=lambda n: self._waveform_partner(n, item_random),
             noises=self.noises,
+            n_values=self.n_values,
         )
         if len(waveform) < n_samples:
             waveform = pad_to(waveform, n_samples)
@@ -142,7 +146,7 @@ class AugmentationPipeline:
             f"{1 - share:.0%} of the power from {self._name(other, item_random, before)}, pseudo-labeled"
         )
         labels = self.settings.mixup.labels
-        targets = mixed_targets(targets, self.targets[other], share, labels, self.multi_label)
+        targets = mixed_targets(targets, self.targets[other], share, labels, self.multi_label, self.n_values)
         return mix(segment, second, share), targets
 
     def _segment(self, clip: int, n_samples: int, item_random: ItemRandom) -> tuple[np.ndarray, np.ndarray]:

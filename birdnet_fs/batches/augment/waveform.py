@@ -51,7 +51,9 @@ def mix(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
     return mixed
 
 
-def mixed_targets(first: np.ndarray, second: np.ndarray, share: float, labels: str, multi_label: bool) -> np.ndarray:
+def mixed_targets(
+    first: np.ndarray, second: np.ndarray, share: float, labels: str, multi_label: bool, n_values: int = 0
+) -> np.ndarray:
     """Targets of a mixture.
 
     A class that is unknown in one of the two (a target below 0) is unknown in the mixture, unless it is in the union.
@@ -62,6 +64,8 @@ def mixed_targets(first: np.ndarray, second: np.ndarray, share: float, labels: s
         share: Share of the first segment, in 0..1.
         labels: "union", "shares" or "auto", see `schema.Mixup`.
         multi_label: Whether "auto" means the union.
+        n_values: Number of last columns that are no classes but any numbers, of which a mixture has the mean, weighted
+            by the shares. Default: 0.
 
     Returns:
         float32 [n_classes].
@@ -69,6 +73,10 @@ def mixed_targets(first: np.ndarray, second: np.ndarray, share: float, labels: s
     >>> mixed_targets(np.array([-1.0, -1.0, 0.0]), np.array([1.0, 0.0, 1.0]), 0.5, "union", True).tolist()
     [1.0, -1.0, 1.0]
     """
+    if n_values:
+        classes = mixed_targets(first[:-n_values], second[:-n_values], share, labels, multi_label)
+        values = share * first[-n_values:] + (1 - share) * second[-n_values:]
+        return np.concatenate([classes, values]).astype(np.float32)
     if labels == "union" or (labels == "auto" and multi_label):
         larger = np.maximum(first, second)
         return np.where(larger > 0, larger, np.minimum(first, second))
@@ -135,6 +143,7 @@ def augment_waveform(
     multi_label: bool,
     partner: Callable[[int], Partner],
     noises: Waveforms | Sequence[np.ndarray] = (),
+    n_values: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Apply the changes of the waveform to one segment.
 
@@ -147,6 +156,7 @@ def augment_waveform(
         multi_label: Whether the targets of a mixup are the union, where `settings.mixup.labels` is "auto".
         partner: Draws another segment of the given number of samples.
         noises: Background waveforms. Default: (), noise is synthesized.
+        n_values: Number of last columns of the targets that are no classes (`mixed_targets`). Default: 0.
 
     Returns:
         The changed segment float32 [n_samples] and its targets float32 [n_classes].
@@ -156,7 +166,7 @@ def augment_waveform(
         share = max(share, 1 - share)
         other = partner(len(waveform))
         waveform = mix(waveform, other.data, share)
-        targets = mixed_targets(targets, other.targets, share, settings.mixup.labels, multi_label)
+        targets = mixed_targets(targets, other.targets, share, settings.mixup.labels, multi_label, n_values)
         describe(f"{1 - share:.0%} of the power from {other.name}")
     if settings.shift.p and rng.random() < settings.shift.p:
         n_samples = int(rng.uniform(-settings.shift.longest, settings.shift.longest) * len(waveform))

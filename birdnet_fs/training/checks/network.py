@@ -17,7 +17,7 @@ from birdnet_fs.runs.teachers import SavedProbabilities, resolve_teachers
 from birdnet_fs.training import finetuning, prepare
 from birdnet_fs.training.episodic.items import check_episodes
 from birdnet_fs.training.loop import device_of
-from birdnet_fs.training.on_encoders.teachers import ClipProbabilities, on_encoders
+from birdnet_fs.training.on_encoders.teachers import ClipEmbeddings, ClipProbabilities, on_encoders
 from birdnet_fs.training.tracking import tracker
 
 
@@ -33,6 +33,7 @@ class CheckedTraining:
         pretrained: Run folder or file with initial weights; None: random weights, or those of a pretraining to come.
         teachers: The teacher runs; none for a table, and when the experiment is its own teacher.
         saved: Probabilities of clips that replace the outputs of the teachers; None: the networks of the teachers.
+        embedded: Embeddings of clips beside the probabilities; None: they are not learned, or are those of segments.
         n_parameters: Number of parameters of the network.
     """
 
@@ -43,6 +44,7 @@ class CheckedTraining:
     pretrained: Path | None
     teachers: tuple[Run, ...]
     saved: ClipProbabilities | SavedProbabilities | None
+    embedded: ClipEmbeddings | None
     n_parameters: int
 
 
@@ -74,7 +76,8 @@ def check_network_training(experiment: schema.Experiment, *, pretrained: Path | 
         check_episodes(parts, experiment.episodes, experiment.seed)
     runs, found = resolve_teachers(experiment, parts.classes)
     by_clip = on_encoders(runs)
-    saved = ClipProbabilities(runs, parts.classes, experiment.distillation) if by_clip else found
+    saved = ClipProbabilities(runs, parts.classes) if by_clip else found
+    embedded = ClipEmbeddings(runs) if by_clip and experiment.distillation.features else None
     others = [] if by_clip else [run for run in runs if not same_features(run.frontend, experiment.frontend)]
     if others and (experiment.training.cache == "features" or experiment.data.spectrograms):
         raise UserError(
@@ -85,4 +88,6 @@ def check_network_training(experiment: schema.Experiment, *, pretrained: Path | 
         pretrained = Path(experiment.model.weights)
     model = prepare.build_initial_network(experiment, parts, device, pretrained)
     finetuning.freeze_blocks(model, experiment.training.finetuning.freeze_blocks)
-    return CheckedTraining(experiment, parts, made_from, device, pretrained, runs, saved, model.count_params())
+    return CheckedTraining(
+        experiment, parts, made_from, device, pretrained, runs, saved, embedded, model.count_params()
+    )

@@ -109,19 +109,28 @@ def test_cutmix_rectangle_covers_the_same_times_and_frequencies() -> None:
     assert [int(window.all(1).sum()) for window in later] == [16, 0, 0]  # a quarter of a second
 
 
-def test_batches_hold_teacher_features_and_probabilities(waveforms: Waveforms) -> None:
-    settings = Augmentation(cutmix=CutMix(0.5), mixup=Mixup(0.5, on="features"))
+@pytest.mark.parametrize("on", ["waveform", "features"])
+def test_batches_hold_teacher_features_probabilities_and_embeddings(waveforms: Waveforms, on: str) -> None:
+    settings = Augmentation(cutmix=CutMix(0.5), mixup=Mixup(0.5, on=on))
 
     def batches(workers: int) -> list:
         training = Training(batch_size=2, workers=workers)
         experiment = Experiment(seed=3, frontend=SPEC, augmentation=settings, training=training)
         eye = np.eye(N_CLIPS, dtype=np.float32)
-        made = TrainingBatches(waveforms, eye, experiment, teacher_frontends=[OTHER], teacher_probabilities=1 - eye)
+        made = TrainingBatches(
+            waveforms,
+            eye,
+            experiment,
+            teacher_frontends=[OTHER],
+            teacher_probabilities=1 - eye,
+            teacher_embeddings=np.hstack([3 * eye - 2, eye]),
+        )
         return list(made.epoch(1))
 
     for one, other in zip(batches(0), batches(2), strict=True):
-        features, targets, clips, teacher_features, teacher_probabilities = one
+        features, targets, clips, teacher_features, teacher_probabilities, teacher_embeddings = one
         assert features.shape == (2, *SPEC.shape, 1) and teacher_features.shape == (2, 2, *OTHER.shape, 1)
         assert targets.shape == teacher_probabilities.shape == (2, N_CLIPS) and clips.shape == (2,)
         torch.testing.assert_close(teacher_probabilities, 1 - targets)  # mixed in the same shares
+        torch.testing.assert_close(teacher_embeddings, torch.hstack([3 * targets - 2, targets]))
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

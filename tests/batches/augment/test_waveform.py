@@ -104,6 +104,14 @@ def test_mixup_targets_are_union_or_shares(labels: str, multi_label: bool, union
     assert union or targets.sum() == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("labels", "multi_label"), [("union", True), ("shares", False)])
+def test_columns_that_are_no_classes_are_mixed_in_shares(labels: str, multi_label: bool) -> None:
+    """Also negative ones, which are unknown targets where they are classes, and also where classes are the union."""
+    first, second = np.array([1, 0, -3, 5], np.float32), np.array([0, 1, 1, -1], np.float32)
+    mixed = aug.mixed_targets(first, second, 0.75, labels, multi_label, n_values=2)
+    assert mixed.tolist() == [*([1, 1] if labels == "union" else [0.75, 0.25]), -2.0, 3.5]
+
+
 def test_mixup_share_can_be_drawn_per_batch() -> None:
     settings = Augmentation(mixup=Mixup(0.5, per="batch"))
     shares = [[float(apply(tone(1000), settings, 8 * b + i, batch=b)[1][0]) for i in range(8)] for b in range(20)]

@@ -161,11 +161,6 @@ def test_a_head_on_an_encoder_teaches_a_network(place, run, tmp_path):
     with open(trained.path / "history.csv", newline="", encoding="utf-8") as file:
         [row] = csv.DictReader(file)
     assert np.isfinite(float(row["train_loss"]))
-    with pytest.raises(UserError, match=r"distillation\.features compares the embeddings of single segments"):
-        train(
-            dataclasses.replace(student, distillation=dataclasses.replace(student.distillation, features=1.0)),
-            tmp_path / "no",
-        )
 
 
 def test_validation_clips_give_a_row_that_is_watched(place, tmp_path):
