@@ -114,7 +114,7 @@ class Results:
 
     def add(self, name: str, **values: Any) -> None:
         """Set values of a row."""
-        self.rows.setdefault(name, {"cpu_s": {}, "folds": {}}).update(values)
+        self.rows.setdefault(name, {"cpu_s": {}, "folds": {}, "settings": [], "trials": 0}).update(values)
         self.rows = {each: self.rows[each] for each in NAMES if each in self.rows}
         write_json(self.file, self.rows)
 
@@ -179,16 +179,18 @@ def run_family(name: str, given: argparse.Namespace, results: Results) -> None:
     common += [f"{key}.teacher={given.teachers / found}" for key, found in TEACHERS.items()] if given.teachers else []
     with results.timed(name, "pretrain"):
         first = pretrain(load_experiment(f"{RECIPES}:{name}", common), folder / "tune" / PRETRAIN)
-    settings: list[str] = []
     if given.trials:
         with results.timed(name, "tune"):
-            settings = best_settings(name, folder / "tune", common, given.trials, given.teachers)
-    results.add(name, settings=settings, trials=given.trials)
+            found = best_settings(name, folder / "tune", common, given.trials, given.teachers)
+        results.add(name, settings=found, trials=given.trials)
+    settings = results.rows[name]["settings"]
     runs = []
     for fold in given.folds:
         experiment = load_experiment(f"{RECIPES}:{name}", [*common, *settings, f"data.fold={fold}"])
         place = folder / f"fold{fold}"
         if not (is_finished(place, experiment) and (place / SCORES).is_file()):
+            if (place / SCORES).is_file():  # of other settings
+                results.rows[name]["cpu_s"].pop(f"fold{fold}", None)
             with results.timed(name, f"fold{fold}"):
                 metrics = report_on_held_out(train(experiment, place, pretrained=first))
             folds = {**results.rows[name]["folds"], str(fold): [metrics["accuracy"], metrics["macro_auroc"]]}
@@ -197,7 +199,8 @@ def run_family(name: str, given: argparse.Namespace, results: Results) -> None:
     run = load_run(runs[0])
     parameters = run.build_model().count_params()
     folds, teachers = ",".join(map(str, given.folds)), " --teachers runs" if given.teachers else ""
-    command = f"python benchmarks/families.py --only {name} --trials {given.trials} --folds {folds}{teachers}"
+    trials = results.rows[name]["trials"]
+    command = f"python benchmarks/families.py --only {name} --trials {trials} --folds {folds}{teachers}"
     when = {"command": command, "date": datetime.date.today().isoformat()}
     results.add(
         name, network=run.experiment.model.name, parameters=parameters, folds=results.rows[name]["folds"], **when

@@ -34,24 +34,24 @@ class Recipe:
     learning_rate: float = 1e-3
     pretrain_rate: float = 2e-3
     pretrain_epochs: int = 14
-    epochs: int = 12
+    epochs: int = 30
     precision: Literal["float32", "bfloat16"] = "float32"
 
 
 RECIPES = {
-    "birds10_cnn_tiny": Recipe("cnn/tiny", 2e-3, pretrain_epochs=24, epochs=20, precision="bfloat16"),
-    "birds10_cnn_small": Recipe("cnn/small", 2e-3, pretrain_epochs=24, epochs=20, precision="bfloat16"),
+    "birds10_cnn_tiny": Recipe("cnn/tiny", 2e-3, pretrain_epochs=24, precision="bfloat16"),
+    "birds10_cnn_small": Recipe("cnn/small", 2e-3, pretrain_epochs=24, precision="bfloat16"),
     "birds10_efficientnet_b0": Recipe("efficientnet/b0"),
     "birds10_efficientnet_v2_b0": Recipe("efficientnet_v2/b0"),
-    "birds10_ghost_efficientnet_v2": Recipe("ghost_efficientnet_v2/0.75", pretrain_epochs=8, epochs=8),
+    "birds10_ghost_efficientnet_v2": Recipe("ghost_efficientnet_v2/0.75", pretrain_epochs=8, epochs=15),
     "birds10_mobilenet_v1": Recipe("panns/mobilenet_v1", pretrain_rate=1e-3, precision="bfloat16"),
     "birds10_mobilenet_v2": Recipe("panns/mobilenet_v2", precision="bfloat16"),
-    "birds10_cnn14": Recipe("panns/cnn14", 5e-4, 1e-3, pretrain_epochs=5, epochs=5, precision="bfloat16"),
+    "birds10_cnn14": Recipe("panns/cnn14", 5e-4, 1e-3, pretrain_epochs=4, epochs=8, precision="bfloat16"),
     "birds10_resnet_18": Recipe("resnet/18", pretrain_rate=1e-3, precision="bfloat16"),
-    "birds10_rnn_lstm": Recipe("rnn/lstm", 2e-3, pretrain_epochs=20, epochs=16),
-    "birds10_rnn_gru": Recipe("rnn/gru", 2e-3, pretrain_epochs=20, epochs=16),
+    "birds10_rnn_lstm": Recipe("rnn/lstm", 2e-3, pretrain_epochs=20),
+    "birds10_rnn_gru": Recipe("rnn/gru", 2e-3, pretrain_epochs=20),
     "birds10_vit_tiny": Recipe("vit/tiny", 3e-4, 5e-4),
-    "birds10_convnext_tiny": Recipe("convnext/tiny", 3e-4, 5e-4, pretrain_epochs=6, epochs=6),
+    "birds10_convnext_tiny": Recipe("convnext/tiny", 3e-4, 5e-4, pretrain_epochs=6, epochs=10),
 }
 
 
