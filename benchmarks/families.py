@@ -73,32 +73,35 @@ BEFORE = {
     "panns/mobilenet_v1": (0.12, 0.519),
     "panns/mobilenet_v2": (0.15, 0.635),
 }
+REFERENCE = "birds10_birdnet"  # row of the teacher itself
 HEADER = (
     "| network | parameters | before: accuracy | macro AUROC | accuracy (95 %) | macro AUROC (95 %) | "
-    "CPU minutes: pretraining | tuning | a fold |\n|---|---|---|---|---|---|---|---|---|"
+    "CPU minutes: pretraining | tuning (trials) | a fold |\n|---|---|---|---|---|---|---|---|---|"
 )
+SHOWN = (("accuracy", 2), ("macro_auroc", 3))  # metrics with their digits
 Z95 = 1.959964
 
 
 def table(results: Mapping[str, Any]) -> list[str]:
-    """Rows of the table of docs/results.md, header included; reads the content of `families.json` only."""
-    rows = [HEADER]
-    for row in results.values():
-        if not row.get("folds"):
+    """Lines of the table of docs/results.md, header included; reads the content of `families.json` only."""
+    rows = HEADER.splitlines()
+    for name, row in results.items():
+        if "accuracy" not in row:  # not finished
+            continue
+        numbers = " | ".join(f"{row[key][0]:.{n}f} ({row[key][1]:.2f}-{row[key][2]:.2f})" for key, n in SHOWN)
+        if name == REFERENCE:
+            rows.append(f"| the teacher, a head on an encoder | | | | {numbers} | | | |")
             continue
         before = BEFORE.get(row["network"])
         accuracy, auroc = (f"{before[0]:.2f}", f"{before[1]:.3f}") if before else ("", "")
-        minutes = [row["cpu_s"].get(step, 0.0) / 60 for step in ("pretrain", "tune")]
+        first, tuning = (row["cpu_s"].get(step, 0.0) / 60 for step in ("pretrain", "tune"))
         per_fold = np.mean([row["cpu_s"][f"fold{fold}"] for fold in row["folds"]]) / 60
-        found = [f"{row[key][0]:.{n}f} ({row[key][1]:.2f}-{row[key][2]:.2f})" for key, n in SHOWN]
+        tuned = f"{tuning:.1f} ({row['trials']})" if row["trials"] else ""
         rows.append(
-            f"| `{row['network']}` | {row['parameters']:,} | {accuracy} | {auroc} | {found[0]} | {found[1]} | "
-            f"{minutes[0]:.1f} | {minutes[1]:.1f} ({row['trials']}) | {per_fold:.1f} |"
+            f"| `{row['network']}` | {row['parameters']:,} | {accuracy} | {auroc} | {numbers} | {first:.1f} | "
+            f"{tuned} | {per_fold:.1f} |"
         )
     return rows
-
-
-SHOWN = (("accuracy", 2), ("macro_auroc", 3))
 
 
 class Results:
@@ -115,7 +118,7 @@ class Results:
     def add(self, name: str, **values: Any) -> None:
         """Set values of a row."""
         self.rows.setdefault(name, {"cpu_s": {}, "folds": {}, "settings": [], "trials": 0}).update(values)
-        self.rows = {each: self.rows[each] for each in NAMES if each in self.rows}
+        self.rows = {each: self.rows[each] for each in (*NAMES, REFERENCE) if each in self.rows}
         write_json(self.file, self.rows)
 
     @contextlib.contextmanager
@@ -206,6 +209,9 @@ def run_family(name: str, given: argparse.Namespace, results: Results) -> None:
         name, network=run.experiment.model.name, parameters=parameters, folds=results.rows[name]["folds"], **when
     )
     results.add(name, **intervals(runs))
+    if given.teachers:
+        teachers = [given.teachers / TEACHERS["distillation"] / f"fold{fold}" for fold in given.folds]
+        results.add(REFERENCE, **intervals(teachers))
     print("\n".join(table({name: results.rows[name]})), flush=True)
 
 
