@@ -1,10 +1,13 @@
-"""Recipes of the families of networks: one for each family, valid, and trained for a step."""
+"""Recipes of the families of networks: one for each family, valid, trained for a step, and the table of results."""
 
+import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from birdnet_fs.cli.experiment import load_experiment, load_space
+from birdnet_fs.core.json_file import read_json
 from birdnet_fs.core.settings import override
 from birdnet_fs.data.synthetic.aviary import make_aviary
 from birdnet_fs.runs.history import read_history
@@ -27,6 +30,9 @@ NETWORKS = {
     "birds10_vit_tiny": "vit/tiny",
     "birds10_convnext_tiny": "convnext/tiny",
 }
+ROOT = CONFIG.parent
+RESULTS = read_json(ROOT / "benchmarks" / "families.json", "check it out again")
+MAX_CPU_S = {"panns/cnn14": 1200, "convnext/tiny": 1200}  # of a fold; 600 for the others
 TRAINED_OTHERWISE = {
     "tilenet",
     "prototypical",
@@ -57,3 +63,32 @@ def test_a_recipe_trains_on_other_clips(tmp_path: Path) -> None:
     run = train(override(load_experiment(f"{CONFIG}:birds10_cnn_tiny"), settings), tmp_path / "run")
     [row] = read_history(run.path / "history.csv")
     assert row["train_loss"] > 0 and run.experiment.model.name == "cnn/tiny"
+
+
+def benchmark() -> Any:
+    """The module benchmarks/families.py."""
+    spec = importlib.util.spec_from_file_location("families_benchmark", ROOT / "benchmarks" / "families.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_the_guide_is_that_of_the_stored_results() -> None:
+    lines = benchmark().table(RESULTS)
+    assert len({line.count("|") for line in lines}) == 1 and len(lines) == 2 + len(RESULTS)
+    assert "\n".join(lines) in (ROOT / "docs" / "results.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(set(RESULTS) - {"birds10_birdnet"}))
+def test_stored_results_are_of_the_recipe_and_within_the_time(name: str) -> None:
+    row = RESULTS[name]
+    assert load_experiment(f"{CONFIG}:{name}", row["settings"]) == load_experiment(f"{CONFIG}:{name}")
+    assert row["network"] == NETWORKS[name] and name in row["command"] and set(row["folds"]) == {"0", "1"}
+    longest = MAX_CPU_S.get(row["network"], 600)
+    assert all(0 < row["cpu_s"][f"fold{fold}"] + row["cpu_s"]["pretrain"] <= longest for fold in row["folds"])
+    for column, key in enumerate(("accuracy", "macro_auroc")):
+        value, low, high = row[key]
+        assert low <= value <= high and value == pytest.approx(
+            sum(f[column] for f in row["folds"].values()) / 2, abs=1e-3
+        )
