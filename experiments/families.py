@@ -40,7 +40,7 @@ class Recipe:
 
 RECIPES = {
     "birds10_cnn_tiny": Recipe("cnn/tiny", 2e-3, pretrain_epochs=24, precision="bfloat16"),
-    "birds10_cnn_small": Recipe("cnn/small", 2e-3, pretrain_epochs=24, precision="bfloat16"),
+    "birds10_cnn_small": Recipe("cnn/small", 0.00182994, pretrain_epochs=24, precision="bfloat16"),
     "birds10_efficientnet_b0": Recipe("efficientnet/b0"),
     "birds10_efficientnet_v2_b0": Recipe("efficientnet_v2/b0"),
     "birds10_ghost_efficientnet_v2": Recipe("ghost_efficientnet_v2/0.75", pretrain_epochs=8, epochs=15),
