@@ -42,7 +42,7 @@ RECIPES = {
     "birds10_cnn_tiny": Recipe("cnn/tiny", 2e-3, pretrain_epochs=24, precision="bfloat16"),
     "birds10_cnn_small": Recipe("cnn/small", 0.00182994, pretrain_epochs=24, precision="bfloat16"),
     "birds10_efficientnet_b0": Recipe("efficientnet/b0"),
-    "birds10_efficientnet_v2_b0": Recipe("efficientnet_v2/b0"),
+    "birds10_efficientnet_v2_b0": Recipe("efficientnet_v2/b0", 0.000873027, epochs=12),
     "birds10_ghost_efficientnet_v2": Recipe("ghost_efficientnet_v2/0.75", pretrain_epochs=8, epochs=15),
     "birds10_mobilenet_v1": Recipe("panns/mobilenet_v1", pretrain_rate=1e-3, precision="bfloat16"),
     "birds10_mobilenet_v2": Recipe("panns/mobilenet_v2", precision="bfloat16"),
