@@ -50,6 +50,7 @@ _LAZY = {
     "save_run": ("birdnet_fs.runs.from_keras", "save_run"),
     "ClassWiseAUC": ("birdnet_fs.metrics.keras_auroc", "ClassWiseAUC"),
     "PerClassAccuracy": ("birdnet_fs.metrics.keras_per_class", "PerClassAccuracy"),
+    "Trainer": ("birdnet_fs.reports.notebook.trainer", "Trainer"),
     "macro_auroc": ("birdnet_fs.metrics.auroc", "macro_auroc"),
     "UserError": ("birdnet_fs.core.errors", "UserError"),
 }

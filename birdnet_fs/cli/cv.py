@@ -113,7 +113,6 @@ def _seeds(text: str) -> list[int]:
 
 
 def _fold(experiment: Any, number: int, folder: Path, overwrite: bool, copy_encoder: bool) -> dict[str, Any]:
-    from birdnet_fs.cli.train import copy_encoders, holds_run
     from birdnet_fs.core.distributed.exchange import from_main
     from birdnet_fs.reports.held_out import evaluate_again, report_on_held_out
     from birdnet_fs.reports.out_of_fold import HEADLINE
@@ -121,6 +120,8 @@ def _fold(experiment: Any, number: int, folder: Path, overwrite: bool, copy_enco
     from birdnet_fs.runs.folder_kind import refuse_other_results
     from birdnet_fs.runs.resolve import is_finished
     from birdnet_fs.runs.run import load_run
+    from birdnet_fs.training.on_encoders.training import copy_encoders
+    from birdnet_fs.training.resume.existing import holds_run
     from birdnet_fs.training.trainer import PRETRAIN, pretrain, train
 
     one = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, fold=number))

@@ -65,9 +65,10 @@ def pseudo_label(
         return
     base = _experiment(model, settings)
     check_experiment(base)
-    from birdnet_fs.cli.train import check_unfinished, headline, holds_run
+    from birdnet_fs.cli.train import headline
     from birdnet_fs.reports.held_out import report_on_held_out
     from birdnet_fs.runs.run import load_run
+    from birdnet_fs.training.resume.existing import check_unfinished, holds_run
     from birdnet_fs.training.trainer import train
 
     for number in range(1, rounds + 1):

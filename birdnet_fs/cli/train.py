@@ -1,6 +1,5 @@
 """`birdnet-fs train`: train one experiment into one run folder."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -86,76 +85,6 @@ def advice(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def holds_run(folder: Path, experiment: Any) -> bool:
-    """Check whether a folder already holds the finished run of an experiment.
-
-    Args:
-        folder: Run folder, which may not exist.
-        experiment: The experiment.
-
-    Returns:
-        True when the folder holds a run with the same settings, labels and recordings, False when it holds none.
-
-    Raises:
-        UserError: The folder holds a run with other settings, or of other labels or recordings.
-    """
-    from birdnet_fs.runs.inputs import input_changes
-    from birdnet_fs.runs.resolve import differing_settings, has_settings, resolved
-    from birdnet_fs.runs.run import CONFIG
-
-    way = "give another folder with -o, or --overwrite to replace it."
-    if has_settings(folder, experiment):
-        changes = input_changes(folder, resolved(experiment))
-        if changes:
-            raise UserError(f"{folder} holds a run of other labels or recordings ({', '.join(changes)}); {way}")
-        say(f"{folder} already holds this run; it is kept (--overwrite trains it again).")
-        return True
-    if (folder / CONFIG).is_file():
-        try:
-            found = differing_settings(folder, experiment)
-        except UserError as error:
-            raise UserError(f"{folder} holds a run that cannot be read ({error}); {way}") from None
-        others = f"; {len(found) - 1} more" if found[1:] else ""
-        raise UserError(f"{folder} holds a run with other settings ({''.join(found[:1])}{others}); {way}")
-    return False
-
-
-def check_unfinished(folder: Path, experiment: Any) -> None:
-    """Refuse to replace the checkpoints of an unfinished training with other settings, which may be the result of days.
-
-    Those of the same training are named, unless it goes on from its state: it starts anew, and they stay until its run
-    is whole.
-
-    Args:
-        folder: Run folder.
-        experiment: The experiment to train.
-
-    Raises:
-        UserError: The folder holds checkpoints of an unfinished training with other settings.
-    """
-    from birdnet_fs.runs.checkpoints import LAST
-    from birdnet_fs.runs.history import HISTORY, read_history
-    from birdnet_fs.runs.resolve import is_finished
-    from birdnet_fs.runs.run import CHECKPOINTS, CONFIG, INTERRUPTED
-    from birdnet_fs.training.resume.state import STATE
-
-    for left in (folder / CHECKPOINTS / LAST, folder / INTERRUPTED):
-        if (folder / CONFIG).is_file() or not (left / CONFIG).is_file():
-            continue
-        if not is_finished(left, experiment):
-            raise UserError(
-                f"{folder} holds weights of an unfinished training with other settings ({left}); give another folder "
-                f"with -o (model.weights={left} starts from them), or --overwrite to replace them."
-            )
-        if (folder / STATE).is_dir():
-            return
-        say(
-            f"{left} holds weights of an earlier attempt, after {len(read_history(left / HISTORY))} epochs. Training "
-            f"starts anew; they stay until it is finished (model.weights={left} in another folder starts from them)."
-        )
-        return
-
-
 def check_copy_encoder(experiment: Any) -> None:
     """Refuse --copy-encoder for an experiment without an encoder.
 
@@ -167,19 +96,6 @@ def check_copy_encoder(experiment: Any) -> None:
     """
     if not experiment.model.encoder:
         raise UserError("--copy-encoder copies the file of model.encoder, which this experiment does not set.")
-
-
-def copy_encoders(run: Any) -> None:
-    """Copy the encoders of a finished run into it; UserErrors of `open_features` are passed on.
-
-    Args:
-        run: The run.
-    """
-    from birdnet_fs.encoders.reference import COPIES
-    from birdnet_fs.inference.encoder_features import open_features
-    from birdnet_fs.training.on_encoders.training import copy_files
-
-    copy_files(open_features(run).places, run.path / COPIES)
 
 
 def train(
@@ -240,28 +156,12 @@ def train_and_report(experiment: Any, folder: Path, overwrite: bool, *, copy_enc
         copy_encoder: Copy the file of `model.encoder` into the run. Default: False.
     """
     from birdnet_fs.core.distributed import group
-    from birdnet_fs.core.distributed.exchange import from_main
     from birdnet_fs.reports.held_out import report_on_held_out
-    from birdnet_fs.runs.folder_kind import refuse_other_results
-    from birdnet_fs.runs.run import load_run
-    from birdnet_fs.training.resume.state import STATE
-    from birdnet_fs.training.trainer import train as train_run
+    from birdnet_fs.reports.notebook.trainer import Trainer
 
-    def is_there() -> bool:
-        refuse_other_results(folder, "a run")
-        there = not overwrite and holds_run(folder, experiment)
-        if overwrite:
-            shutil.rmtree(folder / STATE, ignore_errors=True)
-        else:
-            check_unfinished(folder, experiment)
-        return there
-
-    there = from_main(is_there)
-    run = load_run(folder) if there else train_run(experiment, folder, copy_encoder=copy_encoder)
+    run = Trainer(experiment, folder, overwrite=overwrite, copy_encoder=copy_encoder).train().run
     if not group.is_main():
         return
-    if there and copy_encoder:
-        copy_encoders(run)
     metrics = report_on_held_out(run)
     if metrics:
         print("\n".join([*class_lines(metrics), headline(metrics)]))

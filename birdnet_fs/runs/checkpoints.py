@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from birdnet_fs.core.folders import atomic_folder, link_tree
+from birdnet_fs.core.progress import say
+from birdnet_fs.core.text import escaped
 from birdnet_fs.runs.history import Row, Weights
 
 LAST = "last"
@@ -34,7 +36,7 @@ class Checkpoints:
     def add(self, history: Sequence[Row], weights: Weights) -> None:
         """Write the epoch that has just finished.
 
-        A better epoch is written before a worse one is removed.
+        A better epoch is written before a worse one is removed, and a line names both.
 
         Args:
             history: One row per epoch so far.
@@ -49,9 +51,12 @@ class Checkpoints:
             for entry in (self.folder / LAST).iterdir():  # of the same epoch, so nothing is computed again
                 link_tree(entry, part / entry.name)
         self._best = sorted([*self._best, (value, path)], key=lambda best: -best[0])
-        for _, worse in self._best[self.n_best :]:
+        replaced = [worse for _, worse in self._best[self.n_best :]]
+        for worse in replaced:
             shutil.rmtree(worse)
         self._best = self._best[: self.n_best]
+        instead = f", instead of {', '.join(worse.name for worse in replaced)}" if replaced else ""
+        say(f"epoch {len(history)}: {self.monitor} {value:.4f} kept in {escaped(path)}{instead}")
 
     def resume(self, history: Sequence[Row]) -> None:
         """Rank the checkpoints of earlier epochs as they were ranked when they were written.

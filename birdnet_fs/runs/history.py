@@ -1,9 +1,10 @@
 """history.csv: one row per finished epoch, written at the end of the epoch.
 
-Columns: epoch (from 1), learning_rate, seconds (since the start), and for each stage (train, val; test is in
-metrics.json) {stage}_loss, _acc, _precision, _recall, _f1 as Lightning names them, val_macro_auroc, and
-{stage}/per_class_accuracy/{class} as ANIMAL-SPOT's fork names them. Precision, recall and F1 are means over the
-classes; the mean accuracy of the classes is the recall.
+Columns: epoch (from 1), learning_rate, seconds (since the start), gpu_peak_gb (on a GPU: most memory that torch held
+during the epoch, in 1e9 bytes), and for each stage (train, val; test is in metrics.json) {stage}_loss, _acc,
+_precision, _recall, _f1 as Lightning names them, val_macro_auroc, and {stage}/per_class_accuracy/{class} as
+ANIMAL-SPOT's fork names them. Precision, recall and F1 are means over the classes; the mean accuracy of the classes is
+the recall.
 """
 
 import csv

@@ -123,9 +123,10 @@ def run_epochs(
 ) -> TrainedWeights:
     """Train `model` in place and return the weights to keep.
 
-    Every row of the history has epoch, train_loss, learning_rate (of the last step), the columns of `validate` and
-    seconds (since the start). With `objective.predictions` it has train_acc (fraction of correct rows, as augmented),
-    with `objective.classes` the accuracy of each class, and with `objective.distillation` the parts of the loss.
+    Every row of the history has epoch, train_loss, learning_rate (of the last step), the columns of `validate`, seconds
+    (since the start) and, on a GPU, gpu_peak_gb. With `objective.predictions` it has train_acc (fraction of correct
+    rows, as augmented), with `objective.classes` the accuracy of each class, and with `objective.distillation` the
+    parts of the loss.
 
     Args:
         model: The network, on the device to train on.
@@ -313,6 +314,7 @@ class _Loop:
         """Add the row of an epoch, and keep its weights if they are the best."""
         state, progress, settings = self.state, self.progress, self.state.settings
         state.last_good = state.averaged_weights()
+        row |= pop_gpu_peak(state.device)
         row["seconds"] = round(progress.seconds + time.monotonic() - self.started, 3)
         progress.history.append(row)
         progress.open_row = None
@@ -330,6 +332,22 @@ class _Loop:
             progress.best, progress.n_waited = row[self.monitor], 0
             if settings.checkpoints.select == "best":
                 progress.kept = state.last_good
+
+
+def pop_gpu_peak(device: torch.device) -> Row:
+    """Return the most memory that torch held on a GPU since the last call, for history.csv, and start anew.
+
+    Args:
+        device: Device of the training.
+
+    Returns:
+        `gpu_peak_gb`, in 1e9 bytes; no column on a CPU.
+    """
+    if device.type != "cuda":
+        return {}
+    peak = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return {"gpu_peak_gb": round(peak / 1e9, 3)}
 
 
 def _end(n_left: int) -> str:

@@ -12,10 +12,8 @@ import pytest
 from command_line import birdnet_fs, started
 from killed import leftovers
 
-from birdnet_fs.cli.train import MAX_CLASS_LINES, advice, check_unfinished, class_lines, headline
-from birdnet_fs.core.errors import UserError
+from birdnet_fs.cli.train import MAX_CLASS_LINES, advice, class_lines, headline
 from birdnet_fs.runs.run import load_run
-from birdnet_fs.schema import Experiment
 
 
 @pytest.mark.parametrize(("auroc", "given"), [(0.49, True), (0.599, True), (0.6, False), (0.98, False), (None, False)])
@@ -52,16 +50,6 @@ def test_recall_of_clips_with_several_labels_is_not_printed_as_accuracy() -> Non
     several = "share of segments whose set of labels is exactly right at a threshold of 0.5"
     assert class_lines(metrics_of([1.0], accuracy_is=several)) == []
     assert class_lines({"test_acc": 0.5, "per_class": [{"name": "K0", "recall": 0.5}]}) == ["K0: 50.0%"]
-
-
-@pytest.mark.parametrize("name", ["checkpoints/last", "interrupted"])
-def test_weights_of_another_unfinished_training_are_not_replaced(tmp_path: Path, name: str) -> None:
-    check_unfinished(tmp_path, Experiment())
-    left = tmp_path / name
-    left.mkdir(parents=True)
-    (left / "config.json").write_text("{}")
-    with pytest.raises(UserError, match=rf"an unfinished training with other settings .*model\.weights={left}"):
-        check_unfinished(tmp_path, Experiment())
 
 
 def test_cfg_prints_the_resolved_settings_without_training(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 import math
 from pathlib import Path
 
+import pytest
+
 from birdnet_fs.runs.checkpoints import Checkpoints
 
 
-def test_checkpoints_are_the_last_and_the_best_epochs(tmp_path: Path) -> None:
+def test_checkpoints_are_the_last_and_the_best_epochs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def save(folder: Path, weights: dict, history: list) -> None:
         saved.append(folder.name)
         folder.mkdir(parents=True, exist_ok=True)
@@ -29,3 +31,8 @@ def test_checkpoints_are_the_last_and_the_best_epochs(tmp_path: Path) -> None:
         assert {path.parent.name: path.read_text() for path in tmp_path.glob("*/epoch")} == folders
     assert saved == ["last"] * 6  # each epoch is computed and written once
     assert len(list(tmp_path.iterdir())) == 3  # nothing half-written is left
+    assert capsys.readouterr().err.splitlines() == [
+        f"epoch 1: val_acc 0.5000 kept in {tmp_path / 'epoch_001_val_acc_0.5000'}",
+        f"epoch 3: val_acc 0.5000 kept in {tmp_path / 'epoch_003_val_acc_0.5000'}",
+        f"epoch 5: val_acc 0.8000 kept in {tmp_path / 'epoch_005_val_acc_0.8000'}, instead of epoch_003_val_acc_0.5000",
+    ]

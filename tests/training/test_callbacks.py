@@ -12,7 +12,6 @@ from sklearn.metrics import log_loss, precision_recall_fscore_support, roc_auc_s
 
 from birdnet_fs import schema
 from birdnet_fs.cli.evaluate import evaluate
-from birdnet_fs.cli.train import check_unfinished
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.settings import override
 from birdnet_fs.data.partition import VAL, partition, read_partition
@@ -27,6 +26,7 @@ from birdnet_fs.schema import Data, Experiment, FrontEnd, Model, Schedule, Train
 from birdnet_fs.training import trainer
 from birdnet_fs.training.callbacks import EpochCallbacks
 from birdnet_fs.training.loop import DivergedError, Interrupted
+from birdnet_fs.training.resume.existing import check_unfinished
 
 SPEC = FrontEnd(segment_s=3.0, sample_rate_hz=16_000, n_mels=32, fmin_hz=300.0, fmax_hz=8_000.0, normalize="z_score")
 

@@ -11,7 +11,7 @@ from fixed_batches import LABEL, FixedBatches, X, Y, network
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.runs.run import model_weights
 from birdnet_fs.schema import Checkpoints, Optimizer, Schedule, Training
-from birdnet_fs.training.loop import DivergedError, Interrupted, device_of, run_epochs
+from birdnet_fs.training.loop import DivergedError, Interrupted, device_of, pop_gpu_peak, run_epochs
 from birdnet_fs.training.objective import Objective
 
 
@@ -268,3 +268,19 @@ def test_missing_gpu_is_refused() -> None:
     assert device_of("auto") == "cpu"
     with pytest.raises(UserError, match=r"Use training\.device=cpu"):
         device_of("cuda")
+
+
+def test_gpu_memory_of_an_epoch_is_that_since_the_epoch_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for torch's counter, since tests run without a GPU."""
+    peaks = {"cuda:1": 3_250_000_000}
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peaks[str(device)])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peaks.update({str(device): 7}))
+    assert pop_gpu_peak(torch.device("cuda:1")) == {"gpu_peak_gb": 3.25}
+    assert pop_gpu_peak(torch.device("cuda:1")) == {"gpu_peak_gb": 0.0}
+    assert pop_gpu_peak(torch.device("cpu")) == {}
+
+
+def test_gpu_memory_is_in_the_row_of_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("birdnet_fs.training.loop.pop_gpu_peak", lambda device: {"gpu_peak_gb": 1.5})
+    fitted = run_epochs(network(), FixedBatches(), Training(epochs=2), multi_label=False)
+    assert [row["gpu_peak_gb"] for row in fitted.history] == [1.5, 1.5]

@@ -18,7 +18,7 @@ from birdnet_fs.encoders.reference import CHOSEN, COPIES, RunEncoders, encoder_p
 from birdnet_fs.inference.activations import to_probabilities
 from birdnet_fs.inference.clips import mean_over_windows
 from birdnet_fs.inference.encode_clips import EncodedClips, encode_clips
-from birdnet_fs.inference.encoder_features import EncoderFeatures, features_of_settings, references
+from birdnet_fs.inference.encoder_features import EncoderFeatures, features_of_settings, open_features, references
 from birdnet_fs.inference.engine import lowered_network
 from birdnet_fs.models.heads.own_scores import build_head_with_own_scores
 from birdnet_fs.runs import inputs, provenance
@@ -214,3 +214,8 @@ def copy_files(places: Sequence[Path], folder: Path) -> None:
             sidecar = place.with_suffix(".json")
             if sidecar.is_file():  # of an exported file of this package
                 shutil.copyfile(sidecar, folder / sidecar.name)
+
+
+def copy_encoders(run: Run) -> None:
+    """Copy the encoders of a finished run into it; UserErrors of `open_features` are passed on."""
+    copy_files(open_features(run).places, run.path / COPIES)

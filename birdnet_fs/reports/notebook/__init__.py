@@ -1,0 +1,1 @@
+"""Training and test of an experiment as one object, for notebooks and for the command line."""
