@@ -3,12 +3,16 @@
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE, DEFINITION = ROOT / "containers" / "Dockerfile", ROOT / "containers" / "birdnet_fs.def"
+COMPOSE, ON_GPUS = ROOT / "containers" / "compose.yml", ROOT / "containers" / "compose.gpu.yml"
 
 
 def base(file: Path) -> str:
@@ -44,3 +48,48 @@ def test_copied_files_exist_and_are_sent_to_docker() -> None:
     sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert in_docker == sent
     assert all((ROOT / name).exists() for name in in_docker)
+
+
+def services(file: Path) -> dict[str, dict[str, Any]]:
+    """Services of a compose file, with its anchors resolved."""
+    from ruamel.yaml import YAML
+
+    return dict(YAML(typ="safe").load(file)["services"])
+
+
+def test_compose_files_fit_the_compose_specification(tmp_path: Path) -> None:
+    """By the JSON schema of compose-spec, which check-jsonschema holds; `docker compose` itself is not needed."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE, ON_GPUS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    (tmp_path / "wrong.yml").write_text(COMPOSE.read_text(encoding="utf-8").replace("entrypoint:", "entry:"))
+    done = subprocess.run([*command[:-2], tmp_path / "wrong.yml"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "'entry' was unexpected" in done.stdout
+
+
+def test_services_are_verbs_in_one_image_without_network_and_rights() -> None:
+    from birdnet_fs.cli.main import app
+
+    verbs = {command.name or command.callback.__name__ for command in app.registered_commands}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    found = services(COMPOSE)
+    assert list(found) == ["train", "tune", "evaluate", "analyze", "export", "tensorboard"]
+    for name, service in found.items():
+        arguments = service["build"]["args"]
+        assert set(arguments["EXTRAS"].split(",")) <= set(extras)
+        assert set(arguments) <= set(re.findall(r"^ARG (\w+)", DOCKERFILE.read_text(), re.MULTILINE))
+        assert (COMPOSE.parent / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+        assert service["user"] == "${RUN_AS:-1000:1000}" and service["image"] == "birdnet_fs:cpu"
+        if name == "tensorboard":
+            assert service["ports"] == ["127.0.0.1:6006:6006"] and service["volumes"][0].endswith(":ro")
+        else:
+            assert service["entrypoint"] == ["birdnet-fs", name] and name in verbs
+            assert service["network_mode"] == "none"
+
+
+def test_gpu_file_changes_services_that_exist_and_has_the_base_of_the_dockerfile() -> None:
+    on_gpus = services(ON_GPUS)
+    assert set(on_gpus) <= set(services(COMPOSE))
+    for service in on_gpus.values():
+        assert service["build"]["args"]["BASE"] == base(DOCKERFILE)
+        assert service["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]

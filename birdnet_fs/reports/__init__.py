@@ -2,6 +2,7 @@
 
 evaluate     scores -> metrics.json: AUROC with its interval, per class, confusion
 held_out     score the clips that a run or an ensemble held out
+notebook     train and test an experiment as one object, bfs.Trainer
 stored_scores  whether stored scores are of the model beside them
 labeled      score labeled recordings with any model
 out_of_fold  the folds of a cross-validation as one table

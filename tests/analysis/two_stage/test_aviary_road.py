@@ -3,53 +3,19 @@
 import csv
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import soundfile
+from animal_spot_clips import LENGTH_S, RATE, SPECIES, write_clips
 from command_line import birdnet_fs
 
 from birdnet_fs import schema
 from birdnet_fs.data.synthetic import aviary
 from birdnet_fs.training.trainer import train
 
-LENGTH_S, RATE = 0.8, aviary.SAMPLE_RATE_HZ
-SPECIES = aviary.SPECIES[:3]
 SPEC = schema.FrontEnd(
     sample_rate_hz=RATE, segment_s=LENGTH_S, n_fft=1024, win_length=1024, hop_length=400, n_mels=64, fmin_hz=500.0,
     fmax_hz=14_000.0,
 )  # fmt: skip
-
-
-def write_pieces(folder, label, waveform, starts_s, tape, number):
-    """Clips LABEL-INFO_ID_YEAR_TAPE_STARTms_ENDms.wav of one recording."""
-    for start in starts_s:
-        first = round(start * RATE)
-        piece = waveform[first : first + round(LENGTH_S * RATE)]
-        name = f"{label}-song_{number}_2024_{tape}_{round(start * 1000)}_{round((start + LENGTH_S) * 1000)}.wav"
-        soundfile.write(folder / name, piece, RATE, subtype="PCM_16")
-
-
-def clips(folder, *, binary):
-    folder.mkdir()
-    for which, species in enumerate(SPECIES):
-        for number in range(12):
-            scene = aviary.synthesize_clip(SPECIES, which, number, 6, 0)
-            events = [each for each in scene.events if each.label == species.latin]
-            starts = {
-                min(s, 4.2) for e in events for s in np.arange(e.onset_s, max(e.offset_s - 0.6, e.onset_s + 0.1), 0.4)
-            }
-            write_pieces(
-                folder,
-                "call" if binary else species.latin,
-                scene.waveform,
-                sorted(starts)[:6],
-                f"t{which}{number}",
-                number,
-            )
-    for number in range(20):
-        quiet = aviary.synthesize_background(number, 0).waveform
-        write_pieces(folder, "noise", quiet, np.arange(0, 4, 0.8), f"n{number}", number)
-    return folder
 
 
 def trained(folder, root, name):
@@ -66,8 +32,8 @@ def trained(folder, root, name):
 
 @pytest.mark.slow
 def test_songs_of_soundscapes_are_found_in_two_stages(tmp_path):
-    detector = trained(tmp_path, clips(tmp_path / "binary", binary=True), "detector")
-    classifier = trained(tmp_path, clips(tmp_path / "species", binary=False), "classifier")
+    detector = trained(tmp_path, write_clips(tmp_path / "binary", binary=True), "detector")
+    classifier = trained(tmp_path, write_clips(tmp_path / "species", binary=False), "classifier")
     (tmp_path / "tapes").mkdir()
     events = {}
     for number in (0, 1, 4):  # the last one is without birds
