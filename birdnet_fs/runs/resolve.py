@@ -23,7 +23,13 @@ from birdnet_fs.runs.run import load_run
 # whatever they are, a search space may not contain them, and a pretraining has those of its experiment.
 FEATURES_KEPT = "training.cache"  # depends on the augmentation, so that a pretraining has its own
 CACHE_SETTINGS = ("data.cache", "data.cache_gb", FEATURES_KEPT)
-MACHINE_SETTINGS = ("training.device", "training.threads", "training.workers", *CACHE_SETTINGS)
+MACHINE_SETTINGS = (
+    "training.device",
+    "training.threads",
+    "training.workers",
+    "training.gradient_checkpointing",
+    *CACHE_SETTINGS,
+)
 OUTPUT_SETTINGS = ("training.track", "training.checkpoints.n_best")
 NEUTRAL_SETTINGS = (*MACHINE_SETTINGS, *OUTPUT_SETTINGS)
 

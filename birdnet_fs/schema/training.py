@@ -91,6 +91,8 @@ class Training:
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the arithmetic; the weights are float32
     # auto: float32 on a CPU, bfloat16 on a GPU of compute capability 8.0 or more, float16 with loss scaling on another
+    gradient_checkpointing: bool = False  # compute activations again in the backward pass: the same weights with less
+    # memory and about a third more time; in one process
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where available
     threads: int = 0  # CPU threads of torch; 0 = torch's default
     workers: int = 0  # processes that prepare batches; 0 = the main process

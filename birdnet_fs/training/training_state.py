@@ -19,8 +19,10 @@ from birdnet_fs import schema
 from birdnet_fs.batches.loader import Batch, TrainingBatches
 from birdnet_fs.core import stopping
 from birdnet_fs.core.distributed.exchange import gather_rows, roll_call
+from birdnet_fs.core.errors import UserError
 from birdnet_fs.core.progress import track
-from birdnet_fs.models.lowering.lower import lower
+from birdnet_fs.models.lowering.lower import Lowered, lower
+from birdnet_fs.models.lowering.recompute import Recomputed
 from birdnet_fs.models.quantization.convert import is_quantized
 from birdnet_fs.runs.history import Row, Weights
 from birdnet_fs.runs.run import model_weights
@@ -63,7 +65,7 @@ class TrainingState:
         self.model, self.batches, self.settings = model, batches, settings
         self.objective = objective
         finetuning.freeze_blocks(model, settings.finetuning.freeze_blocks)
-        self.forward = lower(objective.network)
+        self.forward = self._lowered()
         check_network(self.forward, quantized=is_quantized(model))
         self.parameters = self._parameters()
         share_weights([*(v.value for v in model.weights), *self.parameters[self.n_model_parameters :]])
@@ -83,6 +85,17 @@ class TrainingState:
         self.losses: list[float] = []
         self.accuracy = AccuracyCounter()
         self.rate = 0.0
+
+    def _lowered(self) -> Lowered:
+        lowered = lower(self.objective.network)
+        if not self.settings.gradient_checkpointing:
+            return lowered
+        if lowered.fallback:
+            raise UserError(
+                "training.gradient_checkpointing divides a network into parts, and this one runs as a whole in Keras "
+                f"({lowered.fallback}); set training.gradient_checkpointing=false and a smaller training.batch_size."
+            )
+        return Recomputed(lowered)
 
     def _parameters(self) -> list[Any]:
         own = self.objective.distillation.parameters if self.objective.distillation else ()
@@ -110,7 +123,7 @@ class TrainingState:
         """Train the frozen blocks from now on; the optimizer state of the other weights is kept."""
         known = {id(p) for p in self.parameters}
         finetuning.unfreeze(self.model)
-        self.forward = lower(self.objective.network)
+        self.forward = self._lowered()
         self.parameters = self._parameters()
         for group in self._groups():
             group["params"] = [p for p in group["params"] if id(p) not in known]

@@ -27,6 +27,7 @@ OTHER = {
     "training.device": "cpu",
     "training.threads": "3",
     "training.workers": "2",
+    "training.gradient_checkpointing": "true",
     "data.cache": "/cache",
     "data.cache_gb": "5.5",
     "training.cache": "features",

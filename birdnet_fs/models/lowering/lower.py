@@ -70,12 +70,26 @@ class Lowered:
             x = torch.as_tensor(x, device=self.model.weights[0].value.device)
         values: list[Any] = [None] * self._n_values
         values[0] = as_dtype(x, self._input_dtype)
-        for _, call, weights, sources, target, done in self._steps:
-            values[target] = call.run(training, weights(), *[values[i] for i in sources])
-            for i in done:
-                values[i] = None
+        self._run(values, training)
         outputs = tuple(as_dtype(values[i], dtype) for i, dtype in self._outputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _run(self, values: list[Any], training: bool) -> None:
+        run_steps(self._steps, values, training)
+
+
+def run_steps(steps: Sequence[Step], values: list[Any], training: bool) -> None:
+    """Run consecutive steps.
+
+    Args:
+        steps: The steps.
+        values: Tensor by slot [n_slots], None for those that are not computed yet or no longer needed; changed.
+        training: Whether layers compute as in training.
+    """
+    for step in steps:
+        values[step.target] = step.call.run(training, step.weights(), *[values[i] for i in step.sources])
+        for i in step.done:
+            values[i] = None
 
 
 def lower(model: keras.Model, *, fold: bool = False) -> Lowered:

@@ -1,6 +1,7 @@
 """Traverse the graph of a Functional Keras model and plan one torch call per layer or chain of layers."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ class Step(NamedTuple):
         sources: Slots of the inputs.
         target: Slot of the output.
         done: Slots that no later step reads.
+        size: Numbers in the output for one segment; 0 for a view of the input.
+        state: Variables that the call writes in training: moving statistics, ranges, states of random generators.
     """
 
     name: str
@@ -35,6 +38,8 @@ class Step(NamedTuple):
     sources: tuple[int, ...]
     target: int
     done: tuple[int, ...]
+    size: int = 0
+    state: tuple[Any, ...] = ()
 
 
 class Value:
@@ -69,13 +74,17 @@ class Plan:
         self.slow_layers: list[str] = []
         self.n_slots = 1  # that of the input
 
-    def add(self, call: LoweredCall, sources: tuple[int, ...], name: str) -> int:
+    def add(
+        self, call: LoweredCall, sources: tuple[int, ...], name: str, size: int = 0, state: tuple[Any, ...] = ()
+    ) -> int:
         """Append a step.
 
         Args:
             call: The torch call.
             sources: Slots of its inputs.
             name: Name of the layer.
+            size: Numbers in the output for one segment. Default: 0.
+            state: Variables that the call writes in training. Default: ().
 
         Returns:
             The slot of its output.
@@ -85,7 +94,7 @@ class Plan:
         if self.fold:
             taken = copied(weights())
             weights = lambda: taken  # noqa: E731 - a call takes a function of no arguments
-        self.steps.append(Step(name, call, weights, sources, self.n_slots - 1, ()))
+        self.steps.append(Step(name, call, weights, sources, self.n_slots - 1, (), size, state))
         return self.n_slots - 1
 
     def read(self, value: Value, channels_first: bool) -> int:
@@ -131,8 +140,11 @@ class Plan:
             done.update(id(member) for member in chain)
             # zero padding in front of a convolution has no weights: the step has the name of the layer with weights
             name = next((member.operation.name for member in chain if _weights_of(member.operation)), layer.name)
-            slot = self.add(call, tuple(self.read(source, call.channels_first) for source in sources), name)
             result = chain[-1].outputs[0]
+            size = math.prod(n or 1 for n in result.shape[1:])
+            state = tuple(variable for member in chain for variable in _state_of(member.operation))
+            slots = tuple(self.read(source, call.channels_first) for source in sources)
+            slot = self.add(call, slots, name, size, state)
             values[id(result)] = Value(result.shape, call.channels_first, slot)
         return [values[id(tensor)] for tensor in graph.outputs]
 
@@ -232,6 +244,18 @@ def _call(chain: list[Any], sources: list[Value]) -> LoweredCall | None:
 
 def _weights_of(operation: Any) -> list[Any]:
     return operation.weights if isinstance(operation, layers.Layer) else []
+
+
+def _state_of(operation: Any) -> list[Any]:
+    """Variables that an operation writes in training; kernels of a frozen layer are none."""
+    if not isinstance(operation, layers.Layer):
+        return []
+    parts = operation._flatten_layers()
+    return [
+        variable
+        for part in parts
+        for variable in (*part._non_trainable_variables, *(seed.state for seed in part._seed_generators))
+    ]
 
 
 def _is_direct(operation: Any) -> bool:

@@ -26,6 +26,11 @@ def check_experiment(experiment: schema.Experiment) -> None:
             "A head on model.encoder is trained by one process, since the clips are embedded once; start it without "
             "torchrun."
         )
+    if experiment.training.gradient_checkpointing:
+        raise UserError(
+            "training.gradient_checkpointing computes parts of the network again while gradients are exchanged, which "
+            "is for one process; start it without torchrun, or set training.gradient_checkpointing=false."
+        )
     size = experiment.episodes.n_clips if experiment.episodes else experiment.training.batch_size
     if size < n:
         raise UserError(

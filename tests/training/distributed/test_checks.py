@@ -22,6 +22,7 @@ def three(monkeypatch: pytest.MonkeyPatch) -> None:
 
 EXPERIMENT = Experiment(name="one", training=Training(batch_size=3))
 HEAD = dataclasses.replace(EXPERIMENT, model=Model(encoder="birdnet.tflite"))
+AGAIN = dataclasses.replace(EXPERIMENT, training=Training(batch_size=3, gradient_checkpointing=True))
 SMALL = dataclasses.replace(EXPERIMENT, training=Training(batch_size=2))
 EPISODES = dataclasses.replace(
     SMALL, data=Data(split="classes"), model=Model(head="prototypes"), episodes=Episodes(n_way=2, n_shot=1, n_query=1)
@@ -30,7 +31,11 @@ EPISODES = dataclasses.replace(
 
 @pytest.mark.parametrize(
     ("experiment", "words"),
-    [(HEAD, "start it without torchrun"), (SMALL, "3 segments or more. Received: training.batch")],
+    [
+        (HEAD, "start it without torchrun"),
+        (AGAIN, "gradient_checkpointing=false"),
+        (SMALL, "3 segments or more. Received: training.batch"),
+    ],
 )
 def test_experiment_of_one_process_is_refused(experiment: Experiment, words: str, three: None) -> None:
     with pytest.raises(UserError, match=words):
@@ -43,7 +48,7 @@ def test_experiments_that_can_be_divided_are_not_refused(three: None) -> None:
 
 
 def test_single_process_trains_everything() -> None:
-    for experiment in (EXPERIMENT, HEAD, SMALL):
+    for experiment in (EXPERIMENT, HEAD, AGAIN, SMALL):
         check_experiment(experiment)
     own_gpu()
 
