@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 import tolerances
 import torch
+from fixed_batches import FixedBatches, network
 
+from birdnet_fs.core.errors import UserError
+from birdnet_fs.models.lowering.recompute import Recomputed
 from birdnet_fs.runs.run import model_weights
 from birdnet_fs.schema import Optimizer, Schedule, Training
 from birdnet_fs.training.objective import supervised_objective
@@ -88,3 +91,38 @@ def test_pop_metrics_are_means_since_the_last_call() -> None:
     found = state.pop_metrics()
     assert found["train_loss"] == pytest.approx(mean) and 0 <= found["train_acc"] <= 1
     assert state.losses == []
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_gradient_checkpointing_trains_the_same_weights_to_the_last_bit(precision: str) -> None:
+    """With dropout, BatchNorm, accumulated gradients and an average of the weights."""
+    found = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        model = network(dropout=0.5)
+        settings = Training(
+            epochs=2,
+            precision=precision,
+            gradient_checkpointing=again,
+            optimizer=Optimizer(accumulate=2, ema=0.9),
+        )
+        state = TrainingState(
+            model, FixedBatches(8), settings, supervised_objective(model, settings, multi_label=False)
+        )
+        assert isinstance(state.forward, Recomputed) is again
+        for step, epoch, batch in state.steps():
+            state.step(step, batch)
+            state.n_steps = step + 1
+            if state.n_steps % len(state.batches) == 0:
+                state.finish_epoch(epoch)
+        found.append({**model_weights(model), "average": state.averaged_weights()["conv/kernel"]})
+    np.testing.assert_equal(*found)
+
+
+def test_gradient_checkpointing_is_refused_for_a_network_that_is_not_lowered() -> None:
+    inputs = keras.Input((12, 12, 1))
+    x = keras.layers.Flatten()(keras.layers.Masking()(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
+    settings = Training(gradient_checkpointing=True)
+    with pytest.raises(UserError, match=r"runs as a whole in Keras \(layer .* creates a mask\); set training.gradient"):
+        TrainingState(model, FixedBatches(), settings, supervised_objective(model, settings, multi_label=False))

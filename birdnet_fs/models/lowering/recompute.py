@@ -34,8 +34,8 @@ class Part:
 
     Attributes:
         steps: The steps.
-        inputs: Slots of earlier values that this or a later part reads, or that are outputs of the network.
-        outputs: The same after the last step.
+        inputs: Slots of values before this part that it or a later one reads, or that are outputs of the network.
+        outputs: Slots of values of this part or before it that a later part reads, or that are outputs of the network.
     """
 
     steps: tuple[Step, ...]

@@ -30,8 +30,8 @@ class HeldOutMetrics(NamedTuple):
         accuracy: Share of the clips whose most probable class is theirs; with several labels, of the clips whose set of
             labels is exactly right.
         precision: Mean over the classes, each weighted by the number of its clips.
-        recall: The same mean of the recall, which is the accuracy for clips with one label.
-        f1: The same mean of F1.
+        recall: Mean over the classes with the same weights; equal to the accuracy for clips with one label.
+        f1: Mean over the classes with the same weights.
     """
 
     accuracy: float
@@ -84,7 +84,7 @@ class Trainer:
 
     @property
     def run(self) -> Run:
-        """The finished run.
+        """Finished run in the folder.
 
         Raises:
             UserError: The folder holds no finished run of this experiment.

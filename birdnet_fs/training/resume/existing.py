@@ -1,4 +1,4 @@
-"""What a run folder holds before a training: the finished run, that of other settings, or an unfinished training."""
+"""Contents of a run folder before a training: its finished run, one of other settings, or an unfinished training."""
 
 from pathlib import Path
 

@@ -97,6 +97,19 @@ def test_the_recipe_of_animal_spot_learns_noise_as_a_class(clips, tmp_path):
     assert probabilities["noise"].max() > 0.5
 
 
+@pytest.mark.slow
+def test_resnet18_of_the_document_learns_noise_as_a_class(clips, tmp_path):
+    """Segments of 500 ms with augmentation, sampling and rate as in the recipe; 10 of its 150 epochs."""
+    from config import animal_spot_resnet18_500ms
+
+    settings = [f"data.root={clips}", "training.epochs=10", "training.threads=1"]
+    trainer = bfs.Trainer(override(animal_spot_resnet18_500ms(), settings), tmp_path / "run").train()
+    accuracy, *_ = trainer.test()
+    rows = {row["name"]: row["recall"] for row in trainer.metrics["per_class"]}
+    print(accuracy, rows)
+    assert rows["noise"] > 0.8 and accuracy > 0.5
+
+
 def test_without_the_class_noise_the_recipe_is_refused_with_the_setting(clips, tmp_path):
     with pytest.raises(UserError, match=r"clips have no label .* data\.noise_label=class"):
         bfs.Trainer(recipe(clips, "data.noise_label=negative"), tmp_path / "run").train()
