@@ -47,8 +47,8 @@ class Interrupted(KeyboardInterrupt):
         self.weights, self.history, self.n_batches = weights, history, n_batches
 
 
-class WorkerLostError(UserError):
-    """A process that prepares batches, or another one that trains the same network, has ended.
+class TrainingEndedError(UserError):
+    """A process that prepares batches, or another one that trains the same network, has ended, or a GPU is full.
 
     Args:
         message: Sentence with the cause and the remedy.
@@ -154,7 +154,8 @@ def run_epochs(
         UserError: The state is damaged or of another training.
         DivergedError: The loss, a gradient or a moving statistic is NaN or infinite.
         Interrupted: The user or a signal stopped the training, at the end of a batch.
-        WorkerLostError: A process that prepares batches was killed, or one of several that train together has ended.
+        TrainingEndedError: A process that prepares batches was killed, one of several that train together has ended, or
+            a batch does not fit into the memory of the GPU.
     """
     group.connect()
     if objective is None:
@@ -188,7 +189,10 @@ def run_epochs(
         given = (progress.kept or state.latest(), progress.history, state.n_steps)
         if stopping.received() and not in_step:  # the other one has received the signal as well, and left before
             raise Interrupted(*given) from None
-        raise WorkerLostError(str(error), *given) from None
+        raise TrainingEndedError(str(error), *given) from None
+    except torch.OutOfMemoryError as error:  # in the middle of a step: an earlier state on disk stays as it is
+        message = f"{_out_of_memory(settings)} ({str(error).partition('. ')[0]})."
+        raise TrainingEndedError(message, progress.kept or state.latest(), progress.history, state.n_steps) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -196,12 +200,25 @@ def run_epochs(
         given = (progress.kept or state.latest(), progress.history, state.n_steps)
         if stopping.received(SIGNAL_GRACE_S):  # one that was sent to all processes of the job
             raise Interrupted(*given) from None
-        raise WorkerLostError(
+        raise TrainingEndedError(
             "A process that prepares batches was killed, often for lack of memory; use fewer training.workers (0: none)"
             " or a smaller training.batch_size.",
             *given,
         ) from None
     return TrainedWeights(progress.kept or state.last_good, progress.history)
+
+
+def _out_of_memory(settings: schema.Training) -> str:
+    """Settings to change where a batch does not fit into the memory of the GPU, as a sentence without a full stop."""
+    half = max(1, settings.batch_size // 2)
+    ways = [f"training.batch_size={half} with training.optimizer.accumulate={2 * settings.optimizer.accumulate}"]
+    if not settings.gradient_checkpointing:
+        ways.insert(0, "training.gradient_checkpointing=true (the same command then goes on from its last state)")
+    if settings.precision == "float32":
+        ways.append("training.precision=auto")
+    return (
+        f"A batch of {settings.batch_size} segments does not fit into the memory of the GPU; set {', or '.join(ways)}"
+    )
 
 
 def _digest(batches: TrainingBatches) -> str:

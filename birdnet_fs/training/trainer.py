@@ -35,7 +35,7 @@ from birdnet_fs.training.callbacks import EpochCallbacks, progress_folder
 from birdnet_fs.training.checks.network import check_network_training
 from birdnet_fs.training.distributed.checks import check_experiment
 from birdnet_fs.training.episodic.objective import set_prototypes
-from birdnet_fs.training.loop import DivergedError, Interrupted, WorkerLostError, run_epochs
+from birdnet_fs.training.loop import DivergedError, Interrupted, TrainingEndedError, run_epochs
 from birdnet_fs.training.on_encoders.training import train_head
 from birdnet_fs.training.rescue import save_safely
 from birdnet_fs.training.resume.state import STATE, ResumeState, training_identity
@@ -90,7 +90,7 @@ def train(
         UserError: `output` holds the state of another training, or a damaged one.
         DivergedError: A loss or gradient is not finite; the last good weights are a run folder named "diverged".
         Interrupted: The user or a signal stopped it at the end of a batch; the weights are a run folder named
-            "interrupted", like those of a WorkerLostError. Both are in `progress_folder(output)`.
+            "interrupted", like those of a TrainingEndedError. Both are in `progress_folder(output)`.
     """
     check_experiment(experiment)
     if experiment.model.encoder:
@@ -180,7 +180,7 @@ def train(
             folder, lambda place: save(place, weights, history, finished=finished), pauses_s, elsewhere=rescue
         )
 
-    def save_early(folder: Path, error: DivergedError | Interrupted | WorkerLostError, which: str) -> None:
+    def save_early(folder: Path, error: DivergedError | Interrupted | TrainingEndedError, which: str) -> None:
         """Save the weights of a training that ends before its time; that this fails hides no other error."""
         try:
             saved = save_last(folder, error.weights, error.history).path
@@ -222,7 +222,7 @@ def train(
             if error.history:
                 save_early(progress / DIVERGED, error, f"of the last good epoch ({len(error.history)})")
             raise
-        except (Interrupted, WorkerLostError) as error:
+        except (Interrupted, TrainingEndedError) as error:
             if error.n_batches:
                 save_early(
                     progress / INTERRUPTED, error, f"after {len(error.history)} epochs ({error.n_batches} batches)"

@@ -11,7 +11,7 @@ from fixed_batches import LABEL, FixedBatches, X, Y, network
 from birdnet_fs.core.errors import UserError
 from birdnet_fs.runs.run import model_weights
 from birdnet_fs.schema import Checkpoints, Optimizer, Schedule, Training
-from birdnet_fs.training.loop import DivergedError, Interrupted, device_of, pop_gpu_peak, run_epochs
+from birdnet_fs.training.loop import DivergedError, Interrupted, TrainingEndedError, device_of, pop_gpu_peak, run_epochs
 from birdnet_fs.training.objective import Objective
 
 
@@ -284,3 +284,26 @@ def test_gpu_memory_is_in_the_row_of_every_epoch(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("birdnet_fs.training.loop.pop_gpu_peak", lambda device: {"gpu_peak_gb": 1.5})
     fitted = run_epochs(network(), FixedBatches(), Training(epochs=2), multi_label=False)
     assert [row["gpu_peak_gb"] for row in fitted.history] == [1.5, 1.5]
+
+
+def test_full_gpu_memory_ends_with_the_settings_to_change_and_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for a GPU that is full in the second epoch."""
+    from birdnet_fs.training.training_state import TrainingState
+
+    step = TrainingState.step
+
+    def full(self, number, batch):
+        if number == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total")
+        return step(self, number, batch)
+
+    monkeypatch.setattr(TrainingState, "step", full)
+    settings = Training(epochs=3, batch_size=16, precision="float32")
+    with pytest.raises(TrainingEndedError) as caught:
+        run_epochs(network(), FixedBatches(), settings, multi_label=False)
+    assert str(caught.value) == (
+        "A batch of 16 segments does not fit into the memory of the GPU; set training.gradient_checkpointing=true (the "
+        "same command then goes on from its last state), or training.batch_size=8 with training.optimizer.accumulate=2"
+        ", or training.precision=auto (CUDA out of memory)."
+    )
+    assert len(caught.value.history) == 1 and caught.value.n_batches == 4 and "conv/kernel" in caught.value.weights
