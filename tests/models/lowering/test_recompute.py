@@ -15,7 +15,7 @@ from birdnet_fs.models.lowering.lower import lower
 from birdnet_fs.models.lowering.recompute import Recomputed
 
 SAMPLE = ("cnn/small", "resnet/18", "vit/tiny", "panns/cnn14", "prototypical/v2", "rnn/lstm")
-PATHS = [n if n in SAMPLE else pytest.param(n, marks=pytest.mark.slow) for n in code_paths() if "tilenet" not in n]
+PATHS = [n if n in SAMPLE else pytest.param(n, marks=pytest.mark.slow) for n in code_paths()]
 
 
 @keras.saving.register_keras_serializable("tests")
