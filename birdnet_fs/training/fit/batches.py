@@ -103,7 +103,7 @@ class KeyedBatches(keras.utils.PyDataset):
             self.go_to(*((self.place[0] + 1, 0) if self._n_given == len(self) else self.place))
 
     def on_epoch_end(self) -> None:
-        """Forget the batch from which Keras has found the shapes; the first call comes before the first epoch."""
+        """Drop the batch from which Keras has found the shapes; the first call comes before the first epoch."""
         if self._is_new:
             self._is_new = False
             self.go_to(*self.place)
