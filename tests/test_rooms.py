@@ -113,7 +113,9 @@ def test_circles_are_found() -> None:
 
 def test_wrong_imports_are_found(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
-    wrong.write_text("def f():\n    from birdnet_fs.reports.page import write_report\n    import birdnet_fs.cli.main\n")
+    wrong.write_text(
+        "def f():\n    from birdnet_fs.reports.pages.render import render\n    import birdnet_fs.cli.main\n"
+    )
     assert imported_rooms(wrong) == {"reports", "cli"}
 
 

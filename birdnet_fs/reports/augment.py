@@ -18,8 +18,8 @@ from birdnet_fs.data.partition import Partition, partition
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.data.waveforms import Waveforms
 from birdnet_fs.frontend.in_numpy import log_mel
-from birdnet_fs.reports.page import render
-from birdnet_fs.reports.spectrograms import spectrogram_png
+from birdnet_fs.reports.pages.render import render
+from birdnet_fs.reports.pages.spectrograms import spectrogram_png
 from birdnet_fs.runs.resolve import resolved
 
 TEMPLATE = "augment.html"

@@ -150,7 +150,7 @@ def write_evaluation(
     Raises:
         UserError: The table has no rows, or an existing metrics.json is not readable.
     """
-    from birdnet_fs.reports.page import write_report
+    from birdnet_fs.reports.pages.evaluation import write_report
 
     folder = Path(folder)
     if not table.rows:
@@ -171,7 +171,8 @@ def write_evaluation(
         confusion=None if multi_label else found["confusion"],
         experiment=experiment,
         versions=versions,
-        notes=(*notes, *found["remarks"]),
+        notes=notes,
+        table=table,
     )
     remember_metrics(folder)
     return found

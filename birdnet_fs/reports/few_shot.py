@@ -17,8 +17,8 @@ from birdnet_fs.core.progress import say
 from birdnet_fs.core.text import escaped
 from birdnet_fs.metrics.few_shot import FewShotAccuracy
 from birdnet_fs.reports.evaluate import METRICS, REPORT, stored_json
-from birdnet_fs.reports.figures import confusion_figure, history_figure
-from birdnet_fs.reports.page import render
+from birdnet_fs.reports.pages.figures import confusion_figure, history_figure
+from birdnet_fs.reports.pages.render import render
 from birdnet_fs.reports.remarks import episode_remarks
 from birdnet_fs.runs.history import HISTORY, read_history
 from birdnet_fs.runs.provenance import held_out_clips

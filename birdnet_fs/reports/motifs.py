@@ -18,8 +18,8 @@ from birdnet_fs.core.text import escaped
 from birdnet_fs.motifs.matrix_profile import MatrixProfile
 from birdnet_fs.motifs.mined_folder import MinedRecording, mined_recordings, recordings_root
 from birdnet_fs.motifs.motif_clips import pairs_of
-from birdnet_fs.reports.page import render
-from birdnet_fs.reports.spectrograms import clip_flac, clip_png, clock
+from birdnet_fs.reports.pages.render import render
+from birdnet_fs.reports.pages.spectrograms import Mark, clip_flac, clock, picture
 
 TEMPLATE = "motifs.html"
 RATE_HZ = 32_000
@@ -87,8 +87,7 @@ def write_recording_page(path: Path, recording: MinedRecording, root: Path, *, n
             share = f", {distance / mean:.2f} of the mean distance" if mean else ""
             rows.append({"title": _title(base), "note": f"distance {distance:.3g}{share}", "clips": []})
         color = COLORS[(len(rows) - 1) % len(COLORS)]
-        left, right = (100 * min(each / length_s, 1.0) for each in (start_s, start_s + window_s))
-        marks.append({"left": left, "right": right, "color": color, "name": _title(base), "top": 12 * (len(rows) - 1)})
+        marks.append(Mark(start_s, start_s + window_s, color, _title(base), len(rows) - 1))
         rows[-1]["clips"].append(_clip(waveform, start_s, window_s, color))
     hop = max(512, -(-len(waveform) // MAX_COLUMNS))
     profile = recording.profile()
@@ -100,9 +99,8 @@ def write_recording_page(path: Path, recording: MinedRecording, root: Path, *, n
         versions=None,
         lead=_lead(recording),
         overview={
-            "picture": clip_png(waveform, RATE_HZ, hop_length=hop),
+            "picture": picture(waveform, RATE_HZ, marks=marks, hop_length=hop),
             "sound": clip_flac(waveform, RATE_HZ) if length_s <= MAX_SOUND_S else "",
-            "marks": marks,
             "profile": profile_lines(profile, mean),
             "end": 100 * min(len(profile) / max(1, int(recording.metadata["duration_cens"])), 1.0),
         },
@@ -166,10 +164,9 @@ def _clip(waveform: np.ndarray, start_s: float, window_s: float, color: str) -> 
     """Picture and sound of a window with its margin."""
     first = max(0, round((start_s - MARGIN_S) * RATE_HZ))
     part = waveform[first : round((start_s + window_s + MARGIN_S) * RATE_HZ)]
-    length_s, offset_s = len(part) / RATE_HZ, start_s - first / RATE_HZ
-    left, right = (100 * min(max(each / length_s, 0.0), 1.0) for each in (offset_s, offset_s + window_s))
-    about = {"left": left, "right": right, "color": color, "time": clock(start_s), "name": ""}
-    return {**about, "picture": clip_png(part, RATE_HZ), "sound": clip_flac(part, RATE_HZ)}
+    offset_s = start_s - first / RATE_HZ
+    shown = picture(part, RATE_HZ, start_s=first / RATE_HZ, marks=[Mark(offset_s, offset_s + window_s, color)])
+    return {"picture": shown, "sound": clip_flac(part, RATE_HZ), "time": clock(start_s), "name": ""}
 
 
 def _title(name: str) -> str:

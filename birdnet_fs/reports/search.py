@@ -8,8 +8,8 @@ from typing import Any
 import soundfile
 
 from birdnet_fs.core.text import escaped
-from birdnet_fs.reports.page import render
-from birdnet_fs.reports.spectrograms import clip_flac, clip_png, clock
+from birdnet_fs.reports.pages.render import render
+from birdnet_fs.reports.pages.spectrograms import Mark, clip_flac, clock, picture
 from birdnet_fs.search.neighbors import FoundWindow
 from birdnet_fs.search.results import MARGIN_S
 
@@ -54,13 +54,12 @@ def _row(rank: int, found: FoundWindow, clip: Path | None) -> dict[str, Any]:
         "query": escaped(found.query),
         "chosen_as": found.chosen_as,
         "n_windows": found.n_windows,
-        "picture": "",
+        "picture": None,
     }
     if clip is None:
         return row
     waveform, rate = soundfile.read(clip, dtype="float32")
-    start_s = min(found.start_s, MARGIN_S)
-    length_s = len(waveform) / rate
-    ends = (start_s, min(start_s + found.end_s - found.start_s, length_s))
-    left, right = (100 * min(max(each / length_s, 0.0), 1.0) for each in ends)
-    return row | {"picture": clip_png(waveform, rate), "sound": clip_flac(waveform, rate), "left": left, "right": right}
+    before_s = min(found.start_s, MARGIN_S)
+    marks = [Mark(before_s, before_s + found.end_s - found.start_s)]
+    shown = picture(waveform, rate, start_s=found.start_s - before_s, marks=marks)
+    return row | {"picture": shown, "sound": clip_flac(waveform, rate)}

@@ -22,7 +22,7 @@ from birdnet_fs.core.random_streams import Stream, integer_seed
 from birdnet_fs.core.settings import override, to_dict
 from birdnet_fs.core.text import escaped, escaped_lines
 from birdnet_fs.frontend import preset
-from birdnet_fs.reports.page import render
+from birdnet_fs.reports.pages.render import render
 from birdnet_fs.runs.resolve import portable
 from birdnet_fs.tuning.study import BASE, COLUMN, read_base, read_study
 from birdnet_fs.tuning.trial_summary import TrialSummary, best_first, summaries
@@ -134,7 +134,7 @@ def _write_table(path: Path, trials: Sequence[TrialSummary]) -> None:
 def _write_page(path: Path, results: Results, study: optuna.Study) -> None:
     from markupsafe import Markup
 
-    from birdnet_fs.reports.figures import search_figure, slices_figure, trials_figure
+    from birdnet_fs.reports.pages.figures import search_figure, slices_figure, trials_figure
 
     trials, best, measure = results.trials, results.best, results.column
     shown = [trial for trial in trials if trial.value is not None and trial.state in ("finished", "pruned")]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from html_page import check_page
 from installed import need
 from level_model import RATE
 
@@ -62,7 +63,8 @@ def test_a_run_is_copied_with_calibration_thresholds_and_a_page(untrained, label
     expected = found.maps(np.log(p / (1 - p)))
     np.testing.assert_allclose(engine.logits(waveforms), expected, atol=1e-4)  # log-odds by way of float32
     page = (tmp_path / "run2" / "calibration.html").read_text()
-    assert "Thresholds for a precision of 90 %" in page and "<svg" in page and "<script" not in page
+    assert "Thresholds for a precision of 90 %" in page and "<svg" in page
+    check_page(page)
     with open(tmp_path / "run2" / "thresholds.csv", newline="") as file:
         assert [(row["class"], row["precision"]) for row in csv.DictReader(file)] == [
             (name, precision) for precision in ("0.5", "0.9") for name in "ab"

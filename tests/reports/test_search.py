@@ -6,10 +6,11 @@ import re
 
 import numpy as np
 import soundfile
+from html_page import check_page
 from PIL import Image
 
+from birdnet_fs.reports.pages.spectrograms import N_BANDS
 from birdnet_fs.reports.search import write_search_page
-from birdnet_fs.reports.spectrograms import N_BANDS
 from birdnet_fs.search.neighbors import FoundWindow
 
 RATE_HZ = 48_000
@@ -31,7 +32,8 @@ def write(folder, seconds=5.0):
 
 def test_the_page_is_whole_and_loads_nothing(tmp_path):
     html = write(tmp_path / "out")
-    assert not re.search(r"https?:|<script|<b>/a|<i>[^<]*report", html)
+    check_page(html)
+    assert not re.search(r"<b>/a|<i>[^<]*report", html)
     assert "&lt;b&gt;/a.wav" in html and "call &amp; co.wav" in html and "next.csv" in html
     assert "1:01.0 – 1:02.0" in html and "best of 2 windows" in html
     assert "could not be read" in html and "different" in html
@@ -53,4 +55,4 @@ def test_picture_and_sound_are_those_of_the_clip(tmp_path):
 
 def test_the_window_is_marked_where_it_is_in_the_clip(tmp_path):
     html = write(tmp_path / "out")
-    assert "left: 40.00%; right: 40.00%" in html  # 2 s margin, 1 s window, 2 s margin
+    assert "left: 40.000%; right: 40.000%" in html  # 2 s margin, 1 s window, 2 s margin

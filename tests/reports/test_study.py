@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from html_page import check_page
 
 from birdnet_fs.cli.experiment import load_experiment
 from birdnet_fs.core.errors import UserError
@@ -82,10 +83,8 @@ def test_the_table_holds_every_trial(folder: Path) -> None:
 def test_the_page_is_whole_and_loads_nothing(folder: Path) -> None:
     html = (folder / "study.html").read_text(encoding="utf-8")
     assert "<b>base" not in html
-    assert "<script" not in html
+    check_page(html)
     assert "&lt;script&gt;out of memory" in html
-    assert not re.search(r"(src|href)\s*=\s*[\"'](?!data:|#)", html)
-    assert "default-src 'none'" in html
     assert html.count("<svg") == 3
     for reference in set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", html)):
         assert html.count(f'id="{reference}"') == 1  # three figures on one page

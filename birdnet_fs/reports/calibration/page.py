@@ -6,10 +6,10 @@ from typing import Any
 from birdnet_fs import schema
 from birdnet_fs.core.text import escaped
 from birdnet_fs.inference.calibration.stored import Calibration, ClassThreshold
-from birdnet_fs.reports.figures import reliability_figure
-from birdnet_fs.reports.page import render
+from birdnet_fs.reports.pages.figures import reliability_figure
+from birdnet_fs.reports.pages.render import render
 
-TEMPLATE = "calibration/page.html"
+TEMPLATE = "calibration.html"
 SHOWN_PRECISION = 0.9  # the thresholds of the nearest precision are listed first
 
 

@@ -13,7 +13,7 @@ def test_a_figure_of_many_classes_stays_small(tmp_path):
 
 
 def test_figures_are_svg_elements_without_addresses():
-    from birdnet_fs.reports import figures
+    from birdnet_fs.reports.pages import figures
 
     svgs = [
         figures.confusion_figure([[3, 1], [0, 2]], ["a", "$x$"]),
@@ -31,6 +31,6 @@ def test_figures_are_svg_elements_without_addresses():
 
 
 def test_history_without_losses_or_scores_gives_no_figure():
-    from birdnet_fs.reports.figures import history_figure
+    from birdnet_fs.reports.pages.figures import history_figure
 
     assert history_figure([]) == "" and history_figure([{"epoch": 1, "seconds": 2.0}]) == ""

@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from birdnet_fs.reports.spectrograms import spectrogram_png
+from birdnet_fs.reports.pages.spectrograms import spectrogram_png
 
 
 def test_time_runs_to_the_right_and_frequency_upwards():

@@ -1,21 +1,18 @@
-"""The report as one HTML file that opens without a network, a server or a script.
-
-The template escapes every name, and the content security policy of the page forbids loading anything.
-"""
+"""The report of an evaluation as one HTML file: warnings, numbers, curves, confusions, and mistakes to listen to."""
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from birdnet_fs import schema
-from birdnet_fs.core.files import write_text
-from birdnet_fs.core.settings import show
 from birdnet_fs.core.text import escaped, escaped_lines
+from birdnet_fs.data.score_table import ScoreTable
+from birdnet_fs.reports.pages.mistakes import find_mistakes, mistake_rows
+from birdnet_fs.reports.pages.render import render
 
-TEMPLATE = "page.html"
+TEMPLATE = "evaluation.html"
 N_MIXED_UP = 10
 
 
@@ -29,6 +26,7 @@ def write_report(
     experiment: schema.Experiment | None = None,
     versions: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    table: ScoreTable | None = None,
 ) -> None:
     """Write the report of one evaluation.
 
@@ -41,13 +39,17 @@ def write_report(
         experiment: Settings to show. Default: None, none.
         versions: Versions of the libraries. Default: None, those in use.
         notes: Sentences for the top of the page. Default: ().
+        table: Scores behind the metrics, for curves and mistakes. Default: None, neither.
     """
     from markupsafe import Markup
 
-    from birdnet_fs.reports.figures import confusion_figure, history_figure, reliability_figure
+    from birdnet_fs.reports.pages.figures import confusion_figure, curves_figure, history_figure, reliability_figure
 
     metrics = {**metrics, "per_class": [{**row, "name": escaped(row["name"])} for row in metrics["per_class"]]}
     names = [row["name"] for row in metrics["per_class"]]
+    aurocs = [row["auroc"] for row in metrics["per_class"]]
+    multi_label = confusion is None
+    mistakes = find_mistakes(table, multi_label=multi_label) if table else []
     counts = np.array(confusion if confusion is not None else [], dtype=int)
     render(
         path,
@@ -57,59 +59,23 @@ def write_report(
         versions=versions,
         metrics=metrics,
         notes=[escaped_lines(note) for note in notes],
+        warnings=[escaped_lines(remark) for remark in metrics.get("remarks", ())],
         classes=sorted(metrics["per_class"], key=_worst_first),
         skipped=_skipped(metrics),
         verdict=_verdict(metrics),
-        multi_label=confusion is None,
+        multi_label=multi_label,
         confusion=Markup(confusion_figure(counts, names)) if counts.any() else "",
         mixed_up=_mixed_up(counts, names) if counts.any() else [],
-        curves=Markup(history_figure(history)) if history else "",
+        history=Markup(history_figure(history)) if history else "",
+        curves=Markup(curves_figure(table.targets, table.scores, names, aurocs)) if table else "",
+        mistakes=mistake_rows(table, mistakes, _listening_rate(experiment)) if table else [],
         reliability=Markup(reliability_figure({"": metrics["calibration"]["bins"]})),
     )
 
 
-def render(
-    path: Path | str,
-    template: str,
-    *,
-    title: str,
-    experiment: schema.Experiment | None,
-    versions: Mapping[str, Any] | None,
-    **values: Any,
-) -> None:
-    """Write a page from a template.
-
-    Args:
-        path: The HTML file; replaced whole.
-        template: File name of a template in this folder.
-        title: Title of the page.
-        experiment: Settings to show; None for none.
-        versions: Versions of the libraries; None for those in use.
-        **values: Further variables of the template, escaped there.
-    """
-    import jinja2
-
-    from birdnet_fs.runs.run import library_versions as versions_in_use
-
-    page = jinja2.Environment(
-        loader=jinja2.FunctionLoader(
-            lambda name: resources.files("birdnet_fs.reports").joinpath(name).read_text("utf-8")
-        ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page.filters["percent"] = lambda value, digits=1: "–" if value is None else f"{100 * value:.{digits}f} %"
-    page.filters["number"] = lambda value, digits=3: "–" if value is None else f"{value:.{digits}f}"
-    settings = escaped_lines(show(experiment)).split("\n") if experiment else []
-    html = page.get_template(template).render(
-        title=escaped(title),
-        settings=[line.partition("=")[::2] for line in settings],
-        versions=versions if versions is not None else versions_in_use(),
-        **values,
-    )
-    write_text(path, html.encode("utf-8", "backslashreplace").decode("utf-8"))
+def _listening_rate(experiment: schema.Experiment | None) -> int:
+    """Sample rate of the pictures and sounds, Hz: that of the model, or one that holds birds."""
+    return experiment.frontend.sample_rate_hz if experiment else 32_000
 
 
 def _worst_first(row: Mapping[str, Any]) -> tuple[bool, float, str]:

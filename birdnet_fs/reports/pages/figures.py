@@ -8,7 +8,21 @@ from typing import Any
 
 import numpy as np
 
-INK, ACCENT, SECOND = "#24332b", "#2f6f4f", "#c2703d"
+INK, ACCENT, SECOND, THIRD, FOURTH, FAINT = "#24332b", "#2f6f4f", "#c2703d", "#4a6fa5", "#8a6bb0", "#b9c4bd"
+# color in a figure -> variable of the style of the page, which has a light and a dark form
+_VARIABLES = {
+    INK: "--ink",
+    ACCENT: "--accent",
+    SECOND: "--warm",
+    THIRD: "--third",
+    FOURTH: "--fourth",
+    FAINT: "--soft",
+    "#e4eae6": "--line",
+}
+MOST_CURVES = 40  # classes whose curves are drawn thin
+N_WORST = 3  # classes whose curves are named
+_GRID = 101  # false positive rates at which the mean curve is drawn
+_POINTS = 150  # of a curve, enough for its width in pixels
 MAX_NAMED, MAX_COUNTED = 60, 25  # most classes whose names, and whose counts, are legible
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -16,7 +30,7 @@ _STYLE: Any = {
     "font.size": 9,
     "text.color": INK,
     "axes.labelcolor": INK,
-    "axes.edgecolor": "#b9c4bd",
+    "axes.edgecolor": FAINT,
     "xtick.color": INK,
     "ytick.color": INK,
     "text.parse_math": False,  # a class may be called $x$
@@ -48,14 +62,14 @@ def confusion_figure(confusion: Sequence[Sequence[int]] | np.ndarray, classes: S
         axes.set(xlabel="predicted class", ylabel="true class")
         axes.spines[:].set_visible(False)
         if n <= MAX_NAMED:
-            short = [name if len(name) <= 28 else name[:27] + "…" for name in classes]
+            short = [_short(name) for name in classes]
             axes.set_xticks(range(n), short, rotation=90)
             axes.set_yticks(range(n), short)
         if n <= MAX_COUNTED:
             for i, j in zip(*np.nonzero(counts), strict=True):
                 color = "white" if share[i, j] > 0.55 else INK
                 axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color=color)
-        return _svg(figure, "confusion")
+        return _svg(figure, "confusion", "confusion matrix")
 
 
 def history_figure(history: Sequence[Mapping[str, float]]) -> str:
@@ -79,13 +93,13 @@ def history_figure(history: Sequence[Mapping[str, float]]) -> str:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.6 * len(panels), 3.0), layout="constrained")
         for axes, (kind, found) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            for name, color in zip(found, [ACCENT, SECOND, "#4a6fa5", "#8a6bb0", "#777777"] * len(found), strict=False):
+            for name, color in zip(found, [ACCENT, SECOND, THIRD, FOURTH, "#777777"] * len(found), strict=False):
                 points = [(row.get("epoch", i), row[name]) for i, row in enumerate(history, 1) if name in row]
                 axes.plot(*zip(*points, strict=True), color=color, linewidth=1.6, label=name, marker=".", markersize=3)
             axes.set(xlabel="epoch", ylabel=kind)
             _plain(axes)
             axes.legend(frameon=False)
-        return _svg(figure, "history")
+        return _svg(figure, "history", "training curves")
 
 
 def reliability_figure(curves: Mapping[str, Sequence[tuple[float, float, int]]]) -> str:
@@ -103,8 +117,8 @@ def reliability_figure(curves: Mapping[str, Sequence[tuple[float, float, int]]])
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.4, 3.8), layout="constrained")
         axes = figure.subplots()
-        axes.plot([0, 1], [0, 1], color="#b9c4bd", linewidth=1, linestyle="--")
-        for (name, bins), color in zip(curves.items(), [ACCENT, SECOND, "#4a6fa5"] * len(curves), strict=False):
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle="--")
+        for (name, bins), color in zip(curves.items(), [ACCENT, SECOND, THIRD] * len(curves), strict=False):
             if bins:
                 mean, share, n = zip(*bins, strict=True)
                 axes.plot(mean, share, color=color, linewidth=1.4, label=name)
@@ -113,7 +127,88 @@ def reliability_figure(curves: Mapping[str, Sequence[tuple[float, float, int]]])
         _plain(axes)
         if len(curves) > 1:
             axes.legend(frameon=False)
-        return _svg(figure, "reliability")
+        return _svg(figure, "reliability", "reliability diagram")
+
+
+def curves_figure(
+    targets: np.ndarray, scores: np.ndarray, classes: Sequence[str], aurocs: Sequence[float | None]
+) -> str:
+    """ROC curves, precision-recall curves, and the scores of rows with and without a class.
+
+    The thick line of the ROC is the mean over the classes at equal false positive rates, thin lines are single classes,
+    and the N_WORST classes with the lowest AUROC are named.
+
+    Args:
+        targets: [n, n_classes], 0 or 1.
+        scores: [n, n_classes], probabilities.
+        classes: Class names.
+        aurocs: AUROC of each class; None for those without one, which are left out.
+
+    Returns:
+        An <svg> element; "" when no class has an AUROC.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    from birdnet_fs.metrics.curves import precision_recall_points, roc_points
+
+    values = {c: value for c, value in enumerate(aurocs) if value is not None}
+    if not values:
+        return ""
+    by_value = sorted(values, key=lambda c: values[c])
+    grid, mean = np.linspace(0, 1, _GRID), np.zeros(_GRID)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(11.4, 3.8), layout="constrained")
+        roc, recall, histogram = figure.subplots(1, 3)
+        roc.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle="--")
+        for place, c in enumerate(by_value):
+            rates = roc_points(targets[:, c], scores[:, c])
+            mean += _at(grid, *rates) / len(values)
+            if place >= MOST_CURVES:
+                continue
+            named = place < min(N_WORST, len(values) - 1)
+            color = (SECOND, THIRD, FOURTH)[place] if named else FAINT
+            label = _short(classes[c]) if named else None
+            line = {"color": color, "linewidth": 1.4 if named else 0.6, "zorder": 3 if named else 2}
+            roc.plot(*_thinned(*rates), **line)
+            points = _thinned(*precision_recall_points(targets[:, c], scores[:, c]))
+            recall.plot(*points, **line, drawstyle="steps-pre", label=label)
+        roc.plot(grid, mean, color=ACCENT, linewidth=2.2, zorder=4)
+        limits = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02)}
+        roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC, mean over classes", **limits)
+        recall.set(xlabel="recall", ylabel="precision", title="precision and recall", **limits)
+        if len(values) > 1:
+            recall.legend(frameon=False, loc="lower left", fontsize=8, title="lowest AUROC", title_fontsize=8)
+        truth = targets[:, by_value] > 0
+        for part, color, label in ((truth, ACCENT, "with the class"), (~truth, SECOND, "without it")):
+            counts, edges = np.histogram(np.clip(scores[:, by_value][part], 0, 1), bins=25, range=(0, 1))
+            histogram.stairs(counts / max(counts.sum(), 1), edges, color=color, linewidth=1.6, label=label)
+        histogram.set(xlabel="score", ylabel="share", title="scores of segments", yscale="log")
+        histogram.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # no powers: parse_math
+        histogram.yaxis.set_minor_formatter(NullFormatter())
+        histogram.legend(frameon=False, fontsize=8)
+        for axes in (roc, recall, histogram):
+            _plain(axes)
+        return _svg(figure, "curves", "ROC curves, precision-recall curves and distribution of the scores")
+
+
+def _at(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Linear interpolation; where x rises vertically, the upper end counts."""
+    last = np.append(np.flatnonzero(np.diff(x)), len(x) - 1)
+    return np.interp(grid, x[last], y[last])
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A curve without points that its pixels cannot tell apart."""
+    rounded = np.round(np.stack([x, y]) * _POINTS)
+    keep = np.append(True, np.any(np.diff(rounded, axis=1) != 0, axis=0))
+    keep[-1] = True
+    return x[keep], y[keep]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else name[:27] + "…"
 
 
 def search_figure(points: Sequence[tuple[int, float, bool]], metric: str) -> str:
@@ -147,7 +242,7 @@ def search_figure(points: Sequence[tuple[int, float, bool]], metric: str) -> str
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _plain(axes)
         axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
-        return _svg(figure, "search")
+        return _svg(figure, "search", "value of every trial")
 
 
 def trials_figure(curves: Sequence[Mapping[int, float]], best: int | None, metric: str) -> str:
@@ -171,7 +266,7 @@ def trials_figure(curves: Sequence[Mapping[int, float]], best: int | None, metri
         for place, curve in enumerate(curves):
             on_top = place == best
             axes.plot(
-                list(curve), list(curve.values()), color=ACCENT if on_top else "#b9c4bd", zorder=3 if on_top else 2,
+                list(curve), list(curve.values()), color=ACCENT if on_top else FAINT, zorder=3 if on_top else 2,
                 linewidth=2.0 if on_top else 0.9, marker="." if len(curve) == 1 else "", markersize=5,
                 label="the best trial" if on_top else None,
             )  # fmt: skip
@@ -180,7 +275,7 @@ def trials_figure(curves: Sequence[Mapping[int, float]], best: int | None, metri
         _plain(axes)
         if best is not None:
             axes.legend(frameon=False, loc="lower right")
-        return _svg(figure, "trials")
+        return _svg(figure, "trials", "value of the trials by epoch")
 
 
 def slices_figure(slices: Sequence[Mapping[str, Any]], metric: str) -> str:
@@ -220,7 +315,7 @@ def slices_figure(slices: Sequence[Mapping[str, Any]], metric: str) -> str:
             axes.set_visible(False)
         for axes in panels[:, 0]:
             axes.set_ylabel(metric)
-        return _svg(figure, "slices")
+        return _svg(figure, "slices", "value of the trials by setting")
 
 
 def _plain(axes: Any) -> None:
@@ -228,14 +323,14 @@ def _plain(axes: Any) -> None:
     axes.grid(axis="y", color="#e4eae6", linewidth=0.8)
 
 
-def _svg(figure: Any, name: str) -> str:
+def _svg(figure: Any, name: str, label: str) -> str:
     """A figure as an <svg> element; the name keeps the ids of two figures on one page apart."""
     import matplotlib
 
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the browser's font has it, or shows a box
-        figure.savefig(text, format="svg", metadata={"Date": None})
+        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     # inside HTML neither the metadata nor the namespaces are needed, and without them the page holds no address
@@ -244,4 +339,6 @@ def _svg(figure: Any, name: str) -> str:
     width_and_height = re.compile(r'(<svg [^>]*?)\s(?:width|height)="[^"]*"')
     for _ in range(2):  # the page decides on the size
         svg = width_and_height.sub(r"\1", svg, count=1)
-    return svg
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, f"var({variable})")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
