@@ -200,7 +200,7 @@ def _at(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A curve without points that its pixels cannot tell apart."""
+    """A curve without points that fall into the pixel of the one before."""
     rounded = np.round(np.stack([x, y]) * _POINTS)
     keep = np.append(True, np.any(np.diff(rounded, axis=1) != 0, axis=0))
     keep[-1] = True

@@ -25,14 +25,14 @@ class Mistake:
     Attributes:
         row: Row of the table.
         true: True class; "" for none (a false alarm).
-        called: Predicted class; "" for none (a miss).
-        certainty: By how much the scores are wrong: of one label the score of the predicted class less that of the
-            true one; of several, a false alarm's score or 1 less the score of a missed class. 0..1.
+        predicted: Predicted class; "" for none (a miss).
+        certainty: Error of the scores, 0..1. With one label, the score of the predicted class minus that of the true
+            one; with several, the score of a false alarm, or 1 minus the score of a missed class.
     """
 
     row: int
     true: str
-    called: str
+    predicted: str
     certainty: float
 
 
@@ -51,8 +51,8 @@ def find_mistakes(table: ScoreTable, *, multi_label: bool, n: int = N_MISTAKES) 
     truth, scores = table.targets > 0, table.scores
     found: list[Mistake] = []
     pairs: Counter[tuple[str, str]] = Counter()
-    for certainty, row, true, called in _ordered(truth, scores, multi_label):
-        names = (table.classes[true] if true >= 0 else "", table.classes[called] if called >= 0 else "")
+    for certainty, row, true, predicted in _ordered(truth, scores, multi_label):
+        names = (table.classes[true] if true >= 0 else "", table.classes[predicted] if predicted >= 0 else "")
         if pairs[names] == MOST_OF_A_PAIR:
             continue
         pairs[names] += 1
@@ -71,11 +71,13 @@ def _ordered(truth: np.ndarray, scores: np.ndarray, multi_label: bool) -> list[t
             found.append((1 - score, r, c, -1) if is_missed else (score, r, -1, c))
         return sorted(found, key=lambda each: (-each[0], each[1]))
     rows = np.flatnonzero(truth.sum(axis=1) == 1)
-    true, called = truth[rows].argmax(axis=1), scores[rows].argmax(axis=1)
-    margin = scores[rows, called] - scores[rows, true]
+    true, predicted = truth[rows].argmax(axis=1), scores[rows].argmax(axis=1)
+    margin = scores[rows, predicted] - scores[rows, true]
     order = np.argsort(-margin, kind="stable")
     return [
-        (float(margin[i]), int(rows[i]), int(true[i]), int(called[i])) for i in order.tolist() if true[i] != called[i]
+        (float(margin[i]), int(rows[i]), int(true[i]), int(predicted[i]))
+        for i in order.tolist()
+        if true[i] != predicted[i]
     ]
 
 
@@ -96,9 +98,9 @@ def mistake_rows(table: ScoreTable, mistakes: list[Mistake], sample_rate_hz: int
         values = dict(zip(table.classes, table.scores[each.row].tolist(), strict=True))
         shown: dict[str, Any] = {
             "true": escaped(each.true),
-            "called": escaped(each.called),
+            "predicted": escaped(each.predicted),
             "true_score": values.get(each.true),
-            "called_score": values.get(each.called),
+            "predicted_score": values.get(each.predicted),
             "recording": escaped(Path(row.path).name),
             "start": clock(row.onset_s),
             "picture": None,

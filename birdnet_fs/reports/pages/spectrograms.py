@@ -143,7 +143,7 @@ def sound(waveform: np.ndarray, rate_hz: int) -> dict[str, Any]:
 
     Returns:
         kind ("mpeg" or "flac", of the media type), data (the file in base64) and slowed (SLOWED for ultrasound, which
-        is slowed to be heard, else 1).
+        is slowed to audible frequencies, else 1).
     """
     slowed = SLOWED if rate_hz >= ULTRASOUND_HZ else 1
     played_hz = rate_hz // slowed
