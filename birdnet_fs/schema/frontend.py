@@ -232,6 +232,8 @@ class FrontEnd:
     def to_artifact(self) -> dict[str, Any]:
         """Convert to plain JSON values under the keys of an artifact's JSON."""
         plain = {ARTIFACT_KEYS.get(name, name): value for name, value in to_dict(self).items()}
+        if self.normalize_when != "clip":  # readers of earlier artifacts do not have this key
+            del plain["min_clip_s"]
         return {**plain, "keep_from": ARTIFACT_SIDES.get(self.keep_from, self.keep_from)}
 
     @classmethod
