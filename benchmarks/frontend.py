@@ -72,7 +72,7 @@ def parity(n_segments: int) -> None:
     columns: dict[str, dict[str, float]] = {}
     for backend in ("torch", "tensorflow"):
         environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, __file__, "--child", "--segments", str(n_segments)]
+        command = [sys.executable, __file__, "--child", "--segments", str(n_segments), "--presets", *PRESETS]
         result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
         if result.returncode:
             print(f"{backend}: did not run (status {result.returncode}); its columns are left out")
@@ -157,7 +157,9 @@ def real_segments(spec: FrontEnd, n_segments: int) -> np.ndarray:
     data = ROOT.parent / "shared" / "data"
     if data.is_dir():
         settings = {"sample_rate_hz": spec.sample_rate_hz, "duration_s": spec.segment_s}
-        return reference.real_segments(data, n_segments, **settings)
+        segments = reference.real_segments(data, n_segments, **settings)
+        # zeros at the end are padding for front-ends of clips, and a part of the segment for the reference in decibels
+        return segments if spec.normalize_when != "clip" else segments[segments[:, -spec.hop_length :].any(axis=1)]
     return (np.random.default_rng(0).standard_normal((n_segments, spec.n_samples)) * 0.1).astype(np.float32)
 
 
@@ -199,8 +201,10 @@ if __name__ == "__main__":
     parser.add_argument("--rounding", action="store_true", help="the part of rounding the samples times the window")
     parser.add_argument("--segments", type=int, default=200, help="segments of the table (default 200)")
     parser.add_argument("--rounds", type=int, default=40, help="rounds of the speed (default 40)")
+    parser.add_argument("--presets", nargs="+", default=list(PRESETS), help="rows of the tables (default all)")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    PRESETS = {name: PRESETS[name] for name in given.presets}
     if given.child:
         child(given.segments)
     elif given.rounding:

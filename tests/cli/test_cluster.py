@@ -201,6 +201,7 @@ def test_two_kills_of_each_of_four_shards_of_200_recordings_change_no_byte(
 
 @pytest.mark.slurm
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_shards_on_slurm_of_which_one_is_preempted_give_the_store_of_one_process(slurm: Slurm, place: Path) -> None:
     pytest.importorskip("submitit")
     birdnet_fs(*EMBED, "-o", "one", cwd=place)

@@ -1,5 +1,6 @@
 """Teacher runs and saved probabilities; distillation with them is tested in training/test_distillation.py."""
 
+import csv
 import dataclasses
 from pathlib import Path
 
@@ -67,6 +68,8 @@ def test_teachers_that_do_not_fit_are_refused(folds: Path) -> None:
 def test_saved_probabilities_are_found_by_clip(tmp_path: Path) -> None:
     path, clip = tmp_path / "soft.csv", Clip(tmp_path / "a.wav", 1.0, 4.0)
     head = "path,onset_s,duration_s,group,labels,b,a\n"
+
+    csv.field_size_limit(131_072)  # other libraries raise the limit of the whole process
 
     def saved(lines: str, **more) -> teachers.SavedProbabilities:
         path.write_text(lines)

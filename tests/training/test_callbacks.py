@@ -132,7 +132,7 @@ def test_a_checkpoint_is_tested_on_what_the_run_held_out(run, tmp_path, capsys) 
     weighted = precision_recall_fscore_support(truth, named, average="weighted", zero_division=0)
     assert [found[f"weighted_{name}"] for name in ("precision", "recall", "f1")] == pytest.approx(weighted[:3])
     page = (tmp_path / "tested" / "report.html").read_text(encoding="utf-8")
-    assert "<h1>tiny, last</h1>" in page and page.count("<svg") == 3  # confusion, calibration, curves
+    assert "<h1>tiny, last</h1>" in page and page.count("<svg") == 4  # curves, confusion, calibration, training
     evaluate(last)  # into the checkpoint itself, and from its scores when there are some
     before = (last / "metrics.json").read_text(encoding="utf-8")
     evaluate(last)

@@ -1,12 +1,12 @@
 "use strict";
-// Tables: a click on a column name sorts, text in the field above filters. Sounds: one plays at a time.
+/* Tables: a click on a column name sorts, text in the field above filters. Sounds: one plays at a time. */
 (() => {
   const value = (row, column) => {
     const cell = row.cells[column];
     return cell ? (cell.dataset.value ?? cell.textContent.trim()) : "";
   };
   const compare = (a, b) => {
-    if (a === "" || b === "") return (a === "") - (b === ""); // undefined values last, in both directions
+    if (a === "" || b === "") return (a === "") - (b === ""); /* undefined values last, in both directions */
     const [x, y] = [Number(a), Number(b)];
     return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b) : x - y;
   };
@@ -36,7 +36,7 @@
       label.append(`${text} `, field);
       tools.append(label);
     };
-    const choice = document.createElement("select"); // where the column names are not shown
+    const choice = document.createElement("select"); /* where the column names are not shown */
     heads.forEach((head, column) => {
       if (head.textContent.trim()) choice.append(new Option(head.textContent.trim(), String(column)));
     });

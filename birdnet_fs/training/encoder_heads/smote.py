@@ -20,7 +20,7 @@ def check_smote() -> None:
     """Check that imbalanced-learn is installed.
 
     Raises:
-        UserError: It is not.
+        UserError: The library is not installed.
     """
     if importlib.util.find_spec("imblearn") is None:
         raise UserError(

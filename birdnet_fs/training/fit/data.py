@@ -49,7 +49,7 @@ class FitData:
         experiment: The resolved settings.
         parts: The divided clips.
         batches: Training batches, `batches.epoch(0)` as `birdnet-fs train` has them.
-        training: The same for `fit`: a `keras.utils.PyDataset` on the torch backend, a `tf.data.Dataset` on the
+        training: Training batches for `fit`, a `keras.utils.PyDataset` on the torch backend, a `tf.data.Dataset` on the
             tensorflow backend. Pairs of features float32 [batch, n_frames, n_mels, n_channels] and targets float32
             [batch, n_classes].
         validation: Windows of the validation clips in the same form; None where the split has none.
@@ -81,6 +81,9 @@ class FitData:
 
         Returns:
             Features [batch, n_frames, n_mels, n_channels] -> logits float32 [batch, n_classes].
+
+        Raises:
+            UserError: `model.weights` is set on another backend than torch, or cannot be read.
         """
         experiment, weights = self.experiment, self.experiment.model.weights
         seed_everything(experiment.seed)

@@ -118,6 +118,7 @@ def test_events_are_refused_where_they_mean_nothing(tmp_path):
             analyze(engine, [tmp_path / "a.wav"], tmp_path / "out", **{"events": EventOptions(), **settings})
 
 
+@pytest.mark.slow
 def test_frames_of_a_run_are_those_of_its_layer(tmp_path):
     model = schema.Model(name="cnn/tiny", head="sed")
     experiment = schema.Experiment(name="small", frontend=SPEC, model=model)

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 from animal_spot_clips import SPECIES, write_clips
+from command_line import ROOT
 from label_layouts import text, tone
 
 import birdnet_fs as bfs
+from birdnet_fs.cli.experiment import load_experiment
 from birdnet_fs.core.errors import UserError
-from birdnet_fs.core.settings import override
 from birdnet_fs.data.manifest import read_manifest
 from birdnet_fs.data.targets import clip_targets
 from birdnet_fs.schema import Data, Experiment
@@ -71,10 +72,8 @@ def clips(tmp_path_factory):
 
 def recipe(clips, *settings) -> Experiment:
     """The recipe of ANIMAL-SPOT with a small network, which learns in seconds."""
-    from config import animal_spot
-
-    experiment = override(
-        animal_spot(),
+    experiment = load_experiment(
+        f"{ROOT / 'config.py'}:animal_spot",
         [
             f"data.root={clips}", "model=cnn/tiny", "training.epochs=10", "training.batch_size=16",
             "training.learning_rate=0.01", "training.schedule=cosine", "training.checkpoints.patience=0",
@@ -100,10 +99,10 @@ def test_the_recipe_of_animal_spot_learns_noise_as_a_class(clips, tmp_path):
 @pytest.mark.slow
 def test_resnet18_of_the_document_learns_noise_as_a_class(clips, tmp_path):
     """Segments of 500 ms with augmentation, sampling and rate as in the recipe; 10 of its 150 epochs."""
-    from config import animal_spot_resnet18_500ms
-
     settings = [f"data.root={clips}", "training.epochs=10", "training.threads=1"]
-    trainer = bfs.Trainer(override(animal_spot_resnet18_500ms(), settings), tmp_path / "run").train()
+    trainer = bfs.Trainer(
+        load_experiment(f"{ROOT / 'config.py'}:animal_spot_resnet18_500ms", settings), tmp_path / "run"
+    ).train()
     accuracy, *_ = trainer.test()
     rows = {row["name"]: row["recall"] for row in trainer.metrics["per_class"]}
     print(accuracy, rows)

@@ -42,8 +42,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return (folder / "report.html").as_uri()
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 768, 1280, 1920])
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (768, False), (1280, True), (1920, False)])
 def test_the_page_fits_the_screen_and_axe_finds_nothing(page: str, browser: Browser, width: int, dark: bool) -> None:
     browser.open(page, width=width, dark=dark)
     assert browser.run("const root = document.documentElement; return root.scrollWidth <= root.clientWidth")

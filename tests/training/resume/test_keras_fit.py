@@ -148,6 +148,7 @@ def test_damaged_state_is_refused_with_its_folder(tmp_path: Path) -> None:
 
 def test_signal_after_an_error_in_fit_is_that_of_the_program(tmp_path: Path) -> None:
     """Keras informs no callback of an error, so that the handlers are still there."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(RuntimeError):
         fitted(tmp_path / "state", Stop(6, 0))
