@@ -96,7 +96,7 @@ def test_padded_clip_has_the_features_of_the_clip(execution, n_samples):
 
 @ALL
 def test_only_zeros_at_the_end_are_padding(execution):
-    """Digital silence within a clip belongs to it; at its end it cannot be told from padding."""
+    """Digital silence within a clip belongs to it; at its end it counts as padding."""
     clip = sounds(SPEC, 1, 40_000)[0] + np.float32(0.01)
     clip[:5_000] = clip[20_000:25_000] = 0
     silent_end = np.concatenate([clip, np.zeros(30_000, np.float32)])

@@ -69,8 +69,10 @@ def version(name: str) -> str:
 def _requirements(extra: str) -> Iterator[Requirement]:
     for line in importlib.metadata.requires(DISTRIBUTION) or ():
         requirement = Requirement(line)
-        of_extra = requirement.marker is not None and not requirement.marker.evaluate({"extra": ""})
-        if of_extra if not extra else not (of_extra and requirement.marker.evaluate({"extra": extra})):  # type: ignore[union-attr]
+        marker = requirement.marker
+        always = marker is None or marker.evaluate({"extra": ""})
+        of_extra = not always and marker is not None and marker.evaluate({"extra": extra})
+        if not (of_extra if extra else always):
             continue
         if requirement.name.replace("-", "_") == DISTRIBUTION:
             for inner in sorted(requirement.extras):

@@ -1,6 +1,7 @@
 """The most instructive mistakes of an evaluation: those made with the greatest certainty, with their sound."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,23 +63,21 @@ def find_mistakes(table: ScoreTable, *, multi_label: bool, n: int = N_MISTAKES) 
     return found
 
 
-def _ordered(truth: np.ndarray, scores: np.ndarray, multi_label: bool) -> list[tuple[float, int, int, int]]:
+def _ordered(truth: np.ndarray, scores: np.ndarray, multi_label: bool) -> Iterator[tuple[float, int, int, int]]:
     """(certainty, row, true class, predicted class) of all mistakes, the most certain first; -1 for no class."""
     if multi_label:
-        found = []
-        for r, c in np.argwhere(truth != (scores >= 0.5)).tolist():
-            score, is_missed = float(scores[r, c]), bool(truth[r, c])
-            found.append((1 - score, r, c, -1) if is_missed else (score, r, -1, c))
-        return sorted(found, key=lambda each: (-each[0], each[1]))
-    rows = np.flatnonzero(truth.sum(axis=1) == 1)
-    true, predicted = truth[rows].argmax(axis=1), scores[rows].argmax(axis=1)
-    margin = scores[rows, predicted] - scores[rows, true]
-    order = np.argsort(-margin, kind="stable")
-    return [
-        (float(margin[i]), int(rows[i]), int(true[i]), int(predicted[i]))
-        for i in order.tolist()
-        if true[i] != predicted[i]
-    ]
+        rows, classes = np.nonzero(truth != (scores >= 0.5))
+        missed = truth[rows, classes]
+        certainty = np.where(missed, 1 - scores[rows, classes], scores[rows, classes])
+        true, predicted = np.where(missed, classes, -1), np.where(missed, -1, classes)
+    else:
+        rows = np.flatnonzero(truth.sum(axis=1) == 1)
+        true, predicted = truth[rows].argmax(axis=1), scores[rows].argmax(axis=1)
+        wrong = true != predicted
+        rows, true, predicted = rows[wrong], true[wrong], predicted[wrong]
+        certainty = scores[rows, predicted] - scores[rows, true]
+    for i in np.argsort(-certainty, kind="stable").tolist():
+        yield float(certainty[i]), int(rows[i]), int(true[i]), int(predicted[i])
 
 
 def mistake_rows(table: ScoreTable, mistakes: list[Mistake], sample_rate_hz: int) -> list[dict[str, Any]]:
